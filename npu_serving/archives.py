@@ -1,0 +1,204 @@
+"""Taking tar and zip archives apart safely: every member is checked before anything of it is written.
+
+Python's own tarfile filters have been bypassed more than once (CVE-2025-4517 and others), and most Python versions in
+use lack the fixes, so the rules are kept here: no absolute names, no "..", no links out of the directory, no writing
+through a link, no devices, and bounds on the number of members and on what they unpack to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Callable
+
+from npu_serving import fsutil
+from npu_serving.errors import UnsafeArchiveError
+
+MAX_MEMBERS = 400_000  # LLVM, the largest, has 70,000
+MAX_UNPACKED_BYTES = 20 << 30
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry of an archive. `link_to` is set for a symbolic link, `open` for a file."""
+
+    name: str
+    is_directory: bool
+    size_bytes: int
+    executable: bool
+    link_to: str | None
+    open: Callable[[], IO[bytes]] | None
+
+
+def extract(archive: Path, directory: Path, *, strip_prefix: str = "") -> None:
+    """Unpacks `archive` into the new directory `directory`, which appears only when every member is in place.
+
+    `strip_prefix` is a directory at the top of the archive that is left out, as in Bazel's http_archive; members
+    outside it are skipped. Raises UnsafeArchiveError for an archive that is not to be unpacked, and for one that does
+    not hold `strip_prefix`.
+    """
+    with fsutil.new_directory(directory) as temporary:
+        count = 0
+        total_bytes = 0
+        found = False
+        for member in _members(archive):
+            count += 1
+            total_bytes += member.size_bytes
+            if count > MAX_MEMBERS or total_bytes > MAX_UNPACKED_BYTES:
+                raise _refused(archive, member.name, "the archive unpacks to more than any archive of this build does")
+            parts = _inside(archive, member.name, strip_prefix)
+            if parts is None:
+                continue
+            found = True
+            if parts:
+                _place(archive, member, temporary, parts)
+        if not found:
+            raise UnsafeArchiveError(
+                f"{archive} does not hold a directory {strip_prefix!r}.",
+                cause="it is an archive of something else, or its top directory was renamed",
+            )
+
+
+def _members(archive: Path) -> Iterator[Member]:
+    try:
+        if zipfile.is_zipfile(archive):
+            yield from _zip_members(archive)
+        else:
+            yield from _tar_members(archive)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError, OverflowError) as error:
+        raise UnsafeArchiveError(
+            f"{archive} can't be read as an archive: {error}.",
+            cause="the file is truncated or is not an archive",
+            cure="fetch it again",
+        ) from error
+
+
+def _tar_members(archive: Path) -> Iterator[Member]:
+    with tarfile.open(archive, "r:*") as tar:
+        for info in tar:
+            if not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
+                raise _refused(archive, info.name, "it is a device, a pipe or the like")
+            if info.islnk():
+                # A hard link is a second name of a file in the same archive: written as a copy of that member.
+                source = tar.getmember(info.linkname)
+                if not source.isreg():
+                    raise _refused(archive, info.name, "it is a hard link to something that is not a file")
+                yield _tar_file(tar, info.name, source)
+            elif info.isreg():
+                yield _tar_file(tar, info.name, info)
+            else:
+                yield Member(info.name, info.isdir(), 0, False, info.linkname if info.issym() else None, None)
+
+
+def _tar_file(tar: tarfile.TarFile, name: str, info: tarfile.TarInfo) -> Member:
+    def open_it() -> IO[bytes]:
+        file = tar.extractfile(info)
+        assert file is not None
+        return file
+
+    return Member(name, False, info.size, bool(info.mode & 0o111), None, open_it)
+
+
+def _zip_members(archive: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as packed:
+        for info in packed.infolist():
+            mode = info.external_attr >> 16
+            if info.flag_bits & 0x1:
+                raise _refused(archive, info.filename, "it is encrypted")
+            if stat.S_ISLNK(mode):
+                target = packed.read(info).decode("utf-8", "surrogateescape") if info.file_size < 4096 else "/"
+                yield Member(info.filename, False, 0, False, target, None)
+            elif info.is_dir():
+                yield Member(info.filename, True, 0, False, None, None)
+            else:
+                yield _zip_file(packed, info, bool(mode & 0o111))
+
+
+def _zip_file(packed: zipfile.ZipFile, info: zipfile.ZipInfo, executable: bool) -> Member:
+    return Member(info.filename, False, info.file_size, executable, None, lambda: packed.open(info))
+
+
+def _inside(archive: Path, name: str, strip_prefix: str) -> tuple[str, ...] | None:
+    """The parts of a member's path below `strip_prefix`; None when it is outside of it."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise _refused(archive, name, "its name leads out of the directory")
+    prefix = PurePosixPath(strip_prefix).parts if strip_prefix else ()
+    if path.parts[: len(prefix)] != prefix:
+        return None
+    return path.parts[len(prefix) :]
+
+
+def _place(archive: Path, member: Member, directory: Path, parts: tuple[str, ...]) -> None:
+    target = directory.joinpath(*parts)
+    _make_parents(archive, member, directory, parts)
+    if member.is_directory:
+        if target.is_symlink() or (target.exists() and not target.is_dir()):
+            raise _refused(archive, member.name, "a directory takes the place of something else")
+        target.mkdir(exist_ok=True)
+        return
+    if target.is_symlink() or target.exists():
+        if target.is_dir() and not target.is_symlink():
+            raise _refused(archive, member.name, "a file takes the place of a directory")
+        target.unlink()
+    if member.link_to is not None:
+        _check_link(archive, member, parts)
+        target.symlink_to(member.link_to)
+        return
+    assert member.open is not None
+    with fsutil.explained(target), member.open() as source:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(target, flags, 0o755 if member.executable else 0o644), "wb") as file:
+            shutil.copyfileobj(_Bounded(source, member, archive), file, fsutil.CHUNK_BYTES)
+
+
+def _make_parents(archive: Path, member: Member, directory: Path, parts: tuple[str, ...]) -> None:
+    """Makes the directories above a member; a link among them would take the member somewhere else."""
+    place = directory
+    for part in parts[:-1]:
+        place = place / part
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise _refused(archive, member.name, "it would be written through a link")
+        place.mkdir(exist_ok=True)
+
+
+def _check_link(archive: Path, member: Member, parts: tuple[str, ...]) -> None:
+    """A link may point anywhere within the directory, by name, and nowhere else."""
+    target = PurePosixPath(member.link_to or "")
+    depth = len(parts) - 1
+    if target.is_absolute():
+        raise _refused(archive, member.name, "it is a link to an absolute path")
+    for part in target.parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            raise _refused(archive, member.name, "it is a link out of the directory")
+
+
+class _Bounded:
+    """Reads a member up to the size that its header states: a bomb may state less than it holds."""
+
+    def __init__(self, source: IO[bytes], member: Member, archive: Path) -> None:
+        self._source = source
+        self._left = member.size_bytes
+        self._refusal = _refused(archive, member.name, "it holds more than its header says")
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(size if size >= 0 else fsutil.CHUNK_BYTES)
+        self._left -= len(data)
+        if self._left < 0:
+            raise self._refusal
+        return data
+
+
+def _refused(archive: Path, name: str, why: str) -> UnsafeArchiveError:
+    return UnsafeArchiveError(
+        f"{archive} is not unpacked: member {name!r} is refused, for {why}.",
+        cause="the archive is damaged, or was made to do harm",
+        cure="fetch it from another mirror, and tell whoever runs this one",
+    )

@@ -1,0 +1,1 @@
+"""The build: runners, Bazel, the pipeline along the whole road, the artifact it leaves."""

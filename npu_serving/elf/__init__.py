@@ -1,0 +1,1 @@
+"""ELF files: reading them, and telling whether a server will load an adapter."""

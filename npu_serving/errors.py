@@ -1,0 +1,155 @@
+"""Every error class of the project, each with its exit code and a sentence on when it occurs.
+
+An error has three parts: what happened, the likely cause, and what to type next. Only tasks.py prints them.
+"""
+
+from __future__ import annotations
+
+EXIT_FAILED = 1
+EXIT_BAD_REQUEST = 2
+EXIT_ACTION_NEEDED = 3
+EXIT_UNFIT_TOOL = 4
+EXIT_PIN_MISMATCH = 5
+EXIT_INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
+
+
+class NpuServingError(Exception):
+    """The base of all of them: something the person at the terminal has to know about.
+
+    `what` names the file, URL, option or symbol at fault; `cause` says why it probably happened; `cure` is what to
+    type next. The last two may be empty where nothing honest can be said.
+    """
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, what: str, *, cause: str = "", cure: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.cause = cause
+        self.cure = cure
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        if self.cause:
+            parts.append(f"Likely cause: {self.cause}")
+        if self.cure:
+            parts.append(f"Next: {self.cure}")
+        return "\n".join(parts)
+
+    def to_json(self) -> dict[str, object]:
+        """The error as `--json` shows it."""
+        return {
+            "error": type(self).__name__,
+            "what": self.what,
+            "cause": self.cause,
+            "cure": self.cure,
+            "exit_code": self.exit_code,
+        }
+
+
+# ---- 2: the request, or a file it names, is wrong
+
+
+class RequestError(NpuServingError):
+    """A flag, a setting or a file that was handed in can't be meant as it stands."""
+
+    exit_code = EXIT_BAD_REQUEST
+
+
+class SettingsError(RequestError):
+    """invoke.yaml or a flag has an unknown key or a value of the wrong kind."""
+
+
+class LockFileError(RequestError):
+    """A lock file is missing, is not valid, or is for another tree."""
+
+
+class SourceError(RequestError):
+    """The source named is missing, is not a TensorFlow Serving tree, or is of another version than the lock."""
+
+
+class BuildFileError(RequestError):
+    """A BUILD file does not have the shape that an edit needs; the file is as it was."""
+
+
+class AdapterError(RequestError):
+    """The adapter library is missing, unreadable, not an ELF file, or for another architecture."""
+
+
+class ElfError(RequestError):
+    """A file is not an ELF file that this project can read."""
+
+
+class WorkspaceError(RequestError):
+    """A WORKSPACE or .bzl file can't be evaluated."""
+
+
+# ---- 3: a check found that something has to be done
+
+
+class ActionNeeded(NpuServingError):
+    """A check ended well and found that action is needed."""
+
+    exit_code = EXIT_ACTION_NEEDED
+
+
+class VerificationError(ActionNeeded):
+    """A built server would not start, or would start without its adapter."""
+
+
+# ---- 4: a tool on this machine is missing or unfit
+
+
+class MissingToolError(NpuServingError):
+    """A program, library or service that the work needs is not here, or not in a version that serves."""
+
+    exit_code = EXIT_UNFIT_TOOL
+
+
+# ---- 5: what was fetched is not what was pinned
+
+
+class PinMismatchError(NpuServingError):
+    """Bytes have another sha256 than the one pinned for them; they were not used."""
+
+    exit_code = EXIT_PIN_MISMATCH
+
+
+# ---- 1: it failed
+
+
+class UnsafeArchiveError(NpuServingError):
+    """An archive holds a member that would leave its directory, or of a kind that is never extracted."""
+
+
+class FetchError(NpuServingError):
+    """A file could not be fetched from any of its mirrors."""
+
+
+class ProgramError(NpuServingError):
+    """A program that was started ended with an error."""
+
+    def __init__(self, what: str, *, cause: str = "", cure: str = "", returncode: int = 1, output: str = "") -> None:
+        super().__init__(what, cause=cause, cure=cure)
+        self.returncode = returncode
+        self.output = output
+
+
+class BuildFailedError(ProgramError):
+    """Bazel ended with an error; the cause was recognised in its output if it is a known one."""
+
+
+class StateLockedError(NpuServingError):
+    """Another run holds the lock on the state directory."""
+
+
+class DiskFullError(NpuServingError):
+    """A file could not be written because the disk is full; nothing half-written was left behind."""
+
+
+class FileAccessError(NpuServingError):
+    """A file or directory could not be read or written for want of permission, or is on a read-only disk."""
+
+
+class ServerError(NpuServingError):
+    """A model server did not start, died, or answered with an error."""

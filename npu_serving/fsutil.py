@@ -1,0 +1,279 @@
+"""Files that appear whole or not at all: atomic writes, links and directories, locks, digests.
+
+Nothing else in this project replaces a file. Taking archives apart is archives.py's work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, StateLockedError
+
+CHUNK_BYTES = 1 << 20
+
+
+def as_error(error: OSError, path: Path, *, doing: str = "written") -> NpuServingError:
+    """The error to show for an operating system's refusal at `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(
+            f"{path} could not be {doing}: the disk is full.",
+            cause=f"the file system that holds {path.parent} has no space left for it",
+            cure="free some space there (df -h shows how much), then type the same command again",
+        )
+    return FileAccessError(
+        f"{path} could not be {doing}: {error.strerror or error}.",
+        cause=f"user {os.geteuid()} lacks permission there, or the file system is read-only"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        else "",
+        cure=f"check {path.parent}, then type the same command again",
+    )
+
+
+@contextlib.contextmanager
+def explained(path: Path, *, doing: str = "written") -> Iterator[None]:
+    """Turns an OSError raised within into the error that tells a person what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        raise as_error(error, path, doing=doing) from error
+
+
+def make_directory(path: Path) -> Path:
+    """Makes `path` and its parents where they are missing."""
+    with explained(path, doing="made"):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_file(path: Path, data: bytes | str, *, mode: int | None = None) -> bool:
+    """Puts `data` at `path` by renaming a finished file over it; True if that changed anything.
+
+    A file that already holds `data` (and has `mode`, if given) is not touched, so its time stamp stays. Without
+    `mode`, an existing file keeps its own and a new one gets 0644. A symbolic link at `path` is replaced, not followed.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    wanted = mode if mode is not None else _mode_of(path)
+    if _holds(path, content, wanted):
+        return False
+    make_directory(path.parent)
+    with explained(path), _temporary_beside(path) as (descriptor, temporary):
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), wanted)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    return True
+
+
+def copy_file(source: Path, path: Path, *, mode: int | None = None) -> bool:
+    """Puts a copy of `source` at `path` atomically; True if that changed anything. Contents decide, not times."""
+    wanted = mode if mode is not None else 0o755 if os.access(source, os.X_OK) else 0o644
+    if _same_file_content(source, path, wanted):
+        return False
+    make_directory(path.parent)
+    with explained(path), _temporary_beside(path) as (descriptor, temporary):
+        with os.fdopen(descriptor, "wb") as target, source.open("rb") as original:
+            shutil.copyfileobj(original, target, CHUNK_BYTES)
+            os.fchmod(target.fileno(), wanted)
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(temporary, path)
+    return True
+
+
+def link_or_copy(source: Path, path: Path) -> bool:
+    """Makes `path` a hard link to `source`, or a copy where links don't reach; True if that changed anything."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.samefile(source):
+            return False
+    make_directory(path.parent)
+    with _temporary_name_beside(path) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+                raise as_error(error, path) from error
+            return copy_file(source, path)
+        with explained(path):
+            os.replace(temporary, path)
+    return True
+
+
+def point_link(link: Path, target: Path | str) -> bool:
+    """Makes the symbolic link `link` point to `target` in one step; True if that changed anything.
+
+    Refuses to replace anything that is not a symbolic link.
+    """
+    wanted = os.fspath(target)
+    if link.is_symlink():
+        if os.readlink(link) == wanted:
+            return False
+    elif link.exists():
+        raise FileAccessError(
+            f"{link} is not a symbolic link, so it is left as it is.",
+            cause="something else was put there by hand",
+            cure=f"move {link} away, then type the same command again",
+        )
+    make_directory(link.parent)
+    with explained(link), _temporary_name_beside(link) as temporary:
+        os.symlink(wanted, temporary)
+        os.replace(temporary, link)
+        _sync_directory(link.parent)
+    return True
+
+
+@contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A directory to fill; it gets the name `path` when the block ends well, and is removed when it doesn't.
+
+    What was at `path` before is replaced in that last step.
+    """
+    make_directory(path.parent)
+    with explained(path):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        with explained(path):
+            _swap_in(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a whole directory, write-protected parts included; nothing there is fine."""
+    if path.is_symlink() or not path.is_dir():
+        with explained(path, doing="removed"):
+            path.unlink(missing_ok=True)
+        return
+    for directory, _, _ in os.walk(path):  # Bazel write-protects what it makes
+        with contextlib.suppress(OSError):
+            Path(directory).chmod(0o755)
+    with explained(path, doing="removed"):
+        shutil.rmtree(path)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with explained(path, doing="read"), path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_text(path: Path) -> str:
+    """A file's text; bytes that are no UTF-8 are kept as surrogates, line ends as they are."""
+    with explained(path, doing="read"):
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+
+
+def free_bytes(path: Path) -> int:
+    """The space that is free for us on the file system which `path` is, or will be, on."""
+    existing = path
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
+
+
+@contextlib.contextmanager
+def state_lock(directory: Path, *, doing: str) -> Iterator[None]:
+    """Keeps other runs out of `directory` while the block runs; StateLockedError tells who is in there."""
+    make_directory(directory)
+    path = directory / ".lock"
+    with explained(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _locked(directory, file.read()) from error
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "doing": doing}))
+        file.flush()
+        yield
+
+
+def _locked(directory: Path, holder: str) -> StateLockedError:
+    try:
+        who = json.loads(holder)
+        described = f"process {who['pid']} ({who['doing']})"
+    except (ValueError, KeyError, TypeError):
+        described = "another process"
+    return StateLockedError(
+        f"{directory} is in use by {described}.",
+        cause="two runs on one state directory would overwrite each other's work",
+        cure="wait until it has ended, or give this run a build_root of its own",
+    )
+
+
+def _mode_of(path: Path) -> int:
+    if path.is_file() and not path.is_symlink():
+        return stat.S_IMODE(path.stat().st_mode)
+    return 0o644
+
+
+def _holds(path: Path, content: bytes, mode: int) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    status = path.stat()
+    return status.st_size == len(content) and stat.S_IMODE(status.st_mode) == mode and path.read_bytes() == content
+
+
+def _same_file_content(source: Path, path: Path, mode: int) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    status = path.stat()
+    same_shape = stat.S_IMODE(status.st_mode) == mode and status.st_size == source.stat().st_size
+    return same_shape and sha256_of(path) == sha256_of(source)
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
+    descriptor, temporary = tempfile.mkstemp(prefix=".tmp.", dir=path.parent)
+    try:
+        yield descriptor, temporary
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def _temporary_name_beside(path: Path) -> Iterator[str]:
+    temporary = tempfile.mktemp(prefix=".tmp.", dir=path.parent)  # noqa: S306 - for os.link/symlink: they never follow
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _swap_in(temporary: Path, path: Path) -> None:
+    """Gives a finished directory its name; rename(2) can't replace a directory that holds something."""
+    if not path.exists() and not path.is_symlink():
+        os.rename(temporary, path)
+    else:
+        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        os.rename(path, old / "was")
+        os.rename(temporary, path)
+        remove(old)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

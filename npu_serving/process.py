@@ -1,0 +1,317 @@
+"""The one gate through which programs are started: environment, process group, log, and the message on failure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Callable, Union
+
+from npu_serving.errors import MissingToolError, ProgramError
+
+Arg = Union[str, "os.PathLike[str]"]
+OnLine = Callable[[str], None]
+
+# What a program may know of the caller's environment. Everything else is left out, so that a build does not depend on
+# who types it: TF_REVISION alone would switch off the check of TensorFlow's sha256.
+PASSED_ON = ("HOME", "USER", "LOGNAME", "TERM", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+SECONDS_AFTER_INTERRUPT = 10.0
+SECONDS_AFTER_TERMINATE = 5.0
+TAIL_LINES = 25
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A program that has ended: its exit status (negative for a signal), what it printed, and how long it took."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def output(self) -> str:
+        """Standard output and error, one after the other."""
+        return self.stdout + self.stderr
+
+
+def command_line(argv: Sequence[Arg], cwd: Path | None = None) -> str:
+    """The command as a person can paste it into a shell."""
+    text = " ".join(shlex.quote(os.fspath(arg)) for arg in argv)
+    return f"(cd {shlex.quote(str(cwd))} && {text})" if cwd is not None else text
+
+
+def base_environment(path: str | None = None, *, proxies: bool = False) -> dict[str, str]:
+    """An environment made from the allow-list; PATH is the caller's unless one is given."""
+    names = PASSED_ON + (PROXY_VARIABLES if proxies else ())
+    environment = {name: os.environ[name] for name in names if name in os.environ}
+    environment["PATH"] = path if path is not None else os.environ.get("PATH", DEFAULT_PATH)
+    return environment
+
+
+def find_program(name: str, *, path: str | None = None) -> Path | None:
+    """The program of that name on PATH, or None."""
+    found = shutil.which(name, path=path)
+    return Path(found) if found else None
+
+
+def require_program(name: str, *, cure: str) -> Path:
+    """The program of that name on PATH; MissingToolError with the cure where there is none."""
+    found = find_program(name)
+    if found is None:
+        raise MissingToolError(f"There is no program {name!r} on PATH.", cure=cure)
+    return found
+
+
+def run(
+    argv: Sequence[Arg],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log_path: Path | None = None,
+    on_line: OnLine | None = None,
+    check: bool = True,
+    timeout_s: float | None = None,
+    input_text: str | None = None,
+    cure: str = "",
+) -> Finished:
+    """Runs a program to its end and returns what it printed.
+
+    The program gets a process group of its own, no terminal, and the environment of base_environment() unless `env`
+    is given whole. Each line goes to `on_line` and to `log_path` (stdout and stderr as they come). On Ctrl-C, on
+    `timeout_s` and on any other exception the whole group and its descendants are ended.
+
+    Raises MissingToolError when the program can't be started and, with `check`, ProgramError when it fails.
+    """
+    words = tuple(os.fspath(arg) for arg in argv)
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(log_path.open("a", encoding="utf-8")) if log_path is not None else None
+        if log is not None:
+            log.write(f"$ {command_line(words, cwd)}\n")
+            log.flush()
+        process = _start(words, cwd, env, has_input=input_text is not None)
+        try:
+            if input_text is not None:
+                _feed(process, input_text)
+            deadline = None if timeout_s is None else started + timeout_s
+            stdout, stderr = _drain(process, log, on_line, deadline)
+            process.wait()
+        except BaseException:
+            end_process_tree(process)
+            raise
+        finally:
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+    finished = Finished(words, process.returncode, stdout, stderr, time.monotonic() - started)
+    if check and finished.returncode != 0:
+        raise failure(finished, log_path=log_path, cure=cure)
+    return finished
+
+
+def failure(finished: Finished, *, log_path: Path | None = None, cure: str = "") -> ProgramError:
+    """The error that tells how a program ended, with the tail of its output and the path of its log."""
+    lines = [f"{Path(finished.argv[0]).name} {_how_it_ended(finished.returncode)}: {command_line(finished.argv)}"]
+    tail = [line for line in finished.output.splitlines() if line.strip()][-TAIL_LINES:]
+    lines += [f"    {line}" for line in tail]
+    if log_path is not None:
+        lines.append(f"The whole output is in {log_path}")
+    return ProgramError("\n".join(lines), cure=cure, returncode=finished.returncode, output=finished.output)
+
+
+@contextlib.contextmanager
+def running(
+    argv: Sequence[Arg], *, log_path: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs beside this one until the block ends; its output goes to `log_path`."""
+    with log_path.open("ab") as log:
+        process = _popen(tuple(os.fspath(arg) for arg in argv), cwd, env, subprocess.DEVNULL, log, log)
+        try:
+            yield process
+        finally:
+            end_process_tree(process, first=signal.SIGTERM)
+
+
+def start_in_background(
+    argv: Sequence[Arg], *, log_path: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """A program that goes on after this one has ended; its output goes to `log_path`."""
+    with log_path.open("ab") as log:
+        return _popen(tuple(os.fspath(arg) for arg in argv), cwd, env, subprocess.DEVNULL, log, log, with_parent=False)
+
+
+def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None:
+    """Becomes that program: the terminal, its signals and its exit status are the program's from here on."""
+    words = [os.fspath(arg) for arg in argv]
+    try:
+        os.execve(words[0], words, dict(env))  # noqa: S606 - an argument list, no shell
+    except OSError as error:
+        raise MissingToolError(f"{words[0]} can't be started: {error.strerror}.") from error
+
+
+def end_process_tree(process: subprocess.Popen[bytes], *, first: int = signal.SIGINT) -> None:
+    """Ends a program and everything it started: politely, then firmly, then for good."""
+    waits = ((first, SECONDS_AFTER_INTERRUPT), (signal.SIGTERM, SECONDS_AFTER_TERMINATE), (signal.SIGKILL, None))
+    family = {process.pid, *descendants(process.pid)}
+    for number, patience_s in waits:
+        family |= {pid for member in family for pid in descendants(member)}
+        _signal_group(process, number)
+        try:
+            process.wait(timeout=patience_s)
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    for pid in family - {process.pid}:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that `pid` started, and those that they started, as /proc tells now."""
+    children: dict[int, set[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                # The second field, the program's name, may hold blanks and parentheses: count from behind the last one.
+                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                children.setdefault(int(fields[1]), set()).add(int(entry.name))
+    found: set[int] = set()
+    frontier = {pid}
+    while frontier:
+        frontier = {child for parent in frontier for child in children.get(parent, ())} - found
+        found |= frontier
+    return found
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _die_with_parent() -> None:
+    """Asks the kernel to end this program when the one that started it is killed (prctl(2), PR_SET_PDEATHSIG)."""
+    import ctypes
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _popen(
+    argv: tuple[str, ...],
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    stdin: int,
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+    *,
+    with_parent: bool = True,
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=dict(env) if env is not None else base_environment(),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C reaches us first; we pass it on to the whole group
+            preexec_fn=_die_with_parent if with_parent else None,  # noqa: PLW1509 - no threads here, and no other way
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise ProgramError(f"{argv[0]} can't be started in {cwd}: there is no such directory.") from error
+        raise MissingToolError(f"There is no program {argv[0]!r}.", cure="install it, or put it on PATH") from error
+    except (PermissionError, OSError) as error:
+        raise MissingToolError(f"{argv[0]} can't be started: {error.strerror}.") from error
+
+
+def _start(
+    argv: tuple[str, ...], cwd: Path | None, env: Mapping[str, str] | None, *, has_input: bool
+) -> subprocess.Popen[bytes]:
+    stdin = subprocess.PIPE if has_input else subprocess.DEVNULL
+    return _popen(argv, cwd, env, stdin, subprocess.PIPE, subprocess.PIPE)
+
+
+def _feed(process: subprocess.Popen[bytes], text: str) -> None:
+    """Hands the text over and closes the pipe; texts here are a few lines, less than a pipe's buffer."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(text.encode())
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+
+
+class _Line:
+    """Puts the pieces of one stream together into whole lines."""
+
+    def __init__(self, log: IO[str] | None, on_line: OnLine | None) -> None:
+        self.text: list[str] = []
+        self._rest = b""
+        self._log = log
+        self._on_line = on_line
+
+    def add(self, piece: bytes) -> None:
+        lines = (self._rest + piece).split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            self._emit(line.decode(errors="replace") + "\n")
+
+    def close(self) -> None:
+        if self._rest:
+            self._emit(self._rest.decode(errors="replace"))
+            self._rest = b""
+
+    def _emit(self, line: str) -> None:
+        self.text.append(line)
+        if self._log is not None:
+            self._log.write(line)
+            self._log.flush()
+        if self._on_line is not None:
+            self._on_line(line.rstrip("\r\n"))
+
+
+def _drain(
+    process: subprocess.Popen[bytes], log: IO[str] | None, on_line: OnLine | None, deadline: float | None
+) -> tuple[str, str]:
+    """Reads both streams to their end; ProgramError when the deadline passes first."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    lines = {process.stdout: _Line(log, on_line), process.stderr: _Line(log, on_line)}
+    with selectors.DefaultSelector() as selector:
+        for stream in lines:
+            selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise ProgramError(f"{process.args!r} did not end in time.", cause="it hangs, or the machine is busy")
+            for key, _ in selector.select(left):
+                piece = os.read(key.fd, 1 << 16)
+                if piece:
+                    lines[key.fileobj].add(piece)  # type: ignore[index]
+                else:
+                    selector.unregister(key.fileobj)
+    for line in lines.values():
+        line.close()
+    return "".join(lines[process.stdout].text), "".join(lines[process.stderr].text)
+
+
+def _how_it_ended(returncode: int) -> str:
+    if returncode == 127:
+        return "ended with status 127 (a program or a shared library was not found)"
+    if returncode < 0:
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(-returncode).name}"
+    return f"ended with status {returncode}"
