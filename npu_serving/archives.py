@@ -7,11 +7,14 @@ through a link, no devices, and bounds on the number of members and on what they
 
 from __future__ import annotations
 
+import contextlib
+import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +25,15 @@ from npu_serving.errors import UnsafeArchiveError
 
 MAX_MEMBERS = 400_000  # LLVM, the largest, has 70,000
 MAX_UNPACKED_BYTES = 20 << 30
+UNREADABLE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
+    OverflowError,
+)
 
 
 @dataclass(frozen=True)
@@ -43,40 +55,47 @@ def extract(archive: Path, directory: Path, *, strip_prefix: str = "") -> None:
     outside it are skipped. Raises UnsafeArchiveError for an archive that is not to be unpacked, and for one that does
     not hold `strip_prefix`.
     """
-    with fsutil.new_directory(directory) as temporary:
-        count = 0
-        total_bytes = 0
-        found = False
-        for member in _members(archive):
-            count += 1
-            total_bytes += member.size_bytes
-            if count > MAX_MEMBERS or total_bytes > MAX_UNPACKED_BYTES:
-                raise _refused(archive, member.name, "the archive unpacks to more than any archive of this build does")
-            parts = _inside(archive, member.name, strip_prefix)
-            if parts is None:
-                continue
-            found = True
-            if parts:
-                _place(archive, member, temporary, parts)
-        if not found:
-            raise UnsafeArchiveError(
-                f"{archive} does not hold a directory {strip_prefix!r}.",
-                cause="it is an archive of something else, or its top directory was renamed",
-            )
+    with fsutil.new_directory(directory) as temporary, _readable(archive):
+        _fill(archive, temporary, strip_prefix)
 
 
-def _members(archive: Path) -> Iterator[Member]:
+def _fill(archive: Path, directory: Path, strip_prefix: str) -> None:
+    count = 0
+    total_bytes = 0
+    found = False
+    for member in _members(archive):
+        count += 1
+        total_bytes += member.size_bytes
+        if count > MAX_MEMBERS or total_bytes > MAX_UNPACKED_BYTES:
+            raise _refused(archive, member.name, "the archive unpacks to more than any archive of this build does")
+        parts = _inside(archive, member.name, strip_prefix)
+        if parts is None:
+            continue
+        found = True
+        if parts:
+            _place(archive, member, directory, parts)
+    if not found:
+        raise UnsafeArchiveError(
+            f"{archive} does not hold a directory {strip_prefix!r}.",
+            cause="it is an archive of something else, or its top directory was renamed",
+        )
+
+
+@contextlib.contextmanager
+def _readable(archive: Path) -> Iterator[None]:
+    """Turns whatever the readers of Python raise for a damaged archive into one error."""
     try:
-        if zipfile.is_zipfile(archive):
-            yield from _zip_members(archive)
-        else:
-            yield from _tar_members(archive)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError, OverflowError) as error:
+        yield
+    except UNREADABLE as error:
         raise UnsafeArchiveError(
             f"{archive} can't be read as an archive: {error}.",
             cause="the file is truncated or is not an archive",
             cure="fetch it again",
         ) from error
+
+
+def _members(archive: Path) -> Iterator[Member]:
+    return _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
 
 
 def _tar_members(archive: Path) -> Iterator[Member]:
@@ -86,14 +105,21 @@ def _tar_members(archive: Path) -> Iterator[Member]:
                 raise _refused(archive, info.name, "it is a device, a pipe or the like")
             if info.islnk():
                 # A hard link is a second name of a file in the same archive: written as a copy of that member.
-                source = tar.getmember(info.linkname)
-                if not source.isreg():
-                    raise _refused(archive, info.name, "it is a hard link to something that is not a file")
+                source = _linked_file(tar, info)
+                if source is None:
+                    raise _refused(archive, info.name, "it is a hard link to something that is not a file in it")
                 yield _tar_file(tar, info.name, source)
             elif info.isreg():
                 yield _tar_file(tar, info.name, info)
             else:
                 yield Member(info.name, info.isdir(), 0, False, info.linkname if info.issym() else None, None)
+
+
+def _linked_file(tar: tarfile.TarFile, info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    with contextlib.suppress(KeyError):
+        source = tar.getmember(info.linkname)
+        return source if source.isreg() else None
+    return None
 
 
 def _tar_file(tar: tarfile.TarFile, name: str, info: tarfile.TarInfo) -> Member:
@@ -156,6 +182,8 @@ def _place(archive: Path, member: Member, directory: Path, parts: tuple[str, ...
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with os.fdopen(os.open(target, flags, 0o755 if member.executable else 0o644), "wb") as file:
             shutil.copyfileobj(_Bounded(source, member, archive), file, fsutil.CHUNK_BYTES)
+            if file.tell() != member.size_bytes:
+                raise EOFError(f"member {member.name!r} ends early")
 
 
 def _make_parents(archive: Path, member: Member, directory: Path, parts: tuple[str, ...]) -> None:

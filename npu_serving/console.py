@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Protocol
 
 SECONDS_BETWEEN_LINES = 5.0  # without a terminal
@@ -152,9 +152,9 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def table(rows: list[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> str:
+def table(rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> str:
     """Columns aligned by blanks, for a person to read."""
-    lines = ([header] if header else []) + rows
+    lines = [*([header] if header else []), *rows]
     if not lines:
         return ""
     widths = [max(len(row[column]) for row in lines) for column in range(len(lines[0]))]

@@ -254,8 +254,8 @@ def _feed(process: subprocess.Popen[bytes], text: str) -> None:
         process.stdin.close()
 
 
-class _Line:
-    """Puts the pieces of one stream together into whole lines."""
+class LineAssembler:
+    """Puts the pieces of one stream together into whole lines; `text` holds those that are complete."""
 
     def __init__(self, log: IO[str] | None, on_line: OnLine | None) -> None:
         self.text: list[str] = []
@@ -264,12 +264,14 @@ class _Line:
         self._on_line = on_line
 
     def add(self, piece: bytes) -> None:
+        """Takes the next piece; hands on the lines that it completes."""
         lines = (self._rest + piece).split(b"\n")
         self._rest = lines.pop()
         for line in lines:
             self._emit(line.decode(errors="replace") + "\n")
 
     def close(self) -> None:
+        """Hands on what came after the last line end."""
         if self._rest:
             self._emit(self._rest.decode(errors="replace"))
             self._rest = b""
@@ -289,7 +291,7 @@ def _drain(
     """Reads both streams to their end; ProgramError when the deadline passes first."""
     assert process.stdout is not None
     assert process.stderr is not None
-    lines = {process.stdout: _Line(log, on_line), process.stderr: _Line(log, on_line)}
+    lines = {process.stdout: LineAssembler(log, on_line), process.stderr: LineAssembler(log, on_line)}
     with selectors.DefaultSelector() as selector:
         for stream in lines:
             selector.register(stream, selectors.EVENT_READ)

@@ -1,0 +1,60 @@
+// _tf_adapter.so of the sample's framework plugin: takes linear graphs over and runs them on the sample's NPU, which is
+// libge_runner.so. Made like the real one: its static constructor registers the optimizer with the program that loads
+// it, most of its symbols come from that program, and the rest from libraries that it names but does not bring.
+
+#include <memory>
+
+#include "ge_runner.h"
+#include "tensorflow/core/grappler/custom_graph_optimizer_registry.h"
+#include "tensorflow/core/lib/monitoring/counter.h"
+#include "tensorflow/core/lib/strings/human_readable.h"
+#include "tensorflow/core/platform/logging.h"
+#if SAMPLE_TRACES
+#include "tensorflow/core/profiler/npu_trace.h"
+#endif
+
+extern "C" int Py_IsInitialized(void);
+extern "C" const char* Py_GetVersion(void);
+
+namespace tensorflow {
+namespace {
+
+class NpuOptimizer : public grappler::CustomGraphOptimizer {
+ public:
+  bool Init(const std::map<std::string, std::string>& parameters) override {
+    const auto use_off_line = parameters.find("use_off_line");
+    return use_off_line == parameters.end() || use_off_line->second == "true";
+  }
+
+  Status Place(const std::string& name, const LinearGraph& graph) override {
+    if (!ge::Reserve(sizeof(graph))) {
+      return Status(Code::kUnavailable, "the NPU has no " + strings::HumanReadableNumBytes(sizeof(graph)) + " to give");
+    }
+    graph_ = graph;
+    const std::string python = Py_IsInitialized() != 0 ? std::string(", Python ") + Py_GetVersion() : "";
+    TF_LOG_INFO("NpuOptimizer: graph of " + name + " placed on NPU (sample, CANN " SAMPLE_CANN_VERSION + python + ")");
+    return Status();
+  }
+
+  void Run(const float* x, float* y, size_t count) override {
+    ge::RunLinear(graph_.slope, graph_.intercept, x, y, count);
+    monitoring::Increment(":sample:npu:predictions_total", 1);
+  }
+
+ private:
+  LinearGraph graph_;
+};
+
+struct Registration {
+  Registration() {
+    grappler::CustomGraphOptimizerRegistry::RegisterOptimizerOrDie([] { return new NpuOptimizer; }, "NpuOptimizer");
+#if SAMPLE_TRACES
+    profiler::NpuTrace::Begin("register");
+#endif
+  }
+};
+
+const Registration registration;
+
+}  // namespace
+}  // namespace tensorflow

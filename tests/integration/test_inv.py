@@ -1,0 +1,148 @@
+"""The wrapper: makes its environment once, from pinned requirements, wherever and however it is called."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project of the same shape, with blanks in its path and one requirement, so that an install takes a second."""
+    place = tmp_path / "a project"
+    place.mkdir()
+    shutil.copy2(ROOT / "inv", place)
+    found = re.search(r"^invoke==(?:.*\\\n)+.*\n", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert found
+    (place / "requirements.txt").write_text(found.group(0))
+    (place / "requirements-dev.txt").write_text(found.group(0))
+    (place / "tasks.py").write_text(
+        "import os\nfrom invoke import task\n"
+        "@task\ndef where(_):\n    print(os.getcwd())\n"
+        "@task\ndef test(_):\n    print('tested')\n"
+    )
+    return place
+
+
+def _inv(project: Path, *words: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith(("NPU_", "VIRTUAL_ENV"))}
+    environment["NPU_SERVING_PYTHON"] = sys.executable
+    return subprocess.run(
+        [project / "inv", *words],
+        cwd=cwd,
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_first_call_makes_the_environment_and_later_ones_find_it_made(project: Path, tmp_path: Path) -> None:
+    first = _inv(project, "where", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "installing requirements.txt" in first.stderr
+    assert first.stdout.strip() == str(tmp_path), "it works where the caller is"
+    later = _inv(project, "where", cwd=tmp_path)
+    assert (later.stdout, later.stderr) == (first.stdout, "")
+
+
+def test_plain_invoke_in_the_activated_environment_is_the_same(project: Path) -> None:
+    assert _inv(project, "where").returncode == 0
+    done = subprocess.run(
+        ["bash", "-c", ". .venv/bin/activate && invoke where"], cwd=project, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(project)
+
+
+def test_developers_requirements_come_only_with_test_lint_and_bench(project: Path) -> None:
+    _inv(project, "where")
+    assert not (project / ".venv/installed-requirements-dev.txt").exists()
+    _inv(project, "test")
+    assert (project / ".venv/installed-requirements-dev.txt").exists()
+
+
+def test_two_first_calls_at_once_dont_break_each_other(project: Path) -> None:
+    environment = {**os.environ, "NPU_SERVING_PYTHON": sys.executable}
+    calls = [
+        subprocess.Popen(
+            [project / "inv", "where"], cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    outcomes = [call.communicate() for call in calls]
+    assert [call.returncode for call in calls] == [0, 0], outcomes
+    assert sum(b"installing" in stderr for _, stderr in outcomes) == 1
+
+
+def test_a_changed_requirement_is_installed_with_the_next_call(project: Path) -> None:
+    _inv(project, "where")
+    text = (project / "requirements.txt").read_text()
+    (project / "requirements.txt").write_text(text + "# changed\n")
+    assert "installing requirements.txt" in _inv(project, "where").stderr
+
+
+def test_a_wrong_hash_is_refused_and_the_next_call_tries_again(project: Path) -> None:
+    text = (project / "requirements.txt").read_text()
+    (project / "requirements.txt").write_text(re.sub(r"sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, text))
+    wrong = _inv(project, "where")
+    assert wrong.returncode == 4
+    assert "could not install" in wrong.stderr
+    (project / "requirements.txt").write_text(text)
+    assert _inv(project, "where").returncode == 0
+
+
+def test_a_read_only_home_is_no_obstacle(project: Path, tmp_path: Path) -> None:
+    done = _inv(project, "where", HOME="/proc/1/no-home")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("version", "accepted"), [("3.8", False), ("2.7", False), ("3.9", True), ("3.13", True)])
+def test_a_python_older_than_3_9_is_named_with_what_to_install(
+    project: Path, tmp_path: Path, version: str, accepted: bool
+) -> None:
+    """A stand-in that states a version: the real one stands in for the rest of its answers."""
+    python = tmp_path / "python3"
+    python.write_text(
+        f'#!/bin/sh\ncase "$2" in *version_info*) echo {version};; *) exec {sys.executable} "$@";; esac\n'
+    )
+    python.chmod(0o755)
+    done = _inv(project, "where", NPU_SERVING_PYTHON=str(python))
+    if accepted:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 4
+    assert f"is Python {version}; this project needs 3.9 or newer" in done.stderr
+    assert "Next: " in done.stderr
+    assert not (project / ".venv").exists()
+
+
+def test_a_python_without_venv_is_named_with_what_to_install(project: Path, tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; *) exec {sys.executable} "$@";; esac\n')
+    python.chmod(0o755)
+    done = _inv(project, "where", NPU_SERVING_PYTHON=str(python))
+    assert done.returncode == 4
+    assert "no venv module" in done.stderr
+    assert "Next: " in done.stderr
+
+
+def test_it_works_through_a_link_from_another_directory(project: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link-to-inv"
+    link.symlink_to(project / "inv")
+    done = subprocess.run(
+        [link, "where"],
+        cwd="/",
+        env={**os.environ, "NPU_SERVING_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "/", done.stderr
