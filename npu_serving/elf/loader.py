@@ -1,0 +1,250 @@
+"""Which libraries the dynamic loader would load for a program, found by ld.so's own rules without starting anything.
+
+The rules are those of ld.so(8) and glibc's elf/dl-load.c. Subdirectories for special processors (glibc-hwcaps) are not
+looked at: what they hold replaces a library by one with the same symbols.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from npu_serving.elf.symbols import ElfFile, read_elf
+from npu_serving.errors import ElfError, FileAccessError
+
+_CACHE_MAGIC = b"glibc-ld.so.cache1.1"
+_CACHE_HEADER = struct.Struct("<20sII20x")
+_CACHE_ENTRY = struct.Struct("<iIIIQ")
+_CACHE_FLAGS = {"x86_64": 0x0303, "aarch64": 0x0A03}  # ELF_LIBC6 with FLAG_X8664_LIB64, FLAG_AARCH64_LIB64
+_TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a machine keeps the libraries that every program may use."""
+
+    cache: Path | None = Path("/etc/ld.so.cache")
+    directories: tuple[Path, ...] = ()
+    """Empty for the usual ones of the program's machine."""
+
+    def default_directories(self, machine: str) -> tuple[Path, ...]:
+        """The directories that ld.so looks in last: Debian's, then those of the other distributions."""
+        if self.directories:
+            return self.directories
+        names = (f"lib/{machine}-linux-gnu", f"usr/lib/{machine}-linux-gnu", "lib64", "usr/lib64", "lib", "usr/lib")
+        return tuple(Path("/", name) for name in names)
+
+    def cached(self, machine: str) -> Mapping[str, Path]:
+        """Name -> library, as ldconfig noted it in /etc/ld.so.cache; empty where that is missing or not readable."""
+        if self.cache is None or machine not in _CACHE_FLAGS:
+            return {}
+        try:
+            return dict(_cache_entries(self.cache.read_bytes(), _CACHE_FLAGS[machine]))
+        except (OSError, struct.error):
+            return {}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A library that would be loaded: by which name, from where, and the rule by which it was found."""
+
+    name: str
+    elf: ElfFile
+    rule: str
+    needed_by: Loaded | None = field(default=None, repr=False)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.elf.path
+
+
+@dataclass(frozen=True)
+class NotLoaded:
+    """A library that is needed and can't be loaded; `reasons` tells of files of that name that don't serve."""
+
+    name: str
+    needed_by: Loaded
+    searched: tuple[Path, ...]
+    reasons: tuple[str, ...] = ()
+    is_broken: bool = False
+    """True where the loader takes a file that it can't use, rather than finding none."""
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """What would be loaded, in the order in which the loader looks for symbols: the program itself comes first."""
+
+    libraries: tuple[Loaded, ...]
+    missing: tuple[NotLoaded, ...]
+    by_name: Mapping[str, Loaded] = field(repr=False)
+    """Every name by which one was asked for, and every soname."""
+
+    @property
+    def program(self) -> Loaded:
+        """The program itself."""
+        return self.libraries[0]
+
+    def named(self, name: str) -> Loaded | None:
+        """The library that the loader would take for that name."""
+        return self.by_name.get(name)
+
+
+def plan_loading(
+    program: Path,
+    *,
+    library_path: Sequence[Path] = (),
+    instead: Mapping[str, Path] | None = None,
+    host: Host | None = None,
+) -> LoadPlan:
+    """The libraries that ld.so would load for `program` with `library_path` as LD_LIBRARY_PATH, breadth first.
+
+    `instead` names files to take for some of the names. Raises ElfError and FileAccessError for the program itself
+    and for the files in `instead`; what is wrong with other libraries is told in the plan.
+    """
+    main = Loaded("", read_elf(program), "program")
+    walk = _Walk(main, library_path, instead or {}, host or Host())
+    return walk.run()
+
+
+class _Walk:
+    def __init__(self, main: Loaded, library_path: Sequence[Path], instead: Mapping[str, Path], host: Host) -> None:
+        self._main = main
+        self._machine = main.elf.machine
+        self._library_path = tuple(path for path in library_path if path.is_absolute())
+        self._instead = instead
+        self._cached = host.cached(self._machine)
+        self._default = host.default_directories(self._machine)
+        self._loaded: list[Loaded] = [main]
+        self._missing: dict[str, NotLoaded] = {}
+        self._by_name: dict[str, Loaded] = {}
+        self._by_file: dict[tuple[int, int], Loaded] = {}
+
+    def run(self) -> LoadPlan:
+        for library in self._loaded:  # grows while it is walked
+            for name in library.elf.needed:
+                if name not in self._by_name and name not in self._missing:
+                    self._load(name, library)
+        return LoadPlan(tuple(self._loaded), tuple(self._missing.values()), self._by_name)
+
+    def _load(self, name: str, by: Loaded) -> None:
+        searched: list[Path] = []
+        reasons: list[str] = []
+        for rule, path in self._candidates(name, by):
+            if rule == "given":
+                self._take(name, Loaded(name, read_elf(path), rule, by))
+                return
+            searched.append(path.parent)
+            try:
+                if not path.is_file():
+                    continue
+                elf = read_elf(path)
+            except (ElfError, FileAccessError) as error:
+                reasons.append(error.what)
+                if _stops_the_loader(error, path):
+                    self._missing[name] = NotLoaded(name, by, tuple(searched), tuple(reasons), is_broken=True)
+                    return
+                continue
+            except OSError as error:  # a loop of links, a name that is too long
+                reasons.append(f"{path}: {error.strerror}")
+                continue
+            if elf.machine != self._machine:
+                reasons.append(f"{path} is for {elf.machine}.")
+                continue
+            self._take(name, Loaded(name, elf, rule, by))
+            return
+        self._missing[name] = NotLoaded(name, by, tuple(dict.fromkeys(searched)), tuple(reasons))
+
+    def _take(self, name: str, library: Loaded) -> None:
+        status = library.path.stat()
+        known = self._by_file.setdefault((status.st_dev, status.st_ino), library)
+        if known is library:
+            self._loaded.append(library)
+        for each in (name, known.elf.soname):
+            if each:
+                self._by_name.setdefault(each, known)
+
+    def _candidates(self, name: str, by: Loaded) -> Iterator[tuple[str, Path]]:
+        """The files that the loader tries for a name, in its order, and the rule that names them."""
+        if name in self._instead:
+            yield "given", self._instead[name]
+        elif "/" in name:
+            for path in self._expanded(name, by):
+                yield "path", path
+        elif self._main.elf.interpreter is not None and name == Path(self._main.elf.interpreter).name:
+            yield "interpreter", Path(self._main.elf.interpreter)  # it is in memory before anything is looked for
+        else:
+            for rule, directory in self._directories(by):
+                yield rule, directory / name
+            if not by.elf.no_default_directories:
+                if name in self._cached:
+                    yield "cache", self._cached[name]
+                for directory in self._default:
+                    yield "default", directory / name
+
+    def _directories(self, by: Loaded) -> Iterator[tuple[str, Path]]:
+        if by.elf.runpath is None:
+            for ancestor in lineage(by):  # each one's DT_RPATH counts for what it brings in
+                if ancestor.elf.runpath is None and ancestor.elf.rpath is not None:
+                    for directory in self._expanded(ancestor.elf.rpath, ancestor):
+                        yield "rpath", directory
+        for directory in self._library_path:
+            yield "LD_LIBRARY_PATH", directory
+        for directory in self._expanded(by.elf.runpath or "", by):
+            yield "runpath", directory
+
+    def _expanded(self, text: str, owner: Loaded) -> Iterator[Path]:
+        """The directories of an rpath or runpath.
+
+        Relative and empty ones mean the working directory of whoever starts the program: nothing to rely on.
+        """
+        # The loader resolves the program's own links (it asks /proc/self/exe), not those of libraries.
+        file = os.path.realpath(owner.path) if owner is self._main else os.path.abspath(owner.path)
+        triplet = Path("/lib", f"{self._machine}-linux-gnu")
+        values = {
+            "ORIGIN": str(Path(file).parent),
+            "LIB": f"lib/{triplet.name}" if triplet.is_dir() else "lib64",
+            "PLATFORM": self._machine,
+        }
+        for part in text.split(":"):
+            path = _TOKEN.sub(lambda match: values[match.group(1) or match.group(2)], part)
+            if path.startswith("/") and "\0" not in path:
+                yield Path(path)
+
+
+def lineage(library: Loaded) -> Iterator[Loaded]:
+    """The library, the one that needed it first, and so on to the program."""
+    yield library
+    while library.needed_by is not None:
+        library = library.needed_by
+        yield library
+
+
+def _stops_the_loader(error: ElfError | FileAccessError, path: Path) -> bool:
+    """Whether ld.so gives up at such a file: it passes over 32-bit and unreadable ones, not over damaged ones."""
+    return isinstance(error, ElfError) and "64-bit" not in error.what and os.access(path, os.R_OK)
+
+
+def _cache_entries(data: bytes, flags: int) -> Iterator[tuple[str, Path]]:
+    """The entries of a cache in the format of glibc 2.2 and later, which may follow one in the old format."""
+    start = data.find(_CACHE_MAGIC)
+    if start < 0:
+        return
+    _, count, _ = _CACHE_HEADER.unpack_from(data, start)
+    seen: set[str] = set()
+    for number in range(min(count, len(data) // _CACHE_ENTRY.size)):
+        offset = start + _CACHE_HEADER.size + number * _CACHE_ENTRY.size
+        kind, key, value, _, hardware = _CACHE_ENTRY.unpack_from(data, offset)
+        name, path = _text(data, start + key), _text(data, start + value)
+        if kind == flags and not hardware and name not in seen and path.startswith("/"):
+            seen.add(name)
+            yield name, Path(path)
+
+
+def _text(data: bytes, offset: int) -> str:
+    end = data.find(b"\0", offset, offset + 8192)
+    return os.fsdecode(data[offset:end]) if end >= 0 else ""

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import pytest
+from elf_samples import for_aarch64, library, needs_gcc, program
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npu_serving.cann import layout
+from npu_serving.cann.install import CannInstallation, find_adapter, find_installation
+from npu_serving.errors import AdapterError, MissingToolError, RequestError
+
+SITE = "python/site-packages"
+
+
+def put(path: Path, text: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def make_cann(root: Path, version: str = "6.3.RC2", site: str = SITE) -> Path:
+    """Toolkit and tfplugin as the installers leave them."""
+    toolkit, plugin = root / "ascend-toolkit", root / "tfplugin"
+    (toolkit / version / "lib64" / "plugin" / "opskernel").mkdir(parents=True)
+    put(
+        toolkit / version / "x86_64-linux" / "ascend_toolkit_install.info",
+        f"package_name=x\nversion={version}\narch=x86_64\n",
+    )
+    put(plugin / version / site / "npu_bridge" / "_tf_adapter.so")
+    put(plugin / version / "ascend_tfplugin_install.info", f"package_name=y\nversion={version}\n")
+    for family in (toolkit, plugin):
+        (family / "latest").symlink_to(version)
+    return root
+
+
+def found(root: Path) -> CannInstallation:
+    installation = find_installation(str(root))
+    assert installation is not None
+    return installation
+
+
+@pytest.mark.parametrize("site", layout.ADAPTER_DIRECTORIES)
+def test_the_adapter_is_found_in_every_layout_of_tfplugin(site: str, tmp_path: Path) -> None:
+    installation = found(make_cann(tmp_path / "Ascend", site=site))
+    assert installation.adapter == tmp_path / "Ascend" / "tfplugin" / "latest" / site / "npu_bridge" / "_tf_adapter.so"
+    assert installation.version == "6.3.RC2"
+    assert installation.problems == ()
+    json.dumps(installation.to_json())
+    assert "CANN 6.3.RC2" in installation.text()
+
+
+def test_the_library_directories_are_those_of_set_env(tmp_path: Path) -> None:
+    root = make_cann(tmp_path / "Ascend")
+    (root / "driver" / "lib64" / "common").mkdir(parents=True)
+    assert found(root).library_directories == (
+        root / "tfplugin" / "latest" / SITE / "npu_bridge",
+        root / "ascend-toolkit" / "latest" / "lib64",
+        root / "ascend-toolkit" / "latest" / "lib64" / "plugin" / "opskernel",
+        root / "driver" / "lib64",
+        root / "driver" / "lib64" / "common",
+    )
+
+
+@pytest.mark.parametrize(
+    "part", ["", "ascend-toolkit/latest", "tfplugin", "tfplugin/6.3.RC2", f"tfplugin/latest/{SITE}"]
+)
+def test_the_path_of_a_component_is_understood_as_well(part: str, tmp_path: Path) -> None:
+    root = make_cann(tmp_path / "Ascend")
+    assert found(root / part).root == root
+    assert len(found(root / part).components) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ASCEND_HOME_PATH", "ascend-toolkit/latest"),
+        ("ASCEND_TOOLKIT_HOME", "ascend-toolkit/latest"),
+        ("ASCEND_OPP_PATH", "ascend-toolkit/latest/opp"),
+        ("PYTHONPATH", f"tfplugin/latest/{SITE}"),
+    ],
+)
+def test_what_a_sourced_set_env_leaves_in_the_environment_leads_there(name: str, value: str, tmp_path: Path) -> None:
+    root = make_cann(tmp_path / "Ascend")
+    installation = find_installation("", {name: f"{root}/{value}"})
+    assert installation is not None
+    assert installation.root == root
+
+
+def test_the_home_directory_is_looked_at_and_nothing_there_is_none(tmp_path: Path) -> None:
+    if Path("/usr/local/Ascend").exists():
+        pytest.skip("this machine has a CANN of its own")
+    assert find_installation("", {"HOME": str(tmp_path)}) is None
+    root = make_cann(tmp_path / "Ascend")
+    installation = find_installation("", {"HOME": str(tmp_path)})
+    assert installation is not None
+    assert installation.root == root
+    assert find_installation("~/Ascend", {"HOME": str(tmp_path)}) == installation
+
+
+def test_an_adapter_installed_with_pip_is_found_through_pythonpath(tmp_path: Path) -> None:
+    adapter = put(tmp_path / "packages" / "npu_bridge" / "_tf_adapter.so")
+    installation = find_installation("", {"PYTHONPATH": f":relative:{tmp_path / 'packages'}"})
+    assert installation is not None
+    assert installation.adapter == adapter
+
+
+def test_toolkit_and_tfplugin_of_different_releases_are_reported(tmp_path: Path) -> None:
+    root = make_cann(tmp_path / "Ascend")
+    put(root / "tfplugin" / "latest" / "ascend_tfplugin_install.info", "version=7.0.RC1\n")
+    installation = found(root)
+    assert installation.version == "7.0.RC1"
+    assert installation.problems == ("tfplugin is of CANN 7.0.RC1 and toolkit is of CANN 6.3.RC2.",)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("9.9", "points to 9.9"), ("latest", "leads back"), ("../tfplugin/latest", "leads back"), ("", "is missing")],
+)
+def test_a_latest_link_that_leads_nowhere_is_reported_and_the_newest_release_is_taken(
+    target: str, said: str, tmp_path: Path
+) -> None:
+    root = make_cann(tmp_path / "Ascend")
+    make_cann(tmp_path / "other", "6.10.0")
+    (tmp_path / "other" / "tfplugin" / "6.10.0").rename(root / "tfplugin" / "6.10.0")
+    (root / "tfplugin" / "latest").unlink()
+    if target:
+        (root / "tfplugin" / "latest").symlink_to(target)
+    installation = found(root)
+    assert installation.adapter is not None
+    assert installation.adapter.is_relative_to(root / "tfplugin" / "6.10.0")
+    assert str(root / "tfplugin" / "latest") in installation.problems[0]
+    assert said in installation.problems[0]
+    assert "6.10.0" in installation.problems[0]
+
+
+def test_a_component_that_is_a_dangling_link_is_reported(tmp_path: Path) -> None:
+    root = make_cann(tmp_path / "Ascend")
+    (root / "nnae").symlink_to("gone")
+    assert found(root).nnae is None
+    assert "nnae points to gone" in found(root).problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "version"),
+    [
+        ("ascend_tfplugin_install.info", "package_name=a\r\nversion=6.3.RC2\r\n", "6.3.RC2"),
+        ("version.cfg", "# version: 1.0\ntfplugin_running_version=[6.3.0.1.241:6.3.RC2]\n", "6.3.RC2"),
+        ("version.info", "Version=6.3.0.1.241\nversion_dir=6.3.RC2\n", "6.3.RC2"),
+        ("version.info", "Version=6.3.0.1.241\n", "6.3.0.1.241"),
+        ("version.info", "\0\xff nonsense", ""),
+    ],
+)
+def test_the_version_is_read_from_every_kind_of_info_file(name: str, text: str, version: str, tmp_path: Path) -> None:
+    put(tmp_path / "somewhere" / name, text)
+    assert layout.version_of(tmp_path / "somewhere") == version
+
+
+def test_without_info_files_the_release_directory_tells_the_version(tmp_path: Path) -> None:
+    (tmp_path / "tfplugin" / "7.0.RC1").mkdir(parents=True)
+    (tmp_path / "tfplugin" / "latest").symlink_to("7.0.RC1")
+    assert layout.version_of(tmp_path / "tfplugin" / "latest") == "7.0.RC1"
+    (tmp_path / "1.15.0").mkdir()
+    assert layout.version_of(tmp_path / "1.15.0") == "", "any directory may be called like a version"
+
+
+@given(st.binary(max_size=200))
+def test_an_info_file_of_any_content_gives_a_version_or_none(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    directory = tmp_path_factory.getbasetemp() / "info"
+    directory.mkdir(exist_ok=True)
+    (directory / "version.cfg").write_bytes(content)
+    assert isinstance(layout.version_of(directory), str)
+
+
+def test_a_root_that_is_missing_or_empty_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="not a directory") as caught:
+        find_installation(str(tmp_path / "missing"))
+    assert "cann_root" in caught.value.cure
+    with pytest.raises(RequestError, match="nothing of CANN"):
+        find_installation(str(tmp_path))
+
+
+@needs_gcc
+def test_the_adapter_of_an_installation_is_described(tmp_path: Path) -> None:
+    root = make_cann(tmp_path / "with space ' and ü")
+    library(root / "tfplugin" / "latest" / SITE / "npu_bridge", "_tf_adapter.so", "int x;")
+    adapter = find_adapter("auto", str(root))
+    assert (adapter.cann_version, adapter.machine, len(adapter.sha256)) == ("6.3.RC2", platform.machine(), 64)
+    assert find_adapter(str(adapter.path), "").describe() == adapter.describe()
+
+
+def test_no_adapter_anywhere_names_the_places_and_the_flag(tmp_path: Path) -> None:
+    root = make_cann(tmp_path / "Ascend")
+    (root / "tfplugin" / "latest" / SITE / "npu_bridge" / "_tf_adapter.so").unlink()
+    with pytest.raises(MissingToolError) as caught:
+        find_adapter("auto", str(root))
+    assert str(root) in caught.value.cause
+    assert "--adapter PATH" in caught.value.cure
+
+
+@needs_gcc
+def test_an_adapter_that_can_not_be_one_is_refused_by_one_message(tmp_path: Path) -> None:
+    (tmp_path / "loop.so").symlink_to("loop.so")
+    cases = {
+        str(tmp_path / "missing.so"): "no adapter at",
+        str(tmp_path): "is a directory",
+        str(put(tmp_path / "text.so", "text")): "not an ELF file",
+        str(program(tmp_path, "program", "int main(void){return 0;}", "-no-pie")): "not a shared library",
+        str(tmp_path / "loop.so"): "adapter at|looked at",
+        "x" * 5000: "looked at",
+        "a\0b": "NUL byte",
+    }
+    if platform.machine() != "aarch64":
+        cases[str(for_aarch64(library(tmp_path, "arm.so", "int x;")))] = "built for aarch64"
+    for setting, said in cases.items():
+        with pytest.raises(AdapterError, match=said) as caught:
+            find_adapter(setting, "")
+        assert caught.value.exit_code == 2
+
+
+@needs_gcc
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_adapter_is_refused(tmp_path: Path) -> None:
+    path = library(tmp_path, "closed.so", "int x;")
+    path.chmod(0)
+    with pytest.raises(AdapterError, match="could not be read"):
+        find_adapter(str(path), "")

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from elf_samples import for_aarch64, library, needs_gcc, program, without_sections
+from elftools.elf.elffile import ELFFile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npu_serving import process
+from npu_serving.elf.symbols import ElfFile, Symbol, read_elf
+from npu_serving.elf.tables import Strings, read_version_needs
+from npu_serving.errors import ElfError, FileAccessError
+
+REAL = [
+    path
+    for pattern in ("libc.so.6", "libstdc++.so.6", "libm.so.6", "libcrypto.so*", "ld-linux-*.so.*", "libLLVM-*.so.1")
+    for path in sorted(Path("/usr/lib").glob(f"*-linux-gnu/{pattern}"))[:1]
+] + [path for path in (Path("/bin/bash"), Path("/bin/ls")) if path.exists()]
+
+SOURCE = """
+__attribute__((weak)) int weak_one(void) { return 1; }
+__thread int per_thread = 3;
+__attribute__((visibility("hidden"))) int hidden_one(void) { return 2; }
+__attribute__((visibility("protected"))) int protected_one(void) { return 2; }
+static int local_one(void) { return 4; }
+int data = 7;
+extern int needed_function(void);
+extern int needed_data;
+__attribute__((weak)) extern int needed_weakly(void);
+int plain(void) { return hidden_one() + local_one() + needed_function() + needed_data + (needed_weakly ? 1 : 0); }
+"""
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return library(tmp_path_factory.mktemp("elf"), "libsample.so.1", SOURCE, "-Wl,-rpath,$ORIGIN/x", "-Wl,--build-id")
+
+
+def names_by_nm(path: Path, which: str) -> set[str]:
+    """What nm lists; it writes the symbol that stands for a version, V_1@@V_1, as V_1."""
+    lines = process.run(["nm", "-D", which, path]).stdout.splitlines()
+    return {line.split()[-1] for line in lines}
+
+
+def as_nm_writes(symbol: Symbol) -> str:
+    return symbol.name if symbol.name == symbol.version else symbol.versioned_name
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+def test_the_symbols_of_real_libraries_are_those_that_nm_lists(path: Path) -> None:
+    elf = read_elf(path)
+    assert {as_nm_writes(symbol) for symbol in elf.defined} == names_by_nm(path, "--defined-only")
+    assert {symbol.versioned_name for symbol in elf.undefined} == names_by_nm(path, "--undefined-only")
+    assert elf.defined_names == {symbol.name for symbol in elf.defined}
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+def test_names_versions_and_build_id_are_those_that_pyelftools_reads(path: Path) -> None:
+    elf = read_elf(path)
+    with path.open("rb") as file:
+        oracle = ELFFile(file)
+        dynamic = list(oracle.get_section_by_name(".dynamic").iter_tags())
+        assert list(elf.needed) == [tag.needed for tag in dynamic if tag.entry.d_tag == "DT_NEEDED"]
+        assert elf.soname == next((tag.soname for tag in dynamic if tag.entry.d_tag == "DT_SONAME"), None)
+        assert elf.runpath == next((tag.runpath for tag in dynamic if tag.entry.d_tag == "DT_RUNPATH"), None)
+        notes = [note for section in oracle.iter_sections("SHT_NOTE") for note in section.iter_notes()]
+        assert elf.build_id == next((note.n_desc for note in notes if note.n_type == "NT_GNU_BUILD_ID"), None)
+        section = oracle.get_section_by_name(".gnu.version_r")
+        needs = (
+            [(need.name, [entry.name for entry in entries]) for need, entries in section.iter_versions()]
+            if section
+            else []
+        )
+        assert [(need.library, [item.name for item in need.versions]) for need in elf.version_needs] == needs
+        section = oracle.get_section_by_name(".gnu.version_d")
+        defined = {next(names).name for _, names in section.iter_versions()} if section else set()
+        assert {item.name for item in elf.version_definitions} == defined
+        assert elf.machine == {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}[oracle.header.e_machine]
+        interpreter = next((s.get_interp_name() for s in oracle.iter_segments("PT_INTERP")), None)
+        assert elf.interpreter == interpreter
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+def test_a_file_without_section_headers_reads_the_same(path: Path, tmp_path: Path) -> None:
+    whole, bare = read_elf(path), read_elf(without_sections(path, tmp_path / "bare"))
+    assert bare.defined == whole.defined
+    assert bare.undefined == whole.undefined
+    assert (bare.soname, bare.needed, bare.build_id) == (whole.soname, whole.needed, whole.build_id)
+
+
+@needs_gcc
+def test_binding_type_and_visibility_decide_what_others_can_bind_to(sample: Path) -> None:
+    elf = read_elf(sample)
+    defined = {symbol.name: symbol for symbol in elf.defined}
+    assert set(defined) >= {"weak_one", "per_thread", "protected_one", "data", "plain"}
+    assert not {"hidden_one", "local_one"} & set(defined)
+    assert defined["weak_one"].binding == "WEAK"
+    assert defined["per_thread"].type == "TLS"
+    assert (defined["data"].type, defined["data"].size) == ("OBJECT", 4)
+    undefined = {symbol.name: symbol for symbol in elf.undefined}
+    assert undefined["needed_weakly"].is_weak
+    assert not undefined["needed_function"].is_weak
+    assert not undefined["needed_data"].is_weak
+
+
+@needs_gcc
+def test_soname_runpath_and_build_id_are_read(sample: Path) -> None:
+    elf = read_elf(sample)
+    assert (elf.soname, elf.type) == ("libsample.so.1", "DYN")
+    assert "$ORIGIN/x" in (elf.runpath, elf.rpath)
+    assert elf.build_id in process.run(["readelf", "-n", sample]).stdout
+
+
+@needs_gcc
+@pytest.mark.parametrize("style", ["sysv", "gnu", "both"])
+def test_the_number_of_symbols_is_found_with_every_kind_of_hash_table(style: str, tmp_path: Path) -> None:
+    path = library(tmp_path, "libx.so", SOURCE, f"-Wl,--hash-style={style}")
+    assert {symbol.name for symbol in read_elf(path).defined} >= {"plain", "data"}
+    source = 'int puts(const char*); int main(void) { return puts("x"); }'
+    # Without PIE nothing of the program is exported, and GNU ld leaves the table of DT_GNU_HASH empty.
+    nothing_exported = program(tmp_path, "main", source, f"-Wl,--hash-style={style}", "-no-pie")
+    assert "puts" in {symbol.name for symbol in read_elf(nothing_exported).undefined}
+
+
+@needs_gcc
+def test_versions_of_definitions_and_needs_are_told_apart(tmp_path: Path) -> None:
+    source = """
+    __asm__(".symver old_f,f@V_1"); int old_f(void) { return 1; }
+    __asm__(".symver new_f,f@@V_2"); int new_f(void) { return 2; }
+    int g(void) { return 3; }
+    """
+    provider = library(
+        tmp_path, "libv.so.1", source, versions="V_1 { global: f; g; local: *; }; V_2 { global: f; } V_1;"
+    )
+    elf = read_elf(provider)
+    assert {symbol.versioned_name for symbol in elf.defined} >= {"f@V_1", "f@@V_2", "g@@V_1"}
+    assert elf.provided_versions == {"V_1", "V_2"}
+    user = read_elf(library(tmp_path, "libu.so", "int f(void); int h(void) { return f(); }", against=[provider]))
+    wanted = next(symbol for symbol in user.undefined if symbol.name == "f")
+    assert (wanted.version, wanted.library) == ("V_2", "libv.so.1")
+    assert elf.defines("f", "V_2")
+    assert elf.defines("f", "V_1")
+    assert not elf.defines("f", "V_3")
+    assert not elf.defines("g", "V_2")
+    assert elf.defines("f")
+    assert not elf.defines("h")
+    assert read_elf(tmp_path / "libu.so").defines("h", "V_9"), "a library without versions satisfies any reference"
+
+
+@needs_gcc
+def test_a_name_that_is_not_ascii_is_read_as_written(tmp_path: Path) -> None:
+    path = library(tmp_path, "libü.so", '__asm__(".globl größe; größe: .byte 0; .type größe,@object; .size größe,1");')
+    elf = read_elf(path)
+    assert elf.soname == "libü.so"
+    assert elf.defines("größe")
+
+
+@needs_gcc
+def test_the_machine_is_named(sample: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.so"
+    copy.write_bytes(sample.read_bytes())
+    assert read_elf(for_aarch64(copy)).machine == "aarch64"
+    data = bytearray(sample.read_bytes())
+    data[18:20] = (243).to_bytes(2, "little")
+    copy.write_bytes(data)
+    assert read_elf(copy).machine == "unknown-243"
+
+
+@needs_gcc
+def test_a_static_program_has_no_needs_and_no_symbols(tmp_path: Path) -> None:
+    path = program(tmp_path, "alone", "void _start(void) { for (;;); }", "-static", "-nostdlib")
+    elf = read_elf(path)
+    assert (elf.type, elf.needed, elf.defined, elf.undefined) == ("EXEC", (), (), ())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not an ELF file"),
+        (b"#!/bin/sh\n", "not an ELF file"),
+        (b"\x7fELF", "damaged"),
+        (b"\x7fELF\x01\x01" + bytes(80), "not a 64-bit"),
+        (b"\x7fELF\x02\x02" + bytes(80), "not a little-endian"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_by_name(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a file"
+    path.write_bytes(content)
+    with pytest.raises(ElfError, match=said) as caught:
+        read_elf(path)
+    assert str(path) in caught.value.what
+
+
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(ElfError, match="not a regular file"):
+        read_elf(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ElfError, match="not a regular file"):
+        read_elf(tmp_path / "pipe")
+    with pytest.raises(FileAccessError):
+        read_elf(tmp_path / "missing")
+
+
+def everything(elf: ElfFile) -> None:
+    assert len(elf.defined) >= len(elf.defined_names)
+    for symbol in elf.undefined:
+        elf.defines(symbol.name, symbol.version)
+
+
+@needs_gcc
+def test_a_file_that_was_cut_short_anywhere_is_an_error_not_a_crash(sample: Path, tmp_path: Path) -> None:
+    data = sample.read_bytes()
+    copy = tmp_path / "cut.so"
+    for size in range(4, len(data), 97):
+        copy.write_bytes(data[:size])
+        try:
+            everything(read_elf(copy))
+        except ElfError as error:
+            assert str(copy) in error.what
+
+
+@needs_gcc
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_no_damage_to_a_library_gives_anything_but_an_elf_error(data: st.DataObject, sample: Path) -> None:
+    content = bytearray(sample.read_bytes())
+    tables = ELFFile(sample.open("rb"))
+    interesting = [(0, 64 + 56 * tables.header.e_phnum)] + [
+        (section["sh_offset"], section["sh_size"])
+        for section in tables.iter_sections()
+        if section.name.startswith((".dyn", ".gnu", ".note", ".hash", ".rela"))
+    ]
+    tables.close()
+    for _ in range(data.draw(st.integers(1, 6))):
+        start, size = data.draw(st.sampled_from([item for item in interesting if item[1]]))
+        at = start + data.draw(st.integers(0, size - 1))
+        content[at] = data.draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]) | st.integers(0, 255))
+    copy = sample.with_name("damaged.so")
+    copy.write_bytes(content)
+    try:
+        everything(read_elf(copy))
+    except ElfError as error:
+        assert str(copy) in error.what
+
+
+@needs_gcc
+def test_symbols_that_all_share_one_huge_name_do_not_fill_the_memory(tmp_path: Path) -> None:
+    functions = "".join(f"int f{number}(void) {{ return 0; }}" for number in range(3000))
+    path = library(tmp_path, "libmany.so", functions)
+    with path.open("rb") as file:
+        section = ELFFile(file).get_section_by_name(".dynstr")
+        strings = (section["sh_offset"], section["sh_size"])
+        table = ELFFile(file).get_section_by_name(".dynsym")
+        symbols = (table["sh_offset"], table.num_symbols())
+    data = bytearray(path.read_bytes())
+    data[strings[0] : strings[0] + strings[1] - 1] = b"x" * (strings[1] - 1)
+    for number in range(symbols[1]):
+        struct.pack_into("<I", data, symbols[0] + 24 * number, number)
+    path.write_bytes(data)
+    with pytest.raises(ElfError, match="overlap"):
+        len(read_elf(path).defined_names)
+
+
+@needs_gcc
+def test_a_definition_that_is_marked_hidden_in_the_table_binds_nothing(sample: Path, tmp_path: Path) -> None:
+    data = bytearray(sample.read_bytes())
+    with sample.open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".dynsym")
+        number = next(number for number, symbol in enumerate(table.iter_symbols()) if symbol.name == "plain")
+        data[table["sh_offset"] + 24 * number + 5] = 2  # STV_HIDDEN
+    (tmp_path / "hidden.so").write_bytes(data)
+    assert read_elf(sample).defines("plain")
+    assert not read_elf(tmp_path / "hidden.so").defines("plain")
+
+
+def test_a_table_of_versions_whose_records_overlap_is_damaged() -> None:
+    record = struct.pack("<HHIII", 1, 0, 0, 0, 1)
+    with pytest.raises(ElfError, match="overlaps itself"):
+        read_version_needs(record * 4, Strings(b"\0", Path("x.so")))
