@@ -1,0 +1,182 @@
+"""What third_party/tf_adapter has to hold: read from the adapter and libpython, rendered from third_party_overlay/."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.errors import AdapterError, ElfError
+from npu_serving.overlay.patches import PatchPlan
+from npu_serving.settings import PROJECT_ROOT
+
+TEMPLATES = PROJECT_ROOT / "third_party_overlay" / "tf_adapter"
+
+# The guide's names (6.3, steps 3 to 5).
+ADAPTER_FILE = "lib_tf_adapter.so"
+INTERNAL_STUB = "_pywrap_tensorflow_internal.so"
+FRAMEWORK_STUB = "libtensorflow_framework.so"
+FRAMEWORK_LINK = "libtensorflow_framework.so.1"
+CMAKE_FILE = "CMakeLists.txt"
+SYMBOLS_FILE = "needed_symbols.lds"  # Bazel knows a linker script by .lds
+RPATH_FROM_PROGRAM = "../lib"  # from bin/ of an installed build to its libraries
+
+_LIBRARY_NAME = re.compile(r"(lib[A-Za-z0-9_+.-]+?\.so)((?:\.[0-9]+)*)\Z")
+_SYMBOL = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]*\Z")
+
+
+@dataclass(frozen=True)
+class OverlayInputs:
+    """What a person has that goes into the overlay. Both are ELF libraries for the same machine."""
+
+    adapter: Path
+    """_tf_adapter.so of the CANN that the server is to run with."""
+    libpython: Path
+    """The shared libpython that the adapter was linked with, such as libpython3.7m.so.1.0."""
+    patches: PatchPlan | None = None
+    """The fixes that the toolchain calls for; None for none."""
+
+    @property
+    def bazel_flags(self) -> tuple[str, ...]:
+        """What `bazel build` has to be told, with paths as they are here; what the link needs stands in BUILD files."""
+        return self.patches.bazel_flags() if self.patches is not None else ()
+
+    @property
+    def extra_directories(self) -> tuple[Path, ...]:
+        """The directories outside of the tree that Bazel has to see, to be read only."""
+        return (self.patches.root,) if self.patches is not None and self.patches.repositories else ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One entry of the directory: exactly one of the four is set. Texts are UTF-8."""
+
+    name: str
+    text: str | None = None
+    copy_of: Path | None = None
+    link_to: str | None = None
+    built_from: str | None = None
+    """The CMake file that builds it."""
+
+
+def wanted_content(inputs: OverlayInputs) -> tuple[Wanted, ...]:
+    """Every entry of third_party/tf_adapter, in the order in which they are put there.
+
+    Raises AdapterError when one of the libraries is missing, is no ELF library, is for another machine than the
+    other one, or has a name that can't be written into a BUILD file.
+    """
+    adapter = _library(inputs.adapter, "the adapter")
+    python = _library(inputs.libpython, "libpython")
+    if adapter.machine != python.machine:
+        raise AdapterError(
+            f"{inputs.adapter} is built for {adapter.machine}, {inputs.libpython} for {python.machine}.",
+            cause="one of them comes from a machine of another kind",
+            cure="give an adapter and a libpython for the machine that runs the server",
+        )
+    python_file, python_link = python_names(python.soname or inputs.libpython.name, inputs.libpython)
+    values = {
+        "adapter_file": ADAPTER_FILE,
+        "python_link": python_link,
+        "framework_stub": FRAMEWORK_STUB,
+        "framework_soversion": FRAMEWORK_LINK.rpartition(".")[2],
+        "internal_stub": INTERNAL_STUB,
+        "internal_name": INTERNAL_STUB[: -len(".so")],
+        "symbols_file": SYMBOLS_FILE,
+        "rpath_from_program": RPATH_FROM_PROGRAM,
+    }
+    cmake = _rendered("CMakeLists.txt.j2", values)
+    content = [
+        Wanted(python_file, copy_of=inputs.libpython),
+        Wanted(ADAPTER_FILE, copy_of=inputs.adapter),
+        Wanted(SYMBOLS_FILE, text=symbols_script(inputs.adapter)),
+        Wanted(CMAKE_FILE, text=cmake),
+        Wanted(INTERNAL_STUB, built_from=cmake),
+        Wanted(FRAMEWORK_STUB, built_from=cmake),
+        Wanted(FRAMEWORK_LINK, link_to=FRAMEWORK_STUB),
+        Wanted("BUILD", text=_rendered("BUILD.j2", values)),
+    ]
+    if python_link != python_file:
+        content.insert(1, Wanted(python_link, link_to=python_file))
+    return tuple(content)
+
+
+def python_names(soname: str, path: Path) -> tuple[str, str]:
+    """The file's name, its SONAME, and the name that the linker is given: libpython3.7m.so.1.0, libpython3.7m.so."""
+    found = _LIBRARY_NAME.match(soname)
+    if found is None:
+        raise AdapterError(
+            f"{path} calls itself {soname!r}, which is no name of a shared library (libNAME.so.VERSION).",
+            cause="it is not a libpython",
+            cure="set python_prefix in invoke.yaml to a Python 3.7 that was configured with --enable-shared",
+        )
+    return soname, found[1]
+
+
+def symbols_script(adapter: Path) -> str:
+    """A linker script that asks for what `adapter` needs of others, so that archive members with it are linked in."""
+    from npu_serving.elf.compat import undefined_needs
+
+    names = undefined_needs(adapter)
+    for name in names:
+        if not _SYMBOL.match(name):
+            raise AdapterError(
+                f"{adapter} needs a symbol named {name!r}, which can't be written into a linker script.",
+                cause="the file is damaged",
+                cure="install the CANN package again",
+            )
+    lines = ["/* Written by npu-serving: what _tf_adapter.so needs of the program that loads it, or of CANN. */"]
+    lines += [f"EXTERN({name})" for name in names]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class _Library:
+    machine: str
+    soname: str | None
+
+
+def _library(path: Path, role: str) -> _Library:
+    from npu_serving.elf.symbols import read_elf
+
+    if not path.exists():
+        raise AdapterError(
+            f"There is no file {path}, which is to be {role}.",
+            cause="CANN or Python 3.7 is not installed where this project looks",
+            cure="name the file: --adapter for the adapter, python_prefix in invoke.yaml for libpython",
+        )
+    try:
+        elf = read_elf(path)
+    except ElfError as error:
+        raise AdapterError(f"{path} can't be {role}: {error.what}", cause=error.cause, cure=error.cure) from error
+    if elf.type != "DYN":
+        raise AdapterError(f"{path} can't be {role}: it is not a shared library ({elf.type}).")
+    return _Library(elf.machine, elf.soname)
+
+
+def starlark_string(value: str) -> str:
+    """A Starlark string literal; refuses characters that Bazel 0.24.1 would not read back as they are."""
+    if not value.isascii() or not value.isprintable():
+        raise AdapterError(f"{value!r} can't be written into a BUILD file.", cure="use a name of plain ASCII letters")
+    return json.dumps(value)
+
+
+def cmake_string(value: str) -> str:
+    """A quoted CMake argument; nothing in it is expanded."""
+    return '"' + re.sub(r'([\\"$;])', r"\\\1", value) + '"'
+
+
+def link_option(file: str) -> str:
+    """The linker's option for a library on its search path: -lNAME for libNAME.so."""
+    return f"-l{file[len('lib') : -len('.so')]}"
+
+
+def _rendered(template: str, values: dict[str, str]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(  # noqa: S701 - no HTML; each value is quoted for the language it goes into
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters.update(starlark=starlark_string, cmake=cmake_string, as_link_option=link_option)
+    return environment.from_string(fsutil.read_text(TEMPLATES / template)).render(values)

@@ -1,0 +1,68 @@
+"""The two empty libraries that the adapter asks for by name, built by CMake (guide 6.3, step 4)."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.errors import MissingToolError
+from npu_serving.process import find_program, run
+
+LEAST_CMAKE = (3, 14)
+COMPILER_CURE = (
+    "install a C compiler, on Debian and Ubuntu: apt-get install gcc; on openEuler and CentOS: yum install gcc"
+)
+
+
+def build_stubs(cmake_lists: str, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The libraries `names` that `cmake_lists` builds, as bytes; nothing is left behind on disk.
+
+    Raises MissingToolError where CMake >= 3.14, a C compiler, or both make and ninja are missing.
+    """
+    cmake = _find_cmake()
+    generator = _find_generator()
+    if find_program("cc") is None and find_program("gcc") is None:
+        raise MissingToolError("There is no C compiler on PATH (cc or gcc).", cure=COMPILER_CURE)
+    with tempfile.TemporaryDirectory(prefix="npu-serving-stubs-") as directory:
+        source = Path(directory) / "source"
+        build = Path(directory) / "build"
+        fsutil.write_file(source / "CMakeLists.txt", cmake_lists)
+        run([cmake, "-G", generator, "-S", source, "-B", build], cure=COMPILER_CURE)
+        run([cmake, "--build", build], cure=COMPILER_CURE)
+        return {name: (build / name).read_bytes() for name in names}
+
+
+def _find_cmake() -> Path:
+    """CMake on PATH if it is new enough, else the one that pip installed beside this project."""
+    on_path = find_program("cmake")
+    if on_path is not None and _version(on_path) >= LEAST_CMAKE:
+        return on_path
+    try:
+        from cmake import CMAKE_BIN_DIR
+    except ImportError:
+        least = ".".join(str(part) for part in LEAST_CMAKE)
+        raise MissingToolError(
+            f"There is no CMake {least} or newer: {on_path or 'none on PATH'}, none from pip.",
+            cause="the virtual environment was not made from requirements.txt",
+            cure="./inv --list, which makes it again; or pip install cmake",
+        ) from None
+    return Path(CMAKE_BIN_DIR) / "cmake"
+
+
+def _version(cmake: Path) -> tuple[int, ...]:
+    finished = run([cmake, "--version"], check=False)
+    found = re.search(r"cmake version (\d+)\.(\d+)", finished.stdout)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _find_generator() -> str:
+    if find_program("make") is not None:
+        return "Unix Makefiles"
+    if find_program("ninja") is not None:
+        return "Ninja"
+    raise MissingToolError(
+        "There is neither make nor ninja on PATH, and CMake needs one of them.",
+        cure="apt-get install make, or yum install make, or pip install ninja",
+    )
