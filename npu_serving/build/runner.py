@@ -1,0 +1,67 @@
+"""What the pipeline asks of the place where Bazel runs. host_runner.py and docker_runner.py answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Protocol
+
+from npu_serving.console import Reporter
+from npu_serving.process import Finished
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The directories of a build, as the program that runs sees them."""
+
+    workspace: Path
+    """The serving tree; read only."""
+    output_user_root: Path
+    """Bazel's output; the only one that is written to, and kept between runs."""
+    distdir: Path
+    repository_cache: Path
+    """The content store."""
+    extra: tuple[Path, ...] = ()
+    """Further directories that are read, such as repositories with a patch applied."""
+
+
+class Runner(Protocol):
+    """A machine, real or contained, with a toolchain and a Bazel."""
+
+    name: str
+
+    def check(self, layout: Layout) -> None:
+        """Raises RequestError for a layout that Bazel can't work with here."""
+
+    def what_is_missing(self) -> str:
+        """What prepare() would have to bring, for a person; empty when the runner is ready."""
+
+    def prepare(self, reporter: Reporter) -> None:
+        """Brings what is missing: the bazel program, the image."""
+
+    def identity(self) -> dict[str, str]:
+        """What decides the outcome of a build here, for the manifest: compiler, C library, Bazel, Python, image."""
+
+    def inside(self, layout: Layout) -> Layout:
+        """The layout as Bazel will see it."""
+
+    def bazel(self) -> str:
+        """The bazel program, as seen inside."""
+
+    def python(self) -> str:
+        """The interpreter for TensorFlow's build scripts (PYTHON_BIN_PATH), as seen inside."""
+
+    def environment(self) -> dict[str, str]:
+        """The whole environment Bazel gets. It becomes part of every action, so it is the same in every run."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        layout: Layout,
+        env: Mapping[str, str],
+        log_path: Path,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Finished:
+        """Runs a command of paths inside; `layout` holds those outside. A failure is returned, not raised."""

@@ -1,0 +1,191 @@
+"""The Docker engine: whether one answers, what it can do, and what to type when it doesn't or can't.
+
+Everything that talks to the engine does so inside connected(), which turns the SDK's exceptions into this project's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from npu_serving.errors import DiskFullError, MissingToolError, NpuServingError, ProgramError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+ANSWER_TIMEOUT_S = 5
+REQUEST_TIMEOUT_S = 120
+LABEL = "org.npu-serving"
+"""Every image and container of this project carries labels that begin so; nothing without them is ever removed."""
+ROLE = f"{LABEL}.role"
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What the engine says of itself; the limits it doesn't support must not be asked for."""
+
+    version: str
+    api_version: str
+    machine: str
+    processors: int
+    security_options: tuple[str, ...]
+    limits_memory: bool
+    limits_cpu: bool
+    limits_pids: bool
+
+    @property
+    def rootless(self) -> bool:
+        """The engine runs as an ordinary user, whose id is 0 inside a container."""
+        return self._has("rootless")
+
+    @property
+    def remaps_users(self) -> bool:
+        """User ids inside a container are others than those outside."""
+        return self._has("userns")
+
+    @property
+    def confines_files(self) -> bool:
+        """SELinux keeps containers from files that carry no label for them."""
+        return self._has("selinux")
+
+    def _has(self, option: str) -> bool:
+        return any(item.split(",")[0] == f"name={option}" for item in self.security_options)
+
+    def to_json(self) -> dict[str, object]:
+        """What `doctor` shows of it."""
+        return {"version": self.version, "api_version": self.api_version, "machine": self.machine}
+
+
+def engine_answers() -> bool:
+    """Whether a build could run in containers here; takes no longer than a few seconds."""
+    try:
+        with connected(timeout_s=ANSWER_TIMEOUT_S) as client:
+            return bool(client.ping())
+    except NpuServingError:
+        return False
+
+
+@contextlib.contextmanager
+def connected(*, timeout_s: int = REQUEST_TIMEOUT_S) -> Iterator[DockerClient]:
+    """A connection to the engine of DOCKER_HOST, or of the usual socket, for as long as the block runs.
+
+    Raises MissingToolError, with the cure for the case at hand, where no engine of this machine can be reached, and
+    turns what goes wrong within the block into errors of this project.
+    """
+    import docker
+
+    host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+    _require_this_machine(host)
+    try:
+        _knock(host, timeout_s)
+        client = docker.from_env(timeout=timeout_s)
+    except (docker.errors.DockerException, OSError, ValueError) as error:
+        raise _unreachable(error, host) from error
+    with contextlib.closing(client), explained():
+        yield client
+
+
+def engine_facts(client: DockerClient) -> EngineFacts:
+    """What the engine at the other end is and can do."""
+    info: Mapping[str, Any] = client.info()
+    return EngineFacts(
+        version=str(info.get("ServerVersion", "")),
+        api_version=client.api.api_version,
+        machine=str(info.get("Architecture", "")),
+        processors=int(info.get("NCPU", 0)),
+        security_options=tuple(info.get("SecurityOptions") or ()),
+        limits_memory=bool(info.get("MemoryLimit")),
+        limits_cpu=bool(info.get("CpuCfsQuota")),
+        limits_pids=bool(info.get("PidsLimit", True)),
+    )
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turns an exception of the SDK raised within into an error of this project."""
+    import docker
+    import requests
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise _refused(error.explanation or str(error)) from error
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+        raise MissingToolError(
+            f"The Docker engine stopped answering: {error}",
+            cause="it was stopped, restarted, or is out of memory or disk space",
+            cure="docker info, then the same command again; or build without it: --runner host",
+        ) from error
+
+
+def _refused(reason: object) -> NpuServingError:
+    text = str(reason)
+    if "no space left on device" in text:
+        return DiskFullError(
+            f"The Docker engine could not go on: {text}",
+            cause="the disk that holds its images and containers (docker info: Docker Root Dir) is full",
+            cure="free some space there (docker system df shows how much), then type the same command again",
+        )
+    return ProgramError(f"The Docker engine refused: {text}")
+
+
+def _require_this_machine(host: str) -> None:
+    """A build mounts directories of this machine, so an engine elsewhere can't run it."""
+    with contextlib.suppress(ValueError):  # a text that is no URL
+        parts = urllib.parse.urlsplit(host if "://" in host else f"tcp://{host}")
+        if parts.scheme in ("unix", "http+unix", "npipe"):
+            return
+        if parts.scheme in ("tcp", "http", "https") and parts.hostname in ("localhost", "127.0.0.1", "::1"):
+            return
+    raise MissingToolError(
+        f"DOCKER_HOST is {host!r}, which is not an engine of this machine.",
+        cause="a build mounts the source tree, the archives and the output of this machine into its container",
+        cure="unset DOCKER_HOST to use the engine here, or run this command on that machine, or: --runner host",
+    )
+
+
+def _knock(host: str, timeout_s: int) -> None:
+    """Raises the operating system's own error where nobody listens: the SDK buries it, and leaks the socket."""
+    parts = urllib.parse.urlsplit(host)
+    if parts.scheme in ("unix", "http+unix"):
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(timeout_s)
+            door.connect(parts.path or urllib.parse.urlsplit(DEFAULT_HOST).path)
+    elif parts.scheme in ("tcp", "http", "https"):
+        default_port = 2376 if os.environ.get("DOCKER_TLS_VERIFY") else 2375
+        socket.create_connection((parts.hostname, parts.port or default_port), timeout_s).close()
+
+
+def _unreachable(error: BaseException, host: str) -> MissingToolError:
+    import docker
+
+    if isinstance(error, docker.errors.InvalidVersion):
+        return MissingToolError(
+            f"The Docker engine at {host} is too old: {error}", cure="install Docker 18.09 or later, or: --runner host"
+        )
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EACCES, errno.EPERM):
+        return MissingToolError(
+            f"The Docker engine at {host} may not be used by this user.",
+            cause="its socket belongs to the group docker",
+            cure='sudo usermod -aG docker "$USER", then log in again; or: --runner host',
+        )
+    if number in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTSOCK, errno.ENOTDIR):
+        return MissingToolError(
+            f"No Docker engine answers at {host}.",
+            cause="it is not installed or not running"
+            + (", or DOCKER_HOST names the wrong socket" if os.environ.get("DOCKER_HOST") else ""),
+            cure="sudo systemctl start docker (or: sudo apt-get install docker.io); or: --runner host",
+        )
+    return MissingToolError(
+        f"The Docker engine at {host} can't be used: {error}",
+        cause="DOCKER_HOST, DOCKER_TLS_VERIFY or DOCKER_CERT_PATH is wrong, or the engine hangs",
+        cure="docker version shows the same trouble; or build without it: --runner host",
+    )

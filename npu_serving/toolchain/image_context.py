@@ -1,0 +1,142 @@
+"""What the toolchain image is made from: the Dockerfile rendered from docker/, the files beside it, and their digest.
+
+The context is a tar file without owners or times, so that the same content is the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from npu_serving import fsutil
+from npu_serving.errors import RequestError
+from npu_serving.settings import PROJECT_ROOT
+
+DOCKER_DIRECTORY = PROJECT_ROOT / "docker"
+TEMPLATE = "Dockerfile.j2"
+SCRIPTS = ("install-packages.sh", "packages.txt", "probe.sh")
+BAZEL = "bazel"
+FLAVOURS = ("distro",)
+
+# The grammar of an image's name: https://pkg.go.dev/github.com/distribution/reference. A Dockerfile has no quoting.
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_DOMAIN = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]+)?/)?"
+_IMAGE_NAME = re.compile(
+    rf"{_DOMAIN}{_COMPONENT}(?:/{_COMPONENT})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?", re.A
+)
+_LONGEST_NAME = 512
+
+
+@dataclass(frozen=True)
+class ContextFile:
+    """A file of the build context; `source` is where its bytes are."""
+
+    name: str
+    source: Path
+    sha256: str
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class ImageContext:
+    """Everything the image is made from, but the base image."""
+
+    flavour: str
+    dockerfile: str
+    files: tuple[ContextFile, ...]
+
+    def digest(self, base_id: str) -> str:
+        """The sha256 of all that goes into an image made from this context and that base."""
+        inputs = {
+            "flavour": self.flavour,
+            "base": base_id,
+            "dockerfile": self.dockerfile,
+            "files": [[file.name, file.mode, file.sha256] for file in self.files],
+        }
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def read_context(flavour: str, base_image: str, bazel: Path, bazel_sha256: str = "") -> ImageContext:
+    """The context for that flavour on that base, with that Bazel; a sha256 that is known already is not taken again.
+
+    The Bazel of a known sha256 need not be there yet: a plan can be made before it is fetched.
+    Raises RequestError for a flavour that isn't, a base image whose name is none, and a Bazel that is not a program
+    of its own (a script that fetches or starts another one would do neither inside).
+    """
+    if flavour not in FLAVOURS:
+        raise RequestError(f"There is no image flavour {flavour!r}.", cure=f"use one of {', '.join(FLAVOURS)}")
+    if bazel.exists() or not bazel_sha256:
+        _require_program(bazel)
+    scripts = tuple(ContextFile(name, DOCKER_DIRECTORY / name, _digest(name)) for name in SCRIPTS)
+    program = ContextFile(BAZEL, bazel, bazel_sha256 or fsutil.sha256_of(bazel), 0o755)
+    return ImageContext(flavour, render_dockerfile(flavour, base_image), (*scripts, program))
+
+
+def _digest(script: str) -> str:
+    return fsutil.sha256_of(DOCKER_DIRECTORY / script)
+
+
+def _require_program(bazel: Path) -> None:
+    with fsutil.explained(bazel, doing="read"), bazel.open("rb") as file:
+        if file.read(4) == b"\x7fELF":
+            return
+    raise RequestError(
+        f"{bazel} is not Bazel itself but something that starts it; it can't be put into an image.",
+        cause="it is bazelisk's or a distribution's wrapper script",
+        cure="set `bazel` in invoke.yaml to a real bazel 0.24.1, or leave it empty: the pinned release is fetched",
+    )
+
+
+def render_dockerfile(flavour: str, base_image: str) -> str:
+    """The Dockerfile's text."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(DOCKER_DIRECTORY),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - not HTML; the values are held to a grammar
+    )
+    template = environment.get_template(TEMPLATE)
+    return template.render(flavour=flavour, base_image=checked_image_name(base_image), scripts=SCRIPTS)
+
+
+def checked_image_name(name: str) -> str:
+    """The name, if it is an image's; RequestError otherwise."""
+    if len(name) > _LONGEST_NAME or not _IMAGE_NAME.fullmatch(name):
+        raise RequestError(
+            f"{name!r} is not the name of an image.",
+            cause="a name is lower case, with / between its parts and a tag after a colon",
+            cure="give --base-image a name such as ubuntu:18.04",
+        )
+    return name
+
+
+@contextlib.contextmanager
+def context_archive(context: ImageContext) -> Iterator[IO[bytes]]:
+    """The context as the engine takes it: a tar file, ready to be read; gone when the block ends."""
+    with tempfile.TemporaryFile(prefix="npu-serving-context-") as archive:
+        with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            dockerfile = context.dockerfile.encode()
+            tar.addfile(_member("Dockerfile", len(dockerfile), 0o644), io.BytesIO(dockerfile))
+            for file in context.files:
+                with fsutil.explained(file.source, doing="read"), file.source.open("rb") as data:
+                    tar.addfile(_member(file.name, file.source.stat().st_size, file.mode), data)
+        archive.seek(0)
+        yield archive
+
+
+def _member(name: str, size_bytes: int, mode: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)  # its owner is root and its time 0 unless they are set
+    member.size = size_bytes
+    member.mode = mode
+    return member

@@ -1,0 +1,196 @@
+"""The toolchain image, made by a real engine: once, whole, and with a clear word when it can't be."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docker_support import BASE_IMAGE, missing, real_bazel, require_engine, settings_in
+
+from npu_serving.console import Silent
+from npu_serving.errors import FetchError, NpuServingError, ProgramError
+from npu_serving.settings import PROJECT_ROOT
+from npu_serving.toolchain.engine import ROLE, connected, engine_facts
+from npu_serving.toolchain.image import REPOSITORY, ImagePlan, build_image, plan_image
+
+pytestmark = pytest.mark.docker
+
+TEST_REPOSITORY = "npu-serving-test"
+
+
+@pytest.fixture(autouse=True)
+def _engine() -> None:
+    require_engine()
+
+
+@pytest.fixture
+def base() -> Iterator[str]:
+    """The base image under a name of this test's own, so that the toolchain image is its own as well."""
+    tag = uuid.uuid4().hex[:12]
+    with connected() as client:
+        client.images.get(BASE_IMAGE).tag(TEST_REPOSITORY, tag)
+        yield f"{TEST_REPOSITORY}:{tag}"
+        client.images.remove(f"{TEST_REPOSITORY}:{tag}", force=True)
+
+
+def planned(directory: Path, base: str, **changes: object) -> ImagePlan:
+    return plan_image(settings_in(directory, docker_base_image=base, **changes), real_bazel().path)
+
+
+def toolchain_tags() -> set[str]:
+    with connected() as client:
+        return {tag for image in client.images.list(REPOSITORY) for tag in image.tags}
+
+
+def test_the_image_is_made_once_and_then_found(tmp_path: Path, base: str) -> None:
+    settings = settings_in(tmp_path, docker_base_image=base)
+    first = planned(tmp_path, base)
+    assert first.steps
+    made = build_image(first, settings, Silent())
+    try:
+        assert made.built
+        assert set(made.identity) == {"compiler", "glibc", "machine", "python", "bazel"}
+        assert made.identity["bazel"].startswith("0.24.1 sha256:")
+        assert "Step 1/" in (settings.logs / "build-image.log").read_text()
+        second = planned(tmp_path, base)
+        assert second.steps == ()
+        again = build_image(second, settings, Silent())
+        assert (again.built, again.tag, again.image_id) == (False, made.tag, made.image_id)
+        assert again.identity == made.identity
+    finally:
+        with connected() as client:
+            client.images.remove(made.tag, force=True)
+
+
+def test_an_image_under_the_right_tag_that_is_not_ours_is_made_again(tmp_path: Path, base: str) -> None:
+    plan = planned(tmp_path, base)
+    with connected() as client:
+        client.images.get(base).tag(REPOSITORY, plan.tag.partition(":")[2])
+        try:
+            assert planned(tmp_path, base).steps
+        finally:
+            client.images.remove(plan.tag)
+
+
+def test_a_package_archive_that_is_out_of_reach_is_answered_with_the_proxy_and_leaves_no_tag(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    plan = planned(tmp_path, base)
+    with pytest.raises(ProgramError) as caught:
+        build_image(plan, settings_in(tmp_path, docker_base_image=base), Silent(), no_cache=True)
+    assert "http_proxy" in caught.value.cure
+    assert str(tmp_path / "build" / "logs" / "build-image.log") in caught.value.what
+    assert plan.tag not in toolchain_tags()
+
+
+def test_a_base_image_that_is_no_linux_distribution_is_answered_with_another_base(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("empty"))
+    base = f"{TEST_REPOSITORY}:{uuid.uuid4().hex[:12]}"
+    with connected() as client:
+        client.api.import_image_from_data(content.getvalue(), *base.split(":"))
+        try:
+            plan = planned(tmp_path, base)
+            with pytest.raises(ProgramError) as caught:
+                build_image(plan, settings_in(tmp_path, docker_base_image=base), Silent())
+        finally:
+            client.images.remove(base, force=True)
+    assert "--base-image" in caught.value.cure
+    assert plan.tag not in toolchain_tags()
+
+
+def test_a_base_image_that_can_not_be_pulled_is_answered_with_base_image(tmp_path: Path) -> None:
+    base = "127.0.0.1:9/nowhere:1"
+    plan = planned(tmp_path, base)
+    assert (plan.base_id, plan.tag) == ("", "")
+    assert plan.steps[0] == f"pull the base image {base}"
+    with pytest.raises(FetchError, match=r"127\.0\.0\.1:9/nowhere:1") as caught:
+        build_image(plan, settings_in(tmp_path, docker_base_image=base), Silent())
+    assert "--base-image" in caught.value.cure
+    assert "docker import" in caught.value.cure
+
+
+def test_nothing_is_made_or_pulled_offline(tmp_path: Path, base: str) -> None:
+    with pytest.raises(FetchError, match="without a package archive"):
+        build_image(planned(tmp_path, base, offline=True), settings_in(tmp_path, offline=True), Silent())
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from docker_support import real_bazel, settings_in
+from npu_serving.console import Silent
+from npu_serving.toolchain.image import build_image, plan_image
+settings = settings_in(Path(sys.argv[1]), docker_base_image=sys.argv[2])
+class Telling(Silent):
+    def progress(self, title, **rest):
+        return telling(title)
+import contextlib
+@contextlib.contextmanager
+def telling(title):
+    class Progress:
+        def update(self, done, *, total=None, detail=""):
+            print(detail, flush=True)
+    yield Progress()
+build_image(plan_image(settings, real_bazel().path), settings, Telling(), no_cache=True)
+"""
+
+
+def test_ctrl_c_in_the_middle_of_a_build_leaves_no_container_and_no_tag(tmp_path: Path, base: str) -> None:
+    path = os.pathsep.join([str(PROJECT_ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    plan = planned(tmp_path, base)
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path), base],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith(("Get:", "Reading package lists")):  # apt is at work
+                break
+        assert running_build_containers(base)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate()
+    assert "KeyboardInterrupt" in errors
+    while running_build_containers(base):  # the engine ends the step when it notices that nobody listens
+        pass
+    assert plan.tag not in toolchain_tags()
+
+
+def running_build_containers(base: str) -> list[str]:
+    """The containers in which the engine runs the steps of an image on that base."""
+    with connected() as client:
+        found = client.containers.list(filters={"ancestor": base, "label": f"{ROLE}=toolchain"}, ignore_removed=True)
+        return [str(container.id) for container in found]
+
+
+def test_the_engine_says_what_it_is() -> None:
+    with connected() as client:
+        facts = engine_facts(client)
+    assert facts.version
+    assert facts.processors >= 1
+    assert facts.machine == os.uname().machine
+
+
+def test_a_reader_who_goes_away_gets_no_traceback_of_the_sdk() -> None:
+    with pytest.raises(NpuServingError), connected() as client:
+        client.containers.get("no-such-container-of-anybody")
+
+
+def test_the_container_tests_are_not_skipped_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="why"):
+        missing("why")

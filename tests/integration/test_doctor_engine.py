@@ -1,0 +1,27 @@
+"""doctor beside a real Docker engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from npu_serving.console import Silent
+from npu_serving.settings import Settings
+from npu_serving.toolchain.doctor import examine
+from npu_serving.toolchain.requirements import NOT_NEEDED, OK
+
+pytestmark = pytest.mark.docker
+
+
+def test_an_engine_that_answers_is_found_with_its_version_and_the_space_for_its_images(tmp_path: Path) -> None:
+    from npu_serving.toolchain.engine import engine_answers
+
+    if not engine_answers():
+        pytest.skip("no Docker engine answers here")
+    report = examine(Settings(source="sample", adapter="sample", build_root=tmp_path), "docker", Silent())
+    findings = {finding.id: finding for finding in report.findings}
+    assert findings["docker"].verdict == OK
+    assert findings["docker"].found.startswith("engine ")
+    assert findings["docker-disk"].verdict != NOT_NEEDED
+    assert examine(Settings(source="sample", build_root=tmp_path), "auto", Silent()).runner == "docker"
