@@ -1,0 +1,237 @@
+"""What a model server answers, as types: states, signatures, predictions, errors."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from npu_serving.console import duration_text, table
+from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError
+
+DEFAULT_SIGNATURE = "serving_default"
+_ERROR_BODY = re.compile(rb'\s*\{\s*"error"\s*:\s*"(.*)"\s*\}\s*', re.DOTALL)
+_C_ESCAPE = re.compile(rb"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)", re.DOTALL)
+_C_LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """One version of a model: START, LOADING, AVAILABLE, UNLOADING or END, and what went wrong with it."""
+
+    version: int
+    state: str
+    error_code: str
+    error_message: str
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """The versions of a model, the newest first."""
+
+    model: str
+    versions: tuple[VersionStatus, ...]
+
+    @property
+    def available(self) -> bool:
+        """Whether a version answers requests."""
+        return any(version.state == "AVAILABLE" for version in self.versions)
+
+    @property
+    def failed(self) -> bool:
+        """Whether every version has come to its end: none answers, and none will."""
+        return bool(self.versions) and all(version.state == "END" for version in self.versions)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if a version is available, else 3."""
+        return 0 if self.available else EXIT_ACTION_NEEDED
+
+    def to_json(self) -> dict[str, object]:
+        """The status as `--json` shows it."""
+        versions = [asdict(version) for version in self.versions]
+        return {"model": self.model, "available": self.available, "versions": versions}
+
+    def text(self) -> str:
+        """The status for a person."""
+        rows: list[tuple[str, ...]] = [
+            (self.model, str(item.version), item.state, item.error_message) for item in self.versions
+        ]
+        return table(rows, header=("MODEL", "VERSION", "STATE", "ERROR"))
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A named input or output; -1 stands for any size, a shape of None for any rank."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+    def text(self) -> str:
+        """Name, type and shape: `x: DT_FLOAT [-1, 2]`."""
+        return f"{self.name}: {self.dtype} {'of any rank' if self.shape is None else list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One way in which a model can be called."""
+
+    name: str
+    method_name: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """The signatures of a model's version."""
+
+    model: str
+    version: int
+    signatures: tuple[Signature, ...]
+
+    def what_it_takes(self, signature_name: str) -> str:
+        """A sentence that tells the inputs of that signature (the default one for an empty name)."""
+        wanted = signature_name or DEFAULT_SIGNATURE
+        for signature in self.signatures:
+            if signature.name == wanted:
+                inputs = "; ".join(item.text() for item in signature.inputs)
+                return f"the signature {wanted!r} takes {inputs or 'no inputs'}"
+        names = ", ".join(repr(signature.name) for signature in self.signatures)
+        return f"there is no signature {wanted!r}; the model has {names or 'none at all'}"
+
+    def to_json(self) -> dict[str, object]:
+        """The metadata as `--json` shows it."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """The signatures for a person."""
+        rows: list[tuple[str, ...]] = [
+            (signature.name, kind, tensor.text())
+            for signature in self.signatures
+            for kind, tensors in (("in", signature.inputs), ("out", signature.outputs))
+            for tensor in tensors
+        ]
+        return f"{self.model} version {self.version}\n" + table(rows, header=("SIGNATURE", "", "TENSOR"))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model answered: `predictions` row by row or `outputs` column by column, as it was asked."""
+
+    model: str
+    version: int | None
+    key: str
+    outputs: object
+    seconds: float
+
+    def to_json(self) -> dict[str, object]:
+        """The prediction as `--json` shows it; NaN and the infinities, which JSON lacks, become texts."""
+        return {
+            "model": self.model,
+            "version": self.version,
+            self.key: _strict(self.outputs),
+            "seconds": round(self.seconds, 6),
+        }
+
+    def text(self) -> str:
+        """One line for each instance or output, and the time it took."""
+        if isinstance(self.outputs, list):
+            lines = [_shown(value) for value in self.outputs]
+        elif isinstance(self.outputs, dict):
+            lines = [f"{name}: {_shown(value)}" for name, value in self.outputs.items()]
+        else:
+            lines = [_shown(self.outputs)]
+        version = "" if self.version is None else f" version {self.version}"
+        took = duration_text(self.seconds) if self.seconds >= 1 else f"{1000 * self.seconds:.1f} ms"
+        return "\n".join([*lines, f"({self.model}{version}, {took})"])
+
+
+def error_message(body: bytes) -> str | None:
+    """The message of an answer `{"error": "..."}`, or None if the body is none.
+
+    TensorFlow Serving escapes the message as C would (absl::CEscape): a single quote or a letter beyond ASCII makes
+    the body invalid JSON, so it is read by C's rules.
+    """
+    found = _ERROR_BODY.fullmatch(body)
+    if found is None:
+        return None
+    return _C_ESCAPE.sub(_unescaped, found.group(1)).decode(errors="replace")
+
+
+def status_of(model: str, document: object, misfit: NpuServingError) -> ModelStatus:
+    """The status in an answer to GET /v1/models/NAME; raises `misfit` for a document of another shape."""
+    entries = document.get("model_version_status") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise misfit
+    try:
+        versions = [_version_status(entry) for entry in entries]
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise misfit from error
+    return ModelStatus(model, tuple(sorted(versions, key=lambda item: -item.version)))
+
+
+def metadata_of(model: str, document: object, misfit: NpuServingError) -> ModelMetadata:
+    """The metadata in an answer to GET /v1/models/NAME/metadata; raises `misfit` for one of another shape."""
+    try:
+        signatures = document["metadata"]["signature_def"]["signature_def"]  # type: ignore[index]
+        version = int(document["model_spec"]["version"])  # type: ignore[index]
+        found = [
+            Signature(name, str(entry.get("method_name", "")), _tensors(entry["inputs"]), _tensors(entry["outputs"]))
+            for name, entry in signatures.items()
+        ]
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise misfit from error
+    return ModelMetadata(model, version, tuple(sorted(found, key=lambda item: item.name)))
+
+
+def _version_status(entry: Mapping[str, object]) -> VersionStatus:
+    status = _mapping(entry.get("status") or {})
+    code, message = status.get("error_code", "OK"), status.get("error_message", "")
+    return VersionStatus(int(str(entry["version"])), str(entry["state"]), str(code), str(message))
+
+
+def _tensors(entries: Mapping[str, Mapping[str, object]]) -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(name, str(entry["dtype"]), _shape(entry["tensor_shape"])) for name, entry in sorted(entries.items())
+    )
+
+
+def _shape(entry: object) -> tuple[int, ...] | None:
+    shape = _mapping(entry)
+    if shape.get("unknown_rank"):
+        return None
+    return tuple(int(dim["size"]) for dim in shape.get("dim", []))
+
+
+def _mapping(entry: object) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise TypeError(f"{entry!r} is no object")
+    return entry
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    code = found.group(1)
+    if code[:1].isdigit() and code[:1] < b"8":
+        return bytes([int(code, 8) & 0xFF])
+    if code[:1] == b"x" and len(code) > 1:
+        return bytes([int(code[1:], 16)])
+    return _C_LETTERS.get(code, code)
+
+
+def _strict(value: object) -> object:
+    if isinstance(value, list):
+        return [_strict(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _strict(item) for name, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    return value
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

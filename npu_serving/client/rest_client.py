@@ -1,0 +1,258 @@
+"""TensorFlow Serving's REST API: the state of a model, its signatures, predictions.
+
+The answers are those of tensorflow_serving/model_servers/http_rest_api_handler.cc at 1.15.0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import re
+import time
+import urllib.parse
+from dataclasses import dataclass
+
+import requests
+import urllib3
+
+from npu_serving.client.answers import ModelMetadata, ModelStatus, Prediction, error_message, metadata_of, status_of
+from npu_serving.client.request import PredictRequest
+from npu_serving.errors import NpuServingError, RequestError, ServerError
+
+SECONDS_TO_CONNECT = 5.0
+STATUS_TIMEOUT_S = 30.0
+PREDICT_TIMEOUT_S = 600.0  # the first request compiles the model for the NPU, which takes minutes
+# Characters that may stand in a URL's path as they are (RFC 3986, pchar), but for those that end a model's name: the
+# server does not decode what it finds there, so as little as possible is encoded.
+SAFE_IN_NAME = "!$&'()*+,;=@"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came back: the HTTP status, and the body as it came."""
+
+    url: str
+    status: int
+    body: bytes
+
+    def document(self) -> object:
+        """The body read as JSON, with NaN and Infinity as TensorFlow Serving writes them; ServerError if it isn't."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            start = self.body[:80].decode(errors="replace")
+            raise _not_a_model_server(self.url, f"the answer is no JSON: {start!r}") from error
+
+
+def model_status(
+    base_url: str, model: str, version: int | None = None, *, timeout_s: float = STATUS_TIMEOUT_S
+) -> ModelStatus:
+    """The state of the model's versions, or of the one asked for.
+
+    The HTTP status says nothing of it: a model that failed to load is answered with 200 as well. Raises RequestError
+    for a model the server doesn't know, ServerError when nothing or something else answers.
+    """
+    answer = _ask("GET", _model_url(base_url, model, version), timeout_s=timeout_s)
+    _raise_for_refusal(answer, base_url, model, version)
+    return status_of(model, answer.document(), _not_a_model_server(answer.url, "it lacks model_version_status"))
+
+
+def model_metadata(
+    base_url: str, model: str, version: int | None = None, *, timeout_s: float = STATUS_TIMEOUT_S
+) -> ModelMetadata:
+    """The signatures of the model with their inputs and outputs. Raises what model_status() raises."""
+    answer = _ask("GET", _model_url(base_url, model, version) + "/metadata", timeout_s=timeout_s)
+    _raise_for_refusal(answer, base_url, model, version)
+    return metadata_of(model, answer.document(), _not_a_model_server(answer.url, "it lacks the metadata"))
+
+
+def predict(
+    base_url: str,
+    model: str,
+    request: PredictRequest,
+    *,
+    signature_name: str = "",
+    version: int | None = None,
+    timeout_s: float = PREDICT_TIMEOUT_S,
+) -> Prediction:
+    """What the model answers; `signature_name` goes before the one in the request.
+
+    Raises RequestError for a request that the model refuses, with what its signatures take, and for a model the
+    server doesn't know; ServerError when the prediction fails, and when nothing or something else answers.
+    """
+    body = request.body(signature_name)
+    url = _model_url(base_url, model, version) + ":predict"
+    begun = time.monotonic()
+    answer = _ask("POST", url, body=body, timeout_s=timeout_s)
+    seconds = time.monotonic() - begun
+    if answer.status == requests.codes.bad_request:
+        raise _refused(answer, base_url, model, version, signature_name or request.signature_name)
+    _raise_for_refusal(answer, base_url, model, version)
+    document = answer.document()
+    key = request.answer_key
+    if not isinstance(document, dict) or key not in document:
+        raise _not_a_model_server(answer.url, f"it lacks {key!r}")
+    return Prediction(model, version, key, document[key], seconds)
+
+
+def _model_url(base_url: str, model: str, version: int | None) -> str:
+    if not model:
+        raise RequestError("The name of the model is empty.", cure="name the model as --model_name of the server does")
+    if version is not None and version < 0:
+        raise RequestError(f"The version is {version}.", cure="give the number of a version directory")
+    try:
+        quoted = urllib.parse.quote(model, safe=SAFE_IN_NAME)
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{model!r} can't be the name of a model.", cure="give one that is text") from error
+    path = f"/v1/models/{quoted}" + ("" if version is None else f"/versions/{version}")
+    return _checked_base(base_url) + path
+
+
+def _checked_base(base_url: str) -> str:
+    try:
+        parts = urllib.parse.urlsplit(base_url)
+        fit = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket left open
+        fit = False
+    if not fit or parts.query or parts.fragment:
+        raise RequestError(f"{base_url!r} is not the URL of a server.", cure="write it as http://HOST:PORT")
+    return base_url.rstrip("/")
+
+
+def _ask(method: str, url: str, *, timeout_s: float, body: str | None = None) -> _Answer:
+    """One request. A proxy is never used for this machine's own addresses, nor a password from .netrc."""
+    headers = {"Accept": "application/json"}
+    data = None
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+        data = body.encode()
+    with requests.Session() as session:
+        session.trust_env = not _is_loopback(url)
+        try:
+            response = session.request(
+                method,
+                url,
+                data=data,
+                headers=headers,
+                timeout=(SECONDS_TO_CONNECT, timeout_s),
+                allow_redirects=False,
+                auth=_no_auth,
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
+            raise _unreachable(error, url, timeout_s) from error
+    return _Answer(url, response.status_code, response.content)
+
+
+def _no_auth(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps requests from looking for a password in .netrc."""
+    return prepared
+
+
+def _is_loopback(url: str) -> bool:
+    host = urllib.parse.urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def _unreachable(error: Exception, url: str, timeout_s: float) -> NpuServingError:
+    server = "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(url))
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError)):
+        return RequestError(f"{server!r} is not the URL of a server.", cure="write it as http://HOST:PORT")
+    if isinstance(error, requests.ConnectTimeout):
+        return ServerError(
+            f"{server} does not answer.",
+            cause="the host is down, or a firewall drops what is sent to that port",
+            cure="check the address",
+        )
+    if isinstance(error, requests.Timeout):
+        return ServerError(
+            f"{server} gave no answer within {timeout_s:g} s.",
+            cause="it is busy; the first request after a start compiles the model for the NPU, which takes minutes",
+            cure="./inv status shows the model's state; then try again",
+        )
+    if isinstance(error, requests.exceptions.ProxyError):
+        return ServerError(
+            f"The proxy in the environment does not reach {server}.",
+            cause=_innermost(error),
+            cure="put the host into no_proxy",
+        )
+    if "refused" in _innermost(error):
+        return ServerError(
+            f"Nothing listens at {server}.",
+            cause="the server is not running, still loads its models, or has its REST API on another port",
+            cure="./inv serve starts one; or name the right address",
+        )
+    return ServerError(
+        f"{server} can't be asked: {_innermost(error)}.",
+        cause="there is no such host, or what listens on that port does not speak HTTP, such as the gRPC API",
+        cure="name the host and the REST port of the server (--rest_api_port, 8501 by custom)",
+    )
+
+
+def _innermost(error: BaseException) -> str:
+    """The words of the first cause: requests and urllib3 wrap it several times over."""
+    while True:
+        inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return (getattr(error, "strerror", None) or str(error)).rstrip(".")
+
+
+def _not_a_model_server(url: str, what: str) -> ServerError:
+    return ServerError(
+        f"What answers at {url} is not TensorFlow Serving: {what}.",
+        cause="a proxy or another program has this port",
+        cure="name the REST port of the server (--rest_api_port)",
+    )
+
+
+def _raise_for_refusal(answer: _Answer, base_url: str, model: str, version: int | None) -> None:
+    if answer.status == requests.codes.ok:
+        return
+    message = error_message(answer.body)
+    if message is None:
+        raise _not_a_model_server(answer.url, f"it answers with HTTP status {answer.status} and no error in JSON")
+    if answer.status == requests.codes.not_found:
+        raise _unknown_model(message, base_url, model, version)
+    error = RequestError if answer.status == requests.codes.bad_request else ServerError
+    raise error(
+        f"{answer.url}: HTTP status {answer.status}: {message}",
+        cure="./inv status, and the log of the server, tell more",
+    )
+
+
+def _unknown_model(message: str, base_url: str, model: str, version: int | None) -> RequestError:
+    wanted = f"model {model!r}" + ("" if version is None else f" in version {version}")
+    what = f"The server at {base_url} has no {wanted} to offer: {message}"
+    if urllib.parse.quote(model, safe=SAFE_IN_NAME) != model:
+        return RequestError(
+            what,
+            cause="TensorFlow Serving does not decode the name in a URL, so this one can't be asked for over REST",
+            cure="give the model a name of letters, digits, '-', '_' and '.' (--model_name of the server)",
+        )
+    return RequestError(
+        what,
+        cause="the name or version is not the one the server was started with, or the model is not loaded",
+        cure="compare --model_name of the server" if version is None else f"./inv status of {model} lists its versions",
+    )
+
+
+def _refused(answer: _Answer, base_url: str, model: str, version: int | None, signature_name: str) -> NpuServingError:
+    message = error_message(answer.body)
+    if message is None:
+        return _not_a_model_server(answer.url, f"it answers with HTTP status {answer.status} and no error in JSON")
+    takes = ""
+    with contextlib.suppress(NpuServingError):
+        metadata = model_metadata(base_url, model, version)
+        takes = metadata.what_it_takes(signature_name)
+    unknown_signature = re.search(r"signature name: .* not found in signature def", message) is not None
+    return RequestError(
+        f"The model {model!r} refuses the request: {message}",
+        cause=takes,
+        cure="name one of its signatures" if unknown_signature else "give each input in its type and shape",
+    )

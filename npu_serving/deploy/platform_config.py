@@ -1,0 +1,158 @@
+"""The text-format files a server is given: the platform config (NpuOptimizer's options) and the list of models.
+
+What each session option means and which ones go together is not judged here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+from npu_serving.errors import RequestError
+from npu_serving.settings import PROJECT_ROOT
+
+OptionValue = Union[bool, int, str]
+
+# Written whatever else is asked for: some samples of the guide leave them out, and graph_run_mode's own default is
+# training (guide, chapter 3).
+FIXED_OPTIONS: Mapping[str, OptionValue] = {"use_off_line": True, "graph_run_mode": 0}
+# The guide recommends this one of the two options for the precision; fp16 is its default for online inference.
+DEFAULT_PRECISION: Mapping[str, OptionValue] = {"precision_mode_v2": "fp16"}
+
+TEMPLATES = PROJECT_ROOT / "templates"
+INT64_RANGE = range(-(2**63), 2**63)
+# The server takes a model's name from a URL as it stands, without decoding %20 and the like (http_rest_api_handler.cc
+# at 1.15.0: [^/:]+), so over REST only names of the characters that a URL's path may hold can be asked for.
+_PLAIN_IN_URL = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~!$&'()*+,;=@-]+\Z")
+_OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One model of a models.config: its name, and the directory that holds its version directories."""
+
+    name: str
+    base_path: Path
+
+
+def textproto_string(value: str) -> str:
+    """The value as a quoted string of protobuf's text format.
+
+    Undecodable bytes of a path (surrogates, PEP 383) become octal escapes. Raises RequestError for a NUL, at which
+    the programs behind the file would cut the value off, and for surrogates that stand for no byte.
+    """
+    return '"' + "".join(_escaped(character, value) for character in value) + '"'
+
+
+def render_platform_config(options: Mapping[str, OptionValue]) -> str:
+    """The platform config that makes a server run its models through NpuOptimizer with these session options.
+
+    `use_off_line`, `graph_run_mode` and a precision are always there; remapping and memory optimisation are always
+    off. For the latter the guide writes RewriterConfig.OFF, a name of another enumeration, which no server reads in
+    text format and which means MANUAL in Python; NO_MEM_OPT is what switches it off (TensorFlow 1.15:
+    rewriter_config.proto, MemoryOptimizerEnabled()). The kind of a value (bool, int, str) decides the field of the
+    AttrValue it is written to.
+
+    Raises RequestError for names and values that can't be written, and for options that would not serve on an NPU.
+    """
+    _refuse_conflicts(options)
+    precision = {} if {"precision_mode", "precision_mode_v2"} & set(options) else DEFAULT_PRECISION
+    whole = {**FIXED_OPTIONS, **precision, **options}
+    attributes = [(_option_name(name), _attribute(name, value)) for name, value in whole.items()]
+    return _render("config.cfg.j2", options=attributes)
+
+
+def render_models_config(models: Sequence[ServedModel]) -> str:
+    """The list of models for --model_config_file. Raises RequestError for names twice and for relative paths."""
+    if not models:
+        raise RequestError("There is no model to list.", cure="name at least one")
+    seen: set[str] = set()
+    for model in models:
+        check_model_name(model.name)
+        if model.name in seen:
+            raise RequestError(f"The model {model.name!r} is listed twice.", cure="give each model a name of its own")
+        if not model.base_path.is_absolute():
+            raise RequestError(
+                f"The path of the model {model.name!r} is {str(model.base_path)!r}, which is relative.",
+                cause="a server reads it from its own directory, not from that of this file",
+                cure="give an absolute path",
+            )
+        seen.add(model.name)
+    return _render("models.config.j2", models=models)
+
+
+def check_model_name(name: str) -> None:
+    """RequestError for a name under which no client could ask for the model over REST."""
+    if not _PLAIN_IN_URL.match(name):
+        raise RequestError(
+            f"{name!r} can't be the name of a model.",
+            cause="TensorFlow Serving reads it from the URL undecoded, so no REST call could name it",
+            cure="use letters, digits, '-', '_' and '.'",
+        )
+
+
+def _refuse_conflicts(options: Mapping[str, OptionValue]) -> None:
+    for name, value in FIXED_OPTIONS.items():
+        if name in options and (type(options[name]), options[name]) != (type(value), value):
+            raise RequestError(
+                f"{name} is {options[name]!r}.",
+                cause=f"a server on the NPU needs {name} {_attribute(name, value)}, which is always written",
+                cure="leave it out",
+            )
+    if {"precision_mode", "precision_mode_v2"} <= set(options):
+        raise RequestError(
+            "precision_mode and precision_mode_v2 are both given.",
+            cause="they exclude each other",
+            cure="keep precision_mode_v2, the newer of the two",
+        )
+
+
+def _option_name(name: str) -> str:
+    if not _OPTION_NAME.match(name):
+        raise RequestError(f"{name!r} can't be the name of a session option.", cure="use its name as the guide has it")
+    return name
+
+
+def _attribute(name: str, value: OptionValue) -> str:
+    """The field of tensorflow.AttrValue that holds the value."""
+    if isinstance(value, bool):  # before int: a bool is one
+        return f"b: {'true' if value else 'false'}"
+    if isinstance(value, int):
+        if value not in INT64_RANGE:
+            raise RequestError(f"{name} is {value}, which 64 bits can't hold.", cure="give a smaller number")
+        return f"i: {value}"
+    if isinstance(value, str):
+        return f"s: {textproto_string(value)}"
+    raise RequestError(f"{name} is {value!r}.", cure="give true or false, a whole number or a text")
+
+
+def _escaped(character: str, value: str) -> str:
+    if character == "\0":
+        raise RequestError(f"{value!r} holds a NUL byte.", cure="give a value without it")
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\{code - 0xDC00:03o}"
+    if 0xD800 <= code <= 0xDFFF:
+        raise RequestError(f"{value!r} holds a half of a character (U+{code:04X}).", cure="give a value without it")
+    return f"\\{code:03o}" if code < 0x20 or code == 0x7F else character
+
+
+def _render(template: str, **values: object) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=False,  # noqa: S701 - text format is no HTML: every value goes through textproto_string
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["textproto_string"] = textproto_string
+    return environment.get_template(template).render(**values)

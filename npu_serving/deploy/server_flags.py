@@ -1,0 +1,134 @@
+"""The flags of tensorflow_model_server: the table of server_flags.yaml, and what may be handed on to a server.
+
+The server itself is no judge: given a flag that it does not know it prints its usage and starts anyway.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from npu_serving import fsutil
+from npu_serving.errors import RequestError
+
+TABLE = Path(__file__).with_name("server_flags.yaml")
+_INTEGER_BITS = {"int32": 32, "int64": 64}
+
+
+@dataclass(frozen=True)
+class ServerFlag:
+    """One line of the table; see the head of server_flags.yaml for what the fields say."""
+
+    name: str
+    type: str
+    default: bool | int | float | str | None
+    meaning: str
+    path: bool = False
+    must_exist: bool = False
+    ignored_with_platform_config: bool = False
+    set_by_plan: bool = False
+
+
+@functools.cache
+def known_flags() -> Mapping[str, ServerFlag]:
+    """Every flag of the server, by its name without the dashes."""
+    return {name: ServerFlag(name=name, **fields) for name, fields in _table()["flags"].items()}
+
+
+def server_environment(caller: Mapping[str, str]) -> dict[str, str]:
+    """What of the caller's environment CANN and TensorFlow read within a server; LD_LIBRARY_PATH is not among it."""
+    allowed = _table()["environment"]
+    prefixes = tuple(allowed["prefixes"])
+    return {name: value for name, value in caller.items() if name in set(allowed["names"]) or name.startswith(prefixes)}
+
+
+def checked_flags(texts: Sequence[str]) -> dict[str, str]:
+    """The flags as name -> value, in their order, each fit for the server; paths are absolute in the result.
+
+    Raises RequestError for what the server does not know or can't parse, for a flag given twice, and for one that
+    plan_server() sets itself.
+    """
+    values: dict[str, str] = {}
+    for text in texts:
+        flag, value = _parsed(text)
+        if flag.name in values:
+            raise RequestError(f"--{flag.name} is given twice.", cure="keep one of the two")
+        values[flag.name] = _checked_value(flag, value)
+    return values
+
+
+def existing_file(path: Path, flag_name: str) -> Path:
+    """The path made absolute; RequestError where no file is there that can be read."""
+    absolute = path.expanduser().absolute()
+    if not absolute.is_file():
+        raise RequestError(f"--{flag_name}: there is no file {absolute}.", cure="name an existing file")
+    if not os.access(absolute, os.R_OK):
+        raise RequestError(
+            f"--{flag_name}: {absolute} can't be read.", cure=f"ls -l {absolute.parent} shows whose it is"
+        )
+    return absolute
+
+
+@functools.cache
+def _table() -> dict[str, dict[str, Any]]:
+    import yaml
+
+    table: dict[str, dict[str, Any]] = yaml.safe_load(fsutil.read_text(TABLE))
+    return table
+
+
+def _parsed(text: str) -> tuple[ServerFlag, str]:
+    if "\0" in text:
+        raise RequestError(f"The server flag {text!r} holds a NUL byte.", cure="give a value without it")
+    name, equals, value = text[2:].partition("=")
+    if not text.startswith("--") or not name:
+        raise RequestError(f"{text!r} is not a flag of the server.", cure="write it as --flag=value")
+    flag = known_flags().get(name)
+    if flag is None:
+        raise _unknown(name)
+    if flag.set_by_plan:
+        raise RequestError(
+            f"--{name} can't be among the further flags of the server.",
+            cause="this project sets it, or it would keep the server from serving",
+            cure=f"use the option of the task in its place, or leave --{name} out",
+        )
+    if not equals and flag.type != "bool":
+        raise RequestError(f"--{name} has no value.", cure=f"write --{name}=VALUE, with the '='")
+    return flag, value if equals else "true"
+
+
+def _unknown(name: str) -> RequestError:
+    near = difflib.get_close_matches(name, known_flags(), n=1)
+    return RequestError(
+        f"tensorflow_model_server has no flag --{name}.",
+        cause="the server would print its usage and start without it",
+        cure=f"did you mean --{near[0]}?" if near else f"its flags are: {', '.join(sorted(known_flags()))}",
+    )
+
+
+def _checked_value(flag: ServerFlag, value: str) -> str:
+    if flag.type == "bool" and value not in ("true", "false"):
+        raise _unfit(flag, value, "true or false")
+    if flag.type in _INTEGER_BITS and not _fits(value, _INTEGER_BITS[flag.type]):
+        raise _unfit(flag, value, f"a whole number of {_INTEGER_BITS[flag.type]} bits")
+    if flag.type == "float" and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value, re.ASCII):
+        raise _unfit(flag, value, "a number")
+    if flag.must_exist:
+        return str(existing_file(Path(value), flag.name))
+    return str(Path(value).expanduser().absolute()) if flag.path else value
+
+
+def _fits(value: str, bits: int) -> bool:
+    if not re.fullmatch(r"[+-]?\d{1,20}", value, re.ASCII):
+        return False
+    return -(1 << bits - 1) <= int(value) < 1 << bits - 1
+
+
+def _unfit(flag: ServerFlag, value: str, wanted: str) -> RequestError:
+    return RequestError(f"--{flag.name} is {value!r}.", cause=f"it is: {flag.meaning}", cure=f"give {wanted}")

@@ -1,0 +1,169 @@
+"""Serving, asking and predicting with the sample's real server, compiled by g++, and its adapter."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from test_sample_server import NEEDED_BY_NEXT, Npu, base, npu, objects  # noqa: F401 - fixtures
+
+from npu_serving.client.request import read_request
+from npu_serving.client.rest_client import model_metadata, model_status, predict
+from npu_serving.deploy.platform_config import ServedModel, render_models_config, render_platform_config
+from npu_serving.deploy.server import ServerPlan, plan_server, started
+from npu_serving.errors import RequestError, ServerError
+from npu_serving.sample import cann
+
+MODEL = "half_plus_two"
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the sample server is compiled with g++")
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+@pytest.fixture
+def artifact(npu: Npu, tmp_path: Path) -> Path:  # noqa: F811
+    made = tmp_path / "dist of Zoë's" / "1"
+    (made / "bin").mkdir(parents=True)
+    (made / "lib").mkdir()
+    shutil.copy(npu.server, made / "bin" / "tensorflow_model_server")
+    return made
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config of 'mine'\n.cfg"
+    options = {"profiling_options": json.dumps({"output": '/tmp/"é"\n'}), "mix_compile_mode": True}
+    path.write_text(render_platform_config(options), encoding="utf-8")
+    return path
+
+
+def plan(artifact: Path, npu: Npu, model: Path | None, config: Path | None, *flags: str) -> ServerPlan:  # noqa: F811
+    port, rest_api_port = free_ports()
+    return plan_server(
+        artifact,
+        model_base_path=model,
+        model_name=MODEL,
+        port=port,
+        rest_api_port=rest_api_port,
+        platform_config_file=config,
+        library_path=[*cann.library_directories(npu.ascend), npu.root / "stubs", npu.root / "python3.7.5" / "lib"],
+        extra_flags=flags,
+    )
+
+
+def test_a_prediction_is_answered_on_the_npu_by_the_config_this_project_writes(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    config: Path,
+    tmp_path: Path,
+) -> None:
+    made = plan(artifact, npu, base, config)
+    assert made.warnings == ()
+    with started(made, log_path=tmp_path / "log") as server:
+        assert server.adapter_loaded
+        assert server.adapter is not None
+        assert server.adapter.name == "_tf_adapter.so"
+        status = model_status(server.rest_url, MODEL)
+        assert (status.available, status.exit_code) == (True, 0)
+        assert model_metadata(server.rest_url, MODEL).signatures[0].inputs[0].name == "x"
+        assert predict(server.rest_url, MODEL, read_request("[1.0, 2, 5]")).outputs == [2.5, 3.0, 4.5]
+        columns = predict(server.rest_url, MODEL, read_request('{"inputs": {"x": [1, 2]}}'), version=1)
+        assert columns.outputs == [2.5, 3.0]
+    assert "placed on NPU" in (tmp_path / "log").read_text()
+    with pytest.raises(ServerError, match="Nothing listens"):
+        model_status(server.rest_url, MODEL)
+    with pytest.raises(ProcessLookupError):
+        os.kill(server.pid, 0)
+
+
+def test_what_the_model_refuses_is_told_with_what_it_takes(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    with started(plan(artifact, npu, base, None), log_path=tmp_path / "log") as server:
+        with pytest.raises(RequestError, match="refuses the request") as caught:
+            predict(server.rest_url, MODEL, read_request('["one"]'))
+        assert "takes x: DT_FLOAT" in caught.value.cause
+        with pytest.raises(RequestError, match="not found in signature def") as caught:
+            predict(server.rest_url, MODEL, read_request("[1]"), signature_name="it's")
+        assert "the model has 'serving_default'" in caught.value.cause
+        with pytest.raises(RequestError, match="no model 'other'"):
+            predict(server.rest_url, "other", read_request("[1]"))
+        with pytest.raises(RequestError, match="in version 7"):
+            model_status(server.rest_url, MODEL, 7)
+
+
+def test_a_newer_cann_is_told_at_start_with_the_symbol_and_the_cure(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    cann.upgrade_sample_cann(npu.root)
+    with (
+        pytest.raises(ServerError, match="undefined symbol") as caught,
+        started(plan(artifact, npu, base, None), log_path=tmp_path / "log"),
+    ):
+        pytest.fail("it can't have started")
+    assert NEEDED_BY_NEXT in caught.value.cause
+    assert caught.value.cure == "./inv rebuild-after-cann"
+
+
+def test_a_model_that_can_not_be_loaded_fails_at_once_not_after_five_retries(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    (base / "2").mkdir()
+    (base / "2" / "saved_model.pb").touch()
+    with (
+        pytest.raises(ServerError) as caught,
+        started(plan(artifact, npu, base, None), log_path=tmp_path / "log"),
+    ):
+        pytest.fail("it can't have started")
+    assert "the model can't be loaded" in caught.value.cause
+
+
+def test_a_platform_config_with_a_slip_is_told_with_its_path(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "slip.cfg"
+    config.write_text(render_platform_config({}).replace("NO_MEM_OPT", "OFF"))
+    with (
+        pytest.raises(ServerError) as caught,
+        started(plan(artifact, npu, base, config), log_path=tmp_path / "log"),
+    ):
+        pytest.fail("it can't have started")
+    assert f"{config} is not in the text format" in caught.value.cause
+
+
+def test_the_list_of_models_this_project_writes_is_served(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    strange = tmp_path / 'models "of" Zoë\'s' / "other"
+    shutil.copytree(base, strange)
+    models = tmp_path / "models.config"
+    models.write_text(render_models_config([ServedModel(MODEL, base), ServedModel("other", strange)]), encoding="utf-8")
+    made = plan(artifact, npu, None, None, f"--model_config_file={models}")
+    with started(made, log_path=tmp_path / "log") as server:
+        assert model_status(server.rest_url, "other").available
