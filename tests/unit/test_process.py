@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -67,7 +66,10 @@ def test_a_hanging_program_and_its_children_are_ended_when_time_is_up(tmp_path: 
 
 def test_after_ctrl_c_nothing_keeps_running(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
-    program = f"import subprocess,time; p=subprocess.Popen(['sleep','600'],start_new_session=True); open({str(pid_file)!r},'w').write(str(p.pid)); time.sleep(600)"
+    program = (
+        "import subprocess,time; p=subprocess.Popen(['sleep','600'],start_new_session=True); "
+        f"open({str(pid_file)!r},'w').write(str(p.pid)); time.sleep(600)"
+    )
     script = f"import sys; from npu_serving import process; process.run([sys.executable, '-c', {program!r}])"
     outer = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
     _until(lambda: pid_file.exists() and pid_file.read_text() != "")
@@ -119,4 +121,4 @@ def _is_gone(pid: int) -> bool:
         return state == "Z"
 
     _until(gone, 15)
-    return not os.path.exists(f"/proc/{pid}") or gone()
+    return not Path(f"/proc/{pid}").exists() or gone()

@@ -1,0 +1,79 @@
+"""A build with nothing to do beside `bazel build` with nothing to do, and `./inv --list` beside bare `invoke --list`.
+
+The rival of the first is a warm Bazel server on the very same tree; each pair is measured in turn, in this run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from npu_serving.build import bazel as bazel_room
+from npu_serving.build import inputs, pipeline
+from npu_serving.build.resources import available_resources
+from npu_serving.console import Silent
+from npu_serving.settings import PROJECT_ROOT, Settings
+
+ROUNDS = 7
+
+
+def seconds(argv: list[str], cwd: Path, env: dict[str, str] | None = None) -> float:
+    started = time.perf_counter()
+    subprocess.run(argv, cwd=cwd, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def pairs(ours: object, rival: object) -> tuple[float, float]:
+    """The medians of both, measured in turn."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS + 1):
+        for one, kept in zip((ours, rival), times):
+            kept.append(one())  # type: ignore[operator]
+    return statistics.median(times[0][1:]), statistics.median(times[1][1:])
+
+
+def main() -> None:
+    inv = str(PROJECT_ROOT / "inv")
+    bare = [sys.executable, "-m", "invoke", "--search-root", str(PROJECT_ROOT), "--list"]
+    ours, rival = pairs(lambda: seconds([inv, "--list"], PROJECT_ROOT), lambda: seconds(bare, PROJECT_ROOT))
+    print(f"| ./inv --list | {1000 * ours:.0f} ms | bare invoke --list | {1000 * rival:.0f} ms | {ours / rival:.2f} |")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        shared = PROJECT_ROOT / "build" / "demo" / "tools"
+        settings = Settings(
+            source="sample", adapter="sample", runner="host", build_root=root / "build", dist_root=root / "dist",
+            bazel=next((str(path) for path in shared.glob("*/bazel")), ""),
+        )  # fmt: skip
+        pipeline.build_serving(settings, Silent())
+        given = inputs.find_inputs(settings, Silent())
+        layout = pipeline.layout_of(given, settings)
+        flags = pipeline.bazel_flags(given, settings)
+        command = bazel_room.Command(bazel_room.TARGET, "bench", flags)
+        argv = bazel_room.argv(given.runner, layout, command, available_resources())
+        warm = [word for word in argv if word != "--batch" and not word.startswith("--build_event")]
+        environment = bazel_room.environment(given.runner, layout)
+        script = (
+            "import sys; from pathlib import Path; from npu_serving.settings import load_settings; "
+            "from npu_serving.build.pipeline import build_serving; from npu_serving.console import Silent; "
+            "settings = load_settings(Path('/none'), source='sample', adapter='sample', runner='host', "
+            "build_root=sys.argv[1], dist_root=sys.argv[2], bazel=sys.argv[3]); "
+            "assert build_serving(settings, Silent()).plan.nothing_to_do"
+        )
+        mine = [sys.executable, "-c", script, str(root / "build"), str(root / "dist"), settings.bazel]
+        try:
+            ours, rival = pairs(
+                lambda: seconds(mine, PROJECT_ROOT), lambda: seconds(warm, layout.workspace, environment)
+            )
+        finally:
+            subprocess.run([*warm[:4], "shutdown"], cwd=layout.workspace, env=environment, check=True)
+    rival_name = "bazel build, nothing to do (warm server)"
+    print(f"| build-serving, nothing to do | {ours:.2f} s | {rival_name} | {rival:.2f} s | {ours / rival:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

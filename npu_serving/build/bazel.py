@@ -1,0 +1,194 @@
+"""One run of Bazel: the command line, the progress it shows, the record of what it did, the cure when it failed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from npu_serving import fsutil
+from npu_serving.build.resources import Resources
+from npu_serving.build.runner import Layout, Runner
+from npu_serving.console import Progress, Reporter
+from npu_serving.errors import BuildFailedError
+from npu_serving.process import Finished, command_line, failure
+
+TARGET = "//tensorflow_serving/model_servers:tensorflow_model_server"
+COMPILE_ACTIONS = ("CppCompile",)
+LINK_ACTIONS = ("CppLink",)
+
+_PROGRESS = re.compile(r"^\[([\d,]+) / ([\d,]+)\]\s*(?:\[[-\w. ]*\]\s*)?(.*)$")
+_LOADING = re.compile(r"^(Loading|Analyzing):\s*(.*)$")
+_ANALYSED = re.compile(r"^INFO: Analy[sz]ed target \S+ \((.*)\)", re.MULTILINE)
+_REVISION = re.compile(r"[A-Za-z0-9._+-]+\Z")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What Bazel is asked to do; every value is one argument, whatever it holds."""
+
+    target: str
+    revision: str
+    """What --version of the server shows as `dev.sha.<revision>`: the source's identity."""
+    flags: tuple[str, ...] = ()
+    """Further flags of `bazel build`, the overlay's and the user's."""
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """What Bazel did, from its own event log: executed actions by kind, and the target's file (path outside)."""
+
+    actions: dict[str, int] = field(default_factory=dict)
+    output: Path | None = None
+    seconds: float = 0.0
+    summary: str = ""
+    """What Bazel said of the analysis: how many packages it loaded and targets it configured."""
+
+    @property
+    def compiled(self) -> int:
+        """How many sources were compiled."""
+        return sum(self.actions.get(kind, 0) for kind in COMPILE_ACTIONS)
+
+    @property
+    def linked(self) -> int:
+        """How many programs and libraries were linked."""
+        return sum(self.actions.get(kind, 0) for kind in LINK_ACTIONS)
+
+
+def argv(runner: Runner, layout: Layout, command: Command, resources: Resources) -> list[str]:
+    """The command line for `command` in `runner`; `layout` is the one outside."""
+    inside = runner.inside(layout)
+    if not _REVISION.match(command.revision):
+        raise ValueError(f"not a revision: {command.revision!r}")
+    return [
+        runner.bazel(),
+        "--batch",  # no server stays behind, whatever ends this run
+        "--nosystem_rc",
+        "--nohome_rc",  # the tree's own .bazelrc counts; a user's would change the build unseen
+        f"--output_user_root={inside.output_user_root}",
+        "build",
+        "-c",
+        "opt",
+        "--cxxopt=-D_GLIBCXX_USE_CXX11_ABI=0",  # as the adapter was built (guide 6.3, step 7)
+        f"--distdir={inside.distdir}",
+        f"--repository_cache={inside.repository_cache}",
+        "--symlink_prefix=/",  # nothing is written into the tree
+        f"--action_env=PYTHON_BIN_PATH={runner.python()}",
+        f"--define=PYTHON_BIN_PATH={runner.python()}",
+        # The tree's own script would stamp the commit of whatever git repository encloses it. Bazel hands the value to
+        # a shell, so the revision is held to harmless characters above.
+        f"--workspace_status_command=/bin/echo BUILD_SCM_REVISION {command.revision}",
+        f"--jobs={resources.jobs}",
+        f"--local_ram_resources={resources.memory_mb}",
+        f"--local_cpu_resources={resources.jobs}",
+        "--verbose_failures",
+        "--curses=no",
+        "--color=no",
+        "--show_progress_rate_limit=0.5",
+        f"--build_event_json_file={_event_log(inside)}",
+        "--build_event_publish_all_actions",
+        *command.flags,
+        "--",
+        command.target,
+    ]
+
+
+def build(
+    runner: Runner, layout: Layout, command: Command, resources: Resources, *, log_path: Path, reporter: Reporter
+) -> BuildRecord:
+    """Runs Bazel and returns what it did. BuildFailedError carries the cause if it is a known one."""
+    fsutil.make_directory(log_path.parent)
+    events = _event_log(layout)
+    fsutil.make_directory(events.parent)
+    fsutil.remove(events)
+    words = argv(runner, layout, command, resources)
+    with reporter.progress("bazel", unit="actions") as progress:
+        finished = runner.run(
+            words,
+            layout=layout,
+            env=environment(runner, layout),
+            log_path=log_path,
+            on_line=lambda line: _show(line, progress),
+        )
+    if finished.returncode != 0:
+        raise explain(finished, log_path)
+    record = read_events(events, runner.inside(layout), layout, finished.seconds)
+    analysed = _ANALYSED.search(finished.output)
+    return replace(record, summary=analysed.group(1) if analysed else "")
+
+
+def environment(runner: Runner, layout: Layout) -> dict[str, str]:
+    """The runner's environment, and a bound for git.
+
+    TensorFlow's repository rules apply their patches with `git apply`, which skips them without a word when the
+    output root lies within somebody's git work tree: later the build fails with `no such package '@zlib//'`.
+    """
+    return {**runner.environment(), "GIT_CEILING_DIRECTORIES": str(runner.inside(layout).output_user_root)}
+
+
+def explain(finished: Finished, log_path: Path) -> BuildFailedError:
+    """The error for a Bazel run that failed, with the known cause and cure if its output shows one."""
+    base = failure(finished, log_path=log_path)
+    known = recognise(finished.output)
+    cause, cure = known if known is not None else ("", f"look for the first ERROR in {log_path}")
+    errors = [line for line in finished.output.splitlines() if line.startswith(("ERROR:", "FATAL:"))]
+    what = f"Bazel ended with status {finished.returncode}."
+    shown = "\n".join(f"    {line[:400]}" for line in errors[:6]) or base.what
+    return BuildFailedError(
+        f"{what}\n{shown}\nThe whole output is in {log_path}; the command was\n    {command_line(finished.argv)}",
+        cause=cause,
+        cure=cure,
+        returncode=finished.returncode,
+        output=finished.output,
+    )
+
+
+def recognise(output: str) -> tuple[str, str] | None:
+    """Cause and cure of the first known failure that `output` shows (known_failures.yaml), or None."""
+    import yaml
+
+    entries = yaml.safe_load(fsutil.read_text(Path(__file__).with_name("known_failures.yaml")))
+    for entry in entries:
+        found = re.search(entry["pattern"], output)
+        if found:
+            groups = [group or "" for group in found.groups()]
+            return entry["cause"].format("", *groups, "", ""), entry["cure"].format("", *groups, "", "")
+    return None
+
+
+def read_events(path: Path, inside: Layout, outside: Layout, seconds: float) -> BuildRecord:
+    """The record of a run from its build event log; a line cut short by a kill is passed over."""
+    actions: Counter[str] = Counter()
+    output: Path | None = None
+    for line in fsutil.read_text(path).splitlines():
+        with contextlib.suppress(ValueError, KeyError):
+            event = json.loads(line)
+            if "action" in event:
+                actions[event["action"].get("type", "other")] += 1
+            for file in event.get("completed", {}).get("importantOutput", []):
+                output = _outside(Path(unquote(urlparse(file["uri"]).path)), inside, outside)
+    return BuildRecord(dict(sorted(actions.items())), output, seconds)
+
+
+def _outside(path: Path, inside: Layout, outside: Layout) -> Path:
+    return outside.output_user_root / path.relative_to(inside.output_user_root)
+
+
+def _event_log(layout: Layout) -> Path:
+    return layout.output_user_root / "npu-serving" / "events.json"
+
+
+def _show(line: str, progress: Progress) -> None:
+    """Bazel's own progress lines, passed on: `[12 / 345] Compiling x.cc; 3s local ... (2 actions running)`."""
+    counted = _PROGRESS.match(line)
+    if counted:
+        done, total = (float(number.replace(",", "")) for number in counted.group(1, 2))
+        progress.update(done, total=total, detail=counted.group(3))
+    else:
+        loading = _LOADING.match(line)
+        if loading:
+            progress.update(0, detail=f"{loading.group(1).lower()} {loading.group(2)}")

@@ -1,0 +1,136 @@
+"""Bazel on this machine, with this machine's compiler, in an environment that is the same in every run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Callable
+
+from npu_serving import fsutil, process
+from npu_serving.build.bazel_program import BazelProgram, bring_bazel
+from npu_serving.build.runner import Layout
+from npu_serving.console import Reporter
+from npu_serving.errors import MissingToolError, RequestError
+from npu_serving.process import Finished
+from npu_serving.settings import Settings
+
+STANDARD_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
+
+
+class HostRunner:
+    """Runs Bazel here."""
+
+    name = "host"
+
+    def __init__(self, settings: Settings, bazel: BazelProgram) -> None:
+        self._settings = settings
+        self._bazel = bazel
+        self._cxx = process.require_program("g++", cure="install a C++ compiler: ./inv doctor --runner host --fix")
+        self._cc = process.require_program("gcc", cure="install a C compiler: ./inv doctor --runner host --fix")
+        self._python = build_python(settings)
+
+    def check(self, layout: Layout) -> None:
+        """Refuses paths that Bazel 0.24.1, tried with each of these characters, can't work with."""
+        for path in (layout.workspace, layout.output_user_root):
+            unfit = sorted(
+                {letter for letter in str(path) if not letter.isascii() or letter.isspace() or letter == ":"}
+            )
+            if unfit:
+                raise RequestError(
+                    f"Bazel 0.24.1 can't work in {str(path)!r}: the path holds {', '.join(map(repr, unfit))}.",
+                    cause="it fails for blanks, line breaks, colons and letters outside of ASCII",
+                    cure="set build_root (and put the tree) where the path has none of them; "
+                    "or ./inv build-serving --runner docker, which doesn't mind",
+                )
+
+    def what_is_missing(self) -> str:
+        """The pinned bazel, where it isn't fetched yet."""
+        return "" if self._bazel.path.is_file() else f"Bazel {self._bazel.version} is to be fetched"
+
+    def prepare(self, reporter: Reporter) -> None:
+        """Fetches the pinned bazel where it is missing."""
+        bring_bazel(self._bazel, self._settings, reporter)
+
+    def identity(self) -> dict[str, str]:
+        """Compiler, C library, Bazel, Python and machine."""
+        return {
+            "runner": self.name,
+            "machine": platform.machine(),
+            "compiler": self._compiler_version(),
+            "glibc": os.confstr("CS_GNU_LIBC_VERSION") or "unknown",
+            "bazel": f"{self._bazel.version} sha256:{self._bazel.sha256}",
+            "python": str(self._python),
+        }
+
+    def inside(self, layout: Layout) -> Layout:
+        """The same: Bazel sees what we see."""
+        return layout
+
+    def bazel(self) -> str:
+        """Bazel's path."""
+        return str(self._bazel.path)
+
+    def python(self) -> str:
+        """The interpreter of the build scripts."""
+        return str(self._python)
+
+    def environment(self) -> dict[str, str]:
+        """PATH, HOME and the library path of a shared Python; nothing else, for all of it goes into every action."""
+        environment = {
+            "PATH": os.pathsep.join(self._search_path()),
+            "HOME": str(fsutil.make_directory(self._settings.build_root / "home")),
+            "LANG": "C.UTF-8",
+        }
+        library = self._python.parent.parent / "lib"
+        if any(library.glob("libpython3*.so.*")):  # built with --enable-shared: starts only with its own lib directory
+            environment["LD_LIBRARY_PATH"] = str(library)
+        return environment
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        layout: Layout,
+        env: Mapping[str, str],
+        log_path: Path,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Finished:
+        """Runs it in the workspace."""
+        return process.run(argv, cwd=layout.workspace, env=env, log_path=log_path, on_line=on_line, check=False)
+
+    def _search_path(self) -> list[str]:
+        # The py_binary tools of the tree start `python` from PATH, whatever PYTHON_BIN_PATH says.
+        tools = fsutil.make_directory(self._settings.build_root / "tools" / "bin")
+        fsutil.point_link(tools / "python", self._python)
+        compilers = [str(self._cxx.parent), str(self._cc.parent)]
+        return list(
+            dict.fromkeys([str(tools), *(path for path in compilers if path not in STANDARD_PATH), *STANDARD_PATH])
+        )
+
+    def _compiler_version(self) -> str:
+        versions = [
+            process.run([program, "-dumpfullversion", "-dumpversion"], timeout_s=20).stdout.strip()
+            for program in (self._cc, self._cxx)
+        ]
+        return f"gcc {versions[0]}, g++ {versions[1]}"
+
+
+def build_python(settings: Settings) -> Path:
+    """The interpreter for TensorFlow's build scripts: the one set, that of python_prefix, or the one running this."""
+    if settings.python_bin:
+        chosen = Path(settings.python_bin).expanduser()
+        if not os.access(chosen, os.X_OK) or chosen.is_dir():
+            raise MissingToolError(
+                f"python_bin is {chosen}, which is not a program.",
+                cure="set python_bin in invoke.yaml to an interpreter, or leave it empty",
+            )
+        return chosen.absolute()
+    for name in ("python3.7", "python3"):
+        candidate = settings.python_prefix / "bin" / name
+        if os.access(candidate, os.X_OK):
+            return candidate
+    # Not sys.executable: a virtual environment's link loses its environment when started under another name.
+    return Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))

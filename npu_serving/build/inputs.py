@@ -1,0 +1,144 @@
+"""What goes into a build, found out before anything is done: the tree, the lock, the adapter, libpython, the runner."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.build.bazel_program import find_bazel
+from npu_serving.build.host_runner import HostRunner
+from npu_serving.build.runner import Runner
+from npu_serving.build.sources import Source, resolve_source
+from npu_serving.cann.install import Adapter, find_adapter, find_installation
+from npu_serving.console import Reporter
+from npu_serving.deps.lock import Archive, Lock
+from npu_serving.deps.store import ContentStore
+from npu_serving.errors import MissingToolError
+from npu_serving.overlay.content import OverlayInputs
+from npu_serving.overlay.patches import Toolchain, plan_patches
+from npu_serving.settings import Settings
+
+LIBPYTHON = "libpython3.7m.so.1.0"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a build is made from."""
+
+    source: Source
+    adapter: Adapter
+    libpython: Path
+    library_path: tuple[Path, ...]
+    """CANN's own directories, where the server will look at run time; empty on a machine without CANN."""
+    runner: Runner
+    archives: tuple[Archive, ...]
+
+    def overlay(self, settings: Settings) -> OverlayInputs:
+        """What goes into the tree. The runner has to be ready: its compiler decides which patches are called for."""
+        store = ContentStore(settings.store_root)
+        patches = plan_patches(
+            self.source.tree,
+            self.source.lock.archives,
+            lambda archive: store.path(archive.sha256 or ""),
+            patched_root(settings),
+            toolchain_of(self.runner.identity()),
+        )
+        return OverlayInputs(adapter=self.adapter.path, libpython=self.libpython, patches=patches)
+
+
+def find_inputs(settings: Settings, reporter: Reporter) -> Inputs:
+    """Finds all of them, or raises the error that tells which one is missing or unfit."""
+    settings = with_sample(settings)
+    source = resolve_source(settings)
+    runner = choose_runner(settings, reporter)
+    adapter = find_adapter(settings.adapter, settings.cann_root)
+    installation = find_installation(settings.cann_root)
+    return Inputs(
+        source=source,
+        adapter=adapter,
+        libpython=find_libpython(settings),
+        library_path=installation.library_directories if installation else (),
+        runner=runner,
+        archives=needed_archives(source.lock, source.archive if source.archive_file is None else None),
+    )
+
+
+def needed_archives(lock: Lock, source: Archive | None) -> tuple[Archive, ...]:
+    """What the server's build asks for on this machine's architecture, and the tree's own archive."""
+    needed = lock.needed(f"linux-{platform.machine()}-cpu")
+    return (source, *needed) if source is not None else needed
+
+
+def choose_runner(settings: Settings, reporter: Reporter) -> Runner:
+    """The runner that is asked for; `auto` takes Docker where its engine answers."""
+    bazel = find_bazel(settings, reporter)
+    name = runner_name(settings)
+    if name == "docker":
+        from npu_serving.build.docker_runner import DockerRunner
+
+        return DockerRunner(settings, bazel, reporter)
+    return HostRunner(settings, bazel)
+
+
+def runner_name(settings: Settings) -> str:
+    """`host` or `docker`."""
+    if settings.runner != "auto":
+        return settings.runner
+    from npu_serving.toolchain.engine import engine_answers
+
+    return "docker" if engine_answers() else "host"
+
+
+def find_libpython(settings: Settings) -> Path:
+    """The shared libpython that the adapter needs (guide 6.3, step 3.2)."""
+    path = settings.python_prefix / "lib" / LIBPYTHON
+    if path.is_file():
+        return path
+    raise MissingToolError(
+        f"There is no {path}.",
+        cause="Python 3.7.5 is not installed there, or was built without --enable-shared",
+        cure="set python_prefix in invoke.yaml to the prefix of a Python 3.7 built with --enable-shared "
+        "(./inv doctor tells more)",
+    )
+
+
+def patched_root(settings: Settings) -> Path:
+    """Where the repositories are that have a patch applied."""
+    return settings.build_root / "patched"
+
+
+def toolchain_of(identity: Mapping[str, str]) -> Toolchain:
+    """The versions by which patches are chosen, from what a runner says it is."""
+    glibc, gcc = (re.search(r"[0-9][0-9.]*", identity.get(name, "")) for name in ("glibc", "compiler"))
+    return Toolchain(glibc.group() if glibc else "0", gcc.group() if gcc else "0")
+
+
+def with_sample(settings: Settings) -> Settings:
+    """The settings with `sample` replaced by the paths of its CANN and libpython, which are made if missing."""
+    if settings.adapter != "sample" and (settings.source, settings.adapter, settings.cann_root) != (
+        "sample",
+        "auto",
+        "",
+    ):
+        return settings
+    from npu_serving.sample.cann import build_sample_libpython, install_sample_cann
+
+    root = fsutil.make_directory(settings.build_root / "sample")
+    libpython = root / "python3.7.5" / "lib" / LIBPYTHON
+    if not libpython.is_file():
+        build_sample_libpython(root)
+    ascend = root / "Ascend"
+    if not (ascend / "tfplugin" / "latest").exists():
+        install_sample_cann(root)
+    return replace(settings, adapter="auto", cann_root=str(ascend), python_prefix=root / "python3.7.5")
+
+
+def make_sample_archives(settings: Settings) -> None:
+    """Packs the sample's archives into the directory that serves as their mirror."""
+    from npu_serving.sample.archives import build_archives
+
+    build_archives(fsutil.make_directory(settings.build_root / "sample" / "archives"))

@@ -1,0 +1,79 @@
+"""lock-deps: the lock of the source that is set, written where build-serving will look for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from npu_serving.build.inputs import make_sample_archives
+from npu_serving.build.sources import (
+    LOCKS,
+    Source,
+    check_tree,
+    lock_for_tree,
+    own_lock_path,
+    prepare_source,
+    resolve_source,
+    tree_version,
+)
+from npu_serving.console import Reporter
+from npu_serving.deps.fetch import fetch_file, wanted_from
+from npu_serving.deps.lock import Lock, read_lock
+from npu_serving.deps.store import ContentStore
+from npu_serving.deps.workspace import LockReport, lock_deps
+from npu_serving.errors import LockFileError
+from npu_serving.settings import Settings
+
+
+def lock_source(settings: Settings, reporter: Reporter, *, check: bool = False) -> LockReport:
+    """Evaluates the tree and writes its lock; with `check` only tells whether the two agree.
+
+    A tree of the user's gets a lock of its own below build/; what this project ships is renewed for its own sources.
+    """
+    path = Path(settings.source).expanduser().absolute()
+    if path.is_dir() and settings.source != "sample":
+        return _lock_tree(path, settings, reporter, check=check)
+    source = resolve_source(settings)
+    store = ContentStore(settings.store_root)
+    mirrors = (*settings.mirrors, *source.mirrors)
+    if source.copied_from is not None:
+        make_sample_archives(settings)
+        tree = source.copied_from
+    else:
+        _bring_tree(source, store, settings, reporter)
+        tree = source.tree
+    return lock_deps(
+        tree, source.lock_path, store, mirrors=mirrors, offline=settings.offline, check=check, reporter=reporter
+    )
+
+
+def _lock_tree(tree: Path, settings: Settings, reporter: Reporter, *, check: bool) -> LockReport:
+    check_tree(tree)
+    lock_path = lock_for_tree(tree, settings)[0] if check else own_lock_path(tree, settings)
+    store = ContentStore(settings.store_root)
+    return lock_deps(
+        tree,
+        lock_path,
+        store,
+        mirrors=settings.mirrors,
+        offline=settings.offline,
+        check=check,
+        facts=_shipped_facts(tree),
+        reporter=reporter,
+    )
+
+
+def _bring_tree(source: Source, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
+    if source.archive is not None and source.archive_file is None and not source.is_ready:
+        wanted = wanted_from(source.archive)
+        fetch_file(wanted, store, mirrors=settings.mirrors, offline=settings.offline, reporter=reporter)
+    prepare_source(source, store)
+
+
+def _shipped_facts(tree: Path) -> Lock | None:
+    """The lock of the same version: it knows what a tree can't tell, the sizes and who needs what."""
+    version = tree_version(tree)
+    path = LOCKS / f"serving-{version}.json" if version else LOCKS / "sample.json"
+    try:
+        return read_lock(path) if path.is_file() else None
+    except LockFileError:
+        return None

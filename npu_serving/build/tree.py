@@ -1,0 +1,56 @@
+"""The digest of a source tree, over what its files hold; a memo of their stat makes the second look cheap."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from npu_serving import fsutil
+
+IGNORED = frozenset({".git", "__pycache__", ".npu-serving"})
+
+
+def tree_digest(tree: Path, memo_path: Path) -> str:
+    """The sha256 over names, kinds, execute bits and contents of everything in `tree`, whatever the times.
+
+    `memo_path` keeps what each file held when its size, time of change and inode were last seen.
+    """
+    memo = _read_memo(memo_path)
+    seen: dict[str, list[object]] = {}
+    digest = hashlib.sha256()
+    with fsutil.explained(tree, doing="read"):
+        for path in _walk(tree):
+            name = path.relative_to(tree).as_posix()
+            if path.is_symlink():
+                kind, content = "link", os.readlink(path)
+            else:
+                status = path.stat()
+                stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+                known = memo.get(name)
+                content = str(known[1]) if known and known[0] == stamp else fsutil.sha256_of(path)
+                seen[name] = [stamp, content]
+                kind = "program" if status.st_mode & 0o100 else "file"
+            digest.update(json.dumps([name, kind, content]).encode("utf-8", "surrogateescape"))
+    if seen != memo:
+        fsutil.write_file(memo_path, json.dumps(seen))
+    return digest.hexdigest()
+
+
+def _walk(tree: Path) -> Iterator[Path]:
+    for directory, names, files in os.walk(tree):
+        names[:] = sorted(name for name in names if name not in IGNORED)
+        links = [name for name in names if os.path.islink(os.path.join(directory, name))]  # noqa: PTH114, PTH118
+        for name in sorted([*files, *links]):
+            yield Path(directory) / name
+
+
+def _read_memo(path: Path) -> dict[str, list[object]]:
+    with contextlib.suppress(OSError, ValueError):
+        memo = json.loads(path.read_bytes())
+        if isinstance(memo, dict):
+            return memo
+    return {}

@@ -1,0 +1,112 @@
+"""verify-serving: will this server start here, with its adapter, and with the CANN that is installed now?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving.build import artifact
+from npu_serving.build.inputs import with_sample
+from npu_serving.cann.install import Adapter, find_adapter, find_installation
+from npu_serving.elf.compat import check_server
+from npu_serving.elf.report import ERROR, CompatReport
+from npu_serving.errors import NpuServingError, RequestError
+from npu_serving.settings import Settings
+
+ADAPTER_SONAME = "_tf_adapter.so"
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """The report on one server; `installed` is set when the adapter installed now is not the one it was linked with."""
+
+    server: Path
+    report: CompatReport
+    linked_cann: str = ""
+    installed: Adapter | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where something has to be done."""
+        return 3 if self.installed is not None else self.report.exit_code
+
+    @property
+    def headline(self) -> str:
+        """The first thing that speaks against it, in a few words."""
+        for finding in self.report.findings:
+            if finding.severity == ERROR:
+                return f"{finding.kind}: {', '.join(finding.details[:1]) or finding.subject}"
+        return self.report.verdict
+
+    def to_json(self) -> dict[str, object]:
+        """The report."""
+        return {
+            "server": str(self.server),
+            "linked_with_cann": self.linked_cann,
+            "installed_adapter": self.installed.describe() if self.installed else None,
+            **self.report.to_json(),
+            "exit_code": self.exit_code,
+        }
+
+    def text(self) -> str:
+        """The findings, then what to do about a CANN that was replaced."""
+        lines = [str(self.server), self.report.text()]
+        if self.installed is not None:
+            lines.append(
+                f"It was linked with the adapter of CANN {self.linked_cann}; the one installed now is that of CANN "
+                f"{self.installed.cann_version}.\nNext: ./inv rebuild-after-cann"
+            )
+        return "\n".join(lines)
+
+
+def verify_build(settings: Settings, name: str = "") -> VerifyResult:
+    """The report on a build (the current one by default) with the adapter of the CANN that is installed now.
+
+    Nothing is started. Where no CANN is installed, the build is checked with the adapter it carries.
+    """
+    build = artifact.find_build(settings.dist_root, name)
+    settings = with_sample(settings) if settings.source == "sample" else settings
+    library_path = _library_path(settings)
+    installed = _installed_adapter(settings)
+    replaced = installed is not None and installed.sha256 != build.manifest.adapter.get("sha256")
+    adapter = installed.path if installed is not None and replaced else None
+    report = _check(build.directory, library_path, adapter)
+    return VerifyResult(
+        build.server, report, build.manifest.adapter.get("cann_version", ""), installed if replaced else None
+    )
+
+
+def verify_files(settings: Settings, server: Path, adapter: Path | None) -> VerifyResult:
+    """The report on any two files."""
+    if not server.is_file():
+        raise RequestError(f"There is no server {server}.", cure="give the path of a tensorflow_model_server")
+    report = check_server(server, adapter=adapter, library_path=_library_path(settings))
+    return VerifyResult(server, report)
+
+
+def verify_directory(directory: Path, library_path: Sequence[Path]) -> CompatReport:
+    """The report on a build directory as it stands, with the adapter it carries."""
+    return _check(directory, library_path, None)
+
+
+def _check(directory: Path, library_path: Sequence[Path], adapter: Path | None) -> CompatReport:
+    return check_server(
+        directory / artifact.SERVER,
+        adapter_soname=ADAPTER_SONAME,
+        adapter=adapter,
+        library_path=tuple(library_path),
+        cann_absent=not library_path,
+    )
+
+
+def _library_path(settings: Settings) -> tuple[Path, ...]:
+    installation = find_installation(settings.cann_root)
+    return installation.library_directories if installation else ()
+
+
+def _installed_adapter(settings: Settings) -> Adapter | None:
+    try:
+        return find_adapter(settings.adapter, settings.cann_root)
+    except NpuServingError:
+        return None

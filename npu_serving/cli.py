@@ -1,0 +1,121 @@
+"""What tasks.py needs around a result: printing it, showing an error, the exit code, and the developers' tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn, Protocol
+
+from npu_serving import process
+from npu_serving.console import Console
+from npu_serving.errors import EXIT_INTERRUPTED, EXIT_UNFIT_TOOL, MissingToolError, NpuServingError, RequestError
+from npu_serving.settings import PROJECT_ROOT
+
+SHELL_SCRIPTS = ("inv", ".ci/run", ".ci/docker.sh")
+
+
+class Result(Protocol):
+    """What a room hands to tasks.py. Where it isn't always 0, it has an `exit_code` as well."""
+
+    def to_json(self) -> dict[str, object]:
+        """For --json."""
+
+    def text(self) -> str:
+        """For a person."""
+
+
+def answer(work: Callable[[Console], Result | None], *, as_json: bool) -> NoReturn:
+    """Does the work, prints its result to standard output, and leaves with its exit code."""
+    signal.signal(signal.SIGTERM, _interrupted)  # ended from outside like Ctrl-C: nothing keeps running
+    try:
+        result = work(Console())
+    except NpuServingError as error:
+        print(error, file=sys.stderr)
+        if as_json:
+            print(json.dumps(error.to_json(), indent=2))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\nInterrupted; nothing keeps running. The same command goes on from here.", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    if result is not None:
+        _print(json.dumps(result.to_json(), indent=2, sort_keys=True) if as_json else result.text())
+    sys.exit(getattr(result, "exit_code", 0))
+
+
+def _print(text: str) -> None:
+    """Prints it; a path that is no UTF-8 is shown escaped, and a reader that has left (`| head`) is no error."""
+    try:
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run_pytest(*, unit: bool, matching: str) -> None:
+    """Becomes pytest."""
+    os.chdir(PROJECT_ROOT)
+    places = ["tests/unit"] if unit else ["tests"]
+    words = [sys.executable, "-m", "pytest", *places, *(["-k", matching] if matching else [])]
+    process.replace_this_process(words, env=os.environ)
+
+
+def run_linters(*, fix: bool) -> None:
+    """Runs them all and leaves with 1 if any found something."""
+    python = [sys.executable, "-m"]
+    commands = [
+        [*python, "ruff", "check", *(["--fix"] if fix else []), "."],
+        [*python, "ruff", "format", *([] if fix else ["--check"]), "."],
+        [*python, "mypy"],
+    ]
+    shellcheck = process.find_program("shellcheck")
+    if shellcheck is not None:
+        commands.append([str(shellcheck), *SHELL_SCRIPTS])
+    elif os.environ.get("CI"):
+        print(MissingToolError("There is no shellcheck.", cure="apt-get install shellcheck"), file=sys.stderr)
+        sys.exit(EXIT_UNFIT_TOOL)
+    else:
+        print("shellcheck is not installed: the shell scripts are not checked.", file=sys.stderr)
+    failed = False
+    for command in commands:
+        done = process.run(command, cwd=PROJECT_ROOT, check=False)
+        failed |= done.returncode != 0
+        if done.returncode != 0:
+            print(done.output, end="")
+    print("lint: something to mend" if failed else "lint: clean")
+    sys.exit(1 if failed else 0)
+
+
+def run_benchmarks(name: str) -> None:
+    """Runs bench/NAME.py, or all of them one after the other."""
+    known = {path.stem: path for path in sorted((PROJECT_ROOT / "bench").glob("[a-z]*.py"))}
+    if name and name not in known:
+        error = RequestError(f"There is no benchmark {name!r}.", cure=f"one of: {', '.join(known)}")
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    for path in [known[name]] if name else known.values():
+        print(f"== {path.relative_to(PROJECT_ROOT)}", flush=True)
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+        done = process.run([sys.executable, path], cwd=PROJECT_ROOT, env=environment, check=False, on_line=_echo)
+        if done.returncode != 0:
+            sys.exit(done.returncode)
+
+
+def _echo(line: str) -> None:
+    print(line, flush=True)
+
+
+def _interrupted(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def number(text: str | None, flag: str) -> int | None:
+    """The whole number that was given with `flag`; None without one."""
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise RequestError(f"{flag} is {text!r}.", cure="give a whole number")
+    return int(text)

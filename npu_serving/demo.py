@@ -1,0 +1,210 @@
+"""The demo: the whole road on the embedded sample, a CANN upgrade, the failure it causes, and the cure."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.build import artifact, inputs, pipeline
+from npu_serving.build.inputs import Inputs
+from npu_serving.build.sources import SAMPLE
+from npu_serving.build.verify import verify_build
+from npu_serving.cann.install import find_installation
+from npu_serving.cann.relink import plan_rebuild, rebuild_after_cann
+from npu_serving.client.request import ROW, PredictRequest
+from npu_serving.client.rest_client import predict
+from npu_serving.console import Reporter, duration_text, table
+from npu_serving.deploy.server import plan_server, started
+from npu_serving.errors import NpuServingError, ServerError
+from npu_serving.overlay.adapter import apply_overlay, plan_overlay
+from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
+from npu_serving.settings import Settings
+
+MODEL = "half_plus_two"
+INSTANCES = [1.0, 2.0, 5.0]
+EXPECTED = [3.5, 4.0, 5.5]  # version 2 of the model, the newest, adds three
+
+
+@dataclass(frozen=True)
+class DemoStep:
+    """One thing that the demo did."""
+
+    name: str
+    result: str
+    seconds: float
+
+
+@dataclass
+class DemoResult:
+    """All of them, in order."""
+
+    directory: Path
+    steps: list[DemoStep] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, object]:
+        """Every step."""
+        return {
+            "directory": str(self.directory),
+            "steps": [
+                {"name": step.name, "result": step.result, "seconds": round(step.seconds, 2)} for step in self.steps
+            ],
+        }
+
+    def text(self) -> str:
+        """The table: step, result, seconds."""
+        rows = [(step.name, step.result, f"{step.seconds:.1f}") for step in self.steps]
+        total = sum(step.seconds for step in self.steps)
+        return (
+            f"{table(rows, header=('step', 'result', 'seconds'))}\n"
+            f"All of it took {duration_text(total)}; it is in {self.directory}\n"
+            "Next: ./inv doctor tells what this machine needs for the real TensorFlow Serving."
+        )
+
+
+def run_demo(settings: Settings, reporter: Reporter) -> DemoResult:
+    """Runs the demo below build/demo, apart from everything else; raises the error of the step that fails."""
+    root = fsutil.make_directory(settings.build_root / "demo")
+    mine = replace(
+        settings,
+        source="sample",
+        adapter="sample",
+        runner="host",
+        cann_root="",
+        install_link="",
+        build_root=root,
+        dist_root=root / "dist",
+        mirrors=settings.mirrors,
+    )
+    demo = _Demo(mine, reporter, DemoResult(root))
+    with fsutil.state_lock(root / "run", doing="demo"):
+        demo.build_and_serve()
+        demo.upgrade_and_relink()
+    return demo.result
+
+
+class _Demo:
+    def __init__(self, settings: Settings, reporter: Reporter, result: DemoResult) -> None:
+        self.result = result
+        self._settings = settings
+        self._reporter = reporter
+        self._cann = settings.build_root / "sample"
+
+    def build_and_serve(self) -> None:
+        """From nothing to a prediction on the "NPU"."""
+        settings = self._settings
+        with self._step(f"install CANN {FIRST_RELEASE} (sample)") as say:
+            fsutil.remove(settings.dist_root)  # so that every run shows a build and a relink
+            install_sample_cann(self._cann)
+            say("tfplugin and toolkit below build/demo/sample/Ascend")
+        given = inputs.find_inputs(settings, self._reporter)
+        with self._step("fetch") as say:
+            pipeline.bring_inputs(given, settings, self._reporter)
+            say(f"{len(given.archives)} archives verified, {given.runner.name} runner ready")
+        with self._step("overlay") as say:
+            say(self._overlay(given))
+        with self._step("build") as say:
+            built = pipeline.build_serving(settings, self._reporter)
+            done = f"{built.record.compiled} sources compiled, {built.record.linked} linked"
+            say(f"{done}; {built.build.manifest.build_id}")
+        with self._step("verify") as say:
+            verified = verify_build(settings)
+            if verified.exit_code != 0:
+                raise ServerError(verified.text())
+            say("the adapter is linked in, every symbol is defined")
+        self._serve_and_predict(FIRST_RELEASE)
+
+    def upgrade_and_relink(self) -> None:
+        """What happens after a CANN upgrade."""
+        settings = self._settings
+        with self._step(f"upgrade to CANN {NEXT_RELEASE} (simulated)") as say:
+            upgrade_sample_cann(self._cann)
+            say(f"latest -> {NEXT_RELEASE}")
+        with self._step("verify the old server") as say:
+            verified = verify_build(settings)
+            if verified.exit_code == 0:
+                raise ServerError("The upgrade was not noticed.")
+            say("caught before starting: " + verified.headline)
+        with self._step("relink") as say:
+            plan = plan_rebuild(settings)
+            built = rebuild_after_cann(settings, self._reporter)
+            say(f"{built.record.compiled} sources compiled, {built.record.linked} linked; {plan.why}")
+        with self._step("verify the new server") as say:
+            verified = verify_build(settings)
+            if verified.exit_code != 0:
+                raise ServerError(verified.text())
+            say("it will start with the new adapter")
+        self._serve_and_predict(NEXT_RELEASE)
+
+    def _overlay(self, given: Inputs) -> str:
+        plan = plan_overlay(given.source.tree, given.overlay(self._settings))
+        apply_overlay(plan)
+        return f"{len(plan.changes)} files written" if plan.changes else "up to date"
+
+    def _serve_and_predict(self, version: str) -> None:
+        build = artifact.find_build(self._settings.dist_root)
+        installation = find_installation(str(self._cann / "Ascend"))
+        plan = plan_server(
+            build.directory,
+            model_name=MODEL,
+            port=free_port(),
+            rest_api_port=free_port(),
+            model_base_path=SAMPLE / "models" / MODEL,
+            platform_config_file=SAMPLE / "config.cfg",
+            library_path=installation.library_directories if installation else (),
+        )
+        with self._step("serve and predict") as say:
+            log_path = fsutil.make_directory(self._settings.logs) / f"server-{version}.log"
+            with started(plan, log_path=log_path) as server:
+                prediction = predict(server.rest_url, MODEL, PredictRequest(ROW, INSTANCES))
+                if not server.adapter_loaded:
+                    raise ServerError("The server answers, but the adapter is not loaded: it serves on the CPU.")
+            placed = _placed_on_npu(log_path, version)
+            if prediction.outputs != EXPECTED:
+                raise ServerError(f"The server answered {prediction.outputs}, not {EXPECTED}.")
+            say(f"{INSTANCES} -> {prediction.outputs} on the {placed}")
+
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[_Say]:
+        self._reporter.note(f"{len(self.result.steps) + 1:2}. {name}")
+        began = time.monotonic()
+        say = _Say()
+        try:
+            yield say
+        except NpuServingError as error:
+            error.cause = error.cause or f"the demo's step {name!r} failed"
+            raise
+        step = DemoStep(name, say.text, time.monotonic() - began)
+        self.result.steps.append(step)
+        self._reporter.note(f"    {step.result} ({duration_text(step.seconds)})")
+
+
+class _Say:
+    """Takes the sentence that a step has to say in the end."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def __call__(self, text: str) -> None:
+        self.text = text
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _placed_on_npu(log_path: Path, version: str) -> str:
+    """The server's own words that the adapter of this version took the graph; ServerError where it didn't."""
+    wanted = f"placed on NPU (sample, CANN {version})"
+    if wanted not in fsutil.read_text(log_path):
+        raise ServerError(
+            "The server answers, but no graph was placed on the NPU.", cure=f"look into {log_path} for what it did"
+        )
+    return f"NPU (sample, CANN {version})"

@@ -1,0 +1,256 @@
+"""One request at a time: redirects that are followed or refused, and every refusal put into a sentence."""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+if TYPE_CHECKING:
+    import requests
+
+MAX_REDIRECTS = 10
+READ_BYTES = 1 << 18
+LONGEST_RETRY_AFTER_S = 120.0
+_REDIRECTS = (301, 302, 303, 307, 308)
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How patient the engine is. The defaults are for the internet; tests use shorter ones."""
+
+    files_at_once: int = 16
+    rounds: int = 5
+    """How often all places are tried that failed in a way that may pass."""
+    backoff_s: float = 1.0
+    """The pause before the second round; it doubles from round to round."""
+    outage_s: float = 10.0
+    """Hosts that couldn't be reached for so long, several tries included, are not waited for any more."""
+    connect_timeout_s: float = 15.0
+    silence_timeout_s: float = 30.0
+    """A connection that says nothing for so long is given up; the file goes on elsewhere."""
+    slowest_bytes_per_s: float = 1024.0
+    """One slower than this over a whole silence_timeout_s is given up as well."""
+    ranges_from_bytes: int = 8 << 20
+    """Files from this size on are fetched in several ranges at once."""
+    range_bytes: int = 4 << 20
+    ranges_at_once: int = 8
+
+
+class Refusal(Exception):
+    """Why one URL did not give its file. `passing`: it may work later; `host_down`: nothing of that host will."""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        passing: bool = False,
+        host_down: bool = False,
+        retry_after_s: float = 0.0,
+        status: int = 0,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.passing = passing
+        self.host_down = host_down
+        self.retry_after_s = retry_after_s
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response whose body is about to come. `offset` is where in the file it begins; sizes are None if unknown."""
+
+    response: requests.Response
+    url: str
+    offset: int
+    body_bytes: int | None
+    total_bytes: int | None
+    takes_ranges: bool
+    etag: str
+    content_type: str
+    encoded: bool
+    """Whether the server says that it compressed the body on top (Content-Encoding)."""
+
+    def chunks(self, tuning: Tuning) -> Iterator[bytes]:
+        """The body as it comes, undecoded. Raises Refusal when the connection breaks, stalls, or only drips."""
+        import requests
+        import urllib3
+
+        window_began, window_bytes = time.monotonic(), 0
+        while True:
+            try:
+                chunk = self.response.raw.read1(READ_BYTES, decode_content=False)
+            except (urllib3.exceptions.HTTPError, requests.RequestException, OSError, ValueError) as error:
+                raise Refusal(f"the connection broke: {_short(error)}", passing=True) from error
+            if not chunk:
+                return
+            yield chunk
+            window_bytes += len(chunk)
+            now = time.monotonic()
+            if now - window_began >= tuning.silence_timeout_s:
+                if window_bytes < tuning.slowest_bytes_per_s * (now - window_began):
+                    raise Refusal(f"only {window_bytes} bytes came in {now - window_began:.0f} s", passing=True)
+                window_began, window_bytes = now, 0
+
+    def close(self) -> None:
+        """Gives the connection back, or drops it when the body wasn't read to its end."""
+        self.response.close()
+
+
+def new_session(connections: int) -> requests.Session:
+    """A session with the usual environment: proxies, netrc, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE."""
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    session = requests.Session()
+    adapter = HTTPAdapter(pool_connections=connections, pool_maxsize=connections, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    # Archives must come as they are stored: a body compressed on top would have another sha256.
+    session.headers.update({"Accept-Encoding": "identity", "User-Agent": "npu-serving"})
+    authorities = os.environ.get("SSL_CERT_FILE")  # OpenSSL's own variable, which requests doesn't read
+    if authorities and not any(os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")):
+        session.verify = authorities
+    return session
+
+
+def ask(
+    session: requests.Session, url: str, tuning: Tuning, *, span: tuple[int, int | None] | None = None, etag: str = ""
+) -> Answer:
+    """Requests `url`, or the bytes first..last of it; follows redirects as far as that is safe. Raises Refusal.
+
+    With `etag` the range is asked for on condition that the file is still the same (RFC 9110, If-Range).
+    """
+    headers = {}
+    if span is not None and span != (0, None):
+        headers["Range"] = f"bytes={span[0]}-{'' if span[1] is None else span[1]}"
+        if etag:
+            headers["If-Range"] = etag
+    place = url
+    for _ in range(MAX_REDIRECTS + 1):
+        response = _get(session, place, headers, tuning)
+        if response.status_code not in _REDIRECTS:
+            return _answer(response, place, span[0] if span else 0)
+        target = response.headers.get("Location", "")
+        response.close()
+        place = _checked_redirect(place, target)
+    raise Refusal(f"more than {MAX_REDIRECTS} redirects")
+
+
+def _get(session: requests.Session, url: str, headers: dict[str, str], tuning: Tuning) -> requests.Response:
+    import requests
+
+    try:
+        return session.get(
+            url,
+            headers=headers,
+            stream=True,
+            allow_redirects=False,
+            timeout=(tuning.connect_timeout_s, tuning.silence_timeout_s),
+        )
+    except requests.exceptions.SSLError as error:
+        raise Refusal(
+            f"TLS: {_short(error)} (a CA of your own goes into REQUESTS_CA_BUNDLE)", host_down=True
+        ) from error
+    except requests.exceptions.ReadTimeout as error:
+        raise Refusal(f"no answer within {tuning.silence_timeout_s:g} s", passing=True) from error
+    except requests.exceptions.ConnectionError as error:
+        raise Refusal(f"no connection: {_short(error)}", passing=True, host_down=True) from error
+    except (requests.exceptions.RequestException, OSError, ValueError) as error:
+        raise Refusal(_short(error)) from error
+
+
+def _answer(response: requests.Response, url: str, wanted_offset: int) -> Answer:
+    status = response.status_code
+    headers = response.headers
+    if status not in (200, 206):
+        response.close()
+        raise Refusal(
+            f"{status} {response.reason or ''}".strip(),
+            passing=status in (408, 425, 429, 416) or status >= 500,
+            retry_after_s=_retry_after(headers.get("Retry-After", "")),
+            status=status,
+        )
+    length = headers.get("Content-Length", "")
+    body_bytes = int(length) if length.isdigit() else None
+    offset, total = 0, body_bytes
+    if status == 206:
+        span = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+        if span is None or int(span[1]) != wanted_offset:
+            response.close()
+            raise Refusal("it answered with another range than the one asked for", passing=True)
+        offset = wanted_offset
+        total = int(span[3]) if span[3].isdigit() else None
+        body_bytes = int(span[2]) - offset + 1
+    encoding = headers.get("Content-Encoding", "").lower()
+    etag = headers.get("ETag", "")
+    return Answer(
+        response=response,
+        url=url,
+        offset=offset,
+        body_bytes=body_bytes,
+        total_bytes=total,
+        takes_ranges=status == 206,
+        etag="" if etag.startswith("W/") else etag,
+        content_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+        encoded=encoding not in ("", "identity"),
+    )
+
+
+def _checked_redirect(source: str, location: str) -> str:
+    """Where a redirect leads; Refusal when it leads off the web, or from a public host to a private address.
+
+    The second rule keeps a mirror from using this machine to reach services that only it can reach.
+    """
+    target = urljoin(source, location)
+    parts = urlsplit(target)
+    if not location or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Refusal(f"a redirect to {location[:200]!r}, which is not followed")
+    if is_private(parts.hostname) and not is_private(urlsplit(source).hostname or ""):
+        raise Refusal(f"a redirect from a public host to the private address {target[:200]!r}, which is not followed")
+    return target
+
+
+def is_private(host: str) -> bool:
+    """Whether the host is this machine or on a local network. A name that can't be resolved here counts as public:
+    only a proxy could reach it, and that is the proxy's network.
+    """
+    try:
+        found = {item[4][0] for item in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return False
+    return any(not ipaddress.ip_address(str(address).partition("%")[0]).is_global for address in found)
+
+
+def _retry_after(value: str) -> float:
+    """The seconds that a Retry-After header asks for: a number, or a date."""
+    if value.isdigit():
+        return min(float(value), LONGEST_RETRY_AFTER_S)
+    try:
+        wanted = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (TypeError, ValueError):
+        return 0.0
+    return min(max(wanted, 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def _short(error: BaseException) -> str:
+    """The innermost reason of an error, in one line."""
+    reason: object = error
+    for _ in range(5):
+        inner = getattr(reason, "reason", None) or next(
+            (arg for arg in getattr(reason, "args", ()) if isinstance(arg, BaseException)), None
+        )
+        if not inner:
+            break
+        reason = inner
+    text = " ".join(str(reason).split())
+    return re.sub(r"^<[^>]*>: |^HTTPS?Connection(Pool)?\([^)]*\): ", "", text)[:200] or type(reason).__name__

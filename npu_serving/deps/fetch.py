@@ -1,0 +1,155 @@
+"""The fetch engine: many files at once, each verified, resumed and retried; the plan first, then the work.
+
+Nothing is used unverified: a file gets its name in the store only when its sha256 is the pinned one, and no option
+changes that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.console import Reporter, Silent, amount_text
+from npu_serving.deps.connection import Tuning
+from npu_serving.deps.engine import Run
+from npu_serving.deps.lock import Archive
+from npu_serving.deps.mirrors import parse_mirror
+from npu_serving.deps.report import FetchReport, failure_error, offline_error
+from npu_serving.deps.store import ContentStore
+from npu_serving.deps.transfer import Wanted
+from npu_serving.errors import DiskFullError
+
+
+@dataclass(frozen=True)
+class FetchPlan:
+    """What a fetch would do: the files that the store has, those to fetch, and those nobody pinned."""
+
+    present: tuple[str, ...]
+    missing: tuple[Wanted, ...]
+    unpinned: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
+    """Files of the store that no longer held their bytes; they are among the missing ones."""
+
+    @property
+    def missing_bytes(self) -> int:
+        """The sum of the sizes that are known."""
+        return sum(wanted.size_bytes or 0 for wanted in self.missing)
+
+    def to_json(self) -> dict[str, object]:
+        """For --json --dry-run."""
+        return {
+            "present": list(self.present),
+            "missing": [
+                {
+                    "name": wanted.label,
+                    "file_name": wanted.file_name,
+                    "sha256": wanted.sha256,
+                    "size_bytes": wanted.size_bytes,
+                    "urls": list(wanted.urls),
+                }
+                for wanted in self.missing
+            ],
+            "unpinned": list(self.unpinned),
+            "missing_bytes": self.missing_bytes,
+        }
+
+    def text(self) -> str:
+        """The plan for a person."""
+        if not self.missing:
+            return f"All {len(self.present)} files are there; there is nothing to fetch."
+        unknown = sum(wanted.size_bytes is None for wanted in self.missing)
+        size = amount_text(self.missing_bytes, "bytes") + (f" and {unknown} of unknown size" if unknown else "")
+        return "\n".join(
+            [f"{len(self.present)} files are there, {len(self.missing)} are to be fetched ({size}):"]
+            + [f"  {wanted.label}: {wanted.urls[0]}" for wanted in self.missing]
+        )
+
+
+def wanted_from(archive: Archive) -> Wanted:
+    """The archive as the engine takes it; it has to have a sha256."""
+    assert archive.sha256 is not None
+    return Wanted(archive.name, archive.file_name, archive.urls, archive.sha256, archive.size_bytes)
+
+
+def plan_fetch(archives: Iterable[Archive | Wanted], store: ContentStore, *, verify: bool = False) -> FetchPlan:
+    """What is there and what has to be fetched. `verify` reads every file of the store again."""
+    pinned: dict[str, Wanted] = {}
+    unpinned: list[str] = []
+    for item in archives:
+        if isinstance(item, Wanted):
+            pinned.setdefault(item.sha256, item)
+        elif item.sha256 is None:
+            unpinned.append(item.name)
+        else:
+            pinned.setdefault(item.sha256, wanted_from(item))
+    found = store.check(pinned, verify=verify)
+    there = set(found.present)
+    return FetchPlan(
+        present=tuple(wanted.label for sha256, wanted in pinned.items() if sha256 in there),
+        missing=tuple(wanted for sha256, wanted in pinned.items() if sha256 not in there),
+        unpinned=tuple(unpinned),
+        damaged=tuple(pinned[sha256].label for sha256 in found.damaged),
+    )
+
+
+def fetch(
+    plan: FetchPlan,
+    store: ContentStore,
+    *,
+    mirrors: Sequence[str] = (),
+    offline: bool = False,
+    reporter: Reporter | None = None,
+    tuning: Tuning | None = None,
+) -> FetchReport:
+    """Fetches what the plan misses into the store.
+
+    All files are tried before anything is given up. Raises FetchError (naming every file with its URLs) when some
+    can't be had or `offline` forbids it, PinMismatchError when wrong bytes came, DiskFullError, FileAccessError.
+    """
+    said = reporter if reporter is not None else Silent()
+    for name in plan.damaged:
+        said.warn(f"{name} in the store was damaged; it is fetched again")
+    started = time.monotonic()
+    if not plan.missing:
+        return FetchReport((), plan.present, plan.unpinned, time.monotonic() - started)
+    if offline:
+        raise offline_error(plan.missing)
+    _check_space(plan, store)
+    run = Run(plan.missing, store, [parse_mirror(text) for text in mirrors], tuning if tuning is not None else Tuning())
+    with said.progress("fetching", total=plan.missing_bytes or None, unit="bytes") as progress:
+        run.work(progress)
+    run.heal(said)
+    if run.failures:
+        raise failure_error(run.failures, len(run.fetched))
+    return FetchReport(
+        tuple(sorted(run.fetched, key=lambda file: file.label)), plan.present, plan.unpinned, time.monotonic() - started
+    )
+
+
+def fetch_file(
+    wanted: Wanted,
+    store: ContentStore,
+    *,
+    mirrors: Sequence[str] = (),
+    offline: bool = False,
+    reporter: Reporter | None = None,
+) -> Path:
+    """The verified file of that digest in the store, fetched if it isn't there. Raises like fetch()."""
+    fetch(plan_fetch([wanted], store), store, mirrors=mirrors, offline=offline, reporter=reporter)
+    return store.path(wanted.sha256)
+
+
+def _check_space(plan: FetchPlan, store: ContentStore) -> None:
+    begun = sum(path.stat().st_size for wanted in plan.missing if (path := store.partial / wanted.sha256).is_file())
+    needed = max(plan.missing_bytes - begun, 0)
+    free = fsutil.free_bytes(store.root)
+    if needed > free:
+        raise DiskFullError(
+            f"The files to fetch need {amount_text(needed, 'bytes')}, and {store.root} has only "
+            f"{amount_text(free, 'bytes')} left.",
+            cause="the disk is too full",
+            cure=f"free {amount_text(needed - free, 'bytes')} there, or set build_root in invoke.yaml to a larger disk",
+        )

@@ -1,0 +1,138 @@
+"""What wrong bytes are, in words; and right bytes made again from an archive that was only compressed anew.
+
+GitHub's archives change their bytes, not their content, when GitHub changes its compressor. The digests pinned in the
+years of TensorFlow 1.15 are those of `git archive --format=tar … | gzip -n` with GNU gzip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path
+from typing import BinaryIO, Callable, cast
+
+from npu_serving import fsutil, process
+from npu_serving.errors import DiskFullError, MissingToolError, ProgramError
+
+LARGEST_TAR_BYTES = 8 << 30
+_GZIP = b"\x1f\x8b"
+_ZIP = b"PK\x03\x04"
+_TAR_MAGIC_AT = 257
+
+
+def describe(file: Path, expected_bytes: int | None) -> str:
+    """What the file seems to be, for the message about its wrong digest: `an HTML page`, `cut off` and so on."""
+    head = _head(file)
+    size = file.stat().st_size
+    lowered = head.lstrip().lower()
+    kind = ""
+    if not size:
+        return "empty"
+    if lowered.startswith((b"<!doctype html", b"<html")):
+        kind = "an HTML page"
+    elif lowered.startswith(b"version https://git-lfs"):
+        kind = "a Git LFS pointer, not the file"
+    elif lowered.startswith((b"<?xml", b"{")):
+        kind = "an error message of the server, it seems"
+    elif head.startswith(_GZIP):
+        kind = "a gzip archive" + ("" if _gzip_is_whole(file) else " that is cut off or damaged")
+    elif head.startswith(_ZIP):
+        kind = "a zip archive"
+    parts = [f"{size} bytes" + (f" where {expected_bytes} are right" if expected_bytes not in (None, size) else "")]
+    return ", ".join([part for part in (kind, *parts) if part])
+
+
+def can_be_healed(file: Path) -> bool:
+    """Whether it is worth trying heal() on: a gzip or an unpacked tar, by its first bytes."""
+    head = _head(file)
+    return head.startswith(_GZIP) or head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar"
+
+
+def top_directory(file: Path) -> str:
+    """The first part of the first member's name of a tar, compressed or not; empty if it can't be read."""
+    unreadable = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError)
+    with contextlib.suppress(*unreadable), tarfile.open(file, "r:*") as tar:
+        for member in tar:
+            return member.name.strip("/").split("/")[0]
+    return ""
+
+
+def heal(file: Path, wanted: Callable[[str], bool], work: Path) -> Path | None:
+    """The file that `file` was before somebody compressed or unpacked it anew, or None.
+
+    Tries what is inside the gzip, and what GNU gzip makes of it with -n; the first whose sha256 is `wanted` is
+    returned, a new file in the directory `work`. `file` itself is only read. Must not run beside other threads of
+    ours, because it starts a program.
+    """
+    fsutil.make_directory(work)
+    with fsutil.explained(work), tempfile.NamedTemporaryFile(prefix=".heal.", dir=work, delete=False) as opened:
+        tar = Path(opened.name)
+    packed = tar.with_name(tar.name + ".gz")
+    keep: Path | None = None
+    try:
+        if _unpack(file, tar, wanted):
+            keep = tar
+        elif _pack(tar, packed) and wanted(fsutil.sha256_of(packed)):
+            keep = packed
+        return keep
+    except DiskFullError:
+        return None  # healing is an extra: the message about the wrong digest says more than one about the disk
+    finally:
+        for path in (tar, packed):
+            if path != keep:
+                path.unlink(missing_ok=True)
+
+
+def _unpack(file: Path, target: Path, wanted: Callable[[str], bool]) -> bool:
+    """Writes what is inside the gzip (or the file itself if it is none) to `target`; True if that is wanted."""
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with _open_unpacked(file) as source, target.open("wb") as out:
+            while chunk := source.read(fsutil.CHUNK_BYTES):
+                size += len(chunk)
+                if size > LARGEST_TAR_BYTES:
+                    return False
+                digest.update(chunk)
+                with fsutil.explained(target):
+                    out.write(chunk)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        target.write_bytes(b"")
+        return False
+    return wanted(digest.hexdigest())
+
+
+def _open_unpacked(file: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(file, "rb")) if _head(file).startswith(_GZIP) else file.open("rb")
+
+
+def _pack(tar: Path, packed: Path) -> bool:
+    """Runs `gzip -n`; False where there is no GNU gzip, whose bytes are the ones that were pinned."""
+    if not tar.stat().st_size:
+        return False
+    try:
+        if "Free Software Foundation" not in process.run(["gzip", "--version"]).stdout:
+            return False
+        process.run(["gzip", "-n", "-k", "-f", tar])
+    except (MissingToolError, ProgramError):
+        return False
+    return packed.exists()
+
+
+def _head(file: Path) -> bytes:
+    with fsutil.explained(file, doing="read"), file.open("rb") as opened:
+        return opened.read(512)
+
+
+def _gzip_is_whole(file: Path) -> bool:
+    try:
+        with gzip.open(file, "rb") as unpacked:
+            while unpacked.read(fsutil.CHUNK_BYTES):
+                pass
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True

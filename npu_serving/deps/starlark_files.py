@@ -1,0 +1,83 @@
+"""Where .bzl files come from: a directory, or an archive that is read without being unpacked."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from npu_serving import fsutil
+from npu_serving.errors import WorkspaceError
+
+LARGEST_FILE_BYTES = 4 << 20
+LARGEST_TOTAL_BYTES = 64 << 20
+
+
+class Tree(Protocol):
+    """The Starlark files of one repository."""
+
+    def read(self, path: str) -> str | None:
+        """The text of the file at `path` within the repository, or None."""
+
+
+class DirectoryTree:
+    """A repository that lies on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def read(self, path: str) -> str | None:
+        """The text of a file, or None; a path that leads out of the directory is never followed."""
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            return None
+        file = self._root / path
+        return fsutil.read_text(file) if file.is_file() else None
+
+
+class ArchiveTree:
+    """A repository that is an archive: its .bzl files are read in one pass and kept."""
+
+    def __init__(self, archive: Path, strip_prefix: str) -> None:
+        self._files: dict[str, bytes] = {}
+        prefix = strip_prefix.strip("/") + "/" if strip_prefix.strip("/") else ""
+        total = 0
+        for name, data in _starlark_members(archive):
+            if name.startswith(prefix):
+                total += len(data)
+                if total > LARGEST_TOTAL_BYTES:
+                    raise WorkspaceError(f"{archive} holds more Starlark than any tree of this build does.")
+                self._files[name[len(prefix) :]] = data
+
+    def read(self, path: str) -> str | None:
+        """The text of a file, or None."""
+        data = self._files.get(path)
+        return None if data is None else data.decode("utf-8", "replace")
+
+
+def _starlark_members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        if zipfile.is_zipfile(archive):
+            yield from _of_zip(archive)
+        else:
+            yield from _of_tar(archive)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        raise WorkspaceError(f"{archive} can't be read as an archive: {error}.", cure="fetch it again") from error
+
+
+def _of_zip(archive: Path) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(archive) as packed:
+        for info in packed.infolist():
+            if info.filename.endswith(".bzl") and info.file_size <= LARGEST_FILE_BYTES:
+                yield info.filename, packed.read(info)
+
+
+def _of_tar(archive: Path) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(archive, "r|*") as tar:  # as a stream: one pass, without an index of all members
+        for info in tar:
+            if info.name.endswith(".bzl") and info.isreg() and info.size <= LARGEST_FILE_BYTES:
+                file = tar.extractfile(info)
+                if file is not None:
+                    yield info.name.removeprefix("./"), file.read()

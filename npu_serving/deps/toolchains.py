@@ -1,0 +1,78 @@
+"""The tools that may be fetched, from locks/toolchains.json: which file, for which platform, with which digest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.deps.lock import SHA256, file_name_of, is_safe_file_name, url_problem
+from npu_serving.deps.transfer import Wanted
+from npu_serving.errors import LockFileError, MissingToolError
+from npu_serving.settings import PROJECT_ROOT
+
+TOOLCHAINS = PROJECT_ROOT / "locks" / "toolchains.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One file of one version of a tool. `platform` is like linux-x86_64, or `any` for sources."""
+
+    name: str
+    version: str
+    platform: str
+    kind: str
+    """`program` (made executable and run), `archive` (unpacked), or `sources` (built)."""
+    sha256: str
+    size_bytes: int
+    urls: tuple[str, ...]
+    digest_from: str
+    """Who vouches for the digest."""
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the first URL."""
+        return file_name_of(self.urls[0])
+
+    def wanted(self) -> Wanted:
+        """The tool's file as the fetch engine takes it."""
+        return Wanted(f"{self.name} {self.version}", self.file_name, self.urls, self.sha256, self.size_bytes)
+
+
+def read_tools(path: Path = TOOLCHAINS) -> tuple[Tool, ...]:
+    """All tools of the file; LockFileError for one that isn't valid."""
+    try:
+        document = json.loads(fsutil.read_text(path))
+        if document["format"] != FORMAT:
+            raise ValueError(f"format {document['format']!r}, and this program reads {FORMAT}")
+        tools = tuple(Tool(**{**entry, "urls": tuple(entry["urls"])}) for entry in document["tools"])
+        for tool in tools:
+            _check(tool)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LockFileError(f"{path} is not valid: {error}.", cure="take it from version control again") from error
+    return tools
+
+
+def find_tool(name: str, platform: str, *, version: str = "", path: Path = TOOLCHAINS) -> Tool:
+    """The tool for that platform (or for any); MissingToolError where none is declared."""
+    for tool in read_tools(path):
+        if tool.name == name and tool.platform in (platform, "any") and version in ("", tool.version):
+            return tool
+    described = f"{name} {version}".strip()
+    raise MissingToolError(
+        f"There is no {described} for {platform} to fetch.",
+        cause=f"{path.name} declares none: nobody publishes one with a stable URL and digest",
+        cure=f"install {described} on this machine and put it on PATH",
+    )
+
+
+def _check(tool: Tool) -> None:
+    if not SHA256.fullmatch(tool.sha256):
+        raise ValueError(f"{tool.name} has the sha256 {tool.sha256!r}")
+    for url in tool.urls:
+        if url_problem(url):
+            raise ValueError(f"{tool.name} has the URL {url!r}")
+    if not tool.urls or not is_safe_file_name(tool.file_name):
+        raise ValueError(f"{tool.name} has no file name")

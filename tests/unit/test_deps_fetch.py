@@ -1,0 +1,689 @@
+"""The fetch engine against a server that misbehaves: what it must survive, and what it must never believe."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for fault_server, beside unit/ and integration/
+
+import fault_server as faults
+
+from npu_serving.console import Silent, SilentProgress
+from npu_serving.deps.connection import Tuning
+from npu_serving.deps.fetch import fetch, fetch_file, plan_fetch
+from npu_serving.deps.lock import Archive
+from npu_serving.deps.mirrors import Candidate, HostRecord, candidates, parse_mirror
+from npu_serving.deps.store import ContentStore
+from npu_serving.deps.transfer import Wanted
+from npu_serving.errors import DiskFullError, FetchError, FileAccessError, PinMismatchError, RequestError
+
+# Impatient, and with small ranges, so that small files go through all of the engine.
+TUNING = Tuning(
+    files_at_once=4,
+    rounds=3,
+    backoff_s=0.01,
+    outage_s=0.0,
+    connect_timeout_s=5.0,
+    silence_timeout_s=0.5,
+    slowest_bytes_per_s=1e3,
+    ranges_from_bytes=1_000_000,
+    range_bytes=200_000,
+    ranges_at_once=3,
+)
+SMALL = random.Random(1).randbytes(300_000)
+LARGE = random.Random(2).randbytes(2_500_000)
+
+
+@pytest.fixture
+def server():
+    with faults.serving() as running:
+        yield running
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ContentStore(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def wanted(*urls: str, data: bytes, size: int | None = -1, label: str = "thing") -> Wanted:
+    return Wanted(label, urls[0].rsplit("/", 1)[-1], urls, sha256(data), len(data) if size == -1 else size)
+
+
+def bring(store: ContentStore, *files: Wanted, **options):
+    options.setdefault("tuning", TUNING)
+    return fetch(plan_fetch(files, store), store, **options)
+
+
+def held(store: ContentStore, data: bytes) -> bool:
+    return store.path(sha256(data)).exists() and store.path(sha256(data)).read_bytes() == data
+
+
+def leftovers(store: ContentStore) -> list[str]:
+    return sorted(path.name for path in store.partial.iterdir()) if store.partial.is_dir() else []
+
+
+# ---- what goes well
+
+
+def test_files_are_fetched_and_kept_under_their_digest(server, store):
+    one, two = server.put("/one.zip", SMALL), server.put("/two.zip", LARGE)
+    report = bring(store, wanted(one, data=SMALL), wanted(two, data=LARGE))
+    assert held(store, SMALL)
+    assert held(store, LARGE)
+    assert report.fetched_bytes == len(SMALL) + len(LARGE)
+    assert leftovers(store) == []
+    assert {file.mirror for file in report.fetched} == {server.url.removeprefix("http://")}
+
+
+def test_what_is_there_is_not_fetched_again(server, store):
+    url = server.put("/one.zip", SMALL)
+    bring(store, wanted(url, data=SMALL))
+    report = bring(store, wanted(url, data=SMALL))
+    assert report.fetched == ()
+    assert len(server.requests) == 1
+    assert "nothing was fetched" in report.text()
+
+
+def test_a_large_file_comes_in_several_ranges_each_byte_once(server, store):
+    url = server.put("/large.bin", LARGE)
+    report = bring(store, wanted(url, data=LARGE))
+    assert held(store, LARGE)
+    assert len(server.requests) == 13  # ranges of 200,000 bytes
+    assert report.fetched_bytes == len(LARGE)
+
+
+def test_a_large_file_of_unknown_size_comes_in_ranges_too(server, store):
+    url = server.put("/large.bin", LARGE)
+    bring(store, wanted(url, data=LARGE, size=None))
+    assert held(store, LARGE)
+    assert len(server.requests) == 13
+
+
+def test_a_file_without_a_pinned_digest_is_left_alone_and_named(server, store):
+    url = server.put("/one.zip", SMALL)
+    report = bring(store, Archive("unpinned_thing", "http_archive", (url,), None))
+    assert report.unpinned == ("unpinned_thing",)
+    assert "unpinned_thing" in report.text()
+    assert server.requests == []
+
+
+def test_fetch_file_returns_the_path_of_the_verified_file(server, store):
+    url = server.put("/tool", SMALL)
+    assert fetch_file(wanted(url, data=SMALL), store).read_bytes() == SMALL
+
+
+# ---- connections that break
+
+
+def test_a_truncated_download_is_resumed_not_restarted(server, store):
+    url = server.put("/one.zip", SMALL, faults.truncated(100_000))
+    report = bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+    assert [request.range for request in server.requests] == ["", "bytes=100000-"]
+    assert report.fetched_bytes == len(SMALL)
+    assert report.fetched[0].retries == 1
+
+
+def test_a_connection_that_is_reset_again_and_again_gets_there_bit_by_bit(server, store):
+    url = server.put("/one.zip", SMALL, *[faults.truncated(20_000)] * 12)
+    bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+
+
+def test_a_reset_connection_is_survived(server, store):
+    url = server.put("/one.zip", SMALL, faults.truncated(50_000, reset=True), faults.truncated(0, reset=True))
+    bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+
+
+def test_a_server_that_falls_silent_is_left_and_the_file_goes_on(server, store):
+    url = server.put("/one.zip", SMALL, faults.stalls(100_000))
+    bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+    assert server.requests[1].range == "bytes=100000-"
+
+
+def test_a_server_that_only_drips_is_left_for_the_next(server, store):
+    slow = server.put("/slow.zip", SMALL, always=faults.drips(0.05))
+    fast = server.put("/fast.zip", SMALL)
+    report = bring(store, wanted(slow, fast, data=SMALL))
+    assert held(store, SMALL)
+    assert report.fetched[0].url == fast
+
+
+def test_a_broken_range_is_fetched_again_alone(server, store):
+    url = server.put("/large.bin", LARGE, faults.good, faults.status(503), faults.good, faults.status(500))
+    report = bring(store, wanted(url, data=LARGE))
+    assert held(store, LARGE)
+    assert len(server.requests) == 15
+    assert report.fetched_bytes == len(LARGE)
+
+
+def test_a_file_that_changes_between_two_ranges_is_fetched_again_in_one_piece(server, store):
+    def old_version(handler, data):
+        handler.serve(b"\0" * len(data), etag='"old"')
+
+    url = server.put("/large.bin", LARGE, old_version, always=faults.good)
+    bring(store, wanted(url, data=LARGE))
+    assert held(store, LARGE)
+
+
+def test_ranges_that_hold_other_bytes_are_found_out_by_the_digest(server, store):
+    url = server.put("/large.bin", LARGE, faults.good, faults.other_bytes(bytes(len(LARGE))), always=faults.good)
+    bring(store, wanted(url, data=LARGE))
+    assert held(store, LARGE)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faults.ignores_range, faults.chunked, faults.without_length, faults.gzip_encoded],
+    ids=lambda f: f.__name__,
+)
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+def test_servers_with_manners_of_their_own_are_understood(server, store, fault, data):
+    url = server.put("/one.zip", data, always=fault)
+    bring(store, wanted(url, data=data))
+    assert held(store, data)
+
+
+def test_a_resumed_file_whose_server_ignores_ranges_begins_anew(server, store):
+    url = server.put("/one.zip", SMALL, faults.truncated(100_000), always=faults.ignores_range)
+    report = bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+    assert report.fetched_bytes == len(SMALL) + 100_000
+
+
+def test_the_beginning_that_an_earlier_run_left_is_used(server, store):
+    store.partial.mkdir(parents=True)
+    (store.partial / sha256(SMALL)).write_bytes(SMALL[:250_000])
+    url = server.put("/one.zip", SMALL)
+    report = bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+    assert report.fetched_bytes == 50_000
+
+
+def test_a_beginning_that_is_not_of_this_file_is_found_out(server, store):
+    store.partial.mkdir(parents=True)
+    (store.partial / sha256(SMALL)).write_bytes(b"<html>" * 100)
+    url = server.put("/one.zip", SMALL)
+    bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+
+
+def test_a_beginning_longer_than_the_file_is_found_out(server, store):
+    store.partial.mkdir(parents=True)
+    (store.partial / sha256(SMALL)).write_bytes(SMALL + b"more")
+    url = server.put("/one.zip", SMALL)
+    bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+
+
+def test_a_finished_file_that_was_not_renamed_yet_needs_no_request(server, store):
+    store.partial.mkdir(parents=True)
+    (store.partial / sha256(SMALL)).write_bytes(SMALL)
+    url = server.put("/one.zip", SMALL)
+    bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+    assert server.requests == []
+
+
+def test_finished_ranges_of_an_earlier_run_are_not_fetched_again(server, store):
+    url = server.put("/large.bin", LARGE, *[faults.good] * 6, always=faults.status(404))
+    with pytest.raises(FetchError):
+        bring(store, wanted(url, data=LARGE))
+    assert leftovers(store) == [sha256(LARGE), sha256(LARGE) + ".ranges"]
+    server.resources["/large.bin"].always = None
+    report = bring(store, wanted(url, data=LARGE))
+    assert held(store, LARGE)
+    assert report.fetched_bytes == len(LARGE) - 6 * 200_000
+
+
+@pytest.mark.parametrize("journal", ["", "x", "2500000", "2500000\n0 999999999\n", "2500000\n5 1\n", "7\n0 7\n"])
+def test_a_damaged_journal_of_ranges_costs_time_but_never_right_bytes(server, store, journal):
+    store.partial.mkdir(parents=True)
+    (store.partial / sha256(LARGE)).write_bytes(bytes(len(LARGE)))
+    (store.partial / (sha256(LARGE) + ".ranges")).write_text(journal)
+    url = server.put("/large.bin", LARGE)
+    bring(store, wanted(url, data=LARGE))
+    assert held(store, LARGE)
+
+
+# ---- answers that are no file
+
+
+def test_a_404_is_not_tried_again_but_the_next_mirror_is(server, store):
+    gone, there = server.url + "/gone.zip", server.put("/one.zip", SMALL)
+    report = bring(store, wanted(gone, there, data=SMALL))
+    assert held(store, SMALL)
+    assert len(server.requests_for("/gone.zip")) == 1
+    assert report.fetched[0].retries == 1
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_retry_after_is_waited_for(server, store, code):
+    import time
+
+    url = server.put("/one.zip", SMALL, faults.status(code, Retry_After="1"))
+    began = time.monotonic()
+    bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+    assert time.monotonic() - began >= 1.0
+
+
+def test_while_one_mirror_asks_for_patience_another_is_asked(server, store):
+    busy = server.put("/busy.zip", SMALL, always=faults.status(503, Retry_After="100"))
+    free = server.put("/free.zip", SMALL, faults.status(500))
+    report = bring(store, wanted(busy, free, data=SMALL))
+    assert report.fetched[0].url == free
+
+
+def test_an_html_page_with_200_is_called_one(server, store):
+    url = server.put("/one.zip", SMALL, always=faults.html)
+    with pytest.raises(FetchError, match="HTML page"):
+        bring(store, wanted(url, data=SMALL))
+
+
+def test_an_html_page_under_a_false_content_type_is_called_one(server, store):
+    url = server.put("/one.zip", SMALL, always=faults.other_bytes(b"<!DOCTYPE html><html>no</html>"))
+    with pytest.raises(PinMismatchError, match="an HTML page"):
+        bring(store, wanted(url, data=SMALL))
+    assert not held(store, SMALL)
+
+
+def test_wrong_bytes_are_never_used_and_each_mirror_is_told_apart(server, store):
+    first = server.put("/one.zip", SMALL, always=faults.other_bytes(b"x" * len(SMALL)))
+    second = server.put("/two.zip", SMALL, always=faults.other_bytes(b"y" * 7))
+    with pytest.raises(PinMismatchError) as caught:
+        bring(store, wanted(first, second, data=SMALL))
+    assert sha256(b"x" * len(SMALL)) in caught.value.what
+    assert sha256(b"y" * 7) in caught.value.what
+    assert first in caught.value.what
+    assert caught.value.exit_code == 5
+    assert not store.path(sha256(SMALL)).exists()
+
+
+def test_wrong_bytes_from_one_mirror_are_made_good_by_the_next(server, store):
+    bad = server.put("/one.zip", SMALL, always=faults.other_bytes(b"x" * len(SMALL)))
+    good = server.put("/two.zip", SMALL)
+    bring(store, wanted(bad, good, data=SMALL))
+    assert held(store, SMALL)
+    assert leftovers(store) == []
+
+
+def test_a_file_longer_than_the_pinned_one_is_not_even_begun(server, store):
+    url = server.put("/one.zip", SMALL, always=faults.other_bytes(bytes(len(SMALL) * 2)))
+    with pytest.raises(FetchError, match="600000 bytes where 300000 are right"):
+        bring(store, wanted(url, data=SMALL))
+
+
+def test_a_body_without_end_is_cut_off_at_the_size_that_is_right(server, store):
+    url = server.put("/one.zip", SMALL * 3, always=faults.chunked)
+    with pytest.raises(FetchError, match="sends more than the 300000 bytes"):
+        bring(store, wanted(url, data=SMALL))
+    assert (store.partial / sha256(SMALL)).stat().st_size == 0
+
+
+def test_a_length_that_lies_is_found_out(server, store):
+    url = server.put("/one.zip", SMALL, faults.length_says(len(SMALL) - 5))
+    bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+
+
+# ---- redirects
+
+
+def test_redirects_are_followed(server, store):
+    url = server.put("/old.zip", SMALL, always=faults.redirect("/new.zip"))
+    server.put("/new.zip", SMALL)
+    bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+
+
+def test_endless_redirects_end(server, store):
+    url = server.put("/loop.zip", SMALL, always=faults.redirect("/loop.zip"))
+    with pytest.raises(FetchError, match="more than 10 redirects"):
+        bring(store, wanted(url, data=SMALL))
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "", "javascript:x"])
+def test_a_redirect_off_the_web_is_refused(server, store, target):
+    url = server.put("/one.zip", SMALL, always=faults.redirect(target))
+    with pytest.raises(FetchError, match="not followed"):
+        bring(store, wanted(url, data=SMALL))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.7", "169.254.169.254", "[::1]", "192.168.1.1", "0.0.0.0"])
+def test_a_redirect_from_a_public_host_to_a_private_address_is_refused(server, store, monkeypatch, host):
+    # The server stands in as a proxy, so that it can answer for a host of the public internet.
+    monkeypatch.setenv("http_proxy", server.url)
+    server.put("/one.zip", SMALL, always=faults.redirect(f"http://{host}/secret"))
+    with pytest.raises(FetchError, match="private address"):
+        bring(store, wanted("http://93.184.216.34/one.zip", data=SMALL))
+    assert server.requests_for("/secret") == []
+
+
+def test_a_proxy_from_the_environment_is_used(server, store, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url)
+    server.put("/one.zip", SMALL)
+    bring(store, wanted("http://archives.example/one.zip", data=SMALL))
+    assert held(store, SMALL)
+
+
+def test_a_login_from_netrc_is_used(server, store, monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    url = server.put("/one.zip", SMALL)
+    bring(store, wanted(url, data=SMALL))
+    assert server.requests[0].headers["Authorization"].startswith("Basic ")
+
+
+# ---- TLS
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is needed to make a certificate")
+    made, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made)],
+        check=True, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    return made, key
+
+
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+@pytest.mark.parametrize("variable", CA_VARIABLES)
+def test_a_ca_of_ones_own_is_taken_from_the_usual_variables(server, store, monkeypatch, certificate, variable):
+    for name in CA_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    server.speak_tls(*certificate)
+    monkeypatch.setenv(variable, str(certificate[0]))
+    bring(store, wanted(server.put("/one.zip", SMALL), data=SMALL))
+    assert held(store, SMALL)
+
+
+@pytest.mark.parametrize("variable", [*CA_VARIABLES, "PYTHONHTTPSVERIFY", "GIT_SSL_NO_VERIFY"])
+@pytest.mark.parametrize("value", ["", "0"])
+def test_an_unknown_certificate_is_refused_whatever_the_environment_says(
+    server, store, monkeypatch, certificate, variable, value
+):
+    for name in CA_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    server.speak_tls(*certificate)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(FetchError):
+        bring(store, wanted(server.put("/one.zip", SMALL), data=SMALL))
+    assert not held(store, SMALL)
+    assert server.requests == []
+
+
+# ---- mirrors
+
+
+def test_a_base_mirror_is_asked_by_host_and_path_then_by_name(server, store):
+    server.put("/mirror/one.zip", SMALL)
+    report = bring(store, wanted("https://github.example/a/b/one.zip", data=SMALL), mirrors=[server.url + "/mirror/"])
+    assert [request.path for request in server.requests] == ["/mirror/github.example/a/b/one.zip", "/mirror/one.zip"]
+    assert report.fetched[0].mirror == server.url + "/mirror/"
+
+
+def test_a_rewriting_mirror_replaces_the_beginning_of_a_url(server, store):
+    server.put("/gh/a/b/one.zip", SMALL)
+    bring(
+        store,
+        wanted("https://github.example/a/b/one.zip", data=SMALL),
+        mirrors=[f"{server.url}/gh/=https://github.example/"],
+    )
+    assert held(store, SMALL)
+
+
+@pytest.mark.parametrize("name", ["one.zip", "{sha}", "content_addressable/sha256/{sha}/file"])
+def test_a_directory_is_a_mirror_by_name_digest_or_store(store, tmp_path, name):
+    file = tmp_path / "a directory, ünd" / name.format(sha=sha256(SMALL))
+    file.parent.mkdir(parents=True)
+    file.write_bytes(SMALL)
+    mirror = (tmp_path / "a directory, ünd").as_uri()
+    bring(store, wanted("https://github.example/one.zip", data=SMALL), mirrors=[mirror])
+    assert held(store, SMALL)
+    assert file.read_bytes() == SMALL
+
+
+def test_wrong_bytes_in_a_directory_mirror_are_not_used(store, tmp_path):
+    (tmp_path / "one.zip").write_bytes(b"x" * len(SMALL))
+    with pytest.raises(PinMismatchError):
+        bring(store, wanted("http://127.0.0.1:1/one.zip", data=SMALL), mirrors=[tmp_path.as_uri()])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "github.com", "ftp://x/", "/srv/mirror", "https://", "https://a b/", "x=https://y/"]
+)
+def test_a_mirror_that_is_none_is_refused_before_anything_is_fetched(server, store, text):
+    with pytest.raises(RequestError, match="is not a mirror"):
+        bring(store, wanted(server.put("/one.zip", SMALL), data=SMALL), mirrors=[text])
+    assert server.requests == []
+
+
+def test_the_order_is_the_users_mirrors_then_the_declared_urls_each_once():
+    found = candidates(
+        ["https://a.example/x.zip", "https://b.example/x.zip"],
+        "0" * 64,
+        [parse_mirror("https://m.example/=https://b.example/"), parse_mirror("https://b.example/=https://a.example/")],
+    )
+    assert [candidate.url for candidate in found] == [
+        "https://m.example/x.zip",
+        "https://b.example/x.zip",
+        "https://a.example/x.zip",
+    ]
+
+
+def test_a_mirror_that_the_user_named_is_asked_before_the_declared_urls(server, store):
+    declared = server.put("/a/one.zip", SMALL)
+    server.put("/mirror/one.zip", SMALL)
+    report = bring(store, wanted(declared, data=SMALL), mirrors=[server.url + "/mirror/"])
+    assert report.fetched[0].url == server.url + "/mirror/one.zip"
+    assert server.requests_for("/a/one.zip") == []
+
+
+def test_a_host_that_is_down_comes_last_until_it_answers_again():
+    down, fine = Candidate("https://down.example/x"), Candidate("https://fine.example/x")
+    record = HostRecord()
+    assert record.order([down, fine]) == [down, fine]
+    for _ in range(3):
+        record.failed(down.host)
+    assert record.order([down, fine]) == [fine, down]
+    assert record.all_gone([down], outage_s=0.0)
+    assert not record.all_gone([down, fine], outage_s=0.0)
+    record.delivered(down.host, 1000, 1.0)
+    assert record.order([down, fine]) == [down, fine]
+
+
+def test_a_much_slower_host_comes_after_a_fast_one_but_a_mirror_of_the_user_stays_first():
+    slow, fast = Candidate("https://slow.example/x"), Candidate("https://fast.example/x")
+    mine = Candidate("https://mine.example/x", "https://mine.example/")
+    record = HostRecord()
+    for _ in range(2):
+        for place, seconds in ((slow, 10.0), (fast, 1.0), (mine, 100.0)):
+            record.delivered(place.host, 1_000_000, seconds)
+    assert record.order([mine, slow, fast]) == [mine, fast, slow]
+
+
+# ---- what is compressed anew
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def gnu_gzip(data: bytes) -> bytes:
+    return subprocess.run(["gzip", "-n"], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+TAR = archive({"thing-1.0/file": os.urandom(5000) + b"text " * 50_000})
+PINNED = gnu_gzip(TAR)
+ANEW = gzip.compress(TAR, 1)
+
+
+def test_an_archive_that_was_compressed_anew_is_healed(server, store):
+    assert ANEW != PINNED
+    url = server.put("/thing.tar.gz", ANEW)
+    report = bring(store, wanted(url, data=PINNED))
+    assert held(store, PINNED)
+    assert report.fetched[0].healed
+    assert leftovers(store) == [sha256(PINNED)]
+
+
+def test_a_mirror_with_the_right_bytes_is_preferred_to_healing(server, store):
+    anew, right = server.put("/thing.tar.gz", ANEW), server.put("/right/thing.tar.gz", PINNED)
+    report = bring(store, wanted(anew, right, data=PINNED))
+    assert not report.fetched[0].healed
+    assert leftovers(store) == []
+
+
+def test_an_archive_of_other_content_is_not_healed_but_refused(server, store):
+    other = gzip.compress(archive({"thing-1.0/file": b"evil"}))
+    url = server.put("/thing.tar.gz", other)
+    with pytest.raises(PinMismatchError, match="a gzip archive"):
+        bring(store, wanted(url, data=PINNED, size=None))
+    assert not store.path(sha256(PINNED)).exists()
+
+
+# ---- no network, no disk
+
+
+def test_offline_names_every_missing_file_with_its_urls_and_the_cure(server, store):
+    one, two = server.put("/one.zip", SMALL), server.put("/two.zip", LARGE)
+    with pytest.raises(FetchError) as caught:
+        bring(store, wanted(one, data=SMALL), wanted(two, data=LARGE), offline=True)
+    for text in (one, two, "one.zip", "two.zip", sha256(SMALL)):
+        assert text in caught.value.what
+    assert "--import DIR" in caught.value.cure
+    assert server.requests == []
+
+
+def test_offline_with_everything_there_is_no_error(server, store):
+    url = server.put("/one.zip", SMALL)
+    bring(store, wanted(url, data=SMALL))
+    assert bring(store, wanted(url, data=SMALL), offline=True).fetched == ()
+
+
+def test_one_file_that_fails_does_not_keep_the_others_from_coming(server, store):
+    good, bad = server.put("/one.zip", SMALL), server.url + "/gone.zip"
+    with pytest.raises(FetchError, match=r"1 file is not to be had. 1 others came in"):
+        bring(store, wanted(good, data=SMALL), wanted(bad, data=LARGE))
+    assert held(store, SMALL)
+
+
+def test_a_host_that_is_down_is_named_and_not_waited_for_long(store):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/one.zip"
+        with pytest.raises(FetchError, match="no connection"):
+            bring(store, wanted(url, data=SMALL))
+
+
+def test_files_that_do_not_fit_on_the_disk_are_not_begun(server, store):
+    url = server.put("/one.zip", SMALL)
+    with pytest.raises(DiskFullError, match=r"need 1000000000\.0 GB"):
+        bring(store, wanted(url, data=SMALL, size=10**18))
+    assert server.requests == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_store_that_cannot_be_written_says_so(server, store):
+    store.root.mkdir()
+    store.root.chmod(0o555)
+    with pytest.raises(FileAccessError):
+        bring(store, wanted(server.put("/one.zip", SMALL), data=SMALL))
+
+
+def test_an_interrupt_stops_the_run_and_the_next_goes_on(server, store):
+    class Interrupting(SilentProgress):
+        def update(self, done, *, total=None, detail=""):
+            if done >= 100_000:
+                raise KeyboardInterrupt
+
+    class Reporter(Silent):
+        @contextlib.contextmanager
+        def progress(self, title, *, total=None, unit=""):
+            yield Interrupting()
+
+    url = server.put("/one.zip", SMALL, faults.stalls(100_000))
+    with pytest.raises(KeyboardInterrupt):
+        bring(store, wanted(url, data=SMALL), reporter=Reporter(), tuning=Tuning(silence_timeout_s=1.0))
+    report = bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+    assert report.fetched_bytes == len(SMALL) - 100_000
+
+
+def test_two_runs_on_one_store_fetch_each_file_once(server, tmp_path):
+    files = [server.put(f"/{number}.zip", SMALL + bytes([number])) for number in range(6)]
+    server.latency_s = 0.05
+    failures: list[BaseException] = []
+
+    def run():
+        try:
+            bring(
+                ContentStore(tmp_path / "store"),
+                *[wanted(url, data=SMALL + bytes([number])) for number, url in enumerate(files)],
+            )
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(server.requests) == 6
+
+
+def test_the_report_tells_each_file_for_json(server, store):
+    url = server.put("/one.zip", SMALL, faults.status(500))
+    document = bring(store, wanted(url, data=SMALL)).to_json()
+    entry = document["fetched"][0]
+    assert (entry["file_name"], entry["fetched_bytes"], entry["retries"]) == ("one.zip", len(SMALL), 1)
+    assert document["fetched_bytes"] == len(SMALL)
+
+
+def test_the_plan_tells_what_would_be_fetched(server, store):
+    plan = plan_fetch([wanted(server.put("/one.zip", SMALL), data=SMALL)], store)
+    assert plan.missing_bytes == len(SMALL)
+    assert "/one.zip" in plan.text()
+    assert plan.to_json()["missing"][0]["size_bytes"] == len(SMALL)
+    assert server.requests == []
