@@ -12,6 +12,7 @@ SETTINGS_HELP = {
     "adapter": "_tf_adapter.so: `auto` (that of the CANN installed here), a path, or `sample`",
     "runner": "where Bazel runs: host, docker, or auto",
     "mirror": "tried before the pinned URLs: a base URL, or NEW=OLD to replace the beginning of a URL (repeatable)",
+    "base_image": "the image that the toolchain image is made from",
     "offline": "open no connection",
     "jobs": "how many actions Bazel runs at once",
     "json": "print one JSON document",
@@ -139,15 +140,15 @@ def render_overlay(_context, source=None, adapter=None, diff=False, check=False,
     _run(work, as_json=json)
 
 
-@task(name="build-image", help=_help("json", "dry_run", no_cache="build every layer anew", base="the base image"))
-def build_image(_context, base=None, no_cache=False, json=False, dry_run=False):
+@task(name="build-image", help=_help("base_image", "json", "dry_run", no_cache="build every layer anew"))
+def build_image(_context, base_image=None, no_cache=False, json=False, dry_run=False):
     """Build the toolchain image that the Docker runner uses."""
 
     def work(console):
         from npu_serving.build.docker_runner import make_image
         from npu_serving.settings import load_settings
 
-        settings = load_settings(docker_base_image=base)
+        settings = load_settings(docker_base_image=base_image)
         return make_image(settings, console, no_cache=no_cache, dry_run=dry_run)
 
     _run(work, as_json=json)
@@ -159,6 +160,7 @@ def build_image(_context, base=None, no_cache=False, json=False, dry_run=False):
         "source",
         "adapter",
         "runner",
+        "base_image",
         "mirror",
         "offline",
         "jobs",
@@ -175,6 +177,7 @@ def build_serving(
     source=None,
     adapter=None,
     runner=None,
+    base_image=None,
     mirror=None,
     bazel_arg=None,
     install_link=None,
@@ -194,6 +197,7 @@ def build_serving(
             source=source,
             adapter=adapter,
             runner=runner,
+            docker_base_image=base_image,
             mirrors=mirror,
             bazel_args=bazel_arg,
             install_link=install_link,

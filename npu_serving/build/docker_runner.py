@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Callable
 
 from npu_serving import fsutil
-from npu_serving.build.bazel_program import BazelProgram, bring_bazel
+from npu_serving.build.bazel_program import BazelProgram, bring_bazel, find_bazel
 from npu_serving.build.resources import available_resources
 from npu_serving.build.runner import Layout
 from npu_serving.console import Reporter
@@ -38,6 +38,7 @@ class DockerRunner:
     """Runs Bazel in a container, one for each command."""
 
     name = "docker"
+    where = "in a container"
 
     def __init__(self, settings: Settings, bazel: BazelProgram, reporter: Reporter) -> None:
         self._settings = settings
@@ -145,3 +146,16 @@ class DockerRunner:
 def _directories(layout: Layout) -> tuple[Path, ...]:
     fields = dataclasses.astuple(layout)
     return (*fields[:-1], *fields[-1])
+
+
+def make_image(
+    settings: Settings, reporter: Reporter, *, no_cache: bool = False, dry_run: bool = False
+) -> ImagePlan | ImageResult:
+    """The task `build-image`: the plan, or the image it leads to, made if it isn't there."""
+    bazel = find_bazel(settings, reporter)
+    plan = DockerRunner(settings, bazel, reporter).plan()
+    if dry_run:
+        return plan
+    if no_cache or not plan.image_id:
+        bring_bazel(bazel, settings, reporter)
+    return build_image(plan, settings, reporter, no_cache=no_cache)

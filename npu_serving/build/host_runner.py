@@ -24,6 +24,7 @@ class HostRunner:
     """Runs Bazel here."""
 
     name = "host"
+    where = "on this machine"
 
     def __init__(self, settings: Settings, bazel: BazelProgram) -> None:
         self._settings = settings

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.build.artifact import Build
 from npu_serving.build.bazel_program import find_bazel
 from npu_serving.build.host_runner import HostRunner
 from npu_serving.build.runner import Runner
@@ -135,6 +136,12 @@ def with_sample(settings: Settings) -> Settings:
     if not (ascend / "tfplugin" / "latest").exists():
         install_sample_cann(root)
     return replace(settings, adapter="auto", cann_root=str(ascend), python_prefix=root / "python3.7.5")
+
+
+def settings_of(build: Build, settings: Settings) -> Settings:
+    """The settings with the source and the runner of a build, and the sample's CANN where it is the sample's."""
+    runner = build.manifest.toolchain.get("runner", settings.runner)
+    return with_sample(replace(settings, source=build.manifest.source["name"], runner=runner))
 
 
 def make_sample_archives(settings: Settings) -> None:

@@ -90,7 +90,7 @@ class BuildResult:
         if self.plan.nothing_to_do:
             return f"{manifest.build_id} is up to date; nothing was done.\n{self.build.server}"
         done = (
-            f"{self.record.compiled} sources compiled, {self.record.linked} links"
+            f"{self.record.compiled} sources compiled, {self.record.linked} linked"
             if self.record.actions
             else "no action run"
         )
@@ -215,7 +215,7 @@ def _run_bazel(given: Inputs, settings: Settings, reporter: Reporter, *flags: st
     )
     log_path = settings.logs / f"build-{time.strftime('%Y%m%d-%H%M%S')}-{digest[:8]}.log"
     resources = available_resources(settings.jobs, settings.memory_mb)
-    reporter.note(f"Bazel runs on the {given.runner.name} with {resources.jobs} jobs; its log: {log_path}")
+    reporter.note(f"Bazel runs {given.runner.where} with {resources.jobs} jobs; its log: {log_path}")
     layout = layout_of(given, settings)
     fsutil.make_directory(layout.output_user_root)
     fsutil.make_directory(patched_root(settings))

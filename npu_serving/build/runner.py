@@ -30,6 +30,8 @@ class Runner(Protocol):
     """A machine, real or contained, with a toolchain and a Bazel."""
 
     name: str
+    where: str
+    """For a person: `on this machine`."""
 
     def check(self, layout: Layout) -> None:
         """Raises RequestError for a layout that Bazel can't work with here."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.build import artifact
-from npu_serving.build.inputs import with_sample
+from npu_serving.build.inputs import settings_of
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.report import ERROR, CompatReport
@@ -66,7 +66,7 @@ def verify_build(settings: Settings, name: str = "") -> VerifyResult:
     Nothing is started. Where no CANN is installed, the build is checked with the adapter it carries.
     """
     build = artifact.find_build(settings.dist_root, name)
-    settings = with_sample(settings) if settings.source == "sample" else settings
+    settings = settings_of(build, settings)
     library_path = _library_path(settings)
     installed = _installed_adapter(settings)
     replaced = installed is not None and installed.sha256 != build.manifest.adapter.get("sha256")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from npu_serving import fsutil
 from npu_serving.build import artifact
 from npu_serving.build.artifact import Build
-from npu_serving.build.inputs import with_sample
+from npu_serving.build.inputs import settings_of
 from npu_serving.build.pipeline import BuildResult, build_serving
 from npu_serving.cann.install import Adapter, find_adapter
 from npu_serving.console import Reporter
@@ -49,7 +49,7 @@ class RebuildPlan:
 def plan_rebuild(settings: Settings) -> RebuildPlan:
     """Compares the current build's adapter with the one installed now; changes nothing."""
     build = artifact.find_build(settings.dist_root)
-    settings = with_sample(settings)
+    settings = settings_of(build, settings)
     installed = find_adapter(settings.adapter, settings.cann_root)
     linked = build.manifest.adapter
     if linked.get("sha256") == installed.sha256:
@@ -65,9 +65,8 @@ def rebuild_after_cann(settings: Settings, reporter: Reporter, *, clean: bool = 
     build stays, and stays current until the new one is proven.
     """
     build = artifact.find_build(settings.dist_root)
-    runner = build.manifest.toolchain.get("runner", settings.runner)
-    settings = replace(settings, source=build.manifest.source["name"], runner=runner)
+    settings = settings_of(build, settings)
     if clean:
         with fsutil.state_lock(settings.build_root, doing="rebuild-after-cann --clean"):
-            fsutil.remove(settings.build_root / "bazel" / runner)
+            fsutil.remove(settings.build_root / "bazel" / settings.runner)
     return build_serving(settings, reporter)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from npu_serving.build import artifact
-from npu_serving.build.inputs import with_sample
+from npu_serving.build.inputs import settings_of
 from npu_serving.cann.install import find_installation
 from npu_serving.deploy.server import ServerPlan, plan_server
 from npu_serving.settings import Settings
@@ -25,7 +25,7 @@ def plan_current(
 ) -> ServerPlan:
     """How to start a build's server, the current one by default; a model is named like its directory by default."""
     found = artifact.find_build(settings.dist_root, build)
-    installation = find_installation(with_sample(settings).cann_root)
+    installation = find_installation(settings_of(found, settings).cann_root)
     return plan_server(
         found.directory,
         model_base_path=model_base_path,
