@@ -1,0 +1,81 @@
+"""The whole road on the sample with Bazel in a container, driven through the same pipeline as on the host."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import os
+from pathlib import Path
+
+import pytest
+from docker_support import BASE_IMAGE, require_engine
+
+from npu_serving.build import pipeline
+from npu_serving.build.pipeline import build_serving
+from npu_serving.build.verify import verify_build
+from npu_serving.console import Silent
+from npu_serving.errors import BuildFailedError, MissingToolError
+from npu_serving.settings import Settings
+
+pytestmark = [pytest.mark.bazel, pytest.mark.docker]
+
+
+@pytest.fixture(scope="module")
+def docker_settings(sample_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    require_engine()
+    root = tmp_path_factory.mktemp("it's a place, with ümlauts: and all")
+    return dataclasses.replace(
+        sample_settings,
+        runner="docker",
+        docker_base_image=BASE_IMAGE,
+        build_root=root / "build",
+        dist_root=root / "dist",
+        install_link="",
+    )
+
+
+def test_the_sample_is_built_in_a_container_whatever_the_path_and_will_start_here(docker_settings: Settings) -> None:
+    result = build_serving(docker_settings, Silent())
+    assert result.record.compiled > 20
+    manifest = json.loads((result.build.directory / "manifest.json").read_text())
+    assert manifest["toolchain"]["runner"] == "docker"
+    assert manifest["toolchain"]["image"].startswith("sha256:")
+    assert verify_build(docker_settings).exit_code == 0
+    assert str(docker_settings.build_root) not in json.dumps(manifest["toolchain"])
+    for path in docker_settings.build_root.joinpath("bazel", "docker").rglob("*"):
+        if not path.is_symlink():
+            assert path.stat().st_uid == os.getuid()
+
+
+def test_a_second_build_with_nothing_changed_starts_no_container(docker_settings: Settings) -> None:
+    events = docker_settings.build_root / "bazel" / "docker" / "npu-serving" / "events.json"
+    before = events.stat().st_mtime_ns
+    assert build_serving(docker_settings, Silent()).plan.nothing_to_do
+    assert events.stat().st_mtime_ns == before
+
+
+def test_a_compiler_killed_for_memory_is_recognised(docker_settings: Settings) -> None:
+    settings = dataclasses.replace(docker_settings, memory_mb=120, bazel_args=("--copt=-DANOTHER_BUILD",))
+    with pytest.raises(BuildFailedError) as caught:
+        build_serving(settings, Silent())
+    assert "memory" in caught.value.cause
+    assert "--jobs 1" in caught.value.cure or "memory" in caught.value.cure
+
+
+def test_auto_takes_the_container_where_an_engine_answers_and_the_host_elsewhere(docker_settings: Settings) -> None:
+    from npu_serving.build.inputs import runner_name
+
+    settings = dataclasses.replace(docker_settings, runner="auto")
+    assert runner_name(settings) == "docker"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK leaves its socket open
+def test_an_engine_that_is_down_is_named_with_its_cure(
+    docker_settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(MissingToolError) as caught:
+        pipeline.dry_run(docker_settings, Silent())
+    assert caught.value.cure
+    gc.collect()
