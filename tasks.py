@@ -212,7 +212,6 @@ def build_serving(
 
 @task(
     name="verify-serving",
-    positional=["build"],
     help=_help(
         "adapter",
         "json",
@@ -372,7 +371,7 @@ def lint(_context, fix=False):
     run_linters(fix=fix)
 
 
-@task(positional=["name"], help={"name": "one benchmark of bench/; all by default"})
+@task(help={"name": "one benchmark of bench/; all by default"})
 def bench(_context, name=""):
     """Run the benchmarks."""
     from npu_serving.cli import run_benchmarks

@@ -66,6 +66,7 @@ have_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
 # The Debian mirror that apt is configured with; nothing where there is none (debootstrap then has its own default).
 configured_mirror() {
+    # shellcheck disable=SC2016 # apt fills that in
     apt-get indextargets --format '$(REPO_URI)' "Codename: $suite" 'Created-By: Packages' 2>/dev/null | head -n 1
 }
 
