@@ -101,14 +101,13 @@ def fetch_deps(
     """Fetch, verify and place the archives that the build needs."""
 
     def work(console):
-        from pathlib import Path
-
         from npu_serving.build import dependencies
-        from npu_serving.settings import load_settings
+        from npu_serving.settings import load_settings, user_path
 
         settings = load_settings(source=source, mirrors=mirror, offline=offline)
-        if import_:
-            return dependencies.import_dependencies(settings, Path(import_).expanduser())
+        if import_ is not None:
+            directory = user_path(import_, "--import")
+            return dependencies.import_dependencies(settings, directory, console, dry_run=dry_run)
         if dry_run:
             return dependencies.plan_dependencies(settings, everything=all, verify=verify)
         return dependencies.fetch_dependencies(settings, console, everything=all, verify=verify)
@@ -224,11 +223,11 @@ def verify_serving(_context, build="", server=None, adapter=None, json=False):
 
     def work(_console):
         from npu_serving.build import verify
-        from npu_serving.settings import load_settings
+        from npu_serving.settings import load_settings, user_path
 
         settings = load_settings(adapter=adapter)
         if server:
-            return verify.verify_files(settings, server, adapter)
+            return verify.verify_files(settings, user_path(server, "--server"))
         return verify.verify_build(settings, build)
 
     _run(work, as_json=json)
@@ -250,10 +249,14 @@ def list_builds(_context, json=False):
 @task(
     name="rebuild-after-cann",
     help=_help(
-        "adapter", "json", check="only say what is to be done (exit code 3 if anything)", clean="build all of it anew"
+        "adapter",
+        "json",
+        build="a build of list-builds; the current one by default",
+        check="only say what is to be done (exit code 3 if anything)",
+        clean="build all of it anew",
     ),
 )
-def rebuild_after_cann(_context, adapter=None, check=False, clean=False, json=False):
+def rebuild_after_cann(_context, build="", adapter=None, check=False, clean=False, json=False):
     """Link the current build again, with the adapter of the CANN that is installed now."""
 
     def work(console):
@@ -261,7 +264,9 @@ def rebuild_after_cann(_context, adapter=None, check=False, clean=False, json=Fa
         from npu_serving.settings import load_settings
 
         settings = load_settings(adapter=adapter)
-        return relink.plan_rebuild(settings) if check else relink.rebuild_after_cann(settings, console, clean=clean)
+        if check:
+            return relink.plan_rebuild(settings, build)
+        return relink.rebuild_after_cann(settings, console, build, clean=clean)
 
     _run(work, as_json=json)
 
@@ -284,8 +289,8 @@ def serve(
     _context,
     model_base_path=None,
     model_name="",
-    port=8500,
-    rest_api_port=8501,
+    port="8500",
+    rest_api_port="8501",
     platform_config_file=None,
     build="",
     adapter=None,
@@ -295,20 +300,21 @@ def serve(
     """Run the server in the foreground."""
 
     def work(console):
-        from pathlib import Path
-
+        from npu_serving.cli import number
         from npu_serving.deploy.current import plan_current
         from npu_serving.deploy.server import serve_in_foreground
-        from npu_serving.settings import load_settings
+        from npu_serving.settings import load_settings, user_path
 
         plan = plan_current(
             load_settings(adapter=adapter),
             build=build,
-            model_base_path=Path(model_base_path).expanduser() if model_base_path else None,
+            model_base_path=user_path(model_base_path, "--model-base-path") if model_base_path else None,
             model_name=model_name,
-            port=port,
-            rest_api_port=rest_api_port,
-            platform_config_file=Path(platform_config_file).expanduser() if platform_config_file else None,
+            port=number(port, "--port"),
+            rest_api_port=number(rest_api_port, "--rest-api-port"),
+            platform_config_file=user_path(platform_config_file, "--platform-config-file")
+            if platform_config_file
+            else None,
             extra_flags=flag or (),
         )
         return plan if dry_run else serve_in_foreground(plan, console)

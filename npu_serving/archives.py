@@ -7,18 +7,21 @@ through a link, no devices, and bounds on the number of members and on what they
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Callable
+from typing import IO, Callable, cast
 
 from npu_serving import fsutil
 from npu_serving.errors import UnsafeArchiveError
@@ -30,9 +33,19 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
+    struct.error,
     EOFError,
     ValueError,
     OverflowError,
+    NotImplementedError,  # a zip's way of compressing that Python doesn't know
+)
+
+# How a tar may be compressed, by its first bytes. The files are opened here and not by tarfile, so that a failure to
+# read them is known for one wherever it comes up.
+_COMPRESSIONS: tuple[tuple[bytes, Callable[[Path], IO[bytes]]], ...] = (
+    (b"\x1f\x8b", lambda path: cast("IO[bytes]", gzip.GzipFile(path))),
+    (b"BZh", lambda path: cast("IO[bytes]", bz2.BZ2File(path))),
+    (b"\xfd7zXZ\0", lambda path: cast("IO[bytes]", lzma.LZMAFile(path))),  # noqa: SIM115 - _opened() closes it
 )
 
 
@@ -74,6 +87,7 @@ def _fill(archive: Path, directory: Path, strip_prefix: str) -> None:
         found = True
         if parts:
             _place(archive, member, directory, parts)
+    _check_where_links_lead(archive, directory)
     if not found:
         raise UnsafeArchiveError(
             f"{archive} does not hold a directory {strip_prefix!r}.",
@@ -83,23 +97,57 @@ def _fill(archive: Path, directory: Path, strip_prefix: str) -> None:
 
 @contextlib.contextmanager
 def _readable(archive: Path) -> Iterator[None]:
-    """Turns whatever the readers of Python raise for a damaged archive into one error."""
+    """Turns whatever the readers of Python raise for a damaged archive into one error.
+
+    An OSError is left alone, for it may come from writing; _reading() takes those that don't.
+    """
     try:
         yield
     except UNREADABLE as error:
-        raise UnsafeArchiveError(
-            f"{archive} can't be read as an archive: {error}.",
-            cause="the file is truncated or is not an archive",
-            cure="fetch it again",
-        ) from error
+        raise _damaged(archive, str(error)) from error
+
+
+@contextlib.contextmanager
+def _reading(archive: Path) -> Iterator[None]:
+    """The same around what only reads. Decompressors raise an OSError without a number for damaged data."""
+    try:
+        with _readable(archive):
+            yield
+    except OSError as error:
+        if error.errno is None:
+            raise _damaged(archive, str(error)) from error
+        raise fsutil.as_error(error, archive, doing="read") from error
+
+
+def _damaged(archive: Path, why: str) -> UnsafeArchiveError:
+    return UnsafeArchiveError(
+        f"{archive} can't be read as an archive: {why}.",
+        cause="the file is truncated or damaged, or is not an archive",
+        cure="fetch it again",
+    )
 
 
 def _members(archive: Path) -> Iterator[Member]:
-    return _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
+    with _reading(archive):
+        yield from _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
+
+
+@contextlib.contextmanager
+def _opened(archive: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a tar, decompressed."""
+    with archive.open("rb") as file:
+        start = file.read(8)
+    for magic, opener in _COMPRESSIONS:
+        if start.startswith(magic):
+            with opener(archive) as stream:
+                yield stream
+            return
+    with archive.open("rb") as stream:
+        yield stream
 
 
 def _tar_members(archive: Path) -> Iterator[Member]:
-    with tarfile.open(archive, "r:*") as tar:
+    with _opened(archive) as stream, tarfile.open(fileobj=_Tracked(stream, archive), mode="r:") as tar:  # type: ignore[call-overload]
         for info in tar:
             if not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
                 raise _refused(archive, info.name, "it is a device, a pipe or the like")
@@ -113,6 +161,41 @@ def _tar_members(archive: Path) -> Iterator[Member]:
                 yield _tar_file(tar, info.name, info)
             else:
                 yield Member(info.name, info.isdir(), 0, False, info.linkname if info.issym() else None, None)
+        _check_end(archive, stream, tar.offset)
+
+
+class _Tracked:
+    """A stream for tarfile whose failures are no OSError, which tarfile might take for the archive's end."""
+
+    def __init__(self, stream: IO[bytes], archive: Path) -> None:
+        self._stream = stream
+        self._archive = archive
+
+    def read(self, size: int = -1) -> bytes:
+        with _reading(self._archive):
+            return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with _reading(self._archive):
+            return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
+def _check_end(archive: Path, stream: IO[bytes], offset: int) -> None:
+    """Refuses a tar that does not end, at `offset`, in blocks of zeros as POSIX has it.
+
+    tarfile takes a damaged header for the end as well. Reading to the last byte makes gzip compare its checksum.
+    """
+    stream.seek(offset)
+    length = 0
+    while chunk := stream.read(fsutil.CHUNK_BYTES):
+        if chunk.strip(b"\0"):
+            raise _damaged(archive, f"the header of a member is damaged, about {offset} bytes from the start")
+        length += len(chunk)
+    if length < tarfile.BLOCKSIZE:
+        raise _damaged(archive, "the mark at its end is missing")
 
 
 def _linked_file(tar: tarfile.TarFile, info: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -178,12 +261,14 @@ def _place(archive: Path, member: Member, directory: Path, parts: tuple[str, ...
         target.symlink_to(member.link_to)
         return
     assert member.open is not None
-    with fsutil.explained(target), member.open() as source:
+    with _reading(archive):
+        source = member.open()
+    with fsutil.explained(target), source:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with os.fdopen(os.open(target, flags, 0o755 if member.executable else 0o644), "wb") as file:
             shutil.copyfileobj(_Bounded(source, member, archive), file, fsutil.CHUNK_BYTES)
             if file.tell() != member.size_bytes:
-                raise EOFError(f"member {member.name!r} ends early")
+                raise _damaged(archive, f"member {member.name!r} ends early")
 
 
 def _make_parents(archive: Path, member: Member, directory: Path, parts: tuple[str, ...]) -> None:
@@ -200,12 +285,21 @@ def _check_link(archive: Path, member: Member, parts: tuple[str, ...]) -> None:
     """A link may point anywhere within the directory, by name, and nowhere else."""
     target = PurePosixPath(member.link_to or "")
     depth = len(parts) - 1
-    if target.is_absolute():
-        raise _refused(archive, member.name, "it is a link to an absolute path")
+    if target.is_absolute() or "\0" in str(target):
+        raise _refused(archive, member.name, "it is a link to an absolute path, or to no path")
     for part in target.parts:
         depth += -1 if part == ".." else 1
         if depth < 0:
             raise _refused(archive, member.name, "it is a link out of the directory")
+
+
+def _check_where_links_lead(archive: Path, directory: Path) -> None:
+    """Refuses links that lead out by way of other links: a -> b/c/.. is elsewhere once b/c is a link itself."""
+    root = os.path.realpath(directory)
+    for place, directories, files in os.walk(root):
+        for path in (Path(place, name) for name in directories + files):
+            if path.is_symlink() and os.path.commonpath([root, os.path.realpath(path)]) != root:
+                raise _refused(archive, os.path.relpath(path, root), "it is a link that leads out of the directory")
 
 
 class _Bounded:
@@ -213,11 +307,13 @@ class _Bounded:
 
     def __init__(self, source: IO[bytes], member: Member, archive: Path) -> None:
         self._source = source
+        self._archive = archive
         self._left = member.size_bytes
         self._refusal = _refused(archive, member.name, "it holds more than its header says")
 
     def read(self, size: int = -1) -> bytes:
-        data = self._source.read(size if size >= 0 else fsutil.CHUNK_BYTES)
+        with _reading(self._archive):
+            data = self._source.read(size if size >= 0 else fsutil.CHUNK_BYTES)
         self._left -= len(data)
         if self._left < 0:
             raise self._refusal

@@ -1,14 +1,19 @@
-"""clean: removes what can be made again."""
+"""clean: removes what can be made again, and nothing that this project didn't make."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.errors import RequestError
 from npu_serving.settings import Settings
 
-KEPT = ("store", "distdir", "locks", "tools")
+# What this project makes below a build root. It is a list of what to remove, not of what to keep: with
+# `build_root: /data` there are strangers' files beside these.
+MADE_HERE = ("src", "bazel", "logs", "memo", "home", "patched", "sample", "demo", "tests")
+FETCHED = ("store", "distdir", "locks", "tools")
 
 
 @dataclass(frozen=True)
@@ -31,18 +36,34 @@ class CleanResult:
 
 
 def clean_state(settings: Settings, *, everything: bool, dry_run: bool) -> CleanResult:
-    """Empties the build root, of trees, output, logs and memos; with `everything` of the fetched files too.
+    """Removes trees, output, logs and memos below the build root; with `everything` the fetched files too.
 
-    Never touches dist/.
+    Never touches dist/: raises RequestError where that lies inside of what is to be removed.
     """
     root = settings.build_root
     if not root.is_dir():
         return CleanResult((), dry_run)
     with fsutil.state_lock(root, doing="clean"):
-        doomed = [
-            path for path in sorted(root.iterdir()) if path.name != ".lock" and (everything or path.name not in KEPT)
-        ]
+        named = [root / name for name in sorted(MADE_HERE + (FETCHED if everything else ()))]
+        doomed = [path for path in named if path.exists() or path.is_symlink()]
+        for path in doomed:
+            _check_apart(settings.dist_root, path)
         if not dry_run:
             for path in doomed:
                 fsutil.remove(path)
     return CleanResult(tuple(doomed), dry_run)
+
+
+def _check_apart(dist_root: Path, doomed: Path) -> None:
+    """Refuses where the builds are inside `doomed`, by name or by where links lead."""
+    places = {
+        (Path(os.path.abspath(dist_root)), Path(os.path.abspath(doomed))),
+        (dist_root.resolve(), doomed.parent.resolve() / doomed.name),
+        (dist_root.resolve(), doomed.resolve()),
+    }
+    if any(builds == directory or directory in builds.parents for builds, directory in places):
+        raise RequestError(
+            f"Nothing is removed: the finished builds, {dist_root}, are inside {doomed}.",
+            cause="dist_root is set to a directory of build_root's that clean empties",
+            cure=f"move them out, set dist_root in invoke.yaml to the new place, or remove {doomed} by hand",
+        )

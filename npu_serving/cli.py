@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Protocol
 
 from npu_serving import process
 from npu_serving.console import Console
 from npu_serving.errors import EXIT_INTERRUPTED, EXIT_UNFIT_TOOL, MissingToolError, NpuServingError, RequestError
+from npu_serving.fsutil import as_error
 from npu_serving.settings import PROJECT_ROOT
 
 SHELL_SCRIPTS = ("inv", ".ci/run", ".ci/docker.sh")
@@ -30,6 +33,8 @@ class Result(Protocol):
 
 def answer(work: Callable[[Console], Result | None], *, as_json: bool) -> NoReturn:
     """Does the work, prints its result to standard output, and leaves with its exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, _interrupted)  # the terminal was closed
     signal.signal(signal.SIGTERM, _interrupted)  # ended from outside like Ctrl-C: nothing keeps running
     try:
         result = work(Console())
@@ -38,8 +43,15 @@ def answer(work: Callable[[Console], Result | None], *, as_json: bool) -> NoRetu
         if as_json:
             print(json.dumps(error.to_json(), indent=2))
         sys.exit(error.exit_code)
+    except OSError as error:
+        # Whatever no room foresaw, such as a name that is too long or a directory that can't be entered.
+        refused = as_error(error, Path(os.fsdecode(error.filename or "a file")), doing="used")
+        print(refused, file=sys.stderr)
+        sys.exit(refused.exit_code)
     except KeyboardInterrupt:
         print("\nInterrupted; nothing keeps running. The same command goes on from here.", file=sys.stderr)
+        if as_json:
+            print(json.dumps({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED}, indent=2))
         sys.exit(EXIT_INTERRUPTED)
     if result is not None:
         _print(json.dumps(result.to_json(), indent=2, sort_keys=True) if as_json else result.text())
@@ -52,6 +64,16 @@ def _print(text: str) -> None:
         sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
+        _silence_stdout()
+    except (OSError, ValueError) as error:  # a full disk, a closed descriptor
+        print(f"The result can't be printed: {error}", file=sys.stderr)
+        _silence_stdout()
+        sys.exit(1)
+
+
+def _silence_stdout() -> None:
+    """Keeps Python from flushing what can't be written when it ends."""
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -116,6 +138,6 @@ def number(text: str | None, flag: str) -> int | None:
     """The whole number that was given with `flag`; None without one."""
     if not text:
         return None
-    if not text.isdecimal():
+    if not (text.isdecimal() and text.isascii()):
         raise RequestError(f"{flag} is {text!r}.", cure="give a whole number")
     return int(text)

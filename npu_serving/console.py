@@ -6,12 +6,16 @@ Rooms take a Reporter and say what happens; they never print. Everything here go
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import IO, Protocol
+from typing import IO, Callable, Protocol
 
 SECONDS_BETWEEN_LINES = 5.0  # without a terminal
+SECONDS_BETWEEN_MOVES = 0.1  # on one
+COLUMNS_OF_A_TERMINAL = 80  # where it doesn't tell
 
 
 class Progress(Protocol):
@@ -61,35 +65,42 @@ class Silent:
 class Console:
     """A Reporter for standard error: one line that moves on a terminal, a line every few seconds elsewhere."""
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
+    def __init__(self, stream: IO[str] | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream if stream is not None else sys.stderr
+        self._clock = clock
+        self._line: _ProgressLine | None = None
 
     def note(self, text: str) -> None:
         """Prints a line."""
+        if self._line is not None:
+            self._line.erase()
         print(text, file=self._stream, flush=True)
 
     def warn(self, text: str) -> None:
         """Prints a line that begins with 'warning:'."""
-        print(f"warning: {text}", file=self._stream, flush=True)
+        self.note(f"warning: {text}")
 
     @contextlib.contextmanager
     def progress(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Progress]:
         """A line that is kept up to date while the block runs."""
-        line = _ProgressLine(self._stream, title, total, unit)
+        line = _ProgressLine(self._stream, self._clock, title, total, unit)
+        outer, self._line = self._line, line
         try:
             yield line
         finally:
-            line.close()
+            line.erase()
+            self._line = outer
 
 
 class _ProgressLine:
-    def __init__(self, stream: IO[str], title: str, total: float | None, unit: str) -> None:
+    def __init__(self, stream: IO[str], clock: Callable[[], float], title: str, total: float | None, unit: str) -> None:
         self._stream = stream
+        self._clock = clock
         self._title = title
         self._total = total
         self._unit = unit
         self._terminal = stream.isatty()
-        self._started = time.monotonic()
+        self._started = clock()
         self._shown = self._started
         self._text = ""
         self._width_shown = 0
@@ -97,26 +108,27 @@ class _ProgressLine:
     def update(self, done: float, *, total: float | None = None, detail: str = "") -> None:
         if total is not None:
             self._total = total
-        now = time.monotonic()
-        pause = 0.1 if self._terminal else SECONDS_BETWEEN_LINES
+        now = self._clock()
+        pause = SECONDS_BETWEEN_MOVES if self._terminal else SECONDS_BETWEEN_LINES
         self._text = self._line(done, now - self._started, detail)
         if now - self._shown >= pause:
             self._shown = now
             self._show()
 
-    def close(self) -> None:
-        if self._terminal and self._width_shown:
+    def erase(self) -> None:
+        if self._width_shown:
             self._stream.write("\r" + " " * self._width_shown + "\r")
             self._stream.flush()
+            self._width_shown = 0
 
     def _show(self) -> None:
         if not self._terminal:
             print(self._text, file=self._stream, flush=True)
             return
-        text = self._text[: _columns() - 1]
-        self._stream.write("\r" + text + " " * max(0, self._width_shown - len(text)))
+        text, width = _fitted(self._text, _columns(self._stream) - 1)
+        self._stream.write("\r" + text + " " * max(0, self._width_shown - width))
         self._stream.flush()
-        self._width_shown = len(text)
+        self._width_shown = width
 
     def _line(self, done: float, elapsed_s: float, detail: str) -> str:
         amount = amount_text(done, self._unit)
@@ -127,7 +139,8 @@ class _ProgressLine:
             parts.append(f"{amount_text(done / elapsed_s, 'bytes')}/s")
             if self._total and done:
                 parts.append(f"{duration_text(elapsed_s * (self._total - done) / done)} left")
-        return "  ".join(part for part in [*parts, detail] if part)
+        line = "  ".join(part for part in [*parts, detail.strip()] if part)
+        return "".join(" " if unicodedata.category(character) == "Cc" else character for character in line)
 
 
 def amount_text(amount: float, unit: str) -> str:
@@ -161,7 +174,19 @@ def table(rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> s
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in lines)
 
 
-def _columns() -> int:
-    import shutil
+def _columns(stream: IO[str]) -> int:
+    """The width of the terminal that the stream is; COLUMNS and standard output may tell another one's."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns or COLUMNS_OF_A_TERMINAL
+    return COLUMNS_OF_A_TERMINAL
 
-    return shutil.get_terminal_size().columns
+
+def _fitted(text: str, columns: int) -> tuple[str, int]:
+    """As much of the text as fits into the columns, and how many of them it takes: two for a Chinese character."""
+    width = 0
+    for position, character in enumerate(text):
+        takes = 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if width + takes > columns:
+            return text[:position], width
+        width += takes
+    return text, width

@@ -27,6 +27,7 @@ from npu_serving.settings import Settings
 
 MODEL = "half_plus_two"
 INSTANCES = [1.0, 2.0, 5.0]
+WIDEST_RESULT = 90
 EXPECTED = [3.5, 4.0, 5.5]  # version 2 of the model, the newest, adds three
 
 
@@ -57,7 +58,7 @@ class DemoResult:
 
     def text(self) -> str:
         """The table: step, result, seconds."""
-        rows = [(step.name, step.result, f"{step.seconds:.1f}") for step in self.steps]
+        rows = [(step.name, _cut(step.result), f"{step.seconds:.1f}") for step in self.steps]
         total = sum(step.seconds for step in self.steps)
         return (
             f"{table(rows, header=('step', 'result', 'seconds'))}\n"
@@ -67,8 +68,11 @@ class DemoResult:
 
 
 def run_demo(settings: Settings, reporter: Reporter) -> DemoResult:
-    """Runs the demo below build/demo, apart from everything else; raises the error of the step that fails."""
-    root = fsutil.make_directory(settings.build_root / "demo")
+    """Runs the demo below build/demo, apart from everything else; raises the error of the step that fails.
+
+    The outer build root is locked, as clean and the builds lock it: clean would remove what the demo stands on.
+    """
+    root = settings.build_root / "demo"
     mine = replace(
         settings,
         source="sample",
@@ -81,7 +85,7 @@ def run_demo(settings: Settings, reporter: Reporter) -> DemoResult:
         mirrors=settings.mirrors,
     )
     demo = _Demo(mine, reporter, DemoResult(root))
-    with fsutil.state_lock(root / "run", doing="demo"):
+    with fsutil.state_lock(settings.build_root, doing="demo"):
         demo.build_and_serve()
         demo.upgrade_and_relink()
     return demo.result
@@ -159,6 +163,7 @@ class _Demo:
         )
         with self._step("serve and predict") as say:
             log_path = fsutil.make_directory(self._settings.logs) / f"server-{version}.log"
+            fsutil.remove(log_path)  # it is added to, and a line of an earlier demo would prove nothing
             with started(plan, log_path=log_path) as server:
                 prediction = predict(server.rest_url, MODEL, PredictRequest(ROW, INSTANCES))
                 if not server.adapter_loaded:
@@ -191,6 +196,12 @@ class _Say:
 
     def __call__(self, text: str) -> None:
         self.text = text
+
+
+def _cut(text: str) -> str:
+    """One line that leaves room for the table's other columns; --json has all of it."""
+    line = " ".join(text.split())
+    return line if len(line) <= WIDEST_RESULT else line[: WIDEST_RESULT - 3].rstrip() + "..."
 
 
 def free_port() -> int:

@@ -11,19 +11,24 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, StateLockedError
 
 CHUNK_BYTES = 1 << 20
+FORMER = "was"  # what was replaced, in its temporary directory
+_TEMPORARY = re.compile(r"(\d+)\.(old\.)?[a-z0-9_]{8}")  # the creator's process id, and what tempfile appends
 
 
 def as_error(error: OSError, path: Path, *, doing: str = "written") -> NpuServingError:
     """The error to show for an operating system's refusal at `path`."""
+    error = _first_of(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
             f"{path} could not be {doing}: the disk is full.",
@@ -37,6 +42,14 @@ def as_error(error: OSError, path: Path, *, doing: str = "written") -> NpuServin
         else "",
         cure=f"check {path.parent}, then type the same command again",
     )
+
+
+def _first_of(error: OSError) -> OSError:
+    """shutil.copytree gathers what went wrong as texts, in an error without a number: the first, with its number."""
+    if not isinstance(error, shutil.Error):
+        return error
+    found = re.search(r"\[Errno (\d+)\]", str(error))
+    return OSError(int(found.group(1)), os.strerror(int(found.group(1)))) if found else error
 
 
 @contextlib.contextmanager
@@ -62,9 +75,10 @@ def write_file(path: Path, data: bytes | str, *, mode: int | None = None) -> boo
     `mode`, an existing file keeps its own and a new one gets 0644. A symbolic link at `path` is replaced, not followed.
     """
     content = data.encode() if isinstance(data, str) else data
-    wanted = mode if mode is not None else _mode_of(path)
-    if _holds(path, content, wanted):
-        return False
+    with explained(path, doing="read"):
+        wanted = mode if mode is not None else _mode_of(path)
+        if _holds(path, content, wanted):
+            return False
     make_directory(path.parent)
     with explained(path), _temporary_beside(path) as (descriptor, temporary):
         with os.fdopen(descriptor, "wb") as file:
@@ -82,9 +96,12 @@ def copy_file(source: Path, path: Path, *, mode: int | None = None) -> bool:
     if _same_file_content(source, path, wanted):
         return False
     make_directory(path.parent)
-    with explained(path), _temporary_beside(path) as (descriptor, temporary):
-        with os.fdopen(descriptor, "wb") as target, source.open("rb") as original:
-            shutil.copyfileobj(original, target, CHUNK_BYTES)
+    with explained(source, doing="read"):
+        original = source.open("rb")
+    with original, explained(path), _temporary_beside(path) as (descriptor, temporary):
+        with os.fdopen(descriptor, "wb") as target:
+            for chunk in _chunks(original, source):
+                target.write(chunk)
             os.fchmod(target.fileno(), wanted)
             target.flush()
             os.fsync(target.fileno())
@@ -94,8 +111,10 @@ def copy_file(source: Path, path: Path, *, mode: int | None = None) -> bool:
 
 def link_or_copy(source: Path, path: Path) -> bool:
     """Makes `path` a hard link to `source`, or a copy where links don't reach; True if that changed anything."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.samefile(source):
+    with explained(source, doing="read"):
+        original = source.stat()
+    with explained(path, doing="read"), contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(path.stat(), original):
             return False
     make_directory(path.parent)
     with _temporary_name_beside(path) as temporary:
@@ -137,18 +156,19 @@ def point_link(link: Path, target: Path | str) -> bool:
 def new_directory(path: Path) -> Iterator[Path]:
     """A directory to fill; it gets the name `path` when the block ends well, and is removed when it doesn't.
 
-    What was at `path` before is replaced in that last step.
+    What was at `path` before is replaced in that last step; it stays where that fails. What runs that were killed
+    left half made is removed. An OSError raised in the block becomes the error that as_error() makes of it.
     """
     make_directory(path.parent)
-    with explained(path):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        temporary.chmod(0o755)
-        yield temporary
-        with explained(path):
+    _remove_left_over(path)
+    with explained(path, doing="made"):
+        temporary = Path(tempfile.mkdtemp(prefix=_own_prefix(path), dir=path.parent))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
             _swap_in(temporary, path)
-    finally:
-        remove(temporary)
+        finally:
+            remove(temporary)
 
 
 def remove(path: Path) -> None:
@@ -214,7 +234,8 @@ def _locked(directory: Path, holder: str) -> StateLockedError:
     return StateLockedError(
         f"{directory} is in use by {described}.",
         cause="two runs on one state directory would overwrite each other's work",
-        cure="wait until it has ended, or give this run a build_root of its own",
+        cure="wait until it has ended, or give this run a build_root of its own: in an invoke.yaml of its own that "
+        "NPU_SERVING_SETTINGS names",
     )
 
 
@@ -234,9 +255,22 @@ def _holds(path: Path, content: bytes, mode: int) -> bool:
 def _same_file_content(source: Path, path: Path, mode: int) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
-    status = path.stat()
-    same_shape = stat.S_IMODE(status.st_mode) == mode and status.st_size == source.stat().st_size
+    with explained(source, doing="read"):
+        size = source.stat().st_size
+    with explained(path, doing="read"):
+        status = path.stat()
+    same_shape = stat.S_IMODE(status.st_mode) == mode and status.st_size == size
     return same_shape and sha256_of(path) == sha256_of(source)
+
+
+def _chunks(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    """The bytes of `file`, in pieces. Failures are told as those of reading, within a block that writes."""
+    while True:
+        with explained(path, doing="read"):
+            chunk = file.read(CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
 
 
 @contextlib.contextmanager
@@ -264,11 +298,41 @@ def _swap_in(temporary: Path, path: Path) -> None:
     if not path.exists() and not path.is_symlink():
         os.rename(temporary, path)
     else:
-        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-        os.rename(path, old / "was")
-        os.rename(temporary, path)
-        remove(old)
+        old = Path(tempfile.mkdtemp(prefix=f"{_own_prefix(path)}old.", dir=path.parent))
+        try:
+            os.rename(path, old / FORMER)
+            os.rename(temporary, path)
+        finally:
+            _restore(old, path)
+            remove(old)
     _sync_directory(path.parent)
+
+
+def _restore(old: Path, path: Path) -> None:
+    """Gives a directory that was moved away its name back, if nothing else got it."""
+    if os.path.lexists(old / FORMER) and not os.path.lexists(path):
+        os.rename(old / FORMER, path)
+
+
+def _own_prefix(path: Path) -> str:
+    """How the temporary names of this process for `path` begin."""
+    return f".{path.name}.{os.getpid()}."
+
+
+def _remove_left_over(path: Path) -> None:
+    """Removes what killed runs left beside `path`; a directory that such a run had moved away gets its name back."""
+    prefix = f".{path.name}."
+    with explained(path.parent, doing="read"):
+        beside = [Path(entry) for entry in os.scandir(path.parent) if entry.name.startswith(prefix)]
+    for entry in sorted(beside):
+        found = _TEMPORARY.fullmatch(entry.name[len(prefix) :])
+        if found is None or Path("/proc", found.group(1)).exists():
+            continue
+        if found.group(2):
+            with explained(path):
+                _restore(entry, path)
+        with contextlib.suppress(FileAccessError):  # another run may be at it too
+            remove(entry)
 
 
 def _sync_directory(path: Path) -> None:

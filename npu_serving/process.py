@@ -9,13 +9,15 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, Union
+from typing import IO, Callable, Union, cast
 
-from npu_serving.errors import MissingToolError, ProgramError
+from npu_serving import fsutil
+from npu_serving.errors import MissingToolError, ProgramError, RequestError
 
 Arg = Union[str, "os.PathLike[str]"]
 OnLine = Callable[[str], None]
@@ -29,6 +31,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SECONDS_AFTER_INTERRUPT = 10.0
 SECONDS_AFTER_TERMINATE = 5.0
 TAIL_LINES = 25
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,6 @@ def run(
     on_line: OnLine | None = None,
     check: bool = True,
     timeout_s: float | None = None,
-    input_text: str | None = None,
     cure: str = "",
 ) -> Finished:
     """Runs a program to its end and returns what it printed.
@@ -93,19 +95,17 @@ def run(
     is given whole. Each line goes to `on_line` and to `log_path` (stdout and stderr as they come). On Ctrl-C, on
     `timeout_s` and on any other exception the whole group and its descendants are ended.
 
-    Raises MissingToolError when the program can't be started and, with `check`, ProgramError when it fails.
+    Raises MissingToolError when the program can't be started, RequestError for an argument that no program can be
+    given, DiskFullError and the like when the log can't be written and, with `check`, ProgramError when it fails.
     """
-    words = tuple(os.fspath(arg) for arg in argv)
+    words = _words(argv)
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(log_path.open("a", encoding="utf-8")) if log_path is not None else None
+        log = stack.enter_context(opened_log(log_path)) if log_path is not None else None
         if log is not None:
             log.write(f"$ {command_line(words, cwd)}\n")
-            log.flush()
-        process = _start(words, cwd, env, has_input=input_text is not None)
+        process = _popen(words, cwd, env, subprocess.PIPE, subprocess.PIPE)
         try:
-            if input_text is not None:
-                _feed(process, input_text)
             deadline = None if timeout_s is None else started + timeout_s
             stdout, stderr = _drain(process, log, on_line, deadline)
             process.wait()
@@ -120,6 +120,33 @@ def run(
     if check and finished.returncode != 0:
         raise failure(finished, log_path=log_path, cure=cure)
     return finished
+
+
+class Log:
+    """A file that text is added to, a piece at a time and at once; what can't be written is an error with a cure.
+
+    Arguments and names that are no UTF-8 are written as the bytes that they are.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path = path
+        self._file = file
+
+    def write(self, text: str) -> None:
+        """Adds the text, whole."""
+        left = memoryview(text.encode("utf-8", "surrogateescape"))
+        while left:
+            with fsutil.explained(self._path):
+                left = left[self._file.write(left) :]
+
+
+@contextlib.contextmanager
+def opened_log(path: Path) -> Iterator[Log]:
+    """The log at `path`, to be added to."""
+    with fsutil.explained(path):
+        file = path.open("ab", buffering=0)  # nothing is kept back that closing would then fail to write
+    with file:
+        yield Log(path, cast("IO[bytes]", file))
 
 
 def failure(finished: Finished, *, log_path: Path | None = None, cure: str = "") -> ProgramError:
@@ -137,20 +164,14 @@ def running(
     argv: Sequence[Arg], *, log_path: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program that runs beside this one until the block ends; its output goes to `log_path`."""
-    with log_path.open("ab") as log:
-        process = _popen(tuple(os.fspath(arg) for arg in argv), cwd, env, subprocess.DEVNULL, log, log)
+    with fsutil.explained(log_path):
+        log = log_path.open("ab")
+    with log:
+        process = _popen(_words(argv), cwd, env, log, log)
         try:
             yield process
         finally:
             end_process_tree(process, first=signal.SIGTERM)
-
-
-def start_in_background(
-    argv: Sequence[Arg], *, log_path: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """A program that goes on after this one has ended; its output goes to `log_path`."""
-    with log_path.open("ab") as log:
-        return _popen(tuple(os.fspath(arg) for arg in argv), cwd, env, subprocess.DEVNULL, log, log, with_parent=False)
 
 
 def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None:
@@ -163,7 +184,17 @@ def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None
 
 
 def end_process_tree(process: subprocess.Popen[bytes], *, first: int = signal.SIGINT) -> None:
-    """Ends a program and everything it started: politely, then firmly, then for good."""
+    """Ends a program and everything it started: politely, then firmly, then for good.
+
+    A signal that comes meanwhile, such as a second Ctrl-C, has its effect when that is done.
+    """
+    if process.returncode is not None:
+        return  # by now the number may be somebody else's
+    with _signals_put_off():
+        _end_process_tree(process, first)
+
+
+def _end_process_tree(process: subprocess.Popen[bytes], first: int) -> None:
     waits = ((first, SECONDS_AFTER_INTERRUPT), (signal.SIGTERM, SECONDS_AFTER_TERMINATE), (signal.SIGKILL, None))
     family = {process.pid, *descendants(process.pid)}
     for number, patience_s in waits:
@@ -177,6 +208,23 @@ def end_process_tree(process: subprocess.Popen[bytes], *, first: int = signal.SI
     for pid in family - {process.pid}:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _signals_put_off() -> Iterator[None]:
+    """Keeps the signals that would end us until the block has ended; only the main thread can, and gets them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    former = {number: signal.signal(number, lambda which, _: came.append(which)) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    for late in sorted(set(came)):
+        signal.raise_signal(late)
 
 
 def descendants(pid: int) -> set[int]:
@@ -197,8 +245,9 @@ def descendants(pid: int) -> set[int]:
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+    if process.returncode is None:  # until then the number is the program's, even if it has ended
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
 
 
 def _die_with_parent() -> None:
@@ -213,22 +262,19 @@ def _popen(
     argv: tuple[str, ...],
     cwd: Path | None,
     env: Mapping[str, str] | None,
-    stdin: int,
     stdout: int | IO[bytes],
     stderr: int | IO[bytes],
-    *,
-    with_parent: bool = True,
 ) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             argv,
             cwd=cwd,
             env=dict(env) if env is not None else base_environment(),
-            stdin=stdin,
+            stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,  # Ctrl-C reaches us first; we pass it on to the whole group
-            preexec_fn=_die_with_parent if with_parent else None,  # noqa: PLW1509 - no threads here, and no other way
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads here, and no other way
         )
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
@@ -238,26 +284,27 @@ def _popen(
         raise MissingToolError(f"{argv[0]} can't be started: {error.strerror}.") from error
 
 
-def _start(
-    argv: tuple[str, ...], cwd: Path | None, env: Mapping[str, str] | None, *, has_input: bool
-) -> subprocess.Popen[bytes]:
-    stdin = subprocess.PIPE if has_input else subprocess.DEVNULL
-    return _popen(argv, cwd, env, stdin, subprocess.PIPE, subprocess.PIPE)
-
-
-def _feed(process: subprocess.Popen[bytes], text: str) -> None:
-    """Hands the text over and closes the pipe; texts here are a few lines, less than a pipe's buffer."""
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(text.encode())
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
+def _words(argv: Sequence[Arg]) -> tuple[str, ...]:
+    """The arguments as the operating system can take them; RequestError where it can't."""
+    words = tuple(os.fspath(arg) for arg in argv)
+    for word in words:
+        try:
+            fit = b"\0" not in os.fsencode(word)
+        except UnicodeEncodeError:
+            fit = False
+        if not fit:
+            raise RequestError(
+                f"{word!r} can't be an argument of {words[0]!r}.",
+                cause="it holds a NUL byte, or half of a character",
+                cure="give a name without it",
+            )
+    return words
 
 
 class LineAssembler:
     """Puts the pieces of one stream together into whole lines; `text` holds those that are complete."""
 
-    def __init__(self, log: IO[str] | None, on_line: OnLine | None) -> None:
+    def __init__(self, log: Log | None, on_line: OnLine | None) -> None:
         self.text: list[str] = []
         self._rest = b""
         self._log = log
@@ -280,13 +327,12 @@ class LineAssembler:
         self.text.append(line)
         if self._log is not None:
             self._log.write(line)
-            self._log.flush()
         if self._on_line is not None:
             self._on_line(line.rstrip("\r\n"))
 
 
 def _drain(
-    process: subprocess.Popen[bytes], log: IO[str] | None, on_line: OnLine | None, deadline: float | None
+    process: subprocess.Popen[bytes], log: Log | None, on_line: OnLine | None, deadline: float | None
 ) -> tuple[str, str]:
     """Reads both streams to their end; ProgramError when the deadline passes first."""
     assert process.stdout is not None

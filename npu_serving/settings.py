@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from npu_serving import fsutil
-from npu_serving.errors import SettingsError
+from npu_serving.errors import RequestError, SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SECTION = "npu_serving"
+SETTINGS_FILE = "NPU_SERVING_SETTINGS"  # names another invoke.yaml: one checkout, several deployments
 INVOKE_SECTIONS = ("run", "runners", "sudo", "tasks", "timeouts")  # invoke's own configuration, not ours to judge
+PATHS_OR_WORDS = ("source", "adapter", "install_link", "cann_root", "python_bin", "bazel")
 RUNNERS = ("auto", "host", "docker")
 
 
@@ -80,9 +83,12 @@ def load_settings(path: Path | None = None, **flags: object) -> Settings:
     A flag that is None, "", () or False was not given. Raises SettingsError for unknown keys, with the nearest known
     one, and for values of the wrong kind.
     """
-    file = path if path is not None else PROJECT_ROOT / "invoke.yaml"
+    file = path if path is not None else Path(os.environ.get(SETTINGS_FILE) or PROJECT_ROOT / "invoke.yaml")
     from_file = _read_section(file)
-    values = {key: _converted(key, value, f"{file}: {SECTION}.{key}", PROJECT_ROOT) for key, value in from_file.items()}
+    values = {
+        key: _converted(key, value, f"{file}: {SECTION}.{key}", file.absolute().parent)
+        for key, value in from_file.items()
+    }
     for key, value in flags.items():
         if value not in (None, "", (), [], False):
             values[key] = _converted(key, value, f"--{key.replace('_', '-')}", Path.cwd())
@@ -125,6 +131,14 @@ def _unknown(key: str, where: str, known: tuple[str, ...]) -> SettingsError:
     )
 
 
+def user_path(text: str, where: str) -> Path:
+    """A path as a person types it, its ~ filled in; RequestError for a ~user that this machine doesn't know."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise RequestError(f"{where} is {text!r}: {error}", cure="write the whole path") from error
+
+
 def _fields() -> dict[str, str]:
     return {item.name: str(item.type) for item in dataclasses.fields(Settings)}
 
@@ -133,20 +147,28 @@ def _converted(key: str, value: object, where: str, base: Path) -> Any:
     """The value as the field's type, or SettingsError."""
     kind = _fields()[key]
     if kind == "Path" and isinstance(value, (str, Path)) and str(value):
-        return _without_nul(base / Path(value).expanduser(), where)
+        return _without_nul(base / user_path(str(value), where), where)
     if kind == "str" and isinstance(value, (str, Path)):
-        return _without_nul(str(value), where)
+        return _without_nul(_placed(key, str(value), base, where), where)
     if kind == "bool" and isinstance(value, bool):
         return value
     if kind == "int" and isinstance(value, (int, str)) and not isinstance(value, bool):
         text = str(value)
-        if text.isdigit():
+        if text.isdecimal() and text.isascii():
             return int(text)
         raise SettingsError(f"{where} is {text!r}.", cure="give a whole number, 0 or more")
     if kind.startswith("tuple") and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return tuple(value)
     kinds = {"Path": "a path", "str": "a text", "bool": "true or false", "int": "a whole number"}
     raise SettingsError(f"{where} is {value!r}.", cure=f"give {kinds.get(kind, 'a list of texts')}")
+
+
+def _placed(key: str, value: str, base: Path, where: str) -> str:
+    """A setting that may be a path or a word: what looks like a path is made absolute."""
+    if key not in PATHS_OR_WORDS or not value:
+        return value
+    is_path = "/" in value or value.startswith("~") or key not in ("source", "adapter")
+    return str(base / user_path(value, where)) if is_path else value
 
 
 def _without_nul(value: Any, where: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.console import table
-from npu_serving.errors import RequestError
+from npu_serving.errors import FileAccessError, RequestError
 
 FORMAT = 1
 SERVER = "bin/tensorflow_model_server"
@@ -176,6 +177,23 @@ def make_current(build: Build, install_link: str = "") -> bool:
     if install_link:
         changed |= fsutil.point_link(_link_path(install_link), _link_target(root))
     return changed
+
+
+def check_link(install_link: str) -> None:
+    """FileAccessError, before hours of building, for a link that could not be made in the end."""
+    if not install_link:
+        return
+    link = _link_path(install_link)
+    if link.exists() and not link.is_symlink():
+        raise FileAccessError(f"{link} is not a symbolic link, so it is left as it is.", cure=f"move {link} away")
+    directory = link.parent
+    while not directory.exists():
+        directory = directory.parent
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise FileAccessError(
+            f"{link} can't be made: {directory} is not writable for user {os.geteuid()}.",
+            cure="give --install-link another path, or type the same command as a user who may write there",
+        )
 
 
 def link_differs(build: Build, install_link: str) -> bool:

@@ -14,12 +14,21 @@ from npu_serving import fsutil
 from npu_serving.build.resources import Resources
 from npu_serving.build.runner import Layout, Runner
 from npu_serving.console import Progress, Reporter
-from npu_serving.errors import BuildFailedError
-from npu_serving.process import Finished, command_line, failure
+from npu_serving.errors import BuildFailedError, RequestError
+from npu_serving.process import Finished, failure
 
 TARGET = "//tensorflow_serving/model_servers:tensorflow_model_server"
 COMPILE_ACTIONS = ("CppCompile",)
 LINK_ACTIONS = ("CppLink",)
+
+COMPILATION_FLAGS = ("-c", "opt", "--cxxopt=-D_GLIBCXX_USE_CXX11_ABI=0")
+"""What decides the code that comes out, the ABI as the adapter was built with it (guide 6.3, step 7)."""
+KILLED = "\nBazel was killed: Server terminated abruptly\n"  # in batch mode it can't say so itself
+OURS = (
+    "--distdir", "--repository_cache", "--symlink_prefix", "--build_event_json_file", "--workspace_status_command",
+    "--nobuild", "--output_user_root", "--batch",
+)  # fmt: skip
+"""Flags that the build relies on: a user's own would break what comes after."""
 
 _PROGRESS = re.compile(r"^\[([\d,]+) / ([\d,]+)\]\s*(?:\[[-\w. ]*\]\s*)?(.*)$")
 _LOADING = re.compile(r"^(Loading|Analyzing):\s*(.*)$")
@@ -71,9 +80,7 @@ def argv(runner: Runner, layout: Layout, command: Command, resources: Resources)
         "--nohome_rc",  # the tree's own .bazelrc counts; a user's would change the build unseen
         f"--output_user_root={inside.output_user_root}",
         "build",
-        "-c",
-        "opt",
-        "--cxxopt=-D_GLIBCXX_USE_CXX11_ABI=0",  # as the adapter was built (guide 6.3, step 7)
+        *COMPILATION_FLAGS,
         f"--distdir={inside.distdir}",
         f"--repository_cache={inside.repository_cache}",
         "--symlink_prefix=/",  # nothing is written into the tree
@@ -95,6 +102,23 @@ def argv(runner: Runner, layout: Layout, command: Command, resources: Resources)
         "--",
         command.target,
     ]
+
+
+def checked_flags(flags: tuple[str, ...]) -> tuple[str, ...]:
+    """The user's flags for `bazel build`; RequestError for what is no flag, and for those that are ours."""
+    for flag in flags:
+        if not flag.startswith("-") or flag in ("-", "--"):
+            raise RequestError(
+                f"--bazel-arg is {flag!r}, which is no flag.",
+                cause="the target is given already",
+                cure="write --bazel-arg=--NAME=VALUE",
+            )
+        if flag.split("=")[0] in OURS:
+            raise RequestError(
+                f"--bazel-arg is {flag!r}, which this project sets itself.",
+                cure="leave it out; settings of that kind are in invoke.yaml (--analyse is --nobuild)",
+            )
+    return flags
 
 
 def build(
@@ -133,13 +157,13 @@ def environment(runner: Runner, layout: Layout) -> dict[str, str]:
 def explain(finished: Finished, log_path: Path) -> BuildFailedError:
     """The error for a Bazel run that failed, with the known cause and cure if its output shows one."""
     base = failure(finished, log_path=log_path)
-    known = recognise(finished.output)
+    known = recognise(finished.output + (KILLED if finished.returncode in (-9, 137) else ""))
     cause, cure = known if known is not None else ("", f"look for the first ERROR in {log_path}")
     errors = [line for line in finished.output.splitlines() if line.startswith(("ERROR:", "FATAL:"))]
     what = f"Bazel ended with status {finished.returncode}."
     shown = "\n".join(f"    {line[:400]}" for line in errors[:6]) or base.what
     return BuildFailedError(
-        f"{what}\n{shown}\nThe whole output is in {log_path}; the command was\n    {command_line(finished.argv)}",
+        f"{what}\n{shown}\nThe command and its whole output are in {log_path}",
         cause=cause,
         cure=cure,
         returncode=finished.returncode,
@@ -169,7 +193,9 @@ def read_events(path: Path, inside: Layout, outside: Layout, seconds: float) -> 
             event = json.loads(line)
             if "action" in event:
                 actions[event["action"].get("type", "other")] += 1
-            for file in event.get("completed", {}).get("importantOutput", []):
+            if event["id"].get("targetCompleted", {}).get("label") != TARGET:
+                continue
+            for file in event["completed"].get("importantOutput", []):
                 output = _outside(Path(unquote(urlparse(file["uri"]).path)), inside, outside)
     return BuildRecord(dict(sorted(actions.items())), output, seconds)
 

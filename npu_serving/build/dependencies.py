@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from npu_serving import fsutil
 from npu_serving.build.bazel_program import bring_bazel, find_bazel
 from npu_serving.build.inputs import make_sample_archives, needed_archives
 from npu_serving.build.sources import Source, resolve_source
@@ -56,6 +57,11 @@ def fetch_dependencies(
 
     Raises FetchError, PinMismatchError, DiskFullError.
     """
+    with fsutil.state_lock(settings.build_root, doing="fetch-deps"):
+        return _fetch(settings, reporter, everything=everything, verify=verify)
+
+
+def _fetch(settings: Settings, reporter: Reporter, *, everything: bool, verify: bool) -> FetchDepsResult:
     source = resolve_source(settings)
     if source.name == "sample":
         make_sample_archives(settings)
@@ -68,16 +74,23 @@ def fetch_dependencies(
     return FetchDepsResult(report, store.place(archives, settings.distdir), settings.store_root, settings.distdir)
 
 
-def import_dependencies(settings: Settings, directory: Path) -> ImportReport:
+def import_dependencies(
+    settings: Settings, directory: Path, reporter: Reporter, *, dry_run: bool = False
+) -> ImportReport:
     """Adopts files fetched by hand, under whatever name, by what they hold; all archives of the lock count."""
+    if dry_run:
+        raise RequestError(
+            "--import has no dry run.", cause="it only copies, into the store", cure="leave --dry-run out"
+        )
     if not directory.is_dir():
         raise RequestError(f"There is no directory {directory}.", cure="--import takes the directory of the files")
     source = resolve_source(settings)
     store = ContentStore(settings.store_root)
     archives = _archives(source, everything=True)
     tools = [Archive(tool.name, "", tool.urls, tool.sha256, tool.size_bytes) for tool in read_tools()]
-    report = import_directory(directory, [*archives, *tools], store)
-    store.place(archives, settings.distdir)
+    with fsutil.state_lock(settings.build_root, doing="fetch-deps --import"):
+        report = import_directory(directory, [*archives, *tools], store, reporter=reporter)
+        store.place(archives, settings.distdir)
     return report
 
 

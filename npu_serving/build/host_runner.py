@@ -32,6 +32,7 @@ class HostRunner:
         self._cxx = process.require_program("g++", cure="install a C++ compiler: ./inv doctor --runner host --fix")
         self._cc = process.require_program("gcc", cure="install a C compiler: ./inv doctor --runner host --fix")
         self._python = build_python(settings)
+        self._identity: dict[str, str] = {}
 
     def check(self, layout: Layout) -> None:
         """Refuses paths that Bazel 0.24.1, tried with each of these characters, can't work with."""
@@ -43,8 +44,8 @@ class HostRunner:
                 raise RequestError(
                     f"Bazel 0.24.1 can't work in {str(path)!r}: the path holds {', '.join(map(repr, unfit))}.",
                     cause="it fails for blanks, line breaks, colons and letters outside of ASCII",
-                    cure="set build_root (and put the tree) where the path has none of them; "
-                    "or ./inv build-serving --runner docker, which doesn't mind",
+                    cure="set build_root in invoke.yaml to a path without them (and put the tree there), "
+                    "or build in a container, which doesn't mind: ./inv build-serving --runner docker",
                 )
 
     def what_is_missing(self) -> str:
@@ -57,13 +58,18 @@ class HostRunner:
 
     def identity(self) -> dict[str, str]:
         """Compiler, C library, Bazel, Python and machine."""
+        if not self._identity:
+            self._identity = self._examined()
+        return dict(self._identity)
+
+    def _examined(self) -> dict[str, str]:
         return {
             "runner": self.name,
             "machine": platform.machine(),
             "compiler": self._compiler_version(),
             "glibc": os.confstr("CS_GNU_LIBC_VERSION") or "unknown",
             "bazel": f"{self._bazel.version} sha256:{self._bazel.sha256}",
-            "python": str(self._python),
+            "python": self._python_version(),
         }
 
     def inside(self, layout: Layout) -> Layout:
@@ -110,6 +116,17 @@ class HostRunner:
         return list(
             dict.fromkeys([str(tools), *(path for path in compilers if path not in STANDARD_PATH), *STANDARD_PATH])
         )
+
+    def _python_version(self) -> str:
+        """Its version: the path may differ between two machines that build the same."""
+        code = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+        finished = process.run([self._python, "-c", code], env=self.environment(), timeout_s=30, check=False)
+        if finished.returncode != 0:
+            raise MissingToolError(
+                f"{self._python} does not start: {finished.output.strip()[-300:]}",
+                cure="set python_bin in invoke.yaml to an interpreter that does",
+            )
+        return finished.stdout.strip()
 
     def _compiler_version(self) -> str:
         versions = [

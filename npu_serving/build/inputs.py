@@ -17,11 +17,12 @@ from npu_serving.build.sources import Source, resolve_source
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
 from npu_serving.console import Reporter
 from npu_serving.deps.lock import Archive, Lock
+from npu_serving.deps.mirrors import parse_mirror
 from npu_serving.deps.store import ContentStore
-from npu_serving.errors import MissingToolError
+from npu_serving.errors import MissingToolError, RequestError
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.overlay.patches import Toolchain, plan_patches
-from npu_serving.settings import Settings
+from npu_serving.settings import RUNNERS, Settings
 
 LIBPYTHON = "libpython3.7m.so.1.0"
 
@@ -54,6 +55,8 @@ class Inputs:
 def find_inputs(settings: Settings, reporter: Reporter) -> Inputs:
     """Finds all of them, or raises the error that tells which one is missing or unfit."""
     settings = with_sample(settings)
+    for mirror in settings.mirrors:
+        parse_mirror(mirror)  # a wrong one is refused, whether or not there is something to fetch
     source = resolve_source(settings)
     runner = choose_runner(settings, reporter)
     adapter = find_adapter(settings.adapter, settings.cann_root)
@@ -120,28 +123,50 @@ def toolchain_of(identity: Mapping[str, str]) -> Toolchain:
 
 def with_sample(settings: Settings) -> Settings:
     """The settings with `sample` replaced by the paths of its CANN and libpython, which are made if missing."""
-    if settings.adapter != "sample" and (settings.source, settings.adapter, settings.cann_root) != (
-        "sample",
-        "auto",
-        "",
-    ):
+    if not _takes_sample(settings):
         return settings
     from npu_serving.sample.cann import build_sample_libpython, install_sample_cann
 
-    root = fsutil.make_directory(settings.build_root / "sample")
-    libpython = root / "python3.7.5" / "lib" / LIBPYTHON
-    if not libpython.is_file():
-        build_sample_libpython(root)
-    ascend = root / "Ascend"
-    if not (ascend / "tfplugin" / "latest").exists():
-        install_sample_cann(root)
-    return replace(settings, adapter="auto", cann_root=str(ascend), python_prefix=root / "python3.7.5")
+    root = settings.build_root / "sample"
+    if sample_is_missing(settings):
+        fsutil.make_directory(root)
+        with fsutil.state_lock(root, doing="making the sample"):
+            build_sample_libpython(root)
+            install_sample_cann(root)
+    return replace(settings, adapter="auto", cann_root=str(root / "Ascend"), python_prefix=root / "python3.7.5")
+
+
+def sample_is_missing(settings: Settings) -> bool:
+    """Whether the settings mean the sample's adapter, and it isn't made yet."""
+    root = settings.build_root / "sample"
+    made = (root / "python3.7.5" / "lib" / LIBPYTHON).is_file() and (root / "Ascend" / "tfplugin" / "latest").exists()
+    return _takes_sample(settings) and not made
+
+
+def _takes_sample(settings: Settings) -> bool:
+    if settings.adapter == "auto" and settings.source == "sample":
+        return not settings.cann_root
+    return settings.adapter == "sample"
 
 
 def settings_of(build: Build, settings: Settings) -> Settings:
-    """The settings with the source and the runner of a build, and the sample's CANN where it is the sample's."""
-    runner = build.manifest.toolchain.get("runner", settings.runner)
-    return with_sample(replace(settings, source=build.manifest.source["name"], runner=runner))
+    """The settings that a build was made with: source, runner, base image, flags; its CANN if it is the sample's.
+
+    What it was made with comes from a file, so it is checked like anything else that is read.
+    """
+    manifest = build.manifest
+    runner = manifest.toolchain.get("runner", settings.runner)
+    if runner not in RUNNERS:
+        raise RequestError(f"{build.directory}/manifest.json names a runner {runner!r}.", cure="./inv build-serving")
+    return with_sample(
+        replace(
+            settings,
+            source=manifest.source["name"],
+            runner=runner,
+            docker_base_image=manifest.toolchain.get("base_image", settings.docker_base_image),
+            bazel_args=tuple(manifest.flags),
+        )
+    )
 
 
 def make_sample_archives(settings: Settings) -> None:

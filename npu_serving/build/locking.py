@@ -13,14 +13,15 @@ from npu_serving.build.sources import (
     own_lock_path,
     prepare_source,
     resolve_source,
-    tree_version,
 )
 from npu_serving.console import Reporter
 from npu_serving.deps.fetch import fetch_file, wanted_from
 from npu_serving.deps.lock import Lock, read_lock
 from npu_serving.deps.store import ContentStore
+from npu_serving.deps.tree_facts import serving_version
 from npu_serving.deps.workspace import LockReport, lock_deps
 from npu_serving.errors import LockFileError
+from npu_serving.process import command_line
 from npu_serving.settings import Settings
 
 
@@ -44,6 +45,25 @@ def lock_source(settings: Settings, reporter: Reporter, *, check: bool = False) 
     return lock_deps(
         tree, source.lock_path, store, mirrors=mirrors, offline=settings.offline, check=check, reporter=reporter
     )
+
+
+def check_agreement(source: Source, settings: Settings) -> None:
+    """LockFileError where a tree declares other archives than the lock that is used for it."""
+    report = lock_deps(
+        source.tree,
+        source.lock_path,
+        ContentStore(settings.store_root),
+        mirrors=(*settings.mirrors, *source.mirrors),
+        offline=settings.offline,
+        check=True,
+    )
+    if report.differences:
+        shown = "\n".join(f"  {difference}" for difference in report.differences[:10])
+        raise LockFileError(
+            f"{source.tree} and {source.lock_path} don't agree:\n{shown}",
+            cause="the tree was changed after its lock was made, or has none of its own",
+            cure=command_line(["./inv", "lock-deps", "--source", source.tree]),
+        )
 
 
 def _lock_tree(tree: Path, settings: Settings, reporter: Reporter, *, check: bool) -> LockReport:
@@ -71,7 +91,7 @@ def _bring_tree(source: Source, store: ContentStore, settings: Settings, reporte
 
 def _shipped_facts(tree: Path) -> Lock | None:
     """The lock of the same version: it knows what a tree can't tell, the sizes and who needs what."""
-    version = tree_version(tree)
+    version = serving_version(tree)
     path = LOCKS / f"serving-{version}.json" if version else LOCKS / "sample.json"
     try:
         return read_lock(path) if path.is_file() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from npu_serving import fsutil
 from npu_serving.build import inputs
 from npu_serving.build.sources import resolve_source
 from npu_serving.cann.install import find_adapter
@@ -22,8 +23,9 @@ def render(settings: Settings, *, diff: bool = False, check: bool = False, remov
         raise SourceError(
             f"{source.tree} is not there yet.", cure="./inv build-serving makes it; or give the path of a tree"
         )
-    if remove:
-        return render_overlay(source.tree, None, mode=mode, remove=True)
-    adapter = find_adapter(settings.adapter, settings.cann_root)
-    wanted = OverlayInputs(adapter=adapter.path, libpython=inputs.find_libpython(settings))
-    return render_overlay(source.tree, wanted, mode=mode)
+    wanted = None
+    if not remove:
+        adapter = find_adapter(settings.adapter, settings.cann_root)
+        wanted = OverlayInputs(adapter=adapter.path, libpython=inputs.find_libpython(settings))
+    with fsutil.state_lock(settings.build_root, doing="render-overlay"):  # not under a Bazel that reads the tree
+        return render_overlay(source.tree, wanted, mode=mode, remove=remove)

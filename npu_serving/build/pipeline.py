@@ -1,10 +1,7 @@
-"""The whole road: examine what is there, plan what is out of date and why, and bring it up to date step by step."""
+"""The whole road: brings up to date, step by step, what the plan found out of date."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
 import time
 from dataclasses import dataclass
 
@@ -12,56 +9,30 @@ from npu_serving import fsutil
 from npu_serving.build import artifact, bazel, inputs
 from npu_serving.build.artifact import Build, BuildManifest
 from npu_serving.build.inputs import Inputs, patched_root
+from npu_serving.build.locking import check_agreement
+from npu_serving.build.plan import (
+    STEPS,
+    BuildPlan,
+    Step,
+    bazel_flags,
+    existing_build,
+    input_digest,
+    layout_of,
+    output_base,
+    plan_build,
+    source_identity,
+)
 from npu_serving.build.resources import available_resources
-from npu_serving.build.runner import Layout
-from npu_serving.build.sources import check_tree, prepare_source, tree_version
-from npu_serving.build.tree import tree_digest
+from npu_serving.build.sources import check_tree, prepare_source
 from npu_serving.build.verify import verify_directory
-from npu_serving.console import Reporter, duration_text, table
+from npu_serving.console import Reporter, duration_text
 from npu_serving.deps.fetch import fetch, plan_fetch
 from npu_serving.deps.store import ContentStore
-from npu_serving.errors import LockFileError, VerificationError
+from npu_serving.deps.tree_facts import serving_version
+from npu_serving.errors import BuildFailedError, LockFileError, SourceError, VerificationError
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay, runtime_libraries
+from npu_serving.process import command_line
 from npu_serving.settings import Settings
-
-
-@dataclass(frozen=True)
-class Step:
-    """One stretch of the road. `why` says what is out of date, and is empty when nothing is."""
-
-    name: str
-    why: str
-
-    @property
-    def needed(self) -> bool:
-        """Whether there is something to do."""
-        return bool(self.why)
-
-
-@dataclass(frozen=True)
-class BuildPlan:
-    """What a build would do, in order. `existing` is the build that has all of it already."""
-
-    steps: tuple[Step, ...]
-    existing: Build | None = None
-
-    @property
-    def nothing_to_do(self) -> bool:
-        """Whether every step is up to date."""
-        return not any(step.needed for step in self.steps)
-
-    def to_json(self) -> dict[str, object]:
-        """Every step with its reason."""
-        return {
-            "nothing_to_do": self.nothing_to_do,
-            "steps": [{"name": step.name, "needed": step.needed, "why": step.why} for step in self.steps],
-            "build_id": self.existing.manifest.build_id if self.existing else None,
-        }
-
-    def text(self) -> str:
-        """A line for each step."""
-        rows = [(step.name, "to do" if step.needed else "up to date", step.why) for step in self.steps]
-        return table(rows)
 
 
 @dataclass(frozen=True)
@@ -100,18 +71,23 @@ class BuildResult:
         )
 
 
-def build_serving(settings: Settings, reporter: Reporter) -> BuildResult:
+def build_serving(settings: Settings, reporter: Reporter, *, clean: bool = False) -> BuildResult:
     """Takes the whole road; what is up to date is left alone. The former build stays current until this one is proven.
 
-    Raises the error of the step that fails; what was finished before it is kept, so the next run goes on from there.
+    `clean` first removes what Bazel made of this tree: every action runs. Raises the error of the step that fails;
+    what was finished before it is kept, so the next run goes on from there.
     """
     started = time.monotonic()
+    bazel.checked_flags(settings.bazel_args)
     given = inputs.find_inputs(settings, reporter)
     plan = plan_build(given, settings)
-    if plan.existing is not None and plan.nothing_to_do:
+    if plan.existing is not None and plan.nothing_to_do and not clean:
         return BuildResult(plan.existing, plan, bazel.BuildRecord(), time.monotonic() - started)
     with fsutil.state_lock(settings.build_root, doing="build-serving"):
-        build, record = _apply(given, settings, reporter)
+        if clean:
+            with reporter.progress("removing the former output", unit="trees"):
+                fsutil.remove(output_base(given, settings))
+        build, record = _apply(given, settings, reporter, anew=clean)
     return BuildResult(build, plan, record, time.monotonic() - started)
 
 
@@ -140,39 +116,17 @@ def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
     given = inputs.find_inputs(settings, reporter)
     with fsutil.state_lock(settings.build_root, doing="build-serving --analyse"):
         _prepare(given, settings, reporter)
-        record = _run_bazel(given, settings, reporter, "--nobuild")
+        record = _run_bazel(given, settings, reporter, input_digest(given, settings), "--nobuild")
     return AnalysisResult(given.source.name, record.summary, record.seconds)
 
 
 def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
     """What build_serving() would do now."""
-    return plan_build(inputs.find_inputs(settings, reporter), settings)
-
-
-def plan_build(given: Inputs, settings: Settings) -> BuildPlan:
-    """Compares what is there with what a build needs; changes nothing but memos."""
-    source = given.source
-    given.runner.check(layout_of(given, settings))
-    missing = plan_fetch(given.archives, ContentStore(settings.store_root)).missing
-    steps = [
-        Step("dependencies", _count(len(missing), "archive", "archives") + " to fetch" if missing else ""),
-        Step("source", "" if source.is_ready else f"{source.tree} is to be made"),
-        Step("toolchain", given.runner.what_is_missing()),
-    ]
-    if any(step.needed for step in steps):
+    if inputs.sample_is_missing(settings):
         later = "comes after what is to do above"
-        return BuildPlan((*steps, Step("overlay", later), Step("build", later), Step("current", later)))
-    changes = plan_overlay(source.tree, given.overlay(settings)).changes
-    steps.append(Step("overlay", _count(len(changes), "file differs", "files differ") if changes else ""))
-    existing = None if changes else _existing(given, settings)
-    if existing is None:
-        steps.append(Step("build", "the overlay changes" if changes else "no build has been made from these inputs"))
-        steps.append(Step("current", "the new build takes its place"))
-        return BuildPlan(tuple(steps))
-    steps.append(Step("build", ""))
-    elsewhere = not existing.current or artifact.link_differs(existing, settings.install_link)
-    steps.append(Step("current", f"it does not name {existing.manifest.build_id}" if elsewhere else ""))
-    return BuildPlan(tuple(steps), existing)
+        made = Step("sample", "the sample's CANN and libpython are to be made")
+        return BuildPlan((made, *(Step(name, later) for name in STEPS)))
+    return plan_build(inputs.find_inputs(settings, reporter), settings)
 
 
 def bring_inputs(given: Inputs, settings: Settings, reporter: Reporter) -> None:
@@ -189,28 +143,33 @@ def bring_inputs(given: Inputs, settings: Settings, reporter: Reporter) -> None:
     given.runner.prepare(reporter)
 
 
-def _apply(given: Inputs, settings: Settings, reporter: Reporter) -> tuple[Build, bazel.BuildRecord]:
+def _apply(given: Inputs, settings: Settings, reporter: Reporter, *, anew: bool) -> tuple[Build, bazel.BuildRecord]:
     _prepare(given, settings, reporter)
-    existing = _existing(given, settings)
+    existing = None if anew else existing_build(given, settings)
     record = bazel.BuildRecord()
     if existing is None:
-        record = _run_bazel(given, settings, reporter)
-        existing = _package(given, settings, record)
+        digest = input_digest(given, settings)
+        record = _run_bazel(given, settings, reporter, digest)
+        if input_digest(given, settings) != digest:
+            raise SourceError(
+                f"{given.source.tree}, or something else that goes into the build, was changed while Bazel ran.",
+                cure="the same command again: Bazel makes only what the change calls for",
+            )
+        existing = _package(given, settings, record, digest)
     artifact.make_current(existing, settings.install_link)
     return artifact.find_build(settings.dist_root, existing.manifest.build_id), record
 
 
 def _prepare(given: Inputs, settings: Settings, reporter: Reporter) -> None:
     bring_inputs(given, settings, reporter)
-    _check_lock(given)
+    _check_lock(given, settings)
     apply_overlay(plan_overlay(given.source.tree, given.overlay(settings)))
 
 
-def _run_bazel(given: Inputs, settings: Settings, reporter: Reporter, *flags: str) -> bazel.BuildRecord:
-    digest = _input_digest(given, settings)
+def _run_bazel(given: Inputs, settings: Settings, reporter: Reporter, digest: str, *flags: str) -> bazel.BuildRecord:
     command = bazel.Command(
         target=bazel.TARGET,
-        revision=f"{_source_identity(given)[:12]}",
+        revision=f"{source_identity(given)[:12]}",
         flags=(*bazel_flags(given, settings), *flags),
     )
     log_path = settings.logs / f"build-{time.strftime('%Y%m%d-%H%M%S')}-{digest[:8]}.log"
@@ -222,17 +181,21 @@ def _run_bazel(given: Inputs, settings: Settings, reporter: Reporter, *flags: st
     return bazel.build(given.runner, layout, command, resources, log_path=log_path, reporter=reporter)
 
 
-def _package(given: Inputs, settings: Settings, record: bazel.BuildRecord) -> Build:
+def _package(given: Inputs, settings: Settings, record: bazel.BuildRecord, digest: str) -> Build:
     """Puts the artifact together and proves it; only then does it get its name."""
-    assert record.output is not None
-    digest = _input_digest(given, settings)
+    if record.output is None:
+        raise BuildFailedError(
+            "Bazel ended well, but its event log names no server.",
+            cause="a flag of --bazel-arg or bazel_args that keeps Bazel from building",
+            cure="leave those flags out; ./inv build-serving --analyse is for a look without a build",
+        )
     version = given.source.lock.serving_version
     patches = given.overlay(settings).patches
     manifest = BuildManifest(
         build_id=artifact.build_id(version, given.adapter.cann_version, digest),
         input_digest=digest,
         serving_version=version,
-        source={"name": given.source.name, "digest": _source_identity(given)},
+        source={"name": given.source.name, "digest": source_identity(given)},
         adapter=given.adapter.describe(),
         lock_digest=given.source.lock.digest,
         toolchain=given.runner.identity(),
@@ -253,71 +216,14 @@ def _package(given: Inputs, settings: Settings, record: bazel.BuildRecord) -> Bu
     return artifact.find_build(settings.dist_root, manifest.build_id)
 
 
-def layout_of(given: Inputs, settings: Settings) -> Layout:
-    """The directories of this build; each runner has an output root of its own, for its paths differ inside."""
-    return Layout(
-        workspace=given.source.tree,
-        output_user_root=settings.build_root / "bazel" / given.runner.name,
-        distdir=settings.distdir,
-        repository_cache=settings.store_root,
-        extra=(patched_root(settings),),
-    )
-
-
-def bazel_flags(given: Inputs, settings: Settings) -> tuple[str, ...]:
-    """The flags that the toolchain's patches call for, with paths as Bazel sees them, and the user's."""
-    patches = given.overlay(settings).patches
-    (root,) = given.runner.inside(layout_of(given, settings)).extra
-    return (*(patches.bazel_flags(root) if patches is not None else ()), *settings.bazel_args)
-
-
-def _described_flags(given: Inputs, settings: Settings) -> list[object]:
-    """The same without a path of this machine, for the digest and the manifest."""
-    patches = given.overlay(settings).patches
-    return [patches.to_json() if patches is not None else {}, *settings.bazel_args]
-
-
-def _existing(given: Inputs, settings: Settings) -> Build | None:
-    digest = _input_digest(given, settings)
-    for build in artifact.list_builds(settings.dist_root).builds:
-        if build.manifest.input_digest == digest and build.server.is_file():
-            return build
-    return None
-
-
-def _input_digest(given: Inputs, settings: Settings) -> str:
-    described = {
-        "source": _tree_digest(given, settings),
-        "adapter": given.adapter.sha256,
-        "lock": given.source.lock.digest,
-        "toolchain": given.runner.identity(),
-        "flags": _described_flags(given, settings),
-        "machine": platform.machine(),
-    }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-
-
-def _tree_digest(given: Inputs, settings: Settings) -> str:
-    tree = given.source.tree
-    name = hashlib.sha256(str(tree.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return tree_digest(tree, settings.build_root / "memo" / f"tree-{name}.json")
-
-
-def _source_identity(given: Inputs) -> str:
-    """What the server's --version shows: the archive's digest, or the lock's where the tree is the user's own."""
-    return given.source.archive.sha256 or "" if given.source.archive else given.source.lock.digest
-
-
-def _check_lock(given: Inputs) -> None:
+def _check_lock(given: Inputs, settings: Settings) -> None:
     source = given.source
+    if source.archive is None and source.copied_from is None:  # the user's own: it may have been changed
+        check_agreement(source, settings)
     check_tree(source.tree)
-    version = tree_version(source.tree)
+    version = serving_version(source.tree)
     if version and version != source.lock.serving_version:
         raise LockFileError(
             f"{source.tree} is version {version}; {source.lock_path} is for {source.lock.serving_version}.",
-            cure=f"./inv lock-deps --source {source.tree}",
+            cure=command_line(["./inv", "lock-deps", "--source", source.tree]),
         )
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

@@ -10,7 +10,9 @@ from pathlib import Path
 from npu_serving import archives, fsutil
 from npu_serving.deps.lock import Archive, Lock, read_lock
 from npu_serving.deps.store import ContentStore
+from npu_serving.deps.tree_facts import serving_version, tensorflow_commit
 from npu_serving.errors import LockFileError, SourceError
+from npu_serving.process import command_line
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 LOCKS = PROJECT_ROOT / "locks"
@@ -18,8 +20,6 @@ SAMPLE = PROJECT_ROOT / "examples" / "sample"
 MODEL_SERVERS = Path("tensorflow_serving/model_servers")
 
 _WORKSPACE_NAME = re.compile(r"""^workspace\(\s*name\s*=\s*["']tf_serving["']""", re.MULTILINE)
-_GIT_COMMIT = re.compile(r"""^\s*git_commit\s*=\s*["']([0-9a-f]{40})["']""", re.MULTILINE)
-_VERSION_PART = r"^#define TF_MODELSERVER_{part}_VERSION (\d+)"
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ def prepare_source(source: Source, store: ContentStore) -> bool:
         mark = _tree_mark(source.copied_from)
     else:
         assert source.archive is not None
-        file = source.archive_file or store.path(source.archive.sha256 or "")
-        archives.extract(file, source.tree, strip_prefix=source.archive.strip_prefix)
+        if source.archive_file is not None:
+            store.adopt(source.archive_file, source.archive.sha256 or "")  # a later rebuild finds it there
+        archives.extract(store.path(source.archive.sha256 or ""), source.tree, strip_prefix=source.archive.strip_prefix)
         mark = source.archive.sha256 or ""
     check_tree(source.tree)
     fsutil.write_file(_mark_path(source.tree), mark)
@@ -100,29 +101,13 @@ def check_tree(tree: Path) -> None:
         )
 
 
-def tree_version(tree: Path) -> str:
-    """The version in the tree's version.h, such as 1.15.0; empty where there is none to read."""
-    header = tree / MODEL_SERVERS / "version.h"
-    if not header.is_file():
-        return ""
-    text = fsutil.read_text(header)
-    parts = [re.search(_VERSION_PART.format(part=part), text, re.MULTILINE) for part in ("MAJOR", "MINOR", "PATCH")]
-    return ".".join(part.group(1) for part in parts if part)
-
-
-def tensorflow_commit(tree: Path) -> str:
-    """The commit of TensorFlow that the tree's WORKSPACE pins; empty where it names none that way."""
-    found = _GIT_COMMIT.search(fsutil.read_text(tree / "WORKSPACE"))
-    return found.group(1) if found else ""
-
-
 def lock_for_tree(tree: Path, settings: Settings) -> tuple[Path, Lock]:
     """The lock that goes with `tree`: one that lock-deps wrote for this very tree, else the one of its version.
 
     LockFileError where there is none, and where the lock was made for another TensorFlow than the tree pins.
     """
     own = own_lock_path(tree, settings)
-    version, commit = tree_version(tree), tensorflow_commit(tree)
+    version, commit = serving_version(tree), tensorflow_commit(tree)
     shipped = [path for path in sorted(LOCKS.glob("*.json")) if path.name != "toolchains.json"]
     for path in [own] if own.is_file() else shipped:
         lock = read_lock(path)
@@ -134,7 +119,7 @@ def lock_for_tree(tree: Path, settings: Settings) -> tuple[Path, Lock]:
     raise LockFileError(
         f"{tree} is {described}; no lock here is for that.",
         cause="the tree is of another version than the locks that this project ships, or its WORKSPACE was changed",
-        cure=f"./inv lock-deps --source {tree}",
+        cure=command_line(["./inv", "lock-deps", "--source", tree]),
     )
 
 
@@ -193,4 +178,4 @@ def _read_mark(tree: Path) -> str:
 def _tree_mark(tree: Path) -> str:
     from npu_serving.build.tree import tree_digest
 
-    return tree_digest(tree, tree.parent / ".never-written")
+    return tree_digest(tree)

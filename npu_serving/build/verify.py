@@ -11,7 +11,7 @@ from npu_serving.build.inputs import settings_of
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.report import ERROR, CompatReport
-from npu_serving.errors import NpuServingError, RequestError
+from npu_serving.errors import MissingToolError, RequestError
 from npu_serving.settings import Settings
 
 ADAPTER_SONAME = "_tf_adapter.so"
@@ -77,8 +77,9 @@ def verify_build(settings: Settings, name: str = "") -> VerifyResult:
     )
 
 
-def verify_files(settings: Settings, server: Path, adapter: Path | None) -> VerifyResult:
-    """The report on any two files."""
+def verify_files(settings: Settings, server: Path) -> VerifyResult:
+    """The report on any server, with the adapter that the settings name, or the one it would find by itself."""
+    adapter = None if settings.adapter == "auto" else find_adapter(settings.adapter, settings.cann_root).path
     if not server.is_file():
         raise RequestError(f"There is no server {server}.", cure="give the path of a tensorflow_model_server")
     report = check_server(server, adapter=adapter, library_path=_library_path(settings))
@@ -106,7 +107,10 @@ def _library_path(settings: Settings) -> tuple[Path, ...]:
 
 
 def _installed_adapter(settings: Settings) -> Adapter | None:
+    """The adapter that is installed, or the one that was named; None where none was named and none is installed."""
     try:
         return find_adapter(settings.adapter, settings.cann_root)
-    except NpuServingError:
-        return None
+    except MissingToolError:
+        if settings.adapter == "auto":
+            return None
+        raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npu_serving import fsutil
 from npu_serving.build import artifact
 from npu_serving.build.artifact import Build
 from npu_serving.build.inputs import settings_of
@@ -46,9 +45,9 @@ class RebuildPlan:
         return f"{self.build.manifest.build_id} is to be linked again: {self.why}.\nNext: ./inv rebuild-after-cann"
 
 
-def plan_rebuild(settings: Settings) -> RebuildPlan:
-    """Compares the current build's adapter with the one installed now; changes nothing."""
-    build = artifact.find_build(settings.dist_root)
+def plan_rebuild(settings: Settings, name: str = "") -> RebuildPlan:
+    """Compares the adapter of a build (the current one by default) with the one installed now; changes nothing."""
+    build = artifact.find_build(settings.dist_root, name)
     settings = settings_of(build, settings)
     installed = find_adapter(settings.adapter, settings.cann_root)
     linked = build.manifest.adapter
@@ -58,15 +57,11 @@ def plan_rebuild(settings: Settings) -> RebuildPlan:
     return RebuildPlan(build, installed, why)
 
 
-def rebuild_after_cann(settings: Settings, reporter: Reporter, *, clean: bool = False) -> BuildResult:
+def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *, clean: bool = False) -> BuildResult:
     """Takes the new adapter into the tree and links again; only the link runs, unless `clean` asks for all of it.
 
     `clean` is the guide's 6.6.6 done right: the output root of this very build is removed, no other one. The former
     build stays, and stays current until the new one is proven.
     """
-    build = artifact.find_build(settings.dist_root)
-    settings = settings_of(build, settings)
-    if clean:
-        with fsutil.state_lock(settings.build_root, doing="rebuild-after-cann --clean"):
-            fsutil.remove(settings.build_root / "bazel" / settings.runner)
-    return build_serving(settings, reporter)
+    build = artifact.find_build(settings.dist_root, name)
+    return build_serving(settings_of(build, settings), reporter, clean=clean)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
+from npu_serving.settings import user_path
 
 ROW, COLUMN = "instances", "inputs"
 ANSWERS = {ROW: "predictions", COLUMN: "outputs"}
@@ -63,7 +64,7 @@ def _file(source: str) -> Path:
     )
     if not source.strip() or "\0" in source:
         raise missing
-    path = Path(source).expanduser()
+    path = user_path(source, "the request")
     with fsutil.explained(path, doing="read"):
         if not path.exists() or path.is_dir():
             raise missing

@@ -126,7 +126,7 @@ def plan_server(
         model_name=model_name,
         port=port,
         rest_api_port=rest_api_port,
-        warnings=(*_ignored_flags(flags), *missing),
+        warnings=(*_ignored_flags(flags), *_without_npu(flags), *missing),
     )
 
 
@@ -204,6 +204,12 @@ def _model_flags(model_base_path: Path | None, model_name: str, further: Mapping
             base, "model.tflite" if further.get("use_tflite_model") == "true" else "saved_model.pb"
         )
     return {"model_name": model_name, "model_base_path": str(base)}
+
+
+def _without_npu(flags: Mapping[str, str]) -> list[str]:
+    if "platform_config_file" in flags:
+        return []
+    return ["no --platform-config-file is given: without its NpuOptimizer every model runs on the CPU"]
 
 
 def _ignored_flags(flags: Mapping[str, str]) -> list[str]:

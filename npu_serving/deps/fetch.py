@@ -31,7 +31,7 @@ class FetchPlan:
     missing: tuple[Wanted, ...]
     unpinned: tuple[str, ...]
     damaged: tuple[str, ...] = ()
-    """Files of the store that no longer held their bytes; they are among the missing ones."""
+    """Files of the store that don't hold their bytes; they are among the missing ones, and fetch() replaces them."""
 
     @property
     def missing_bytes(self) -> int:
@@ -110,13 +110,15 @@ def fetch(
     can't be had or `offline` forbids it, PinMismatchError when wrong bytes came, DiskFullError, FileAccessError.
     """
     said = reporter if reporter is not None else Silent()
-    for name in plan.damaged:
-        said.warn(f"{name} in the store was damaged; it is fetched again")
     started = time.monotonic()
     if not plan.missing:
         return FetchReport((), plan.present, plan.unpinned, time.monotonic() - started)
     if offline:
         raise offline_error(plan.missing)
+    for name in plan.damaged:
+        said.warn(f"{name} in the store was damaged; it is fetched again")
+    for wanted in plan.missing:
+        store.remove_damaged(wanted.sha256)
     _check_space(plan, store)
     run = Run(plan.missing, store, [parse_mirror(text) for text in mirrors], tuning if tuning is not None else Tuning())
     with said.progress("fetching", total=plan.missing_bytes or None, unit="bytes") as progress:

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,19 +83,9 @@ class Lock:
     platform_sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """For each platform, a sentence on how it was found what the server needs there."""
 
-    def needed(self, platform: str, *, without: Iterable[str] = ()) -> tuple[Archive, ...]:
-        """The archives that the server's build on `platform` asks for, without those of the optional parts named."""
-        left_out = frozenset(without)
-        return tuple(
-            archive
-            for archive in self.archives
-            if platform in archive.needed_by and not archive.shadowed and archive.only_with not in left_out - {""}
-        )
-
-    @property
-    def platforms(self) -> tuple[str, ...]:
-        """The platforms for which the lock knows what is needed."""
-        return tuple(sorted({platform for archive in self.archives for platform in archive.needed_by}))
+    def needed(self, platform: str) -> tuple[Archive, ...]:
+        """The archives that the server's build on `platform` asks for."""
+        return tuple(archive for archive in self.archives if platform in archive.needed_by and not archive.shadowed)
 
     @property
     def digest(self) -> str:

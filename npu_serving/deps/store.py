@@ -18,7 +18,7 @@ from typing import Protocol
 
 from npu_serving import fsutil
 from npu_serving.deps.lock import SHA256, is_safe_file_name
-from npu_serving.errors import PinMismatchError, RequestError
+from npu_serving.errors import FileAccessError, PinMismatchError, RequestError
 
 MEMO_NAME = "memo.json"
 PARTIAL_NAME = "partial"
@@ -98,11 +98,11 @@ class ContentStore:
         return self.root / "content_addressable" / "sha256" / sha256 / "file"
 
     def has(self, sha256: str, *, verify: bool = False) -> bool:
-        """Whether the store holds these bytes; `verify` reads them again. A damaged file is removed."""
+        """Whether the store holds these bytes; `verify` reads them again."""
         return sha256 in self.check([sha256], verify=verify).present
 
     def check(self, digests: Iterable[str], *, verify: bool = False) -> StoreCheck:
-        """Which of these digests the store holds. A file that fails is removed, so that it is fetched anew."""
+        """Which of these digests the store holds. It only looks: damaged files stay where they are."""
         with self._guard:
             memo = dict(self._load_memo())
             known_before = dict(memo)
@@ -160,6 +160,27 @@ class ContentStore:
             memo = dict(self._load_memo())
             memo[sha256] = _fingerprint(os.stat(self.path(sha256)))
             self._save_memo(memo)
+
+    def remove_damaged(self, sha256: str) -> bool:
+        """Removes the file of that digest if it doesn't hold these bytes; True if it was removed.
+
+        Another run may put right bytes there at any moment, so the file is renamed first and judged after that: what
+        turns out to be right goes back. Raises FileAccessError where the store can't be written.
+        """
+        place = self.path(sha256)
+        if not place.exists() or _digest_unless_gone(place) in (None, sha256):
+            return False
+        fsutil.make_directory(self.partial)
+        with fsutil.explained(place, doing="removed"), tempfile.TemporaryDirectory(dir=self.partial) as directory:
+            taken = Path(directory) / "damaged"
+            try:
+                os.rename(place, taken)
+            except FileNotFoundError:
+                return False
+            if fsutil.sha256_of(taken) == sha256:
+                os.replace(taken, place)
+                return False
+        return True
 
     def place(self, archives: Iterable[Placeable], distdir: Path) -> Placement:
         """Gives the archives that the store holds their names in `distdir`: hard links, or copies where none reach.
@@ -225,7 +246,7 @@ class ContentStore:
         fsutil.write_file(distdir / PLACED_NAME, json.dumps(document, indent=1) + "\n")
 
     def _examine(self, sha256: str, memo: dict[str, _Fingerprint], *, verify: bool) -> bool | None:
-        """True: there; None: not there; False: it was damaged, and is gone now. Keeps the memo up to date."""
+        """True: there; None: not there; False: it is there and damaged. Keeps the memo up to date."""
         place = self.path(sha256)
         try:
             now = _fingerprint(os.stat(place))
@@ -236,19 +257,12 @@ class ContentStore:
             raise fsutil.as_error(error, place, doing="read") from error
         if not verify and memo.get(sha256) == now:
             return True
-        try:
-            found = fsutil.sha256_of(place)
-        except Exception:
-            memo.pop(sha256, None)
-            raise
+        memo.pop(sha256, None)
+        found = _digest_unless_gone(place)
         if found == sha256:
             memo[sha256] = now
             return True
-        memo.pop(sha256, None)
-        # On a read-only disk it can't be removed, but it isn't used either: the caller is told that it is damaged.
-        with contextlib.suppress(OSError):
-            place.unlink()
-        return False
+        return None if found is None else False
 
     def _load_memo(self) -> dict[str, _Fingerprint]:
         if self._memo is None:
@@ -289,6 +303,16 @@ def _read_placed(distdir: Path) -> dict[str, _Placed]:
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def _digest_unless_gone(file: Path) -> str | None:
+    """The sha256 of a file, or None when another run has just taken it away."""
+    try:
+        return fsutil.sha256_of(file)
+    except FileAccessError:
+        if file.exists():
+            raise
+        return None
 
 
 def _fingerprint(status: os.stat_result) -> _Fingerprint:

@@ -21,6 +21,9 @@ from npu_serving.deps.fetch import fetch_file, wanted_from
 from npu_serving.deps.lock import SHA256, Archive, Lock, OtherRepository, carry_over, read_lock, write_lock
 from npu_serving.deps.starlark_files import ArchiveTree, DirectoryTree, Tree
 from npu_serving.deps.store import ContentStore
+from npu_serving.deps.tree_facts import VERSION_FILE, WORKSPACE_FILES
+from npu_serving.deps.tree_facts import serving_version as version_of_tree
+from npu_serving.deps.tree_facts import tensorflow_commit as commit_of_tree
 from npu_serving.errors import EXIT_ACTION_NEEDED, SourceError, WorkspaceError
 
 GetArchive = Callable[[Archive], Path]
@@ -28,9 +31,6 @@ GetArchive = Callable[[Archive], Path]
 
 ASSUMED_BAZEL = "0.24.1"
 SOURCE_URL = "https://github.com/tensorflow/serving/archive/{version}.tar.gz"
-VERSION_FILE = "tensorflow_serving/model_servers/version.h"
-TENSORFLOW = "org_tensorflow"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _GIT_RULES = ("git_repository", "new_git_repository")
 # The rules of Bazel's own that download, by the attributes that say what: URLs and digest.
 _DOWNLOAD_ATTRIBUTES = (
@@ -110,7 +110,7 @@ def lock_tree(tree: Path, get_archive: GetArchive, *, known: Lock | None = None,
     )
     evaluation.run(text, file_name)
     archives, others = _repositories(evaluation)
-    version = serving_version or _serving_version(tree) or (known.serving_version if known is not None else "")
+    version = serving_version or version_of_tree(tree) or (known.serving_version if known is not None else "")
     if not version:
         raise SourceError(
             f"{tree} does not tell its version: {VERSION_FILE} is missing or of another shape.",
@@ -119,7 +119,7 @@ def lock_tree(tree: Path, get_archive: GetArchive, *, known: Lock | None = None,
         )
     lock = Lock(
         serving_version=version,
-        tensorflow_commit=_tensorflow_commit(evaluation),
+        tensorflow_commit=commit_of_tree(tree),
         source=_source(version, known),
         archives=archives,
         others=others,
@@ -178,7 +178,7 @@ def lock_deps(
 
 
 def _workspace_file(tree: Path) -> tuple[str, str]:
-    for name in ("WORKSPACE", "WORKSPACE.bazel"):
+    for name in WORKSPACE_FILES:
         if (tree / name).is_file():
             return fsutil.read_text(tree / name).encode("utf-8", "surrogateescape").decode("utf-8", "replace"), name
     raise SourceError(
@@ -191,19 +191,8 @@ def _workspace_file(tree: Path) -> tuple[str, str]:
 def _bazel_version(tree: Path) -> str:
     """The Bazel that the tree asks for in .bazelversion; 0.24.1, which 1.15.0 is built with, where there is none."""
     file = tree / ".bazelversion"
-    version = fsutil.read_text(file).strip().splitlines()[0] if file.is_file() else ""
+    version = fsutil.read_text(file).strip().partition("\n")[0].strip() if file.is_file() else ""
     return version if re.fullmatch(r"\d+(\.\d+)+", version) else ASSUMED_BAZEL
-
-
-def _serving_version(tree: Path) -> str:
-    """The version in the server's version.h, without its suffix, as the tag is called; empty if it isn't there."""
-    file = tree / VERSION_FILE
-    if not file.is_file():
-        return ""
-    numbers = dict(re.findall(r"#define TF_MODELSERVER_(\w+)_VERSION (\d+)", fsutil.read_text(file)))
-    if not {"MAJOR", "MINOR", "PATCH"} <= numbers.keys():
-        return ""
-    return f"{numbers['MAJOR']}.{numbers['MINOR']}.{numbers['PATCH']}"
 
 
 def _source(version: str, known: Lock | None) -> Archive:
@@ -211,16 +200,6 @@ def _source(version: str, known: Lock | None) -> Archive:
         return known.source
     url = SOURCE_URL.format(version=version)
     return Archive("tf_serving", "source", (url,), None, strip_prefix=f"serving-{version}")
-
-
-def _tensorflow_commit(evaluation: Evaluator) -> str:
-    declaration = evaluation.last_declaration(TENSORFLOW)
-    if declaration is None:
-        return ""
-    attributes = declaration.attributes
-    texts = [str(attributes.get(key, "")) for key in ("git_commit", "commit")]
-    texts += [url for download in _downloads(evaluation, declaration) for url in download.urls]
-    return next((found[0] for text in texts if (found := _COMMIT.search(text))), "")
 
 
 # ---- from declarations to the lock's types

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import re
-import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from npu_serving.build.bazel_version import bazel_version
 from npu_serving.toolchain.checks import Examination, Finding
 from npu_serving.toolchain.requirements import NOT_NEEDED, OK, WARNING, Requirement, version_of
 
-SERVER_JAR = "A-server.jar"
-BUILD_DATA = "build-data.properties"
 FETCHABLE = ("x86_64",)  # upstream has no aarch64 binary before Bazel 3.6
 JAVA_SERIES = 11
 
@@ -30,14 +26,14 @@ def check_bazel(requirement: Requirement, examination: Examination) -> Finding:
     if program is None:
         found = f"no program {settings.bazel!r}" if settings.bazel else "none on PATH"
         return _fetched(requirement, examination, found) if replaced else examination.missing(requirement, found)
-    version = bazel_version(program, examination)
-    found = f"{version} ({program})" if version else f"{program}, which doesn't tell its version"
+    version = bazel_version(program)
+    found = f"{version} ({program})" if version else f"{program}, which is no Bazel itself (a wrapper, it seems)"
     if version and requirement.serves(version, architecture):
         return examination.finding(requirement, OK, found)
     if replaced and requirement.needed_for(examination.use):
         text = f"{found}; build-serving leaves it alone and fetches the pinned {minimum}"
         return examination.finding(requirement, WARNING, text, cure="./inv fetch-deps")
-    return examination.unfit(requirement, f"{found}; build-serving refuses it" if version else found)
+    return examination.unfit(requirement, f"{found}; build-serving refuses it")
 
 
 def check_jdk(requirement: Requirement, examination: Examination) -> Finding:
@@ -47,7 +43,7 @@ def check_jdk(requirement: Requirement, examination: Examination) -> Finding:
     if machine.architecture in FETCHABLE:
         return examination.finding(requirement, NOT_NEEDED, "Bazel is fetched as a binary on this architecture")
     program = _bazel(bazel, examination)
-    if program and bazel.serves(bazel_version(program, examination) or "0", machine.architecture):
+    if program and bazel.serves(bazel_version(program) or "0", machine.architecture):
         return examination.finding(requirement, NOT_NEEDED, f"{program} is there already")
     homes = {home: _java_version(home) for home in _java_homes(examination)}
     for home, version in homes.items():
@@ -58,38 +54,12 @@ def check_jdk(requirement: Requirement, examination: Examination) -> Finding:
     return examination.unfit(requirement, ", ".join(f"{version or '?'} ({home})" for home, version in homes.items()))
 
 
-def bazel_version(program: Path, examination: Examination) -> str:
-    """The version of a Bazel, or "": from the archive at the end of its file, else by asking it.
-
-    Asking starts a server and unpacks 100 MB, so the file comes first; a wrapper script has to be asked.
-    """
-    label = _label_in_file(program)
-    if not label:
-        with tempfile.TemporaryDirectory(prefix="npu-serving-") as directory:
-            answer = examination.ask([program, "--batch", f"--output_user_root={directory}", "version"])
-        output = "" if isinstance(answer, str) else answer.output
-        match = re.search(r"^(?:Build label:|bazel)\s*(\S+)", output, re.MULTILINE)
-        label = match.group(1) if match else ""
-    return ".".join(str(number) for number in version_of(label))
-
-
 def _bazel(requirement: Requirement, examination: Examination) -> Path | None:
     """The program that build-serving would look at first."""
     if not examination.settings.bazel:
         return examination.machine.find(*requirement.program)
     program = Path(examination.settings.bazel).expanduser()
     return program if program.is_file() else None
-
-
-def _label_in_file(program: Path) -> str:
-    """The label that Bazel's build put into the archive which is appended to its binary, or ""."""
-    try:
-        with zipfile.ZipFile(program) as outer, zipfile.ZipFile(io.BytesIO(outer.read(SERVER_JAR))) as jar:
-            data = jar.read(BUILD_DATA).decode("utf-8", "replace")
-    except (OSError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
-        return ""
-    match = re.search(r"^build\.label=(.*)$", data, re.MULTILINE)
-    return match.group(1).replace("\\", "").strip() if match else ""
 
 
 def _fetched(requirement: Requirement, examination: Examination, found: str) -> Finding:

@@ -83,7 +83,7 @@ def run_container(
     """
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(log_path.open("a", encoding="utf-8")) if log_path is not None else None
+        log = stack.enter_context(process.opened_log(log_path)) if log_path is not None else None
         if log is not None:
             log.write(f"$ {process.command_line(spec.argv)}    # in a container of {spec.image}\n")
         stdout, stderr = LineAssembler(log, on_line), LineAssembler(log, on_line)

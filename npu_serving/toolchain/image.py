@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from npu_serving import fsutil
 from npu_serving.console import Progress, Reporter, duration_text
 from npu_serving.errors import DiskFullError, FetchError, MissingToolError, NpuServingError, ProgramError
-from npu_serving.process import PROXY_VARIABLES, TAIL_LINES
+from npu_serving.process import PROXY_VARIABLES, TAIL_LINES, opened_log
 from npu_serving.settings import Settings
 from npu_serving.toolchain.container import ContainerSpec, run_container
 from npu_serving.toolchain.engine import LABEL, ROLE, connected
@@ -165,8 +166,9 @@ def build_image(plan: ImagePlan, settings: Settings, reporter: Reporter, *, no_c
         log_path = fsutil.make_directory(plan.logs) / "build-image.log"
         fsutil.remove(log_path)
         made = _build(client, plan, log_path, reporter, no_cache=no_cache)
-        identity = _probe(client, made, plan)
-        image = _finish(client, made, plan, identity)
+        with _removed_on_failure(client, made):
+            identity = _probe(client, made, plan)
+            image = _finish(client, made, plan, identity)
         return _result(image, plan, built=True, seconds=time.monotonic() - started)
 
 
@@ -226,8 +228,8 @@ def _no_base(name: str, reason: str) -> FetchError:
     return FetchError(
         f"The base image {name} is not here and can't be pulled: {reason}",
         cause="there is no network here, a registry mirror or a login is needed, or the name is wrong",
-        cure="./inv build-image --base-image NAME with one of `docker images`; docker load or docker import brings one"
-        " without a registry (docs: docker/README.md)",
+        cure="the same command with --base-image NAME, one of `docker images`, or docker_base_image in invoke.yaml; "
+        "or --runner host. docker load or docker import brings an image without a registry (docker/README.md)",
     )
 
 
@@ -252,19 +254,24 @@ def _build(client: DockerClient, plan: ImagePlan, log_path: Path, reporter: Repo
 def _follow(events: Iterable[Mapping[str, Any]], log_path: Path, progress: Progress) -> str:
     """Keeps the log, shows the progress and returns the id of the image; raises what the build ends with."""
     image_id, step, reason, lines = "", 0, "", list[str]()
-    with fsutil.explained(log_path), log_path.open("a", encoding="utf-8") as log:
+    with opened_log(log_path) as log:
         for event in events:
             for line in _lines(event):
                 lines.append(line)
                 log.write(line + "\n")
-                log.flush()
                 step += line.startswith("Step ")
                 progress.update(step, detail=line)
-            image_id = (event.get("aux") or {}).get("ID") or image_id
+            image_id = _image_id(event) or image_id
             reason = str(event.get("error") or reason)  # told at the end: a stream that is left early stays open
     if reason or not image_id:
         raise _explain_failure(reason or "the engine named no image", lines, log_path)
     return image_id
+
+
+def _image_id(event: Mapping[str, Any]) -> str:
+    """The image that a report of the engine names; empty for any other report."""
+    told = event.get("aux")
+    return str(told.get("ID") or "") if isinstance(told, dict) else ""
 
 
 def _lines(event: Mapping[str, Any]) -> Iterator[str]:
@@ -288,12 +295,25 @@ def _explain_failure(reason: str, lines: list[str], log_path: Path) -> NpuServin
     return ProgramError(what, output=output)
 
 
+@contextlib.contextmanager
+def _removed_on_failure(client: DockerClient, image_id: str) -> Iterator[None]:
+    """Removes an image that is found unfit in the block. That it can't be removed does not hide why."""
+    import docker
+
+    try:
+        yield
+    except NpuServingError:
+        with contextlib.suppress(docker.errors.DockerException, OSError):
+            client.images.remove(image_id)
+        raise
+
+
 def _probe(client: DockerClient, image_id: str, plan: ImagePlan) -> dict[str, str]:
     """What is in the image, tried without network as a build will be; raises when it would not do."""
     spec = ContainerSpec(image=image_id, argv=PROBE, role="probe")
     finished = run_container(client, spec)
     found = dict(line.partition("=")[::2] for line in finished.stdout.splitlines() if "=" in line)
-    if finished.returncode != 0 or not found.get("bazel"):
+    if finished.returncode != 0 or not found.get("bazel") or not found.get("compiler"):
         raise ProgramError(
             f"The image made from {plan.base_image} does not work: {finished.output.strip()}",
             cause="a tool in it does not start",
@@ -302,6 +322,12 @@ def _probe(client: DockerClient, image_id: str, plan: ImagePlan) -> dict[str, st
             output=finished.output,
         )
     numbers = re.findall(r"\d+", found["compiler"].partition(",")[0])
+    if not numbers:
+        raise ProgramError(
+            f"The compiler of {plan.base_image} does not tell its version: {found['compiler']!r}",
+            cure="give --base-image an Ubuntu 18.04 or a Debian 12",
+            output=finished.output,
+        )
     if tuple(int(number) for number in numbers[:2]) < OLDEST_GCC:
         raise MissingToolError(
             f"{plan.base_image} has {found['compiler']}; the guide's table 6-1 asks for 8.4 or later.",
@@ -321,8 +347,18 @@ def _finish(client: DockerClient, made: str, plan: ImagePlan, identity: Mapping[
     reports = list(events)
     reason = "".join(str(report.get("error", "")) for report in reports)
     if reason:
-        raise ProgramError(f"The toolchain image could not be labelled: {reason}")
-    (image_id,) = [report["aux"]["ID"] for report in reports if "ID" in (report.get("aux") or {})][-1:]
-    image = client.images.get(image_id)
+        raise _not_labelled(reason)
+    named = [_image_id(report) for report in reports]
+    if not any(named):
+        raise _not_labelled("the engine named no image")
+    image = client.images.get([image_id for image_id in named if image_id][-1])
     image.tag(REPOSITORY, plan.tag.partition(":")[2])
     return client.images.get(plan.tag)
+
+
+def _not_labelled(reason: str) -> ProgramError:
+    return ProgramError(
+        f"The toolchain image could not be labelled: {reason}",
+        cause="the engine is too old for the label, or is not Docker's",
+        cure="docker version tells the engine; 18.09 or later will do. Then ./inv build-image again",
+    )

@@ -30,6 +30,7 @@ from npu_serving.errors import (
     AdapterError,
     BuildFailedError,
     BuildFileError,
+    DiskFullError,
     FetchError,
     LockFileError,
     MissingToolError,
@@ -105,14 +106,24 @@ def test_a_second_build_with_nothing_changed_starts_no_bazel(built: BuildResult,
     assert (events.stat().st_mtime_ns, sorted(sample_settings.logs.iterdir())) == before
 
 
-def test_a_dry_run_says_what_is_to_do_and_changes_nothing(sample_settings: Settings, tmp_path: Path) -> None:
+def test_a_dry_run_says_what_is_to_do_and_changes_nothing(
+    built: BuildResult, sample_settings: Settings, tmp_path: Path
+) -> None:
     settings = dataclasses.replace(sample_settings, build_root=tmp_path / "b", dist_root=tmp_path / "d")
     plan = pipeline.dry_run(settings, Silent())
-    assert [step.needed for step in plan.steps] == [True, True, False, True, True, True]
+    assert all(step.needed for step in plan.steps)
+    assert list(tmp_path.iterdir()) == []
+    with_cann = dataclasses.replace(
+        settings,
+        cann_root=str(sample_settings.build_root / "sample" / "Ascend"),
+        adapter="auto",
+        python_prefix=sample_settings.build_root / "sample" / "python3.7.5",
+    )
+    plan = pipeline.dry_run(with_cann, Silent())
+    assert [step.name for step in plan.steps if not step.needed] == ["toolchain"]
     assert "7 archives to fetch" in plan.text()
-    assert not (tmp_path / "d").exists()
-    assert not (tmp_path / "b" / "src").exists()
-    assert not (tmp_path / "b" / "store").exists()
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == set()
 
 
 def test_the_artifact_runs_elsewhere_and_after_build_is_gone(
@@ -193,6 +204,18 @@ def test_a_cann_upgrade_is_caught_before_starting_and_cured_by_one_link(
         assert before.is_dir()
         restored = build_serving(sample_settings, Silent())
         assert restored.build.manifest.build_id == built.build.manifest.build_id
+
+
+def test_clean_builds_this_tree_anew_and_leaves_what_bazel_made_of_others(
+    built: BuildResult, sample_settings: Settings
+) -> None:
+    other = sample_settings.build_root / "bazel" / "host" / ("0" * 32)
+    other.mkdir()
+    again = rebuild_after_cann(sample_settings, Silent(), clean=True)
+    assert again.record.compiled == built.record.compiled
+    assert again.build.manifest.input_digest == built.build.manifest.input_digest
+    assert other.is_dir()
+    other.rmdir()
 
 
 # ---- bad input
@@ -448,7 +471,7 @@ def test_two_builds_at_once_exclude_each_other(built: BuildResult, sample_settin
 def test_a_disk_that_fills_up_is_named_and_the_former_build_stays(
     built: BuildResult, sample_settings: Settings, tmp_path: Path
 ) -> None:
-    """A real file system of 60 MB; skipped only where this user may not mount one."""
+    """A real file system of 20 MB: Bazel unpacks itself onto it and fails. Only root may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", disk], capture_output=True, check=False)
@@ -460,9 +483,11 @@ def test_a_disk_that_fills_up_is_named_and_the_former_build_stays(
         settings = dataclasses.replace(
             sample_settings, build_root=disk / "b", dist_root=disk / "dist", install_link="", bazel_args=("--copt=-g",)
         )
-        with pytest.raises(Exception, match=r"disk is full|No space|space") as caught:
+        with pytest.raises((BuildFailedError, DiskFullError)) as caught:
             build_serving(settings, Silent())
-        assert getattr(caught.value, "cure", "")
+        assert caught.value.exit_code == 1
+        assert "full" in caught.value.what + caught.value.cause
+        assert "space" in caught.value.cure
         assert os.readlink(disk / "dist" / "current") == before
     finally:
         subprocess.run(["umount", "-l", disk], check=True)

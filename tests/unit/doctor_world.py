@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import _ctypes
+import io
 import json
 import os
 import shlex
 import shutil
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,6 +60,20 @@ class World:
     def on(self, **changes: object) -> None:
         self.machine = replace(self.machine, **changes)  # type: ignore[arg-type]
 
+    def bazel(self, label: str, program: Path | None = None) -> Path:
+        """A binary with an archive behind it, as Bazel's is: with the label in it, and unable to start."""
+        path = program if program is not None else self.bin / "bazel"
+        jar = io.BytesIO()
+        with zipfile.ZipFile(jar, "w") as opened:
+            opened.writestr("build-data.properties", f"build.target=x\nbuild.label={label}\n")
+        path.unlink(missing_ok=True)
+        with path.open("wb") as file:
+            file.write(b"\x7fELF and so on")
+            with zipfile.ZipFile(file, "a") as archive:
+                archive.writestr("A-server.jar", jar.getvalue())
+        path.chmod(0o755)
+        return path
+
     def set(self, **changes: object) -> None:
         self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
 
@@ -89,7 +105,7 @@ def healthy_world(root: Path) -> World:
         world.tool(name, output)
     for name in PLAIN:
         world.tool(name)
-    world.tool("bazel", "Build label: 0.24.1")
+    world.bazel("0.24.1")
     python = world.python(
         world.prefix / "bin/python3.7", tensorflow="1.15.0", tensorflow_serving_api="1.15.0", future="0.18.2"
     )

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import os
+import random
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from npu_serving import archives
-from npu_serving.errors import UnsafeArchiveError
+from npu_serving.errors import FileAccessError, UnsafeArchiveError
 
 
 def _tar(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
@@ -147,3 +155,149 @@ def test_names_with_blanks_quotes_newlines_and_letters_are_kept(tmp_path: Path) 
     archive = _tar(tmp_path / "a.tgz", *[_file(name) for name in names])
     archives.extract(archive, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+
+
+def _many(path: Path, mode: str, count: int = 40) -> Path:
+    """A tar of `count` files, in pax format with a global header first as `git archive` writes it."""
+    with tarfile.open(path, mode, format=tarfile.PAX_FORMAT, pax_headers={"comment": "0" * 40}) as tar:  # type: ignore[call-overload]
+        for number in range(count):
+            info, data = _file(f"f{number:03}", random.Random(number).randbytes(700))
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_every_file_of_a_tar_with_a_global_header_is_unpacked(tmp_path: Path, mode: str) -> None:
+    archives.extract(_many(tmp_path / "a.tar", mode), tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 40
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress], ids=["tar", "gzip", "bzip2"])
+def test_a_damaged_header_in_the_middle_is_not_taken_for_the_end(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    data = bytearray(_many(tmp_path / "a.tar", "w").read_bytes())
+    data[data.index(b"f020\0")] ^= 0x01
+    (tmp_path / "a.tar").write_bytes(compress(bytes(data)))
+    with pytest.raises(UnsafeArchiveError, match="header of a member is damaged"):
+        archives.extract(tmp_path / "a.tar", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+
+
+@pytest.mark.parametrize("zeros_left", [0, 511])
+def test_a_tar_that_was_cut_between_two_members_is_refused(tmp_path: Path, zeros_left: int) -> None:
+    data = _many(tmp_path / "a.tar", "w").read_bytes().rstrip(b"\0")
+    data += b"\0" * (-len(data) % tarfile.BLOCKSIZE + zeros_left)
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(UnsafeArchiveError, match="mark at its end is missing"):
+        archives.extract(tmp_path / "a.tar", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_checksum_of_gzip_is_noticed(tmp_path: Path) -> None:
+    archive = _many(tmp_path / "a.tgz", "w:gz")
+    data = bytearray(archive.read_bytes())
+    data[-8] ^= 0x01  # RFC 1952: CRC32 and ISIZE are the last eight bytes
+    archive.write_bytes(data)
+    with pytest.raises(UnsafeArchiveError, match="CRC"):
+        archives.extract(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_one_flipped_bit_never_unpacks_to_something_else(
+    mode: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("flip")
+    archive = _many(place / "a.tar", mode, count=12)
+    archives.extract(archive, place / "whole")
+    content = bytearray(archive.read_bytes())
+    bit = data.draw(st.integers(0, len(content) * 8 - 1))
+    content[bit // 8] ^= 1 << bit % 8
+    archive.write_bytes(content)
+    try:
+        archives.extract(archive, place / "out")
+    except UnsafeArchiveError:
+        assert not (place / "out").exists()
+    else:  # such as the time stamp in gzip's header
+        assert _content(place / "out") == _content(place / "whole")
+
+
+def _content(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_damaged_bzip2_is_a_damaged_archive_and_not_a_file_that_could_not_be_written(tmp_path: Path) -> None:
+    info, data = _file("large", os.urandom(3_000_000))
+    info.size = len(data)
+    with tarfile.open(tmp_path / "a.tbz", "w:bz2") as tar:
+        tar.addfile(info, io.BytesIO(data))
+    packed = bytearray((tmp_path / "a.tbz").read_bytes())
+    packed[len(packed) * 2 // 3] ^= 0x10
+    (tmp_path / "a.tbz").write_bytes(packed)
+    with pytest.raises(UnsafeArchiveError, match="damaged"):
+        archives.extract(tmp_path / "a.tbz", tmp_path / "out")
+
+
+def test_a_disk_that_is_full_is_not_called_a_damaged_archive(tmp_path: Path) -> None:
+    """A file-size limit fails a write in the same way, and at the same place, as a disk without space."""
+    archive = _tar(tmp_path / "a.tgz", _file("large", b"x" * 100_000))
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from npu_serving import archives\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    archives.extract(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__)\n"
+    )
+    argv = [sys.executable, "-c", script, str(archive), str(tmp_path / "out")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "FileAccessError"
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_that_is_not_there_could_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(FileAccessError, match="could not be read"):
+        archives.extract(tmp_path / "missing", tmp_path / "out")
+
+
+def test_a_chain_of_links_that_leads_out_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    archive = _tar(
+        tmp_path / "a.tgz",
+        _file("a/b/c/fine"),
+        _special("a/b/c/d", tarfile.SYMTYPE, "../../.."),
+        _special("esc", tarfile.SYMTYPE, "a/b/c/d/../.."),
+    )
+    with pytest.raises(UnsafeArchiveError, match=r"'esc' is refused.*leads out"):
+        archives.extract(archive, tmp_path / "deep" / "out")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
+
+
+def test_links_that_lead_nowhere_or_in_a_circle_within_the_directory_are_kept(tmp_path: Path) -> None:
+    archive = _tar(
+        tmp_path / "a.tgz",
+        _special("d/up", tarfile.SYMTYPE, ".."),
+        _special("missing", tarfile.SYMTYPE, "d/none"),
+        _special("one", tarfile.SYMTYPE, "two"),
+        _special("two", tarfile.SYMTYPE, "one"),
+    )
+    archives.extract(archive, tmp_path / "out")
+    assert os.readlink(tmp_path / "out/two") == "one"
+    assert (tmp_path / "out/d/up").resolve() == tmp_path / "out"
+
+
+@pytest.mark.parametrize("target", ["../../etc/passwd", "a\0b"])
+def test_a_link_in_a_zip_to_no_path_of_its_own_is_refused(tmp_path: Path, target: str) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        info = zipfile.ZipInfo("link")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        packed.writestr(info, target)
+    with pytest.raises(UnsafeArchiveError, match="it is a link"):
+        archives.extract(archive, tmp_path / "out")

@@ -15,6 +15,7 @@ from npu_serving.build import bazel
 from npu_serving.build.resources import Resources
 from npu_serving.build.runner import Layout
 from npu_serving.console import Progress, Silent
+from npu_serving.errors import RequestError
 from npu_serving.process import Finished
 
 LAYOUT = Layout(Path("/src/tree"), Path("/out/root"), Path("/dist/dir"), Path("/store"))
@@ -56,7 +57,18 @@ EVENTS = "\n".join(
         json.dumps({"id": {}, "action": {"success": True, "type": "CppCompile"}}),
         json.dumps({"id": {}, "action": {"success": True, "type": "CppCompile"}}),
         json.dumps({"id": {}, "action": {"success": True, "type": "CppLink"}}),
-        json.dumps({"id": {}, "completed": {"importantOutput": [{"uri": "file:///npu/out/abc/a%20server"}]}}),
+        json.dumps(
+            {
+                "id": {"targetCompleted": {"label": "//other:target"}},
+                "completed": {"importantOutput": [{"uri": "file:///npu/out/x"}]},
+            }
+        ),
+        json.dumps(
+            {
+                "id": {"targetCompleted": {"label": bazel.TARGET}},
+                "completed": {"importantOutput": [{"uri": "file:///npu/out/abc/a%20server"}]},
+            }
+        ),
         '{"cut short',
     ]
 )
@@ -150,6 +162,9 @@ KNOWN = {
     "bazel-killed": "Server terminated abruptly (error code: 14, error message: '')",
     "no-space": "x.cc:1: error: No space left on device",
     "gettid": "error: ambiguating new declaration of 'long int gettid()'",
+    "newer-libc": "error: 'arc4random_addrandom' was not declared in this scope",
+    "git-apply": "no such package '@zlib//': The repository '@zlib' could not be resolved",
+    "unknown-flag": "ERROR: Unrecognized option: --no-such-flag",
     "download": "Error downloading [https://mirror.bazel.build/a.tar.gz, https://b/a.tar.gz] to /x",
     "checksum": f"Checksum was {'a' * 64} but wanted {'b' * 64}",
     "glibcxx": "/lib/libstdc++.so.6: version `GLIBCXX_3.4.22' not found (required by ./protoc)",
@@ -172,10 +187,29 @@ def test_a_known_failure_is_answered_with_its_cause_and_cure(identity: str) -> N
     found = bazel.recognise(f"INFO: before\n{KNOWN[identity]}\nafter")
     assert found is not None
     cause, cure = found
-    assert cause.split("{")[0] in cause
     assert entries[identity]["cause"].split("{")[0] == cause[: len(entries[identity]["cause"].split("{")[0])]
     assert "{" not in cause + cure
     assert cure
+
+
+def test_a_bazel_that_was_killed_is_recognised_though_it_could_not_say_so(tmp_path: Path) -> None:
+    error = bazel.explain(Finished(("bazel",), -9, "", "[10 / 20] Compiling x.cc\n", 1.0), tmp_path / "log")
+    assert "memory" in error.cause
+    assert "--jobs 1" in error.cure
+
+
+@pytest.mark.parametrize(
+    "flag", ["//other:target", "-", "--", "", "--distdir=/x", "--build_event_json_file=", "--nobuild"]
+)
+def test_a_flag_that_would_break_the_build_is_refused(flag: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        bazel.checked_flags((flag,))
+    assert caught.value.cure
+
+
+def test_any_other_flag_is_passed_through() -> None:
+    flags = ("--copt=-march=native", "-s", "--define=a=b c")
+    assert bazel.checked_flags(flags) == flags
 
 
 def test_an_unknown_failure_points_to_the_log(tmp_path: Path) -> None:

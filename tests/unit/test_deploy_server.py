@@ -114,7 +114,8 @@ def test_flags_that_a_platform_config_makes_useless_are_warned_of(artifact: Path
     config = tmp_path / "config.cfg"
     config.touch()
     flags = ["--enable_batching", "--tensorflow_session_parallelism=2", "--file_system_poll_wait_seconds=5"]
-    assert plan(artifact, model, extra_flags=flags).warnings == ()
+    (alone,) = plan(artifact, model, extra_flags=flags).warnings
+    assert "every model runs on the CPU" in alone
     warnings = plan(artifact, model, extra_flags=flags, platform_config_file=config).warnings
     assert [re.match(r"--\w+", warning)[0] for warning in warnings] == [  # type: ignore[index]
         "--enable_batching",
@@ -276,7 +277,7 @@ def test_a_library_that_is_nowhere_is_warned_of_and_recognised(
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     (artifact / "lib" / "_tf_adapter.so").unlink()
     made = plan(artifact, model)
-    assert [warning.split()[0] for warning in made.warnings] == ["_tf_adapter.so"]
+    assert any(warning.startswith("_tf_adapter.so ") for warning in made.warnings)
     with pytest.raises(ServerError, match="exit status 127") as caught, started(made, log_path=tmp_path / "log"):
         pytest.fail("it can't have started")
     assert "_tf_adapter.so is in none of the directories" in caught.value.cause

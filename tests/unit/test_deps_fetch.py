@@ -687,3 +687,32 @@ def test_the_plan_tells_what_would_be_fetched(server, store):
     assert "/one.zip" in plan.text()
     assert plan.to_json()["missing"][0]["size_bytes"] == len(SMALL)
     assert server.requests == []
+
+
+# ---- damage in the store
+
+
+def test_a_plan_changes_nothing_and_the_fetch_replaces_what_was_damaged(server, store):
+    wanted = Wanted("small", "small.bin", (server.put("/small.bin", SMALL),), hashlib.sha256(SMALL).hexdigest())
+    fetch_file(wanted, store)
+    store.path(wanted.sha256).write_bytes(b"damaged")
+    plan = plan_fetch([wanted], store)
+    assert plan.damaged == ("small",)
+    assert store.path(wanted.sha256).read_bytes() == b"damaged"
+    with pytest.raises(FetchError):
+        fetch(plan, store, offline=True)
+    assert store.path(wanted.sha256).read_bytes() == b"damaged"
+    fetch(plan, store, tuning=TUNING)
+    assert store.path(wanted.sha256).read_bytes() == SMALL
+
+
+def test_a_file_that_another_run_mended_since_the_plan_is_not_fetched_again(server, store, tmp_path):
+    wanted = Wanted("small", "small.bin", (server.put("/small.bin", SMALL),), hashlib.sha256(SMALL).hexdigest())
+    fetch_file(wanted, store)
+    store.path(wanted.sha256).write_bytes(b"damaged")
+    plan = plan_fetch([wanted], store)
+    (tmp_path / "good").write_bytes(SMALL)
+    ContentStore(store.root).adopt(tmp_path / "good", wanted.sha256)
+    inode = store.path(wanted.sha256).stat().st_ino
+    fetch(plan, store, tuning=TUNING)
+    assert store.path(wanted.sha256).stat().st_ino == inode

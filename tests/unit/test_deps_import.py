@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import io
 import os
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from npu_serving.deps.importing import import_directory
-from npu_serving.deps.lock import Archive
-from npu_serving.deps.store import ContentStore
+from npu_serving.deps.lock import Archive, read_lock
+from npu_serving.deps.store import PLACED_NAME, ContentStore
 from npu_serving.errors import RequestError
 
 ZIP = b"PK\x03\x04" + bytes(range(256)) * 40
@@ -147,3 +149,41 @@ def test_the_report_names_all_for_json(store, downloads):
     document = import_directory(downloads, [A_ZIP, A_TGZ], store).to_json()
     assert document["recognised"][0]["file_name"] == "v1.0.zip"
     assert document["missing"][0]["name"] == "a_tgz"
+
+
+# ---- the guide's table 6-4, and all the others
+
+REAL_LOCK = Path(__file__).resolve().parents[2] / "locks" / "serving-1.15.0.json"
+AFTER = {  # of table 6-4: repository, and the name that the guide has a person give the file
+    "org_tensorflow": "590d6eef7e91a6a7392c8ffffb7b58f2e0c8bc6b.tar.gz",
+    "io_bazel_rules_closure": "316e6133888bfc39fb860a4f1a31cfcbae485aef.tar.gz",
+    "bazel_skylib": "0.7.0.tar.gz",
+    "com_github_tencent_rapidjson": "v1.1.0.zip",
+    "com_google_absl": "36d37ab992038f52276ca66b9da80c1cf0f57dc2.tar.gz",
+    "com_github_libevent_libevent": "release-2.1.8-stable.zip",
+    "llvm": "7a7e03f906aada0cf4b749b51213fe5784eeff84.tar.gz",
+}
+
+
+def test_all_91_archives_are_taken_under_any_name_and_get_the_names_that_bazel_looks_for(store, downloads, tmp_path):
+    real = read_lock(REAL_LOCK)
+    contents = [f"the bytes of archive {number}\n".encode() * (number + 1) for number in range(len(real.archives))]
+    archives = tuple(
+        dataclasses.replace(item, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+        for item, data in zip(real.archives, contents)
+    )
+    lock = dataclasses.replace(real, archives=archives)
+    for number, data in enumerate(contents):
+        (downloads / f"down load ({number})").write_bytes(data)
+
+    report = import_directory(downloads, lock.archives, store)
+    assert len(report.recognised) == 91
+    assert (report.missing, report.unrecognised, report.unreadable) == ((), (), ())
+
+    store.place(lock.archives, tmp_path / "distdir")
+    expected = {item.urls[0].rsplit("/", 1)[1]: data for item, data in zip(archives, contents)}
+    placed = {path.name: path.read_bytes() for path in (tmp_path / "distdir").iterdir() if path.name != PLACED_NAME}
+    assert placed == expected
+    assert len(placed) == 91
+    assert {item.name: item.file_name for item in archives if item.name in AFTER and not item.shadowed} == AFTER
+    assert set(AFTER.values()) <= placed.keys()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from npu_serving import fsutil
 from npu_serving.deps.store import PLACED_NAME, ContentStore
 from npu_serving.errors import PinMismatchError, RequestError
 
@@ -71,12 +72,48 @@ def test_moving_in_a_file_with_other_bytes_is_refused_and_the_file_stays(store, 
     assert file.exists()
 
 
-def test_a_damaged_file_is_noticed_and_removed(filled):
+def test_a_damaged_file_is_noticed_and_stays_until_it_is_to_be_replaced(filled):
     filled.path(SHA).write_bytes(b"damaged")
-    check = ContentStore(filled.root).check([SHA, OTHER_SHA])
+    store = ContentStore(filled.root)
+    check = store.check([SHA, OTHER_SHA])
     assert check.damaged == (SHA,)
     assert check.present == (OTHER_SHA,)
+    assert filled.path(SHA).read_bytes() == b"damaged"
+    assert store.remove_damaged(SHA)
     assert not filled.path(SHA).exists()
+    assert list(store.partial.iterdir()) == []
+
+
+def test_a_right_file_and_one_that_is_not_there_are_not_removed(filled):
+    assert not filled.remove_damaged(SHA)
+    assert filled.has(SHA, verify=True)
+    assert not filled.remove_damaged("f" * 64)
+
+
+def test_right_bytes_that_another_run_put_there_meanwhile_are_not_removed_as_damaged(filled, tmp_path, monkeypatch):
+    place = filled.path(SHA)
+    place.write_bytes(b"damaged")
+    really_rename = os.rename
+
+    def rename(source, target):
+        if source == place:  # the last moment in which another run can put the right bytes there
+            ContentStore(filled.root).adopt(file_with(tmp_path / "fresh"), SHA)
+        really_rename(source, target)
+
+    monkeypatch.setattr("os.rename", rename)
+    assert not filled.remove_damaged(SHA)
+    assert place.read_bytes() == DATA
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_is_missing(filled, monkeypatch):
+    really_hash = fsutil.sha256_of
+
+    def vanish(path):
+        path.unlink()
+        return really_hash(path)
+
+    monkeypatch.setattr("npu_serving.fsutil.sha256_of", vanish)
+    assert filled.check([SHA], verify=True).missing == (SHA,)
 
 
 def test_damage_that_left_size_and_time_alone_is_found_by_verify(filled):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from npu_serving.deps.lock import read_lock
 from npu_serving.deps.store import ContentStore
+from npu_serving.deps.tree_facts import serving_version, tensorflow_commit
 from npu_serving.deps.workspace import differences, lock_deps, lock_tree
 from npu_serving.errors import FetchError, LockFileError, NpuServingError, SourceError, WorkspaceError
 from npu_serving.sample.archives import build_archives
@@ -516,3 +517,81 @@ def test_without_the_archives_and_offline_it_says_which_are_missing(tmp_path):
 def test_checking_without_a_lock_is_refused(filled_store, tmp_path):
     with pytest.raises(LockFileError, match="no lock file"):
         lock_deps(SAMPLE, tmp_path / "none.json", filled_store, offline=True, check=True)
+
+
+# ---- what a tree says in plain text
+
+COMMIT = "590d6eef7e91a6a7392c8ffffb7b58f2e0c8bc6b"
+OTHER_COMMIT = "daa346be59a61f1396a641dd4453dd6c8c1200a6"
+OF_TENSORFLOW = """
+load("@bazel_tools//tools/build_defs/repo:http.bzl", "http_archive")
+load("@bazel_tools//tools/build_defs/repo:git.bzl", "git_repository")
+{text}
+"""
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \n\n", "latest\n", "\ufeff"])
+def test_a_bazelversion_file_without_a_version_is_as_good_as_none(tmp_path, text):
+    path = tree(tmp_path, {"WORKSPACE": "", ".bazelversion": text})
+    assert lock_tree(path, nothing).serving_version == "1.15.0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'git_repository(name = "org_tensorflow", remote = "https://a.example/t.git", commit = "{COMMIT}")',
+        f"git_repository(commit='{COMMIT}', remote='https://a.example/t.git', name='org_tensorflow')",
+        f'http_archive(name = "org_tensorflow", urls = ["https://a.example/{COMMIT}.tar.gz"], sha256 = "{SHA}")',
+        f'http_archive(name = "org_tensorflow", url = "https://a.example/tf.tar.gz",\n  sha256 = "{SHA}",'
+        f' strip_prefix = "tensorflow-{COMMIT}")',
+        f'C = "{COMMIT}"\nhttp_archive(name = "org_tensorflow", sha256 = "{SHA}", '
+        'urls = ["https://a.example/%s.zip" % C])',
+        f'# commit = "{OTHER_COMMIT}"\ngit_repository(name = "other", remote = "r", commit = "{OTHER_COMMIT}")\n'
+        f'git_repository(name = "org_tensorflow", remote = "r", commit = "{COMMIT}")  # was {OTHER_COMMIT}',
+        f'git_repository(name = "org_tensorflow", remote = "r", commit = "{OTHER_COMMIT}")\n'
+        f'git_repository(name = "org_tensorflow", remote = "r", commit = "{COMMIT}")',
+    ],
+)
+def test_the_commit_of_tensorflow_is_read_however_it_is_declared_and_the_lock_has_the_same(tmp_path, text):
+    path = tree(tmp_path, {"WORKSPACE": OF_TENSORFLOW.format(text=text)})
+    assert tensorflow_commit(path) == COMMIT
+    assert lock_tree(path, nothing).tensorflow_commit == COMMIT
+
+
+def test_the_commit_that_the_sample_pins_is_that_of_its_lock():
+    assert tensorflow_commit(SAMPLE) == read_lock(SAMPLE_LOCK).tensorflow_commit != ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "this is no Starlark (",
+        "\0",
+        "(" * 5000,
+        'http_archive(name = "org_tensorflow", sha256 = "' + "a" * 64 + '", urls = ["https://a.example/1.zip"])',
+        'git_repository(name = "org_tensorflow", tag = "v1")',
+        "A = B\nB = A\ngit_repository(name = 'org_tensorflow', commit = A)",
+        'x(name = "\\d")',
+    ],
+)
+def test_where_a_workspace_tells_no_commit_there_is_none(tmp_path, text):
+    assert tensorflow_commit(tree(tmp_path, {"WORKSPACE": text})) == ""
+
+
+@given(st.text())
+def test_no_workspace_breaks_the_search_for_the_commit(tmp_path_factory, text):
+    root = tmp_path_factory.mktemp("tree")
+    (root / "WORKSPACE").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert tensorflow_commit(root) == ""
+
+
+def test_a_version_is_told_only_where_all_three_parts_are_there(tmp_path):
+    path = tree(tmp_path, {"WORKSPACE": ""})
+    assert serving_version(path) == "1.15.0"
+    header = path / "tensorflow_serving/model_servers/version.h"
+    header.write_text(header.read_text().replace("PATCH", "PITCH"))
+    assert serving_version(path) == ""
+    header.unlink()
+    assert serving_version(path) == ""
+    assert tensorflow_commit(tmp_path / "nowhere") == ""

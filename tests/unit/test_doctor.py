@@ -165,7 +165,7 @@ def test_pips_cmake_counts_where_the_one_on_path_is_missing_or_too_old(world: Wo
 def test_bazel_serves_from_0_24_1_to_0_26_1_and_is_replaced_only_where_a_release_exists(
     world: World, label: str, x86: str, arm: str
 ) -> None:
-    world.tool("bazel", f"Build label: {label}")
+    world.bazel(label)
     assert world.finding("bazel").verdict == x86
     world.on(architecture="aarch64")
     assert world.finding("bazel").verdict == arm
@@ -184,7 +184,7 @@ def test_without_a_bazel_the_pinned_one_is_fetched_on_x86_64_and_has_to_be_made_
 
 
 def test_a_bazel_that_was_set_is_a_problem_when_it_does_not_serve(world: World) -> None:
-    other = world.script(world.root / "my bazel", "echo Build label: 0.29.0")
+    other = world.bazel("0.29.0", world.root / "my bazel")
     world.set(bazel=str(other))
     found = world.finding("bazel")
     assert found.verdict == PROBLEM
@@ -194,18 +194,18 @@ def test_a_bazel_that_was_set_is_a_problem_when_it_does_not_serve(world: World) 
 
 
 def test_bazels_version_is_read_from_its_file_without_starting_it(world: World) -> None:
-    import zipfile
-
-    program = world.root / "bin/bazel"
-    with zipfile.ZipFile(world.root / "A-server.jar", "w") as jar:
-        jar.writestr("build-data.properties", "build.target=x\nbuild.label=0.25.2\n")
-    with program.open("wb") as file:
-        file.write(b"\x7fELF and so on")
-        with zipfile.ZipFile(file, "a") as archive:
-            archive.write(world.root / "A-server.jar", "A-server.jar")
+    world.bazel("0.25.2")  # which can't be started
     found = world.finding("bazel")
     assert found.verdict == OK
     assert found.found.startswith("0.25.2 ")
+
+
+def test_a_script_named_bazel_is_not_started_and_the_pinned_release_takes_its_place(world: World) -> None:
+    world.script(world.root / "bin/bazel", f"touch '{world.root}/started'; echo Build label: 0.24.1")
+    found = world.finding("bazel")
+    assert found.verdict == WARNING
+    assert "fetches the pinned 0.24.1" in found.found
+    assert not (world.root / "started").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Callable
 
 import pytest
 from hypothesis import given
@@ -161,3 +165,120 @@ def test_a_hard_link_shares_the_bytes_and_is_made_once(tmp_path: Path) -> None:
     assert fsutil.link_or_copy(tmp_path / "from", tmp_path / "to")
     assert (tmp_path / "to").samefile(tmp_path / "from")
     assert not fsutil.link_or_copy(tmp_path / "from", tmp_path / "to")
+
+
+def test_a_directory_that_can_not_be_replaced_is_still_there_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "made"
+    fsutil.write_file(target / "old", "x")
+    real = os.rename
+
+    def rename(source: Path, goal: Path) -> None:
+        if goal == target and Path(source).name != fsutil.FORMER:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, goal)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(DiskFullError), fsutil.new_directory(target) as directory:
+        (directory / "new").write_text("x")
+    assert [entry.name for entry in target.iterdir()] == ["old"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
+
+
+def _killed_while_making(target: Path, *, swapping: bool = False) -> None:
+    """A run that is killed with SIGKILL: while it fills the directory, or between the two renames."""
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from npu_serving import fsutil\n"
+        "target = Path(sys.argv[1])\n"
+        "real = os.rename\n"
+        "def rename(source, goal):\n"
+        "    real(source, goal)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.rename = rename\n"
+        "with fsutil.new_directory(target) as directory:\n"
+        "    (directory / 'half').write_text('x')\n"
+        "    if not int(sys.argv[2]):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, target, str(int(swapping))], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("swapping", [False, True])
+def test_what_a_killed_run_left_is_removed_when_the_directory_is_made_anew(tmp_path: Path, swapping: bool) -> None:
+    target = tmp_path / "made"
+    fsutil.write_file(target / "old", "x")
+    _killed_while_making(target, swapping=swapping)
+    assert len(list(tmp_path.iterdir())) == 2
+    with fsutil.new_directory(target) as directory:
+        (directory / "new").write_text("x")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
+    assert [entry.name for entry in target.iterdir()] == ["new"]
+
+
+def test_a_directory_that_a_killed_run_had_moved_away_comes_back_even_if_the_next_run_fails(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    fsutil.write_file(target / "old", "x")
+    _killed_while_making(target, swapping=True)
+    assert not target.exists()
+    with pytest.raises(RuntimeError), fsutil.new_directory(target):
+        raise RuntimeError
+    assert [entry.name for entry in target.iterdir()] == ["old"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
+
+
+def test_what_a_living_run_is_making_and_files_of_a_like_name_are_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    for name in (".made.1.abcdefgh", ".made.old", ".made.9999999.x.abcdefgh", ".other.9999999.abcdefgh"):
+        (tmp_path / name).mkdir()
+    before = {entry.name for entry in tmp_path.iterdir()}
+    with fsutil.new_directory(target), fsutil.new_directory(target) as second:
+        (second / "file").write_text("x")
+    assert {entry.name for entry in tmp_path.iterdir()} == before | {"made"}
+
+
+def test_a_disk_that_fills_up_while_a_directory_is_filled_is_named_with_its_cure(tmp_path: Path) -> None:
+    full = pytest.raises(DiskFullError, match="made could not be made: the disk is full")
+    with full, fsutil.new_directory(tmp_path / "made") as directory:
+        (directory / "sub").mkdir()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory / "sub"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_many_errors_of_a_tree_that_is_copied_are_told_as_the_first_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: str, target: str, **_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
+
+    fsutil.write_file(tmp_path / "from" / "file", "x")
+    monkeypatch.setattr(shutil, "copystat", full)
+    with pytest.raises(DiskFullError), fsutil.new_directory(tmp_path / "to") as directory:
+        shutil.copytree(tmp_path / "from", directory, copy_function=full, dirs_exist_ok=True)
+
+
+@pytest.mark.parametrize("copy", [fsutil.copy_file, fsutil.link_or_copy])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_source_that_can_not_be_read_is_named_and_not_the_target(
+    tmp_path: Path, copy: Callable[[Path, Path], bool], there: bool
+) -> None:
+    if there:
+        (tmp_path / "to").write_text("x")
+    with pytest.raises(FileAccessError, match="from could not be read"):
+        copy(tmp_path / "from", tmp_path / "to")
+    assert [entry.name for entry in tmp_path.iterdir()] == (["to"] if there else [])
+
+
+def test_a_failure_in_the_middle_of_reading_is_not_called_one_of_writing(tmp_path: Path) -> None:
+    """Linux refuses to read a process's own memory at address 0, which no other file does to root."""
+    with pytest.raises(FileAccessError, match="mem could not be read"):
+        fsutil.copy_file(Path("/proc/self/mem"), tmp_path / "to")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_to_be_replaced_that_can_not_be_read_is_told_without_a_traceback(tmp_path: Path) -> None:
+    with pytest.raises(FileAccessError, match="mem could not be read"):
+        fsutil.write_file(Path("/proc/self/mem"), b"", mode=0o600)

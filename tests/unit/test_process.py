@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from npu_serving import process
-from npu_serving.errors import MissingToolError, ProgramError
+from npu_serving.errors import DiskFullError, FileAccessError, MissingToolError, ProgramError, RequestError
 
 
 def test_arguments_reach_the_program_as_they_are(tmp_path: Path) -> None:
@@ -95,14 +97,141 @@ def test_every_line_is_handed_on_as_it_comes() -> None:
     assert seen == ["a", "b"]
 
 
-def test_input_reaches_the_program() -> None:
-    assert process.run(["cat"], input_text="hello").stdout == "hello"
-
-
 def test_the_command_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
     hostile = ["printf", "%s|", "a b", "it's", "$HOME"]
     pasted = subprocess.run(["sh", "-c", process.command_line(hostile)], capture_output=True, text=True, check=True)
     assert pasted.stdout == "a b|it's|$HOME|"
+
+
+def test_a_log_on_a_full_disk_ends_the_program_and_is_told_with_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(DiskFullError, match="/dev/full could not be written: the disk is full"):
+        process.run(["true"], log_path=Path("/dev/full"))
+
+
+def test_a_disk_that_fills_up_under_the_log_ends_the_program(tmp_path: Path) -> None:
+    """A file-size limit fails a write in the same way as a disk without space; the limit comes after the start."""
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from npu_serving import process\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    process.run(['sh', '-c', 'echo $$; yes; sleep 600'], log_path=Path(sys.argv[1]), on_line=print)\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "log"], capture_output=True, text=True, check=True)
+    lines = done.stdout.split()
+    assert lines[-1] == "FileAccessError"
+    assert _is_gone(int(lines[0]))
+
+
+@pytest.mark.parametrize("name", ["missing/log", "file/log"])
+def test_a_log_that_can_not_be_opened_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FileAccessError, match=name):
+        process.run(["true"], log_path=tmp_path / name)
+    with pytest.raises(FileAccessError, match=name), process.running(["true"], log_path=tmp_path / name):
+        pass
+
+
+def test_an_argument_that_is_no_utf8_is_logged_as_the_bytes_that_it_is(tmp_path: Path) -> None:
+    word = os.fsdecode(b"caf\xe9")
+    process.run(["true", word], log_path=tmp_path / "log")
+    assert (tmp_path / "log").read_bytes() == b"$ true 'caf\xe9'\n"
+
+
+@pytest.mark.parametrize("word", ["a\0b", "\ud800"])
+def test_an_argument_that_no_program_can_be_given_is_refused(word: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="can't be an argument of 'true'"):
+        process.run(["true", word], log_path=tmp_path / "log")
+
+
+def test_a_second_ctrl_c_does_not_stop_the_ending_of_what_was_started(tmp_path: Path) -> None:
+    """The program has to be killed, so the first Ctrl-C is still being carried out when the second one comes."""
+    pid_file, told = tmp_path / "pid", tmp_path / "told"
+    program = (
+        "import os, signal, time\n"
+        f"signal.signal(signal.SIGINT, lambda *_: open({str(told)!r}, 'w').close())\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"open({str(pid_file)!r}, 'w').write(str(os.getpid()))\n"
+        "while True: time.sleep(600)\n"
+    )
+    script = (
+        "import sys; from npu_serving import process; process.SECONDS_AFTER_INTERRUPT = 1; "
+        "process.SECONDS_AFTER_TERMINATE = 1; "
+        f"process.run([sys.executable, '-c', {program!r}])"
+    )
+    outer = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    _until(lambda: pid_file.exists() and pid_file.read_text() != "")
+    outer.send_signal(signal.SIGINT)
+    _until(told.exists)
+    outer.send_signal(signal.SIGINT)
+    outer.send_signal(signal.SIGHUP)
+    outer.communicate(timeout=30)
+    pid = int(pid_file.read_text())
+    if not _has_ended_by_now(pid):
+        os.kill(pid, signal.SIGKILL)
+        pytest.fail("the program goes on")
+    assert outer.returncode in (-signal.SIGINT, -signal.SIGHUP), "the signals have their effect afterwards"
+
+
+def test_a_signal_that_comes_while_a_program_is_ended_has_its_effect_afterwards(tmp_path: Path) -> None:
+    pid_file, told = tmp_path / "pid", tmp_path / "told"
+    program = (
+        "import os, signal, time\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: open({str(told)!r}, 'w').close())\n"
+        f"open({str(pid_file)!r}, 'w').write(str(os.getpid()))\n"
+        "while True: time.sleep(600)\n"
+    )
+    script = (
+        "import os, sys, time; from pathlib import Path; from npu_serving import process\n"
+        "process.SECONDS_AFTER_INTERRUPT = process.SECONDS_AFTER_TERMINATE = 1\n"
+        f"with process.running([sys.executable, '-c', {program!r}], log_path=Path(os.devnull)):\n"
+        f"    while not os.path.exists({str(pid_file)!r}) or not os.path.getsize({str(pid_file)!r}): time.sleep(0.02)\n"
+        "print('it goes on')\n"
+    )
+    outer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    _until(told.exists)
+    outer.send_signal(signal.SIGTERM)
+    output, _ = outer.communicate(timeout=30)
+    assert (outer.returncode, output) == (-signal.SIGTERM, b"")
+    assert _has_ended_by_now(int(pid_file.read_text()))
+
+
+def test_programs_are_ended_from_other_threads_too(tmp_path: Path) -> None:
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            process.run(["sleep", "600"], timeout_s=0.1)
+        except ProgramError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert len(caught) == 1
+
+
+def test_the_number_of_a_program_that_was_waited_for_gets_no_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled: list[int] = []
+    with process.running(["true"], log_path=tmp_path / "log") as program:
+        program.wait()
+        monkeypatch.setattr(process, "descendants", lambda pid: {pid + 1})  # those of the number's next owner
+        monkeypatch.setattr(os, "killpg", lambda pid, _: signalled.append(pid))
+        monkeypatch.setattr(os, "kill", lambda pid, _: signalled.append(pid))
+    assert signalled == []
+
+
+def _has_ended_by_now(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def _until(condition: object, seconds: float = 30) -> None:

@@ -19,7 +19,13 @@ def _file(tmp_path: Path, text: str) -> Path:
 
 def test_the_shipped_file_states_the_defaults_of_the_code() -> None:
     stated = yaml.safe_load((PROJECT_ROOT / "invoke.yaml").read_text())["npu_serving"]
-    assert load_settings() == Settings()
+    shipped = {name: list(value) if isinstance(value := getattr(Settings(), name), tuple) else value for name in stated}
+    shown = {
+        **stated,
+        "build_root": PROJECT_ROOT / stated["build_root"],
+        "dist_root": PROJECT_ROOT / stated["dist_root"],
+    }
+    assert {name: str(value) for name, value in shown.items()} == {name: str(value) for name, value in shipped.items()}
     assert set(stated) <= set(Settings.__dataclass_fields__)
 
 
@@ -75,5 +81,13 @@ def test_paths_of_the_file_are_relative_to_the_project_and_those_of_flags_to_the
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert load_settings(_file(tmp_path, "npu_serving: {build_root: b}")).build_root == PROJECT_ROOT / "b"
+    (tmp_path / "elsewhere").mkdir()
+    file = _file(tmp_path / "elsewhere", "npu_serving: {build_root: b, cann_root: ../Ascend, source: ./tree}")
+    settings = load_settings(file)
+    assert settings.build_root == tmp_path / "elsewhere" / "b"
+    assert settings.cann_root == str(tmp_path / "elsewhere" / "../Ascend")
+    assert settings.source == str(tmp_path / "elsewhere" / "tree")
+    monkeypatch.setenv("NPU_SERVING_SETTINGS", str(file))
+    assert load_settings() == settings
+    monkeypatch.delenv("NPU_SERVING_SETTINGS")
     assert load_settings(tmp_path / "none.yaml", build_root="b").build_root == tmp_path / "b"

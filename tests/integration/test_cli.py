@@ -1,0 +1,176 @@
+"""The tasks as a person types them: what comes out, where, with which exit code, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from npu_serving.build.pipeline import BuildResult
+from npu_serving.settings import PROJECT_ROOT, Settings
+
+TASKS = [sys.executable, "-m", "npu_serving"]
+
+
+class Project:
+    """A project of its own shape around this package: its tasks.py, and an invoke.yaml for a state directory."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self.root = root
+        root.mkdir()
+        (root / "tasks.py").symlink_to(PROJECT_ROOT / "tasks.py")
+        self.write(
+            source="sample",
+            adapter="sample",
+            runner="host",
+            bazel=settings.bazel,
+            build_root=str(settings.build_root),
+            dist_root=str(settings.dist_root),
+        )
+
+    def write(self, **values: object) -> None:
+        (self.root / "invoke.yaml").write_text(yaml.safe_dump({"npu_serving": values}))
+
+    def run(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*TASKS, "--search-root", str(self.root), *words],
+            cwd=self.root,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "NPU_SERVING_SETTINGS": str(self.root / "invoke.yaml")}
+
+
+@pytest.fixture(scope="module")
+def project(built: BuildResult, sample_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("cli") / "project", sample_settings)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["no-such-task"], 2),
+        (["build-serving", "--no-such-flag"], 2),
+        (["build-serving", "--source", "9.9.9"], 2),
+        (["build-serving", "--source", "/nonexistent\n'; rm -rf x"], 2),
+        (["build-serving", "--source", "~nosuchuser/x"], 2),
+        (["build-serving", "--source", "x" * 5000], 1),
+        (["build-serving", "--adapter", "/nonexistent.so"], 2),
+        (["build-serving", "--adapter", "tasks.py", "--dry-run"], 2),
+        (["build-serving", "--jobs", "many"], 2),
+        (["build-serving", "--jobs", "²"], 2),
+        (["build-serving", "--runner", "podman"], 2),
+        (["build-serving", "--bazel-arg", "//other:target"], 2),
+        (["build-serving", "--bazel-arg=--nobuild"], 2),
+        (["build-serving", "--install-link", "/proc/x/y"], 1),
+        (["fetch-deps", "--import", "/nonexistent"], 2),
+        (["fetch-deps", "--import", ".", "--dry-run"], 2),
+        (["lock-deps", "--source", "/nonexistent"], 2),
+        (["render-overlay", "--diff", "--check"], 2),
+        (["verify-serving", "--build", "no-such-build"], 2),
+        (["verify-serving", "--server", "/nonexistent"], 2),
+        (["verify-serving", "--server", "tasks.py"], 2),
+        (["verify-serving", "--adapter", "/nonexistent.so"], 2),
+        (["serve", "--port", "x"], 2),
+        (["serve", "--model-base-path", "/nonexistent"], 2),
+        (["status", "m", "--url", "http://127.0.0.1:1"], 1),
+        (["status", "m", "--version", "abc"], 2),
+        (["status", "m", "--url", "nonsense"], 2),
+        (["predict", "m", "--request", "{", "--url", "http://127.0.0.1:1"], 2),
+        (["predict", "m", "--request", "/nonexistent"], 2),
+        (["predict"], 2),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else str(value),
+)
+def test_a_wrong_request_gets_one_message_its_exit_code_and_changes_nothing(
+    project: Project, sample_settings: Settings, words: list[str], code: int
+) -> None:
+    before = os.readlink(sample_settings.dist_root / "current"), sorted(sample_settings.dist_root.iterdir())
+    done = project.run(*words)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("Next: ") == 1, done.stderr
+    assert (os.readlink(sample_settings.dist_root / "current"), sorted(sample_settings.dist_root.iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["build-serving"],
+        ["build-serving", "--dry-run"],
+        ["fetch-deps"],
+        ["fetch-deps", "--dry-run"],
+        ["lock-deps", "--check"],
+        ["render-overlay", "--check"],
+        ["verify-serving"],
+        ["list-builds"],
+        ["rebuild-after-cann", "--check"],
+        ["doctor"],
+    ],
+    ids=" ".join,
+)
+def test_json_is_one_document_on_standard_output(project: Project, words: list[str]) -> None:
+    done = project.run(*words, "--json")
+    assert isinstance(json.loads(done.stdout), dict), done.stderr
+    assert done.returncode in ((0, 3) if words == ["doctor"] else (0,)), done.stderr
+
+
+def test_an_error_in_json_is_a_document_too(project: Project) -> None:
+    done = project.run("build-serving", "--source", "9.9.9", "--json")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["exit_code"]) == (2, 2)
+    assert document["what"] and document["cure"]
+
+
+def test_help_lists_every_flag_and_a_closed_pipe_is_no_error(project: Project) -> None:
+    assert "--analyse" in project.run("build-serving", "--help").stdout
+    shell = f"{sys.executable} -m npu_serving --search-root {project.root} --list | head -n 1"
+    done = subprocess.run(["sh", "-c", shell], env=project.environment(), capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["npu_serving: {pyhton_prefix: /x}", "nonsense: 1", "[", "[1, 2]", "npu_serving: [1]", "a: \xff"]
+)
+def test_an_invoke_yaml_that_is_wrong_is_named_and_nothing_else_happens(project: Project, text: str) -> None:
+    path = project.root / "invoke.yaml"
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(text.encode("latin-1"))
+        done = project.run("list-builds")
+    finally:
+        path.write_bytes(kept)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2, done.stderr
+    assert "invoke.yaml" in done.stderr
+
+
+def test_ctrl_c_at_any_moment_of_a_start_is_answered_without_a_traceback(project: Project) -> None:
+    """From before Python has read a line of ours to after the end."""
+    for step in range(0, 40, 3):
+        child = subprocess.Popen(
+            [*TASKS, "--search-root", str(project.root), "doctor"],
+            env=project.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(0.06 + step / 100)  # the moment is the point here, whichever it turns out to be
+        child.send_signal(signal.SIGINT)
+        _, stderr = child.communicate(timeout=60)
+        assert "Traceback" not in stderr, stderr
+        assert child.returncode in (0, 3, 130), (step, child.returncode, stderr)
