@@ -66,17 +66,18 @@ def doctor(_context, source=None, adapter=None, runner=None, fix=False, json=Fal
 
 @task(
     name="lock-deps",
-    help=_help("source", "mirror", "offline", "json", check="only say whether the tree and its lock agree"),
+    help=_help("source", "mirror", "offline", "json", "dry_run", check="only say whether the tree and its lock agree"),
     iterable=["mirror"],
 )
-def lock_deps(_context, source=None, mirror=None, offline=False, check=False, json=False):
+def lock_deps(_context, source=None, mirror=None, offline=False, check=False, json=False, dry_run=False):
     """Evaluate a serving tree's WORKSPACE and write its lock."""
 
     def work(console):
         from npu_serving.build.locking import lock_source
         from npu_serving.settings import load_settings
 
-        return lock_source(load_settings(source=source, mirrors=mirror, offline=offline), console, check=check)
+        settings = load_settings(source=source, mirrors=mirror, offline=offline)
+        return lock_source(settings, console, check=check or dry_run)
 
     _run(work, as_json=json)
 
@@ -121,12 +122,15 @@ def fetch_deps(
         "source",
         "adapter",
         "json",
+        "dry_run",
         diff="show what would change, change nothing",
         check="only say whether the overlay is up to date",
         remove="take the overlay out of the tree",
     ),
 )
-def render_overlay(_context, source=None, adapter=None, diff=False, check=False, remove=False, json=False):
+def render_overlay(
+    _context, source=None, adapter=None, diff=False, check=False, remove=False, json=False, dry_run=False
+):
     """Write the adapter's overlay into the source tree."""
 
     def work(_console):
@@ -134,7 +138,7 @@ def render_overlay(_context, source=None, adapter=None, diff=False, check=False,
         from npu_serving.settings import load_settings
 
         settings = load_settings(source=source, adapter=adapter)
-        return render(settings, diff=diff, check=check, remove=remove)
+        return render(settings, diff=diff, check=check, remove=remove, dry_run=dry_run)
 
     _run(work, as_json=json)
 
@@ -251,12 +255,13 @@ def list_builds(_context, json=False):
     help=_help(
         "adapter",
         "json",
+        "dry_run",
         build="a build of list-builds; the current one by default",
         check="only say what is to be done (exit code 3 if anything)",
         clean="build all of it anew",
     ),
 )
-def rebuild_after_cann(_context, build="", adapter=None, check=False, clean=False, json=False):
+def rebuild_after_cann(_context, build="", adapter=None, check=False, clean=False, json=False, dry_run=False):
     """Link the current build again, with the adapter of the CANN that is installed now."""
 
     def work(console):
@@ -264,7 +269,7 @@ def rebuild_after_cann(_context, build="", adapter=None, check=False, clean=Fals
         from npu_serving.settings import load_settings
 
         settings = load_settings(adapter=adapter)
-        if check:
+        if check or dry_run:
             return relink.plan_rebuild(settings, build)
         return relink.rebuild_after_cann(settings, console, build, clean=clean)
 

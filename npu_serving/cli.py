@@ -33,7 +33,7 @@ class Result(Protocol):
 
 def answer(work: Callable[[Console], Result | None], *, as_json: bool) -> NoReturn:
     """Does the work, prints its result to standard output, and leaves with its exit code."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGHUP, _interrupted)  # the terminal was closed
     signal.signal(signal.SIGTERM, _interrupted)  # ended from outside like Ctrl-C: nothing keeps running
     try:
@@ -130,8 +130,16 @@ def _echo(line: str) -> None:
     print(line, flush=True)
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or a signal that means the same.
+
+    A class of our own, because CPython remembers a plain KeyboardInterrupt that was raised within exec(), as in the
+    making of a dataclass, and ends by SIGINT in the end even though it was handled.
+    """
+
+
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise Interrupted
 
 
 def number(text: str | None, flag: str) -> int | None:

@@ -9,13 +9,14 @@ from npu_serving import fsutil
 from npu_serving.build.bazel_program import bring_bazel, find_bazel
 from npu_serving.build.inputs import make_sample_archives, needed_archives
 from npu_serving.build.sources import Source, resolve_source
-from npu_serving.console import Reporter
+from npu_serving.console import Reporter, Silent
 from npu_serving.deps.fetch import FetchPlan, fetch, plan_fetch
 from npu_serving.deps.importing import ImportReport, import_directory
 from npu_serving.deps.lock import Archive
 from npu_serving.deps.report import FetchReport
 from npu_serving.deps.store import ContentStore, Placement
 from npu_serving.deps.toolchains import read_tools
+from npu_serving.deps.transfer import Wanted
 from npu_serving.errors import MissingToolError, RequestError
 from npu_serving.settings import Settings
 
@@ -47,7 +48,8 @@ class FetchDepsResult:
 
 def plan_dependencies(settings: Settings, *, everything: bool = False, verify: bool = False) -> FetchPlan:
     """What fetch_dependencies() would fetch."""
-    return plan_fetch(_archives(resolve_source(settings), everything), ContentStore(settings.store_root), verify=verify)
+    wanted: list[Archive | Wanted] = [*_archives(resolve_source(settings), everything), *_missing_bazel(settings)]
+    return plan_fetch(wanted, ContentStore(settings.store_root), verify=verify)
 
 
 def fetch_dependencies(
@@ -92,6 +94,17 @@ def import_dependencies(
         report = import_directory(directory, [*archives, *tools], store, reporter=reporter)
         store.place(archives, settings.distdir)
     return report
+
+
+def _missing_bazel(settings: Settings) -> list[Wanted]:
+    """The pinned bazel, where this machine has no fitting one and it isn't fetched yet."""
+    try:
+        program = find_bazel(settings, Silent())
+    except MissingToolError:
+        return []
+    if program.path.is_file():
+        return []
+    return [tool.wanted() for tool in read_tools() if tool.sha256 == program.sha256]
 
 
 def _bring_bazel(settings: Settings, reporter: Reporter) -> None:

@@ -12,11 +12,13 @@ from npu_serving.overlay.content import OverlayInputs
 from npu_serving.settings import Settings
 
 
-def render(settings: Settings, *, diff: bool = False, check: bool = False, remove: bool = False) -> OverlayResult:
+def render(
+    settings: Settings, *, diff: bool = False, check: bool = False, remove: bool = False, dry_run: bool = False
+) -> OverlayResult:
     """Writes the overlay into the tree, shows what it would change, checks it, or takes it away."""
     if diff and check:
         raise RequestError("--diff and --check were given together.", cure="give one of them")
-    mode = "diff" if diff else "check" if check else "apply"
+    mode = "diff" if diff else "check" if check else "dry-run" if dry_run else "apply"
     settings = inputs.with_sample(settings)
     source = resolve_source(settings)
     if not source.tree.is_dir():
