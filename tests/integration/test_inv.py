@@ -20,6 +20,9 @@ def project(tmp_path: Path) -> Path:
     place = tmp_path / "a project"
     place.mkdir()
     shutil.copy2(ROOT / "inv", place)
+    (place / "npu_serving").mkdir()
+    for name in ("__init__.py", "__main__.py"):
+        shutil.copy2(ROOT / "npu_serving" / name, place / "npu_serving")
     found = re.search(r"^invoke==(?:.*\\\n)+.*\n", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     assert found
     (place / "requirements.txt").write_text(found.group(0))
