@@ -5,12 +5,15 @@ The rival of the first is a warm Bazel server on the very same tree; each pair i
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import yaml
 
 from npu_serving.build import bazel as bazel_room
 from npu_serving.build import inputs, pipeline
@@ -57,22 +60,19 @@ def main() -> None:
         argv = bazel_room.argv(given.runner, layout, command, available_resources())
         warm = [word for word in argv if word != "--batch" and not word.startswith("--build_event")]
         environment = bazel_room.environment(given.runner, layout)
-        script = (
-            "import sys; from pathlib import Path; from npu_serving.settings import load_settings; "
-            "from npu_serving.build.pipeline import build_serving; from npu_serving.console import Silent; "
-            "settings = load_settings(Path('/none'), source='sample', adapter='sample', runner='host', "
-            "build_root=sys.argv[1], dist_root=sys.argv[2], bazel=sys.argv[3]); "
-            "assert build_serving(settings, Silent()).plan.nothing_to_do"
-        )
-        mine = [sys.executable, "-c", script, str(root / "build"), str(root / "dist"), settings.bazel]
+        values = {"source": "sample", "adapter": "sample", "runner": "host", "bazel": settings.bazel}
+        values |= {"build_root": str(settings.build_root), "dist_root": str(settings.dist_root)}
+        (root / "invoke.yaml").write_text(yaml.safe_dump({"npu_serving": values}))
+        mine = {**os.environ, "NPU_SERVING_SETTINGS": str(root / "invoke.yaml")}
         try:
             ours, rival = pairs(
-                lambda: seconds(mine, PROJECT_ROOT), lambda: seconds(warm, layout.workspace, environment)
+                lambda: seconds([inv, "build-serving"], PROJECT_ROOT, mine),
+                lambda: seconds(warm, layout.workspace, environment),
             )
         finally:
             subprocess.run([*warm[:4], "shutdown"], cwd=layout.workspace, env=environment, check=True)
     rival_name = "bazel build, nothing to do (warm server)"
-    print(f"| build-serving, nothing to do | {ours:.2f} s | {rival_name} | {rival:.2f} s | {ours / rival:.2f} |")
+    print(f"| ./inv build-serving, nothing to do | {ours:.2f} s | {rival_name} | {rival:.2f} s | {ours / rival:.2f} |")
 
 
 if __name__ == "__main__":
