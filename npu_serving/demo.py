@@ -82,7 +82,6 @@ def run_demo(settings: Settings, reporter: Reporter) -> DemoResult:
         install_link="",
         build_root=root,
         dist_root=root / "dist",
-        mirrors=settings.mirrors,
     )
     demo = _Demo(mine, reporter, DemoResult(root))
     with fsutil.state_lock(settings.build_root, doing="demo"):

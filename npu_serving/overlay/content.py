@@ -38,16 +38,6 @@ class OverlayInputs:
     patches: PatchPlan | None = None
     """The fixes that the toolchain calls for; None for none."""
 
-    @property
-    def bazel_flags(self) -> tuple[str, ...]:
-        """What `bazel build` has to be told, with paths as they are here; what the link needs stands in BUILD files."""
-        return self.patches.bazel_flags() if self.patches is not None else ()
-
-    @property
-    def extra_directories(self) -> tuple[Path, ...]:
-        """The directories outside of the tree that Bazel has to see, to be read only."""
-        return (self.patches.root,) if self.patches is not None and self.patches.repositories else ()
-
 
 @dataclass(frozen=True)
 class Wanted:

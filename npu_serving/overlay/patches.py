@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from typing import Callable
 from npu_serving import archives, fsutil
 from npu_serving.deps.lock import Archive
 from npu_serving.errors import PinMismatchError, SourceError
-from npu_serving.process import find_program, run
 from npu_serving.settings import PROJECT_ROOT
 
 PATCHES_FILE = PROJECT_ROOT / "third_party_overlay" / "patches" / "patches.yaml"
@@ -124,14 +122,6 @@ class PatchPlan:
         parts = [LAYOUT_VERSION, archive.sha256, archive.strip_prefix, archive.build_file, origin, edits]
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         return PatchedRepository(archive, patches, f"{archive.name}-{digest[:16]}")
-
-
-def host_toolchain() -> Toolchain:
-    """The toolchain of this machine; a part that is missing counts as old, for `doctor` tells of that."""
-    gcc = find_program("gcc")
-    version = run([gcc, "-dumpfullversion", "-dumpversion"], check=False).stdout.strip() if gcc else ""
-    name, _, glibc = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
-    return Toolchain(glibc if name == "glibc" else "0", version or "0")
 
 
 def needed_patches(toolchain: Toolchain) -> tuple[Patch, ...]:

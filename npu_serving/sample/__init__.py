@@ -5,4 +5,3 @@ from __future__ import annotations
 from pathlib import Path
 
 SAMPLE_DIRECTORY = Path(__file__).resolve().parents[2] / "examples" / "sample"
-SERVING_TREE = SAMPLE_DIRECTORY / "serving"

@@ -149,3 +149,13 @@ def test_it_works_through_a_link_from_another_directory(project: Path, tmp_path:
         check=False,
     )
     assert done.stdout.strip() == "/", done.stderr
+
+
+def test_a_directory_that_is_no_virtual_environment_is_left_as_it_is(project: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis").write_text("years of work")
+    done = _inv(project, "where", NPU_SERVING_VENV=str(mine))
+    assert done.returncode == 4
+    assert "holds something else" in done.stderr
+    assert [path.name for path in mine.iterdir()] == ["thesis"]
