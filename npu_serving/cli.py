@@ -144,8 +144,11 @@ def _interrupted(_number: int, _frame: FrameType | None) -> None:
 
 def number(text: str | None, flag: str) -> int | None:
     """The whole number that was given with `flag`; None without one."""
-    if not text:
-        return None
+    return whole_number(text, flag) if text else None
+
+
+def whole_number(text: str, flag: str) -> int:
+    """The whole number that was given with `flag`."""
     if not (text.isdecimal() and text.isascii()):
         raise RequestError(f"{flag} is {text!r}.", cure="give a whole number")
     return int(text)

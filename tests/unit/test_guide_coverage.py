@@ -9,7 +9,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import invoke
 import pytest
+
+import tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "docs/guide-coverage.md"
@@ -54,15 +57,7 @@ def rows() -> list[Row]:
 @functools.lru_cache(maxsize=1)
 def task_names() -> set[str]:
     """The tasks of tasks.py, by the names that are typed."""
-    names = set()
-    for node in ast.parse((ROOT / "tasks.py").read_text(encoding="utf-8")).body:
-        for decorator in getattr(node, "decorator_list", []):
-            called = decorator.func if isinstance(decorator, ast.Call) else decorator
-            if isinstance(node, ast.FunctionDef) and isinstance(called, ast.Name) and called.id == "task":
-                keywords = decorator.keywords if isinstance(decorator, ast.Call) else []
-                given = [ast.literal_eval(word.value) for word in keywords if word.arg == "name"]
-                names.add(given[0] if given else node.name.strip("_").replace("_", "-"))
-    return names
+    return {value.name for value in vars(tasks).values() if isinstance(value, invoke.Task)}
 
 
 @functools.cache

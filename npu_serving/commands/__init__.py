@@ -1,0 +1,1 @@
+"""The tasks, by what they are about; tasks.py at the top hands them to invoke."""

@@ -1,0 +1,104 @@
+"""From a source tree to a server."""
+
+from __future__ import annotations
+
+from invoke.tasks import task
+
+from npu_serving.commands.flags import help_for, run
+
+
+@task(
+    name="render-overlay",
+    help=help_for(
+        "source",
+        "adapter",
+        "json",
+        "dry_run",
+        diff="show what would change, change nothing",
+        check="only say whether the overlay is up to date",
+        remove="take the overlay out of the tree",
+    ),
+)
+def render_overlay(
+    _context, source=None, adapter=None, diff=False, check=False, remove=False, json=False, dry_run=False
+):
+    """Write the adapter's overlay into the source tree."""
+
+    def work(_console):
+        from npu_serving.build.overlaying import render
+        from npu_serving.settings import load_settings
+
+        settings = load_settings(source=source, adapter=adapter)
+        return render(settings, diff=diff, check=check, remove=remove, dry_run=dry_run)
+
+    run(work, as_json=json)
+
+
+@task(name="build-image", help=help_for("base_image", "json", "dry_run", no_cache="build every layer anew"))
+def build_image(_context, base_image=None, no_cache=False, json=False, dry_run=False):
+    """Build the toolchain image that the Docker runner uses."""
+
+    def work(console):
+        from npu_serving.build.docker_runner import make_image
+        from npu_serving.settings import load_settings
+
+        settings = load_settings(docker_base_image=base_image)
+        return make_image(settings, console, no_cache=no_cache, dry_run=dry_run)
+
+    run(work, as_json=json)
+
+
+@task(
+    name="build-serving",
+    help=help_for(
+        "source",
+        "adapter",
+        "runner",
+        "base_image",
+        "mirror",
+        "offline",
+        "jobs",
+        "json",
+        "dry_run",
+        bazel_arg="a further flag for `bazel build` (repeatable)",
+        analyse="stop before the first compiler run: is everything there that the build asks for?",
+        install_link="where the link to the server goes, such as /usr/local/bin/tensorflow_model_server",
+    ),
+    iterable=["mirror", "bazel_arg"],
+)
+def build_serving(
+    _context,
+    source=None,
+    adapter=None,
+    runner=None,
+    base_image=None,
+    mirror=None,
+    bazel_arg=None,
+    install_link=None,
+    jobs=None,
+    offline=False,
+    analyse=False,
+    json=False,
+    dry_run=False,
+):
+    """Build the server with the adapter linked in: fetch, overlay, Bazel, verify, package."""
+
+    def work(console):
+        from npu_serving.build import pipeline
+        from npu_serving.settings import load_settings
+
+        settings = load_settings(
+            source=source,
+            adapter=adapter,
+            runner=runner,
+            docker_base_image=base_image,
+            mirrors=mirror,
+            bazel_args=bazel_arg,
+            install_link=install_link,
+            jobs=jobs,
+            offline=offline,
+        )
+        do = pipeline.dry_run if dry_run else pipeline.analyse if analyse else pipeline.build_serving
+        return do(settings, console)
+
+    run(work, as_json=json)

@@ -1,0 +1,61 @@
+"""Archives: which ones a tree declares, and bringing them in."""
+
+from __future__ import annotations
+
+from invoke.tasks import task
+
+from npu_serving.commands.flags import help_for, run
+
+
+@task(
+    name="lock-deps",
+    help=help_for(
+        "source", "mirror", "offline", "json", "dry_run", check="only say whether the tree and its lock agree"
+    ),
+    iterable=["mirror"],
+)
+def lock_deps(_context, source=None, mirror=None, offline=False, check=False, json=False, dry_run=False):
+    """Evaluate a serving tree's WORKSPACE and write its lock."""
+
+    def work(console):
+        from npu_serving.build.locking import lock_source
+        from npu_serving.settings import load_settings
+
+        settings = load_settings(source=source, mirrors=mirror, offline=offline)
+        return lock_source(settings, console, check=check or dry_run)
+
+    run(work, as_json=json)
+
+
+@task(
+    name="fetch-deps",
+    help=help_for(
+        "source",
+        "mirror",
+        "offline",
+        "json",
+        "dry_run",
+        import_="adopt the files in this directory, whatever their names, by what they hold",
+        all="every archive that the tree declares, needed or not",
+        verify="read every file of the store again",
+    ),
+    iterable=["mirror"],
+)
+def fetch_deps(
+    _context, source=None, mirror=None, import_=None, offline=False, all=False, verify=False, json=False, dry_run=False
+):
+    """Fetch, verify and place the archives that the build needs."""
+
+    def work(console):
+        from npu_serving.build import dependencies
+        from npu_serving.settings import load_settings, user_path
+
+        settings = load_settings(source=source, mirrors=mirror, offline=offline)
+        if import_ is not None:
+            directory = user_path(import_, "--import")
+            return dependencies.import_dependencies(settings, directory, console, dry_run=dry_run)
+        if dry_run:
+            return dependencies.plan_dependencies(settings, everything=all, verify=verify)
+        return dependencies.fetch_dependencies(settings, console, everything=all, verify=verify)
+
+    run(work, as_json=json)

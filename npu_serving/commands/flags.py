@@ -1,0 +1,36 @@
+"""What the tasks share: the help of flags that occur more than once, and the way from a result to the screen.
+
+Nothing heavy is imported up here or in the modules beside it, so that `--list` costs no more than invoke itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable
+
+if TYPE_CHECKING:
+    from npu_serving.cli import Result
+    from npu_serving.console import Console
+
+SETTINGS_HELP = {
+    "source": "what is built: a version, the path of a serving tree or of its archive, or `sample`",
+    "adapter": "_tf_adapter.so: `auto` (that of the CANN installed here), a path, or `sample`",
+    "runner": "where Bazel runs: host, docker, or auto",
+    "mirror": "tried before the pinned URLs: a base URL, or NEW=OLD to replace the beginning of a URL (repeatable)",
+    "base_image": "the image that the toolchain image is made from",
+    "offline": "open no connection",
+    "jobs": "how many actions Bazel runs at once",
+    "json": "print one JSON document",
+    "dry_run": "print the plan, change nothing",
+}
+
+
+def help_for(*names: str, **further: str) -> dict[str, str]:
+    """The help of a task's flags: shared ones by name, its own with their text."""
+    return {**{name: SETTINGS_HELP[name] for name in names}, **further}
+
+
+def run(work: Callable[[Console], Result | None], *, as_json: bool = False) -> None:
+    """Prints the result of `work(console)` and leaves with its exit code; shows an error as a person needs it."""
+    from npu_serving.cli import answer
+
+    answer(work, as_json=as_json)
