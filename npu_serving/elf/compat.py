@@ -59,11 +59,12 @@ def check_server(
     cann_absent: bool = False,
     host: Host | None = None,
 ) -> CompatReport:
-    """What speaks against starting `server` here with `library_path` as LD_LIBRARY_PATH.
+    """What speaks against starting `server`, as it is, here with `library_path` as LD_LIBRARY_PATH; `.ok` if nothing.
 
-    `adapter` stands in for the one that the loader would find. With `cann_absent`, on a machine that builds and has
-    no CANN, CANN's libraries may be missing, and the symbols that can only be theirs are not looked for. `host` tells
-    where this machine's libraries are, if not in the usual places.
+    `adapter` stands in for the one that the loader would find: is the report on it ok, then all that it needs is met,
+    and it may replace the adapter of the build without another link. With `cann_absent`, on a machine that builds and
+    has no CANN, CANN's libraries may be missing, and the symbols that can only be theirs are not looked for. `host`
+    tells where this machine's libraries are, if not in the usual places.
 
     Raises ElfError and FileAccessError when the server, or `adapter`, can't be read.
     """
@@ -87,6 +88,32 @@ def undefined_needs(adapter: Path) -> tuple[str, ...]:
     """
     undefined = read_elf(adapter).undefined
     return tuple(sorted({symbol.name for symbol in undefined if symbol.version is None and not symbol.is_weak}))
+
+
+def needed_from_server(
+    server: Path,
+    adapter: Path,
+    *,
+    adapter_soname: str = ADAPTER_SONAME,
+    library_path: Sequence[Path] = (),
+    host: Host | None = None,
+) -> tuple[str, ...]:
+    """The strong symbols of `adapter` that `server` itself must export, sorted: no library beside it defines them.
+
+    Where libraries of CANN are missing, what can only be theirs is among them. Raises what check_server() does.
+    """
+    plan = plan_loading(server, library_path=library_path, instead={adapter_soname: adapter}, host=host)
+    libraries = plan.libraries[1:]
+    undefined = [item for item in read_elf(adapter).undefined if not item.is_weak]
+    return tuple(
+        sorted(
+            {
+                item.name
+                for item in undefined
+                if not any(library.elf.defines(item.name, item.version) for library in libraries)
+            }
+        )
+    )
 
 
 def _other_machine(name: str, machine: str) -> Finding:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from elf_samples import for_aarch64, library, needs_gcc, program
 
-from npu_serving.elf.compat import check_server, undefined_needs
+from npu_serving.elf.compat import check_server, needed_from_server, undefined_needs
 from npu_serving.elf.report import CompatReport
 from npu_serving.errors import ElfError, FileAccessError
 
@@ -221,3 +221,11 @@ def test_the_needs_of_an_adapter_are_its_unversioned_strong_symbols_sorted(built
     """
     assert undefined_needs(library(tmp_path, ADAPTER, source)) == ("a_need", "b_need")
     assert undefined_needs(built.adapter) == tuple(sorted((TF_CALL, GE_CALL, DOMI_CALL, "Py_Initialize")))
+
+
+def test_the_server_must_export_what_no_library_beside_it_defines(built: Tree, tmp_path: Path) -> None:
+    assert needed_from_server(built.server, built.adapter, library_path=built.path) == (TF_CALL,)
+    newer = library(tmp_path, ADAPTER, adapter_source(TF_CALL, TF_NEW, GE_CALL, "Py_Initialize"))
+    assert needed_from_server(built.server, newer, library_path=built.path) == tuple(
+        sorted((TF_CALL, TF_NEW, GE_CALL))
+    ), "this one does not bring libge_runner.so along"
