@@ -9,31 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.cann.finding import Finding
 from npu_serving.cann.layout import (
-    ADAPTER,
-    DRIVER_LIBRARIES,
-    RUNTIME_LIBRARIES,
     Component,
     Found,
     adapter_in,
     examine,
     is_directory,
-    root_of,
+    packages,
+    root_above,
     version_around,
 )
+from npu_serving.cann.places import Place, loose_adapters, places, places_of_others, stale_variables
+from npu_serving.cann.rules import contradictions, runtime_of
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import AdapterError, ElfError, FileAccessError, MissingToolError, RequestError
-
-SYSTEM_ROOT = Path("/usr/local/Ascend")
-# What set_env.sh of toolkit and nnae exports; ASCEND_OPP_PATH is the directory opp of the same component.
-_HOME_VARIABLES = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_AICPU_PATH")
-_OPP_VARIABLE = "ASCEND_OPP_PATH"
-_PLUGIN_VARIABLE = "TFPLUGIN_INSTALL_PATH"  # the name that CANN's documentation uses
-_SITE_PACKAGES = (
-    "python3.7*/lib/python3.7/site-packages",
-    "lib/python3.7/site-packages",
-    "lib/python3.7/dist-packages",
-)
 
 
 @dataclass(frozen=True)
@@ -41,22 +31,29 @@ class CannInstallation:
     """What of CANN is installed: the directory that holds it, its version ("" if it tells none), its components.
 
     `library_directories` are those that the set_env.sh scripts, and the guide's 6.4 for the adapter, put into
-    LD_LIBRARY_PATH, as far as they exist, in that order. `problems` are sentences for a person.
+    LD_LIBRARY_PATH, as far as they exist, in that order.
     """
 
     root: Path
     version: str
-    toolkit: Component | None
-    nnae: Component | None
-    tfplugin: Component | None
+    components: tuple[Component, ...]
     adapter: Path | None
     library_directories: tuple[Path, ...]
-    problems: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     @property
-    def components(self) -> tuple[Component, ...]:
-        """Those that are there."""
-        return tuple(item for item in (self.toolkit, self.nnae, self.tfplugin) if item is not None)
+    def runtime(self) -> Component | None:
+        """The toolkit, or nnae: what the server loads its libraries from."""
+        return runtime_of({item.name: item for item in self.components})
+
+    def component(self, name: str) -> Component | None:
+        """The component of that name, if it is there."""
+        return next((item for item in self.components if item.name == name), None)
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        """The findings that call for something to be done."""
+        return tuple(finding for finding in self.findings if finding.needs_action)
 
     def to_json(self) -> dict[str, object]:
         """The installation as `--json` shows it."""
@@ -66,15 +63,16 @@ class CannInstallation:
             "components": [component.to_json() for component in self.components],
             "adapter": str(self.adapter) if self.adapter is not None else None,
             "library_directories": [str(path) for path in self.library_directories],
-            "problems": list(self.problems),
         }
 
     def text(self) -> str:
-        """A line for each component, then the problems."""
+        """A line for each component, with its other releases, and one for the adapter."""
         lines = [f"CANN {self.version or 'of unknown version'} in {self.root}"]
-        lines += [f"  {item.name} {item.version or '(version unknown)'}: {item.path}" for item in self.components]
-        lines.append(f"  adapter: {self.adapter if self.adapter is not None else 'none'}")
-        return "\n".join([*lines, *(f"  problem: {problem}" for problem in self.problems)])
+        for item in self.components:
+            others = [path.name for path in item.releases if not path.samefile(item.path) and path.name != item.version]
+            beside = f" (also there: {', '.join(others)})" if others else ""
+            lines.append(f"  {item.name} {item.version or '(version unknown)'}: {item.path}{beside}")
+        return "\n".join([*lines, f"  adapter: {self.adapter if self.adapter is not None else 'none'}"])
 
 
 @dataclass(frozen=True)
@@ -99,15 +97,18 @@ class Adapter:
 def find_installation(root: str = "", environ: Mapping[str, str] | None = None) -> CannInstallation | None:
     """The CANN below `root`, or, where that is empty, the one that the environment or the usual places lead to.
 
-    The environment (what a sourced set_env.sh leaves) comes first, then the user's own ~/Ascend, which is root's
-    /usr/local/Ascend, then the other of the two; each component is taken from the first place that has it.
-    None where no place has any. Raises RequestError for a `root` that isn't there or holds nothing of CANN.
+    Each component is taken from the first of the caller's own places that has it (see places.py); where they have
+    nothing of CANN but a driver, from the home of another user. None where no place has any. Raises RequestError for a
+    `root` that isn't there or holds nothing of CANN.
     """
     environment = os.environ if environ is None else environ
     if root:
         return _explicit(Path(_expanded(root, environment)))
-    found = [(place, examine(place)) for place in _places(environment)]
-    return _installation(found, _loose_adapters(environment))
+    own = [(place, examine(place.root)) for place in places(environment)]
+    loose = loose_adapters(environment)
+    if not loose and not any(set(look.components) - {"driver"} for _, look in own):
+        own += _first_with_components(places_of_others(environment))
+    return _installation(own, loose, _stale(environment))
 
 
 def find_adapter(setting: str, cann_root: str) -> Adapter:
@@ -120,16 +121,21 @@ def find_adapter(setting: str, cann_root: str) -> Adapter:
         return _adapter_at(Path(_expanded(setting, os.environ)), "")
     installation = find_installation(cann_root)
     if installation is None or installation.adapter is None:
-        places = [Path(cann_root)] if cann_root else _places(os.environ)
+        problems = installation.problems if installation is not None else ()
         raise MissingToolError(
             "No CANN installation here has an adapter (_tf_adapter.so).",
-            cause=" ".join(installation.problems)
-            if installation is not None and installation.problems
-            else f"no tfplugin in {', '.join(map(str, places))}",
+            cause=" ".join(finding.what for finding in problems)
+            or f"no tfplugin in {', '.join(looked_at(cann_root, os.environ))}",
             cure="install Ascend-cann-tfplugin, name the directory that holds tfplugin/ with cann_root, "
             "or give --adapter PATH",
         )
-    return _adapter_at(installation.adapter, installation.tfplugin.version if installation.tfplugin else "")
+    plugin = installation.component("tfplugin")
+    return _adapter_at(installation.adapter, plugin.version if plugin else "")
+
+
+def looked_at(root: str, environ: Mapping[str, str]) -> list[str]:
+    """The directories that find_installation looks into."""
+    return [root] if root else [str(place.root) for place in places(environ)]
 
 
 def _explicit(root: Path) -> CannInstallation:
@@ -139,84 +145,74 @@ def _explicit(root: Path) -> CannInstallation:
             cure="set cann_root to the directory that holds tfplugin/ and ascend-toolkit/",
         )
     # The path of a component is understood as well: …/Ascend/ascend-toolkit/latest.
-    places = [(place, examine(place)) for place in (root_of(root), root)]
-    installation = _installation([max(places, key=lambda item: len(item[1].components))], ())
+    looks = [(Place(place, "named"), examine(place)) for place in (root_above(root), root) if place is not None]
+    installation = _installation([max(looks, key=lambda look: len(look[1].components))], (), ())
     if installation is None:
         raise RequestError(
             f"{root} holds nothing of CANN.",
-            cause=" ".join(places[-1][1].problems) or "there is no ascend-toolkit, nnae or tfplugin in it",
+            cause=" ".join(finding.what for finding in looks[-1][1].findings)
+            or "there is no ascend-toolkit, nnae or tfplugin in it",
             cure="set cann_root to the directory that holds tfplugin/ and ascend-toolkit/",
         )
     return installation
 
 
-def _places(environ: Mapping[str, str]) -> list[Path]:
-    """The directories that may hold a CANN, the most telling first."""
-    named = [environ.get(name, "") for name in (*_HOME_VARIABLES, _PLUGIN_VARIABLE)]
-    named += [str(Path(environ[_OPP_VARIABLE]).parent)] if environ.get(_OPP_VARIABLE) else []
-    named += [entry for entry in environ.get("PYTHONPATH", "").split(":") if "tfplugin" in Path(entry).parts]
-    usual = [Path(environ["HOME"], "Ascend")] if environ.get("HOME") else []
-    usual = [SYSTEM_ROOT, *usual] if os.geteuid() == 0 else [*usual, SYSTEM_ROOT]
-    roots = [root_of(Path(text)) for text in named if text.startswith("/") and "\0" not in text]
-    return list(dict.fromkeys([*roots, *usual]))
+def _first_with_components(others: Iterable[Place]) -> list[tuple[Place, Found]]:
+    for place in others:
+        look = examine(place.root)
+        if look.components:
+            note = Finding(f"{place.root} is {place.why}: theirs to upgrade and to remove.", needs_action=False)
+            return [(place, Found(look.components, (*look.findings, note)))]
+    return []
 
 
-def _loose_adapters(environ: Mapping[str, str]) -> list[Path]:
-    """Adapters outside of a CANN directory: where npu_bridge was installed with pip."""
-    directories = [environ.get(_PLUGIN_VARIABLE, ""), *environ.get("PYTHONPATH", "").split(":")]
-    candidates = [Path(text) for text in directories if text.startswith("/") and "\0" not in text]
-    prefixes = [Path("/usr/local"), *([Path(environ["HOME"], ".local")] if environ.get("HOME") else [])]
-    for prefix in prefixes:
-        if is_directory(prefix):
-            candidates += [path for pattern in _SITE_PACKAGES for path in sorted(prefix.glob(pattern))]
-    return [path / ADAPTER for path in candidates if os.path.lexists(path / ADAPTER)]
+def _stale(environ: Mapping[str, str]) -> tuple[Finding, ...]:
+    return tuple(
+        Finding(f"{name} names {path}, which is not there.", "source set_env.sh again, in a new shell", False)
+        for name, path in stale_variables(environ).items()
+    )
 
 
-def _installation(found: Iterable[tuple[Path, Found]], loose: Iterable[Path]) -> CannInstallation | None:
-    components: dict[str, Component] = {}
+def _installation(
+    looks: Iterable[tuple[Place, Found]], loose: Iterable[Path], remarks: Iterable[Finding]
+) -> CannInstallation | None:
+    found: dict[str, Component] = {}
     roots: dict[str, Path] = {}
-    problems: list[str] = []
-    for place, look in found:
-        problems += look.problems
+    findings: list[Finding] = [*remarks]
+    for place, look in looks:
+        findings += look.findings
         for name, component in look.components.items():
-            components.setdefault(name, component)
-            roots.setdefault(name, place)
-    driver = components.pop("driver", None)
-    plugin, runtime = components.get("tfplugin"), components.get("toolkit") or components.get("nnae")
+            found.setdefault(name, component)
+            roots.setdefault(name, place.root)
+    components = {name: found[name] for name in packages() if name in found}
+    plugin, runtime = components.get("tfplugin"), runtime_of(components)
     adapter = adapter_in(plugin.path) if plugin is not None else next(iter(loose), None)
-    if not components and adapter is None:
+    if not set(components) - {"driver"} and adapter is None:
         return None
-    leading = plugin or runtime
+    leading = plugin or runtime or components.get("nnrt")
     root = roots[leading.name] if leading is not None else adapter.parent if adapter is not None else Path("/")
     return CannInstallation(
         root=root,
         version=next((item.version for item in (plugin, runtime) if item is not None and item.version), ""),
-        toolkit=components.get("toolkit"),
-        nnae=components.get("nnae"),
-        tfplugin=plugin,
+        components=tuple(components.values()),
         adapter=adapter,
-        library_directories=_library_directories(adapter, runtime, driver),
-        problems=(*problems, *_contradictions(plugin, runtime, adapter)),
+        library_directories=_library_directories(adapter, runtime, components.get("driver")),
+        findings=(*findings, *contradictions(components, adapter)),
     )
 
 
-def _contradictions(plugin: Component | None, runtime: Component | None, adapter: Path | None) -> list[str]:
-    problems = []
-    if plugin is not None and adapter is None:
-        problems.append(f"{plugin.path} holds no {ADAPTER}.")
-    versions = [(item.name, item.version) for item in (plugin, runtime) if item is not None and item.version]
-    if len({version for _, version in versions}) > 1:
-        problems.append(" and ".join(f"{name} is of CANN {version}" for name, version in versions) + ".")
-    return problems
-
-
-def _library_directories(adapter: Path | None, runtime: Component | None, driver: Component | None) -> tuple[Path, ...]:
+def _library_directories(adapter: Path | None, *components: Component | None) -> tuple[Path, ...]:
     machine = platform.machine()
     candidates = [adapter.parent] if adapter is not None else []
-    candidates += [runtime.path / name.format(machine=machine) for name in RUNTIME_LIBRARIES] if runtime else []
-    candidates += [driver.path / name for name in DRIVER_LIBRARIES] if driver else []
+    for item in components:
+        if item is not None:
+            candidates += [item.path / name.format(machine=machine) for name in packages()[item.name].libraries]
     # Newer releases link lib64 to the one below the machine's name: one of the two is enough.
-    return tuple({os.path.realpath(path): path for path in reversed(candidates) if is_directory(path)}.values())[::-1]
+    directories: dict[str, Path] = {}
+    for path in candidates:
+        if is_directory(path):
+            directories.setdefault(os.path.realpath(path), path)
+    return tuple(directories.values())
 
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:

@@ -1,87 +1,151 @@
-"""How CANN's packages lie on disk: directories, `latest` links, version files, what their set_env.sh scripts name.
+"""What is installed below one directory such as /usr/local/Ascend: components, their releases, and their links.
 
-The names are those of the CANN 5 to 8 installers (toolkit, nnae, tfplugin, driver) and of their set_env.sh.
+components.yaml tells how the packages lie there. Nothing here looks at the environment or at other places.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
+import platform
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-ADAPTER = Path("npu_bridge", "_tf_adapter.so")
-FAMILIES = {"toolkit": ("ascend-toolkit", "cann"), "nnae": ("nnae",), "tfplugin": ("tfplugin",), "driver": ("driver",)}
-"""Component -> the directories below the root that may hold it."""
-ADAPTER_DIRECTORIES = ("python/site-packages", "tfplugin/python/site-packages", "")
-"""Where npu_bridge is in a tfplugin: CANN 5.1 and later, before that, and `pip install -t`."""
-RUNTIME_LIBRARIES = (
-    "tools/aml/lib64",
-    "tools/aml/lib64/plugin",
-    "lib64",
-    "lib64/plugin/opskernel",
-    "lib64/plugin/nnengine",
-    "opp/built-in/op_impl/ai_core/tbe/op_tiling/lib/linux/{machine}",
-    "{machine}-linux/lib64",
-    "fwkacllib/lib64",
-)
-"""What set_env.sh of toolkit and nnae puts into LD_LIBRARY_PATH, in its order; the last two are for older layouts."""
-DRIVER_LIBRARIES = ("lib64", "lib64/common", "lib64/driver")
+from npu_serving import fsutil
+from npu_serving.cann.finding import Finding
+from npu_serving.cann.info_files import ARCHITECTURES, PackageInfo, matching, read_info
 
-_LONGEST_INFO_FILE = 1 << 16
-_VERSION = re.compile(r"(cann-)?\d+\.\d+[\w.]*")
-_PATH_PARTS = {"latest", "python", "site-packages", *(name for names in FAMILIES.values() for name in names)}
+TABLE = Path(__file__).with_name("components.yaml")
+
+_RELEASE = re.compile(r"\d+\.\d+[\w.+-]*", re.ASCII)
+_LEVELS_OF_A_RELEASE = 6  # from _tf_adapter.so up to the directory that has the info file, at most
+
+
+@dataclass(frozen=True)
+class Package:
+    """A row of components.yaml, whose head says what the columns mean."""
+
+    name: str
+    package: str
+    directories: tuple[str, ...]
+    essential: tuple[str, ...]
+    libraries: tuple[str, ...] = ()
+    serves: bool = False
+
+    def install_command(self) -> str:
+        """How it is installed; the version is the reader's to choose."""
+        return f"./{self.package}_VERSION_linux-{platform.machine()}.run --install"
 
 
 @dataclass(frozen=True)
 class Component:
-    """An installed package: its directory (through `latest` where that is good) and version, "" if it tells none."""
+    """An installed package: its directory (through `latest` where that is good), and what its files tell.
+
+    `version` is "" if nothing tells it; `architectures` are those that it has files for, () if nothing tells;
+    `releases` are the directories of all releases that are there, the newest last.
+    """
 
     name: str
     path: Path
     version: str
+    info: PackageInfo = field(default_factory=PackageInfo)
+    architectures: tuple[str, ...] = ()
+    releases: tuple[Path, ...] = ()
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, object]:
         """The component as `--json` shows it."""
-        return {"name": self.name, "path": str(self.path), "version": self.version}
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "real_path": os.path.realpath(self.path),
+            "version": self.version,
+            "inner_version": self.info.family,
+            "architectures": list(self.architectures),
+            "releases": [str(path) for path in self.releases],
+        }
 
 
 @dataclass(frozen=True)
 class Found:
     """What one look at a place gave."""
 
-    components: dict[str, Component]
-    problems: tuple[str, ...]
+    components: Mapping[str, Component]
+    findings: tuple[Finding, ...]
+
+
+@functools.cache
+def table() -> dict[str, Any]:
+    """components.yaml, as its head describes it."""
+    import yaml
+
+    content: dict[str, Any] = yaml.safe_load(fsutil.read_text(TABLE))
+    return content
+
+
+@functools.cache
+def packages() -> dict[str, Package]:
+    """The rows of the table, by name."""
+    return {
+        name: Package(
+            name,
+            row["package"],
+            tuple(row["directories"]),
+            tuple(row["essential"]),
+            tuple(row.get("libraries", ())),
+            row.get("serves", False),
+        )
+        for name, row in table()["components"].items()
+    }
 
 
 def examine(root: Path) -> Found:
-    """The components that are installed below `root`, and what is wrong with its links."""
+    """The components that are installed below `root`, and what is wrong with their directories and links."""
     components: dict[str, Component] = {}
-    problems: list[str] = []
-    for name, families in FAMILIES.items():
-        for family in families:
-            path = _newest(root / family, problems)
-            if path is not None and name not in components:
-                components[name] = Component(name, path, version_of(path))
-    return Found(components, tuple(problems))
+    findings: list[Finding] = []
+    for package in packages().values():
+        for name in package.directories:
+            component = _component(package, root / name, findings)
+            if component is not None:
+                components.setdefault(package.name, component)
+    return Found(components, tuple(findings))
 
 
-def root_of(path: Path) -> Path:
-    """The directory above the component that `path` leads into: /usr/local/Ascend for …/Ascend/nnae/latest."""
-    while path.name in _PATH_PARTS or (_VERSION.fullmatch(path.name) and path.parent.name in _PATH_PARTS):
-        path = path.parent
-    return path
+def root_above(path: Path) -> Path | None:
+    """The directory that holds the component which `path` leads into; None where no part of it is called like one.
+
+    /usr/local/Ascend for /usr/local/Ascend/nnae/latest/lib64, and for /usr/local/Ascend/cann-8.5.0/opp.
+    """
+    parts = path.parts
+    for index in range(len(parts) - 1, 0, -1):
+        if _is_component(parts[index]):
+            root = Path(*parts[:index])
+            # The older tfplugin has a directory tfplugin within its release.
+            is_within = _is_release(root.name) and _is_component(root.parent.name)
+            return root.parent.parent if is_within else root
+    return None
 
 
 def adapter_in(plugin: Path) -> Path | None:
     """The adapter of the tfplugin at `plugin`."""
-    for directory in ADAPTER_DIRECTORIES:
-        candidate = plugin / directory / ADAPTER
-        if os.path.lexists(candidate):
-            return candidate
-    return None
+    return next((plugin / name for name in table()["adapters"] if os.path.lexists(plugin / name)), None)
+
+
+def version_around(file: Path) -> str:
+    """The version that the directories around a file tell, the nearest first; "" where none does."""
+    for directory in list(Path(os.path.realpath(file)).parents)[:_LEVELS_OF_A_RELEASE]:
+        version = version_of(directory)
+        if version:
+            return version
+    return ""
+
+
+def version_of(directory: Path) -> str:
+    """The version that a component's files tell, or its directory's name; "" where neither does."""
+    return _version(read_info(directory), directory)
 
 
 def is_directory(path: Path) -> bool:
@@ -92,85 +156,139 @@ def is_directory(path: Path) -> bool:
         return False
 
 
-def version_of(directory: Path) -> str:
-    """The version that a component's files tell, or its directory's name; "" where neither does."""
-    for pattern, expression in (
-        ("ascend_*_install.info", r"^version=(\S+)"),
-        ("*-linux/ascend_*_install.info", r"^version=(\S+)"),
-        ("version.cfg", r"_(?:running|installed)_version=\[[^\]:]*:([^\]\s]+)\]"),
-        ("version.info", r"^version_dir=(\S+)"),
-        ("*/version.info", r"^version_dir=(\S+)"),
-        ("version.info", r"^[Vv]ersion=(\S+)"),
-    ):
-        for file in _matching(directory, pattern):
-            found = re.search(expression, _head_of(file), re.MULTILINE)
-            if found:
-                return found.group(1)
-    real = Path(os.path.realpath(directory))
-    is_release = bool(_VERSION.fullmatch(real.name)) and (real.parent.name in _PATH_PARTS or "cann-" in real.name)
-    return real.name.removeprefix("cann-") if is_release else ""
+def is_there(path: Path) -> bool:
+    """Whether `path` leads to anything that can be seen."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
-def version_around(file: Path) -> str:
-    """The version that the directories around a file tell, the nearest first; "" where none does."""
-    for directory in list(Path(os.path.realpath(file)).parents)[:6]:
-        version = version_of(directory)
-        if version:
-            return version
-    return ""
+def has_essentials(package: Package, directory: Path) -> bool:
+    """Whether what makes the component is in `directory`."""
+    return any(is_there(directory / name) for name in _essentials(package))
 
 
-def _newest(family: Path, problems: list[str]) -> Path | None:
-    """The directory of the release in use: that which `latest` points to, else the one with the highest number."""
+def closed_directory(package: Package, directory: Path) -> Path | None:
+    """The directory on the way to what makes the component that this user may not enter."""
+    ways = [directory / parent for name in _essentials(package) for parent in reversed(Path(name).parents)]
+    return next((way for way in ways if is_directory(way) and not os.access(way, os.R_OK | os.X_OK)), None)
+
+
+def _essentials(package: Package) -> list[str]:
+    machines = sorted({platform.machine(), *ARCHITECTURES})
+    return list(dict.fromkeys(name.format(machine=machine) for name in package.essential for machine in machines))
+
+
+def _component(package: Package, family: Path, findings: list[Finding]) -> Component | None:
+    """The component in that directory, in the release that is in use; without one, findings tell what is left of it."""
     trouble = _trouble_with(family)
     if trouble:
-        problems.append(trouble)
+        findings.append(Finding(trouble, _cure(package, family)))
         return None
-    if not is_directory(family):
+    releases = _releases(family)
+    path = _in_use(package, family, releases, findings)
+    if path is None:
         return None
-    latest = family / "latest"
+    info = read_info(path, package.name)
+    architectures = tuple(
+        sorted({ARCHITECTURES[name] for name in ARCHITECTURES if is_directory(path / f"{name}-linux")})
+        or ([info.architecture] if info.architecture else [])
+    )
+    return Component(package.name, path, _version(info, path), info, architectures, releases)
+
+
+def _releases(family: Path) -> tuple[Path, ...]:
+    """The directories of releases: family/6.3.RC2, and family-8.5.0 beside it; links are other names of these."""
+    found = [path for path in matching(family, "*") if _RELEASE.fullmatch(path.name)]
+    found += [
+        path
+        for path in matching(family.parent, f"{family.name}-*")
+        if _RELEASE.fullmatch(path.name[len(family.name) + 1 :])
+    ]
+    return tuple(sorted((path for path in found if is_directory(path) and not path.is_symlink()), key=_age))
+
+
+def _age(path: Path) -> list[tuple[bool, str, int]]:
+    """A key that sorts releases: 6.3 before 6.10, and 8.0.RC3 before 8.0.0."""
+    pieces = re.findall(r"(\D*)(\d*)", path.name)
+    return [(not any(map(str.isalpha, text)), text, int(number or 0)) for text, number in pieces]
+
+
+def _in_use(package: Package, family: Path, releases: tuple[Path, ...], findings: list[Finding]) -> Path | None:
+    """The directory of the release in use: where `latest` leads, else the newest; the family's own without releases."""
+    latest, newest = family / "latest", releases[-1] if releases else None
     trouble = _trouble_with(latest)
     if not trouble and is_directory(latest):
+        findings += _remarks_on(package, family, latest)
         return latest
-    releases = sorted(
-        (path for path in _matching(family, "*") if _VERSION.fullmatch(path.name) and is_directory(path)),
-        key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)],
-    )
-    if releases and not trouble:
-        trouble = f"{latest} is missing, so {family.parent}'s set_env.sh scripts lead nowhere."
+    if not trouble and (has_essentials(package, family) or (family.is_symlink() and is_directory(family))):
+        return family
+    if newest is not None:
+        trouble = trouble or f"{latest} is missing, so {family.parent}'s set_env.sh scripts lead nowhere."
+        findings.append(Finding(f"{trouble} The newest release there is {newest.name}.", f"ln -sfn {newest} {latest}"))
+        return newest
     if trouble:
-        problems.append(trouble + (f" The newest release there is {releases[-1].name}." if releases else ""))
-    if releases:
-        return releases[-1]
-    is_flat = any(is_directory(family / name) for name in ("python", "lib64", "fwkacllib"))
-    return family if is_flat else None
+        findings.append(Finding(trouble, _cure(package, family)))
+    elif is_there(family / "set_env.sh") or (is_directory(family) and not any(matching(family, "*"))):
+        left = f"{family} is all that is there of {package.name}: it was removed, or installed, half way."
+        findings.append(Finding(left, _cure(package, family), needs_action=False))
+    return None
 
 
-def _trouble_with(link: Path) -> str:
-    """What is wrong with a link that leads nowhere; "" for anything else."""
+def _remarks_on(package: Package, family: Path, latest: Path) -> list[Finding]:
+    """A `latest` that leads away, or that is a directory of links some of which are dead."""
+    findings = []
+    real = Path(os.path.realpath(latest))
+    if not real.is_relative_to(os.path.realpath(family.parent)):
+        what = f"{latest} leads outside of {family.parent}, to {real}."
+        findings.append(Finding(what, f"ls -l {latest} (mean it, or ln -sfn a release there)", needs_action=False))
+    dead = [path.name for path in matching(latest, "*") if path.is_symlink() and not is_there(path)]
+    if dead:
+        some = ", ".join(dead[:3]) + (", …" if len(dead) > 3 else "")
+        what = f"{len(dead)} of the links in {latest} lead nowhere ({some}): its release was removed half way."
+        findings.append(Finding(what, _cure(package, family)))
+    return findings
+
+
+def _cure(package: Package, family: Path) -> str:
+    return f"{package.install_command()} (or remove what is left: {family})"
+
+
+def _trouble_with(path: Path) -> str:
+    """What is wrong with a directory, or a link to one; "" where nothing is, or nothing is there."""
     try:
-        link.stat()
+        path.stat()
+        if path.is_dir():
+            with os.scandir(path):
+                return ""
+        return f"{path} is not a directory."
     except FileNotFoundError:
-        return f"{link} points to {os.readlink(link)}, which does not exist." if link.is_symlink() else ""
+        return f"{path} points to {os.readlink(path)}, which does not exist." if path.is_symlink() else ""
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return f"{link} is a link that leads back to itself."
-        return f"{link} can't be looked at: {error.strerror}."
-    return ""
+            return f"{path} is a link that leads back to itself."
+        return f"{path} can't be looked at: {error.strerror}."
 
 
-def _matching(directory: Path, pattern: str) -> Iterator[Path]:
-    try:
-        yield from sorted(directory.glob(pattern))
-    except (OSError, RuntimeError):  # no permission; a loop of links, on Python 3.9
-        return
+def _version(info: PackageInfo, directory: Path) -> str:
+    return info.release or _release_named_by(Path(os.path.realpath(directory))) or info.build
 
 
-def _head_of(file: Path) -> str:
-    try:
-        if not file.is_file():
-            return ""
-        with file.open("rb") as stream:
-            return stream.read(_LONGEST_INFO_FILE).decode("utf-8", "replace")
-    except OSError:
-        return ""
+def _release_named_by(real: Path) -> str:
+    """The release that a directory's name tells, where it is in the place of one: any may be called like a version."""
+    name, _, suffix = real.name.partition("-")
+    if _is_component(name) and _is_release(suffix):
+        return suffix
+    return real.name if _is_release(real.name) and _is_component(real.parent.name) else ""
+
+
+def _is_release(name: str) -> bool:
+    return name == "latest" or bool(_RELEASE.fullmatch(name))
+
+
+def _is_component(name: str) -> bool:
+    known = {directory for package in packages().values() for directory in package.directories}
+    return name in known or any(
+        name.startswith(f"{directory}-") and _RELEASE.fullmatch(name[len(directory) + 1 :]) for directory in known
+    )

@@ -120,10 +120,11 @@ def check_cann(requirement: Requirement, examination: Examination) -> Finding:
         installation = find_installation(examination.settings.cann_root)
     except NpuServingError as error:
         return examination.missing(requirement, error.what)
-    if installation is None or (installation.toolkit is None and installation.nnae is None):
+    if installation is None or installation.runtime is None:
         return examination.missing(requirement, "none")
     if installation.problems:
-        return examination.unfit(requirement, " ".join(installation.problems))
+        found = " ".join(problem.what for problem in installation.problems)
+        return replace(examination.unfit(requirement, found), cure=installation.problems[0].cure)
     return examination.finding(requirement, OK, f"CANN {installation.version} in {installation.root}")
 
 

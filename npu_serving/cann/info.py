@@ -1,0 +1,67 @@
+"""cann-info: what of CANN is installed here, and what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from npu_serving.cann.finding import Finding
+from npu_serving.cann.install import Adapter, CannInstallation, find_adapter, find_installation, looked_at
+from npu_serving.cann.layout import packages
+from npu_serving.errors import EXIT_ACTION_NEEDED, AdapterError
+from npu_serving.settings import Settings
+
+
+@dataclass(frozen=True)
+class CannInfo:
+    """The installation, None where there is none; the adapter, where it is one that can be linked; the findings."""
+
+    installation: CannInstallation | None
+    adapter: Adapter | None
+    looked_at: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where a finding calls for something to be done."""
+        return EXIT_ACTION_NEEDED if any(finding.needs_action for finding in self.findings) else 0
+
+    def to_json(self) -> dict[str, object]:
+        """All of it."""
+        return {
+            "installation": self.installation.to_json() if self.installation is not None else None,
+            "adapter": self.adapter.describe() if self.adapter is not None else None,
+            "looked_at": list(self.looked_at),
+            "findings": [finding.to_json() for finding in self.findings],
+            "exit_code": self.exit_code,
+        }
+
+    def text(self) -> str:
+        """The components, then the findings, the problems first."""
+        lines = [self.installation.text()] if self.installation is not None else []
+        ordered = sorted(self.findings, key=lambda finding: not finding.needs_action)
+        return "\n".join([*lines, *(finding.text() for finding in ordered)])
+
+
+def cann_info(settings: Settings) -> CannInfo:
+    """What is installed below cann_root, or in the usual places where that isn't set. Changes nothing.
+
+    Raises RequestError for a cann_root that isn't there or holds nothing of CANN.
+    """
+    places = tuple(looked_at(settings.cann_root, os.environ))
+    installation = find_installation(settings.cann_root)
+    if installation is None:
+        none = Finding(
+            f"No CANN is installed here: there is nothing of it in {', '.join(places)}.",
+            f"{packages()['toolkit'].install_command()}, then {packages()['tfplugin'].install_command()}; "
+            "or ./inv cann-info --cann-root DIRECTORY",
+        )
+        return CannInfo(None, None, places, (none,))
+    if installation.adapter is None or not os.access(installation.adapter, os.R_OK):
+        return CannInfo(installation, None, places, installation.findings)
+    try:
+        adapter = find_adapter(str(installation.adapter), "")
+    except AdapterError as error:
+        damaged = Finding(error.what, packages()["tfplugin"].install_command())
+        return CannInfo(installation, None, places, (*installation.findings, damaged))
+    return CannInfo(installation, adapter, places, installation.findings)

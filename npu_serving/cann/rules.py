@@ -1,0 +1,116 @@
+"""What has to hold between the components of an installation; each rule gives the findings on what doesn't."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from npu_serving.cann.finding import Finding
+from npu_serving.cann.layout import Component, closed_directory, has_essentials, is_there, packages
+
+
+def contradictions(components: Mapping[str, Component], adapter: Path | None) -> tuple[Finding, ...]:
+    """All findings on these components together."""
+    rules = (_missing, _incomplete, _mixed_releases, _two_runtimes, _driver, _other_machine, _unreadable)
+    return tuple(finding for rule in rules for finding in rule(components, adapter))
+
+
+def runtime_of(components: Mapping[str, Component]) -> Component | None:
+    """The component whose libraries the server loads: the toolkit, else nnae."""
+    return next((item for item in components.values() if packages()[item.name].serves), None)
+
+
+def _missing(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
+    if adapter is None and "tfplugin" not in components:
+        yield Finding("There is no tfplugin, so no adapter.", packages()["tfplugin"].install_command())
+    if runtime_of(components) is None:
+        why = ": nnrt has no graph engine, which the adapter asks for" if "nnrt" in components else ""
+        yield Finding(f"There is neither a toolkit nor nnae{why}.", packages()["toolkit"].install_command())
+
+
+def _incomplete(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
+    for item in components.values():
+        package = packages()[item.name]
+        if has_essentials(package, item.path):
+            continue
+        closed = closed_directory(package, item.path)
+        if closed is not None:
+            yield Finding(f"{closed} can't be entered by this user.", _opened(closed))
+        else:
+            lacking = package.essential[0].rpartition("/")[2]
+            yield Finding(
+                f"{item.path} holds no {lacking}: {item.name} was removed, or installed, half way.",
+                package.install_command(),
+            )
+
+
+def _mixed_releases(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
+    """All of CANN has to be of one release; a driver's number is another series, and has a rule of its own."""
+    told = {item.name: item.info.release or item.version for item in components.values() if item.name != "driver"}
+    releases = {name: release for name, release in told.items() if release}
+    if len(set(releases.values())) > 1:
+        plugin = releases.get("tfplugin")
+        wrong = next((name for name, release in releases.items() if plugin and release != plugin), "tfplugin")
+        command = packages()[wrong].install_command().replace("VERSION", plugin or "VERSION")
+        yield Finding(" and ".join(f"{name} is of CANN {release}" for name, release in releases.items()) + ".", command)
+    for item in components.values():
+        of_parts = sorted(set(item.info.parts.values()))
+        if len(of_parts) > 1:
+            yield Finding(
+                f"{item.path} is put together from CANN {' and '.join(of_parts)} (version.cfg): an upgrade of "
+                f"{item.name} ended half way.",
+                packages()[item.name].install_command(),
+            )
+
+
+def _two_runtimes(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
+    """The guide's 6.4 has one of the two sourced; both in LD_LIBRARY_PATH shadow each other."""
+    both = [item for item in components.values() if packages()[item.name].serves]
+    if len(both) > 1:
+        used, other = both[0], both[1]
+        yield Finding(
+            f"{used.name} and {other.name} are both installed; {used.name} is used ({used.path}).",
+            f"source only {used.name}'s set_env.sh where the server is started by hand",
+            needs_action=False,
+        )
+
+
+def _driver(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
+    """A driver and a runtime each name the V100R001C… families that they fit; an older one can't know a newer."""
+    driver, runtime = components.get("driver"), runtime_of(components)
+    if driver is None:
+        what = "There is no NPU driver: a server built here has to run on another machine."
+        yield Finding(what, packages()["driver"].install_command(), needs_action=False)
+    elif runtime is not None and driver.info.family and runtime.info.family and driver.info.fits and runtime.info.fits:
+        is_known = driver.info.declares(runtime.info.family) or runtime.info.declares(driver.info.family)
+        if not is_known and driver.info.family != runtime.info.family:
+            yield Finding(
+                f"Neither the driver {driver.version} ({driver.info.family}) nor the {runtime.name} {runtime.version} "
+                f"({runtime.info.family}) declares that it fits the other.",
+                "compare them with the version table of the CANN release, and install the driver that it names",
+                needs_action=False,
+            )
+
+
+def _other_machine(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
+    """A toolkit may hold the other processor's files as well, for cross-compiling."""
+    for item in components.values():
+        if item.architectures and platform.machine() not in item.architectures:
+            yield Finding(
+                f"{item.path} is for {' and '.join(item.architectures)}; this machine is {platform.machine()}.",
+                packages()[item.name].install_command(),
+            )
+
+
+def _unreadable(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
+    for item in components.values():
+        for file in item.info.unreadable:
+            yield Finding(f"{file} can't be read, so it can't tell a version.", _opened(file), needs_action=False)
+    if adapter is not None and is_there(adapter) and not os.access(adapter, os.R_OK):
+        yield Finding(f"{adapter} can't be read.", _opened(adapter))
+
+
+def _opened(file: Path) -> str:
+    return f"ls -ld {file} shows whose it is: run as that user, or install CANN again with --install-for-all"
