@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -68,13 +69,16 @@ class Console:
     def __init__(self, stream: IO[str] | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream if stream is not None else sys.stderr
         self._clock = clock
+        self._guard = threading.Lock()
         self._line: _ProgressLine | None = None
 
     def note(self, text: str) -> None:
-        """Prints a line."""
-        if self._line is not None:
-            self._line.erase()
-        print(text, file=self._stream, flush=True)
+        """Prints a line, whole, whichever thread it comes from."""
+        with self._guard:
+            if self._line is not None:
+                self._line.erase()
+            self._stream.write(text + "\n")
+            self._stream.flush()
 
     def warn(self, text: str) -> None:
         """Prints a line that begins with 'warning:'."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.build.bazel_program import bring_bazel, find_bazel
 from npu_serving.build.inputs import make_sample_archives, needed_archives
-from npu_serving.build.sources import Source, resolve_source
+from npu_serving.build.sources import Source, resolve_source, shipped_locks
 from npu_serving.console import Reporter, Silent
 from npu_serving.deps.fetch import FetchPlan, fetch, plan_fetch
 from npu_serving.deps.importing import ImportReport, import_directory
-from npu_serving.deps.lock import Archive
+from npu_serving.deps.lock import Archive, Lock, read_lock
 from npu_serving.deps.report import FetchReport
 from npu_serving.deps.store import ContentStore, Placement
+from npu_serving.deps.store_server import Address, ServeReport, StoreServer, names_of, parse_address
 from npu_serving.deps.toolchains import read_tools
 from npu_serving.deps.transfer import Wanted
 from npu_serving.errors import MissingToolError, RequestError
+from npu_serving.process import command_line
 from npu_serving.settings import Settings
 
 
@@ -44,6 +46,37 @@ class FetchDepsResult:
         return (
             f"{self.report.text()}\nFor a bazel of your own: --repository_cache={self.store} --distdir={self.distdir}"
         )
+
+
+@dataclass(frozen=True)
+class ServePlan:
+    """What `--serve` hands out. `missing` are files that the source needs and the store doesn't have."""
+
+    address: Address
+    source: str
+    held: int
+    missing: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """For --json --dry-run."""
+        return {"url": self.address.url, "held": self.held, "missing": list(self.missing), "command": self.command}
+
+    @property
+    def command(self) -> str:
+        """What to type on the other machines."""
+        source = [] if "/" in self.source else ["--source", self.source]
+        return command_line(["./inv", "fetch-deps", *source, "--mirror", self.address.url])
+
+    def text(self) -> str:
+        """For a person, before it begins."""
+        lines = [f"{self.held} files are handed out at {self.address.url} until Ctrl-C. On the other machines type:"]
+        lines.append(f"  {self.command}")
+        if self.missing:
+            lines.append(
+                f"{len(self.missing)} files that {self.source} needs are not here; ./inv fetch-deps brings them:"
+            )
+            lines += [f"  {name}" for name in self.missing]
+        return "\n".join(lines)
 
 
 def plan_dependencies(settings: Settings, *, everything: bool = False, verify: bool = False) -> FetchPlan:
@@ -74,6 +107,30 @@ def _fetch(settings: Settings, reporter: Reporter, *, everything: bool, verify: 
     report = fetch(plan, store, mirrors=mirrors, offline=settings.offline, reporter=reporter)
     _bring_bazel(settings, reporter)
     return FetchDepsResult(report, store.place(archives, settings.distdir), settings.store_root, settings.distdir)
+
+
+def serve_dependencies(
+    settings: Settings, listen: str, reporter: Reporter, *, dry_run: bool = False
+) -> ServePlan | ServeReport:
+    """Hands the store out as a mirror for other machines, until Ctrl-C: all that any lock here names.
+
+    Changes nothing and takes no lock, so fetches may go on beside it. Raises RequestError for an address that can't be
+    listened on.
+    """
+    address = parse_address(listen)
+    source = resolve_source(settings)
+    store = ContentStore(settings.store_root)
+    own: list[Archive | Wanted] = [*_archives(source, everything=True), *(tool.wanted() for tool in read_tools())]
+    others = [archive for path in shipped_locks() for archive in _all_of(read_lock(path))]
+    names = names_of([*own, *others])
+    needed = plan_fetch([*_archives(source, everything=False), *_missing_bazel(settings)], store)
+    missing = tuple(wanted.label for wanted in needed.missing)
+    plan = ServePlan(address, source.name, len(store.check(set(names.values())).present), missing)
+    if dry_run:
+        return plan
+    server = StoreServer(store, names, address, reporter)
+    reporter.note(replace(plan, address=server.address).text())
+    return server.run()
 
 
 def import_dependencies(
@@ -118,5 +175,8 @@ def _bring_bazel(settings: Settings, reporter: Reporter) -> None:
 def _archives(source: Source, everything: bool) -> tuple[Archive, ...]:
     if not everything:
         return needed_archives(source.lock, source.archive)
-    own = (source.archive,) if source.archive is not None else ()
-    return (*own, *source.lock.archives)
+    return _all_of(source.lock) if source.archive is not None else source.lock.archives
+
+
+def _all_of(lock: Lock) -> tuple[Archive, ...]:
+    return (lock.source, *lock.archives)

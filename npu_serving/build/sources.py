@@ -108,8 +108,7 @@ def lock_for_tree(tree: Path, settings: Settings) -> tuple[Path, Lock]:
     """
     own = own_lock_path(tree, settings)
     version, commit = serving_version(tree), tensorflow_commit(tree)
-    shipped = [path for path in sorted(LOCKS.glob("*.json")) if path.name != "toolchains.json"]
-    for path in [own] if own.is_file() else shipped:
+    for path in [own] if own.is_file() else shipped_locks():
         lock = read_lock(path)
         if lock.tensorflow_commit == commit and (not version or lock.serving_version == version):
             return path, lock
@@ -121,6 +120,11 @@ def lock_for_tree(tree: Path, settings: Settings) -> tuple[Path, Lock]:
         cause="the tree is of another version than the locks that this project ships, or its WORKSPACE was changed",
         cure=command_line(["./inv", "lock-deps", "--source", tree]),
     )
+
+
+def shipped_locks() -> list[Path]:
+    """The locks of serving trees that come with this project."""
+    return [path for path in sorted(LOCKS.glob("*.json")) if path.name != "toolchains.json"]
 
 
 def own_lock_path(tree: Path, settings: Settings) -> Path:

@@ -38,11 +38,23 @@ def lock_deps(_context, source=None, mirror=None, offline=False, check=False, js
         import_="adopt the files in this directory, whatever their names, by what they hold",
         all="every archive that the tree declares, needed or not",
         verify="read every file of the store again",
+        serve="hand the store out as a mirror for other machines, until Ctrl-C",
+        listen="where --serve listens: ADDRESS:PORT",
     ),
     iterable=["mirror"],
 )
 def fetch_deps(
-    _context, source=None, mirror=None, import_=None, offline=False, all=False, verify=False, json=False, dry_run=False
+    _context,
+    source=None,
+    mirror=None,
+    import_=None,
+    offline=False,
+    all=False,
+    verify=False,
+    serve=False,
+    listen="0.0.0.0:8280",
+    json=False,
+    dry_run=False,
 ):
     """Fetch, verify and place the archives that the build needs."""
 
@@ -54,6 +66,8 @@ def fetch_deps(
         if import_ is not None:
             directory = user_path(import_, "--import")
             return dependencies.import_dependencies(settings, directory, console, dry_run=dry_run)
+        if serve:
+            return dependencies.serve_dependencies(settings, listen, console, dry_run=dry_run)
         if dry_run:
             return dependencies.plan_dependencies(settings, everything=all, verify=verify)
         return dependencies.fetch_dependencies(settings, console, everything=all, verify=verify)

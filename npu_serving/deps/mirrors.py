@@ -32,7 +32,7 @@ class Mirror:
         if self.instead_of:
             return [self.base + url[len(self.instead_of) :] for url in declared if url.startswith(self.instead_of)]
         base = self.base.rstrip("/") + "/"
-        by_path = [base + _host_and_path(url) for url in declared]
+        by_path = [base + host_and_path(url) for url in declared]
         by_name = [base + quote(file_name_of(url), safe="%") for url in declared[:1]]
         if not base.startswith("file:"):
             return [*by_path, *by_name]
@@ -135,6 +135,7 @@ class HostRecord:
         return (down, not candidate.mirror, bool(rate) and rate * _SLOWER_BY < fastest)
 
 
-def _host_and_path(url: str) -> str:
+def host_and_path(url: str) -> str:
+    """A URL without its scheme, its login and its query: where a base mirror is asked for it."""
     parts = urlsplit(url)
     return f"{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -11,10 +11,10 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from npu_serving import fsutil
 from npu_serving.deps.lock import SHA256, is_safe_file_name
@@ -84,7 +84,7 @@ class ContentStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._guard = threading.Lock()
-        self._memo: dict[str, _Fingerprint] | None = None
+        self._memo: dict[str, _Fingerprint] = {}
 
     @property
     def partial(self) -> Path:
@@ -104,14 +104,28 @@ class ContentStore:
     def check(self, digests: Iterable[str], *, verify: bool = False) -> StoreCheck:
         """Which of these digests the store holds. It only looks: damaged files stay where they are."""
         with self._guard:
-            memo = dict(self._load_memo())
-            known_before = dict(memo)
-            answers: dict[bool | None, list[str]] = {True: [], None: [], False: []}
-            for sha256 in dict.fromkeys(digests):
-                answers[self._examine(sha256, memo, verify=verify)].append(sha256)
-            if memo != known_before:
-                self._save_memo(memo)
-        return StoreCheck(tuple(answers[True]), tuple(answers[None]), tuple(answers[False]))
+            memo = self._load_memo()
+            asked = list(dict.fromkeys(digests))
+            now = {sha256: seen for sha256 in asked if (seen := self._fingerprint_of(sha256)) is not None}
+            doubtful = [sha256 for sha256, seen in now.items() if verify or memo.get(sha256) != seen]
+            found = dict(zip(doubtful, _digests_of([self.path(sha256) for sha256 in doubtful])))
+            right = {sha256: seen for sha256, seen in now.items() if found.get(sha256, sha256) == sha256}
+            if any(memo.get(sha256) != right.get(sha256) for sha256 in asked):
+                self._save_memo({**{key: seen for key, seen in memo.items() if key not in asked}, **right})
+        damaged = tuple(sha256 for sha256 in doubtful if found[sha256] not in (None, sha256))
+        missing = tuple(sha256 for sha256 in asked if sha256 not in right and sha256 not in damaged)
+        return StoreCheck(tuple(right), missing, damaged)
+
+    def open_verified(self, sha256: str) -> IO[bytes] | None:
+        """The file of that digest, open for reading; None where the store doesn't hold these bytes, or by a link."""
+        try:
+            file = os.fdopen(os.open(self.path(sha256), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb", buffering=0)
+        except OSError:  # it isn't there, or is a link
+            return None
+        if self.has(sha256) and _fingerprint(os.fstat(file.fileno())) == self._fingerprint_of(sha256):
+            return file
+        file.close()
+        return None
 
     def adopt(self, file: Path, sha256: str, *, move: bool = False) -> Path:
         """Takes a file in and returns its place; PinMismatchError unless it has that sha256.
@@ -157,7 +171,7 @@ class ContentStore:
     def remember(self, sha256: str) -> None:
         """Notes that the file of that digest was verified just now."""
         with self._guard:
-            memo = dict(self._load_memo())
+            memo = self._load_memo()
             memo[sha256] = _fingerprint(os.stat(self.path(sha256)))
             self._save_memo(memo)
 
@@ -245,34 +259,21 @@ class ContentStore:
         }
         fsutil.write_file(distdir / PLACED_NAME, json.dumps(document, indent=1) + "\n")
 
-    def _examine(self, sha256: str, memo: dict[str, _Fingerprint], *, verify: bool) -> bool | None:
-        """True: there; None: not there; False: it is there and damaged. Keeps the memo up to date."""
+    def _fingerprint_of(self, sha256: str) -> _Fingerprint | None:
         place = self.path(sha256)
         try:
-            now = _fingerprint(os.stat(place))
+            return _fingerprint(os.stat(place))
         except (FileNotFoundError, NotADirectoryError):
-            memo.pop(sha256, None)
             return None
         except OSError as error:
             raise fsutil.as_error(error, place, doing="read") from error
-        if not verify and memo.get(sha256) == now:
-            return True
-        memo.pop(sha256, None)
-        found = _digest_unless_gone(place)
-        if found == sha256:
-            memo[sha256] = now
-            return True
-        return None if found is None else False
 
     def _load_memo(self) -> dict[str, _Fingerprint]:
-        if self._memo is None:
-            self._memo = {}
-            with contextlib.suppress(
-                OSError, ValueError, TypeError, AttributeError
-            ):  # a memo that can't be read costs hashing only
-                document = json.loads((self.root / MEMO_NAME).read_text(encoding="utf-8"))
-                self._memo = {str(key): (int(a), int(b), int(c)) for key, (a, b, c) in document.items()}
-        return self._memo
+        """What this run or, by the file, another one knows. A file that can't be read costs hashing only."""
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            document = json.loads((self.root / MEMO_NAME).read_text(encoding="utf-8"))
+            return {**{str(key): (int(a), int(b), int(c)) for key, (a, b, c) in document.items()}, **self._memo}
+        return dict(self._memo)
 
     def _save_memo(self, memo: dict[str, _Fingerprint]) -> None:
         self._memo = memo
@@ -303,6 +304,16 @@ def _read_placed(distdir: Path) -> dict[str, _Placed]:
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def _digests_of(files: Sequence[Path]) -> list[str | None]:
+    """The digest of each file, None for one that is gone; several at once, since hashing leaves other threads alone."""
+    if len(files) < 2:
+        return [_digest_unless_gone(file) for file in files]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(_digest_unless_gone, files))
 
 
 def _digest_unless_gone(file: Path) -> str | None:
