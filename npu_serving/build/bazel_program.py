@@ -77,7 +77,7 @@ def _pinned(settings: Settings) -> BazelProgram:
 def _release() -> Tool:
     machine = platform.machine()
     try:
-        return find_tool("bazel", f"linux-{machine}", version=pinned_version())
+        return find_tool("bazel", f"linux-{machine}", version=pinned_version(), kind="program")
     except MissingToolError as error:
         raise MissingToolError(
             f"There is no Bazel {pinned_version()} release for {machine}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from npu_serving.deps.lock import Archive, Lock, read_lock
 from npu_serving.deps.report import FetchReport
 from npu_serving.deps.store import ContentStore, Placement
 from npu_serving.deps.store_server import Address, ServeReport, StoreServer, names_of, parse_address
-from npu_serving.deps.toolchains import read_tools
+from npu_serving.deps.toolchains import Tool, read_tools
 from npu_serving.deps.transfer import Wanted
 from npu_serving.errors import MissingToolError, RequestError
 from npu_serving.process import command_line
@@ -170,6 +171,29 @@ def _bring_bazel(settings: Settings, reporter: Reporter) -> None:
         bring_bazel(find_bazel(settings, reporter), settings, reporter)
     except MissingToolError as error:
         reporter.warn(f"{error.what} {error.cause}")
+
+
+def plan_toolchains(settings: Settings, *, everything: bool = False, verify: bool = False) -> FetchPlan:
+    """What fetch_toolchains() would fetch."""
+    return plan_fetch([tool.wanted() for tool in _tools(everything)], ContentStore(settings.store_root), verify=verify)
+
+
+def fetch_toolchains(
+    settings: Settings, reporter: Reporter, *, everything: bool = False, verify: bool = False
+) -> FetchReport:
+    """Fetches the tools and the sources of tools for this machine (or for `everything`: all platforms) into the store.
+
+    Raises FetchError, PinMismatchError, DiskFullError.
+    """
+    with fsutil.state_lock(settings.build_root, doing="fetch-deps --toolchains"):
+        plan = plan_toolchains(settings, everything=everything, verify=verify)
+        store = ContentStore(settings.store_root)
+        return fetch(plan, store, mirrors=settings.mirrors, offline=settings.offline, reporter=reporter)
+
+
+def _tools(everything: bool) -> tuple[Tool, ...]:
+    here = f"linux-{platform.machine()}"
+    return tuple(tool for tool in read_tools() if everything or tool.serves(here))
 
 
 def _archives(source: Source, everything: bool) -> tuple[Archive, ...]:

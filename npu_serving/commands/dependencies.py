@@ -36,7 +36,8 @@ def lock_deps(_context, source=None, mirror=None, offline=False, check=False, js
         "json",
         "dry_run",
         import_="adopt the files in this directory, whatever their names, by what they hold",
-        all="every archive that the tree declares, needed or not",
+        toolchains="the tools and the sources of tools that images are made from, instead of the tree's archives",
+        all="every archive that the tree declares, needed or not; with --toolchains, for every platform",
         verify="read every file of the store again",
         serve="hand the store out as a mirror for other machines, until Ctrl-C",
         listen="where --serve listens: ADDRESS:PORT",
@@ -48,6 +49,7 @@ def fetch_deps(
     source=None,
     mirror=None,
     import_=None,
+    toolchains=False,
     offline=False,
     all=False,
     verify=False,
@@ -68,6 +70,10 @@ def fetch_deps(
             return dependencies.import_dependencies(settings, directory, console, dry_run=dry_run)
         if serve:
             return dependencies.serve_dependencies(settings, listen, console, dry_run=dry_run)
+        if toolchains:
+            if dry_run:
+                return dependencies.plan_toolchains(settings, everything=all, verify=verify)
+            return dependencies.fetch_toolchains(settings, console, everything=all, verify=verify)
         if dry_run:
             return dependencies.plan_dependencies(settings, everything=all, verify=verify)
         return dependencies.fetch_dependencies(settings, console, everything=all, verify=verify)
