@@ -70,7 +70,7 @@ def main() -> None:
                 lambda: seconds(warm, layout.workspace, environment),
             )
         finally:
-            subprocess.run([*warm[:4], "shutdown"], cwd=layout.workspace, env=environment, check=True)
+            subprocess.run([*warm[:5], "shutdown"], cwd=layout.workspace, env=environment, check=True)
     rival_name = "bazel build, nothing to do (warm server)"
     print(f"| ./inv build-serving, nothing to do | {ours:.2f} s | {rival_name} | {rival:.2f} s | {ours / rival:.2f} |")
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build import artifact, inputs, pipeline
+from npu_serving.build import builds, inputs, pipeline
 from npu_serving.build.inputs import Inputs
 from npu_serving.build.sources import SAMPLE
 from npu_serving.build.verify import verify_build
 from npu_serving.cann.install import find_installation
-from npu_serving.cann.relink import plan_rebuild, rebuild_after_cann
+from npu_serving.cann.rebuild import rebuild_after_cann
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text, table
@@ -133,9 +133,8 @@ class _Demo:
                 raise ServerError("The upgrade was not noticed.")
             say("caught before starting: " + verified.headline)
         with self._step("relink") as say:
-            plan = plan_rebuild(settings)
             built = rebuild_after_cann(settings, self._reporter)
-            say(f"{built.record.compiled} sources compiled, {built.record.linked} linked; {plan.why}")
+            say(f"{built.record.compiled} sources compiled, {built.record.linked} linked; {built.plan.why}")
         with self._step("verify the new server") as say:
             verified = verify_build(settings)
             if verified.exit_code != 0:
@@ -149,7 +148,7 @@ class _Demo:
         return f"{len(plan.changes)} files written" if plan.changes else "up to date"
 
     def _serve_and_predict(self, version: str) -> None:
-        build = artifact.find_build(self._settings.dist_root)
+        build = builds.find_build(self._settings.dist_root)
         installation = find_installation(str(self._cann / "Ascend"))
         plan = plan_server(
             build.directory,

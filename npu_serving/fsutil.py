@@ -208,15 +208,18 @@ def free_bytes(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def state_lock(directory: Path, *, doing: str) -> Iterator[None]:
-    """Keeps other runs out of `directory` while the block runs; StateLockedError tells who is in there."""
+def state_lock(directory: Path, *, doing: str, wait: bool = False) -> Iterator[None]:
+    """Keeps other runs out of `directory` while the block runs; StateLockedError tells who is in there.
+
+    With `wait` it waits for its turn instead: for what takes a moment only.
+    """
     make_directory(directory)
     path = directory / ".lock"
     with explained(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise _locked(directory, file.read()) from error
         file.truncate(0)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.console import table
-from npu_serving.errors import FileAccessError, RequestError
+from npu_serving.errors import RequestError
 
 FORMAT = 1
 SERVER = "bin/tensorflow_model_server"
-CURRENT = "current"
+MANIFEST = "manifest.json"
+_LISTS = ("flags", "compilation")
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class BuildManifest:
     files: Mapping[str, str]
     """sha256 of every file, by its path within the build."""
     created: str = ""
+    compilation: tuple[str, ...] = ()
+    """The flags of ours that decide the code that comes out; none in a manifest of before they were written down."""
     format: int = field(default=FORMAT)
 
     def to_json(self) -> dict[str, object]:
@@ -52,6 +53,7 @@ class Build:
     directory: Path
     manifest: BuildManifest
     current: bool
+    previous: bool = False
 
     @property
     def server(self) -> Path:
@@ -63,37 +65,39 @@ class Build:
         """The directory of the server's own libraries."""
         return self.directory / "lib"
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every file that the manifest names is there."""
+        return self.server.is_file() and all((self.directory / name).is_file() for name in self.manifest.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """What its files take; one that is gone takes nothing."""
+        sizes = (_size_of(self.directory / name) for name in (*self.manifest.files, MANIFEST))
+        return sum(sizes)
+
+    @property
+    def adapter(self) -> Path:
+        """The adapter that it carries, under the name that the server asks for."""
+        wanted = self.manifest.adapter.get("sha256")
+        for name, digest in self.manifest.files.items():
+            if digest == wanted:
+                return self.directory / name
+        raise RequestError(
+            f"{self.directory / MANIFEST} names no adapter among the build's files.", cure="./inv build-serving"
+        )
+
     def to_json(self) -> dict[str, object]:
         """Where it is, and its manifest."""
-        return {"directory": str(self.directory), "current": self.current, **self.manifest.to_json()}
+        place = {"directory": str(self.directory), "current": self.current, "previous": self.previous}
+        return {**place, **self.manifest.to_json()}
 
 
-@dataclass(frozen=True)
-class BuildList:
-    """All builds, the newest first."""
-
-    builds: tuple[Build, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """All of them."""
-        return {"builds": [build.to_json() for build in self.builds]}
-
-    def text(self) -> str:
-        """A line for each."""
-        if not self.builds:
-            return "There is no build yet. Next: ./inv build-serving"
-        rows = [
-            (
-                "*" if build.current else "",
-                build.manifest.build_id,
-                build.manifest.serving_version,
-                build.manifest.adapter.get("cann_version", ""),
-                build.manifest.toolchain.get("runner", ""),
-                build.manifest.created,
-            )
-            for build in self.builds
-        ]
-        return table(rows, header=("", "build", "serving", "CANN", "runner", "made"))
+def _size_of(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
 
 
 def build_id(serving_version: str, cann_version: str, input_digest: str) -> str:
@@ -103,8 +107,10 @@ def build_id(serving_version: str, cann_version: str, input_digest: str) -> str:
 
 
 @contextlib.contextmanager
-def assembled(dist_root: Path, manifest: BuildManifest, server: Path, libraries: Mapping[str, Path]) -> Iterator[Path]:
-    """A directory with the whole build, to look at; it becomes dist/<build-id> when the block ends well.
+def assembled(
+    dist_root: Path, manifest: BuildManifest, server: Path, libraries: Mapping[str, Path]
+) -> Iterator[tuple[Path, BuildManifest]]:
+    """A directory with the whole build, to look at, and its manifest; dist/<build-id> when the block ends well.
 
     `libraries` are the server's own, by the name under which the loader asks for them: the SONAME, which is not the
     name that they were linked under.
@@ -120,41 +126,8 @@ def assembled(dist_root: Path, manifest: BuildManifest, server: Path, libraries:
         }
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         whole = dataclasses.replace(manifest, files=files, created=created)
-        fsutil.write_file(directory / "manifest.json", json.dumps(whole.to_json(), indent=2, sort_keys=True) + "\n")
-        yield directory
-
-
-def list_builds(dist_root: Path) -> BuildList:
-    """The builds in `dist_root`; directories without a readable manifest are not builds."""
-    current = (dist_root / CURRENT).resolve()
-    builds = []
-    for path in dist_root.glob("*/manifest.json"):
-        directory = path.parent
-        if directory.is_symlink() or directory.name.startswith("."):
-            continue
-        with contextlib.suppress(RequestError):
-            builds.append(Build(directory, read_manifest(path), directory.resolve() == current))
-    return BuildList(
-        tuple(sorted(builds, key=lambda build: (build.manifest.created, build.directory.name), reverse=True))
-    )
-
-
-def find_build(dist_root: Path, name: str = "") -> Build:
-    """The build of that id, path or unambiguous beginning of an id; the current one without a name."""
-    builds = list_builds(dist_root).builds
-    if not name:
-        matches = [build for build in builds if build.current]
-    else:
-        as_path = Path(name).expanduser().resolve()
-        exact = [build for build in builds if name == build.manifest.build_id or as_path == build.directory.resolve()]
-        matches = exact or [build for build in builds if build.manifest.build_id.startswith(name)]
-    if len(matches) == 1:
-        return matches[0]
-    known = "\n".join(f"    {build.manifest.build_id}" for build in builds)
-    if not builds:
-        raise RequestError(f"There is no build in {dist_root}.", cure="./inv build-serving")
-    which = f"{len(matches)} builds match {name!r}" if name else "No build is the current one"
-    raise RequestError(f"{which}. The builds are:\n{known}", cure="name one of them (./inv list-builds shows more)")
+        fsutil.write_file(directory / MANIFEST, json.dumps(whole.to_json(), indent=2, sort_keys=True) + "\n")
+        yield directory, whole
 
 
 def read_manifest(path: Path) -> BuildManifest:
@@ -163,51 +136,23 @@ def read_manifest(path: Path) -> BuildManifest:
         document = json.loads(fsutil.read_text(path))
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']} is not known")
-        return BuildManifest(**{**document, "flags": tuple(document["flags"])})
-    except (ValueError, KeyError, TypeError) as error:
+        manifest = BuildManifest(**{**document, **{name: tuple(document[name]) for name in _LISTS if name in document}})
+        _check_shape(manifest)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RequestError(
             f"{path} is not a build manifest: {error}.", cure="build again: ./inv build-serving"
         ) from error
+    return manifest
 
 
-def make_current(build: Build, install_link: str = "") -> bool:
-    """Points dist/current, and the link that was asked for, to the build; True if that changed anything."""
-    root = build.directory.parent
-    changed = fsutil.point_link(root / CURRENT, build.directory.name)
-    if install_link:
-        changed |= fsutil.point_link(_link_path(install_link), _link_target(root))
-    return changed
-
-
-def check_link(install_link: str) -> None:
-    """FileAccessError, before hours of building, for a link that could not be made in the end."""
-    if not install_link:
-        return
-    link = _link_path(install_link)
-    if link.exists() and not link.is_symlink():
-        raise FileAccessError(f"{link} is not a symbolic link, so it is left as it is.", cure=f"move {link} away")
-    directory = link.parent
-    while not directory.exists():
-        directory = directory.parent
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise FileAccessError(
-            f"{link} can't be made: {directory} is not writable for user {os.geteuid()}.",
-            cure="give --install-link another path, or type the same command as a user who may write there",
-        )
-
-
-def link_differs(build: Build, install_link: str) -> bool:
-    """Whether the link that was asked for is missing, or leads elsewhere."""
-    if not install_link:
-        return False
-    link = _link_path(install_link)
-    return not link.is_symlink() or link.readlink() != _link_target(build.directory.parent)
-
-
-def _link_path(install_link: str) -> Path:
-    return Path(install_link).expanduser().absolute()
-
-
-def _link_target(dist_root: Path) -> Path:
-    """Through `current`, so that a rollback or a relink moves it along."""
-    return dist_root.absolute() / CURRENT / SERVER
+def _check_shape(manifest: BuildManifest) -> None:
+    """TypeError for a field of another kind than it has to be: the file may have been damaged or edited."""
+    for name in ("build_id", "input_digest", "serving_version", "lock_digest", "created"):
+        if not isinstance(getattr(manifest, name), str):
+            raise TypeError(f"{name} is no text")
+    for name in ("source", "adapter", "toolchain", "files"):
+        value = getattr(manifest, name)
+        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+            raise TypeError(f"{name} is no table of texts")
+    if "name" not in manifest.source:
+        raise ValueError("source has no name")

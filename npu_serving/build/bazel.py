@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from npu_serving import fsutil
 from npu_serving.build.resources import Resources
 from npu_serving.build.runner import Layout, Runner
 from npu_serving.console import Progress, Reporter
-from npu_serving.errors import BuildFailedError, RequestError
+from npu_serving.errors import BuildFailedError, FileAccessError, RequestError
 from npu_serving.process import Finished, failure
 
 TARGET = "//tensorflow_serving/model_servers:tensorflow_model_server"
@@ -79,6 +80,7 @@ def argv(runner: Runner, layout: Layout, command: Command, resources: Resources)
         "--nosystem_rc",
         "--nohome_rc",  # the tree's own .bazelrc counts; a user's would change the build unseen
         f"--output_user_root={inside.output_user_root}",
+        "--host_jvm_args=-XX:TieredStopAtLevel=1",  # a run is too short for Java's optimising compiler to pay
         "build",
         *COMPILATION_FLAGS,
         f"--distdir={inside.distdir}",
@@ -143,6 +145,24 @@ def build(
     record = read_events(events, runner.inside(layout), layout, finished.seconds)
     analysed = _ANALYSED.search(finished.output)
     return replace(record, summary=analysed.group(1) if analysed else "")
+
+
+def stop_server(runner: Runner, layout: Layout, output_base: Path, *, log_path: Path) -> bool:
+    """Stops the Bazel server that somebody left on `output_base`, outside of this project; True if there was one."""
+    try:
+        pid = int(fsutil.read_text(output_base / "server" / "server.pid.txt"))
+        is_its_server = os.fsencode(output_base) in Path("/proc", str(pid), "cmdline").read_bytes()
+    except (FileAccessError, ValueError, OSError):
+        return False
+    if not is_its_server:  # the number is somebody else's by now
+        return False
+    root = runner.inside(layout).output_user_root
+    words = [runner.bazel(), "--nosystem_rc", "--nohome_rc", f"--output_user_root={root}", "shutdown"]
+    fsutil.make_directory(log_path.parent)
+    finished = runner.run(words, layout=layout, env=environment(runner, layout), log_path=log_path)
+    if finished.returncode != 0:
+        raise failure(finished, log_path=log_path, cure=f"end process {pid}, then the same command again")
+    return True
 
 
 def environment(runner: Runner, layout: Layout) -> dict[str, str]:

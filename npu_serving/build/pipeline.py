@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
 
 from npu_serving import fsutil
-from npu_serving.build import artifact, bazel, inputs
-from npu_serving.build.artifact import Build, BuildManifest
+from npu_serving.build import bazel, builds, inputs
+from npu_serving.build.artifact import Build, BuildManifest, build_id
 from npu_serving.build.inputs import Inputs, patched_root
 from npu_serving.build.locking import check_agreement
+from npu_serving.build.packaging import package, replaced_meanwhile
 from npu_serving.build.plan import (
     STEPS,
     BuildPlan,
     Step,
     bazel_flags,
+    digest_of_tree,
     existing_build,
     input_digest,
     layout_of,
@@ -24,12 +28,13 @@ from npu_serving.build.plan import (
 )
 from npu_serving.build.resources import available_resources
 from npu_serving.build.sources import check_tree, prepare_source
-from npu_serving.build.verify import verify_directory
 from npu_serving.console import Reporter, duration_text
 from npu_serving.deps.fetch import fetch, plan_fetch
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.tree_facts import serving_version
-from npu_serving.errors import BuildFailedError, LockFileError, SourceError, VerificationError
+from npu_serving.errors import BuildFailedError, LockFileError, SourceError
+from npu_serving.overlay import adapter as overlay
+from npu_serving.overlay import content
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay, runtime_libraries
 from npu_serving.process import command_line
 from npu_serving.settings import Settings
@@ -71,11 +76,22 @@ class BuildResult:
         )
 
 
-def build_serving(settings: Settings, reporter: Reporter, *, clean: bool = False) -> BuildResult:
+Proof = Callable[[Build], None]
+
+
+def build_serving(
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    clean: bool = False,
+    proof: Proof | None = None,
+    doing: str = "build-serving",
+) -> BuildResult:
     """Takes the whole road; what is up to date is left alone. The former build stays current until this one is proven.
 
-    `clean` first removes what Bazel made of this tree: every action runs. Raises the error of the step that fails;
-    what was finished before it is kept, so the next run goes on from there.
+    `clean` first removes what Bazel made of this tree: every action runs. `proof` gets a finished build that is not
+    current yet, and raises what speaks against it: then it stays in dist/ without becoming current. Raises the error
+    of the step that fails; what was finished before it is kept, so the next run goes on from there.
     """
     started = time.monotonic()
     bazel.checked_flags(settings.bazel_args)
@@ -83,11 +99,15 @@ def build_serving(settings: Settings, reporter: Reporter, *, clean: bool = False
     plan = plan_build(given, settings)
     if plan.existing is not None and plan.nothing_to_do and not clean:
         return BuildResult(plan.existing, plan, bazel.BuildRecord(), time.monotonic() - started)
-    with fsutil.state_lock(settings.build_root, doing="build-serving"):
+    with fsutil.state_lock(settings.build_root, doing=doing):
         if clean:
-            with reporter.progress("removing the former output", unit="trees"):
-                fsutil.remove(output_base(given, settings))
-        build, record = _apply(given, settings, reporter, anew=clean)
+            plan = plan.anew()
+            _remove_output(given, settings, reporter)
+        build, record = _build(given, settings, reporter, anew=clean)
+        if proof is not None and not build.current:
+            proof(build)
+        builds.make_current(build, settings.install_link)
+    build = builds.find_build(settings.dist_root, build.manifest.build_id)
     return BuildResult(build, plan, record, time.monotonic() - started)
 
 
@@ -143,7 +163,15 @@ def bring_inputs(given: Inputs, settings: Settings, reporter: Reporter) -> None:
     given.runner.prepare(reporter)
 
 
-def _apply(given: Inputs, settings: Settings, reporter: Reporter, *, anew: bool) -> tuple[Build, bazel.BuildRecord]:
+def _remove_output(given: Inputs, settings: Settings, reporter: Reporter) -> None:
+    """Guide 6.6.6, done right: the server of this tree's Bazel is stopped, and what it made of this tree removed."""
+    output = output_base(given, settings)
+    with reporter.progress("removing the former output", unit="trees"):
+        bazel.stop_server(given.runner, layout_of(given, settings), output, log_path=_log_path(settings, "shutdown"))
+        fsutil.remove(output)
+
+
+def _build(given: Inputs, settings: Settings, reporter: Reporter, *, anew: bool) -> tuple[Build, bazel.BuildRecord]:
     _prepare(given, settings, reporter)
     existing = None if anew else existing_build(given, settings)
     record = bazel.BuildRecord()
@@ -156,14 +184,23 @@ def _apply(given: Inputs, settings: Settings, reporter: Reporter, *, anew: bool)
                 cure="the same command again: Bazel makes only what the change calls for",
             )
         existing = _package(given, settings, record, digest)
-    artifact.make_current(existing, settings.install_link)
-    return artifact.find_build(settings.dist_root, existing.manifest.build_id), record
+    return existing, record
 
 
 def _prepare(given: Inputs, settings: Settings, reporter: Reporter) -> None:
     bring_inputs(given, settings, reporter)
     _check_lock(given, settings)
     apply_overlay(plan_overlay(given.source.tree, given.overlay(settings)))
+    _check_adapter(given)
+
+
+def _check_adapter(given: Inputs) -> None:
+    """AdapterError where the tree holds another adapter than the one examined, or the symbols of another one."""
+    directory = given.source.tree / overlay.DIRECTORY
+    taken = directory / content.ADAPTER_FILE
+    symbols = fsutil.read_text(directory / content.SYMBOLS_FILE)
+    if fsutil.sha256_of(taken) != given.adapter.sha256 or content.symbols_script(taken) != symbols:
+        raise replaced_meanwhile(given.adapter.path)
 
 
 def _run_bazel(given: Inputs, settings: Settings, reporter: Reporter, digest: str, *flags: str) -> bazel.BuildRecord:
@@ -172,13 +209,17 @@ def _run_bazel(given: Inputs, settings: Settings, reporter: Reporter, digest: st
         revision=f"{source_identity(given)[:12]}",
         flags=(*bazel_flags(given, settings), *flags),
     )
-    log_path = settings.logs / f"build-{time.strftime('%Y%m%d-%H%M%S')}-{digest[:8]}.log"
+    log_path = _log_path(settings, "build")
     resources = available_resources(settings.jobs, settings.memory_mb)
     reporter.note(f"Bazel runs {given.runner.where} with {resources.jobs} jobs; its log: {log_path}")
     layout = layout_of(given, settings)
     fsutil.make_directory(layout.output_user_root)
     fsutil.make_directory(patched_root(settings))
     return bazel.build(given.runner, layout, command, resources, log_path=log_path, reporter=reporter)
+
+
+def _log_path(settings: Settings, kind: str) -> Path:
+    return settings.logs / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}.log"
 
 
 def _package(given: Inputs, settings: Settings, record: bazel.BuildRecord, digest: str) -> Build:
@@ -192,10 +233,14 @@ def _package(given: Inputs, settings: Settings, record: bazel.BuildRecord, diges
     version = given.source.lock.serving_version
     patches = given.overlay(settings).patches
     manifest = BuildManifest(
-        build_id=artifact.build_id(version, given.adapter.cann_version, digest),
+        build_id=builds.unused_id(settings.dist_root, build_id(version, given.adapter.cann_version, digest)),
         input_digest=digest,
         serving_version=version,
-        source={"name": given.source.name, "digest": source_identity(given)},
+        source={
+            "name": given.source.name,
+            "digest": source_identity(given),
+            "tree": digest_of_tree(given, settings, without=overlay.DIRECTORY),
+        },
         adapter=given.adapter.describe(),
         lock_digest=given.source.lock.digest,
         toolchain=given.runner.identity(),
@@ -203,17 +248,10 @@ def _package(given: Inputs, settings: Settings, record: bazel.BuildRecord, diges
         patches=patches.to_json() if patches is not None else {},
         actions=record.actions,
         files={},
+        compilation=bazel.COMPILATION_FLAGS,
     )
     libraries = runtime_libraries(given.source.tree)
-    with artifact.assembled(settings.dist_root, manifest, record.output, libraries) as directory:
-        report = verify_directory(directory, given.library_path)
-        if report.exit_code != 0:
-            raise VerificationError(
-                f"The server was built, but would not serve on the NPU; the former build stays current.\n"
-                f"{report.text()}",
-                cure="do what the findings above say, then the same command again",
-            )
-    return artifact.find_build(settings.dist_root, manifest.build_id)
+    return package(settings.dist_root, manifest, record.output, libraries, given.library_path)
 
 
 def _check_lock(given: Inputs, settings: Settings) -> None:

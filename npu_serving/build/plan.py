@@ -9,7 +9,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from npu_serving.build import artifact, bazel
+from npu_serving.build import bazel, builds
 from npu_serving.build.artifact import Build
 from npu_serving.build.inputs import Inputs, patched_root
 from npu_serving.build.runner import Layout
@@ -48,6 +48,11 @@ class BuildPlan:
         """Whether every step is up to date."""
         return not any(step.needed for step in self.steps)
 
+    def anew(self) -> BuildPlan:
+        """The plan where everything that Bazel made is to be made again."""
+        steps = [Step(step.name, "asked for anew") if step.name == "build" else step for step in self.steps]
+        return BuildPlan(tuple(steps))
+
     def to_json(self) -> dict[str, object]:
         """Every step with its reason."""
         return {
@@ -66,7 +71,7 @@ def plan_build(given: Inputs, settings: Settings) -> BuildPlan:
     """Compares what is there with what a build needs; changes nothing but memos."""
     source = given.source
     given.runner.check(layout_of(given, settings))
-    artifact.check_link(settings.install_link)
+    builds.check_link(settings.install_link, settings.dist_root)
     missing = plan_fetch(given.archives, ContentStore(settings.store_root)).missing
     steps = [
         Step("dependencies", _count(len(missing), "archive", "archives") + " to fetch" if missing else ""),
@@ -84,7 +89,7 @@ def plan_build(given: Inputs, settings: Settings) -> BuildPlan:
         steps.append(Step("current", "the new build takes its place"))
         return BuildPlan(tuple(steps))
     steps.append(Step("build", ""))
-    elsewhere = not existing.current or artifact.link_differs(existing, settings.install_link)
+    elsewhere = not existing.current or builds.link_differs(settings.dist_root, settings.install_link)
     steps.append(Step("current", f"it does not name {existing.manifest.build_id}" if elsewhere else ""))
     return BuildPlan(tuple(steps), existing)
 
@@ -122,18 +127,14 @@ def _described_flags(given: Inputs, settings: Settings) -> list[object]:
 
 def existing_build(given: Inputs, settings: Settings) -> Build | None:
     """The build that was made from exactly these inputs, or None. The runner and the tree have to be ready."""
-    digest = input_digest(given, settings)
-    for build in artifact.list_builds(settings.dist_root).builds:
-        if build.manifest.input_digest == digest and build.server.is_file():
-            return build
-    return None
+    return builds.build_made_from(settings.dist_root, input_digest(given, settings))
 
 
 def input_digest(given: Inputs, settings: Settings) -> str:
     """The digest of all that decides what the server becomes, without a path of this machine."""
     described = {
         "command": bazel.COMPILATION_FLAGS,
-        "source": _tree_digest(given, settings),
+        "source": digest_of_tree(given, settings),
         "adapter": given.adapter.sha256,
         "lock": given.source.lock.digest,
         "toolchain": given.runner.identity(),
@@ -143,10 +144,11 @@ def input_digest(given: Inputs, settings: Settings) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def _tree_digest(given: Inputs, settings: Settings) -> str:
+def digest_of_tree(given: Inputs, settings: Settings, *, without: str = "") -> str:
+    """The digest of the source tree as it stands, with the overlay unless that is left out."""
     tree = given.source.tree
     name = hashlib.sha256(str(tree.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return tree_digest(tree, settings.build_root / "memo" / f"tree-{name}.json")
+    return tree_digest(tree, settings.build_root / "memo" / f"tree-{name}.json", without=without)
 
 
 def source_identity(given: Inputs) -> str:

@@ -16,11 +16,12 @@ from npu_serving.errors import SourceError
 IGNORED = frozenset({".git", "__pycache__", ".npu-serving"})
 
 
-def tree_digest(tree: Path, memo_path: Path | None = None) -> str:
+def tree_digest(tree: Path, memo_path: Path | None = None, *, without: str = "") -> str:
     """The sha256 over names, kinds, execute bits and contents of everything in `tree`, whatever the times.
 
-    `memo_path` keeps what each file held when its size, time of change and inode were last seen; without one, every
-    file is read. SourceError for a pipe, socket or device in the tree, FileAccessError for what can't be read.
+    `without` names a directory of the tree that doesn't count. `memo_path` keeps what each file held when its size,
+    time of change and inode were last seen; without one, every file is read. SourceError for a pipe, socket or device
+    in the tree, FileAccessError for what can't be read.
     """
     memo = _read_memo(memo_path) if memo_path is not None else {}
     seen: dict[str, list[object]] = {}
@@ -38,6 +39,8 @@ def tree_digest(tree: Path, memo_path: Path | None = None) -> str:
                 content = str(known[1]) if known and known[0] == stamp else fsutil.sha256_of(path)
                 seen[name] = [stamp, content]
                 kind = "program" if status.st_mode & 0o100 else "file"
+            if without and name.startswith(f"{without}/"):
+                continue
             digest.update(json.dumps([name, kind, content]).encode("utf-8", "surrogateescape"))
     if memo_path is not None and seen != memo:
         fsutil.write_file(memo_path, json.dumps(seen))

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.build import artifact
+from npu_serving.build.artifact import Build
+from npu_serving.build.builds import find_build
 from npu_serving.build.inputs import settings_of
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.report import ERROR, CompatReport
-from npu_serving.errors import MissingToolError, RequestError
+from npu_serving.errors import MissingToolError, NpuServingError, RequestError
 from npu_serving.settings import Settings
 
 ADAPTER_SONAME = "_tf_adapter.so"
@@ -34,10 +36,7 @@ class VerifyResult:
     @property
     def headline(self) -> str:
         """The first thing that speaks against it, in a few words."""
-        for finding in self.report.findings:
-            if finding.severity == ERROR:
-                return f"{finding.kind}: {', '.join(finding.details[:1]) or finding.subject}"
-        return self.report.verdict
+        return _headline(self.report)
 
     def to_json(self) -> dict[str, object]:
         """The report."""
@@ -60,18 +59,47 @@ class VerifyResult:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Fit:
+    """Whether a build fits the CANN that is installed now; `why` tells what speaks against it, or what is not known."""
+
+    fits: bool
+    why: str = ""
+
+
+def fit_of(build: Build, settings: Settings) -> Fit:
+    """Whether the build would start here, as it is, and carries the adapter of the CANN that is installed.
+
+    Whatever can't be read is an answer as well, so that one damaged build doesn't hide the others.
+    """
+    try:
+        settings = settings_of(build, settings)
+        installed = _installed_adapter(settings)
+        report = verify_directory(build.directory, _library_path(settings))
+    except NpuServingError as error:
+        return Fit(False, error.what)
+    if not report.ok:
+        return Fit(False, f"no: {_headline(report)}")
+    if installed is None:
+        return Fit(True, "as far as can be told without CANN")
+    if installed.sha256 != build.manifest.adapter.get("sha256"):
+        carried = build.manifest.adapter.get("cann_version") or "another version"
+        return Fit(False, f"no: it carries the adapter of CANN {carried}, installed is {installed.cann_version}")
+    return Fit(True)
+
+
 def verify_build(settings: Settings, name: str = "") -> VerifyResult:
     """The report on a build (the current one by default) with the adapter of the CANN that is installed now.
 
     Nothing is started. Where no CANN is installed, the build is checked with the adapter it carries.
     """
-    build = artifact.find_build(settings.dist_root, name)
+    build = find_build(settings.dist_root, name)
     settings = settings_of(build, settings)
     library_path = _library_path(settings)
     installed = _installed_adapter(settings)
     replaced = installed is not None and installed.sha256 != build.manifest.adapter.get("sha256")
     adapter = installed.path if installed is not None and replaced else None
-    report = _check(build.directory, library_path, adapter)
+    report = verify_directory(build.directory, library_path, adapter)
     return VerifyResult(
         build.server, report, build.manifest.adapter.get("cann_version", ""), installed if replaced else None
     )
@@ -86,12 +114,8 @@ def verify_files(settings: Settings, server: Path) -> VerifyResult:
     return VerifyResult(server, report)
 
 
-def verify_directory(directory: Path, library_path: Sequence[Path]) -> CompatReport:
-    """The report on a build directory as it stands, with the adapter it carries."""
-    return _check(directory, library_path, None)
-
-
-def _check(directory: Path, library_path: Sequence[Path], adapter: Path | None) -> CompatReport:
+def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Path | None = None) -> CompatReport:
+    """The report on a build directory as it stands, with the adapter it carries or with another one in its place."""
     return check_server(
         directory / artifact.SERVER,
         adapter_soname=ADAPTER_SONAME,
@@ -99,6 +123,13 @@ def _check(directory: Path, library_path: Sequence[Path], adapter: Path | None) 
         library_path=tuple(library_path),
         cann_absent=not library_path,
     )
+
+
+def _headline(report: CompatReport) -> str:
+    for finding in report.findings:
+        if finding.severity == ERROR:
+            return f"{finding.kind}: {', '.join(finding.details[:1]) or finding.subject}"
+    return report.verdict
 
 
 def _library_path(settings: Settings) -> tuple[Path, ...]:

@@ -33,13 +33,13 @@ def verify_serving(_context, build="", server=None, adapter=None, json=False):
 
 @task(name="list-builds", help=help_for("json"))
 def list_builds(_context, json=False):
-    """List what was built, from what."""
+    """List what was built, from what, and whether each build fits the CANN that is installed now."""
 
     def work(_console):
-        from npu_serving.build import artifact
+        from npu_serving.build import listing
         from npu_serving.settings import load_settings
 
-        return artifact.list_builds(load_settings().dist_root)
+        return listing.list_builds(load_settings())
 
     run(work, as_json=json)
 
@@ -56,15 +56,18 @@ def list_builds(_context, json=False):
     ),
 )
 def rebuild_after_cann(_context, build="", adapter=None, check=False, clean=False, json=False, dry_run=False):
-    """Link the current build again, with the adapter of the CANN that is installed now."""
+    """Bring the current build up to the CANN that is installed now, by the least that does it."""
 
     def work(console):
-        from npu_serving.cann import relink
         from npu_serving.settings import load_settings
 
         settings = load_settings(adapter=adapter)
         if check or dry_run:
-            return relink.plan_rebuild(settings, build)
-        return relink.rebuild_after_cann(settings, console, build, clean=clean)
+            from npu_serving.cann.rebuild_plan import plan_rebuild
+
+            return plan_rebuild(settings, build, clean=clean)
+        from npu_serving.cann.rebuild import rebuild_after_cann
+
+        return rebuild_after_cann(settings, console, build, clean=clean)
 
     run(work, as_json=json)

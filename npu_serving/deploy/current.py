@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from npu_serving.build import artifact
+from npu_serving.build.builds import find_build
 from npu_serving.build.inputs import settings_of
 from npu_serving.cann.install import find_installation
 from npu_serving.deploy.server import ServerPlan, plan_server
@@ -24,7 +24,7 @@ def plan_current(
     extra_flags: Sequence[str] = (),
 ) -> ServerPlan:
     """How to start a build's server, the current one by default; a model is named like its directory by default."""
-    found = artifact.find_build(settings.dist_root, build)
+    found = find_build(settings.dist_root, build)
     installation = find_installation(settings_of(found, settings).cann_root)
     return plan_server(
         found.directory,

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from npu_serving import fsutil
-from npu_serving.build import artifact, dependencies, overlaying, pipeline
+from npu_serving.build import builds, dependencies, overlaying, pipeline
 from npu_serving.build.pipeline import BuildResult, build_serving
 from npu_serving.build.sources import SAMPLE
 from npu_serving.build.verify import verify_build
 from npu_serving.cann.install import find_installation
-from npu_serving.cann.relink import plan_rebuild, rebuild_after_cann
+from npu_serving.cann.rebuild import rebuild_after_cann
+from npu_serving.cann.rebuild_plan import plan_rebuild
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
@@ -165,7 +166,7 @@ def test_the_manifest_names_every_input_and_every_file(built: BuildResult) -> No
 
 
 def test_current_and_the_installed_link_lead_to_the_build(built: BuildResult, sample_settings: Settings) -> None:
-    assert artifact.find_build(sample_settings.dist_root).manifest.build_id == built.build.manifest.build_id
+    assert builds.find_build(sample_settings.dist_root).manifest.build_id == built.build.manifest.build_id
     assert Path(sample_settings.install_link).resolve() == built.build.server.resolve()
 
 
@@ -386,7 +387,7 @@ def test_a_server_without_its_adapter_never_becomes_current(
     with pytest.raises((VerificationError, BuildFailedError), match="tensorflow_needs_this"):
         build_serving(settings, Silent())
     assert os.readlink(sample_settings.dist_root / "current") == before
-    assert [path.name for path in sample_settings.dist_root.glob(".*")] == []
+    assert [path.name for path in sample_settings.dist_root.glob(".serving*")] == []
     build_serving(sample_settings, Silent())
 
 

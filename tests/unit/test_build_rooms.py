@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.build import artifact, resources
+from npu_serving.build import artifact, builds, resources
 from npu_serving.build.tree import tree_digest
 from npu_serving.errors import RequestError
 
@@ -87,7 +87,7 @@ def _build(dist: Path, name: str, created: str) -> None:
     (dist / name / "bin").mkdir(parents=True)
     (dist / name / artifact.SERVER).write_text("")
     manifest = artifact.BuildManifest(
-        name, "d", "1.15.0", {}, {"cann_version": "6.3"}, "l", {}, (), {}, {}, {}, created
+        name, "d", "1.15.0", {"name": "sample"}, {"cann_version": "6.3"}, "l", {}, (), {}, {}, {}, created
     )
     (dist / name / "manifest.json").write_text(json.dumps(manifest.to_json()))
 
@@ -95,37 +95,39 @@ def _build(dist: Path, name: str, created: str) -> None:
 def test_builds_are_listed_newest_first_and_found_by_id_beginning_path_or_as_the_current_one(tmp_path: Path) -> None:
     _build(tmp_path, "serving-a1", "2026-01-01")
     _build(tmp_path, "serving-b1", "2026-01-02")
-    builds = artifact.list_builds(tmp_path)
-    assert [build.manifest.build_id for build in builds.builds] == ["serving-b1", "serving-a1"]
-    assert "serving-b1" in builds.text()
+    found = builds.read_builds(tmp_path).sound
+    assert [build.manifest.build_id for build in found] == ["serving-b1", "serving-a1"]
     with pytest.raises(RequestError, match="No build is the current one"):
-        artifact.find_build(tmp_path)
-    assert artifact.make_current(builds.builds[1])
-    assert artifact.find_build(tmp_path).manifest.build_id == "serving-a1"
-    assert artifact.find_build(tmp_path, "serving-b").manifest.build_id == "serving-b1"
-    assert artifact.find_build(tmp_path, str(tmp_path / "serving-b1")).manifest.build_id == "serving-b1"
+        builds.find_build(tmp_path)
+    assert builds.make_current(found[1])
+    assert builds.find_build(tmp_path).manifest.build_id == "serving-a1"
+    assert builds.find_build(tmp_path, "serving-b").manifest.build_id == "serving-b1"
+    assert builds.find_build(tmp_path, str(tmp_path / "serving-b1")).manifest.build_id == "serving-b1"
     with pytest.raises(RequestError, match="2 builds match"):
-        artifact.find_build(tmp_path, "serving-")
+        builds.find_build(tmp_path, "serving-")
     with pytest.raises(RequestError, match="0 builds match"):
-        artifact.find_build(tmp_path, "nothing")
+        builds.find_build(tmp_path, "nothing")
 
 
-def test_a_directory_with_a_damaged_manifest_is_no_build(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ['{"format": 1}', "{", "", "[]", "[" * 100_000, '{"format": 9}', "source", "flags"])
+def test_a_build_with_a_damaged_manifest_is_told_as_such_and_not_taken(tmp_path: Path, damage: str) -> None:
     _build(tmp_path, "serving-a1", "2026-01-01")
-    (tmp_path / "serving-a1" / "manifest.json").write_text('{"format": 1}')
-    assert artifact.list_builds(tmp_path).builds == ()
-    with pytest.raises(RequestError, match="There is no build"):
-        artifact.find_build(tmp_path)
+    path = tmp_path / "serving-a1" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), damage: 7}) if damage.isalpha() else damage)
+    found = builds.read_builds(tmp_path)
+    assert (found.sound, [item.directory.name for item in found.damaged]) == ((), ["serving-a1"])
+    with pytest.raises(RequestError, match="serving-a1 is damaged"):
+        builds.find_build(tmp_path, "serving-a1")
 
 
 def test_the_installed_link_goes_through_current(tmp_path: Path) -> None:
     dist, link = tmp_path / "dist", tmp_path / "bin" / "tensorflow_model_server"
     _build(dist, "serving-a1", "1")
     _build(dist, "serving-b1", "2")
-    second, first = artifact.list_builds(dist).builds
-    artifact.make_current(first, str(link))
+    second, first = builds.read_builds(dist).sound
+    builds.make_current(first, str(link))
     assert link.resolve() == first.server.resolve()
-    artifact.make_current(second)
+    builds.make_current(second)
     assert link.resolve() == second.server.resolve()
-    assert not artifact.link_differs(second, str(link))
-    assert artifact.link_differs(second, str(tmp_path / "other"))
+    assert not builds.link_differs(dist, str(link))
+    assert builds.link_differs(dist, str(tmp_path / "other"))

@@ -1,0 +1,45 @@
+"""A finished server and its libraries become dist/<build-id>: put together, proven, and only then given that name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from npu_serving.build.artifact import Build, BuildManifest, assembled
+from npu_serving.build.builds import find_build
+from npu_serving.build.verify import verify_directory
+from npu_serving.errors import AdapterError, VerificationError
+
+
+def package(
+    dist_root: Path,
+    manifest: BuildManifest,
+    server: Path,
+    libraries: Mapping[str, Path],
+    library_path: Sequence[Path],
+) -> Build:
+    """The build that `manifest` describes, made of those files; `library_path` is where CANN's libraries are.
+
+    Raises VerificationError where the server would not start, or not with its adapter, and AdapterError where the
+    adapter that was packed is not the one that the manifest names. Nothing is left behind then.
+    """
+    with assembled(dist_root, manifest, server, libraries) as (directory, whole):
+        if manifest.adapter["sha256"] not in whole.files.values():
+            raise replaced_meanwhile(Path(manifest.adapter["path"]))
+        report = verify_directory(directory, library_path)
+        if report.exit_code != 0:
+            raise VerificationError(
+                "The server was built, but would not serve on the NPU; the former build stays current.\n"
+                f"{report.text()}",
+                cure="do what the findings above say, then the same command again",
+            )
+    return find_build(dist_root, manifest.build_id)
+
+
+def replaced_meanwhile(adapter: Path) -> AdapterError:
+    """The error for an adapter that is not any more what it was when the run began."""
+    return AdapterError(
+        f"{adapter} was replaced while this run was under way; the former build stays current.",
+        cause="CANN is being installed or removed right now",
+        cure="the same command again, once that has ended",
+    )
