@@ -17,22 +17,27 @@ from npu_serving.build.sources import (
 from npu_serving.console import Reporter
 from npu_serving.deps.fetch import fetch_file, wanted_from
 from npu_serving.deps.lock import Lock, read_lock
+from npu_serving.deps.locking import LockReport, lock_deps
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.tree_facts import serving_version
-from npu_serving.deps.workspace import LockReport, lock_deps
-from npu_serving.errors import LockFileError
+from npu_serving.errors import LockFileError, RequestError
 from npu_serving.process import command_line
 from npu_serving.settings import Settings
 
 
-def lock_source(settings: Settings, reporter: Reporter, *, check: bool = False) -> LockReport:
+def lock_source(settings: Settings, reporter: Reporter, *, check: bool = False, pin: bool = False) -> LockReport:
     """Evaluates the tree and writes its lock; with `check` only tells whether the two agree.
 
     A tree of the user's gets a lock of its own below build/; what this project ships is renewed for its own sources.
     """
+    if pin and (check or settings.offline):
+        raise RequestError(
+            "--pin fetches what has no sha256 and writes the lock; --check, --dry-run and --offline forbid that.",
+            cure="give --pin without them",
+        )
     path = Path(settings.source).expanduser().absolute()
     if path.is_dir() and settings.source != "sample":
-        return _lock_tree(path, settings, reporter, check=check)
+        return _lock_tree(path, settings, reporter, check=check, pin=pin)
     source = resolve_source(settings)
     store = ContentStore(settings.store_root)
     mirrors = (*settings.mirrors, *source.mirrors)
@@ -43,7 +48,14 @@ def lock_source(settings: Settings, reporter: Reporter, *, check: bool = False) 
         _bring_tree(source, store, settings, reporter)
         tree = source.tree
     return lock_deps(
-        tree, source.lock_path, store, mirrors=mirrors, offline=settings.offline, check=check, reporter=reporter
+        tree,
+        source.lock_path,
+        store,
+        mirrors=mirrors,
+        offline=settings.offline,
+        check=check,
+        pin=pin,
+        reporter=reporter,
     )
 
 
@@ -66,7 +78,7 @@ def check_agreement(source: Source, settings: Settings) -> None:
         )
 
 
-def _lock_tree(tree: Path, settings: Settings, reporter: Reporter, *, check: bool) -> LockReport:
+def _lock_tree(tree: Path, settings: Settings, reporter: Reporter, *, check: bool, pin: bool) -> LockReport:
     check_tree(tree)
     lock_path = lock_for_tree(tree, settings)[0] if check else own_lock_path(tree, settings)
     store = ContentStore(settings.store_root)
@@ -77,6 +89,7 @@ def _lock_tree(tree: Path, settings: Settings, reporter: Reporter, *, check: boo
         mirrors=settings.mirrors,
         offline=settings.offline,
         check=check,
+        pin=pin,
         facts=_shipped_facts(tree),
         reporter=reporter,
     )

@@ -10,11 +10,17 @@ from npu_serving.commands.flags import help_for, run
 @task(
     name="lock-deps",
     help=help_for(
-        "source", "mirror", "offline", "json", "dry_run", check="only say whether the tree and its lock agree"
+        "source",
+        "mirror",
+        "offline",
+        "json",
+        "dry_run",
+        check="only say whether the tree and its lock agree",
+        pin="fetch archives that the tree gives no sha256 once, and write theirs into the lock",
     ),
     iterable=["mirror"],
 )
-def lock_deps(_context, source=None, mirror=None, offline=False, check=False, json=False, dry_run=False):
+def lock_deps(_context, source=None, mirror=None, offline=False, check=False, pin=False, json=False, dry_run=False):
     """Evaluate a serving tree's WORKSPACE and write its lock."""
 
     def work(console):
@@ -22,7 +28,7 @@ def lock_deps(_context, source=None, mirror=None, offline=False, check=False, js
         from npu_serving.settings import load_settings
 
         settings = load_settings(source=source, mirrors=mirror, offline=offline)
-        return lock_source(settings, console, check=check or dry_run)
+        return lock_source(settings, console, check=check or dry_run, pin=pin)
 
     run(work, as_json=json)
 

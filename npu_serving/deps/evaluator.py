@@ -305,4 +305,5 @@ def _not_evaluated(key: str, error: Exception) -> WorkspaceError:
     return WorkspaceError(
         f"{where}: {(what[1] if what else text)[:500]}",
         cause="the file is damaged, or uses something of Bazel's that this program doesn't know",
+        cure="correct that line, or unpack the tree anew; if Bazel takes the file as it is, report the line",
     )

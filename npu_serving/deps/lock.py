@@ -48,6 +48,8 @@ class Archive:
     """The optional dependency of the server, such as xla_cpu_jit, without which nobody needs it."""
     shadowed: bool = False
     """A later declaration of the same name wins (Bazel 0.24.1 takes the last), so Bazel never asks for this one."""
+    pinned_here: bool = False
+    """The tree pins no sha256; this one is of the bytes that `lock-deps --pin` fetched first."""
 
     @property
     def file_name(self) -> str:
@@ -278,7 +280,10 @@ class _Reader:
             needed_by=self.texts(entry, "needed_by", place),
             only_with=self.text(entry, "only_with", place, default=""),
             shadowed=self._flag(entry, "shadowed", place),
+            pinned_here=self._flag(entry, "pinned_here", place),
         )
+        if archive.pinned_here and archive.sha256 is None:
+            raise self.error(f"{place}.pinned_here", "is true without a sha256", near=near)
         self._check_urls(archive, place)
         if entry.get("file_name") != archive.file_name:
             raise self.error(

@@ -8,23 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
 from npu_serving import fsutil
-from npu_serving.console import Reporter, Silent, duration_text
 from npu_serving.deps.evaluator import Declaration, Download, Evaluator
-from npu_serving.deps.fetch import fetch_file, wanted_from
-from npu_serving.deps.lock import SHA256, Archive, Lock, OtherRepository, carry_over, read_lock, write_lock
+from npu_serving.deps.lock import SHA256, Archive, Lock, OtherRepository
 from npu_serving.deps.starlark_files import ArchiveTree, DirectoryTree, Tree
-from npu_serving.deps.store import ContentStore
-from npu_serving.deps.tree_facts import VERSION_FILE, WORKSPACE_FILES
-from npu_serving.deps.tree_facts import serving_version as version_of_tree
-from npu_serving.deps.tree_facts import tensorflow_commit as commit_of_tree
-from npu_serving.errors import EXIT_ACTION_NEEDED, SourceError, WorkspaceError
+from npu_serving.deps.tree_facts import VERSION_FILE, WORKSPACE_FILES, serving_version, tensorflow_commit
+from npu_serving.errors import SourceError, WorkspaceError
 
 GetArchive = Callable[[Archive], Path]
 """Gives the verified file of an archive, fetched if need be."""
@@ -41,63 +34,8 @@ _DOWNLOAD_ATTRIBUTES = (
 )
 
 
-@dataclass(frozen=True)
-class LockReport:
-    """What lock-deps found. `differences` are between the tree and the lock as it was, a sentence each."""
-
-    path: Path
-    lock: Lock
-    differences: tuple[str, ...]
-    written: bool
-    checked_only: bool
-    seconds: float
-
-    @property
-    def exit_code(self) -> int:
-        """3 when a check found that tree and lock disagree."""
-        return EXIT_ACTION_NEEDED if self.checked_only and self.differences else 0
-
-    def to_json(self) -> dict[str, object]:
-        """For --json."""
-        return {
-            "lock": str(self.path),
-            "serving_version": self.lock.serving_version,
-            "tensorflow_commit": self.lock.tensorflow_commit,
-            "digest": self.lock.digest,
-            "archives": len(self.lock.archives),
-            "unpinned": [archive.name for archive in self.lock.archives if archive.sha256 is None],
-            "git": [{"name": item.name, "remote": item.remote, "commit": item.commit} for item in _git(self.lock)],
-            "others": [item.name for item in self.lock.others if not item.is_git],
-            "differences": list(self.differences),
-            "written": self.written,
-            "seconds": round(self.seconds, 3),
-        }
-
-    def text(self) -> str:
-        """What a person wants to know."""
-        lock = self.lock
-        names = len({archive.name for archive in lock.archives})
-        lines = [
-            f"TensorFlow Serving {lock.serving_version}: {len(lock.archives)} archives of {names} names, "
-            f"evaluated in {duration_text(self.seconds)}."
-        ]
-        unpinned = [archive.name for archive in lock.archives if archive.sha256 is None]
-        if unpinned:
-            lines.append(f"No sha256 is pinned for: {', '.join(unpinned)}.")
-        lines += [f"{item.name} is cloned by git ({item.remote}), which no cache can serve." for item in _git(lock)]
-        if not self.differences:
-            lines.append(f"{self.path} agrees with the tree.")
-        else:
-            verb = "differs from the tree" if self.checked_only else "was written; what changed"
-            lines.append(f"{self.path} {verb}:")
-            lines += [f"  {difference}" for difference in self.differences]
-            if self.checked_only:
-                lines.append("Next: ./inv lock-deps writes it anew.")
-        return "\n".join(lines)
-
-
-def lock_tree(tree: Path, get_archive: GetArchive, *, known: Lock | None = None, serving_version: str = "") -> Lock:
-    """The lock of the serving tree at `tree`. `known` supplies what a tree can't tell: sizes, who needs what.
+def lock_tree(tree: Path, get_archive: GetArchive, *, known: Lock | None = None) -> Lock:
+    """The lock of the serving tree at `tree`. `known`, a former one, tells version and source where the tree doesn't.
 
     `get_archive` is asked for those archives from which further .bzl files are loaded. Raises SourceError when there
     is no WORKSPACE, WorkspaceError when it can't be evaluated, and what `get_archive` raises.
@@ -110,68 +48,20 @@ def lock_tree(tree: Path, get_archive: GetArchive, *, known: Lock | None = None,
     )
     evaluation.run(text, file_name)
     archives, others = _repositories(evaluation)
-    version = serving_version or version_of_tree(tree) or (known.serving_version if known is not None else "")
+    version = serving_version(tree) or (known.serving_version if known is not None else "")
     if not version:
         raise SourceError(
             f"{tree} does not tell its version: {VERSION_FILE} is missing or of another shape.",
             cause="it is not a TensorFlow Serving tree",
             cure="name the directory of TensorFlow Serving's source",
         )
-    lock = Lock(
+    return Lock(
         serving_version=version,
-        tensorflow_commit=commit_of_tree(tree),
+        tensorflow_commit=tensorflow_commit(tree),
         source=_source(version, known),
         archives=archives,
         others=others,
     )
-    return carry_over(lock, known) if known is not None else lock
-
-
-def differences(lock: Lock, tree_lock: Lock) -> tuple[str, ...]:
-    """How the lock differs from what the tree declares, a sentence each, sorted by name."""
-    found = []
-    for field in ("serving_version", "tensorflow_commit"):
-        if getattr(lock, field) != getattr(tree_lock, field):
-            found.append(f"{field}: the lock has {getattr(lock, field)!r}, the tree {getattr(tree_lock, field)!r}")
-    found += _differing(_declared_archives(lock), _declared_archives(tree_lock))
-    found += _differing(_declared_others(lock), _declared_others(tree_lock))
-    return tuple(found)
-
-
-def lock_deps(
-    tree: Path,
-    lock_path: Path,
-    store: ContentStore,
-    *,
-    mirrors: Sequence[str] = (),
-    offline: bool = False,
-    check: bool = False,
-    facts: Lock | None = None,
-    reporter: Reporter | None = None,
-) -> LockReport:
-    """Evaluates the tree and writes its lock to `lock_path`; with `check` only compares.
-
-    What a tree can't tell (sizes, who needs what) is taken from the lock that is there, or from `facts`, another lock
-    of the same version. Archives that hold .bzl files come from the store, or are fetched and verified first. Raises
-    as lock_tree() does, and LockFileError when there is no lock to check or the one that is there isn't valid.
-    """
-    said = reporter if reporter is not None else Silent()
-    began = time.monotonic()
-
-    def get_archive(archive: Archive) -> Path:
-        if archive.sha256 is None:
-            raise WorkspaceError(
-                f"{archive.name} holds .bzl files that the WORKSPACE loads, but no sha256 is pinned for it.",
-                cause="nothing is used unverified",
-                cure=f"give it a sha256 in {tree / 'WORKSPACE'}",
-            )
-        return fetch_file(wanted_from(archive), store, mirrors=mirrors, offline=offline, reporter=said)
-
-    known = read_lock(lock_path) if check or lock_path.exists() else None
-    lock = lock_tree(tree, get_archive, known=known if known is not None else facts)
-    found = differences(known, lock) if known is not None else (f"it is new, with {len(lock.archives)} archives",)
-    written = False if check else write_lock(lock_path, lock)
-    return LockReport(lock_path, lock, found, written, check, time.monotonic() - began)
 
 
 # ---- from the tree
@@ -288,35 +178,3 @@ def _files_of(evaluation: Evaluator, declaration: Declaration, tree: Path, get_a
         )
     archive = _archive(declaration, downloads[0], shadowed=False)
     return ArchiveTree(get_archive(archive), archive.strip_prefix)
-
-
-# ---- comparing
-
-
-def _declared_archives(lock: Lock) -> dict[str, object]:
-    """What the tree decides about each archive, by a name for messages."""
-    return {
-        f"{archive.name} ({archive.file_name})": dataclasses.replace(
-            archive, size_bytes=None, needed_by=(), only_with=""
-        )
-        for archive in lock.archives
-    }
-
-
-def _declared_others(lock: Lock) -> dict[str, object]:
-    return {other.name: other for other in lock.others}
-
-
-def _differing(locked: Mapping[str, object], declared: Mapping[str, object]) -> Iterable[str]:
-    for name in sorted({*locked, *declared}):
-        if name not in declared:
-            yield f"{name} is in the lock, but the tree does not declare it"
-        elif name not in locked:
-            yield f"{name} is declared by the tree, but is not in the lock"
-        elif locked[name] != declared[name]:
-            fields = [key for key, value in vars(locked[name]).items() if value != vars(declared[name])[key]]
-            yield f"{name}: {', '.join(fields)} differ"
-
-
-def _git(lock: Lock) -> list[OtherRepository]:
-    return [other for other in lock.others if other.is_git]

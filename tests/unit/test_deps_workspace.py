@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npu_serving.deps.comparing import differences
 from npu_serving.deps.lock import read_lock
+from npu_serving.deps.locking import lock_deps
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.tree_facts import serving_version, tensorflow_commit
-from npu_serving.deps.workspace import differences, lock_deps, lock_tree
+from npu_serving.deps.workspace import lock_tree
 from npu_serving.errors import FetchError, LockFileError, NpuServingError, SourceError, WorkspaceError
 from npu_serving.sample.archives import build_archives
 from npu_serving.settings import PROJECT_ROOT
