@@ -16,14 +16,19 @@ from typing import IO, Callable, Protocol
 
 SECONDS_BETWEEN_LINES = 5.0  # without a terminal
 SECONDS_BETWEEN_MOVES = 0.1  # on one
-COLUMNS_OF_A_TERMINAL = 80  # where it doesn't tell
+SECONDS_OF_THE_RATE = 10.0  # the latest ones: what is left is judged by how it goes now
+SIZE_OF_A_TERMINAL = (80, 24)  # where it doesn't tell
 
 
 class Progress(Protocol):
     """One piece of work that is under way."""
 
-    def update(self, done: float, *, total: float | None = None, detail: str = "") -> None:
-        """`done` of `total` units are finished; `detail` is what goes on right now."""
+    def update(
+        self, done: float, *, total: float | None = None, detail: str = "", under_way: Sequence[str] = ()
+    ) -> None:
+        """`done` of `total` units are finished; `detail` is what goes on right now, and `under_way` the pieces of work
+        that go on at once, a line each on a terminal.
+        """
 
 
 class Reporter(Protocol):
@@ -44,7 +49,9 @@ class Reporter(Protocol):
 class SilentProgress:
     """Progress that nobody looks at."""
 
-    def update(self, done: float, *, total: float | None = None, detail: str = "") -> None:
+    def update(
+        self, done: float, *, total: float | None = None, detail: str = "", under_way: Sequence[str] = ()
+    ) -> None:
         """Takes note of nothing."""
 
 
@@ -64,19 +71,19 @@ class Silent:
 
 
 class Console:
-    """A Reporter for standard error: one line that moves on a terminal, a line every few seconds elsewhere."""
+    """A Reporter for standard error: lines that are redrawn in place on a terminal, one every few seconds elsewhere."""
 
     def __init__(self, stream: IO[str] | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream if stream is not None else sys.stderr
         self._clock = clock
-        self._guard = threading.Lock()
-        self._line: _ProgressLine | None = None
+        self._guard = threading.RLock()
+        self._block: _ProgressBlock | None = None
 
     def note(self, text: str) -> None:
-        """Prints a line, whole, whichever thread it comes from."""
+        """Prints a line, whole, whichever thread it comes from; above the progress that is shown."""
         with self._guard:
-            if self._line is not None:
-                self._line.erase()
+            if self._block is not None:
+                self._block.erase()
             self._stream.write(text + "\n")
             self._stream.flush()
 
@@ -86,65 +93,108 @@ class Console:
 
     @contextlib.contextmanager
     def progress(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Progress]:
-        """A line that is kept up to date while the block runs."""
-        line = _ProgressLine(self._stream, self._clock, title, total, unit)
-        outer, self._line = self._line, line
+        """Lines that are kept up to date while the block runs."""
+        state = _State(title, unit, total, self._clock())
+        block = _ProgressBlock(self._stream, self._guard, self._clock, state)
+        outer, self._block = self._block, block
+        if outer is not None:
+            outer.erase()
         try:
-            yield line
+            yield block
         finally:
-            line.erase()
-            self._line = outer
+            block.erase()
+            self._block = outer
 
 
-class _ProgressLine:
-    def __init__(self, stream: IO[str], clock: Callable[[], float], title: str, total: float | None, unit: str) -> None:
-        self._stream = stream
-        self._clock = clock
+class _State:
+    """How far a piece of work is, and the lines that tell it."""
+
+    def __init__(self, title: str, unit: str, total: float | None, started_s: float) -> None:
         self._title = title
-        self._total = total
         self._unit = unit
-        self._terminal = stream.isatty()
-        self._started = clock()
-        self._shown = self._started
-        self._text = ""
-        self._width_shown = 0
+        self._total = total
+        self._started_s = started_s
+        self._recent: list[tuple[float, float]] = [(started_s, 0.0)]
+        self._done = 0.0
+        self._detail = ""
+        self.under_way: tuple[str, ...] = ()
 
-    def update(self, done: float, *, total: float | None = None, detail: str = "") -> None:
+    def set(self, now_s: float, done: float, total: float | None, detail: str, under_way: Sequence[str]) -> None:
+        self._done, self._detail, self.under_way = done, detail, tuple(under_way)
         if total is not None:
             self._total = total
-        now = self._clock()
-        pause = SECONDS_BETWEEN_MOVES if self._terminal else SECONDS_BETWEEN_LINES
-        self._text = self._line(done, now - self._started, detail)
-        if now - self._shown >= pause:
-            self._shown = now
-            self._show()
+        if now_s - self._recent[-1][0] >= SECONDS_OF_THE_RATE / 20:
+            self._recent.append((now_s, done))
+        while len(self._recent) > 2 and now_s - self._recent[1][0] > SECONDS_OF_THE_RATE:
+            del self._recent[0]
+
+    def line(self, now_s: float) -> str:
+        """The title with amount, time, rate, time left and detail, as far as they are known."""
+        amount = amount_text(self._done, self._unit)
+        if self._total:
+            amount += f" of {amount_text(self._total, self._unit)} ({100 * self._done / self._total:.0f}%)"
+        elapsed_s = now_s - self._started_s
+        parts = [f"{self._title}: {amount}", duration_text(elapsed_s)]
+        since_s, before = self._recent[0]
+        rate = (self._done - before) / (now_s - since_s) if now_s > since_s else 0.0
+        if self._unit == "bytes" and elapsed_s > 1:
+            parts.append(f"{amount_text(max(rate, 0.0), 'bytes')}/s")
+            if self._total and rate > 0:
+                parts.append(f"{duration_text(max(self._total - self._done, 0) / rate)} left")
+        return "  ".join(part for part in [*parts, self._detail.strip()] if part)
+
+
+class _ProgressBlock:
+    """The lines on the screen: what is under way, a line each, then the line of the whole."""
+
+    def __init__(self, stream: IO[str], guard: threading.RLock, clock: Callable[[], float], state: _State) -> None:
+        self._stream = stream
+        self._guard = guard
+        self._clock = clock
+        self._state = state
+        self._terminal = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._shown_s = clock()
+        self._lines_shown = 0
+
+    def update(
+        self, done: float, *, total: float | None = None, detail: str = "", under_way: Sequence[str] = ()
+    ) -> None:
+        now_s = self._clock()
+        self._state.set(now_s, done, total, detail, under_way)
+        if now_s - self._shown_s < (SECONDS_BETWEEN_MOVES if self._terminal else SECONDS_BETWEEN_LINES):
+            return
+        self._shown_s = now_s
+        if self._terminal:
+            self._draw(now_s)
+            return
+        named = [*self._state.under_way[:3], *(["..."] if len(self._state.under_way) > 3 else [])]
+        with self._guard:
+            self._stream.write(_printable("  ".join([self._state.line(now_s), *named])) + "\n")
+            self._stream.flush()
 
     def erase(self) -> None:
-        if self._width_shown:
-            self._stream.write("\r" + " " * self._width_shown + "\r")
+        """Takes the lines off the screen; the cursor is where the first of them began."""
+        with self._guard:
+            if self._lines_shown:
+                self._stream.write(self._back_to_the_first() + "\x1b[J")
+                self._stream.flush()
+                self._lines_shown = 0
+
+    def _draw(self, now_s: float) -> None:
+        size = _size(self._stream)
+        lines = [*(f"  {text}" for text in self._state.under_way), self._state.line(now_s)]
+        lines = lines[-max(1, size.lines - 1) :]  # a block higher than the screen could not be redrawn
+        shown = "\x1b[K\r\n".join(_fitted(_printable(line), size.columns - 1) for line in lines)
+        with self._guard:
+            self._stream.write(f"{self._back_to_the_first()}{shown}\x1b[J")
             self._stream.flush()
-            self._width_shown = 0
+            self._lines_shown = len(lines)
 
-    def _show(self) -> None:
-        if not self._terminal:
-            print(self._text, file=self._stream, flush=True)
-            return
-        text, width = _fitted(self._text, _columns(self._stream) - 1)
-        self._stream.write("\r" + text + " " * max(0, self._width_shown - width))
-        self._stream.flush()
-        self._width_shown = width
-
-    def _line(self, done: float, elapsed_s: float, detail: str) -> str:
-        amount = amount_text(done, self._unit)
-        if self._total:
-            amount += f" of {amount_text(self._total, self._unit)} ({100 * done / self._total:.0f}%)"
-        parts = [f"{self._title}: {amount}", duration_text(elapsed_s)]
-        if self._unit == "bytes" and elapsed_s > 1:
-            parts.append(f"{amount_text(done / elapsed_s, 'bytes')}/s")
-            if self._total and done:
-                parts.append(f"{duration_text(elapsed_s * (self._total - done) / done)} left")
-        line = "  ".join(part for part in [*parts, detail.strip()] if part)
-        return "".join(" " if unicodedata.category(character) == "Cc" else character for character in line)
+    def _back_to_the_first(self) -> str:
+        """Where a terminal has been made narrower and breaks the old lines anew, some of these stay; nothing that was
+        above them is ever written over.
+        """
+        return "\r" + (f"\x1b[{self._lines_shown - 1}A" if self._lines_shown > 1 else "")
 
 
 def amount_text(amount: float, unit: str) -> str:
@@ -178,19 +228,24 @@ def table(rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> s
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in lines)
 
 
-def _columns(stream: IO[str]) -> int:
-    """The width of the terminal that the stream is; COLUMNS and standard output may tell another one's."""
+def _size(stream: IO[str]) -> os.terminal_size:
+    """The size of the terminal that the stream is; COLUMNS and standard output may tell another one's."""
+    columns, lines = 0, 0
     with contextlib.suppress(OSError, ValueError):
-        return os.get_terminal_size(stream.fileno()).columns or COLUMNS_OF_A_TERMINAL
-    return COLUMNS_OF_A_TERMINAL
+        columns, lines = os.get_terminal_size(stream.fileno())
+    return os.terminal_size((columns or SIZE_OF_A_TERMINAL[0], lines or SIZE_OF_A_TERMINAL[1]))
 
 
-def _fitted(text: str, columns: int) -> tuple[str, int]:
-    """As much of the text as fits into the columns, and how many of them it takes: two for a Chinese character."""
+def _printable(text: str) -> str:
+    """The text without what would move the cursor."""
+    return "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+
+
+def _fitted(text: str, columns: int) -> str:
+    """As much of the text as fits into the columns; a Chinese character takes two."""
     width = 0
     for position, character in enumerate(text):
-        takes = 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if width + takes > columns:
-            return text[:position], width
-        width += takes
-    return text, width
+        width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if width > columns:
+            return text[:position]
+    return text

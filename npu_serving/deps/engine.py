@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from npu_serving.console import Progress, Reporter
+from npu_serving.console import Progress, Reporter, amount_text
 from npu_serving.deps import heal
 from npu_serving.deps.attempts import OTHER_RUN, Attempts, Shared, report_of
 from npu_serving.deps.connection import Tuning, new_session
@@ -22,6 +23,23 @@ SECONDS_BETWEEN_UPDATES = 0.1
 SECONDS_TO_STOP = 3.0
 
 
+class _InFlight:
+    """A file that is coming in, as the person sees it."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._began = time.monotonic()
+        self.done_bytes = 0
+
+    def text(self) -> str:
+        """Its name, how much is there, and how fast it comes."""
+        size = self._wanted.size_bytes
+        of = f" of {amount_text(size, 'bytes')} ({100 * self.done_bytes // max(size, 1)}%)" if size is not None else ""
+        rate = max(self.done_bytes, 0) / max(time.monotonic() - self._began, SECONDS_BETWEEN_UPDATES)
+        done = amount_text(max(self.done_bytes, 0), "bytes")
+        return f"{self._wanted.file_name}  {done}{of}  {amount_text(rate, 'bytes')}/s"
+
+
 class Run:
     """One fetch of many files. After work() and heal(), each is among `fetched` or `failures`."""
 
@@ -32,7 +50,7 @@ class Run:
         self._missing = missing
         self._shared = Shared(store, mirrors, tuning, new_session(connections), HostRecord(), threading.Event())
         self._guard = threading.Lock()
-        self._in_flight: dict[str, None] = {}
+        self._in_flight: dict[str, _InFlight] = {}
         self._done_bytes = 0
         self._fatal: BaseException | None = None
         self.fetched: list[FileReport] = []
@@ -92,12 +110,14 @@ class Run:
 
     def _show(self, progress: Progress) -> None:
         with self._guard:
-            done, names, finished = self._done_bytes, list(self._in_flight), len(self.fetched)
-        progress.update(max(done, 0), detail=", ".join([f"{finished} of {len(self._missing)} files", *names]))
+            done, finished = self._done_bytes, len(self.fetched)
+            under_way = [file.text() for file in self._in_flight.values()]
+        progress.update(max(done, 0), detail=f"{finished} of {len(self._missing)} files", under_way=under_way)
 
-    def _count(self, size_bytes: int) -> None:
+    def _count(self, file: _InFlight, size_bytes: int) -> None:
         with self._guard:
             self._done_bytes += size_bytes
+            file.done_bytes += size_bytes
 
     def _worker(self, waiting: queue.SimpleQueue[Wanted]) -> None:
         while not self._shared.cancelled.is_set():
@@ -106,9 +126,9 @@ class Run:
             except queue.Empty:
                 return
             with self._guard:
-                self._in_flight[wanted.file_name] = None
+                file = self._in_flight[wanted.sha256] = _InFlight(wanted)
             try:
-                self._bring(wanted)
+                self._bring(wanted, functools.partial(self._count, file))
             except Cancelled:
                 return
             except BaseException as error:  # a full disk, a store that can't be written: the others would fail too
@@ -117,9 +137,9 @@ class Run:
                 return
             finally:
                 with self._guard:
-                    self._in_flight.pop(wanted.file_name, None)
+                    self._in_flight.pop(wanted.sha256, None)
 
-    def _bring(self, wanted: Wanted) -> None:
+    def _bring(self, wanted: Wanted, on_bytes: Callable[[int], None]) -> None:
         store = self._shared.store
         with claimed(
             store.partial / wanted.sha256,
@@ -131,7 +151,7 @@ class Run:
                     raise Cancelled
                 self.fetched.append(report_of(store, wanted, OTHER_RUN))
                 return
-            outcome = Attempts(self._shared, wanted, partial, self._count).bring()
+            outcome = Attempts(self._shared, wanted, partial, on_bytes).bring()
         if isinstance(outcome, FileReport):
             self.fetched.append(outcome)
         else:

@@ -1,4 +1,4 @@
-"""Progress is one line that moves on a terminal, and a line every few seconds without one."""
+"""Progress is redrawn in place on a terminal, and is a line every few seconds without one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import os
 import re
 import struct
 import termios
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import pyte
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from npu_serving.console import Console, amount_text, duration_text, table
 
-COLUMNS = 40
+COLUMNS, ROWS = 40, 12
 
 
 class Clock:
@@ -32,23 +34,35 @@ class Clock:
 
 
 class Terminal:
-    """A pseudo-terminal of COLUMNS columns; `shown()` is what was written to it since the last call."""
+    """A pseudo-terminal, and what a person sees on it: pyte draws whatever is written to it."""
 
     def __init__(self) -> None:
         self._master, slave = os.openpty()
-        attributes = termios.tcgetattr(slave)
-        attributes[1] &= ~termios.OPOST  # the bytes as they were written
-        termios.tcsetattr(slave, termios.TCSANOW, attributes)
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+        self._stream_of_pyte = pyte.Stream(pyte.Screen(COLUMNS, ROWS))
+        self.screen = self._stream_of_pyte.listener
         self.stream: IO[str] = os.fdopen(slave, "w", encoding="utf-8", newline="")
+        self.resize(COLUMNS, ROWS)
 
-    def shown(self) -> str:
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self.stream.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.shown()
+        self.screen.resize(rows, columns)
+
+    def written(self) -> str:
+        """What was written since the last look."""
         self.stream.write("\0")  # the kernel takes its time: what comes before this has come when this has
         self.stream.flush()
         data = b""
         while not data.endswith(b"\0"):
             data += os.read(self._master, 1 << 16)
-        return data[:-1].decode()
+        text = data[:-1].decode()
+        self._stream_of_pyte.feed(text)
+        return text
+
+    def shown(self) -> list[str]:
+        """The lines on the screen, without the empty ones below."""
+        self.written()
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip("\n").split("\n")
 
     def close(self) -> None:
         self.stream.close()
@@ -59,65 +73,94 @@ class Terminal:
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     """One, in an environment that tells another width."""
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm-256color")
     made = Terminal()
     yield made
     made.close()
 
 
-def _screen(text: str) -> list[str]:
-    """The lines that a terminal shows after `text`, as far as carriage returns and line ends go."""
-    lines = [""]
-    column = 0
-    for character in text:
-        if character == "\n":
-            lines.append("")
-            column = 0
-        elif character == "\r":
-            column = 0
-        else:
-            lines[-1] = lines[-1][:column].ljust(column) + character + lines[-1][column + 1 :]
-            column += 1
-    return [line.rstrip() for line in lines]
-
-
 def test_progress_on_a_terminal_is_one_line_that_moves_and_is_gone_at_the_end(terminal: Terminal) -> None:
     clock = Clock()
-    everything = ""
     with Console(terminal.stream, clock=clock).progress("fetching", total=30, unit="files") as progress:
         for done, detail in enumerate(["a long name", "b", "\nhostile\r\n\tname\x1b[2J\n", "d"]):
             clock.now_s += 1
             progress.update(done, detail=detail)
-            piece = terminal.shown()
-            assert piece.startswith("\r")
-            everything += piece
-            (line,) = _screen(everything)
+            (line,) = terminal.shown()
             assert line.startswith(f"fetching: {done} files of 30 files")
-        assert "\n" not in everything
-        assert "\x1b" not in everything
-    assert _screen(everything + terminal.shown()) == [""]
+    assert terminal.shown() == [""]
+    assert (terminal.screen.cursor.x, terminal.screen.cursor.y) == (0, 0)
 
 
-def test_a_shorter_line_leaves_nothing_of_the_longer_one(terminal: Terminal) -> None:
+def test_each_file_in_flight_has_a_line_above_that_of_the_whole(terminal: Terminal) -> None:
+    clock = Clock()
+    terminal.stream.write("$ ./inv fetch-deps\n")
+    with Console(terminal.stream, clock=clock).progress("fetching", unit="files") as progress:
+        for under_way in (["llvm.tar.gz  1 MB", "absl.zip  2 MB"], ["llvm.tar.gz  3 MB", "a", "b"], ["b"], []):
+            clock.now_s += 1
+            progress.update(1, under_way=under_way)
+            *files, whole = terminal.shown()
+            assert files == ["$ ./inv fetch-deps", *(f"  {text}" for text in under_way)]
+            assert whole.startswith("fetching: 1 files")
+    assert terminal.shown() == ["$ ./inv fetch-deps"]
+
+
+def test_lines_are_redrawn_in_place_at_the_bottom_of_a_full_screen(terminal: Terminal) -> None:
+    clock = Clock()
+    console = Console(terminal.stream, clock=clock)
+    for number in range(ROWS + 5):
+        console.note(f"line {number}")
+    with console.progress("x") as progress:
+        for count in (1, 4, 2, 5):
+            clock.now_s += 1
+            progress.update(1, under_way=[f"file {number}" for number in range(count)])
+            shown = terminal.shown()
+            assert shown[-1 - count : -1] == [f"  file {number}" for number in range(count)]
+            assert shown[-1].startswith("x: 1")
+            assert sum(line.startswith("x: 1") for line in shown) == 1
+    last = [line for line in terminal.shown() if line]
+    assert last == [f"line {number}" for number in range(ROWS + 5 - len(last), ROWS + 5)]
+
+
+def test_more_files_than_the_terminal_has_lines_leave_the_whole_visible(terminal: Terminal) -> None:
     clock = Clock()
     with Console(terminal.stream, clock=clock).progress("x") as progress:
-        for detail in ("longlonglong", "z"):
+        for _ in range(3):
             clock.now_s += 1
-            progress.update(1, detail=detail)
-        assert _screen(terminal.shown()) == ["x: 1  2.0 s  z"]
+            progress.update(1, under_way=[f"file {number}" for number in range(40)])
+            shown = terminal.shown()
+            assert (shown[0], shown[-2]) == ("  file 30", "  file 39")
+            assert shown[-1].startswith("x: 1")
+    assert terminal.shown() == [""]
 
 
-@pytest.mark.parametrize("detail", ["x" * 500, "漢字" * 100, "e\u0301" * 100])
-def test_the_line_is_never_wider_than_the_terminal(terminal: Terminal, detail: str) -> None:
+@pytest.mark.parametrize("text", ["x" * 500, "漢字" * 100, "e\u0301" * 100, "tab\t\x1b[5C" * 60])
+@pytest.mark.parametrize("columns", [4, 39, 40, 200])
+def test_no_line_is_wider_than_the_terminal(terminal: Terminal, text: str, columns: int) -> None:
     clock = Clock()
+    terminal.resize(columns, ROWS)
     with Console(terminal.stream, clock=clock).progress("fetching", total=9, unit="bytes") as progress:
-        clock.now_s += 2
-        progress.update(3, detail=detail)
-        shown = terminal.shown().replace("\r", "").rstrip()
-        width = sum(2 if character in "漢字" else 1 for character in shown)
-        assert COLUMNS // 2 < width < COLUMNS
-    rest = terminal.shown()
-    assert len(rest.strip("\r")) < COLUMNS
-    assert rest.strip() == ""
+        for _ in range(2):
+            clock.now_s += 2
+            progress.update(3, detail=text, under_way=[text, text])
+            assert len(terminal.shown()) == 3
+            assert terminal.screen.cursor.y == 2
+    assert terminal.shown() == [""]
+
+
+@pytest.mark.parametrize("columns", [10, 25, 80])
+def test_a_terminal_that_is_resized_shows_each_line_once_in_its_new_width(terminal: Terminal, columns: int) -> None:
+    clock = Clock()
+    console = Console(terminal.stream, clock=clock)
+    console.note("before")
+    with console.progress("x") as progress:
+        for size in (COLUMNS, columns, COLUMNS):
+            terminal.resize(size, ROWS)
+            clock.now_s += 1
+            progress.update(1, detail="y" * 100, under_way=["file one " + "z" * 100, "file two " + "z" * 100])
+            shown = terminal.shown()
+            assert [line[:6] for line in shown] == ["before", "  file", "  file", "x: 1  "]
+            assert {len(line) for line in shown[1:]} == {size - 1}
+    assert terminal.shown() == ["before"]
 
 
 def test_a_terminal_is_not_written_to_more_than_ten_times_a_second(terminal: Terminal) -> None:
@@ -126,22 +169,72 @@ def test_a_terminal_is_not_written_to_more_than_ten_times_a_second(terminal: Ter
         for number in range(1000):
             clock.now_s += 0.001
             progress.update(number)
-        assert terminal.shown().count("\r") <= 10
+        assert terminal.written().count("\r") <= 10
 
 
-def test_a_note_takes_a_line_of_its_own_and_the_progress_goes_on_below(terminal: Terminal) -> None:
+def test_a_note_stands_above_the_progress_which_goes_on_below(terminal: Terminal) -> None:
     clock = Clock()
     console = Console(terminal.stream, clock=clock)
     with console.progress("working, and that for a while") as progress:
         for text in ("note", "other"):
             clock.now_s += 1
-            progress.update(1)
+            progress.update(1, under_way=["file"])
             console.note(text)
         clock.now_s += 1
-        progress.update(2)
-        assert _screen(terminal.shown()) == ["note", "other", "working, and that for a while: 2  3.0 s"[: COLUMNS - 1]]
+        progress.update(2, under_way=["file"])
+        whole = "working, and that for a while: 2  3.0 s"[: COLUMNS - 1]
+        assert terminal.shown() == ["note", "other", "  file", whole]
     console.warn("mind")
-    assert _screen(terminal.shown())[-2:] == ["warning: mind", ""]
+    assert terminal.shown() == ["note", "other", "warning: mind"]
+
+
+def test_work_within_work_is_shown_in_place_of_it(terminal: Terminal) -> None:
+    clock = Clock()
+    console = Console(terminal.stream, clock=clock)
+    with console.progress("outer") as outer:
+        clock.now_s += 1
+        outer.update(1, under_way=["file"])
+        with console.progress("inner") as inner:
+            clock.now_s += 1
+            inner.update(1)
+            assert terminal.shown() == ["inner: 1  1.0 s"]
+        clock.now_s += 1
+        outer.update(2)
+        assert terminal.shown() == ["outer: 2  3.0 s"]
+
+
+def test_notes_of_many_threads_are_whole_lines(terminal: Terminal) -> None:
+    console = Console(terminal.stream)
+    threads = [threading.Thread(target=console.note, args=(f"note {number}",)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(terminal.shown()) == [f"note {number}" for number in range(10)]
+
+
+@pytest.mark.parametrize("term", ["dumb", None])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines_instead(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, term: str | None
+) -> None:
+    monkeypatch.setenv("TERM", term) if term else monkeypatch.delenv("TERM")
+    clock = Clock()
+    with Console(terminal.stream, clock=clock).progress("x") as progress:
+        for _ in range(2):
+            clock.now_s += 6
+            progress.update(1, under_way=["file"])
+    assert "\x1b" not in terminal.written()
+    assert terminal.shown() == ["x: 1  6.0 s  file", "x: 1  12 s  file"]
+
+
+def test_without_a_terminal_a_few_files_in_flight_are_named() -> None:
+    clock = Clock()
+    stream = io.StringIO()
+    with Console(stream, clock=clock).progress("x") as progress:
+        for count in (0, 3, 16):
+            clock.now_s += 6
+            progress.update(1, under_way=[f"f{number}" for number in range(count)])
+    assert stream.getvalue().splitlines() == ["x: 1  6.0 s", "x: 1  12 s  f0  f1  f2", "x: 1  18 s  f0  f1  f2  ..."]
 
 
 def test_without_a_terminal_there_is_a_line_every_few_seconds_and_no_carriage_return() -> None:
@@ -165,7 +258,7 @@ def test_work_that_is_done_at_once_shows_nothing(tmp_path: Path, terminal: Termi
     for stream in (terminal.stream, io.StringIO()):
         with Console(stream, clock=Clock()).progress("x") as progress:
             progress.update(1)
-        assert terminal.shown() == ""
+        assert terminal.written() == ""
         assert not isinstance(stream, io.StringIO) or stream.getvalue() == ""
 
 
@@ -176,6 +269,18 @@ def test_bytes_are_shown_with_their_rate_and_the_time_that_is_left() -> None:
         clock.now_s += 10
         progress.update(50e6, total=200e6)
     assert stream.getvalue() == "fetching: 50.0 MB of 200.0 MB (25%)  10 s  5.0 MB/s  30 s left\n"
+
+
+def test_rate_and_time_left_are_those_of_the_last_seconds() -> None:
+    clock = Clock()
+    stream = io.StringIO()
+    with Console(stream, clock=clock).progress("fetching", total=200e6, unit="bytes") as progress:
+        done = 0.0
+        for second in range(60):
+            clock.now_s += 1
+            done += 1e6 if second < 30 else 5e6
+            progress.update(done)
+    assert stream.getvalue().splitlines()[-1] == "fetching: 180.0 MB of 200.0 MB (90%)  1 min 0 s  5.0 MB/s  4.0 s left"
 
 
 @given(seconds=st.floats(0, 1e6))

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -633,7 +634,7 @@ def test_a_store_that_cannot_be_written_says_so(server, store):
 
 def test_an_interrupt_stops_the_run_and_the_next_goes_on(server, store):
     class Interrupting(SilentProgress):
-        def update(self, done, *, total=None, detail=""):
+        def update(self, done, *, total=None, detail="", under_way=()):
             if done >= 100_000:
                 raise KeyboardInterrupt
 
@@ -648,6 +649,27 @@ def test_an_interrupt_stops_the_run_and_the_next_goes_on(server, store):
     report = bring(store, wanted(url, data=SMALL))
     assert held(store, SMALL)
     assert report.fetched_bytes == len(SMALL) - 100_000
+
+
+def test_each_file_in_flight_is_told_with_its_amount_and_its_rate(server, store):
+    told: list[tuple[str, list[str]]] = []
+
+    class Telling(SilentProgress):
+        def update(self, done, *, total=None, detail="", under_way=()):
+            told.append((detail, list(under_way)))
+
+    class Reporter(Silent):
+        @contextlib.contextmanager
+        def progress(self, title, *, total=None, unit=""):
+            yield Telling()
+
+    server.bytes_per_s = 600_000
+    one, two = server.put("/one.zip", SMALL), server.put("/two.zip", SMALL + b"x")
+    bring(store, wanted(one, data=SMALL), wanted(two, data=SMALL + b"x", size=None), reporter=Reporter())
+    lines = [line for detail, under_way in told for line in under_way if detail == "0 of 2 files"]
+    assert any(re.fullmatch(r"one\.zip  [\d.]+ kB of 300\.0 kB \(\d+%\)  [\d.]+ [kM]B/s", line) for line in lines)
+    assert any(re.fullmatch(r"two\.zip  [\d.]+ kB  [\d.]+ [kM]B/s", line) for line in lines)
+    assert told[-1] == ("2 of 2 files", [])
 
 
 def test_two_runs_on_one_store_fetch_each_file_once(server, tmp_path):
