@@ -135,9 +135,12 @@ def serve_dependencies(
 
 
 def import_dependencies(
-    settings: Settings, directory: Path, reporter: Reporter, *, dry_run: bool = False
+    settings: Settings, directory: Path, reporter: Reporter, *, everything: bool = False, dry_run: bool = False
 ) -> ImportReport:
-    """Adopts files fetched by hand, under whatever name, by what they hold; all archives of the lock count."""
+    """Adopts files fetched by hand, under whatever name, by what they hold; all archives of the lock count.
+
+    What the build needs (or `everything` that the tree declares) and nobody brought is told as missing.
+    """
     if dry_run:
         raise RequestError(
             "--import has no dry run.", cause="it only copies, into the store", cure="leave --dry-run out"
@@ -148,8 +151,10 @@ def import_dependencies(
     store = ContentStore(settings.store_root)
     archives = _archives(source, everything=True)
     tools = [Archive(tool.name, "", tool.urls, tool.sha256, tool.size_bytes) for tool in read_tools()]
+    wanted: list[Archive | Wanted] = [*_archives(source, everything), *_missing_bazel(settings)]
+    needed = {item.sha256 for item in wanted if item.sha256 is not None}
     with fsutil.state_lock(settings.build_root, doing="fetch-deps --import"):
-        report = import_directory(directory, [*archives, *tools], store, reporter=reporter)
+        report = import_directory(directory, [*archives, *tools], store, needed=needed, reporter=reporter)
         store.place(archives, settings.distdir)
     return report
 

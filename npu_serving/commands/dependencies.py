@@ -73,7 +73,7 @@ def fetch_deps(
         settings = load_settings(source=source, mirrors=mirror, offline=offline)
         if import_ is not None:
             directory = user_path(import_, "--import")
-            return dependencies.import_dependencies(settings, directory, console, dry_run=dry_run)
+            return dependencies.import_dependencies(settings, directory, console, everything=all, dry_run=dry_run)
         if serve:
             return dependencies.serve_dependencies(settings, listen, console, dry_run=dry_run)
         if toolchains:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
 from npu_serving.deps import heal
 from npu_serving.deps.connection import Refusal, Tuning
-from npu_serving.deps.mirrors import Candidate, HostRecord, Mirror, candidates
+from npu_serving.deps.mirrors import Candidate, HostRecord, Places
 from npu_serving.deps.partial import PartialFile
 from npu_serving.deps.report import Failure, FileReport
 from npu_serving.deps.store import ContentStore
@@ -30,7 +29,7 @@ class Shared:
     """What all files of a run share."""
 
     store: ContentStore
-    mirrors: Sequence[Mirror]
+    places: Places
     tuning: Tuning
     session: requests.Session
     hosts: HostRecord
@@ -62,7 +61,7 @@ class Attempts:
         if self._is_right():
             return self._finish(EARLIER_RUN)
         tuning = self._shared.tuning
-        places = candidates(self._wanted.urls, self._wanted.sha256, self._shared.mirrors)
+        places = self._shared.places.candidates(self._wanted.urls, self._wanted.sha256)
         for number in range(tuning.rounds):
             alive = [place for place in places if place.url not in self._dead]
             if not alive or (number and self._shared.hosts.all_gone(alive, tuning.outage_s)):

@@ -13,7 +13,7 @@ from npu_serving.console import Progress, Reporter, amount_text
 from npu_serving.deps import heal
 from npu_serving.deps.attempts import OTHER_RUN, Attempts, Shared, report_of
 from npu_serving.deps.connection import Tuning, new_session
-from npu_serving.deps.mirrors import Candidate, HostRecord, Mirror
+from npu_serving.deps.mirrors import Candidate, HostRecord, Places
 from npu_serving.deps.partial import OTHER_SUFFIX, claimed
 from npu_serving.deps.report import Failure, FileReport
 from npu_serving.deps.store import ContentStore
@@ -43,12 +43,10 @@ class _InFlight:
 class Run:
     """One fetch of many files. After work() and heal(), each is among `fetched` or `failures`."""
 
-    def __init__(
-        self, missing: Sequence[Wanted], store: ContentStore, mirrors: Sequence[Mirror], tuning: Tuning
-    ) -> None:
+    def __init__(self, missing: Sequence[Wanted], store: ContentStore, places: Places, tuning: Tuning) -> None:
         connections = tuning.files_at_once * (1 + tuning.ranges_at_once)
         self._missing = missing
-        self._shared = Shared(store, mirrors, tuning, new_session(connections), HostRecord(), threading.Event())
+        self._shared = Shared(store, places, tuning, new_session(connections), HostRecord(), threading.Event())
         self._guard = threading.Lock()
         self._in_flight: dict[str, _InFlight] = {}
         self._done_bytes = 0

@@ -16,7 +16,7 @@ from npu_serving.console import Reporter, Silent, amount_text
 from npu_serving.deps.connection import Tuning
 from npu_serving.deps.engine import Run
 from npu_serving.deps.lock import Archive
-from npu_serving.deps.mirrors import parse_mirror
+from npu_serving.deps.mirrors import Places, parse_mirror
 from npu_serving.deps.report import FetchReport, failure_error, offline_error
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.transfer import Wanted
@@ -106,24 +106,28 @@ def fetch(
 ) -> FetchReport:
     """Fetches what the plan misses into the store.
 
-    All files are tried before anything is given up. Raises FetchError (naming every file with its URLs) when some
-    can't be had or `offline` forbids it, PinMismatchError when wrong bytes came, DiskFullError, FileAccessError.
+    All files are tried before anything is given up. With `offline` only file:// mirrors are asked. Raises FetchError
+    (naming every file with its URLs) when some can't be had, PinMismatchError when wrong bytes came, DiskFullError,
+    FileAccessError.
     """
     said = reporter if reporter is not None else Silent()
     started = time.monotonic()
     if not plan.missing:
         return FetchReport((), plan.present, plan.unpinned, time.monotonic() - started)
-    if offline:
+    places = Places([parse_mirror(text) for text in mirrors], only_local=offline)
+    if not places.any:
         raise offline_error(plan.missing)
     for name in plan.damaged:
         said.warn(f"{name} in the store was damaged; it is fetched again")
     for wanted in plan.missing:
         store.remove_damaged(wanted.sha256)
     _check_space(plan, store)
-    run = Run(plan.missing, store, [parse_mirror(text) for text in mirrors], tuning if tuning is not None else Tuning())
+    run = Run(plan.missing, store, places, tuning if tuning is not None else Tuning())
     with said.progress("fetching", total=plan.missing_bytes or None, unit="bytes") as progress:
         run.work(progress)
     run.heal(said)
+    if offline and run.failures and not any(failure.wrong_bytes for failure in run.failures):
+        raise offline_error([failure.wanted for failure in run.failures])
     if run.failures:
         raise failure_error(run.failures, len(run.fetched))
     return FetchReport(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from npu_serving.console import Reporter, Silent
 from npu_serving.deps import heal
 from npu_serving.deps.lock import Archive
 from npu_serving.deps.store import ContentStore
-from npu_serving.errors import RequestError
+from npu_serving.errors import EXIT_FAILED, RequestError
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Recognised:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What was found in a directory. `present` archives were in the store before; `missing` ones still are."""
+    """What was found in a directory. `present` archives were in the store before; `missing` ones are needed yet."""
 
     directory: Path
     recognised: tuple[Recognised, ...]
@@ -39,6 +39,11 @@ class ImportReport:
     unreadable: tuple[Path, ...]
     present: tuple[str, ...]
     missing: tuple[Archive, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where no file of the directory is one of the archives."""
+        return 0 if self.recognised else EXIT_FAILED
 
     def to_json(self) -> dict[str, object]:
         """For --json."""
@@ -72,18 +77,24 @@ class ImportReport:
             lines.append(f"{len(self.unreadable)} files could not be read:")
             lines += [f"  {path}" for path in self.unreadable]
         if self.missing:
-            lines.append(f"{len(self.missing)} archives are still missing:")
+            lines.append(f"{len(self.missing)} archives that are needed are still missing:")
             lines += [f"  {item.file_name} ({item.name})  {item.urls[-1]}" for item in self.missing]
         else:
-            lines.append("No archive is missing.")
+            lines.append("No archive that is needed is missing.")
         return "\n".join(lines)
 
 
 def import_directory(
-    directory: Path, archives: Iterable[Archive], store: ContentStore, *, reporter: Reporter | None = None
+    directory: Path,
+    archives: Iterable[Archive],
+    store: ContentStore,
+    *,
+    needed: Container[str] | None = None,
+    reporter: Reporter | None = None,
 ) -> ImportReport:
     """Takes every file below `directory` that is one of the archives into the store, by its sha256.
 
+    Of what is not there, the archives whose sha256 is among `needed` (all, by default) are told as missing.
     The directory is only read. Raises RequestError when it isn't one, and what the store raises when it can't be
     written. Files that differ from an archive only in their compression are healed where GNU gzip is there.
     """
@@ -124,7 +135,7 @@ def import_directory(
         unrecognised=tuple(others),
         unreadable=tuple(unreadable),
         present=tuple(by_digest[sha256].name for sha256 in present),
-        missing=tuple(missing.values()),
+        missing=tuple(archive for sha256, archive in missing.items() if needed is None or sha256 in needed),
     )
 
 

@@ -67,15 +67,29 @@ def parse_mirror(text: str) -> Mirror:
     )
 
 
-def candidates(urls: Sequence[str], sha256: str, mirrors: Sequence[Mirror]) -> tuple[Candidate, ...]:
-    """Every URL to try for a file, each once: the mirrors in the order given, then the declared URLs in theirs."""
-    found = [Candidate(url, mirror.base) for mirror in mirrors for url in mirror.urls_for(urls, sha256)] + [
-        Candidate(url) for url in urls
-    ]
-    once: dict[str, Candidate] = {}
-    for candidate in found:
-        once.setdefault(candidate.url, candidate)
-    return tuple(once.values())
+@dataclass(frozen=True)
+class Places:
+    """Where files may come from: mirrors, and (unless `only_local`) the network."""
+
+    mirrors: Sequence[Mirror] = ()
+    only_local: bool = False
+    """Take files from file:// mirrors and open no connection."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anywhere to look at all."""
+        return not self.only_local or any(mirror.base.startswith("file:") for mirror in self.mirrors)
+
+    def candidates(self, urls: Sequence[str], sha256: str) -> tuple[Candidate, ...]:
+        """Every URL to try for a file, each once: the mirrors in the order given, then the declared URLs in theirs."""
+        found = [Candidate(url, mirror.base) for mirror in self.mirrors for url in mirror.urls_for(urls, sha256)] + [
+            Candidate(url) for url in urls
+        ]
+        once: dict[str, Candidate] = {}
+        for candidate in found:
+            if not self.only_local or candidate.url.startswith("file:"):
+                once.setdefault(candidate.url, candidate)
+        return tuple(once.values())
 
 
 def local_path(url: str) -> str:

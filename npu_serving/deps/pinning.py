@@ -17,7 +17,7 @@ from npu_serving import fsutil
 from npu_serving.console import Reporter
 from npu_serving.deps.connection import Refusal, Tuning, ask, new_session
 from npu_serving.deps.lock import Archive
-from npu_serving.deps.mirrors import Candidate, candidates, local_path, parse_mirror
+from npu_serving.deps.mirrors import Candidate, Places, local_path, parse_mirror
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.transfer import LARGEST_UNKNOWN_BYTES
 from npu_serving.errors import FetchError
@@ -35,7 +35,7 @@ def fetch_first(
 
     Raises FetchError, naming what each place said, when none gives it; DiskFullError, FileAccessError.
     """
-    places = candidates(archive.urls, NO_DIGEST, [parse_mirror(text) for text in mirrors])
+    places = Places([parse_mirror(text) for text in mirrors]).candidates(archive.urls, NO_DIGEST)
     patience = tuning if tuning is not None else Tuning()
     session = new_session(1)
     answers = []

@@ -340,9 +340,17 @@ def test_a_lock_that_is_not_valid_is_refused_by_name(
 
 
 def test_offline_with_something_missing_names_every_file(sample_settings: Settings, tmp_path: Path) -> None:
-    settings = dataclasses.replace(sample_settings, build_root=tmp_path / "b", offline=True)
+    settings = dataclasses.replace(sample_settings, source="1.15.0", build_root=tmp_path / "b", offline=True)
     with pytest.raises(FetchError, match=r"v1\.1\.0\.zip"):
         dependencies.fetch_dependencies(settings, Silent())
+
+
+def test_offline_the_sample_is_fetched_from_the_directory_that_its_archives_are_packed_into(
+    sample_settings: Settings, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(sample_settings, build_root=tmp_path / "b", offline=True)
+    result = dependencies.fetch_dependencies(settings, Silent())
+    assert {file.url.split(":")[0] for file in result.report.fetched} == {"file"}
 
 
 def test_paths_that_bazel_cannot_work_in_are_refused_before_anything_is_done(

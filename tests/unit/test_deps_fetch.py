@@ -27,7 +27,7 @@ from npu_serving.console import Silent, SilentProgress
 from npu_serving.deps.connection import Tuning
 from npu_serving.deps.fetch import fetch, fetch_file, plan_fetch
 from npu_serving.deps.lock import Archive
-from npu_serving.deps.mirrors import Candidate, HostRecord, candidates, parse_mirror
+from npu_serving.deps.mirrors import Candidate, HostRecord, Places, parse_mirror
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.transfer import Wanted
 from npu_serving.errors import DiskFullError, FetchError, FileAccessError, PinMismatchError, RequestError
@@ -494,11 +494,9 @@ def test_a_mirror_that_is_none_is_refused_before_anything_is_fetched(server, sto
 
 
 def test_the_order_is_the_users_mirrors_then_the_declared_urls_each_once():
-    found = candidates(
-        ["https://a.example/x.zip", "https://b.example/x.zip"],
-        "0" * 64,
-        [parse_mirror("https://m.example/=https://b.example/"), parse_mirror("https://b.example/=https://a.example/")],
-    )
+    mirrors = ["https://m.example/=https://b.example/", "https://b.example/=https://a.example/"]
+    places = Places([parse_mirror(text) for text in mirrors])
+    found = places.candidates(["https://a.example/x.zip", "https://b.example/x.zip"], "0" * 64)
     assert [candidate.url for candidate in found] == [
         "https://m.example/x.zip",
         "https://b.example/x.zip",
@@ -593,6 +591,33 @@ def test_offline_names_every_missing_file_with_its_urls_and_the_cure(server, sto
     for text in (one, two, "one.zip", "two.zip", sha256(SMALL)):
         assert text in caught.value.what
     assert "--import DIR" in caught.value.cure
+    assert server.requests == []
+
+
+def test_offline_takes_from_a_directory_and_opens_no_connection(server, store, tmp_path):
+    declared = server.put("/one.zip", SMALL)
+    (tmp_path / "one.zip").write_bytes(SMALL)
+    mirrors = [server.url + "/mirror/", tmp_path.as_uri()]
+    report = bring(store, wanted(declared, data=SMALL), mirrors=mirrors, offline=True)
+    assert held(store, SMALL)
+    assert report.fetched[0].mirror == tmp_path.as_uri()
+    assert server.requests == []
+
+
+def test_offline_names_what_a_directory_does_not_have(server, store, tmp_path):
+    (tmp_path / "one.zip").write_bytes(SMALL)
+    one, two = server.put("/one.zip", SMALL), server.put("/two.zip", LARGE)
+    with pytest.raises(FetchError, match="1 file is missing, and with --offline none is fetched") as caught:
+        bring(store, wanted(one, data=SMALL), wanted(two, data=LARGE), mirrors=[tmp_path.as_uri()], offline=True)
+    assert two in caught.value.what
+    assert held(store, SMALL)
+    assert server.requests == []
+
+
+def test_offline_wrong_bytes_in_a_directory_are_told_as_such(server, store, tmp_path):
+    (tmp_path / "one.zip").write_bytes(b"x" * len(SMALL))
+    with pytest.raises(PinMismatchError, match="wrong bytes"):
+        bring(store, wanted(server.put("/one.zip", SMALL), data=SMALL), mirrors=[tmp_path.as_uri()], offline=True)
     assert server.requests == []
 
 

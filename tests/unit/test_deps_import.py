@@ -136,12 +136,28 @@ def test_importing_twice_finds_everything_present(store, downloads):
     report = import_directory(downloads, [A_ZIP], store)
     assert report.present == ("a_zip",)
     assert report.missing == ()
-    assert "No archive is missing" in report.text()
+    assert "No archive that is needed is missing" in report.text()
 
 
 def test_a_directory_that_is_none_is_refused(store, tmp_path):
     with pytest.raises(RequestError, match="is not a directory"):
         import_directory(tmp_path / "nowhere", [A_ZIP], store)
+
+
+def test_only_what_is_needed_is_told_as_missing(store, downloads):
+    (downloads / "x.zip").write_bytes(ZIP)
+    merely_declared = archive("declared", b"declared", "declared.zip")
+    report = import_directory(downloads, [A_ZIP, A_TGZ, merely_declared], store, needed={A_ZIP.sha256, A_TGZ.sha256})
+    assert [item.name for item in report.missing] == ["a_tgz"]
+    (downloads / "any name").write_bytes(b"declared")
+    assert import_directory(downloads, [merely_declared], store, needed=set()).recognised[0].archive == "declared"
+
+
+def test_the_exit_status_tells_whether_anything_was_recognised(store, downloads):
+    assert import_directory(downloads, [A_ZIP], store).exit_code == 1
+    (downloads / "x.zip").write_bytes(ZIP)
+    for _ in range(2):  # what was there before is recognised all the same
+        assert import_directory(downloads, [A_ZIP], store).exit_code == 0
 
 
 def test_the_report_names_all_for_json(store, downloads):
