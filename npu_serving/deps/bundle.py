@@ -1,0 +1,255 @@
+"""The bundle: everything that a machine without network needs, in one plain tar that begins with its manifest.
+
+The manifest decides every byte of the tar but the members' own: no times, owners or paths are in it. So the same
+members give the same file, and whoever reads one knows from its manifest what has to stand at which place.
+Reading is in bundle_reader.py, which files go in is decided in build/bundling.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Callable
+
+from npu_serving import fsutil
+from npu_serving.console import Progress, Reporter
+from npu_serving.deps.lock import SHA256, is_safe_file_name
+from npu_serving.errors import PinMismatchError, UnsafeArchiveError
+
+FORMAT = 1
+MANIFEST_NAME = "MANIFEST.json"
+MAX_MANIFEST_BYTES = 8 << 20
+MAX_MEMBERS = 10_000
+MAX_MEMBER_BYTES = 1 << 40
+END = b"\0" * (2 * tarfile.BLOCKSIZE)
+"""Two blocks of zeros end a tar (POSIX.1-2008, pax)."""
+
+ARCHIVE, TOOL, WHEEL, IMAGE = "archive", "tool", "wheel", "image"
+KINDS = (ARCHIVE, TOOL, WHEEL, IMAGE)
+
+_WORD = re.compile(r"[0-9A-Za-z._+-]{1,100}")
+
+
+@dataclass(frozen=True)
+class BundleMember:
+    """One file of a bundle. `kind` is one of KINDS."""
+
+    kind: str
+    file_name: str
+    sha256: str
+    size_bytes: int
+
+    @property
+    def name(self) -> str:
+        """Its name in the tar: two files of one name but other bytes have room beside each other."""
+        return f"{self.kind}/{self.sha256}/{self.file_name}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle holds, and for which serving version, processor (x86_64) and Python (3.11) it was made."""
+
+    serving_version: str
+    machine: str
+    python: str
+    members: tuple[BundleMember, ...]
+
+    def of_kind(self, *kinds: str) -> tuple[BundleMember, ...]:
+        """The members of these kinds."""
+        return tuple(member for member in self.members if member.kind in kinds)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a member stands: its header's first byte, and that of its own bytes."""
+
+    member: BundleMember
+    header_at: int
+    data_at: int
+
+
+def render_manifest(manifest: Manifest) -> bytes:
+    """The manifest as it stands in the tar: members sorted by name, one field a line."""
+    members = sorted(manifest.members, key=lambda member: member.name)
+    document = {**asdict(manifest), "format": FORMAT, "members": [asdict(member) for member in members]}
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """The manifest in `data`; UnsafeArchiveError, with the field at fault, for any that render_manifest() won't write.
+
+    What comes back is fit to be printed and used: names are plain file names, sizes are numbers, nothing stands twice.
+    """
+    try:
+        document = json.loads(data)
+        version = document.pop("format")
+        if version != FORMAT:
+            raise ValueError(f"it is of format {_shown(version)}, and this program reads {FORMAT}")
+        members = tuple(BundleMember(**entry) for entry in document.pop("members"))
+        manifest = Manifest(**document, members=members)
+        _check(manifest)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _refused(where, str(error)) from error
+    if render_manifest(manifest) != data:
+        raise _refused(where, "it is not written the way this program writes one")
+    return manifest
+
+
+def places(manifest: Manifest) -> tuple[tuple[Place, ...], int]:
+    """Where each member stands, and the size of the whole bundle in bytes."""
+    position = _padded(len(header(MANIFEST_NAME, 0)) + len(render_manifest(manifest)))
+    found = []
+    for member in sorted(manifest.members, key=lambda item: item.name):
+        data_at = position + len(header(member.name, member.size_bytes))
+        found.append(Place(member, position, data_at))
+        position = _padded(data_at + member.size_bytes)
+    return tuple(found), position + len(END)
+
+
+def header(name: str, size_bytes: int) -> bytes:
+    """The blocks that stand before a file's bytes; names and sizes that ustar has no room for take three (pax)."""
+    info = tarfile.TarInfo(name)
+    info.size = size_bytes
+    info.mode = 0o644
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+def padding(size_bytes: int) -> bytes:
+    """The zeros behind a file's bytes, up to the next block."""
+    return b"\0" * (_padded(size_bytes) - size_bytes)
+
+
+def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path], reporter: Reporter) -> str:
+    """Writes the bundle to `path`, which gets its name when it is whole, and returns its sha256.
+
+    `files` tells for each digest where the bytes are; they are read once, in pieces. Raises PinMismatchError for a
+    file that doesn't hold the bytes its member states, DiskFullError, FileAccessError.
+    """
+    content = render_manifest(manifest)
+    standing, total = places(manifest)
+    with fsutil.new_file(path) as file, _DigestBeside() as whole:
+        with reporter.progress("bundling", total=total, unit="bytes") as progress:
+            output = _Output(file, whole, progress)
+            output.write(header(MANIFEST_NAME, len(content)) + content + padding(len(content)))
+            for place in standing:
+                output.write(header(place.member.name, place.member.size_bytes))
+                output.copy(files[place.member.sha256], place.member)
+                output.write(padding(place.member.size_bytes))
+            output.write(END)
+        return whole.hexdigest()
+
+
+class _Output:
+    """The file that is written, and its digest."""
+
+    def __init__(self, file: IO[bytes], whole: _DigestBeside, progress: Progress) -> None:
+        self._file = file
+        self._whole = whole
+        self._progress = progress
+        self._done = 0
+
+    def write(self, data: bytes, *, of: str = "") -> None:
+        self._whole.update(data)
+        self._file.write(data)
+        self._done += len(data)
+        self._progress.update(self._done, detail=of)
+
+    def copy(self, source: Path, member: BundleMember) -> None:
+        """Writes the bytes of `source`; raises unless they are the member's."""
+        digest = hashlib.sha256()
+        size_bytes = 0
+        with fsutil.explained(source, doing="read"):
+            opened = source.open("rb")
+        with opened:
+            for chunk in fsutil.chunks(opened, source):
+                digest.update(chunk)
+                size_bytes += len(chunk)
+                if size_bytes > member.size_bytes:
+                    break
+                self.write(chunk, of=member.file_name)
+        if size_bytes != member.size_bytes or digest.hexdigest() != member.sha256:
+            raise PinMismatchError(
+                f"{source} does not hold the bytes of {member.file_name} (sha256 {member.sha256}).",
+                cause="it was damaged, or was changed meanwhile",
+                cure="./inv fetch-deps --verify fetches it again; then the same command again",
+            )
+
+
+class _DigestBeside:
+    """A sha256 that is worked out in a thread of its own: hashlib lets other threads run, and each byte is hashed
+    twice here, as its member's and as the bundle's.
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._worker = ThreadPoolExecutor(1)
+        self._under_way: Future[None] | None = None
+
+    def __enter__(self) -> _DigestBeside:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._worker.shutdown()
+
+    def update(self, data: bytes) -> None:
+        """Takes the next bytes; waits for those before, so that no more than two pieces are in memory."""
+        self._wait()
+        self._under_way = self._worker.submit(self._digest.update, data)
+
+    def hexdigest(self) -> str:
+        """The digest of all that was taken."""
+        self._wait()
+        return self._digest.hexdigest()
+
+    def _wait(self) -> None:
+        if self._under_way is not None:
+            self._under_way.result()
+
+
+def _padded(size_bytes: int) -> int:
+    return -(-size_bytes // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def _check(manifest: Manifest) -> None:
+    for field in ("serving_version", "machine", "python"):
+        _require(getattr(manifest, field), _WORD.fullmatch, field)
+    if len(manifest.members) > MAX_MEMBERS:
+        raise ValueError(f"it lists {len(manifest.members)} members, more than {MAX_MEMBERS}")
+    for member in manifest.members:
+        _require(member.kind, KINDS.__contains__, "kind")
+        _require(member.file_name, is_safe_file_name, "file_name")
+        _require(member.sha256, SHA256.fullmatch, "sha256")
+        if type(member.size_bytes) is not int or not 0 <= member.size_bytes <= MAX_MEMBER_BYTES:
+            raise ValueError(f"{member.file_name} has the size {_shown(member.size_bytes)}")
+    # Wheels get into one directory under their own names, the others into the store under their digests.
+    keys = [member.file_name if member.kind == WHEEL else member.name for member in manifest.members]
+    twice = [key for key, count in Counter(keys).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} stands in it twice")
+
+
+def _require(value: object, fits: Callable[[str], object], field: str) -> None:
+    if not isinstance(value, str) or not fits(value):
+        raise ValueError(f"its field {field} is {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:100]
+
+
+def _refused(where: str, why: str) -> UnsafeArchiveError:
+    return UnsafeArchiveError(
+        f"{where} is not taken apart, for its manifest is refused: {why}.",
+        cause="it was made by another version of this project, was damaged on its way, or was made to do harm",
+        cure="make it anew with ./inv bundle, in the version of the project that is here",
+    )

@@ -1,0 +1,78 @@
+"""Putting a bundle's members in their places: wheels beside `inv`, archives and tools into the store.
+
+Works on the bare standard library, for bootstrap.py runs it where this project's packages are still in the bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Callable
+
+from npu_serving import fsutil
+from npu_serving.deps.bundle import WHEEL, BundleMember, Place
+from npu_serving.deps.bundle_reader import Bundle, copy_member
+from npu_serving.deps.store import ContentStore
+from npu_serving.deps.wheels import pinned_digests
+from npu_serving.errors import PinMismatchError
+
+WHEELS = "wheels"
+"""The directory beside `inv` in which it looks for its packages first."""
+UNFINISHED = ".unbundling"
+"""What is being copied into the store; an interrupted run leaves it, and the next one writes over it."""
+
+Count = Callable[[int], None]
+
+
+def place_in_store(bundle: Bundle, wanted: Iterable[Place], store: ContentStore, count: Count) -> None:
+    """Copies these members into the store, each verified before it gets its name there.
+
+    `count` is told the size of each piece. Raises PinMismatchError for a member that isn't what the manifest says.
+    """
+    fsutil.make_directory(store.partial)
+    temporary = store.partial / UNFINISHED
+    for place in wanted:
+        try:
+            with fsutil.explained(store.path(place.member.sha256)), temporary.open("wb") as file:
+                copy_member(bundle, place, file, count)
+            store.take_verified(temporary, place.member.sha256)
+        finally:
+            fsutil.remove(temporary)
+
+
+def missing_wheels(bundle: Bundle, project: Path) -> tuple[Place, ...]:
+    """The wheels that the project's wheels/ doesn't hold yet."""
+    directory = project / WHEELS
+    wheels = [place for place in bundle.places if place.member.kind == WHEEL]
+    return tuple(place for place in wheels if not _holds(directory / place.member.file_name, place.member))
+
+
+def place_wheels(bundle: Bundle, project: Path, count: Count) -> None:
+    """Puts the wheels that are missing there into the project's wheels/, each verified before it gets its name.
+
+    Raises PinMismatchError for one that the project's requirements don't pin; then nothing is written.
+    """
+    pins = pinned_digests(project)
+    refuse_unpinned([member for member in bundle.manifest.of_kind(WHEEL) if member.sha256 not in pins])
+    for place in missing_wheels(bundle, project):
+        with fsutil.new_file(project / WHEELS / place.member.file_name) as file:
+            copy_member(bundle, place, file, count)
+
+
+def refuse_unpinned(members: Sequence[BundleMember]) -> None:
+    """PinMismatchError that names these members, if there are any."""
+    if not members:
+        return
+    raise PinMismatchError(
+        "\n".join(
+            [f"No lock or requirement of this project pins {len(members)} of the bundle's members:"]
+            + [f"  {member.kind} {member.file_name}  (sha256 {member.sha256})" for member in members]
+        ),
+        cause="the bundle was made by another version of this project, or for a tree of its maker's own, or to do harm",
+        cure="take the version of the project that made the bundle; archives, tools and images that its maker vouches "
+        "for come in with --sha256 DIGEST, the bundle's digest as ./inv bundle printed it",
+    )
+
+
+def _holds(path: Path, member: BundleMember) -> bool:
+    return path.is_file() and path.stat().st_size == member.size_bytes and fsutil.sha256_of(path) == member.sha256
