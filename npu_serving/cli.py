@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Protocol
@@ -33,15 +33,36 @@ class Result(Protocol):
 
 def answer(work: Callable[[Console], Result | None], *, as_json: bool) -> NoReturn:
     """Does the work, prints its result to standard output, and leaves with its exit code."""
+    with _errors_shown(as_json=as_json, indent=2):
+        result = work(Console())
+    if result is not None:
+        _print(json.dumps(result.to_json(), indent=2, sort_keys=True) if as_json else result.text())
+    sys.exit(getattr(result, "exit_code", 0))
+
+
+def answer_each(work: Callable[[Console], Iterator[Result]], *, as_json: bool) -> NoReturn:
+    """Prints each result of the work when it comes, as one line, and leaves with the exit code of the last."""
+    code = 0
+    with _errors_shown(as_json=as_json, indent=None):
+        for result in work(Console()):
+            code = getattr(result, "exit_code", 0)
+            if not _print(json.dumps(result.to_json(), sort_keys=True) if as_json else result.text()):
+                break  # nobody listens any more
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def _errors_shown(*, as_json: bool, indent: int | None) -> Iterator[None]:
+    """Ends the process with a message and an exit code where the block does not end well."""
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGHUP, _interrupted)  # the terminal was closed
     signal.signal(signal.SIGTERM, _interrupted)  # ended from outside like Ctrl-C: nothing keeps running
     try:
-        result = work(Console())
+        yield
     except NpuServingError as error:
         print(error, file=sys.stderr)
         if as_json:
-            print(json.dumps(error.to_json(), indent=2))
+            print(json.dumps(error.to_json(), indent=indent))
         sys.exit(error.exit_code)
     except OSError as error:
         # Whatever no room foresaw, such as a name that is too long or a directory that can't be entered.
@@ -51,24 +72,23 @@ def answer(work: Callable[[Console], Result | None], *, as_json: bool) -> NoRetu
     except KeyboardInterrupt:
         print("\nInterrupted; nothing keeps running. The same command goes on from here.", file=sys.stderr)
         if as_json:
-            print(json.dumps({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED}, indent=2))
+            print(json.dumps({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED}, indent=indent))
         sys.exit(EXIT_INTERRUPTED)
-    if result is not None:
-        _print(json.dumps(result.to_json(), indent=2, sort_keys=True) if as_json else result.text())
-    sys.exit(getattr(result, "exit_code", 0))
 
 
-def _print(text: str) -> None:
-    """Prints it; a path that is no UTF-8 is shown escaped, and a reader that has left (`| head`) is no error."""
+def _print(text: str) -> bool:
+    """Prints it; a path that is no UTF-8 is shown escaped. False where the reader has left (`| head`): no error."""
     try:
         sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         _silence_stdout()
+        return False
     except (OSError, ValueError) as error:  # a full disk, a closed descriptor
         print(f"The result can't be printed: {error}", file=sys.stderr)
         _silence_stdout()
         sys.exit(1)
+    return True
 
 
 def _silence_stdout() -> None:
@@ -145,6 +165,15 @@ def _interrupted(_number: int, _frame: FrameType | None) -> None:
 def number(text: str | None, flag: str) -> int | None:
     """The whole number that was given with `flag`; None without one."""
     return whole_number(text, flag) if text else None
+
+
+def seconds(text: str, flag: str) -> float:
+    """The time in seconds that was given with `flag`: more than 0, and less than a day."""
+    plain = text.replace(".", "", 1)
+    value = float(text) if plain.isdecimal() and plain.isascii() else 0.0
+    if not 0 < value < 86400:
+        raise RequestError(f"{flag} is {text!r}.", cure="give a number of seconds, such as 10 or 0.5")
+    return value
 
 
 def whole_number(text: str, flag: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.tasks import task
 
-from npu_serving.commands.flags import help_for, run
+from npu_serving.commands.flags import help_for, run, run_each
 
 
 @task(
@@ -53,14 +53,42 @@ def list_builds(_context, json=False):
         build="a build of list-builds; the current one by default",
         check="only say what is to be done (exit code 3 if anything)",
         clean="build all of it anew",
+        watch="stay, and report each time when CANN was replaced and its installer has finished",
+        act="with --watch: rebuild then",
+        once="with --watch: end when the state that is found has been dealt with",
+        interval="with --watch: seconds between two looks",
     ),
 )
-def rebuild_after_cann(_context, build="", adapter=None, check=False, clean=False, json=False, dry_run=False):
+def rebuild_after_cann(
+    _context,
+    build="",
+    adapter=None,
+    check=False,
+    clean=False,
+    watch=False,
+    act=False,
+    once=False,
+    interval="10",
+    json=False,
+    dry_run=False,
+):
     """Bring the current build up to the CANN that is installed now, by the least that does it."""
 
-    def work(console):
+    def watched(console):
+        from npu_serving.cann.watch import watch_build
+        from npu_serving.cli import seconds
         from npu_serving.settings import load_settings
 
+        interval_s = seconds(interval, "--interval")
+        settings = load_settings(adapter=adapter)
+        return watch_build(settings, console, build, act=act and not dry_run, once=once, interval_s=interval_s)
+
+    def work(console):
+        from npu_serving.errors import RequestError
+        from npu_serving.settings import load_settings
+
+        if act or once:
+            raise RequestError("--act and --once say how to watch.", cure="./inv rebuild-after-cann --watch --act")
         settings = load_settings(adapter=adapter)
         if check or dry_run:
             from npu_serving.cann.rebuild_plan import plan_rebuild
@@ -70,4 +98,6 @@ def rebuild_after_cann(_context, build="", adapter=None, check=False, clean=Fals
 
         return rebuild_after_cann(settings, console, build, clean=clean)
 
+    if watch:
+        run_each(watched, as_json=json)
     run(work, as_json=json)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Callable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from npu_serving.cli import Result
     from npu_serving.console import Console
 
@@ -34,3 +36,10 @@ def run(work: Callable[[Console], Result | None], *, as_json: bool = False) -> N
     from npu_serving.cli import answer
 
     answer(work, as_json=as_json)
+
+
+def run_each(work: Callable[[Console], Iterator[Result]], *, as_json: bool = False) -> None:
+    """Prints each result of `work(console)` as it comes, one line each, and leaves with the last one's exit code."""
+    from npu_serving.cli import answer_each
+
+    answer_each(work, as_json=as_json)
