@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from npu_serving.commands.building import build_image, build_serving, render_overlay
 from npu_serving.commands.builds import list_builds, rebuild_after_cann, verify_serving
-from npu_serving.commands.cann import cann_info
+from npu_serving.commands.cann import cann_info, render_watch_units
 from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unbundle
 from npu_serving.commands.development import bench, clean, lint, test
 from npu_serving.commands.first_steps import demo, doctor
@@ -29,6 +29,7 @@ __all__ = [
     "predict",
     "rebuild_after_cann",
     "render_overlay",
+    "render_watch_units",
     "serve",
     "status",
     "test",

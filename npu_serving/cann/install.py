@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.cann.adapter_source import error_for_directory
 from npu_serving.cann.finding import Finding
 from npu_serving.cann.layout import (
     Component,
@@ -230,10 +231,7 @@ def _adapter_at(path: Path, cann_version: str) -> Adapter:
         )
     try:
         if path.is_dir():
-            raise AdapterError(
-                f"{path} is a directory, not an adapter.",
-                cure=f"name the file in it: --adapter {path / '_tf_adapter.so'}",
-            )
+            raise error_for_directory(path)
         if not path.exists():
             raise AdapterError(f"There is no adapter at {path}.", cure="check the path, or use --adapter auto")
         elf = read_elf(path)

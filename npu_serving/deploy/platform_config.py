@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Union
 
 from npu_serving.errors import RequestError
-from npu_serving.settings import PROJECT_ROOT
+from npu_serving.templating import render
 
 OptionValue = Union[bool, int, str]
 
@@ -22,7 +22,6 @@ FIXED_OPTIONS: Mapping[str, OptionValue] = {"use_off_line": True, "graph_run_mod
 # The guide recommends this one of the two options for the precision; fp16 is its default for online inference.
 DEFAULT_PRECISION: Mapping[str, OptionValue] = {"precision_mode_v2": "fp16"}
 
-TEMPLATES = PROJECT_ROOT / "templates"
 INT64_RANGE = range(-(2**63), 2**63)
 # The server takes a model's name from a URL as it stands, without decoding %20 and the like (http_rest_api_handler.cc
 # at 1.15.0: [^/:]+), so over REST only names of the characters that a URL's path may hold can be asked for.
@@ -48,6 +47,9 @@ def textproto_string(value: str) -> str:
     return '"' + "".join(_escaped(character, value) for character in value) + '"'
 
 
+_FILTERS = {"textproto_string": textproto_string}
+
+
 def render_platform_config(options: Mapping[str, OptionValue]) -> str:
     """The platform config that makes a server run its models through NpuOptimizer with these session options.
 
@@ -63,7 +65,7 @@ def render_platform_config(options: Mapping[str, OptionValue]) -> str:
     precision = {} if {"precision_mode", "precision_mode_v2"} & set(options) else DEFAULT_PRECISION
     whole = {**FIXED_OPTIONS, **precision, **options}
     attributes = [(_option_name(name), _attribute(name, value)) for name, value in whole.items()]
-    return _render("config.cfg.j2", options=attributes)
+    return render("config.cfg.j2", _FILTERS, options=attributes)
 
 
 def render_models_config(models: Sequence[ServedModel]) -> str:
@@ -82,7 +84,7 @@ def render_models_config(models: Sequence[ServedModel]) -> str:
                 cure="give an absolute path",
             )
         seen.add(model.name)
-    return _render("models.config.j2", models=models)
+    return render("models.config.j2", _FILTERS, models=models)
 
 
 def check_model_name(name: str) -> None:
@@ -141,18 +143,3 @@ def _escaped(character: str, value: str) -> str:
     if 0xD800 <= code <= 0xDFFF:
         raise RequestError(f"{value!r} holds a half of a character (U+{code:04X}).", cure="give a value without it")
     return f"\\{code:03o}" if code < 0x20 or code == 0x7F else character
-
-
-def _render(template: str, **values: object) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=False,  # noqa: S701 - text format is no HTML: every value goes through textproto_string
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["textproto_string"] = textproto_string
-    return environment.get_template(template).render(**values)

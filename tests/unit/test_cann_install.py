@@ -14,6 +14,7 @@ from cann_trees import (
 )
 from elf_samples import for_aarch64, library, needs_gcc, program
 
+from npu_serving import process
 from npu_serving.cann import layout
 from npu_serving.cann.install import CannInstallation, find_adapter, find_installation
 from npu_serving.errors import AdapterError, MissingToolError, RequestError
@@ -196,3 +197,28 @@ def test_an_adapter_that_can_not_be_one_is_refused_by_one_message(tmp_path: Path
         with pytest.raises(AdapterError, match=said) as caught:
             find_adapter(setting, "")
         assert caught.value.exit_code == 2
+
+
+# What the real script does, on the machines of those who have no TensorFlow 2.
+CI_BUILD = """cd "$(dirname "$0")"
+[ "$(arch)" != "x86_64" ] && { : > plug-in.whl; exit; }
+[ -d /nonexistent/tensorflow2 ] || exit 0
+"""
+
+
+def test_a_tf_adapter_tree_without_its_package_is_cured_as_the_guides_faq_says(tmp_path: Path) -> None:
+    tree = tmp_path / "ten sor'flow"
+    script = put(tree / "tf_adapter_2.x/CI_Build", CI_BUILD)
+    wheel = script.parent / "plug-in.whl"
+    (tree / "output").mkdir()
+    with pytest.raises(AdapterError, match=r"no .*/output/tfadapter\.tar") as caught:
+        find_adapter(str(tree / "output"), "")
+    process.run(["bash", script])
+    assert wheel.exists() == (MACHINE != "x86_64"), "it ends well, and has made nothing"
+    process.run(["bash", "-c", caught.value.cure.partition(", then build")[0]])
+    process.run(["bash", script])
+    assert wheel.exists()
+    put(tree / "output/tfadapter.tar")
+    with pytest.raises(AdapterError, match="is a directory") as caught:
+        find_adapter(str(tree), "")
+    assert "--adapter" in caught.value.cure
