@@ -1,11 +1,9 @@
 #!/bin/sh
 # Runs as root inside the toolchain image while it is made: installs packages.txt and a compiler, and leaves behind
-# nothing that tells when that was.
+# nothing that tells when that was. SOURCE_DATE_EPOCH is set: with it, Python's .pyc files don't hold times either.
 set -eu
 
 here=$(dirname "$0")
-epoch=2019-04-25T00:00:00Z
-started=$(mktemp -p /dev/shm) # a mount of its own, so it leaves no trace in the layer
 
 . /etc/os-release
 case "$ID:${VERSION_ID:-}" in
@@ -13,10 +11,16 @@ case "$ID:${VERSION_ID:-}" in
     *) suffix= ;;
 esac
 
+# A file of sources of our own, where one was given, holds instead of the base image's, and only here.
+set -- -o APT::Update::Error-Mode=any # without the option a dead mirror is a mere warning
+if [ -s "$here/sources.list" ]; then
+    set -- "$@" -o "Dir::Etc::SourceList=$here/sources.list" -o Dir::Etc::SourceParts=/dev/null
+fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get -o APT::Update::Error-Mode=any update # without the option a dead mirror is a mere warning
+apt-get "$@" update
 # shellcheck disable=SC2046 # one word for each package is what is wanted
-apt-get install -y --no-install-recommends "gcc$suffix" "g++$suffix" $(sed 's/#.*//' "$here/packages.txt")
+apt-get "$@" install -y --no-install-recommends "gcc$suffix" "g++$suffix" $(sed 's/#.*//' "$here/packages.txt")
+dpkg-query -W -f '${Package}=${Version}\n' > "$here/installed-packages.txt"
 
 if [ -n "$suffix" ]; then
     for tool in gcc g++ cpp gcov gcc-ar gcc-nm gcc-ranlib; do
@@ -27,12 +31,9 @@ if [ -n "$suffix" ]; then
 fi
 [ -e /usr/bin/python ] || ln -s python3 /usr/bin/python # the tree's .bazelrc names /usr/bin/python
 
-# Emptied rather than deleted where the base may hold the same name: a deletion is a layer entry with today's date.
-find /var/log -type f -exec truncate -s 0 {} +
+# Logs, caches, what the package manager keeps from before, and whatever tells one machine from another.
 apt-get clean
-find /var/lib/apt/lists -type f -delete # by name, not by age: apt gives them the times of the archive
-find /var/cache/apt /var/cache/ldconfig -type f -newer "$started" -delete
-find /var/cache/debconf /var/lib/dpkg -name '*-old' -newer "$started" -delete
-find / -xdev \( -path /proc -o -path /sys -o -path /dev \) -prune -o -newer "$started" -print0 |
-    xargs -0 -r touch --no-dereference --date="$epoch"
-rm "$started"
+find /var/log /var/lib/apt/lists /var/cache/apt /var/cache/ldconfig /tmp /var/tmp -type f -delete
+find /var/cache/debconf /var/lib/dpkg -name '*-old' -delete
+rm -f /var/lib/systemd/random-seed /var/lib/dbus/machine-id
+: > /etc/machine-id

@@ -50,6 +50,10 @@ class Settings:
     """The bazel program; empty for a fitting one on PATH, else the pinned one is fetched."""
     docker_base_image: str = "ubuntu:18.04"
     """The image that the toolchain image is made from."""
+    docker_flavour: str = "distro"
+    """What the toolchain image holds: `distro` (the distribution's own tools) or `guide` (those of the guide)."""
+    apt_sources: tuple[str, ...] = ()
+    """Where its packages come from, `URL SUITE COMPONENT...` each; empty for the sources that the base image names."""
     mirrors: tuple[str, ...] = ()
     """Mirrors that are tried first: a base URL, or `NEW=OLD` to replace the beginning of a URL."""
     offline: bool = False

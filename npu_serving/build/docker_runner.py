@@ -24,7 +24,14 @@ from npu_serving.toolchain.container import (
     run_container,
 )
 from npu_serving.toolchain.engine import connected
-from npu_serving.toolchain.image import ImagePlan, ImageResult, build_image, plan_image
+from npu_serving.toolchain.image import (
+    ImagePlan,
+    ImageResult,
+    ReproductionReport,
+    build_image,
+    plan_image,
+    reproduce_image,
+)
 
 # The same in every build: Bazel names its output after the workspace's path, and paths get into what is built.
 WORKSPACE = Path("/npu/src")
@@ -149,13 +156,15 @@ def _directories(layout: Layout) -> tuple[Path, ...]:
 
 
 def make_image(
-    settings: Settings, reporter: Reporter, *, no_cache: bool = False, dry_run: bool = False
-) -> ImagePlan | ImageResult:
-    """The task `build-image`: the plan, or the image it leads to, made if it isn't there."""
+    settings: Settings, reporter: Reporter, *, no_cache: bool = False, reproduce: bool = False, dry_run: bool = False
+) -> ImagePlan | ImageResult | ReproductionReport:
+    """The task `build-image`: the plan, or the image it leads to, made if it isn't there, or made twice."""
     bazel = find_bazel(settings, reporter)
     plan = DockerRunner(settings, bazel, reporter).plan()
     if dry_run:
         return plan
-    if no_cache or not plan.image_id:
+    if no_cache or reproduce or not plan.image_id:
         bring_bazel(bazel, settings, reporter)
+    if reproduce:
+        return reproduce_image(plan, settings, reporter)
     return build_image(plan, settings, reporter, no_cache=no_cache)

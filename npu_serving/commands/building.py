@@ -34,16 +34,37 @@ def render_overlay(
     run(work, as_json=json)
 
 
-@task(name="build-image", help=help_for("base_image", "json", "dry_run", no_cache="build every layer anew"))
-def build_image(_context, base_image=None, no_cache=False, json=False, dry_run=False):
+@task(
+    name="build-image",
+    help=help_for(
+        "base_image",
+        "apt_source",
+        "offline",
+        "json",
+        "dry_run",
+        no_cache="make it anew, even if it is there",
+        reproduce="make it twice and compare, file by file where they differ",
+    ),
+    iterable=["apt_source"],
+)
+def build_image(
+    _context,
+    base_image=None,
+    apt_source=None,
+    offline=False,
+    no_cache=False,
+    reproduce=False,
+    json=False,
+    dry_run=False,
+):
     """Build the toolchain image that the Docker runner uses."""
 
     def work(console):
         from npu_serving.build.docker_runner import make_image
         from npu_serving.settings import load_settings
 
-        settings = load_settings(docker_base_image=base_image)
-        return make_image(settings, console, no_cache=no_cache, dry_run=dry_run)
+        settings = load_settings(docker_base_image=base_image, apt_sources=apt_source, offline=offline)
+        return make_image(settings, console, no_cache=no_cache, reproduce=reproduce, dry_run=dry_run)
 
     run(work, as_json=json)
 

@@ -19,6 +19,8 @@ SETTINGS_HELP = {
     "runner": "where Bazel runs: host, docker, or auto",
     "mirror": "tried before the pinned URLs: a base URL, or NEW=OLD to replace the beginning of a URL (repeatable)",
     "base_image": "the image that the toolchain image is made from",
+    "apt_source": "where the image's packages come from, in place of the base's own sources: URL SUITE COMPONENT... "
+    "(repeatable)",
     "offline": "open no connection",
     "jobs": "how many actions Bazel runs at once",
     "json": "print one JSON document",

@@ -19,11 +19,14 @@ from typing import IO
 
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
-from npu_serving.settings import PROJECT_ROOT
+from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.toolchain.apt_sources import render_sources
+from npu_serving.toolchain.layer import EPOCH_S
 
 DOCKER_DIRECTORY = PROJECT_ROOT / "docker"
 TEMPLATE = "Dockerfile.j2"
 SCRIPTS = ("install-packages.sh", "packages.txt", "probe.sh")
+APT_SOURCES = "sources.list"
 BAZEL = "bazel"
 FLAVOURS = ("distro",)
 
@@ -38,10 +41,10 @@ _LONGEST_NAME = 512
 
 @dataclass(frozen=True)
 class ContextFile:
-    """A file of the build context; `source` is where its bytes are."""
+    """A file of the build context; `source` is where its bytes are, or they themselves."""
 
     name: str
-    source: Path
+    source: Path | bytes
     sha256: str
     mode: int = 0o644
 
@@ -65,24 +68,27 @@ class ImageContext:
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def read_context(flavour: str, base_image: str, bazel: Path, bazel_sha256: str = "") -> ImageContext:
-    """The context for that flavour on that base, with that Bazel; a sha256 that is known already is not taken again.
+def read_context(settings: Settings, bazel: Path, bazel_sha256: str = "") -> ImageContext:
+    """The context for the flavour and the base that are set, with that Bazel; a known sha256 is not taken again.
 
     The Bazel of a known sha256 need not be there yet: a plan can be made before it is fetched.
     Raises RequestError for a flavour that isn't, a base image whose name is none, and a Bazel that is not a program
     of its own (a script that fetches or starts another one would do neither inside).
     """
+    flavour = settings.docker_flavour
     if flavour not in FLAVOURS:
         raise RequestError(f"There is no image flavour {flavour!r}.", cure=f"use one of {', '.join(FLAVOURS)}")
     if bazel.exists() or not bazel_sha256:
         _require_program(bazel)
-    scripts = tuple(ContextFile(name, DOCKER_DIRECTORY / name, _digest(name)) for name in SCRIPTS)
-    program = ContextFile(BAZEL, bazel, bazel_sha256 or fsutil.sha256_of(bazel), 0o755)
-    return ImageContext(flavour, render_dockerfile(flavour, base_image), (*scripts, program))
+    sources = render_sources(settings.apt_sources).encode()
+    files = [ContextFile(APT_SOURCES, sources, hashlib.sha256(sources).hexdigest())]
+    files += [_script(name) for name in SCRIPTS]
+    files += [ContextFile(BAZEL, bazel, bazel_sha256 or fsutil.sha256_of(bazel), 0o755)]
+    return ImageContext(flavour, render_dockerfile(flavour, settings.docker_base_image), tuple(files))
 
 
-def _digest(script: str) -> str:
-    return fsutil.sha256_of(DOCKER_DIRECTORY / script)
+def _script(name: str) -> ContextFile:
+    return ContextFile(name, DOCKER_DIRECTORY / name, fsutil.sha256_of(DOCKER_DIRECTORY / name))
 
 
 def _require_program(bazel: Path) -> None:
@@ -107,7 +113,9 @@ def render_dockerfile(flavour: str, base_image: str) -> str:
         autoescape=False,  # noqa: S701 - not HTML; the values are held to a grammar
     )
     template = environment.get_template(TEMPLATE)
-    return template.render(flavour=flavour, base_image=checked_image_name(base_image), scripts=SCRIPTS)
+    return template.render(
+        flavour=flavour, base_image=checked_image_name(base_image), scripts=(APT_SOURCES, *SCRIPTS), epoch=EPOCH_S
+    )
 
 
 def checked_image_name(name: str) -> str:
@@ -129,6 +137,9 @@ def context_archive(context: ImageContext) -> Iterator[IO[bytes]]:
             dockerfile = context.dockerfile.encode()
             tar.addfile(_member("Dockerfile", len(dockerfile), 0o644), io.BytesIO(dockerfile))
             for file in context.files:
+                if isinstance(file.source, bytes):
+                    tar.addfile(_member(file.name, len(file.source), file.mode), io.BytesIO(file.source))
+                    continue
                 with fsutil.explained(file.source, doing="read"), file.source.open("rb") as data:
                     tar.addfile(_member(file.name, file.source.stat().st_size, file.mode), data)
         archive.seek(0)

@@ -19,7 +19,10 @@ from npu_serving.console import Silent
 from npu_serving.errors import FetchError, NpuServingError, ProgramError
 from npu_serving.settings import PROJECT_ROOT
 from npu_serving.toolchain.engine import ROLE, connected, engine_facts
-from npu_serving.toolchain.image import REPOSITORY, ImagePlan, build_image, plan_image
+from npu_serving.toolchain.image import REPOSITORY, ImagePlan, build_image, plan_image, reproduce_image
+from npu_serving.toolchain.image_context import ImageContext
+from npu_serving.toolchain.image_steps import make_layer
+from npu_serving.toolchain.layer import differences
 
 pytestmark = pytest.mark.docker
 
@@ -50,24 +53,50 @@ def toolchain_tags() -> set[str]:
         return {tag for image in client.images.list(REPOSITORY) for tag in image.tags}
 
 
-def test_the_image_is_made_once_and_then_found(tmp_path: Path, base: str) -> None:
+def test_the_image_is_made_with_the_same_layers_each_time_and_then_found(tmp_path: Path, base: str) -> None:
     settings = settings_in(tmp_path, docker_base_image=base)
     first = planned(tmp_path, base)
     assert first.steps
-    made = build_image(first, settings, Silent())
+    report = reproduce_image(first, settings, Silent())
+    made = report.image
     try:
+        assert report.differences == ()
+        assert (report.same, report.exit_code, len(made.layers)) == (True, 0, 1)
         assert made.built
         assert set(made.identity) == {"compiler", "glibc", "machine", "python", "bazel"}
         assert made.identity["bazel"].startswith("0.24.1 sha256:")
+        assert any(package.startswith("automake=") for package in made.packages)
         assert "Step 1/" in (settings.logs / "build-image.log").read_text()
         second = planned(tmp_path, base)
         assert second.steps == ()
         again = build_image(second, settings, Silent())
         assert (again.built, again.tag, again.image_id) == (False, made.tag, made.image_id)
-        assert again.identity == made.identity
+        assert (again.identity, again.packages, again.layers) == (made.identity, made.packages, made.layers)
+        assert [image for image in unnamed_images() if made.layers[0] in image] == []
     finally:
         with connected() as client:
             client.images.remove(made.tag, force=True)
+
+
+def unnamed_images() -> list[list[str]]:
+    """The layers of each image of this project that has no name."""
+    with connected() as client:
+        images = client.images.list(filters={"dangling": True, "label": f"{ROLE}=toolchain"})
+        return [image.attrs["RootFS"].get("Layers") or [] for image in images]
+
+
+def test_what_differs_between_two_images_is_shown_file_by_file(tmp_path: Path, base: str) -> None:
+    careless = f"FROM {base}\nRUN date +%N > /etc/made-at; touch /opt/$(date +%N); date +%N > /opt/log; rm -r /srv\n"
+    context = ImageContext("distro", careless, ())
+    with connected() as client:
+        made = [make_layer(client, context, tmp_path / "log", Silent(), no_cache=True) for _ in range(2)]
+        for image in made:
+            client.images.remove(image.image_id)
+    told = {item.path: item.what for item in differences(made[0].entries, made[1].entries)}
+    assert "sha256" in told.pop("etc/made-at")
+    assert "sha256" in told.pop("opt/log")
+    assert sorted(told.values()) == ["only in the first", "only in the second"]
+    assert all(path.startswith("opt/") for path in told)
 
 
 def test_an_image_under_the_right_tag_that_is_not_ours_is_made_again(tmp_path: Path, base: str) -> None:
@@ -122,8 +151,25 @@ def test_a_base_image_that_can_not_be_pulled_is_answered_with_base_image(tmp_pat
 
 
 def test_nothing_is_made_or_pulled_offline(tmp_path: Path, base: str) -> None:
-    with pytest.raises(FetchError, match="without a package archive"):
-        build_image(planned(tmp_path, base, offline=True), settings_in(tmp_path, offline=True), Silent())
+    settings = settings_in(tmp_path, offline=True)
+    with pytest.raises(FetchError, match="without a package archive") as caught:
+        build_image(planned(tmp_path, base, offline=True), settings, Silent())
+    assert "localhost" in caught.value.cure
+    here = {"offline": True, "apt_sources": ("http://localhost:9/debian bookworm main",)}
+    with pytest.raises(FetchError, match="without its base image 127"):
+        build_image(planned(tmp_path, "127.0.0.1:9/nowhere:1", **here), settings, Silent())
+
+
+def test_packages_come_from_the_sources_that_were_given_and_one_out_of_reach_is_named(
+    tmp_path: Path, base: str
+) -> None:
+    """Offline as well: a mirror on this machine needs no network."""
+    sources = {"offline": True, "apt_sources": ("http://127.0.0.1:9/snapshot/20250520T000000Z bookworm main",)}
+    plan = planned(tmp_path, base, **sources)
+    with pytest.raises(ProgramError, match=r"127\.0\.0\.1:9/snapshot/20250520T000000Z") as caught:
+        build_image(plan, settings_in(tmp_path, docker_base_image=base, **sources), Silent(), no_cache=True)
+    assert "--apt-source" in caught.value.cure
+    assert plan.tag not in toolchain_tags()
 
 
 CHILD = """

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from npu_serving import fsutil
 from npu_serving.errors import FileAccessError, RequestError
+from npu_serving.settings import Settings
 from npu_serving.toolchain.image_context import (
     ImageContext,
     checked_image_name,
@@ -79,6 +80,11 @@ def test_no_name_adds_a_line_or_a_word_to_the_dockerfile(name: str) -> None:
     assert rest == render_dockerfile("distro", "debian").splitlines()[1:]
 
 
+def context_of(flavour: str, bazel: Path, bazel_sha256: str = "", **changes: object) -> ImageContext:
+    settings = Settings(docker_flavour=flavour, docker_base_image="debian", **changes)  # type: ignore[arg-type]
+    return read_context(settings, bazel, bazel_sha256)
+
+
 def members(context: ImageContext) -> dict[str, tuple[bytes, int, float, int]]:
     with context_archive(context) as archive, tarfile.open(fileobj=archive) as tar:
         found = {}
@@ -90,7 +96,7 @@ def members(context: ImageContext) -> dict[str, tuple[bytes, int, float, int]]:
 
 
 def test_the_context_holds_what_the_dockerfile_copies_and_nothing_else(bazel: Path) -> None:
-    context = read_context("distro", "debian", bazel)
+    context = context_of("distro", bazel)
     copied = {
         word for line in context.dockerfile.splitlines() if line.startswith("COPY") for word in line.split()[1:-1]
     }
@@ -105,14 +111,14 @@ def test_the_same_content_is_the_same_bytes_whenever_and_by_whomever_it_is_packe
     fsutil.copy_file(bazel, copy, mode=0o600)
     digests = set()
     for path in (bazel, copy):
-        context = read_context("distro", "debian", path)
+        context = context_of("distro", path)
         with context_archive(context) as archive:
             digests.add((hashlib.sha256(archive.read()).hexdigest(), context.digest("sha256:1")))
     assert len(digests) == 1
 
 
 def test_whatever_goes_into_an_image_changes_its_digest(bazel: Path) -> None:
-    context = read_context("distro", "debian", bazel)
+    context = context_of("distro", bazel)
     first, *others = context.files
     variants = [
         (context, "sha256:1"),
@@ -130,19 +136,27 @@ def test_whatever_goes_into_an_image_changes_its_digest(bazel: Path) -> None:
 def test_a_script_that_starts_bazel_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bazel").write_text("#!/bin/sh\nexec bazel-real\n")
     with pytest.raises(RequestError, match="not Bazel itself"):
-        read_context("distro", "debian", tmp_path / "bazel")
+        context_of("distro", tmp_path / "bazel")
 
 
 def test_a_bazel_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileAccessError, match="no-bazel"):
-        read_context("distro", "debian", tmp_path / "no-bazel")
+        context_of("distro", tmp_path / "no-bazel")
 
 
 def test_a_plan_can_be_made_before_the_pinned_bazel_is_fetched(tmp_path: Path, bazel: Path) -> None:
-    early = read_context("distro", "debian", tmp_path / "later", fsutil.sha256_of(bazel))
-    assert early.digest("base") == read_context("distro", "debian", bazel).digest("base")
+    early = context_of("distro", tmp_path / "later", fsutil.sha256_of(bazel))
+    assert early.digest("base") == context_of("distro", bazel).digest("base")
 
 
 def test_a_flavour_that_is_not_is_refused(bazel: Path) -> None:
     with pytest.raises(RequestError, match="flavour 'fancy'"):
-        read_context("fancy", "debian", bazel)
+        context_of("fancy", bazel)
+
+
+def test_another_source_of_packages_is_another_image(bazel: Path) -> None:
+    own = context_of("distro", bazel)
+    snapshot = context_of("distro", bazel, apt_sources=("http://mirror.example.org/20250101T000000Z bookworm main",))
+    assert own.digest("base") != snapshot.digest("base")
+    assert members(own)["sources.list"][0] == b""
+    assert b"/20250101T000000Z bookworm main\n" in members(snapshot)["sources.list"][0]

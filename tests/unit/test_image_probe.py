@@ -14,7 +14,8 @@ import pytest
 from npu_serving import fsutil
 from npu_serving.errors import MissingToolError, NpuServingError, ProgramError
 from npu_serving.process import Finished
-from npu_serving.toolchain import image
+from npu_serving.settings import Settings
+from npu_serving.toolchain import image, image_steps
 from npu_serving.toolchain.image_context import read_context
 
 
@@ -28,15 +29,17 @@ class Engine:
         self.images = SimpleNamespace(get=self._get, remove=self.removed.append)
 
     def _get(self, name: str) -> Any:
-        return SimpleNamespace(id=name, labels={}, tag=lambda repository, tag: self.tagged.append(tag))
+        return SimpleNamespace(
+            id=name, labels={}, attrs={"RootFS": {}}, tag=lambda repository, tag: self.tagged.append(tag)
+        )
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> image.ImagePlan:
     """A plan for an image on a base that is there."""
     fsutil.write_file(tmp_path / "bazel", b"\x7fELF", mode=0o755)
-    context = read_context("distro", "debian:12", tmp_path / "bazel")
-    return image.ImagePlan("debian:12", "sha256:base", context, "npu:tag", "", False, tmp_path)
+    context = read_context(Settings(docker_base_image="debian:12"), tmp_path / "bazel")
+    return image.ImagePlan("debian:12", "sha256:base", context, "npu:tag", "", True, tmp_path)
 
 
 def _made(plan: image.ImagePlan, monkeypatch: pytest.MonkeyPatch, engine: Engine, printed: str) -> image.ImageResult:
@@ -51,12 +54,12 @@ def _made(plan: image.ImagePlan, monkeypatch: pytest.MonkeyPatch, engine: Engine
             pass
 
     monkeypatch.setattr(image, "connected", Connected)
-    monkeypatch.setattr(image, "run_container", lambda *_: answer)
-    monkeypatch.setattr(image, "_build", lambda *_, **__: "sha256:made")
-    return image.build_image(plan, SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
+    monkeypatch.setattr(image_steps, "run_container", lambda *_: answer)
+    monkeypatch.setattr(image, "make_layer", lambda *_, **__: image_steps.Made("sha256:made", {}))
+    return image.build_image(plan, Settings(), SimpleNamespace())  # type: ignore[arg-type]
 
 
-GOOD = "compiler=gcc 12.2.0, g++ 12.2.0\nbazel=0.24.1\n"
+GOOD = "package=gcc=1\npackage=make=4.3-4\ncompiler=gcc 12.2.0, g++ 12.2.0\nbazel=0.24.1\n"
 
 
 @pytest.mark.parametrize(
