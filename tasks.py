@@ -6,7 +6,7 @@ They stand in npu_serving/commands/, by what they are about.
 from __future__ import annotations
 
 from npu_serving.commands.building import build_image, build_serving, render_overlay
-from npu_serving.commands.builds import list_builds, rebuild_after_cann, verify_serving
+from npu_serving.commands.builds import list_builds, prune, rebuild_after_cann, rollback, smoke, verify_serving
 from npu_serving.commands.cann import cann_info, render_watch_units
 from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unbundle
 from npu_serving.commands.development import bench, clean, lint, test
@@ -27,10 +27,13 @@ __all__ = [
     "list_builds",
     "lock_deps",
     "predict",
+    "prune",
     "rebuild_after_cann",
     "render_overlay",
     "render_watch_units",
+    "rollback",
     "serve",
+    "smoke",
     "status",
     "test",
     "unbundle",

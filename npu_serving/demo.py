@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text, table
 from npu_serving.deploy.server import plan_server, started
+from npu_serving.deploy.smoke import spare_ports
 from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
@@ -150,11 +150,12 @@ class _Demo:
     def _serve_and_predict(self, version: str) -> None:
         build = builds.find_build(self._settings.dist_root)
         installation = find_installation(str(self._cann / "Ascend"))
+        port, rest_api_port = spare_ports(2)
         plan = plan_server(
             build.directory,
             model_name=MODEL,
-            port=free_port(),
-            rest_api_port=free_port(),
+            port=port,
+            rest_api_port=rest_api_port,
             model_base_path=SAMPLE / "models" / MODEL,
             platform_config_file=SAMPLE / "config.cfg",
             library_path=installation.library_directories if installation else (),
@@ -200,13 +201,6 @@ def _cut(text: str) -> str:
     """One line that leaves room for the table's other columns; --json has all of it."""
     line = " ".join(text.split())
     return line if len(line) <= WIDEST_RESULT else line[: WIDEST_RESULT - 3].rstrip() + "..."
-
-
-def free_port() -> int:
-    """A TCP port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _placed_on_npu(log_path: Path, version: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.artifact import Build
 from npu_serving.build.bazel_program import find_bazel
 from npu_serving.build.host_runner import HostRunner
+from npu_serving.build.made_with import LIBPYTHON, with_sample
 from npu_serving.build.runner import Runner
 from npu_serving.build.sources import Source, resolve_source
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
@@ -19,12 +19,10 @@ from npu_serving.console import Reporter
 from npu_serving.deps.lock import Archive, Lock
 from npu_serving.deps.mirrors import parse_mirror
 from npu_serving.deps.store import ContentStore
-from npu_serving.errors import MissingToolError, RequestError
+from npu_serving.errors import MissingToolError
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.overlay.patches import Toolchain, plan_patches
-from npu_serving.settings import RUNNERS, Settings
-
-LIBPYTHON = "libpython3.7m.so.1.0"
+from npu_serving.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -119,54 +117,6 @@ def toolchain_of(identity: Mapping[str, str]) -> Toolchain:
     """The versions by which patches are chosen, from what a runner says it is."""
     glibc, gcc = (re.search(r"[0-9][0-9.]*", identity.get(name, "")) for name in ("glibc", "compiler"))
     return Toolchain(glibc.group() if glibc else "0", gcc.group() if gcc else "0")
-
-
-def with_sample(settings: Settings) -> Settings:
-    """The settings with `sample` replaced by the paths of its CANN and libpython, which are made if missing."""
-    if not _takes_sample(settings):
-        return settings
-    from npu_serving.sample.cann import build_sample_libpython, install_sample_cann
-
-    root = settings.build_root / "sample"
-    if sample_is_missing(settings):
-        fsutil.make_directory(root)
-        with fsutil.state_lock(root, doing="making the sample"):
-            build_sample_libpython(root)
-            install_sample_cann(root)
-    return replace(settings, adapter="auto", cann_root=str(root / "Ascend"), python_prefix=root / "python3.7.5")
-
-
-def sample_is_missing(settings: Settings) -> bool:
-    """Whether the settings mean the sample's adapter, and it isn't made yet."""
-    root = settings.build_root / "sample"
-    made = (root / "python3.7.5" / "lib" / LIBPYTHON).is_file() and (root / "Ascend" / "tfplugin" / "latest").exists()
-    return _takes_sample(settings) and not made
-
-
-def _takes_sample(settings: Settings) -> bool:
-    if settings.adapter == "auto" and settings.source == "sample":
-        return not settings.cann_root
-    return settings.adapter == "sample"
-
-
-def settings_of(build: Build, settings: Settings) -> Settings:
-    """The settings that a build was made with: source, runner, base image, flags; its CANN if it is the sample's.
-
-    What it was made with comes from a file, so it is checked like anything else that is read.
-    """
-    manifest = build.manifest
-    runner = manifest.toolchain.get("runner", settings.runner)
-    if runner not in RUNNERS:
-        raise RequestError(f"{build.directory}/manifest.json names a runner {runner!r}.", cure="./inv build-serving")
-    return with_sample(
-        replace(
-            settings,
-            source=manifest.source["name"],
-            runner=runner,
-            docker_base_image=manifest.toolchain.get("base_image", settings.docker_base_image),
-            bazel_args=tuple(manifest.flags),
-        )
-    )
 
 
 def make_sample_archives(settings: Settings) -> None:

@@ -46,7 +46,7 @@ class ListedBuild:
             manifest.toolchain.get("runner", ""),
             _age_text(self.age_s),
             amount_text(self.build.size_bytes, "bytes"),
-            self.fit.why if not self.fit.fits else "yes" + (f" ({self.fit.why})" if self.fit.why else ""),
+            f"no: {self.fit.why}" if not self.fit.fits else f"yes, {self.fit.why}" if self.fit.why else "yes",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from npu_serving import fsutil
 from npu_serving.build import inputs
+from npu_serving.build.made_with import with_sample
 from npu_serving.build.sources import resolve_source
 from npu_serving.cann.install import find_adapter
 from npu_serving.errors import RequestError, SourceError
@@ -19,7 +20,7 @@ def render(
     if diff and check:
         raise RequestError("--diff and --check were given together.", cure="give one of them")
     mode = "diff" if diff else "check" if check else "dry-run" if dry_run else "apply"
-    settings = inputs.with_sample(settings)
+    settings = with_sample(settings)
     source = resolve_source(settings)
     if not source.tree.is_dir():
         raise SourceError(

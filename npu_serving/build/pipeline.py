@@ -12,6 +12,7 @@ from npu_serving.build import bazel, builds, inputs
 from npu_serving.build.artifact import Build, BuildManifest, build_id
 from npu_serving.build.inputs import Inputs, patched_root
 from npu_serving.build.locking import check_agreement
+from npu_serving.build.made_with import sample_is_missing
 from npu_serving.build.packaging import package, replaced_meanwhile
 from npu_serving.build.plan import (
     STEPS,
@@ -142,7 +143,7 @@ def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
 
 def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
     """What build_serving() would do now."""
-    if inputs.sample_is_missing(settings):
+    if sample_is_missing(settings):
         later = "comes after what is to do above"
         made = Step("sample", "the sample's CANN and libpython are to be made")
         return BuildPlan((made, *(Step(name, later) for name in STEPS)))

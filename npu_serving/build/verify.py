@@ -9,7 +9,7 @@ from pathlib import Path
 from npu_serving.build import artifact
 from npu_serving.build.artifact import Build
 from npu_serving.build.builds import find_build
-from npu_serving.build.inputs import settings_of
+from npu_serving.build.made_with import settings_of
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.report import ERROR, CompatReport
@@ -79,12 +79,12 @@ def fit_of(build: Build, settings: Settings) -> Fit:
     except NpuServingError as error:
         return Fit(False, error.what)
     if not report.ok:
-        return Fit(False, f"no: {_headline(report)}")
+        return Fit(False, _headline(report))
     if installed is None:
         return Fit(True, "as far as can be told without CANN")
     if installed.sha256 != build.manifest.adapter.get("sha256"):
         carried = build.manifest.adapter.get("cann_version") or "another version"
-        return Fit(False, f"no: it carries the adapter of CANN {carried}, installed is {installed.cann_version}")
+        return Fit(False, f"it carries the adapter of CANN {carried}, installed is {installed.cann_version}")
     return Fit(True)
 
 

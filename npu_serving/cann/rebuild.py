@@ -11,12 +11,13 @@ from npu_serving import fsutil
 from npu_serving.build.artifact import SERVER, Build, build_id
 from npu_serving.build.bazel import BuildRecord
 from npu_serving.build.builds import build_made_from, find_build, make_current, unused_id
-from npu_serving.build.inputs import settings_of
+from npu_serving.build.made_with import settings_of
 from npu_serving.build.packaging import package
 from npu_serving.build.pipeline import build_serving
 from npu_serving.cann.install import find_installation
 from npu_serving.cann.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
 from npu_serving.console import Reporter, duration_text
+from npu_serving.deploy.smoke import prove
 from npu_serving.errors import VerificationError
 from npu_serving.settings import Settings
 
@@ -74,7 +75,8 @@ def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *
 
     `clean` is the guide's 6.6.6 done right: what Bazel made of this very tree is removed, nothing else; it follows by
     itself where a relinked server does not verify. The former build stays, and stays current until the new one is
-    proven. Raises VerificationError where no rebuild helps, and the errors of the steps.
+    proven: it verifies, and answers the golden request where one was recorded. Raises VerificationError where no
+    rebuild helps, ServerError where the golden request is answered otherwise, and the errors of the steps.
     """
     started = time.monotonic()
     plan = plan_rebuild(settings, name, clean=clean)
@@ -84,21 +86,25 @@ def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *
         return RebuildResult(plan, plan.build, BuildRecord(), time.monotonic() - started)
     reporter.note(plan.text().splitlines()[0])
     if plan.action == REPLACE_ADAPTER:
-        build = _replace_adapter(plan, settings)
+        build = _replace_adapter(plan, settings, reporter)
         return RebuildResult(plan, build, BuildRecord(), time.monotonic() - started)
     clean_followed = False
+
+    def proof(build: Build) -> None:
+        prove(settings, build, reporter)
+
     try:
-        built = build_serving(settings, reporter, clean=clean, doing=DOING)
+        built = build_serving(settings, reporter, clean=clean, proof=proof, doing=DOING)
     except VerificationError as error:
         if plan.action == FULL_REBUILD:
             raise
         reporter.warn(f"the relinked server does not verify, so everything is built anew:\n{error.what}")
-        built = build_serving(settings, reporter, clean=True, doing=DOING)
+        built = build_serving(settings, reporter, clean=True, proof=proof, doing=DOING)
         clean_followed = True
     return RebuildResult(plan, built.build, built.record, time.monotonic() - started, clean_followed)
 
 
-def _replace_adapter(plan: RebuildPlan, settings: Settings) -> Build:
+def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) -> Build:
     """The build once more, with the installed adapter in the place of its own; nothing is linked."""
     former = plan.build.manifest
     digest = hashlib.sha256(f"{former.input_digest} {plan.installed.sha256}".encode()).hexdigest()
@@ -123,5 +129,7 @@ def _replace_adapter(plan: RebuildPlan, settings: Settings) -> Build:
                 libraries,
                 installation.library_directories if installation else (),
             )
+        if not build.current:
+            prove(settings, build, reporter)
         make_current(build, settings.install_link)
     return find_build(settings.dist_root, build.manifest.build_id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from npu_serving.build.artifact import Build
 from npu_serving.build.builds import find_build
-from npu_serving.build.inputs import settings_of
+from npu_serving.build.made_with import settings_of
 from npu_serving.build.verify import verify_directory
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
 from npu_serving.elf.report import (

@@ -11,8 +11,8 @@ from npu_serving.commands.flags import help_for, run, run_each
     name="verify-serving",
     help=help_for(
         "adapter",
+        "build",
         "json",
-        build="a build of list-builds; the current one by default",
         server="look at this server instead of a build's",
     ),
 )
@@ -48,9 +48,9 @@ def list_builds(_context, json=False):
     name="rebuild-after-cann",
     help=help_for(
         "adapter",
+        "build",
         "json",
         "dry_run",
-        build="a build of list-builds; the current one by default",
         check="only say what is to be done (exit code 3 if anything)",
         clean="build all of it anew",
         watch="stay, and report each time when CANN was replaced and its installer has finished",
@@ -100,4 +100,82 @@ def rebuild_after_cann(
 
     if watch:
         run_each(watched, as_json=json)
+    run(work, as_json=json)
+
+
+@task(
+    help=help_for(
+        "json",
+        "dry_run",
+        build="the build to go back to; the one that was current before by default",
+        force="switch even if it does not fit the CANN that is installed now",
+    ),
+)
+def rollback(_context, build="", force=False, json=False, dry_run=False):
+    """Make the build current that was so before, or another one; nothing is built."""
+
+    def work(_console):
+        from npu_serving.build.rollback import roll_back
+        from npu_serving.settings import load_settings
+
+        return roll_back(load_settings(), build, force=force, dry_run=dry_run)
+
+    run(work, as_json=json)
+
+
+@task(help=help_for("json", "dry_run", keep="how many of the newest builds stay in any case"))
+def prune(_context, keep="3", json=False, dry_run=False):
+    """Remove old builds; never the current one, the one a rollback goes back to, or one that is running."""
+
+    def work(_console):
+        from npu_serving.build.pruning import prune_builds
+        from npu_serving.cli import whole_number
+        from npu_serving.settings import load_settings
+
+        return prune_builds(load_settings(), whole_number(keep, "--keep"), dry_run=dry_run)
+
+    run(work, as_json=json)
+
+
+@task(
+    help=help_for(
+        "build",
+        "json",
+        "dry_run",
+        record="ask the current build, and keep its answer as what every rebuilt server has to answer",
+        model_base_path="with --record: the directory that holds the model's version directories",
+        model_name="with --record: its name; the directory's by default",
+        request="with --record: the request in JSON: a file, - for standard input, or the text itself",
+        platform_config_file="with --record: the platform configuration (NpuOptimizer)",
+        tolerance="with --record: by how much a number may differ, as a fraction of it",
+    ),
+)
+def smoke(
+    _context,
+    build="",
+    record=False,
+    model_base_path=None,
+    model_name="",
+    request=None,
+    platform_config_file=None,
+    tolerance="0.001",
+    json=False,
+    dry_run=False,
+):
+    """Start a build's server on spare ports, ask it the golden request, and compare its answer."""
+
+    def work(console):
+        from npu_serving.deploy import smoke as room
+        from npu_serving.deploy.golden import asked_for
+        from npu_serving.settings import load_settings
+
+        settings = load_settings()
+        if record:
+            golden = asked_for(model_base_path, model_name, request, platform_config_file, tolerance)
+        else:
+            golden = room.golden_of(settings)
+        if dry_run:
+            return room.plan_smoke(settings, build, golden)
+        return room.record(settings, golden, console) if record else room.smoke(settings, build, console)
+
     run(work, as_json=json)

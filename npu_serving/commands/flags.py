@@ -23,6 +23,7 @@ SETTINGS_HELP = {
     "(repeatable)",
     "offline": "open no connection",
     "jobs": "how many actions Bazel runs at once",
+    "build": "a build of list-builds; the current one by default",
     "json": "print one JSON document",
     "dry_run": "print the plan, change nothing",
 }

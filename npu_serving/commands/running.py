@@ -10,13 +10,13 @@ from npu_serving.commands.flags import help_for, run
 @task(
     help=help_for(
         "adapter",
+        "build",
         "dry_run",
         model_base_path="the directory that holds the model's version directories",
         model_name="its name; the directory's by default",
         port="the gRPC port",
         rest_api_port="the REST port; 0 for none",
         platform_config_file="the platform configuration (NpuOptimizer)",
-        build="a build of list-builds; the current one by default",
         flag="a further flag of the server, --name=value (repeatable)",
     ),
     iterable=["flag"],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from npu_serving.build.builds import find_build
-from npu_serving.build.inputs import settings_of
+from npu_serving.build.made_with import settings_of
 from npu_serving.cann.install import find_installation
 from npu_serving.deploy.server import ServerPlan, plan_server
 from npu_serving.settings import Settings

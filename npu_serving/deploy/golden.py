@@ -1,0 +1,128 @@
+"""The golden request: a question to a served model, and the answer that the last good build gave."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.client.request import PredictRequest, read_request
+from npu_serving.errors import RequestError
+from npu_serving.settings import user_path
+
+FILE = "golden-request.json"
+FORMAT = 1
+RECORD = "./inv smoke --record --model-base-path PATH --request REQUEST"
+
+
+@dataclass(frozen=True)
+class GoldenRequest:
+    """A request to one model, and what is expected back.
+
+    `expected` is what the server answers under `predictions` or `outputs`; numbers may differ by `tolerance`, taken
+    relative to the expected one, and absolute below 1. `build_id` is the build whose answer it was.
+    """
+
+    model_base_path: Path
+    model_name: str
+    platform_config_file: Path | None
+    request: PredictRequest
+    expected: object
+    tolerance: float
+    build_id: str
+
+    def to_json(self) -> dict[str, object]:
+        """As it stands in the file."""
+        config = self.platform_config_file
+        return {
+            "format": FORMAT,
+            "model_base_path": str(self.model_base_path),
+            "model_name": self.model_name,
+            "platform_config_file": str(config) if config is not None else None,
+            "request": json.loads(self.request.body()),
+            "expected": self.expected,
+            "tolerance": self.tolerance,
+            "build_id": self.build_id,
+        }
+
+    def difference(self, answer: object) -> str:
+        """Where `answer` is another one than expected, in a few words; "" where it isn't."""
+        return _difference(self.expected, answer, self.tolerance, self.request.answer_key)
+
+
+def asked_for(
+    model_base_path: str | None, model_name: str, request: str | None, platform_config_file: str | None, tolerance: str
+) -> GoldenRequest:
+    """The golden request that the flags of `smoke --record` describe, its answer not known yet."""
+    if not model_base_path or request is None:
+        raise RequestError("To record a golden request takes a model and a request.", cure=RECORD)
+    try:
+        allowed = float(tolerance)
+    except ValueError:
+        allowed = math.nan
+    if not 0 <= allowed < 1:
+        raise RequestError(f"--tolerance is {tolerance!r}.", cure="give a number from 0 to 1, such as 0.001")
+    base = user_path(model_base_path, "--model-base-path").absolute()
+    config = user_path(platform_config_file, "--platform-config-file").absolute() if platform_config_file else None
+    return GoldenRequest(base, model_name or base.name, config, read_request(request), None, allowed, "")
+
+
+def write_golden(dist_root: Path, golden: GoldenRequest) -> Path:
+    """Keeps it beside the builds, where it outlives them; returns the file."""
+    path = dist_root / FILE
+    fsutil.write_file(path, json.dumps(golden.to_json(), indent=2) + "\n")
+    return path
+
+
+def read_golden(dist_root: Path) -> GoldenRequest | None:
+    """The one that was recorded, or None. Raises RequestError for a file that holds something else."""
+    path = dist_root / FILE
+    if not path.exists():
+        return None
+    try:
+        document = json.loads(fsutil.read_text(path))
+        if document["format"] != FORMAT:
+            raise ValueError(f"format {document['format']} is not known")
+        config = document["platform_config_file"]
+        return GoldenRequest(
+            model_base_path=Path(document["model_base_path"]),
+            model_name=str(document["model_name"]),
+            platform_config_file=Path(config) if config is not None else None,
+            request=read_request(json.dumps(document["request"])),
+            expected=document["expected"],
+            tolerance=float(document["tolerance"]),
+            build_id=str(document["build_id"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError, RequestError) as error:
+        raise RequestError(
+            f"{path} is no golden request: {error}.", cause="it was changed by hand", cure=f"record it anew: {RECORD}"
+        ) from error
+
+
+def _difference(expected: object, answer: object, tolerance: float, where: str) -> str:
+    if isinstance(expected, dict) and isinstance(answer, dict) and expected.keys() == answer.keys():
+        pairs = [(f"{where}.{key}", expected[key], answer[key]) for key in expected]
+    elif isinstance(expected, list) and isinstance(answer, list) and len(expected) == len(answer):
+        pairs = [(f"{where}[{i}]", one, other) for i, (one, other) in enumerate(zip(expected, answer))]
+    elif expected == answer or _is_close(expected, answer, tolerance):
+        return ""
+    else:
+        return f"{where} is {_shown(answer)}, expected {_shown(expected)}"
+    found = (_difference(one, other, tolerance, place) for place, one, other in pairs)
+    return next((text for text in found if text), "")
+
+
+def _is_close(expected: object, answer: object, tolerance: float) -> bool:
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (expected, answer)):
+        return False
+    one, other = float(expected), float(answer)  # type: ignore[arg-type]
+    if math.isnan(one) or math.isnan(other):
+        return math.isnan(one) and math.isnan(other)
+    return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
