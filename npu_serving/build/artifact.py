@@ -39,6 +39,8 @@ class BuildManifest:
     created: str = ""
     compilation: tuple[str, ...] = ()
     """The flags of ours that decide the code that comes out; none in a manifest of before they were written down."""
+    linked: str = ""
+    """The input digest of the build whose server this is, where only the packaged adapter was replaced."""
     format: int = field(default=FORMAT)
 
     def to_json(self) -> dict[str, object]:
@@ -64,6 +66,11 @@ class Build:
     def libraries(self) -> Path:
         """The directory of the server's own libraries."""
         return self.directory / "lib"
+
+    @property
+    def linked(self) -> str:
+        """The input digest that its server was linked from: builds that differ in the packaged adapter share it."""
+        return self.manifest.linked or self.manifest.input_digest
 
     @property
     def is_whole(self) -> bool:
@@ -147,7 +154,7 @@ def read_manifest(path: Path) -> BuildManifest:
 
 def _check_shape(manifest: BuildManifest) -> None:
     """TypeError for a field of another kind than it has to be: the file may have been damaged or edited."""
-    for name in ("build_id", "input_digest", "serving_version", "lock_digest", "created"):
+    for name in ("build_id", "input_digest", "serving_version", "lock_digest", "created", "linked"):
         if not isinstance(getattr(manifest, name), str):
             raise TypeError(f"{name} is no text")
     for name in ("source", "adapter", "toolchain", "files"):

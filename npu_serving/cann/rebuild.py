@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from npu_serving import fsutil
 from npu_serving.build.artifact import SERVER, Build, build_id
 from npu_serving.build.bazel import BuildRecord
-from npu_serving.build.builds import build_made_from, find_build, make_current, unused_id
+from npu_serving.build.builds import check_link, find_build, make_current, read_builds, unused_id
 from npu_serving.build.made_with import settings_of
 from npu_serving.build.packaging import package
 from npu_serving.build.pipeline import build_serving
-from npu_serving.cann.install import find_installation
+from npu_serving.cann.install import Adapter
 from npu_serving.cann.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
 from npu_serving.console import Reporter, duration_text
 from npu_serving.deploy.smoke import prove
@@ -106,30 +106,36 @@ def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *
 
 def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) -> Build:
     """The build once more, with the installed adapter in the place of its own; nothing is linked."""
-    former = plan.build.manifest
-    digest = hashlib.sha256(f"{former.input_digest} {plan.installed.sha256}".encode()).hexdigest()
-    name = build_id(former.serving_version, plan.installed.cann_version, digest)
-    libraries = {path.name: path for path in sorted(plan.build.libraries.iterdir())}
-    libraries[plan.build.adapter.name] = plan.installed.path
-    installation = find_installation(settings.cann_root)
+    check_link(settings.install_link, settings.dist_root)
     with fsutil.state_lock(settings.build_root, doing=DOING):
-        build = build_made_from(settings.dist_root, digest)
-        if build is None:
-            manifest = dataclasses.replace(
-                former,
-                build_id=unused_id(settings.dist_root, name),
-                input_digest=digest,
-                adapter=plan.installed.describe(),
-                actions={},
-            )
-            build = package(
-                settings.dist_root,
-                manifest,
-                plan.build.directory / SERVER,
-                libraries,
-                installation.library_directories if installation else (),
-            )
+        build = _same_server_with(plan.installed, plan.build, settings) or _repackaged(plan, settings)
         if not build.current:
             prove(settings, build, reporter)
         make_current(build, settings.install_link)
     return find_build(settings.dist_root, build.manifest.build_id)
+
+
+def _same_server_with(adapter: Adapter, former: Build, settings: Settings) -> Build | None:
+    """The build that an earlier run made of the same server and that adapter, or None."""
+    for build in read_builds(settings.dist_root).sound:
+        same = build.linked == former.linked and build.manifest.adapter.get("sha256") == adapter.sha256
+        if same and build.is_whole:
+            return build
+    return None
+
+
+def _repackaged(plan: RebuildPlan, settings: Settings) -> Build:
+    former = plan.build.manifest
+    digest = hashlib.sha256(f"{plan.build.linked} {plan.installed.sha256}".encode()).hexdigest()
+    name = build_id(former.serving_version, plan.installed.cann_version, digest)
+    manifest = dataclasses.replace(
+        former,
+        build_id=unused_id(settings.dist_root, name),
+        input_digest=digest,
+        linked=plan.build.linked,
+        adapter=plan.installed.describe(),
+        actions={},
+    )
+    libraries = {path.name: path for path in sorted(plan.build.libraries.iterdir())}
+    libraries[plan.build.adapter.name] = plan.installed.path
+    return package(settings.dist_root, manifest, plan.build.directory / SERVER, libraries, plan.library_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from npu_serving.build.artifact import Build
 from npu_serving.build.builds import find_build
@@ -41,6 +42,8 @@ class RebuildPlan:
     action: str
     why: str
     report: CompatReport
+    library_path: tuple[Path, ...]
+    """CANN's own directories, where the server will look at run time."""
     obstacles: tuple[Finding, ...] = ()
 
     @property
@@ -101,7 +104,7 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
         why = f"it carries the adapter that is installed, that of CANN {_version(installed.cann_version)}"
     else:
         action, why = _what_to_do(build, installed, report, settings)
-    return RebuildPlan(build, installed, action, why, report, obstacles)
+    return RebuildPlan(build, installed, action, why, report, library_path, obstacles)
 
 
 def _carries(build: Build, adapter: Adapter) -> bool:

@@ -13,19 +13,17 @@ import time
 from pathlib import Path
 
 import pytest
+from states import MODEL, PLATFORM_CONFIG, library_path
 
 from npu_serving import fsutil
 from npu_serving.build import builds, dependencies, overlaying, pipeline
 from npu_serving.build.pipeline import BuildResult, build_serving
 from npu_serving.build.sources import SAMPLE
-from npu_serving.build.verify import verify_build
-from npu_serving.cann.install import find_installation
-from npu_serving.cann.rebuild import rebuild_after_cann
-from npu_serving.cann.rebuild_plan import plan_rebuild
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
 from npu_serving.deploy.server import plan_server, started
+from npu_serving.deploy.smoke import spare_ports
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
     AdapterError,
@@ -40,29 +38,13 @@ from npu_serving.errors import (
     StateLockedError,
     VerificationError,
 )
-from npu_serving.sample.cann import NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 pytestmark = pytest.mark.bazel
-MODEL = SAMPLE / "models" / "half_plus_two"
 
 
 def _tree(settings: Settings) -> Path:
     return settings.build_root / "src" / "sample"
-
-
-def _library_path(settings: Settings) -> tuple[Path, ...]:
-    installation = find_installation(str(settings.build_root / "sample" / "Ascend"))
-    assert installation is not None
-    return installation.library_directories
-
-
-def _copy_of(settings: Settings, root: Path) -> Settings:
-    """The state of a finished build somewhere else, so that a test may spoil it; Bazel's output stays behind."""
-    shutil.copytree(settings.dist_root, root / "dist", symlinks=True)
-    ignored = shutil.ignore_patterns("bazel", ".lock")
-    shutil.copytree(settings.build_root, root / "build", symlinks=True, ignore=ignored)
-    return dataclasses.replace(settings, build_root=root / "build", dist_root=root / "dist", install_link="")
 
 
 def test_the_server_is_built_with_the_adapter_and_answers_on_the_npu(
@@ -74,28 +56,21 @@ def test_the_server_is_built_with_the_adapter_and_answers_on_the_npu(
 
 
 def _serves(directory: Path, settings: Settings) -> None:
+    port, rest_api_port = spare_ports(2)
     plan = plan_server(
         directory,
         model_base_path=MODEL,
         model_name="m",
-        port=_free_port(),
-        rest_api_port=_free_port(),
-        platform_config_file=SAMPLE / "config.cfg",
-        library_path=_library_path(settings),
+        port=port,
+        rest_api_port=rest_api_port,
+        platform_config_file=PLATFORM_CONFIG,
+        library_path=library_path(settings),
     )
     log = settings.build_root / "server.log"
     with started(plan, log_path=log) as server:
         assert server.adapter_loaded
         assert predict(server.rest_url, "m", PredictRequest(ROW, [1.0])).outputs == [3.5]
     assert "placed on NPU" in log.read_text()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_second_build_with_nothing_changed_starts_no_bazel(built: BuildResult, sample_settings: Settings) -> None:
@@ -142,7 +117,7 @@ def test_the_artifact_runs_elsewhere_and_after_build_is_gone(
         hidden.rename(sample_settings.build_root)
 
 
-def test_each_library_is_there_under_its_soname_and_found_without_library_path(built: BuildResult) -> None:
+def test_each_library_is_there_under_its_soname_and_found_withoutlibrary_path(built: BuildResult) -> None:
     names = sorted(path.name for path in built.build.libraries.iterdir())
     assert "_tf_adapter.so" in names
     assert "libpython3.7m.so.1.0" in names
@@ -173,50 +148,11 @@ def test_current_and_the_installed_link_lead_to_the_build(built: BuildResult, sa
 def test_the_server_tells_the_sources_identity_and_no_enclosing_repositorys_commit(
     built: BuildResult, sample_settings: Settings
 ) -> None:
-    environment = {"LD_LIBRARY_PATH": ":".join(map(str, _library_path(sample_settings)))}
+    environment = {"LD_LIBRARY_PATH": ":".join(map(str, library_path(sample_settings)))}
     shown = subprocess.run(
         [built.build.server, "--version"], env=environment, capture_output=True, text=True, check=False
     )
     assert f"sha.{built.build.manifest.source['digest'][:12]}" in shown.stdout + shown.stderr
-
-
-def test_a_cann_upgrade_is_caught_before_starting_and_cured_by_one_link(
-    built: BuildResult, sample_settings: Settings, tmp_path: Path
-) -> None:
-    root = sample_settings.build_root / "sample"
-    before = sample_settings.build_root / "src" / "sample"
-    try:
-        upgrade_sample_cann(root)
-        verified = verify_build(sample_settings)
-        assert verified.exit_code == 3
-        assert "undefined-symbol" in verified.report.kinds()
-        assert "NpuTrace" in verified.text()
-        assert "rebuild-after-cann" in verified.text()
-        assert plan_rebuild(sample_settings).exit_code == 3
-        again = rebuild_after_cann(sample_settings, Silent())
-        assert (again.record.compiled, again.record.linked) == (0, 1)
-        assert again.build.manifest.adapter["cann_version"] == NEXT_RELEASE
-        assert verify_build(sample_settings).exit_code == 0
-        assert plan_rebuild(sample_settings).exit_code == 0
-        assert built.build.server.is_file(), "the former build stays"
-        _serves(again.build.directory, sample_settings)
-    finally:
-        install_sample_cann(root)
-        assert before.is_dir()
-        restored = build_serving(sample_settings, Silent())
-        assert restored.build.manifest.build_id == built.build.manifest.build_id
-
-
-def test_clean_builds_this_tree_anew_and_leaves_what_bazel_made_of_others(
-    built: BuildResult, sample_settings: Settings
-) -> None:
-    other = sample_settings.build_root / "bazel" / "host" / ("0" * 32)
-    other.mkdir()
-    again = rebuild_after_cann(sample_settings, Silent(), clean=True)
-    assert again.record.compiled == built.record.compiled
-    assert again.build.manifest.input_digest == built.build.manifest.input_digest
-    assert other.is_dir()
-    other.rmdir()
 
 
 # ---- bad input

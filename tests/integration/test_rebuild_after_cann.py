@@ -1,0 +1,623 @@
+"""Life after a CANN upgrade, on the sample with the real Bazel: the plan, the relink, the proof, the way back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switch_cann
+
+from npu_serving import fsutil
+from npu_serving.build import bazel as bazel_room
+from npu_serving.build import builds, inputs, packaging, pipeline, plan, pruning
+from npu_serving.build.artifact import MANIFEST, SERVER
+from npu_serving.build.builds import find_build, make_current
+from npu_serving.build.listing import list_builds
+from npu_serving.build.pipeline import BuildResult, build_serving
+from npu_serving.build.pruning import prune_builds
+from npu_serving.build.rollback import roll_back
+from npu_serving.build.verify import VerifyResult, verify_build
+from npu_serving.cann import rebuild
+from npu_serving.cann.rebuild import DOING, RebuildResult, rebuild_after_cann
+from npu_serving.cann.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
+from npu_serving.client.request import ROW, PredictRequest
+from npu_serving.client.rest_client import predict
+from npu_serving.console import Silent
+from npu_serving.deploy import smoke
+from npu_serving.deploy.current import plan_current
+from npu_serving.deploy.golden import FILE, GoldenRequest
+from npu_serving.deploy.server import RunningServer, started
+from npu_serving.elf.report import CompatReport
+from npu_serving.errors import (
+    AdapterError,
+    DiskFullError,
+    FileAccessError,
+    MissingToolError,
+    RequestError,
+    ServerError,
+    StateLockedError,
+    VerificationError,
+)
+from npu_serving.sample.cann import FIRST_RELEASE, GE_RUNNER, NEXT_RELEASE, install_sample_cann
+from npu_serving.settings import Settings
+
+pytestmark = pytest.mark.bazel
+ASKED = GoldenRequest(MODEL, "half_plus_two", PLATFORM_CONFIG, PredictRequest(ROW, [1.0, 2.0, 5.0]), None, 1e-3, "")
+
+
+class Listening(Silent):
+    """Says nothing, and keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.said.append(text)
+
+
+@dataclass
+class Upgrade:
+    """What one upgrade of the sample went like; `settings` is the state after it."""
+
+    settings: Settings
+    before: BuildResult
+    verified: VerifyResult
+    plan: RebuildPlan
+    result: RebuildResult
+    answers: list[object] = field(default_factory=list)
+    """What a server of the former build answered before the relink and after it."""
+    said: list[str] = field(default_factory=list)
+
+
+def _ask(server: RunningServer) -> object:
+    return predict(server.rest_url, "half_plus_two", PredictRequest(ROW, [1.0])).outputs
+
+
+@pytest.fixture(scope="module")
+def upgrade(
+    built: BuildResult, sample_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Upgrade]:
+    """The sample upgraded from one CANN to the next, while a server of the former build runs."""
+    root = sample_settings.build_root / "sample"
+    before = os.readlink(sample_settings.dist_root / builds.CURRENT)
+    smoke.record(sample_settings, ASKED, Silent())
+    serving = plan_current(sample_settings, model_base_path=MODEL, platform_config_file=PLATFORM_CONFIG, **_ports())
+    listening = Listening()
+    try:
+        with started(serving, log_path=tmp_path_factory.mktemp("upgrade") / "server.log") as server:
+            answers = [_ask(server)]
+            install_sample_cann(root, (FIRST_RELEASE, NEXT_RELEASE), NEXT_RELEASE)
+            verified, planned = verify_build(sample_settings), plan_rebuild(sample_settings)
+            result = rebuild_after_cann(sample_settings, listening)
+            answers.append(_ask(server))
+        yield Upgrade(sample_settings, built, verified, planned, result, answers, listening.said)
+    finally:
+        switch_cann(sample_settings, FIRST_RELEASE)
+        fsutil.remove(sample_settings.dist_root / FILE)
+        make_current(find_build(sample_settings.dist_root, before))
+        build_serving(sample_settings, Silent())
+
+
+def _ports() -> dict[str, int]:
+    return dict(zip(("port", "rest_api_port"), smoke.spare_ports(2)))
+
+
+@pytest.fixture
+def state(upgrade: Upgrade, tmp_path: Path) -> Settings:
+    """A copy of the state after the upgrade, to be spoiled; no Bazel can run in it."""
+    settings = copy_of(upgrade.settings, tmp_path)
+    return dataclasses.replace(settings, install_link=str(tmp_path / "link" / "tensorflow_model_server"))
+
+
+@pytest.fixture
+def back(state: Settings) -> Settings:
+    """The same with the CANN of before: the server has all that its adapter needs."""
+    switch_cann(state, FIRST_RELEASE)
+    return state
+
+
+def _current(settings: Settings) -> str:
+    return os.readlink(settings.dist_root / builds.CURRENT)
+
+
+def _names(settings: Settings) -> set[str]:
+    return {path.name for path in settings.dist_root.iterdir() if path.is_dir() and not path.is_symlink()}
+
+
+def _edit_manifest(directory: Path, **values: object) -> None:
+    path = directory / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+# ---- the relink
+
+
+def test_the_upgrade_is_caught_before_anything_is_started(upgrade: Upgrade) -> None:
+    assert upgrade.verified.exit_code == 3
+    assert "undefined-symbol" in upgrade.verified.report.kinds()
+    assert "NpuTrace" in upgrade.verified.text()
+    assert "rebuild-after-cann" in upgrade.verified.text()
+
+
+def test_the_plan_is_a_relink_and_names_the_symbol_that_calls_for_it(upgrade: Upgrade) -> None:
+    assert (upgrade.plan.action, upgrade.plan.exit_code) == (RELINK, 3)
+    assert f"linked with CANN {FIRST_RELEASE}, installed is CANN {NEXT_RELEASE}" in upgrade.plan.text()
+    assert "NpuTrace" in upgrade.plan.why
+
+
+def test_only_the_link_runs_as_bazels_own_log_tells(upgrade: Upgrade) -> None:
+    assert (upgrade.result.record.compiled, upgrade.result.record.linked) == (0, 1)
+    assert not upgrade.result.more_than_the_link
+    assert not upgrade.result.clean_followed
+
+
+def test_the_new_server_fits_is_current_and_answered_the_golden_request_before_it_became_so(upgrade: Upgrade) -> None:
+    assert upgrade.result.build.current
+    assert upgrade.result.build.manifest.adapter["cann_version"] == NEXT_RELEASE
+    assert verify_build(upgrade.settings).exit_code == 0
+    assert plan_rebuild(upgrade.settings).action == NOTHING
+    assert any("answers the golden request" in line for line in upgrade.said)
+
+
+def test_the_former_build_stays_and_its_server_keeps_serving_through_the_relink(upgrade: Upgrade) -> None:
+    assert upgrade.answers == [[3.5], [3.5]]
+    former = find_build(upgrade.settings.dist_root, upgrade.before.build.manifest.build_id)
+    assert former.previous
+    assert former.is_whole
+
+
+def test_the_installed_link_follows(upgrade: Upgrade) -> None:
+    assert Path(upgrade.settings.install_link).resolve() == upgrade.result.build.server.resolve()
+
+
+def test_when_more_than_the_link_ran_it_is_said(upgrade: Upgrade) -> None:
+    record = bazel_room.BuildRecord({"CppCompile": 2, "CppLink": 1})
+    result = dataclasses.replace(upgrade.result, record=record)
+    assert result.more_than_the_link
+    assert "2 sources compiled" in result.text()
+    assert "More ran than the link" in result.text()
+    assert result.to_json()["more_than_the_link"] is True
+
+
+# ---- the plan
+
+
+def test_with_the_same_adapter_nothing_is_to_be_done(state: Settings) -> None:
+    planned = plan_rebuild(state)
+    assert (planned.action, planned.exit_code) == (NOTHING, 0)
+    assert rebuild_after_cann(state, Silent()).build.manifest.build_id == planned.build.manifest.build_id
+    assert "nothing is to be done" in rebuild_after_cann(state, Silent()).text()
+
+
+def _with_output_root(state: Settings, upgrade: Upgrade) -> Settings:
+    """The state where the former build is current again, the new CANN installed, and something in the output root."""
+    make_current(find_build(state.dist_root, upgrade.before.build.manifest.build_id))
+    given = inputs.find_inputs(state, Silent())
+    (plan.output_base(given, state) / "execroot").mkdir(parents=True)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("manifest", "reason"),
+    [
+        ({}, ""),
+        ({"lock_digest": "0"}, "the lock is another one"),
+        ({"compilation": ["-c", "dbg"]}, "other flags"),
+        ({"source": {"name": "sample", "digest": "0"}}, "of another archive"),
+        ({"source": {"name": "sample", "tree": "0"}}, "was changed since"),
+        ({"toolchain": {"runner": "host", "compiler": "gcc 1.0"}}, "compiler gcc 1.0 became gcc"),
+        ({"toolchain": {"runner": "host", "machine": "riscv64"}}, "machine riscv64 became"),
+    ],
+)
+def test_a_full_rebuild_is_planned_with_its_reason(
+    state: Settings, upgrade: Upgrade, manifest: dict[str, object], reason: str
+) -> None:
+    settings = _with_output_root(state, upgrade)
+    former = find_build(settings.dist_root)
+    for name, value in manifest.items():
+        if isinstance(value, dict):
+            manifest = {**manifest, name: {**getattr(former.manifest, name), **value}}
+    _edit_manifest(former.directory, **manifest)
+    planned = plan_rebuild(settings)
+    assert planned.action == (FULL_REBUILD if reason else RELINK), planned.why
+    assert reason in planned.why
+    assert planned.exit_code == 3
+
+
+def test_without_what_bazel_had_made_a_full_rebuild_is_planned(state: Settings, upgrade: Upgrade) -> None:
+    settings = _with_output_root(state, upgrade)
+    fsutil.remove(settings.build_root / "bazel")
+    planned = plan_rebuild(settings)
+    assert planned.action == FULL_REBUILD
+    assert "what Bazel had made of this tree is gone" in planned.why
+    assert plan_rebuild(settings, clean=True).why == "--clean was given"
+
+
+def test_a_changed_source_calls_for_a_full_rebuild(state: Settings, upgrade: Upgrade) -> None:
+    settings = _with_output_root(state, upgrade)
+    with (settings.build_root / "src/sample/tensorflow_serving/core/server_core.cc").open("a") as file:
+        file.write("\n")
+    assert "was changed since" in plan_rebuild(settings).why
+
+
+def test_a_plan_changes_nothing(state: Settings, upgrade: Upgrade) -> None:
+    settings = _with_output_root(state, upgrade)
+    before = {path: path.lstat().st_mtime_ns for path in state.dist_root.parent.rglob("*")}
+    plan_rebuild(settings)
+    after = {path: path.lstat().st_mtime_ns for path in state.dist_root.parent.rglob("*")}
+    memo = settings.build_root / "memo"
+    assert {path for path in after if before.get(path) != after[path]} <= {memo, *memo.iterdir()}
+
+
+# ---- an adapter whose needs are all met
+
+
+def test_where_the_server_has_all_that_the_new_adapter_needs_only_the_packaged_adapter_is_replaced(
+    back: Settings,
+) -> None:
+    former = find_build(back.dist_root)
+    assert plan_rebuild(back).action == REPLACE_ADAPTER
+    result = rebuild_after_cann(dataclasses.replace(back, bazel="/nonexistent/bazel"), Silent())
+    assert result.record.actions == {}
+    assert "nothing was linked" in result.text()
+    now, before = result.build.manifest.files, former.manifest.files
+    assert {name for name in now if now[name] != before[name]} == {"lib/_tf_adapter.so"}
+    assert now["lib/_tf_adapter.so"] == fsutil.sha256_of(adapter_of(back))
+    assert find_build(back.dist_root, former.manifest.build_id).previous
+    assert verify_build(back).exit_code == 0
+    assert plan_rebuild(back).action == NOTHING
+    assert smoke.smoke(back, "", Silent()).why == ""
+
+
+def test_going_back_and_forth_makes_each_build_once(back: Settings) -> None:
+    first = rebuild_after_cann(back, Silent()).build
+    switch_cann(back, NEXT_RELEASE)
+    rebuild_after_cann(back, Silent())
+    names = _names(back)
+    switch_cann(back, FIRST_RELEASE)
+    assert rebuild_after_cann(back, Silent()).build.manifest.build_id == first.manifest.build_id
+    assert _names(back) == names
+
+
+# ---- CANN that is incomplete, or changes under our feet
+
+
+def test_a_cann_that_was_removed_half_way_is_named_and_nothing_is_built(back: Settings) -> None:
+    before = _current(back), _names(back)
+    (ascend_of(back) / "ascend-toolkit" / "latest" / "lib64" / GE_RUNNER).unlink()
+    planned = plan_rebuild(back)
+    assert planned.exit_code == 3
+    assert GE_RUNNER in planned.text()
+    with pytest.raises(VerificationError, match="no rebuild changes that") as caught:
+        rebuild_after_cann(back, Silent())
+    assert GE_RUNNER in str(caught.value)
+    fsutil.remove(ascend_of(back) / "tfplugin")
+    named = dataclasses.replace(back, adapter="auto", cann_root=str(ascend_of(back)))
+    with pytest.raises(MissingToolError, match="No CANN installation here has an adapter"):
+        rebuild_after_cann(named, Silent())
+    assert (_current(back), _names(back)) == before
+
+
+def test_a_missing_library_of_cann_counts_for_a_build_with_the_same_adapter_too(state: Settings) -> None:
+    (ascend_of(state) / "ascend-toolkit" / "latest" / "lib64" / GE_RUNNER).unlink()
+    planned = plan_rebuild(state)
+    assert (planned.action, planned.exit_code) == (NOTHING, 3)
+    assert GE_RUNNER in planned.text()
+
+
+def test_an_adapter_that_is_replaced_between_the_look_and_the_link_is_noticed(
+    state: Settings, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _with_output_root(state, upgrade)
+    before = _current(settings), _names(settings)
+    other = ascend_of(settings) / "tfplugin" / FIRST_RELEASE / "python/site-packages/npu_bridge/_tf_adapter.so"
+
+    def replaced(*arguments: object) -> object:
+        shutil.copyfile(other, adapter_of(settings))
+        return genuine(*arguments)
+
+    genuine = pipeline.plan_overlay
+    monkeypatch.setattr(pipeline, "plan_overlay", replaced)
+    with pytest.raises(AdapterError, match="was replaced while this run was under way") as caught:
+        rebuild_after_cann(settings, Silent())
+    assert "the same command again" in caught.value.cure
+    assert (_current(settings), _names(settings)) == before
+
+
+def test_an_adapter_that_is_replaced_while_it_is_packaged_is_noticed(
+    back: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _current(back), _names(back)
+    genuine = rebuild.package
+
+    def replaced(*arguments: object) -> object:
+        shutil.copyfile(find_build(back.dist_root).adapter, adapter_of(back))
+        return genuine(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rebuild, "package", replaced)
+    with pytest.raises(AdapterError, match="was replaced while this run was under way"):
+        rebuild_after_cann(back, Silent())
+    assert (_current(back), _names(back)) == before
+
+
+# ---- the golden request
+
+
+def _expecting(settings: Settings, **values: object) -> None:
+    path = settings.dist_root / FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def _fails_the_golden_request(settings: Settings, match: str) -> None:
+    before = _current(settings), _names(settings)
+    with pytest.raises(ServerError, match=match) as caught:
+        rebuild_after_cann(settings, Silent())
+    assert "the former one stays current" in caught.value.what
+    assert _current(settings) == before[0]
+    (kept,) = _names(settings) - before[1]
+    assert kept in caught.value.cause
+    assert kept in caught.value.cure
+    assert smoke.smoke(settings, kept, Silent()).exit_code == 3
+
+
+def test_a_new_server_that_answers_otherwise_stays_out_of_service_and_is_kept_to_be_looked_into(back: Settings) -> None:
+    _expecting(back, expected=[3.5, 4.0, 5.25])
+    _fails_the_golden_request(back, r"predictions\[2\] is 5.5, expected 5.25")
+    _expecting(back, expected=[3.5, 4.0, 5.5])
+    names = _names(back)
+    assert rebuild_after_cann(back, Silent()).build.current, "the kept one is asked again, and taken"
+    assert _names(back) == names
+
+
+def test_a_new_server_that_dies_at_its_start_never_becomes_current(back: Settings, tmp_path: Path) -> None:
+    source = tmp_path / "dies.c"
+    source.write_text("#include <stdlib.h>\n__attribute__((constructor)) static void die(void) { abort(); }\n")
+    adapter = tmp_path / "_tf_adapter.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,_tf_adapter.so", "-o", adapter, source], check=True)
+    settings = dataclasses.replace(back, adapter=str(adapter), cann_root=str(ascend_of(back)))
+    _fails_the_golden_request(settings, "The server ended before it served: killed by signal 6")
+
+
+def test_a_server_that_serves_on_the_cpu_fails_though_its_answer_is_right(state: Settings) -> None:
+    """The NEEDED entry is overwritten, as an --as-needed linker would leave it out: nothing is said at the start."""
+    build = find_build(state.dist_root)
+    program = build.server.read_bytes()
+    assert program.count(b"\0_tf_adapter.so\0") == 1
+    build.server.write_bytes(program.replace(b"\0_tf_adapter.so\0", b"\0libm.so.6\0\0\0\0\0\0"))
+    assert "adapter-not-linked" in verify_build(state).report.kinds()
+    result = smoke.smoke(state, "", Silent())
+    assert result.exit_code == 3
+    assert "serves every model on the CPU" in result.why
+
+
+def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> None:
+    fsutil.remove(state.dist_root / FILE)
+    with pytest.raises(RequestError, match="No golden request"):
+        smoke.smoke(state, "", Silent())
+    listening = Listening()
+    smoke.prove(state, find_build(state.dist_root), listening)
+    assert "No golden request is recorded" in listening.said[0]
+    recorded = smoke.record(state, ASKED, Silent())
+    assert recorded.golden.expected == [3.5, 4.0, 5.5]
+    assert smoke.smoke(state, "", Silent()).exit_code == 0
+    missing = dataclasses.replace(ASKED, model_base_path=state.dist_root / "nowhere")
+    with pytest.raises(RequestError, match="no model directory"):
+        smoke.record(state, missing, Silent())
+    assert smoke.golden_of(state).model_base_path == MODEL
+
+
+# ---- going back, listing, pruning
+
+
+def test_a_rollback_goes_to_the_build_before_and_a_second_one_comes_back(back: Settings) -> None:
+    second = _current(back)
+    result = roll_back(back)
+    assert (result.former, _current(back)) == (second, result.build.directory.name)
+    assert result.build.manifest.adapter["cann_version"] == FIRST_RELEASE
+    switch_cann(back, NEXT_RELEASE)
+    assert roll_back(back).build.directory.name == second == _current(back)
+
+
+def test_a_rollback_to_a_build_that_does_not_fit_is_refused_unless_it_is_forced(state: Settings) -> None:
+    before = _current(state)
+    with pytest.raises(VerificationError, match=f"carries the adapter of CANN {FIRST_RELEASE}") as caught:
+        roll_back(state)
+    assert caught.value.exit_code == 3
+    assert "--force" in caught.value.cure
+    assert _current(state) == before
+    assert roll_back(state, force=True, dry_run=True).build.directory.name != before
+    assert _current(state) == before
+    assert "warning" in roll_back(state, force=True).text()
+    assert _current(state) != before
+
+
+def test_a_rollback_to_a_truncated_or_incomplete_build_is_refused(back: Settings) -> None:
+    target = next(build for build in builds.read_builds(back.dist_root).sound if build.previous)
+    whole = target.server.read_bytes()
+    for spoil in (lambda: target.server.write_bytes(whole[:5000]), target.server.unlink):
+        spoil()
+        with pytest.raises(VerificationError, match="does not fit"):
+            roll_back(back)
+
+
+def test_a_rollback_without_a_build_before_says_which_there_are(back: Settings) -> None:
+    (back.dist_root / builds.PREVIOUS).unlink()
+    with pytest.raises(RequestError, match="no build that was current before") as caught:
+        roll_back(back)
+    assert _current(back) in caught.value.what
+    with pytest.raises(RequestError, match="0 builds match"):
+        roll_back(back, "no such build")
+    with pytest.raises(RequestError, match="There is no build in"):
+        roll_back(dataclasses.replace(back, dist_root=back.dist_root / "nowhere"))
+
+
+def test_the_list_tells_of_each_build_what_it_is_and_whether_it_fits(state: Settings) -> None:
+    listed = list_builds(state)
+    fits = {item.build.manifest.adapter["cann_version"]: item.fit for item in listed.builds}
+    assert fits[NEXT_RELEASE].fits
+    assert f"the adapter of CANN {FIRST_RELEASE}" in fits[FIRST_RELEASE].why
+    for item in listed.builds:
+        real = sum(path.stat().st_size for path in item.build.directory.rglob("*") if path.is_file())
+        assert item.build.size_bytes == real
+        assert item.age_s is not None
+        assert item.build.manifest.adapter["sha256"][:12] in listed.text()
+    (listed.builds[0].build.directory / MANIFEST).write_text("{")
+    damaged = list_builds(state)
+    assert [item.directory for item in damaged.damaged] == [listed.builds[0].build.directory]
+    assert f"damaged: {listed.builds[0].build.directory.name}" in damaged.text()
+    (ascend_of(state) / "tfplugin" / NEXT_RELEASE / "python/site-packages/npu_bridge/_tf_adapter.so").write_text("x")
+    assert not any(item.fit.fits for item in list_builds(state).builds)
+
+
+def test_prune_keeps_the_current_build_the_previous_one_and_those_that_run(back: Settings, tmp_path: Path) -> None:
+    rebuild_after_cann(back, Silent())
+    current, previous, oldest = builds.read_builds(back.dist_root).sound
+    shutil.copytree(oldest.directory, back.dist_root / "serving-spare", symlinks=True)
+    _edit_manifest(back.dist_root / "serving-spare", build_id="serving-spare")
+    serving = plan_current(
+        back, build=oldest.manifest.build_id, model_base_path=MODEL, platform_config_file=PLATFORM_CONFIG, **_ports()
+    )
+    with started(serving, log_path=tmp_path / "log") as server:
+        tried = prune_builds(back, 0, dry_run=True)
+        assert (back.dist_root / "serving-spare").is_dir()
+        result = prune_builds(back, 0)
+        assert [build.directory.name for build in result.removed] == ["serving-spare"]
+        assert tried.removed == result.removed
+        reasons = {build.directory.name: why for build, why in result.kept}
+        assert reasons[current.directory.name] == "it is current"
+        assert "rollback" in reasons[previous.directory.name]
+        assert str(server.pid) in reasons[oldest.directory.name]
+        assert _ask(server) == [3.5]
+    assert [build.directory for build in prune_builds(back, 3).removed] == []
+    assert [build.directory for build in prune_builds(back, 0).removed] == [oldest.directory]
+    assert not list(back.dist_root.glob(f".*{pruning.DOOMED}"))
+
+
+def test_what_a_killed_prune_left_is_no_build_and_goes_with_the_next_one(state: Settings) -> None:
+    current = find_build(state.dist_root)
+    half = state.dist_root / f".serving-old{pruning.DOOMED}"
+    shutil.copytree(current.directory, half)
+    (half / SERVER).unlink()
+    assert len(builds.read_builds(state.dist_root).sound) == 2
+    prune_builds(state, 5)
+    assert not half.exists()
+
+
+# ---- what can go wrong on the way
+
+
+def test_two_runs_at_once_exclude_each_other_and_the_holder_is_named(back: Settings) -> None:
+    with (
+        fsutil.state_lock(back.build_root, doing=DOING),
+        pytest.raises(StateLockedError, match=rf"process {os.getpid()} \(rebuild-after-cann\)"),
+    ):
+        rebuild_after_cann(back, Silent())
+
+
+def test_an_install_link_that_cannot_be_made_is_told_before_anything_is_done(back: Settings) -> None:
+    before = _current(back), _names(back)
+    with pytest.raises(FileAccessError, match="can't be made"):
+        rebuild_after_cann(dataclasses.replace(back, install_link="/proc/1/tensorflow_model_server"), Silent())
+    assert (_current(back), _names(back)) == before
+
+
+def test_an_install_link_that_leads_there_already_needs_no_permission(
+    back: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_current(find_build(back.dist_root), back.install_link)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    builds.check_link(back.install_link, back.dist_root)
+    with pytest.raises(FileAccessError, match="not writable"):
+        builds.check_link(back.install_link + "2", back.dist_root)
+
+
+@pytest.mark.parametrize("free_kb", [100, 500])
+def test_a_full_disk_leaves_the_former_build_current_and_nothing_half_made(
+    back: Settings, tmp_path: Path, free_kb: int
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    used_kb = sum(path.stat().st_size for path in back.dist_root.rglob("*") if path.is_file()) // 1024 + 100
+    size = f"size={used_kb + free_kb}k"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", disk], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        shutil.copytree(back.dist_root, disk / "dist", symlinks=True)
+        settings = dataclasses.replace(back, dist_root=disk / "dist")
+        before = _current(settings), _names(settings)
+        blocker = disk / "blocker"
+        with pytest.raises(DiskFullError) as caught:
+            _fill(blocker, leave_kb=free_kb // 2)
+            rebuild_after_cann(settings, Silent())
+        assert "free some space" in caught.value.cure
+        assert (_current(settings), _names(settings)) == before
+        blocker.unlink()
+        assert verify_build(settings).report.ok
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def _fill(path: Path, *, leave_kb: int) -> None:
+    """Takes the space of the file system that `path` is on, but for so much."""
+    path.write_bytes(bytes(max(0, fsutil.free_bytes(path.parent) - leave_kb * 1024)))
+
+
+def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
+    upgrade: Upgrade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bazel: Path
+) -> None:
+    """At first the former server is looked at in the place of the relinked one: it lacks the new symbol."""
+    settings = dataclasses.replace(upgrade.settings, dist_root=tmp_path / "dist", install_link="")
+    make_current(_copied(upgrade.before.build.directory, settings))
+    given = inputs.find_inputs(settings, Silent())
+    output, layout = plan.output_base(given, settings), plan.layout_of(given, settings)
+    warm = [
+        str(bazel),
+        "--nosystem_rc",
+        "--nohome_rc",
+        f"--output_user_root={layout.output_user_root}",
+        "info",
+        "server_pid",
+    ]
+    servers: list[Path] = []
+    genuine = packaging.verify_directory
+
+    def of_the_former_one(_directory: Path, library_path: tuple[Path, ...]) -> CompatReport:
+        return genuine(upgrade.before.build.directory, library_path, adapter_of(settings))
+
+    class Cured(Listening):
+        def warn(self, text: str) -> None:
+            super().warn(text)
+            monkeypatch.setattr(packaging, "verify_directory", genuine)
+            subprocess.run(warm, cwd=layout.workspace, capture_output=True, check=True)  # somebody's own Bazel
+            servers.append(Path("/proc", (output / "server" / "server.pid.txt").read_text()))
+            assert servers[0].exists()
+
+    other = settings.build_root / "bazel" / "host" / ("0" * 32)
+    other.mkdir(exist_ok=True)
+    monkeypatch.setattr(packaging, "verify_directory", of_the_former_one)
+    listening = Cured()
+    result = rebuild_after_cann(settings, listening)
+    assert result.plan.action == RELINK
+    assert result.clean_followed
+    assert "NpuTrace" in "\n".join(listening.said)
+    assert result.record.compiled == upgrade.before.record.compiled
+    assert result.build.current
+    assert not servers[0].exists(), "Bazel's own server was stopped before its output was removed"
+    assert other.is_dir(), "what Bazel made of other trees stays"
+    other.rmdir()
+
+
+def _copied(directory: Path, settings: Settings) -> object:
+    shutil.copytree(directory, settings.dist_root / directory.name)
+    return find_build(settings.dist_root, directory.name)
