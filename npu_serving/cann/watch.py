@@ -15,7 +15,7 @@ from typing import Callable, Optional, Protocol
 
 from npu_serving import fsutil
 from npu_serving.build.builds import find_build
-from npu_serving.build.inputs import settings_of
+from npu_serving.build.made_with import settings_of
 from npu_serving.cann.info_files import matching
 from npu_serving.cann.install import CannInstallation, find_installation
 from npu_serving.cann.layout import is_there

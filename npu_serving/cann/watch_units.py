@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.inputs import with_sample
+from npu_serving.build.made_with import with_sample
 from npu_serving.cann.install import find_installation
 from npu_serving.cann.layout import packages, table
 from npu_serving.deploy.systemd_text import FILTERS
