@@ -5,6 +5,7 @@ set -eu
 
 here=$(dirname "$0")
 
+# shellcheck source=/dev/null
 . /etc/os-release
 case "$ID:${VERSION_ID:-}" in
     ubuntu:18.04) suffix=-8 ;; # its default is gcc 7.5, and the guide wants 8.4
@@ -19,7 +20,8 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get "$@" update
 # shellcheck disable=SC2046 # one word for each package is what is wanted
-apt-get "$@" install -y --no-install-recommends "gcc$suffix" "g++$suffix" $(sed 's/#.*//' "$here/packages.txt")
+apt-get "$@" install -y --no-install-recommends "gcc$suffix" "g++$suffix" $(sed 's/#.*//' "$here"/packages*.txt)
+# shellcheck disable=SC2016 # dpkg-query fills that in
 dpkg-query -W -f '${Package}=${Version}\n' > "$here/installed-packages.txt"
 
 if [ -n "$suffix" ]; then

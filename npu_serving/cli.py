@@ -18,7 +18,7 @@ from npu_serving.errors import EXIT_INTERRUPTED, EXIT_UNFIT_TOOL, MissingToolErr
 from npu_serving.fsutil import as_error
 from npu_serving.settings import PROJECT_ROOT
 
-SHELL_SCRIPTS = ("inv", ".ci/run", ".ci/docker.sh")
+SHELL_SCRIPTS = ("inv", ".ci/run", ".ci/docker.sh", "docker/*.sh", "docker/guide/*.sh")
 
 
 class Result(Protocol):
@@ -115,7 +115,8 @@ def run_linters(*, fix: bool) -> None:
     ]
     shellcheck = process.find_program("shellcheck")
     if shellcheck is not None:
-        commands.append([str(shellcheck), *SHELL_SCRIPTS])
+        scripts = [str(path) for pattern in SHELL_SCRIPTS for path in sorted(PROJECT_ROOT.glob(pattern))]
+        commands.append([str(shellcheck), "--external-sources", "--source-path=SCRIPTDIR", *scripts])
     elif os.environ.get("CI"):
         print(MissingToolError("There is no shellcheck.", cure="apt-get install shellcheck"), file=sys.stderr)
         sys.exit(EXIT_UNFIT_TOOL)

@@ -58,11 +58,29 @@ def find_bazel(settings: Settings, reporter: Reporter) -> BazelProgram:
     return _pinned(settings)
 
 
+def find_bazel_for_image(settings: Settings, reporter: Reporter) -> BazelProgram:
+    """The bazel for the toolchain image; where nobody publishes one, the archive that the guide's image makes it from.
+
+    Raises like find_bazel().
+    """
+    try:
+        return find_bazel(settings, reporter)
+    except MissingToolError:
+        if settings.docker_flavour != "guide":
+            raise
+        sources = find_tool("bazel", "any", version=pinned_version(), kind="sources")
+        return BazelProgram(ContentStore(settings.store_root).path(sources.sha256), sources.version, sources.sha256)
+
+
 def bring_bazel(program: BazelProgram, settings: Settings, reporter: Reporter) -> None:
     """Fetches the pinned release, verified, to where find_bazel() said it would be; nothing to do if it is there."""
     if program.path.is_file():
         return
     store = ContentStore(settings.store_root)
+    if program.path == store.path(program.sha256):  # the archive of find_bazel_for_image()
+        sources = find_tool("bazel", "any", version=program.version, kind="sources").wanted()
+        fetch_file(sources, store, reporter=reporter, mirrors=settings.mirrors, offline=settings.offline)
+        return
     bring_release(_release(), store, settings, reporter)
     fsutil.copy_file(store.path(program.sha256), program.path, mode=0o755)
 

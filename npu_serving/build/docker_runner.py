@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Callable
 
 from npu_serving import fsutil
-from npu_serving.build.bazel_program import BazelProgram, bring_bazel, find_bazel
+from npu_serving.build.bazel_program import BazelProgram, bring_bazel, find_bazel_for_image
 from npu_serving.build.resources import available_resources
 from npu_serving.build.runner import Layout
 from npu_serving.console import Reporter
@@ -24,6 +24,7 @@ from npu_serving.toolchain.container import (
     run_container,
 )
 from npu_serving.toolchain.engine import connected
+from npu_serving.toolchain.guide import bring_guide_inputs
 from npu_serving.toolchain.image import (
     ImagePlan,
     ImageResult,
@@ -32,6 +33,7 @@ from npu_serving.toolchain.image import (
     plan_image,
     reproduce_image,
 )
+from npu_serving.toolchain.image_context import GUIDE_FLAVOUR
 
 # The same in every build: Bazel names its output after the workspace's path, and paths get into what is built.
 WORKSPACE = Path("/npu/src")
@@ -68,7 +70,7 @@ class DockerRunner:
         """Makes the toolchain image if it isn't there, and fetches the bazel for it."""
         plan = self.plan()
         if not plan.image_id:
-            bring_bazel(self._bazel, self._settings, reporter)
+            _bring_inputs(self._settings, self._bazel, reporter)
         self._image = build_image(plan, self._settings, reporter)
 
     def identity(self) -> dict[str, str]:
@@ -155,16 +157,23 @@ def _directories(layout: Layout) -> tuple[Path, ...]:
     return (*fields[:-1], *fields[-1])
 
 
+def _bring_inputs(settings: Settings, bazel: BazelProgram, reporter: Reporter) -> None:
+    """Fetches what the image is made from, but its base and its packages."""
+    if settings.docker_flavour == GUIDE_FLAVOUR:
+        bring_guide_inputs(settings, reporter)
+    bring_bazel(bazel, settings, reporter)
+
+
 def make_image(
     settings: Settings, reporter: Reporter, *, no_cache: bool = False, reproduce: bool = False, dry_run: bool = False
 ) -> ImagePlan | ImageResult | ReproductionReport:
     """The task `build-image`: the plan, or the image it leads to, made if it isn't there, or made twice."""
-    bazel = find_bazel(settings, reporter)
+    bazel = find_bazel_for_image(settings, reporter)
     plan = DockerRunner(settings, bazel, reporter).plan()
     if dry_run:
         return plan
     if no_cache or reproduce or not plan.image_id:
-        bring_bazel(bazel, settings, reporter)
+        _bring_inputs(settings, bazel, reporter)
     if reproduce:
         return reproduce_image(plan, settings, reporter)
     return build_image(plan, settings, reporter, no_cache=no_cache)

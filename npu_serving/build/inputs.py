@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.bazel_program import find_bazel
+from npu_serving.build.bazel_program import find_bazel, find_bazel_for_image
 from npu_serving.build.host_runner import HostRunner
 from npu_serving.build.made_with import LIBPYTHON, with_sample
 from npu_serving.build.runner import Runner
@@ -77,13 +77,11 @@ def needed_archives(lock: Lock, source: Archive | None, machine: str = "") -> tu
 
 def choose_runner(settings: Settings, reporter: Reporter) -> Runner:
     """The runner that is asked for; `auto` takes Docker where its engine answers."""
-    bazel = find_bazel(settings, reporter)
-    name = runner_name(settings)
-    if name == "docker":
+    if runner_name(settings) == "docker":
         from npu_serving.build.docker_runner import DockerRunner
 
-        return DockerRunner(settings, bazel, reporter)
-    return HostRunner(settings, bazel)
+        return DockerRunner(settings, find_bazel_for_image(settings, reporter), reporter)
+    return HostRunner(settings, find_bazel(settings, reporter))
 
 
 def runner_name(settings: Settings) -> str:

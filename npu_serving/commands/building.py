@@ -39,18 +39,22 @@ def render_overlay(
     help=help_for(
         "base_image",
         "apt_source",
+        "mirror",
         "offline",
         "json",
         "dry_run",
+        flavour="what it holds: `distro`, the distribution's compiler and Python, or `guide`, those of the guide",
         no_cache="make it anew, even if it is there",
         reproduce="make it twice and compare, file by file where they differ",
     ),
-    iterable=["apt_source"],
+    iterable=["apt_source", "mirror"],
 )
 def build_image(
     _context,
     base_image=None,
+    flavour=None,
     apt_source=None,
+    mirror=None,
     offline=False,
     no_cache=False,
     reproduce=False,
@@ -63,7 +67,13 @@ def build_image(
         from npu_serving.build.docker_runner import make_image
         from npu_serving.settings import load_settings
 
-        settings = load_settings(docker_base_image=base_image, apt_sources=apt_source, offline=offline)
+        settings = load_settings(
+            docker_base_image=base_image,
+            docker_flavour=flavour,
+            apt_sources=apt_source,
+            mirrors=mirror,
+            offline=offline,
+        )
         return make_image(settings, console, no_cache=no_cache, reproduce=reproduce, dry_run=dry_run)
 
     run(work, as_json=json)

@@ -31,14 +31,24 @@ def bench(_context, name=""):
     run_benchmarks(name)
 
 
-@task(help=help_for("dry_run", all="the fetched archives too"))
-def clean(_context, all=False, dry_run=False):
+@task(
+    help=help_for(
+        "dry_run",
+        all="the fetched archives too",
+        images="this project's containers, volumes and images instead, and nothing that doesn't carry its labels",
+    )
+)
+def clean(_context, all=False, images=False, dry_run=False):
     """Remove what can be made again; the builds in dist/ and the fetched archives stay."""
 
     def work(console):
         from npu_serving.clean import clean_state
         from npu_serving.settings import load_settings
 
+        if images:
+            from npu_serving.toolchain.image_cleanup import clean_images
+
+            return clean_images(dry_run=dry_run)
         return clean_state(load_settings(), everything=all, dry_run=dry_run)
 
     run(work)

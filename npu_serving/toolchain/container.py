@@ -109,9 +109,8 @@ def remove_left_over(client: DockerClient, output_root: Path) -> int:
     labels = [f"{ROLE}", f"{OUTPUT_LABEL}={output_root}"]
     left = client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
     for container in left:
-        owner = container.labels.get(OWNER_LABEL, "")
-        pid = owner.partition(":")[0]
-        if pid.isdigit() and int(pid) != os.getpid() and owner == _process_identity(int(pid)):
+        pid = living_owner(container)
+        if pid and pid != os.getpid():
             raise StateLockedError(
                 f"{output_root} is in use by a container of process {pid}.",
                 cause="two builds in one output root would overwrite each other's work",
@@ -119,6 +118,13 @@ def remove_left_over(client: DockerClient, output_root: Path) -> int:
             )
         container.remove(force=True)
     return len(left)
+
+
+def living_owner(container: Container) -> int:
+    """The id of the process that runs the container, 0 where that has ended or never was ours."""
+    owner = str(container.labels.get(OWNER_LABEL, ""))
+    pid = owner.partition(":")[0]
+    return int(pid) if pid.isdigit() and owner == _process_identity(int(pid)) else 0
 
 
 @contextlib.contextmanager

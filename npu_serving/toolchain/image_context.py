@@ -6,6 +6,7 @@ The context is a tar file without owners or times, so that the same content is t
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -18,17 +19,22 @@ from pathlib import Path
 from typing import IO
 
 from npu_serving import fsutil
+from npu_serving.deps.store import ContentStore
 from npu_serving.errors import RequestError
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.toolchain.apt_sources import render_sources
+from npu_serving.toolchain.guide import GUIDE, GuideStep, guide_steps, guide_wheels
 from npu_serving.toolchain.layer import EPOCH_S
 
 DOCKER_DIRECTORY = PROJECT_ROOT / "docker"
 TEMPLATE = "Dockerfile.j2"
 SCRIPTS = ("install-packages.sh", "packages.txt", "probe.sh")
+GUIDE_SCRIPTS = ("lib.sh", "packages-guide.txt")
 APT_SOURCES = "sources.list"
 BAZEL = "bazel"
-FLAVOURS = ("distro",)
+DISTRO = "distro"
+GUIDE_FLAVOUR = "guide"
+FLAVOURS = (DISTRO, GUIDE_FLAVOUR)
 
 # The grammar of an image's name: https://pkg.go.dev/github.com/distribution/reference. A Dockerfile has no quoting.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -56,6 +62,8 @@ class ImageContext:
     flavour: str
     dockerfile: str
     files: tuple[ContextFile, ...]
+    bazel_sha256: str = ""
+    """That of the Bazel in it, or of the archive that it is made from."""
 
     def digest(self, base_id: str) -> str:
         """The sha256 of all that goes into an image made from this context and that base."""
@@ -79,22 +87,43 @@ def read_context(settings: Settings, bazel: Path, bazel_sha256: str = "") -> Ima
     if flavour not in FLAVOURS:
         raise RequestError(f"There is no image flavour {flavour!r}.", cure=f"use one of {', '.join(FLAVOURS)}")
     if bazel.exists() or not bazel_sha256:
-        _require_program(bazel)
+        _require_program(bazel, sources_will_do=flavour == GUIDE_FLAVOUR)
     sources = render_sources(settings.apt_sources).encode()
     files = [ContextFile(APT_SOURCES, sources, hashlib.sha256(sources).hexdigest())]
-    files += [_script(name) for name in SCRIPTS]
-    files += [ContextFile(BAZEL, bazel, bazel_sha256 or fsutil.sha256_of(bazel), 0o755)]
-    return ImageContext(flavour, render_dockerfile(flavour, settings.docker_base_image), tuple(files))
+    files += [_script(DOCKER_DIRECTORY / name) for name in SCRIPTS]
+    program = ContextFile(BAZEL, bazel, bazel_sha256 or fsutil.sha256_of(bazel), 0o755)
+    if flavour == GUIDE_FLAVOUR:
+        files += _guide_files(ContentStore(settings.store_root))
+        program = dataclasses.replace(program, name=f"sources/bazel/{BAZEL}")
+    files.append(program)
+    return ImageContext(flavour, render_dockerfile(flavour, settings.docker_base_image), tuple(files), program.sha256)
 
 
-def _script(name: str) -> ContextFile:
-    return ContextFile(name, DOCKER_DIRECTORY / name, fsutil.sha256_of(DOCKER_DIRECTORY / name))
+def _guide_files(store: ContentStore) -> list[ContextFile]:
+    """The scripts of the guide's steps and their archives, each under its tool's name; a plan needs no archive."""
+    steps = guide_steps()
+    files = [_script(GUIDE / name) for name in _guide_scripts(steps)]
+    for step in steps:
+        for tool in step.tools:
+            files.append(ContextFile(f"sources/{step.name}/{tool.name}", store.path(tool.sha256), tool.sha256))
+    for wheel in guide_wheels():
+        files.append(ContextFile(f"sources/python/wheels/{wheel.file_name}", store.path(wheel.sha256), wheel.sha256))
+    return files
 
 
-def _require_program(bazel: Path) -> None:
+def _guide_scripts(steps: tuple[GuideStep, ...]) -> list[str]:
+    return [*GUIDE_SCRIPTS, *(f"{step.name}.sh" for step in steps)]
+
+
+def _script(path: Path) -> ContextFile:
+    return ContextFile(path.name, path, fsutil.sha256_of(path))
+
+
+def _require_program(bazel: Path, *, sources_will_do: bool) -> None:
     with fsutil.explained(bazel, doing="read"), bazel.open("rb") as file:
-        if file.read(4) == b"\x7fELF":
-            return
+        magic = file.read(4)
+    if magic == b"\x7fELF" or (sources_will_do and magic == b"PK\x03\x04"):
+        return
     raise RequestError(
         f"{bazel} is not Bazel itself but something that starts it; it can't be put into an image.",
         cause="it is bazelisk's or a distribution's wrapper script",
@@ -110,11 +139,14 @@ def render_dockerfile(flavour: str, base_image: str) -> str:
         loader=jinja2.FileSystemLoader(DOCKER_DIRECTORY),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
+        trim_blocks=True,
         autoescape=False,  # noqa: S701 - not HTML; the values are held to a grammar
     )
+    steps = guide_steps() if flavour == GUIDE_FLAVOUR else ()
+    scripts = [APT_SOURCES, *SCRIPTS, *(_guide_scripts(steps) if steps else ())]
     template = environment.get_template(TEMPLATE)
     return template.render(
-        flavour=flavour, base_image=checked_image_name(base_image), scripts=(APT_SOURCES, *SCRIPTS), epoch=EPOCH_S
+        flavour=flavour, base_image=checked_image_name(base_image), scripts=scripts, steps=steps, epoch=EPOCH_S
     )
 
 

@@ -17,7 +17,7 @@ from npu_serving.errors import DiskFullError, FetchError, MissingToolError, NpuS
 from npu_serving.process import PROXY_VARIABLES, TAIL_LINES, opened_log
 from npu_serving.toolchain.container import ContainerSpec, run_container
 from npu_serving.toolchain.engine import LABEL, ROLE
-from npu_serving.toolchain.image_context import BAZEL, ImageContext, checked_image_name, context_archive
+from npu_serving.toolchain.image_context import ImageContext, checked_image_name, context_archive
 from npu_serving.toolchain.layer import EPOCH_S, Entry, normalised
 
 if TYPE_CHECKING:
@@ -147,7 +147,9 @@ def _flatten(client: DockerClient, image_id: str, reporter: Reporter) -> Made:
         with reporter.progress("making one layer of it", unit="bytes") as progress:
             chunks = _counted(client.api.export(container), progress)
             # The SDK returns what the engine said, unread: a status line, or an error after a status of 200.
-            answer = client.api.import_image(src=normalised(chunks, entries), stream_src=True)
+            answer = client.api.import_image(
+                src=normalised(chunks, entries), stream_src=True, changes=[f'LABEL {ROLE}="toolchain"']
+            )
     finally:
         client.api.remove_container(container, force=True)
     last = json.loads(str(answer).strip().splitlines()[-1])
@@ -246,8 +248,7 @@ def probe(client: DockerClient, image_id: str, base_image: str, context: ImageCo
             output=finished.output,
         )
     _require_compiler(found["compiler"], base_image)
-    (bazel,) = [file for file in context.files if file.name == BAZEL]
-    found["bazel"] = f"{found['bazel']} sha256:{bazel.sha256}"
+    found["bazel"] = f"{found['bazel']} sha256:{context.bazel_sha256}"
     return Found(found, tuple(value for key, value in lines if key == "package"))
 
 
