@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.made_with import with_sample
-from npu_serving.cann.install import find_installation
+from npu_serving.cann.install import find_installation, looked_at
 from npu_serving.cann.layout import packages, table
 from npu_serving.deploy.systemd_text import FILTERS
 from npu_serving.errors import RequestError
@@ -19,6 +18,9 @@ from npu_serving.templating import render
 
 PATH_UNIT = "npu-serving-cann.path"
 SERVICE = "npu-serving-cann.service"
+
+
+VENV = "NPU_SERVING_VENV"  # names another place for ./inv's own Python packages
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,13 @@ def render_watch_units(
     """
     if user and not _exists(user):
         raise RequestError(f"There is no user {user!r} here.", cure="give --user the owner of dist/")
-    settings_file = os.environ.get(SETTINGS_FILE, "")
+    if settings.adapter == "sample":
+        raise RequestError("The sample's CANN is upgraded by no installer.", cure="set adapter to auto, or to a path")
     values: dict[str, object] = {
-        "watched": [str(path) for path in _watched(with_sample(settings))],
+        "watched": [str(path) for path in _watched(settings)],
         "project": str(PROJECT_ROOT),
         "inv": str(PROJECT_ROOT / "inv"),
-        "settings_file": os.path.abspath(settings_file) if settings_file else "",
+        "environment": _environment(),
         "user": user,
         "act": act,
     }
@@ -76,6 +79,12 @@ def render_watch_units(
     return WatchUnits(directory, units, changed, written=not dry_run)
 
 
+def _environment() -> dict[str, str]:
+    """What of the caller's environment leads ./inv to its settings and packages, and to CANN; all of it are paths."""
+    names = (SETTINGS_FILE, VENV, *table()["variables"])
+    return {name: os.path.abspath(os.environ[name]) for name in names if os.environ.get(name)}
+
+
 def _watched(settings: Settings) -> list[Path]:
     """The directories in which `latest` moves, and the adapter, which may be overwritten in place.
 
@@ -83,12 +92,19 @@ def _watched(settings: Settings) -> list[Path]:
     """
     if settings.adapter != "auto":
         return [Path(settings.adapter)]
-    root, adapter = Path(settings.cann_root or table()["system_root"]), None
-    installation = find_installation(settings.cann_root) if not settings.cann_root or root.is_dir() else None
+    try:
+        installation = find_installation(settings.cann_root)
+    except RequestError:  # cann_root is where it will be
+        installation = None
     if installation is not None:
-        root, adapter = installation.root, installation.adapter
-    families = [root / package.directories[0] for name, package in packages().items() if name != "driver"]
-    return [root, *families, *([adapter] if adapter is not None else [])]
+        roots = [installation.root]
+    else:
+        roots = [Path(name) for name in looked_at(settings.cann_root, os.environ)]
+    families = [
+        root / package.directories[0] for root in roots for name, package in packages().items() if name != "driver"
+    ]
+    adapter = installation.adapter if installation is not None else None
+    return [*roots, *families, *([adapter] if adapter is not None else [])]
 
 
 def _exists(user: str) -> bool:

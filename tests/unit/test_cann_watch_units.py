@@ -125,6 +125,21 @@ def test_where_no_cann_is_yet_the_place_is_watched_where_it_will_be(tmp_path: Pa
     assert units[PATH_UNIT].count("PathChanged=") == 1
 
 
-def test_a_user_who_does_not_exist_is_refused(tmp_path: Path) -> None:
+def test_what_of_the_environment_leads_to_cann_and_to_the_settings_goes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cann = make_cann(tmp_path / "opt")
+    home = str(cann / "ascend-toolkit/latest")
+    monkeypatch.setenv("ASCEND_HOME_PATH", home)
+    monkeypatch.setenv("SECRET", "x")
+    units = render_watch_units(Settings(), tmp_path / "units").units
+    assert f"PathChanged={cann}/tfplugin\n" in units[PATH_UNIT]
+    assert f'Environment="ASCEND_HOME_PATH={home}"\n' in units[SERVICE]
+    assert "SECRET" not in units[SERVICE]
+
+
+def test_a_user_who_does_not_exist_and_the_sample_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no installer"):
+        render_watch_units(Settings(adapter="sample"), tmp_path)
     with pytest.raises(RequestError, match="no user 'nobody at all'"):
         render_watch_units(Settings(), tmp_path, user="nobody at all")
