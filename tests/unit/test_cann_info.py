@@ -273,6 +273,20 @@ def test_the_home_of_another_user_is_looked_at_last_and_is_named(
     assert found.adapter is None, "parts of two people's installations are not put together"
 
 
+@pytest.mark.parametrize(("user", "first"), [(0, "system"), (1000, "home")])
+def test_root_looks_into_the_systems_directory_first_and_others_into_their_own(
+    user: int, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("system", "home"):
+        make_cann(tmp_path / name / "Ascend")
+    monkeypatch.setitem(table(), "system_root", str(tmp_path / "system/Ascend"))
+    monkeypatch.setitem(table(), "records", [])
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    found = find_installation("", {"HOME": str(tmp_path / "home")})
+    assert found is not None
+    assert found.root == tmp_path / first / "Ascend"
+
+
 def test_an_explicit_directory_counts_before_the_environment(tmp_path: Path) -> None:
     one, other = make_cann(tmp_path / "one"), make_cann(tmp_path / "other")
     found = find_installation(str(one), {"ASCEND_HOME_PATH": str(other / "ascend-toolkit/latest")})
