@@ -167,6 +167,7 @@ def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) 
     started = time.monotonic()
     with fsutil.state_lock(settings.build_root, doing="bundle"):
         plan = plan_bundle(settings, request)
+        fsutil.make_directory(request.output.parent)  # before much is fetched for a file that can't be written
         store = ContentStore(settings.store_root)
         _bring_archives(plan, store, settings, reporter)
         wheels = _bring_wheels(plan, settings, reporter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,8 +188,14 @@ def _locked_digests(settings: Settings) -> frozenset[str]:
 
 
 def _check_whole(bundle: Bundle, sha256: str, reporter: Reporter) -> None:
-    with reporter.progress("verifying the bundle", total=bundle.size_bytes, unit="bytes"):
-        found = fsutil.sha256_of(bundle.path)
+    digest = hashlib.sha256()
+    with fsutil.explained(bundle.path, doing="read"):
+        file = bundle.path.open("rb")
+    with file, reporter.progress("verifying the bundle", total=bundle.size_bytes, unit="bytes") as progress:
+        for chunk in fsutil.chunks(file, bundle.path):
+            digest.update(chunk)
+            progress.update(file.tell())
+    found = digest.hexdigest()
     if found != sha256:
         raise PinMismatchError(
             f"{bundle.path} has sha256 {found}, not {sha256}; nothing of it was used.",

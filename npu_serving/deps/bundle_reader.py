@@ -57,6 +57,8 @@ def read_bundle(path: Path) -> Bundle:
     that goes on behind its end, or that holds anything else than its manifest lists, at the place it has to be.
     """
     with fsutil.explained(path, doing="read"):
+        if not path.exists():
+            raise RequestError(f"There is no bundle {path}.", cure="name the file that ./inv bundle made")
         status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise RequestError(f"{path} is not a file.", cure="name the file that ./inv bundle made")

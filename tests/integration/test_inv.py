@@ -159,3 +159,14 @@ def test_a_directory_that_is_no_virtual_environment_is_left_as_it_is(project: Pa
     assert done.returncode == 4
     assert "holds something else" in done.stderr
     assert [path.name for path in mine.iterdir()] == ["thesis"]
+
+
+def test_a_bundle_that_can_not_be_used_ends_it_before_an_environment_is_made(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "npu_serving", project / "npu_serving", dirs_exist_ok=True)
+    shutil.copytree(ROOT / "locks", project / "locks")
+    (tmp_path / "bundle").write_bytes(b"x" * 5000)
+    done = _inv(project, "unbundle", "--sha256", "0" * 64, str(tmp_path / "bundle"))
+    assert done.returncode == 2
+    assert "is no bundle of this project" in done.stderr
+    assert _inv(project, "unbundle").returncode == 2
+    assert not (project / ".venv").exists()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import platform
 import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import IO, Callable
 
 import pytest
 
@@ -17,8 +20,8 @@ from npu_serving.build import bundling, unbundling
 from npu_serving.build.bundling import BundleRequest, BundleResult, make_bundle, plan_bundle
 from npu_serving.build.unbundling import plan_unbundle, unbundle
 from npu_serving.console import Silent
-from npu_serving.deps.bundle import BundleMember, Manifest, write_bundle
-from npu_serving.deps.bundle_reader import read_bundle
+from npu_serving.deps.bundle import BundleMember, Manifest, Place, write_bundle
+from npu_serving.deps.bundle_reader import Bundle, copy_member, read_bundle
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.toolchains import Tool
 from npu_serving.deps.wheels import PYTHONS, Target, fetch_wheels, held_wheels, pinned_packages
@@ -243,12 +246,16 @@ def test_another_bundle_than_the_one_whose_digest_was_told_is_not_touched(
         unbundle(there, tmp_path / "b", Silent(), sha256="abc")
 
 
-def foreign(tmp_path: Path, kind: str, data: bytes = b"bytes of a stranger") -> tuple[Path, str]:
-    """A flawless bundle with a member that no lock pins."""
-    (tmp_path / "strange").write_bytes(data)
-    manifest = Manifest("1.15.0", *HERE, (BundleMember(kind, "strange", sha256(data), len(data)),))
-    path = tmp_path / f"{kind}.bundle"
-    return path, write_bundle(path, manifest, {sha256(data): tmp_path / "strange"}, Silent())
+STRANGE = b"bytes of a stranger"
+
+
+def foreign(tmp_path: Path, *kinds: str) -> tuple[Path, str]:
+    """A flawless bundle with members of these kinds that no lock or requirement pins."""
+    (tmp_path / "strange").write_bytes(STRANGE)
+    members = tuple(BundleMember(kind, "strange", sha256(STRANGE), len(STRANGE)) for kind in kinds)
+    path = tmp_path / "foreign.bundle"
+    manifest = Manifest("1.15.0", *HERE, members)
+    return path, write_bundle(path, manifest, {sha256(STRANGE): tmp_path / "strange"}, Silent())
 
 
 @pytest.mark.parametrize("kind", ["archive", "tool", "image", "wheel"])
@@ -256,18 +263,19 @@ def test_bytes_that_nobody_pinned_stay_out(there: Settings, tmp_path: Path, kind
     path, _ = foreign(tmp_path, kind)
     with pytest.raises(PinMismatchError, match=f"{kind} strange"):
         unbundle(there, path, Silent())
-    assert not ContentStore(there.store_root).has(sha256(b"bytes of a stranger"))
+    assert not ContentStore(there.store_root).has(sha256(STRANGE))
 
 
 def test_the_bundles_own_digest_vouches_for_archives_but_not_for_code_of_this_project(
     there: Settings, tmp_path: Path
 ) -> None:
-    path, digest = foreign(tmp_path, "archive")
-    unbundle(there, path, Silent(), sha256=digest)
-    assert ContentStore(there.store_root).has(sha256(b"bytes of a stranger"))
-    path, digest = foreign(tmp_path, "wheel")
+    path, digest = foreign(tmp_path, "archive", "wheel")
     with pytest.raises(PinMismatchError, match="wheel strange"):
         unbundle(there, path, Silent(), sha256=digest)
+    assert not there.store_root.exists()
+    path, digest = foreign(tmp_path, "archive")
+    unbundle(there, path, Silent(), sha256=digest)
+    assert ContentStore(there.store_root).has(sha256(STRANGE))
 
 
 def test_too_little_space_is_noticed_before_anything_is_written(
@@ -278,6 +286,27 @@ def test_too_little_space_is_noticed_before_anything_is_written(
     with pytest.raises(DiskFullError, match="only 10 B"):
         unbundle(there, tmp_path / "b", Silent())
     assert not there.store_root.exists()
+
+
+def test_a_disk_that_fills_up_is_named_and_what_came_in_before_stays(
+    here: Settings, there: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled(here, tmp_path / "b")
+    bundle = read_bundle(tmp_path / "b")
+    third = bundle.places[2].member
+
+    def until_full(bundle: Bundle, place: Place, target: IO[bytes], count: Callable[[int], None]) -> None:
+        copy_member(bundle, place, target, count)
+        if place.member == third:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("npu_serving.deps.unbundle.copy_member", until_full)
+        with pytest.raises(DiskFullError):
+            unbundle(there, tmp_path / "b", Silent())
+    store = ContentStore(there.store_root)
+    assert list(store.partial.iterdir()) == []
+    assert len(unbundle(there, tmp_path / "b", Silent()).plan.present) == 2 + 1, "two archives, and the wheel"
 
 
 def test_a_damaged_file_of_the_store_is_replaced(here: Settings, tmp_path: Path) -> None:
@@ -315,5 +344,5 @@ def test_a_bundle_that_is_missing_or_not_named_is_an_error_not_a_traceback(
 ) -> None:
     assert bootstrap.main([]) == 2
     assert "Name the bundle" in capsys.readouterr().err
-    assert bootstrap.main([str(tmp_path / "nothing")]) == 1
+    assert bootstrap.main([str(tmp_path / "nothing")]) == 2
     assert "Next: " in capsys.readouterr().err

@@ -89,6 +89,7 @@ def names_below(directory: Path) -> set[str]:
 
 def test_a_bundle_is_a_tar_that_any_tar_reads(tmp_path: Path) -> None:
     with tarfile.open(written(tmp_path)) as tar:
+        assert {(info.mtime, info.uid, info.gid, info.uname, info.mode) for info in tar} == {(0, 0, 0, "", 0o644)}
         found = {info.name: tar.extractfile(info).read() for info in tar}  # type: ignore[union-attr]
     first, *others = found
     assert first == "MANIFEST.json"
@@ -236,6 +237,17 @@ def test_a_bundle_that_was_cut_in_its_manifest_says_so(tmp_path: Path) -> None:
 def test_appended_data_is_refused(tmp_path: Path) -> None:
     error = refusal(spoiled(written(tmp_path), lambda data: data + b"\0" * 512), tmp_path)
     assert "512 bytes follow behind its end" in error.what
+
+
+def test_nothing_can_be_hidden_between_the_members(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    true = path.read_bytes()
+    standing, total = places(manifest_of(FILES))
+    behind_members = [place.data_at + place.member.size_bytes for place in standing if place.member.size_bytes % 512]
+    behind_manifest = 512 + len(render_manifest(manifest_of(FILES)))
+    for position in (behind_manifest, *behind_members, total - 1024, total - 1):
+        path.write_bytes(true[:position] + b"x" + true[position + 1 :])
+        assert "other bytes than the zeros" in refusal(path, tmp_path).what, position
 
 
 @pytest.mark.parametrize(
