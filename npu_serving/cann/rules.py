@@ -51,9 +51,10 @@ def _mixed_releases(components: Mapping[str, Component], _adapter: Path | None) 
     told = {item.name: item.info.release or item.version for item in components.values() if item.name != "driver"}
     releases = {name: release for name, release in told.items() if release}
     if len(set(releases.values())) > 1:
-        plugin = releases.get("tfplugin")
-        wrong = next((name for name, release in releases.items() if plugin and release != plugin), "tfplugin")
-        command = packages()[wrong].install_command().replace("VERSION", plugin or "VERSION")
+        # The adapter's release is what the server is built for; without one, that of the first component.
+        wanted = releases.get("tfplugin") or next(iter(releases.values()))
+        other = next(name for name, release in releases.items() if release != wanted)
+        command = packages()[other].install_command().replace("VERSION", wanted)
         yield Finding(" and ".join(f"{name} is of CANN {release}" for name, release in releases.items()) + ".", command)
     for item in components.values():
         of_parts = sorted(set(item.info.parts.values()))

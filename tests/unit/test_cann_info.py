@@ -89,6 +89,13 @@ def test_a_runtime_of_another_release_is_reported(family: str, cann: Path) -> No
     assert f"./Ascend-cann-{family}_6.3.RC2_linux-{MACHINE}.run --install" in info(cann).text()
 
 
+def test_without_a_tfplugin_the_others_still_have_to_be_of_one_release(tmp_path: Path) -> None:
+    make_runtime(tmp_path, "ascend-toolkit", "6.3.RC2")
+    make_runtime(tmp_path, "nnae", "7.0.RC1")
+    mixed = [finding for finding in info(tmp_path).findings if "is of CANN" in finding.what]
+    assert [finding.cure for finding in mixed] == [f"./Ascend-cann-nnae_6.3.RC2_linux-{MACHINE}.run --install"]
+
+
 @needs_gcc
 def test_toolkit_and_nnae_beside_each_other_are_worth_a_note(cann: Path) -> None:
     make_runtime(cann, "nnae", "6.3.RC2")
