@@ -5,7 +5,7 @@ They stand in npu_serving/commands/, by what they are about.
 
 from __future__ import annotations
 
-from npu_serving.commands.building import build_image, build_serving, render_overlay
+from npu_serving.commands.building import build_image, build_serving, render_overlay, renew_base_images
 from npu_serving.commands.builds import list_builds, prune, rebuild_after_cann, rollback, smoke, verify_serving
 from npu_serving.commands.cann import cann_info, render_watch_units
 from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unbundle
@@ -31,6 +31,7 @@ __all__ = [
     "rebuild_after_cann",
     "render_overlay",
     "render_watch_units",
+    "renew_base_images",
     "rollback",
     "serve",
     "smoke",

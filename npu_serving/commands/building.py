@@ -80,6 +80,21 @@ def build_image(
 
 
 @task(
+    name="renew-base-images",
+    help=help_for("json", "dry_run", base_image="a further image to pin"),
+)
+def renew_base_images(_context, base_image=None, json=False, dry_run=False):
+    """Pin base images to the digests that their registries have now."""
+
+    def work(_console):
+        from npu_serving.toolchain.base_image import renew_base_images
+
+        return renew_base_images(base_image, dry_run=dry_run)
+
+    run(work, as_json=json)
+
+
+@task(
     name="build-serving",
     help=help_for(
         "source",

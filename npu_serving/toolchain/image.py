@@ -13,6 +13,7 @@ from npu_serving.console import Reporter, duration_text, table
 from npu_serving.errors import EXIT_ACTION_NEEDED, FetchError
 from npu_serving.settings import Settings
 from npu_serving.toolchain.apt_sources import all_on_this_machine
+from npu_serving.toolchain.base_image import check_pin, pinned_reference
 from npu_serving.toolchain.engine import connected
 from npu_serving.toolchain.image_context import ImageContext, read_context
 from npu_serving.toolchain.image_steps import (
@@ -56,7 +57,7 @@ class ImagePlan:
         """What build_image() will do, in order; nothing where the image is there."""
         if self.image_id:
             return ()
-        pull = () if self.base_id else (f"pull the base image {self.base_image}",)
+        pull = () if self.base_id else (f"pull the base image {pinned_reference(self.base_image)}",)
         made = self.tag or f"the {self.context.flavour} toolchain image"
         return (*pull, f"make {made} from {self.base_image} with the packages of docker/packages.txt")
 
@@ -209,7 +210,10 @@ def _with_base(client: DockerClient, plan: ImagePlan, settings: Settings, report
         )
     if plan.base_id:
         return plan
-    pull(client, plan.base_image, reporter)
+    reference = pinned_reference(plan.base_image)
+    pull(client, reference, reporter)
+    if reference != plan.base_image:
+        client.images.get(reference).tag(plan.base_image)
     return _plan(client, settings, plan.context)
 
 
@@ -227,6 +231,8 @@ def _named(client: DockerClient, plan: ImagePlan, made: Made) -> Image:
 
 def _plan(client: DockerClient, settings: Settings, context: ImageContext) -> ImagePlan:
     base = local_image(client, settings.docker_base_image)
+    if base is not None:
+        check_pin(settings.docker_base_image, base)
     digest = context.digest(str(base.id)) if base is not None else ""
     tag = f"{REPOSITORY}:{digest[:12]}" if digest else ""
     made = local_image(client, tag) if tag else None

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npu_serving.console import Progress, Reporter
-from npu_serving.errors import DiskFullError, FetchError, MissingToolError, NpuServingError, ProgramError
+from npu_serving.errors import (
+    DiskFullError,
+    FetchError,
+    MissingToolError,
+    NpuServingError,
+    PinMismatchError,
+    ProgramError,
+)
 from npu_serving.process import PROXY_VARIABLES, TAIL_LINES, opened_log
 from npu_serving.toolchain.container import ContainerSpec, run_container
 from npu_serving.toolchain.engine import LABEL, ROLE
@@ -98,7 +105,13 @@ def pull(client: DockerClient, name: str, reporter: Reporter) -> None:
         raise _no_base(name, reason)
 
 
-def _no_base(name: str, reason: str) -> FetchError:
+def _no_base(name: str, reason: str) -> NpuServingError:
+    if "verification failed for digest" in reason:
+        return PinMismatchError(
+            f"What the registry gave for {name} is not what its digest says; it was not used: {reason}",
+            cause="the registry, or something on the way, answers with another image",
+            cure="try another registry mirror, or bring the image with docker load",
+        )
     return FetchError(
         f"The base image {name} is not here and can't be pulled: {reason}",
         cause="there is no network here, a registry mirror or a login is needed, or the name is wrong",
