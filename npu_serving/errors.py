@@ -27,6 +27,8 @@ class NpuServingError(Exception):
         self.what = what
         self.cause = cause
         self.cure = cure
+        self.details: dict[str, object] = {}
+        """What a program wants to know besides, such as the report of the files of a fetch that failed."""
 
     def __str__(self) -> str:
         parts = [self.what]
@@ -44,6 +46,7 @@ class NpuServingError(Exception):
             "cause": self.cause,
             "cure": self.cure,
             "exit_code": self.exit_code,
+            **self.details,
         }
 
 

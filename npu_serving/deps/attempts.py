@@ -74,7 +74,15 @@ class Attempts:
                     return self._finish(place)
         if self._wrong_bytes:
             restart(self._partial, self._line)
-        return Failure(self._wanted, tuple(self._answers.items()), self._wrong_bytes, self._healable_from)
+        return Failure(
+            wanted=self._wanted,
+            answers=tuple(self._answers.items()),
+            wrong_bytes=self._wrong_bytes,
+            fetched_bytes=self._came_bytes,
+            seconds=round(time.monotonic() - self._began, 3),
+            retries=self._failed_tries,
+            healable_from=self._healable_from,
+        )
 
     def _try(self, place: Candidate) -> bool:
         """Whether the file is complete and right now. Goes on at the same place as long as each try brings bytes."""

@@ -20,7 +20,7 @@ from npu_serving.deps.mirrors import Places, parse_mirror
 from npu_serving.deps.report import FetchReport, failure_error, offline_error
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.transfer import Wanted
-from npu_serving.errors import DiskFullError
+from npu_serving.errors import DiskFullError, NpuServingError
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def fetch(
 
     All files are tried before anything is given up. With `offline` only file:// mirrors are asked. Raises FetchError
     (naming every file with its URLs) when some can't be had, PinMismatchError when wrong bytes came, DiskFullError,
-    FileAccessError.
+    FileAccessError; the error's details are the report of what was done until then.
     """
     said = reporter if reporter is not None else Silent()
     started = time.monotonic()
@@ -123,16 +123,23 @@ def fetch(
         store.remove_damaged(wanted.sha256)
     _check_space(plan, store)
     run = Run(plan.missing, store, places, tuning if tuning is not None else Tuning())
-    with said.progress("fetching", total=plan.missing_bytes or None, unit="bytes") as progress:
-        run.work(progress)
-    run.heal(said)
-    if offline and run.failures and not any(failure.wrong_bytes for failure in run.failures):
-        raise offline_error([failure.wanted for failure in run.failures])
-    if run.failures:
-        raise failure_error(run.failures, len(run.fetched))
-    return FetchReport(
-        tuple(sorted(run.fetched, key=lambda file: file.label)), plan.present, plan.unpinned, time.monotonic() - started
-    )
+
+    def report() -> FetchReport:
+        fetched, failed = sorted(run.fetched, key=lambda file: file.label), tuple(run.failures)
+        return FetchReport(tuple(fetched), plan.present, plan.unpinned, time.monotonic() - started, failed)
+
+    try:
+        with said.progress("fetching", total=plan.missing_bytes or None, unit="bytes") as progress:
+            run.work(progress)
+        run.heal(said)
+        if offline and run.failures and not any(failure.wrong_bytes for failure in run.failures):
+            raise offline_error([failure.wanted for failure in run.failures])
+        if run.failures:
+            raise failure_error(report())
+    except NpuServingError as error:
+        error.details = report().to_json()
+        raise
+    return report()
 
 
 def fetch_file(

@@ -34,6 +34,34 @@ class FileReport:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A file that could not be had: what each place answered, and whether bytes came that were not the right ones."""
+
+    wanted: Wanted
+    answers: tuple[tuple[str, str], ...]
+    wrong_bytes: bool
+    fetched_bytes: int = 0
+    """What this run brought over the line; it is kept for the next one unless the bytes were wrong."""
+    seconds: float = 0.0
+    retries: int = 0
+    healable_from: str = ""
+    """The URL whose wrong bytes were set aside, because the right ones may be made from them."""
+
+    def to_json(self) -> dict[str, object]:
+        """For --json."""
+        return {
+            "label": self.wanted.label,
+            "file_name": self.wanted.file_name,
+            "sha256": self.wanted.sha256,
+            "answers": [{"url": url, "answer": answer} for url, answer in self.answers],
+            "wrong_bytes": self.wrong_bytes,
+            "fetched_bytes": self.fetched_bytes,
+            "seconds": self.seconds,
+            "retries": self.retries,
+        }
+
+
+@dataclass(frozen=True)
 class FetchReport:
     """What a fetch did. `present` were in the store already; `unpinned` have no sha256 and were left alone."""
 
@@ -41,16 +69,19 @@ class FetchReport:
     present: tuple[str, ...]
     unpinned: tuple[str, ...]
     seconds: float
+    failed: tuple[Failure, ...] = ()
+    """Those that could not be had; the fetch has raised an error then."""
 
     @property
     def fetched_bytes(self) -> int:
         """The bytes that came over the line."""
-        return sum(file.fetched_bytes for file in self.fetched)
+        return sum(file.fetched_bytes for file in self.fetched) + sum(file.fetched_bytes for file in self.failed)
 
     def to_json(self) -> dict[str, object]:
         """For --json: sizes in bytes, times in seconds."""
         return {
             "fetched": [file.to_json() for file in self.fetched],
+            "failed": [file.to_json() for file in self.failed],
             "present": list(self.present),
             "unpinned": list(self.unpinned),
             "fetched_bytes": self.fetched_bytes,
@@ -81,17 +112,6 @@ class FetchReport:
         return "\n".join(part for part in (head, table(rows), *notes) if part)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A file that could not be had: what each place answered, and whether bytes came that were not the right ones."""
-
-    wanted: Wanted
-    answers: tuple[tuple[str, str], ...]
-    wrong_bytes: bool
-    healable_from: str = ""
-    """The URL whose wrong bytes were set aside, because the right ones may be made from them."""
-
-
 def offline_error(missing: Sequence[Wanted]) -> FetchError:
     """The error for files that are missing while no connection may be opened; it names every one."""
     lines = [f"{_count(missing)} missing, and with --offline none is fetched:"]
@@ -105,9 +125,10 @@ def offline_error(missing: Sequence[Wanted]) -> FetchError:
     )
 
 
-def failure_error(failures: Sequence[Failure], fetched: int) -> NpuServingError:
+def failure_error(report: FetchReport) -> NpuServingError:
     """The error for files that no place gave: PinMismatchError if wrong bytes came for one, else FetchError."""
-    kept = f" {fetched} others came in and are kept." if fetched else ""
+    failures = report.failed
+    kept = f" {len(report.fetched)} others came in and are kept." if report.fetched else ""
     lines = [f"{_count([failure.wanted for failure in failures])} not to be had.{kept}"]
     for failure in failures:
         lines.append(f"  {failure.wanted.file_name}  ({failure.wanted.label}, sha256 {failure.wanted.sha256})")

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import json
 import os
 import random
 import re
@@ -723,9 +724,38 @@ def test_two_runs_on_one_store_fetch_each_file_once(server, tmp_path):
 def test_the_report_tells_each_file_for_json(server, store):
     url = server.put("/one.zip", SMALL, faults.status(500))
     document = bring(store, wanted(url, data=SMALL)).to_json()
+    json.dumps(document)
     entry = document["fetched"][0]
+    assert entry["mirror"] == server.url.removeprefix("http://")
+    assert 0 < entry["seconds"] <= document["seconds"]
     assert (entry["file_name"], entry["fetched_bytes"], entry["retries"]) == ("one.zip", len(SMALL), 1)
     assert document["fetched_bytes"] == len(SMALL)
+
+
+def test_a_fetch_that_failed_tells_each_file_for_json_too(server, store):
+    came = server.put("/one.zip", SMALL, faults.status(500))
+    gone, wrong = server.url + "/gone.zip", server.put("/wrong.zip", b"x" * 1000)
+    with pytest.raises(PinMismatchError) as caught:
+        bring(store, wanted(came, data=SMALL, label="came"), wanted(gone, wrong, data=bytes(1000), label="failed"))
+    document = caught.value.to_json()
+    assert document["exit_code"] == 5
+    (entry,) = document["fetched"]
+    assert {name: entry[name] for name in ("label", "size_bytes", "fetched_bytes", "retries", "mirror")} == {
+        "label": "came",
+        "size_bytes": len(SMALL),
+        "fetched_bytes": len(SMALL),
+        "retries": 1,
+        "mirror": server.url.removeprefix("http://"),
+    }
+    (failed,) = document["failed"]
+    assert [(item["url"], item["answer"].split(";")[0]) for item in failed["answers"]] == [
+        (gone, "404 Not Found"),
+        (wrong, "wrong bytes: 1000 bytes"),
+    ]
+    assert (failed["wrong_bytes"], failed["fetched_bytes"], failed["retries"]) == (True, 1000, 2)
+    assert entry["seconds"] > 0
+    assert failed["seconds"] > 0
+    json.dumps(document)
 
 
 def test_the_plan_tells_what_would_be_fetched(server, store):
