@@ -26,8 +26,14 @@ from typing import IO, Callable, cast
 from npu_serving import fsutil
 from npu_serving.errors import UnsafeArchiveError
 
-MAX_MEMBERS = 400_000  # LLVM, the largest, has 70,000
+MAX_MEMBERS = 150_000  # LLVM, the largest, has 70,000
 MAX_UNPACKED_BYTES = 20 << 30
+MAX_TIMES_UNPACKED = 200  # LLVM unpacks to 10 times its size; deflate reaches 1,000 with nothing but zeros
+ALWAYS_FINE_BYTES = 64 << 20  # small files may well be one long repetition
+MAX_HEADER_BYTES = (
+    8 << 20
+)  # a tar's long names and extended headers, which are read as a whole; files are read in pieces
+MAX_PADDING_BYTES = 64 << 20  # after a tar's end; tapes have records of 10 kB
 UNREADABLE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -76,11 +82,15 @@ def _fill(archive: Path, directory: Path, strip_prefix: str) -> None:
     count = 0
     total_bytes = 0
     found = False
+    packed_bytes = archive.stat().st_size if archive.exists() else 0
+    most_bytes = min(MAX_UNPACKED_BYTES, max(ALWAYS_FINE_BYTES, packed_bytes * MAX_TIMES_UNPACKED))
     for member in _members(archive):
         count += 1
         total_bytes += member.size_bytes
-        if count > MAX_MEMBERS or total_bytes > MAX_UNPACKED_BYTES:
-            raise _refused(archive, member.name, "the archive unpacks to more than any archive of this build does")
+        if count > MAX_MEMBERS:
+            raise _refused(archive, member.name, f"the archive has more than {MAX_MEMBERS:,} members")
+        if total_bytes > most_bytes:
+            raise _refused(archive, member.name, f"the archive unpacks to more than {most_bytes:,} bytes with it")
         parts = _inside(archive, member.name, strip_prefix)
         if parts is None:
             continue
@@ -172,6 +182,8 @@ class _Tracked:
         self._archive = archive
 
     def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MAX_HEADER_BYTES:
+            raise _damaged(self._archive, f"a header says that it has {size:,} bytes")
         with _reading(self._archive):
             return self._stream.read(size)
 
@@ -194,6 +206,8 @@ def _check_end(archive: Path, stream: IO[bytes], offset: int) -> None:
         if chunk.strip(b"\0"):
             raise _damaged(archive, f"the header of a member is damaged, about {offset} bytes from the start")
         length += len(chunk)
+        if length > MAX_PADDING_BYTES:
+            raise _damaged(archive, f"more than {MAX_PADDING_BYTES:,} zeros follow its end")
     if length < tarfile.BLOCKSIZE:
         raise _damaged(archive, "the mark at its end is missing")
 

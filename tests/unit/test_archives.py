@@ -7,6 +7,7 @@ import gzip
 import io
 import os
 import random
+import re
 import stat
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_a_member_that_leaves_the_directory_is_refused_and_nothing_is_left(
     tmp_path: Path, member: tuple[tarfile.TarInfo, bytes]
 ) -> None:
     archive = _tar(tmp_path / "a.tgz", _file("fine"), member)
-    with pytest.raises(UnsafeArchiveError):
+    with pytest.raises(UnsafeArchiveError, match=re.escape(f"member {member[0].name!r} is refused")):
         archives.extract(archive, tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
 
@@ -119,6 +120,119 @@ def test_a_zip_keeps_execute_bits_and_refuses_links_out(tmp_path: Path) -> None:
         packed.writestr(info, "../../etc/passwd")
     with pytest.raises(UnsafeArchiveError):
         archives.extract(archive, tmp_path / "out2")
+
+
+def test_a_tar_of_a_million_members_is_refused_long_before_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert archives.MAX_MEMBERS < 1_000_000
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 10_000)  # spares the test some seconds
+    one = tarfile.TarInfo("again and again")
+    one.type = tarfile.DIRTYPE
+    with gzip.open(tmp_path / "a.tgz", "wb", compresslevel=1) as packed:
+        for _ in range(100):
+            packed.write(one.tobuf() * 10_000)
+        packed.write(bytes(1024))
+    with pytest.raises(UnsafeArchiveError, match=r"'again and again' is refused, for .* more than 10,000 members"):
+        archives.extract(tmp_path / "a.tgz", tmp_path / "deep" / "out")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
+
+
+def _bomb(path: Path, kind: str) -> Path:
+    """A few hundred kB that unpack to 80 MB: beside a small file, one of nothing but zeros."""
+    size = 80 << 20
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.writestr("fine", "x")
+            with zipped.open("bomb", "w", force_zip64=True) as member:
+                for _ in range(80):
+                    member.write(bytes(1 << 20))
+        return path
+    info = tarfile.TarInfo("bomb")
+    info.size = size
+    opener = {"gzip": gzip.open, "bzip2": bz2.open}[kind]
+    with opener(path, "wb") as packed:  # type: ignore[operator]
+        packed.write(info.tobuf())
+        for _ in range(80):
+            packed.write(bytes(1 << 20))
+        packed.write(bytes(1024))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["zip", "gzip", "bzip2"])
+def test_a_bomb_is_refused_by_the_name_of_its_member_before_it_is_unpacked(tmp_path: Path, kind: str) -> None:
+    archive = _bomb(tmp_path / "a.bomb", kind)
+    assert archive.stat().st_size < 1 << 20
+    with pytest.raises(UnsafeArchiveError, match="member 'bomb' is refused, for the archive unpacks to more than"):
+        archives.extract(archive, tmp_path / "deep" / "out")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.bomb", "deep"]
+
+
+def test_a_bomb_whose_header_lies_about_its_size_is_cut_off_there(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("bomb", bytes(5_000_000))
+    data = archive.read_bytes()
+    archive.write_bytes(data.replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    with pytest.raises(UnsafeArchiveError):
+        archives.extract(archive, tmp_path / "deep" / "out")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.zip", "deep"]
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"], ids=["pax", "pax global", "long name", "long link"])
+def test_a_bomb_in_a_header_is_not_read_into_memory(tmp_path: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, 4 << 30
+    with gzip.open(tmp_path / "a.tgz", "wb") as packed:
+        packed.write(info.tobuf())
+        packed.write(bytes(1 << 20))
+    with pytest.raises(UnsafeArchiveError, match="a header says that it has 4,294,967,296 bytes"):
+        archives.extract(tmp_path / "a.tgz", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_zeros_without_end_after_a_tar_are_not_read_to_their_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "MAX_PADDING_BYTES", 5 << 20)
+    info, data = _file("fine")
+    info.size = len(data)
+    with gzip.open(tmp_path / "a.tgz", "wb") as packed:
+        packed.write(info.tobuf() + data.ljust(512, b"\0") + bytes(20 << 20))
+    with pytest.raises(UnsafeArchiveError, match="zeros follow its end"):
+        archives.extract(tmp_path / "a.tgz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("target", ["a/b/deep", "a/b/deep/x", "missing", "/etc/passwd", "hard"])
+def test_a_hard_link_to_a_deeper_symbolic_link_or_to_no_file_is_refused(tmp_path: Path, target: str) -> None:
+    archive = _tar(
+        tmp_path / "a.tgz",
+        _file("a/b/file"),
+        _special("a/b/deep", tarfile.SYMTYPE, "../../a"),
+        _special("hard", tarfile.LNKTYPE, target),
+    )
+    with pytest.raises(UnsafeArchiveError, match="member 'hard' is refused, for it is a hard link"):
+        archives.extract(archive, tmp_path / "deep" / "out")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
+
+
+def test_a_zip_of_too_many_members_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 5)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for number in range(6):
+            packed.writestr(f"f{number}", "x")
+    with pytest.raises(UnsafeArchiveError, match="'f5' is refused"):
+        archives.extract(tmp_path / "a.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/../../outside", "/outside"])
+def test_a_zip_member_that_leaves_the_directory_is_refused(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr("fine", "x")
+        packed.writestr(name, "x")
+    with pytest.raises(UnsafeArchiveError, match="leads out of the directory"):
+        archives.extract(tmp_path / "a.zip", tmp_path / "deep" / "out")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.zip", "deep"]
 
 
 def test_an_archive_of_too_many_members_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
