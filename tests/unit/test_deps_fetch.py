@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -648,6 +649,31 @@ def test_files_that_do_not_fit_on_the_disk_are_not_begun(server, store):
     with pytest.raises(DiskFullError, match=r"need 1000000000\.0 GB"):
         bring(store, wanted(url, data=SMALL, size=10**18))
     assert server.requests == []
+
+
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["one stream", "ranges"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_write_that_fails_in_the_middle_is_told_and_what_came_before_is_used_later(
+    server, store, monkeypatch, data, number
+):
+    url = server.put("/one.zip", data)
+    really_write, written = os.pwrite, []
+
+    def write(descriptor, view, offset):
+        if sum(written) >= len(data) // 2:
+            raise OSError(number, os.strerror(number))
+        written.append(really_write(descriptor, view[:50_000], offset))
+        return written[-1]
+
+    monkeypatch.setattr("os.pwrite", write)
+    with pytest.raises(FileAccessError if number == errno.EIO else DiskFullError, match=sha256(data)) as caught:
+        bring(store, wanted(url, data=data))
+    assert caught.value.details["fetched"] == []
+    assert not store.path(sha256(data)).exists()
+    monkeypatch.undo()
+    report = bring(store, wanted(url, data=data))
+    assert held(store, data)
+    assert 0 < report.fetched_bytes < len(data)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
