@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import http.server
 import re
+import select
 import socket
 import ssl
 import struct
@@ -54,6 +55,8 @@ class FaultServer(http.server.ThreadingHTTPServer):
         self.scheme = "http"
         self.latency_s = 0.0
         self.bytes_per_s = 0.0
+        self.tunnel_to: tuple[str, int] | None = None
+        """Where CONNECT leads, whichever host it names: this server is a proxy for https then."""
 
     @property
     def url(self) -> str:
@@ -97,6 +100,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
             fault(self, resource.data)
         else:
             self.serve(resource.data, resource.etag)
+
+    def do_CONNECT(self) -> None:
+        with self.server.guard:
+            self.server.requests.append(Request(f"CONNECT {self.path}", "", dict(self.headers.items())))
+        self.close_connection = True
+        if self.server.tunnel_to is None:
+            self.send_error(403)
+            return
+        with socket.create_connection(self.server.tunnel_to) as upstream:
+            self.send_response(200)
+            self.end_headers()
+            other = {self.connection: upstream, upstream: self.connection}
+            while True:
+                for source in select.select(list(other), [], [])[0]:
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    other[source].sendall(data)
 
     def serve(self, data: bytes, etag: str = '"1"') -> None:
         """The file as a good server gives it: ranges, If-Range."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable
 
 from npu_serving.deps import heal
 from npu_serving.deps.connection import Refusal, Tuning
-from npu_serving.deps.mirrors import Candidate, HostRecord, Places
+from npu_serving.deps.mirrors import Candidate, HostRecord, Places, without_login
 from npu_serving.deps.partial import PartialFile
 from npu_serving.deps.report import Failure, FileReport
 from npu_serving.deps.store import ContentStore
@@ -109,7 +109,7 @@ class Attempts:
 
     def _refused(self, place: Candidate, refusal: Refusal) -> None:
         self._failed_tries += 1
-        self._answers[place.url] = refusal.reason
+        self._answers[without_login(place.url)] = refusal.reason
         if not refusal.passing:
             self._dead.add(place.url)
         if refusal.host_down:
@@ -125,7 +125,7 @@ class Attempts:
         self._failed_tries += 1
         in_ranges = self._partial.total_bytes is not None
         what = heal.describe(self._partial.path, self._wanted.size_bytes)
-        self._answers[place.url] = f"wrong bytes: {what}; sha256 {self._partial.digest()}"
+        self._answers[without_login(place.url)] = f"wrong bytes: {what}; sha256 {self._partial.digest()}"
         if resumed or in_ranges:
             restart(self._partial, self._line)
             self._partial.in_one_stream = True
@@ -191,8 +191,8 @@ def report_of(
         size_bytes=store.path(wanted.sha256).stat().st_size,
         fetched_bytes=fetched_bytes,
         seconds=round(seconds, 3),
-        mirror=place.mirror or place.host,
-        url=place.url,
+        mirror=without_login(place.mirror) or place.host,
+        url=without_login(place.url),
         retries=retries,
         healed=healed,
     )

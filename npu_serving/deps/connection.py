@@ -244,13 +244,12 @@ def _retry_after(value: str) -> float:
 
 def _short(error: BaseException) -> str:
     """The innermost reason of an error, in one line."""
-    reason: object = error
+    reason: BaseException = error
     for _ in range(5):
-        inner = getattr(reason, "reason", None) or next(
-            (arg for arg in getattr(reason, "args", ()) if isinstance(arg, BaseException)), None
-        )
-        if not inner:
+        inner = (getattr(reason, "reason", None), *reason.args)
+        causes = [item for item in inner if isinstance(item, BaseException)]
+        if not causes:
             break
-        reason = inner
+        reason = causes[0]
     text = " ".join(str(reason).split())
     return re.sub(r"^<[^>]*>: |^HTTPS?Connection(Pool)?\([^)]*\): ", "", text)[:200] or type(reason).__name__

@@ -92,6 +92,11 @@ class Places:
         return tuple(once.values())
 
 
+def without_login(url: str) -> str:
+    """The URL as it may be shown and written down: a private mirror may have a password in it."""
+    return re.sub(r"^(\w+://)[^/]*@", r"\1", url)
+
+
 def local_path(url: str) -> str:
     """The path that a file:// URL names."""
     return unquote(urlsplit(url).path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import dataclasses
 import errno
 import gzip
 import hashlib
@@ -396,29 +398,70 @@ def test_a_proxy_from_the_environment_is_used(server, store, monkeypatch):
     assert held(store, SMALL)
 
 
-def test_a_login_from_netrc_is_used(server, store, monkeypatch, tmp_path):
+def test_hosts_of_no_proxy_are_asked_directly(server, store, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "internal.example,127.0.0.1")
+    bring(store, wanted(server.put("/one.zip", SMALL), data=SMALL))
+    assert held(store, SMALL)
+
+
+def test_a_proxy_that_is_down_is_named_as_the_cause(store, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with pytest.raises(FetchError, match="proxy"):
+        bring(store, wanted("http://archives.example/one.zip", data=SMALL))
+
+
+LOGIN = "Basic " + base64.b64encode(b"me:secret").decode()
+
+
+def test_a_login_from_netrc_goes_to_its_host_and_to_no_other(server, store, monkeypatch, tmp_path):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    url = server.put("/one.zip", SMALL)
+    elsewhere = server.url.replace("127.0.0.1", "localhost")
+    url = server.put("/one.zip", SMALL, always=faults.redirect(f"{elsewhere}/two.zip"))
+    server.put("/two.zip", SMALL)
     bring(store, wanted(url, data=SMALL))
-    assert server.requests[0].headers["Authorization"].startswith("Basic ")
+    assert held(store, SMALL)
+    assert server.requests_for("/one.zip")[0].headers["Authorization"] == LOGIN
+    assert "Authorization" not in server.requests_for("/two.zip")[0].headers
+
+
+def test_a_login_in_a_mirrors_url_goes_to_that_mirror_only_and_is_shown_nowhere(server, store):
+    mirror = server.url.replace("//", "//me:secret@")
+    elsewhere = server.url.replace("127.0.0.1", "localhost")
+    server.put("/one.zip", SMALL, faults.status(500), always=faults.redirect(f"{elsewhere}/two.zip"))
+    server.put("/two.zip", SMALL)
+    gone = wanted("https://127.0.0.1:1/gone.zip", data=LARGE, label="gone")
+    with pytest.raises(FetchError) as caught:
+        bring(store, wanted("https://127.0.0.1:1/one.zip", data=SMALL), gone, mirrors=[mirror])
+    assert held(store, SMALL)
+    assert {request.headers["Authorization"] for request in server.requests_for("/one.zip")} == {LOGIN}
+    assert "Authorization" not in server.requests_for("/two.zip")[0].headers
+    shown = f"{caught.value}{json.dumps(caught.value.to_json())}"
+    assert server.url in shown
+    assert "secret" not in shown
 
 
 # ---- TLS
 
 
-@pytest.fixture
-def certificate(tmp_path):
+def certificate_for(name: str, directory: Path) -> tuple[Path, Path]:
+    """A certificate for `name`, signed by itself, and its key."""
     if not shutil.which("openssl"):
         pytest.skip("openssl is needed to make a certificate")
-    made, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made, key = directory / "certificate.pem", directory / "key.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made)],
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=test", "-addext", f"subjectAltName={name}", "-keyout", str(key), "-out", str(made)],
         check=True, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     return made, key
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    return certificate_for("IP:127.0.0.1", tmp_path)
 
 
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
@@ -449,7 +492,70 @@ def test_an_unknown_certificate_is_refused_whatever_the_environment_says(
     assert server.requests == []
 
 
+def test_a_certificate_for_another_host_is_refused(server, store, monkeypatch, tmp_path):
+    made = certificate_for("DNS:other.example", tmp_path)
+    server.speak_tls(*made)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(made[0]))
+    with pytest.raises(FetchError, match=r"TLS: .*127\.0\.0\.1"):
+        bring(store, wanted(server.put("/one.zip", SMALL), data=SMALL))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY"])
+def test_https_goes_through_the_tunnel_of_a_proxy_which_alone_gets_its_login(
+    server, store, monkeypatch, tmp_path, variable
+):
+    made = certificate_for("DNS:archives.example", tmp_path)
+    server.speak_tls(*made)
+    server.put("/large.bin", LARGE)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(made[0]))
+    with faults.serving() as proxy:
+        proxy.tunnel_to = server.server_address
+        monkeypatch.setenv(variable, proxy.url.replace("//", "//me:secret@"))
+        bring(store, wanted("https://archives.example/large.bin", data=LARGE))
+    assert held(store, LARGE)
+    assert {request.path for request in proxy.requests} == {"CONNECT archives.example:443"}
+    assert {request.headers["Proxy-Authorization"] for request in proxy.requests} == {LOGIN}
+    assert not any("Proxy-Authorization" in request.headers for request in server.requests)
+    assert len(server.requests) == 13
+
+
+def test_a_proxy_that_refuses_is_told(store, monkeypatch):
+    with faults.serving() as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with pytest.raises(FetchError, match="403 Forbidden"):
+            bring(store, wanted("https://archives.example/one.zip", data=SMALL))
+
+
+def test_a_proxy_cannot_stand_in_for_the_host_with_a_certificate_of_its_own(server, store, monkeypatch, certificate):
+    server.speak_tls(*certificate)  # one that nobody trusts
+    with faults.serving() as proxy:
+        proxy.tunnel_to = server.server_address
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with pytest.raises(FetchError, match="TLS: "):
+            bring(store, wanted("https://archives.example/one.zip", data=SMALL))
+    assert server.requests == []
+
+
 # ---- mirrors
+
+
+def test_a_place_that_was_measured_to_be_much_slower_is_asked_after_a_fast_one(server, store):
+    with faults.serving() as slow:
+        slow.bytes_per_s = 1_500_000
+        contents = [random.Random(number).randbytes(200_000 - number) for number in range(5)]
+        files = []
+        for number, data in enumerate(contents):
+            path = f"/{number}.zip"
+            if number not in (0, 1):  # two that only the fast one has, so that it is measured
+                slow.put(path, data)
+            files.append(wanted(slow.url + path, server.put(path, data), data=data))
+        one_at_a_time = dataclasses.replace(TUNING, files_at_once=1)
+        report = bring(store, *files, tuning=one_at_a_time)
+    came_from = [file.url for file in sorted(report.fetched, key=lambda file: file.url.rsplit("/", 1)[-1])]
+    assert came_from == [
+        server.url + "/0.zip", server.url + "/1.zip", slow.url + "/2.zip", slow.url + "/3.zip", server.url + "/4.zip"
+    ]  # fmt: skip
 
 
 def test_a_base_mirror_is_asked_by_host_and_path_then_by_name(server, store):
