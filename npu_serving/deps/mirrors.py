@@ -17,6 +17,8 @@ _BASE = re.compile(r"(https?://[^/]+|file:///).*")
 _FAILURES_TO_BE_LAST = 3
 _FILES_TO_BE_JUDGED = 2
 _SLOWER_BY = 4.0
+_CRAWLING_BYTES_PER_S = 50e3
+_SECONDS_TO_CALL_IT_CRAWLING = 20.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ class HostRecord:
             )
 
     def order(self, found: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates with hosts that seem down put last, and much slower ones after the others.
+        """The candidates with hosts that seem down put last, and much slower ones after the others; one that only
+        crawls comes after those that nobody has tried yet.
 
         A user's mirrors stay before the declared URLs however slow they are: the user named them for a reason.
         """
@@ -148,10 +151,12 @@ class HostRecord:
         files, total, spent = self._fetched.get(host, (0, 0.0, 0.0))
         return total / spent if files >= _FILES_TO_BE_JUDGED and spent else 0.0
 
-    def _rank(self, candidate: Candidate, fastest: float) -> tuple[bool, bool, bool]:
+    def _rank(self, candidate: Candidate, fastest: float) -> tuple[bool, bool, bool, bool]:
         down = self._failures.get(candidate.host, 0) >= _FAILURES_TO_BE_LAST
         rate = self._rate(candidate.host)
-        return (down, not candidate.mirror, bool(rate) and rate * _SLOWER_BY < fastest)
+        spent_s = self._fetched.get(candidate.host, (0, 0, 0.0))[2]
+        crawls = 0 < rate < _CRAWLING_BYTES_PER_S and spent_s >= _SECONDS_TO_CALL_IT_CRAWLING
+        return (down, not candidate.mirror, bool(rate) and rate * _SLOWER_BY < fastest, crawls)
 
 
 def host_and_path(url: str) -> str:

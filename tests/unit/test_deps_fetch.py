@@ -643,6 +643,19 @@ def test_a_much_slower_host_comes_after_a_fast_one_but_a_mirror_of_the_user_stay
     assert record.order([mine, slow, fast]) == [mine, fast, slow]
 
 
+def test_a_host_that_only_crawls_comes_after_one_that_nobody_has_tried():
+    crawling, untried = Candidate("https://crawling.example/x"), Candidate("https://untried.example/x")
+    record = HostRecord()
+    record.delivered(crawling.host, 20_000, 1.0)  # slow, but that was a small file
+    record.delivered(crawling.host, 20_000, 1.0)
+    assert record.order([crawling, untried]) == [crawling, untried]
+    record.delivered(crawling.host, 400_000, 20.0)
+    assert record.order([crawling, untried]) == [untried, crawling]
+    for _ in range(2):
+        record.delivered(untried.host, 100_000, 20.0)  # no better: the declared order holds again
+    assert record.order([crawling, untried]) == [crawling, untried]
+
+
 # ---- what is compressed anew
 
 
