@@ -50,6 +50,7 @@ class FaultServer(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.resources: dict[str, Resource] = {}
         self.requests: list[Request] = []
+        self.connections = 0
         self.guard = threading.Lock()
         self.closing = threading.Event()
         self.scheme = "http"
@@ -77,6 +78,10 @@ class FaultServer(http.server.ThreadingHTTPServer):
     def requests_for(self, path: str) -> list[Request]:
         with self.guard:
             return [request for request in self.requests if request.path == path]
+
+    def process_request(self, request: object, client_address: object) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is nothing to report."""

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import tarfile
 import tempfile
+import zipfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO, Callable, cast
@@ -22,6 +23,7 @@ LARGEST_TAR_BYTES = 8 << 30
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK\x03\x04"
 _TAR_MAGIC_AT = 257
+_DAMAGED = " that is cut off or damaged"
 
 
 def describe(file: Path, expected_bytes: int | None) -> str:
@@ -39,9 +41,9 @@ def describe(file: Path, expected_bytes: int | None) -> str:
     elif lowered.startswith((b"<?xml", b"{")):
         kind = "an error message of the server, it seems"
     elif head.startswith(_GZIP):
-        kind = "a gzip archive" + ("" if _gzip_is_whole(file) else " that is cut off or damaged")
+        kind = "a gzip archive" + ("" if _gzip_is_whole(file) else _DAMAGED)
     elif head.startswith(_ZIP):
-        kind = "a zip archive"
+        kind = "a zip archive" + ("" if zipfile.is_zipfile(file) else _DAMAGED)
     parts = [f"{size} bytes" + (f" where {expected_bytes} are right" if expected_bytes not in (None, size) else "")]
     return ", ".join([part for part in (kind, *parts) if part])
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for fault_server
 import fault_server as faults
 
 from npu_serving.console import Silent, SilentProgress
+from npu_serving.deps.attempts import Attempts
 from npu_serving.deps.connection import Tuning
 from npu_serving.deps.fetch import fetch, fetch_file, plan_fetch
 from npu_serving.deps.lock import Archive
@@ -111,6 +113,20 @@ def test_what_is_there_is_not_fetched_again(server, store):
     assert report.fetched == ()
     assert len(server.requests) == 1
     assert "nothing was fetched" in report.text()
+
+
+def test_files_come_in_at_once_over_connections_that_are_kept(server, store):
+    all_there = threading.Barrier(TUNING.files_at_once, timeout=20)
+
+    def waits_for_the_others(handler, data):
+        all_there.wait()  # breaks, and fails the request, unless so many requests are under way
+        handler.serve(data)
+
+    contents = [SMALL + bytes([number]) for number in range(3 * TUNING.files_at_once)]
+    urls = [server.put(f"/{number}.zip", data, always=waits_for_the_others) for number, data in enumerate(contents)]
+    report = bring(store, *(wanted(url, data=data) for url, data in zip(urls, contents)))
+    assert sum(file.retries for file in report.fetched) == 0
+    assert server.connections == TUNING.files_at_once
 
 
 def test_a_large_file_comes_in_several_ranges_each_byte_once(server, store):
@@ -286,6 +302,46 @@ def test_a_404_is_not_tried_again_but_the_next_mirror_is(server, store):
     assert held(store, SMALL)
     assert len(server.requests_for("/gone.zip")) == 1
     assert report.fetched[0].retries == 1
+
+
+def test_each_round_waits_longer_than_the_one_before(server, store, monkeypatch):
+    pauses: list[float] = []
+    monkeypatch.setattr(Attempts, "_pause", lambda self, seconds: pauses.append(seconds))
+    url = server.put("/one.zip", SMALL, *[faults.status(500)] * 4)
+    with pytest.raises(FetchError, match="500"):
+        bring(store, wanted(url, data=SMALL), tuning=dataclasses.replace(TUNING, rounds=4, backoff_s=10.0))
+    assert [pause for pause in pauses if pause > 1] == pytest.approx([10, 20, 40], rel=0.2)
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("served", "said"),
+    [
+        (b"", "empty"),
+        (b"<HTML><body>sign in</body></HTML>", "an HTML page, 33 bytes where"),
+        (b"version https://git-lfs.github.com/spec/v1\noid x", "a Git LFS pointer, not the file"),
+        (b'{"message": "rate limit"}', "an error message of the server, it seems"),
+        (b"<?xml version='1.0'?><Error>", "an error message of the server, it seems"),
+        ("gzip cut off", "a gzip archive that is cut off or damaged, 5000 bytes where"),
+        ("zip cut off", "a zip archive that is cut off or damaged, 200 bytes where"),
+        ("other gzip", "a gzip archive, "),
+        (b"something else", "14 bytes where"),
+    ],
+    ids=lambda value: value[:12] if isinstance(value, str) else "",
+)
+def test_a_wrong_file_is_told_by_what_it_is(server, store, served, said):
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as packed:
+        packed.writestr("file", bytes(300))
+    named = {
+        "gzip cut off": PINNED[:5000],
+        "zip cut off": zipped.getvalue()[:200],
+        "other gzip": gzip.compress(archive({"thing-1.0/file": b"evil"})),
+    }
+    url = server.put("/thing.tar.gz", named.get(served, served), always=lambda handler, data: handler.serve(data))
+    with pytest.raises(PinMismatchError) as caught:
+        bring(store, wanted(url, data=PINNED))
+    assert f"{url}: wrong bytes: {said}" in caught.value.what
 
 
 @pytest.mark.parametrize("code", [429, 503])
