@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, cast
 
 from npu_serving import fsutil, process
+from npu_serving.deps.heal_zip import deflate_anew
 from npu_serving.errors import DiskFullError, MissingToolError, ProgramError
 
 LARGEST_TAR_BYTES = 8 << 30
@@ -49,14 +50,18 @@ def describe(file: Path, expected_bytes: int | None) -> str:
 
 
 def can_be_healed(file: Path) -> bool:
-    """Whether it is worth trying heal() on: a gzip or an unpacked tar, by its first bytes."""
+    """Whether it is worth trying heal() on: a gzip, a zip or an unpacked tar, by its first bytes."""
     head = _head(file)
-    return head.startswith(_GZIP) or head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar"
+    return head.startswith((_GZIP, _ZIP)) or head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar"
 
 
 def top_directory(file: Path) -> str:
-    """The first part of the first member's name of a tar, compressed or not; empty if it can't be read."""
-    unreadable = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError)
+    """The first part of the first member's name of a zip or a tar, compressed or not; empty if it can't be read."""
+    unreadable = (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, zlib.error, ValueError)
+    if zipfile.is_zipfile(file):
+        with contextlib.suppress(*unreadable), zipfile.ZipFile(file) as zipped:
+            return (zipped.namelist() or [""])[0].strip("/").split("/")[0]
+        return ""
     with contextlib.suppress(*unreadable), tarfile.open(file, "r:*") as tar:
         for member in tar:
             return member.name.strip("/").split("/")[0]
@@ -66,9 +71,9 @@ def top_directory(file: Path) -> str:
 def heal(file: Path, wanted: Callable[[str], bool], work: Path) -> Path | None:
     """The file that `file` was before somebody compressed or unpacked it anew, or None.
 
-    Tries what is inside the gzip, and what GNU gzip makes of it with -n; the first whose sha256 is `wanted` is
-    returned, a new file in the directory `work`. `file` itself is only read. Must not run beside other threads of
-    ours, because it starts a program.
+    Tries what is inside the gzip, and what GNU gzip makes of it with -n; of a zip, what git makes of its content. The
+    first whose sha256 is `wanted` is returned, a new file in the directory `work`. `file` itself is only read. Must not
+    run beside other threads of ours, because it starts a program.
     """
     fsutil.make_directory(work)
     with fsutil.explained(work), tempfile.NamedTemporaryFile(prefix=".heal.", dir=work, delete=False) as opened:
@@ -76,7 +81,10 @@ def heal(file: Path, wanted: Callable[[str], bool], work: Path) -> Path | None:
     packed = tar.with_name(tar.name + ".gz")
     keep: Path | None = None
     try:
-        if _unpack(file, tar, wanted):
+        if _head(file).startswith(_ZIP):
+            with fsutil.explained(packed):
+                keep = packed if deflate_anew(file, packed) and wanted(fsutil.sha256_of(packed)) else None
+        elif _unpack(file, tar, wanted):
             keep = tar
         elif _pack(tar, packed) and wanted(fsutil.sha256_of(packed)):
             keep = packed
