@@ -68,9 +68,14 @@ def fetch_deps(
 
     def work(console):
         from npu_serving.build import dependencies
+        from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings, user_path
 
         settings = load_settings(source=source, mirrors=mirror, offline=offline)
+        if sum([import_ is not None, serve, toolchains]) > 1:
+            raise RequestError(
+                "--import, --serve and --toolchains are three things.", cure="give one of them at a time"
+            )
         if import_ is not None:
             directory = user_path(import_, "--import")
             return dependencies.import_dependencies(settings, directory, console, everything=all, dry_run=dry_run)

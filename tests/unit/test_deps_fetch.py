@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import email.utils
 import errno
 import gzip
 import hashlib
@@ -20,6 +21,7 @@ import sys
 import tarfile
 import threading
 import zipfile
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,7 @@ import fault_server as faults
 
 from npu_serving.console import Silent, SilentProgress
 from npu_serving.deps.attempts import Attempts
-from npu_serving.deps.connection import Tuning
+from npu_serving.deps.connection import LONGEST_RETRY_AFTER_S, Tuning, _retry_after
 from npu_serving.deps.fetch import fetch, fetch_file, plan_fetch
 from npu_serving.deps.lock import Archive
 from npu_serving.deps.mirrors import Candidate, HostRecord, Places, parse_mirror
@@ -355,6 +357,16 @@ def test_retry_after_is_waited_for(server, store, code):
     assert time.monotonic() - began >= 1.0
 
 
+def test_retry_after_may_be_a_date_and_has_its_limits():
+    def asked(seconds: float) -> str:
+        return email.utils.format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
+
+    assert _retry_after(asked(50)) == pytest.approx(50, abs=2)
+    assert _retry_after(asked(-50)) == 0
+    assert _retry_after(asked(10**6)) == _retry_after("999999") == LONGEST_RETRY_AFTER_S
+    assert [_retry_after(value) for value in ("", "soon", "-1", "1.5")] == [0, 0, 0, 0]
+
+
 def test_while_one_mirror_asks_for_patience_another_is_asked(server, store):
     busy = server.put("/busy.zip", SMALL, always=faults.status(503, Retry_After="100"))
     free = server.put("/free.zip", SMALL, faults.status(500))
@@ -437,7 +449,9 @@ def test_a_redirect_off_the_web_is_refused(server, store, target):
         bring(store, wanted(url, data=SMALL))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.7", "169.254.169.254", "[::1]", "192.168.1.1", "0.0.0.0"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "10.0.0.7", "169.254.169.254", "[::1]", "192.168.1.1", "0.0.0.0"]
+)
 def test_a_redirect_from_a_public_host_to_a_private_address_is_refused(server, store, monkeypatch, host):
     # The server stands in as a proxy, so that it can answer for a host of the public internet.
     monkeypatch.setenv("http_proxy", server.url)
