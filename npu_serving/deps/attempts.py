@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Protocol
 
 from npu_serving.deps import heal
 from npu_serving.deps.connection import Refusal, Tuning
@@ -36,14 +36,24 @@ class Shared:
     cancelled: threading.Event
 
 
+class Watch(Protocol):
+    """Who is told how a file comes along."""
+
+    def came(self, size_bytes: int) -> None:
+        """So many bytes are there; a negative number when some have to come again."""
+
+    def asks(self, host: str) -> None:
+        """From here on this host (or directory) is asked."""
+
+
 class Attempts:
     """All that is tried for one file, and what came of it."""
 
-    def __init__(self, shared: Shared, wanted: Wanted, partial: PartialFile, on_bytes: Callable[[int], None]) -> None:
+    def __init__(self, shared: Shared, wanted: Wanted, partial: PartialFile, watch: Watch) -> None:
         self._shared = shared
         self._wanted = wanted
         self._partial = partial
-        self._on_bytes = on_bytes
+        self._watch = watch
         self._line = Line(shared.session, shared.tuning, self._count, shared.cancelled)
         self._began = time.monotonic()
         self._came_bytes = 0
@@ -57,7 +67,7 @@ class Attempts:
 
     def bring(self) -> FileReport | Failure:
         """Tries every place, in rounds, until the file is in the store or nothing is left to try."""
-        self._on_bytes(self._partial.size_bytes)
+        self._watch.came(self._partial.size_bytes)
         if self._is_right():
             return self._finish(EARLIER_RUN)
         tuning = self._shared.tuning
@@ -86,6 +96,7 @@ class Attempts:
 
     def _try(self, place: Candidate) -> bool:
         """Whether the file is complete and right now. Goes on at the same place as long as each try brings bytes."""
+        self._watch.asks(place.host)
         for _ in range(_RESUMES_IN_A_ROW):
             had_bytes = self._partial.size_bytes
             came_before, began = self._came_bytes, time.monotonic()
@@ -161,7 +172,7 @@ class Attempts:
 
     def _count(self, size_bytes: int) -> None:
         self._came_bytes += max(size_bytes, 0)
-        self._on_bytes(size_bytes)
+        self._watch.came(size_bytes)
 
     def _is_to_wait_for(self, place: Candidate) -> bool:
         return self._not_before.get(place.url, 0.0) > time.monotonic()

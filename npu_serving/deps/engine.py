@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import queue
 import threading
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from npu_serving.console import Progress, Reporter, amount_text
 from npu_serving.deps import heal
-from npu_serving.deps.attempts import OTHER_RUN, Attempts, Shared, report_of
+from npu_serving.deps.attempts import OTHER_RUN, Attempts, Shared, Watch, report_of
 from npu_serving.deps.connection import Tuning, new_session
 from npu_serving.deps.mirrors import Candidate, HostRecord, Places
 from npu_serving.deps.partial import OTHER_SUFFIX, claimed
@@ -26,18 +25,30 @@ SECONDS_TO_STOP = 3.0
 class _InFlight:
     """A file that is coming in, as the person sees it."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, on_bytes: Callable[[int], None]) -> None:
         self._wanted = wanted
+        self._on_bytes = on_bytes
+        self._guard = threading.Lock()  # the ranges of a file come in by several threads
         self._began = time.monotonic()
-        self.done_bytes = 0
+        self._done_bytes = 0
+        self._host = ""
+
+    def came(self, size_bytes: int) -> None:
+        with self._guard:
+            self._done_bytes += size_bytes
+        self._on_bytes(size_bytes)
+
+    def asks(self, host: str) -> None:
+        self._host = host
 
     def text(self) -> str:
-        """Its name, how much is there, and how fast it comes."""
-        size = self._wanted.size_bytes
-        of = f" of {amount_text(size, 'bytes')} ({100 * self.done_bytes // max(size, 1)}%)" if size is not None else ""
-        rate = max(self.done_bytes, 0) / max(time.monotonic() - self._began, SECONDS_BETWEEN_UPDATES)
-        done = amount_text(max(self.done_bytes, 0), "bytes")
-        return f"{self._wanted.file_name}  {done}{of}  {amount_text(rate, 'bytes')}/s"
+        """Its name, how much is there, how fast it comes, and from where."""
+        size, done = self._wanted.size_bytes, max(self._done_bytes, 0)
+        of = f" of {amount_text(size, 'bytes')} ({100 * done // max(size, 1)}%)" if size is not None else ""
+        rate = done / max(time.monotonic() - self._began, SECONDS_BETWEEN_UPDATES)
+        return (
+            f"{self._wanted.file_name}  {amount_text(done, 'bytes')}{of}  {amount_text(rate, 'bytes')}/s  {self._host}"
+        )
 
 
 class Run:
@@ -112,10 +123,9 @@ class Run:
             under_way = [file.text() for file in self._in_flight.values()]
         progress.update(max(done, 0), detail=f"{finished} of {len(self._missing)} files", under_way=under_way)
 
-    def _count(self, file: _InFlight, size_bytes: int) -> None:
+    def _count(self, size_bytes: int) -> None:
         with self._guard:
             self._done_bytes += size_bytes
-            file.done_bytes += size_bytes
 
     def _worker(self, waiting: queue.SimpleQueue[Wanted]) -> None:
         while not self._shared.cancelled.is_set():
@@ -124,9 +134,9 @@ class Run:
             except queue.Empty:
                 return
             with self._guard:
-                file = self._in_flight[wanted.sha256] = _InFlight(wanted)
+                file = self._in_flight[wanted.sha256] = _InFlight(wanted, self._count)
             try:
-                self._bring(wanted, functools.partial(self._count, file))
+                self._bring(wanted, file)
             except Cancelled:
                 return
             except BaseException as error:  # a full disk, a store that can't be written: the others would fail too
@@ -137,7 +147,7 @@ class Run:
                 with self._guard:
                     self._in_flight.pop(wanted.sha256, None)
 
-    def _bring(self, wanted: Wanted, on_bytes: Callable[[int], None]) -> None:
+    def _bring(self, wanted: Wanted, watch: Watch) -> None:
         store = self._shared.store
         with claimed(
             store.partial / wanted.sha256,
@@ -149,7 +159,7 @@ class Run:
                     raise Cancelled
                 self.fetched.append(report_of(store, wanted, OTHER_RUN))
                 return
-            outcome = Attempts(self._shared, wanted, partial, on_bytes).bring()
+            outcome = Attempts(self._shared, wanted, partial, watch).bring()
         if isinstance(outcome, FileReport):
             self.fetched.append(outcome)
         else:

@@ -52,7 +52,7 @@ class Candidate:
     def host(self) -> str:
         """The host and port, or the directory of a file:// mirror: what gets fast or slow, or goes down, as a whole."""
         parts = urlsplit(self.url)
-        return parts.netloc if parts.scheme != "file" else self.mirror
+        return parts.netloc.rpartition("@")[2] if parts.scheme != "file" else self.mirror
 
 
 def parse_mirror(text: str) -> Mirror:

@@ -106,7 +106,7 @@ class StoreServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
-    request_queue_size = 128
+    request_queue_size = 512
 
     def __init__(self, store: ContentStore, names: Mapping[str, str], address: Address, reporter: Reporter) -> None:
         self.store = store

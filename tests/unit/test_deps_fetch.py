@@ -892,7 +892,7 @@ def test_an_interrupt_stops_the_run_and_the_next_goes_on(server, store):
     assert report.fetched_bytes == len(SMALL) - 100_000
 
 
-def test_each_file_in_flight_is_told_with_its_amount_and_its_rate(server, store):
+def test_each_file_in_flight_is_told_with_its_amount_its_rate_and_its_host(server, store):
     told: list[tuple[str, list[str]]] = []
 
     class Telling(SilentProgress):
@@ -907,9 +907,12 @@ def test_each_file_in_flight_is_told_with_its_amount_and_its_rate(server, store)
     server.bytes_per_s = 600_000
     one, two = server.put("/one.zip", SMALL), server.put("/two.zip", SMALL + b"x")
     bring(store, wanted(one, data=SMALL), wanted(two, data=SMALL + b"x", size=None), reporter=Reporter())
+    host = re.escape(server.url.removeprefix("http://"))
     lines = [line for detail, under_way in told for line in under_way if detail == "0 of 2 files"]
-    assert any(re.fullmatch(r"one\.zip  [\d.]+ kB of 300\.0 kB \(\d+%\)  [\d.]+ [kM]B/s", line) for line in lines)
-    assert any(re.fullmatch(r"two\.zip  [\d.]+ kB  [\d.]+ [kM]B/s", line) for line in lines)
+    assert any(
+        re.fullmatch(rf"one\.zip  [\d.]+ kB of 300\.0 kB \(\d+%\)  [\d.]+ [kM]B/s  {host}", line) for line in lines
+    )
+    assert any(re.fullmatch(rf"two\.zip  [\d.]+ kB  [\d.]+ [kM]B/s  {host}", line) for line in lines)
     assert told[-1] == ("2 of 2 files", [])
 
 
