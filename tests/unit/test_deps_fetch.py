@@ -612,7 +612,7 @@ def test_a_proxy_cannot_stand_in_for_the_host_with_a_certificate_of_its_own(serv
 
 def test_a_place_that_was_measured_to_be_much_slower_is_asked_after_a_fast_one(server, store):
     with faults.serving() as slow:
-        slow.bytes_per_s = 1_500_000
+        slow.bytes_per_s = 200_000
         contents = [random.Random(number).randbytes(200_000 - number) for number in range(5)]
         files = []
         for number, data in enumerate(contents):
