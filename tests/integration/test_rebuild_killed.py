@@ -1,0 +1,170 @@
+"""A relink that is killed at any moment: `current` names a build that starts, and the next run completes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from states import library_path, switch_cann
+
+from npu_serving.build import builds, inputs, plan
+from npu_serving.build.builds import find_build, make_current
+from npu_serving.build.pipeline import BuildResult, build_serving
+from npu_serving.build.verify import verify_build
+from npu_serving.cann.rebuild import rebuild_after_cann
+from npu_serving.cann.rebuild_plan import NOTHING, plan_rebuild
+from npu_serving.console import Silent
+from npu_serving.process import descendants
+from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann
+from npu_serving.settings import PROJECT_ROOT, Settings
+
+pytestmark = pytest.mark.bazel
+KILLS_DURING_BAZEL = 6
+KILLS_AROUND_BAZEL = 44
+
+# Forks a relink for each line that it reads, and tells its number and its end. Where the line names a server, what
+# Bazel made in an earlier run is taken as it is: nine tenths of a relink's time are Bazel's, and it is all the rest,
+# the overlay, the packaging and the switch, that has to be hit at every point.
+RELINKS = """
+import json, os, sys
+from pathlib import Path
+from npu_serving.build import bazel, pipeline
+from npu_serving.cann.rebuild import rebuild_after_cann
+from npu_serving.console import Silent
+from npu_serving.settings import load_settings
+
+def relink(server):
+    if server:
+        pipeline._run_bazel = lambda *_: bazel.BuildRecord({}, Path(server))
+    rebuild_after_cann(settings, Silent())
+
+settings = load_settings(Path("/none"), **json.loads(sys.argv[1]))
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        try:
+            relink(line.strip())
+            os._exit(0)
+        finally:
+            os._exit(1)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture
+def upgraded(built: BuildResult, sample_settings: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """The sample's new CANN, with a dist/ of its own that holds the former build only."""
+    settings = dataclasses.replace(sample_settings, dist_root=tmp_path / "dist", install_link="")
+    shutil.copytree(built.build.directory, settings.dist_root / built.build.directory.name)
+    make_current(find_build(settings.dist_root, built.build.manifest.build_id))
+    install_sample_cann(settings.build_root / "sample", (FIRST_RELEASE, NEXT_RELEASE), NEXT_RELEASE)
+    yield settings
+    switch_cann(settings, FIRST_RELEASE)
+    build_serving(sample_settings, Silent())
+
+
+class Relinks:
+    """Runs of rebuild-after-cann, each in a process of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        values = {
+            field.name: str(value) if isinstance(value, Path) else value
+            for field in dataclasses.fields(settings)
+            if (value := getattr(settings, field.name)) not in ("", ())
+        }
+        argv = [sys.executable, "-c", RELINKS, json.dumps(values)]
+        self.process = subprocess.Popen(
+            argv, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def _start(self, server: str) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{server}\n")
+        self.process.stdin.flush()
+        return self._number()
+
+    def _number(self) -> int:
+        assert self.process.stdout is not None
+        return int(self.process.stdout.readline())
+
+    def finish(self, server: str = "") -> float:
+        """Seconds that a relink takes which nobody kills."""
+        began = time.monotonic()
+        self._start(server)
+        assert self._number() == 0
+        return time.monotonic() - began
+
+    def kill_after(self, seconds: float, server: str = "") -> None:
+        """A relink that is killed after so long, if it takes that long; Bazel goes with the one that started it."""
+        child = self._start(server)
+        time.sleep(seconds)  # the moment of the kill
+        family = descendants(child)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        self._number()
+        while any(Path("/proc", str(pid)).exists() for pid in family):
+            time.sleep(0.01)
+
+
+def _check(settings: Settings) -> None:
+    """`current` names a whole build, and its server starts."""
+    build = find_build(settings.dist_root)
+    assert build.is_whole
+    environment = {"LD_LIBRARY_PATH": ":".join(map(str, library_path(settings)))}
+    server = settings.dist_root / builds.CURRENT / "bin" / "tensorflow_model_server"
+    subprocess.run([server, "--version"], env=environment, capture_output=True, check=True)
+
+
+def _as_before(settings: Settings, former: str) -> None:
+    """Takes a relink that was quicker than its killer back."""
+    make_current(find_build(settings.dist_root, former))
+    for build in builds.read_builds(settings.dist_root).sound:
+        if not build.current:
+            shutil.rmtree(build.directory)
+
+
+def test_killed_at_fifty_random_moments_current_names_a_build_that_starts_and_the_next_run_completes(
+    upgraded: Settings,
+) -> None:
+    former = os.readlink(upgraded.dist_root / builds.CURRENT)
+    chance = random.Random(5)
+    relinks = Relinks(upgraded)
+    with relinks.process:
+        whole_s = relinks.finish()
+        given = inputs.find_inputs(upgraded, Silent())
+        (server,) = (plan.output_base(given, upgraded) / "execroot").glob(
+            "*/bazel-out/*/bin/tensorflow_serving/model_servers/tensorflow_model_server"
+        )
+        for _ in range(KILLS_DURING_BAZEL):
+            _as_before(upgraded, former)
+            server.unlink(missing_ok=True)  # so that the link runs
+            relinks.kill_after(chance.uniform(0, whole_s))
+            _check(upgraded)
+        relinks.finish()
+        _as_before(upgraded, former)
+        without_bazel_s = relinks.finish(str(server))
+        for _ in range(KILLS_AROUND_BAZEL):
+            _as_before(upgraded, former)
+            relinks.kill_after(chance.uniform(0, without_bazel_s), str(server))
+            _check(upgraded)
+        _as_before(upgraded, former)
+    result = rebuild_after_cann(upgraded, Silent())
+    assert result.build.current
+    assert result.build.manifest.adapter["cann_version"] == NEXT_RELEASE
+    assert plan_rebuild(upgraded).action == NOTHING
+    assert verify_build(upgraded).exit_code == 0
+    assert {path.name for path in upgraded.dist_root.iterdir()} == {
+        former, result.build.directory.name, builds.CURRENT, builds.PREVIOUS, ".lock",
+    }  # fmt: skip
