@@ -20,7 +20,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SECTION = "npu_serving"
 SETTINGS_FILE = "NPU_SERVING_SETTINGS"  # names another invoke.yaml: one checkout, several deployments
 INVOKE_SECTIONS = ("run", "runners", "sudo", "tasks", "timeouts")  # invoke's own configuration, not ours to judge
-PATHS_OR_WORDS = ("source", "adapter", "install_link", "cann_root", "python_bin", "bazel")
+PATHS_OR_WORDS = ("source", "adapter", "install_link", "cann_root", "python_bin", "bazel", "disk_cache")
 RUNNERS = ("auto", "host", "docker")
 
 
@@ -62,6 +62,12 @@ class Settings:
     """How many actions Bazel runs at once; 0 for what the processors and the memory allow."""
     memory_mb: int = 0
     """The memory that Bazel may plan with, in MB; 0 for what is available."""
+    disk_cache: str = ""
+    """A directory in which Bazel keeps the results of actions; empty for none."""
+    remote_cache: str = ""
+    """http(s)://HOST[:PORT][/PATH] for Bazel's HTTP cache protocol, grpc(s)://HOST:PORT for REAPI; empty for none."""
+    remote_executor: str = ""
+    """grpc(s)://HOST:PORT of machines that run the actions; empty to run them here."""
     bazel_args: tuple[str, ...] = field(default=())
     """Further flags for `bazel build`, such as --copt=-march=native."""
 

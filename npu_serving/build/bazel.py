@@ -24,16 +24,22 @@ LINK_ACTIONS = ("CppLink",)
 
 COMPILATION_FLAGS = ("-c", "opt", "--cxxopt=-D_GLIBCXX_USE_CXX11_ABI=0")
 """What decides the code that comes out, the ABI as the adapter was built with it (guide 6.3, step 7)."""
+RAN_HERE = "local action execution"  # the profile's category for a program that was run
 KILLED = "\nBazel was killed: Server terminated abruptly\n"  # in batch mode it can't say so itself
 OURS = (
     "--distdir", "--repository_cache", "--symlink_prefix", "--build_event_json_file", "--workspace_status_command",
-    "--nobuild", "--output_user_root", "--batch",
+    "--nobuild", "--output_user_root", "--batch", "--profile", "--disk_cache", "--remote_cache", "--remote_http_cache",
+    "--remote_cache_proxy", "--remote_executor",
 )  # fmt: skip
 """Flags that the build relies on: a user's own would break what comes after."""
 
 _PROGRESS = re.compile(r"^\[([\d,]+) / ([\d,]+)\]\s*(?:\[[-\w. ]*\]\s*)?(.*)$")
 _LOADING = re.compile(r"^(Loading|Analyzing):\s*(.*)$")
 _ANALYSED = re.compile(r"^INFO: Analy[sz]ed target \S+ \((.*)\)", re.MULTILINE)
+_CACHED = re.compile(
+    r"^INFO: [\d,]+ process(?:es)?: (?:.*, )?([\d,]+) remote cache hit", re.MULTILINE
+)  # a disk's as well
+_CACHE_TROUBLE = re.compile(r"^WARNING: (Reading from|Writing to) Remote Cache:")
 _REVISION = re.compile(r"[A-Za-z0-9._+-]+\Z")
 
 
@@ -50,9 +56,14 @@ class Command:
 
 @dataclass(frozen=True)
 class BuildRecord:
-    """What Bazel did, from its own event log: executed actions by kind, and the target's file (path outside)."""
+    """What Bazel did, from its own event log and profile: actions by kind, and the target's file (path outside)."""
 
     actions: dict[str, int] = field(default_factory=dict)
+    """All that had to be done, wherever the result came from."""
+    ran: dict[str, int] = field(default_factory=dict)
+    """Those of them for which a program was run on this machine: not what a cache or an executor gave."""
+    cached: int = 0
+    """How many results a disk cache or a remote cache gave."""
     output: Path | None = None
     seconds: float = 0.0
     summary: str = ""
@@ -61,12 +72,12 @@ class BuildRecord:
     @property
     def compiled(self) -> int:
         """How many sources were compiled."""
-        return sum(self.actions.get(kind, 0) for kind in COMPILE_ACTIONS)
+        return sum(self.ran.get(kind, 0) for kind in COMPILE_ACTIONS)
 
     @property
     def linked(self) -> int:
         """How many programs and libraries were linked."""
-        return sum(self.actions.get(kind, 0) for kind in LINK_ACTIONS)
+        return sum(self.ran.get(kind, 0) for kind in LINK_ACTIONS)
 
 
 def argv(runner: Runner, layout: Layout, command: Command, resources: Resources) -> list[str]:
@@ -100,6 +111,8 @@ def argv(runner: Runner, layout: Layout, command: Command, resources: Resources)
         "--show_progress_rate_limit=0.5",
         f"--build_event_json_file={_event_log(inside)}",
         "--build_event_publish_all_actions",
+        "--experimental_generate_json_trace_profile",
+        f"--profile={_profile(inside)}",
         *command.flags,
         "--",
         command.target,
@@ -131,20 +144,28 @@ def build(
     events = _event_log(layout)
     fsutil.make_directory(events.parent)
     fsutil.remove(events)
+    fsutil.remove(_profile(layout))
     words = argv(runner, layout, command, resources)
     with reporter.progress("bazel", unit="actions") as progress:
+        watch = _Watch(progress, reporter)
         finished = runner.run(
             words,
             layout=layout,
             env=environment(runner, layout),
             log_path=log_path,
-            on_line=lambda line: _show(line, progress),
+            on_line=watch.see,
         )
     if finished.returncode != 0:
         raise explain(finished, log_path)
     record = read_events(events, runner.inside(layout), layout, finished.seconds)
     analysed = _ANALYSED.search(finished.output)
-    return replace(record, summary=analysed.group(1) if analysed else "")
+    cached = _CACHED.search(finished.output)
+    return replace(
+        record,
+        ran=read_profile(_profile(layout)),
+        cached=int(cached.group(1).replace(",", "")) if cached else 0,
+        summary=analysed.group(1) if analysed else "",
+    )
 
 
 def stop_server(runner: Runner, layout: Layout, output_base: Path, *, log_path: Path) -> bool:
@@ -217,7 +238,17 @@ def read_events(path: Path, inside: Layout, outside: Layout, seconds: float) -> 
                 continue
             for file in event["completed"].get("importantOutput", []):
                 output = _outside(Path(unquote(urlparse(file["uri"]).path)), inside, outside)
-    return BuildRecord(dict(sorted(actions.items())), output, seconds)
+    return BuildRecord(dict(sorted(actions.items())), output=output, seconds=seconds)
+
+
+def read_profile(path: Path) -> dict[str, int]:
+    """The programs that Bazel ran on this machine, by the kind of their action, from its JSON trace profile."""
+    ran: Counter[str] = Counter()
+    with contextlib.suppress(ValueError):
+        for event in json.loads(fsutil.read_text(path)):
+            if event.get("cat") == RAN_HERE:
+                ran[str(event.get("name", "other"))] += 1
+    return dict(sorted(ran.items()))
 
 
 def _outside(path: Path, inside: Layout, outside: Layout) -> Path:
@@ -228,13 +259,44 @@ def _event_log(layout: Layout) -> Path:
     return layout.output_user_root / "npu-serving" / "events.json"
 
 
-def _show(line: str, progress: Progress) -> None:
-    """Bazel's own progress lines, passed on: `[12 / 345] Compiling x.cc; 3s local ... (2 actions running)`."""
-    counted = _PROGRESS.match(line)
-    if counted:
-        done, total = (float(number.replace(",", "")) for number in counted.group(1, 2))
-        progress.update(done, total=total, detail=counted.group(3))
-    else:
-        loading = _LOADING.match(line)
-        if loading:
-            progress.update(0, detail=f"{loading.group(1).lower()} {loading.group(2)}")
+def _profile(layout: Layout) -> Path:
+    return layout.output_user_root / "npu-serving" / "profile.json"
+
+
+class _Watch:
+    """Looks at what Bazel prints, for what the person has to know while it runs."""
+
+    def __init__(self, progress: Progress, reporter: Reporter) -> None:
+        self._progress = progress
+        self._reporter = reporter
+        self._trouble = ""
+        self._told: set[str] = set()
+
+    def see(self, line: str) -> None:
+        """Passes progress on, and the first trouble with reading from and with writing to a cache."""
+        if self._trouble:
+            self._tell(self._trouble, line.strip())
+            self._trouble = ""
+        trouble = _CACHE_TROUBLE.match(line)
+        if trouble:
+            self._trouble = trouble.group(1)
+        else:
+            self._show(line)
+
+    def _tell(self, doing: str, reason: str) -> None:
+        """Bazel repeats it for every entry; its log has them all."""
+        if doing not in self._told:
+            self._told.add(doing)
+            verb = "read from" if doing.startswith("Reading") else "written to"
+            self._reporter.warn(f"The cache can't be {verb} as it should ({reason}); the build goes on without it.")
+
+    def _show(self, line: str) -> None:
+        """Bazel's own progress lines, passed on: `[12 / 345] Compiling x.cc; 3s local ... (2 actions running)`."""
+        counted = _PROGRESS.match(line)
+        if counted:
+            done, total = (float(number.replace(",", "")) for number in counted.group(1, 2))
+            self._progress.update(done, total=total, detail=counted.group(3))
+        else:
+            loading = _LOADING.match(line)
+            if loading:
+                self._progress.update(0, detail=f"{loading.group(1).lower()} {loading.group(2)}")

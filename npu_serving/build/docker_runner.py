@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -41,6 +40,7 @@ OUTPUT = Path("/npu/out")
 DISTDIR = Path("/npu/distdir")
 STORE = Path("/npu/store")
 EXTRA = Path("/npu/extra")
+WRITABLE = Path("/npu/writable")
 
 
 class DockerRunner:
@@ -78,6 +78,10 @@ class DockerRunner:
         image = self._ready_image()
         return {"runner": self.name, "image": image.image_id, "base_image": image.base_image, **image.identity}
 
+    def toolchain_key(self) -> str:
+        """The image's layers: its id would differ between two machines that made the same one."""
+        return " ".join(self._ready_image().layers)
+
     def inside(self, layout: Layout) -> Layout:
         """The fixed places where the container sees the layout's directories."""
         return Layout(
@@ -86,6 +90,7 @@ class DockerRunner:
             distdir=DISTDIR,
             repository_cache=STORE,
             extra=tuple(EXTRA / str(number) for number in range(len(layout.extra))),
+            writable=tuple(WRITABLE / str(number) for number in range(len(layout.writable))),
         )
 
     def bazel(self) -> str:
@@ -134,9 +139,11 @@ class DockerRunner:
             return run_container(client, spec, log_path=log_path, on_line=on_line)
 
     def _binds(self, layout: Layout) -> tuple[Bind, ...]:
-        outside, inside = _directories(layout), _directories(self.inside(layout))
+        inside = self.inside(layout)
         return tuple(
-            Bind(source, PurePosixPath(target), read_only=target != OUTPUT) for source, target in zip(outside, inside)
+            Bind(source, PurePosixPath(target), read_only=read_only)
+            for read_only, where in ((True, _read), (False, _written))
+            for source, target in zip(where(layout), where(inside))
         )
 
     def _ready_image(self) -> ImageResult:
@@ -152,9 +159,12 @@ class DockerRunner:
         return self._image
 
 
-def _directories(layout: Layout) -> tuple[Path, ...]:
-    fields = dataclasses.astuple(layout)
-    return (*fields[:-1], *fields[-1])
+def _read(layout: Layout) -> tuple[Path, ...]:
+    return (layout.workspace, layout.distdir, layout.repository_cache, *layout.extra)
+
+
+def _written(layout: Layout) -> tuple[Path, ...]:
+    return (layout.output_user_root, *layout.writable)
 
 
 def _bring_inputs(settings: Settings, bazel: BazelProgram, reporter: Reporter) -> None:

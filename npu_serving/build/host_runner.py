@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -17,6 +18,7 @@ from npu_serving.errors import MissingToolError, RequestError
 from npu_serving.process import Finished
 from npu_serving.settings import Settings
 
+COMPILER_PARTS = ("cc1", "cc1plus", "collect2", "as", "ld")
 STANDARD_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 
 
@@ -71,6 +73,15 @@ class HostRunner:
             "bazel": f"{self._bazel.version} sha256:{self._bazel.sha256}",
             "python": self._python_version(),
         }
+
+    def toolchain_key(self) -> str:
+        """The identity, and the bytes of what the compiler starts: two builds of gcc 12.2.0 are not the same gcc."""
+        programs = [self._cc, self._cxx]
+        for name in COMPILER_PARTS:
+            answer = process.run([self._cxx, f"-print-prog-name={name}"], timeout_s=20).stdout.strip()
+            found = process.find_program(answer)
+            programs += [found] if found is not None else []
+        return json.dumps([self.identity(), [fsutil.sha256_of(path) for path in programs]], sort_keys=True)
 
     def inside(self, layout: Layout) -> Layout:
         """The same: Bazel sees what we see."""

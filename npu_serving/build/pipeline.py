@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable
 
 from npu_serving import fsutil
-from npu_serving.build import bazel, builds, inputs
+from npu_serving.build import bazel, builds, caches, inputs
 from npu_serving.build.artifact import Build, BuildManifest, build_id
 from npu_serving.build.inputs import Inputs, patched_root
 from npu_serving.build.locking import check_agreement
@@ -28,6 +28,7 @@ from npu_serving.build.plan import (
     source_identity,
 )
 from npu_serving.build.resources import available_resources
+from npu_serving.build.runner import Layout
 from npu_serving.build.sources import check_tree, prepare_source
 from npu_serving.console import Reporter, duration_text
 from npu_serving.deps.fetch import fetch, plan_fetch
@@ -56,6 +57,8 @@ class BuildResult:
             **self.build.to_json(),
             "nothing_to_do": self.plan.nothing_to_do,
             "executed_actions": self.record.actions,
+            "ran": self.record.ran,
+            "cached": self.record.cached,
             "compiled": self.record.compiled,
             "linked": self.record.linked,
             "seconds": round(self.seconds, 2),
@@ -71,6 +74,7 @@ class BuildResult:
             if self.record.actions
             else "no action run"
         )
+        done += f", {self.record.cached} results from the cache" if self.record.cached else ""
         return (
             f"{manifest.build_id} is built, verified and current ({done}, {duration_text(self.seconds)}).\n"
             f"{self.build.server}\nNext: ./inv serve --model-base-path PATH-OF-A-MODEL"
@@ -90,13 +94,17 @@ def build_serving(
 ) -> BuildResult:
     """Takes the whole road; what is up to date is left alone. The former build stays current until this one is proven.
 
-    `clean` first removes what Bazel made of this tree: every action runs. `proof` gets a finished build that is not
-    current yet, and raises what speaks against it: then it stays in dist/ without becoming current. Raises the error
-    of the step that fails; what was finished before it is kept, so the next run goes on from there.
+    `clean` first removes what Bazel made of this tree, and uses no cache: every action runs. `proof` gets a finished
+    build that is not current yet, and raises what speaks against it: then it stays in dist/ without becoming current.
+    Raises the error of the step that fails; what was finished before it is kept, so the next run goes on from there.
     """
     started = time.monotonic()
     bazel.checked_flags(settings.bazel_args)
+    if clean:
+        settings = caches.without_caches(settings)
+    wanted = caches.find_caches(settings)
     given = inputs.find_inputs(settings, reporter)
+    caches.check_reachable(wanted, given.runner)
     plan = plan_build(given, settings)
     if plan.existing is not None and plan.nothing_to_do and not clean:
         return BuildResult(plan.existing, plan, bazel.BuildRecord(), time.monotonic() - started)
@@ -143,11 +151,14 @@ def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
 
 def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
     """What build_serving() would do now."""
+    wanted = caches.find_caches(settings)
     if sample_is_missing(settings):
         later = "comes after what is to do above"
         made = Step("sample", "the sample's CANN and libpython are to be made")
         return BuildPlan((made, *(Step(name, later) for name in STEPS)))
-    return plan_build(inputs.find_inputs(settings, reporter), settings)
+    given = inputs.find_inputs(settings, reporter)
+    caches.check_reachable(wanted, given.runner)
+    return plan_build(given, settings)
 
 
 def bring_inputs(given: Inputs, settings: Settings, reporter: Reporter) -> None:
@@ -205,18 +216,24 @@ def _check_adapter(given: Inputs) -> None:
 
 
 def _run_bazel(given: Inputs, settings: Settings, reporter: Reporter, digest: str, *flags: str) -> bazel.BuildRecord:
-    command = bazel.Command(
-        target=bazel.TARGET,
-        revision=f"{source_identity(given)[:12]}",
-        flags=(*bazel_flags(given, settings), *flags),
-    )
     log_path = _log_path(settings, "build")
     resources = available_resources(settings.jobs, settings.memory_mb)
     reporter.note(f"Bazel runs {given.runner.where} with {resources.jobs} jobs; its log: {log_path}")
     layout = layout_of(given, settings)
     fsutil.make_directory(layout.output_user_root)
     fsutil.make_directory(patched_root(settings))
-    return bazel.build(given.runner, layout, command, resources, log_path=log_path, reporter=reporter)
+
+    def build(layout: Layout, cache_flags: tuple[str, ...]) -> bazel.BuildRecord:
+        command = bazel.Command(
+            target=bazel.TARGET,
+            revision=f"{source_identity(given)[:12]}",
+            flags=(*cache_flags, *bazel_flags(given, settings), *flags),
+        )
+        return bazel.build(given.runner, layout, command, resources, log_path=log_path, reporter=reporter)
+
+    wanted = caches.find_caches(settings)
+    relay_log = settings.logs / "cache-relay.log"
+    return caches.build_with(wanted, given.runner, layout, reporter, relay_log, build)
 
 
 def _log_path(settings: Settings, kind: str) -> Path:

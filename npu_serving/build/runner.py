@@ -24,6 +24,8 @@ class Layout:
     """The content store."""
     extra: tuple[Path, ...] = ()
     """Further directories that are read, such as repositories with a patch applied."""
+    writable: tuple[Path, ...] = ()
+    """Further directories that are written to, such as a disk cache."""
 
 
 class Runner(Protocol):
@@ -44,6 +46,9 @@ class Runner(Protocol):
 
     def identity(self) -> dict[str, str]:
         """What decides the outcome of a build here, for the manifest: compiler, C library, Bazel, Python, image."""
+
+    def toolchain_key(self) -> str:
+        """What decides the outcome of an action here and is no input of it: the same text, the same objects."""
 
     def inside(self, layout: Layout) -> Layout:
         """The layout as Bazel will see it."""

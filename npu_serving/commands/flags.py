@@ -22,6 +22,9 @@ SETTINGS_HELP = {
     "apt_source": "where the image's packages come from, in place of the base's own sources: URL SUITE COMPONENT... "
     "(repeatable)",
     "offline": "open no connection",
+    "disk_cache": "a directory in which results of actions are kept, for any tree and output root",
+    "remote_cache": "a cache that machines share: http(s)://HOST[:PORT][/PATH] or grpc(s)://HOST:PORT",
+    "remote_executor": "machines that run the actions: grpc(s)://HOST:PORT",
     "jobs": "how many actions Bazel runs at once",
     "build": "a build of list-builds; the current one by default",
     "json": "print one JSON document",

@@ -49,6 +49,7 @@ class FakeRunner:
             on_line(line)
         events = layout.output_user_root / "npu-serving" / "events.json"
         events.write_text(EVENTS)
+        (events.parent / "profile.json").write_text(json.dumps(PROFILE))
         return Finished(tuple(argv), self.returncode, "", "\n".join(self.lines), 1.5)
 
 
@@ -72,6 +73,14 @@ EVENTS = "\n".join(
         '{"cut short',
     ]
 )
+
+
+PROFILE = [
+    {"name": "thread_name", "ph": "M", "args": {"name": "main"}},
+    {"cat": "action processing", "name": "Compiling a.cc"},
+    {"cat": "local action execution", "name": "CppCompile"},
+    {"cat": "local action execution", "name": "CppLink"},
+]
 
 
 def _argv(*flags: str, revision: str = "abc123") -> list[str]:
@@ -108,25 +117,32 @@ def test_git_is_kept_from_a_work_tree_around_the_output_root() -> None:
 def test_the_record_counts_actions_and_finds_the_output_outside(tmp_path: Path) -> None:
     (tmp_path / "npu-serving").mkdir()
     layout = Layout(tmp_path / "src", tmp_path, tmp_path, tmp_path)
+    lines = ("INFO: 1,203 processes: 1,201 remote cache hit, 2 local.",)
     record = bazel.build(
-        FakeRunner(),  # type: ignore[arg-type]
+        FakeRunner(lines),  # type: ignore[arg-type]
         layout,
         bazel.Command(bazel.TARGET, "abc"),
         Resources(1, 1000),
         log_path=tmp_path / "log",
         reporter=Silent(),
     )
-    assert (record.compiled, record.linked) == (2, 1)
+    assert record.actions == {"CppCompile": 2, "CppLink": 1}
+    assert (record.compiled, record.linked) == (1, 1), "what a cache gave was not compiled here"
+    assert record.cached == 1201
     assert record.output == tmp_path / "abc" / "a server"
 
 
 class _Recorder(Silent):
     def __init__(self) -> None:
+        self.warnings: list[str] = []
         self.updates: list[tuple[float, float | None, str]] = []
 
     @contextlib.contextmanager
     def progress(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Progress]:
         yield self  # type: ignore[misc]
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
     def update(self, done: float, *, total: float | None = None, detail: str = "") -> None:
         self.updates.append((done, total, detail))
@@ -155,6 +171,30 @@ def test_progress_shows_counts_and_what_is_running(tmp_path: Path) -> None:
     ]
 
 
+def test_trouble_with_a_cache_is_told_once_for_reading_and_once_for_writing(tmp_path: Path) -> None:
+    lines = (
+        "WARNING: Reading from Remote Cache:",
+        "503 it did not answer for 10 s",
+        "WARNING: Reading from Remote Cache:",
+        "Expected digest 'x' does not match received digest 'y'.",
+        "WARNING: Writing to Remote Cache:",
+        "/cache/x (Permission denied)",
+    )
+    recorder = _Recorder()
+    bazel.build(
+        FakeRunner(lines),  # type: ignore[arg-type]
+        Layout(tmp_path, tmp_path, tmp_path, tmp_path),
+        bazel.Command(bazel.TARGET, "abc"),
+        Resources(1, 1000),
+        log_path=tmp_path / "log",
+        reporter=recorder,
+    )
+    read, written = recorder.warnings
+    assert "did not answer for 10 s" in read
+    assert "Permission denied" in written
+    assert all("goes on without it" in warning for warning in recorder.warnings)
+
+
 KNOWN = {
     "builtins-missing": "ImportError: No module named builtins",
     "python-missing": 'Git Configuration Error: Cannot run program "/usr/bin/python" (in directory "/x")',
@@ -173,6 +213,7 @@ KNOWN = {
     "crosstool": "Auto-Configuration Error: Cannot find gcc or CC (x); either correct your path",
     "autotools": "./autogen.sh: 18: aclocal: not found",
     "dpkg-record": "E: The package ascend-cann-toolkit needs to be reinstalled, but I can't find an archive for it.",
+    "remote-capabilities": "ERROR: Failed to query remote execution capabilities: UNAVAILABLE: io exception",
     "lock": "Another command (pid=12) is running.  Waiting for it to complete...",
 }
 
