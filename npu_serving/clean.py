@@ -12,7 +12,7 @@ from npu_serving.settings import Settings
 
 # What this project makes below a build root. It is a list of what to remove, not of what to keep: with
 # `build_root: /data` there are strangers' files beside these.
-MADE_HERE = ("src", "bazel", "logs", "memo", "home", "patched", "sample", "demo", "tests", ".bundling")
+MADE_HERE = ("src", "bazel", "logs", "memo", "home", "patched", "sample", "demo", "reproduce", "tests", ".bundling")
 FETCHED = ("store", "distdir", "locks", "tools", "wheels")
 
 

@@ -110,6 +110,7 @@ def renew_base_images(_context, base_image=None, json=False, dry_run=False):
         "json",
         "dry_run",
         bazel_arg="a further flag for `bazel build` (repeatable)",
+        reproduce="build twice from scratch, in two places, and tell whether the same bytes come out",
         analyse="stop before the first compiler run: is everything there that the build asks for?",
         install_link="where the link to the server goes, such as /usr/local/bin/tensorflow_model_server",
     ),
@@ -129,6 +130,7 @@ def build_serving(
     remote_executor=None,
     jobs=None,
     offline=False,
+    reproduce=False,
     analyse=False,
     json=False,
     dry_run=False,
@@ -136,7 +138,7 @@ def build_serving(
     """Build the server with the adapter linked in: fetch, overlay, Bazel, verify, package."""
 
     def work(console):
-        from npu_serving.build import pipeline
+        from npu_serving.build import pipeline, reproduction
         from npu_serving.settings import load_settings
 
         settings = load_settings(
@@ -153,6 +155,8 @@ def build_serving(
             jobs=jobs,
             offline=offline,
         )
+        if reproduce:
+            return reproduction.plan(settings) if dry_run else reproduction.reproduce(settings, console)
         do = pipeline.dry_run if dry_run else pipeline.analyse if analyse else pipeline.build_serving
         return do(settings, console)
 

@@ -1,0 +1,76 @@
+"""The server is the same bytes wherever and whenever it is built; where it is not, that is told, file by file."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+from docker_support import BASE_IMAGE, require_engine
+
+from npu_serving.build import reproduction
+from npu_serving.build.artifact import SERVER
+from npu_serving.build.pipeline import BuildResult
+from npu_serving.build.sources import SAMPLE
+from npu_serving.console import Silent
+from npu_serving.settings import Settings
+
+pytestmark = pytest.mark.bazel
+
+
+@pytest.fixture
+def settings(sample_settings: Settings, built: BuildResult, tmp_path: Path) -> Settings:
+    """The sample in a state directory of its own, with everything fetched."""
+    root = tmp_path / "state"
+    shutil.copytree(
+        sample_settings.build_root, root / "build", symlinks=True, ignore=shutil.ignore_patterns("bazel", ".lock")
+    )
+    return dataclasses.replace(sample_settings, build_root=root / "build", dist_root=root / "dist", install_link="")
+
+
+def test_on_the_host_two_places_and_times_give_the_same_server_with_neither_in_it(
+    settings: Settings, built: BuildResult
+) -> None:
+    result = reproduction.reproduce(settings, Silent())
+    assert result.exit_code == 0
+    assert result.differing == ()
+    assert result.files[SERVER] == (built.build.manifest.files[SERVER],) * 2, "nor does a third place make a difference"
+    content = built.build.server.read_bytes()
+    assert str(settings.build_root).encode() not in content
+    assert built.build.manifest.source["digest"][:12].encode() in content
+    assert not (settings.build_root / "reproduce").exists()
+    assert not settings.dist_root.exists()
+
+
+@pytest.mark.docker
+def test_two_containers_give_the_same_server(settings: Settings) -> None:
+    require_engine()
+    settings = dataclasses.replace(settings, runner="docker", docker_base_image=BASE_IMAGE)
+    result = reproduction.reproduce(settings, Silent())
+    assert result.differing == (), result.text()
+    assert result.files[SERVER][0] in result.text()
+
+
+def test_a_server_that_holds_the_time_of_its_build_is_found_and_both_builds_are_kept(
+    settings: Settings, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(SAMPLE / "serving", tree)
+    stamp = tree / "tensorflow_serving" / "model_servers" / "version.cc"
+    text = stamp.read_text()
+    assert text.count("= TF_MODELSERVER_VERSION_STRING;") == 1
+    macros = "#define TEXT_OF(x) #x\n#define TEXT(x) TEXT_OF(x)\n"
+    timed = text.replace("= TF_MODELSERVER_VERSION_STRING;", "= TF_MODELSERVER_VERSION_STRING TEXT(BUILD_TIMESTAMP);")
+    stamp.write_text(macros + timed)
+    result = reproduction.reproduce(dataclasses.replace(settings, source=str(tree)), Silent())
+    assert result.exit_code == 3
+    assert result.differing == (SERVER,)
+    for place in result.places:
+        assert list(place.glob(f"dist/*/{SERVER}"))
+    if shutil.which("diffoscope"):
+        assert result.report is not None
+        assert result.report.stat().st_size > 0
+        assert str(result.report) in result.text()
+    else:
+        assert "apt-get install diffoscope" in result.text()

@@ -1,0 +1,40 @@
+"""What is told of two builds: files that differ, files that only one has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from npu_serving.build import reproduction
+from npu_serving.build.artifact import SERVER
+from npu_serving.build.reproduction import ReproduceResult
+from npu_serving.settings import Settings
+
+PLACES = (Path("/b/first"), Path("/b/second"))
+
+
+def result(**files: tuple[str, str]) -> ReproduceResult:
+    named = {name.replace("_", "/"): pair for name, pair in files.items()}
+    return ReproduceResult({SERVER: ("a" * 64, "a" * 64), **named}, PLACES, None, 12.0)
+
+
+def test_the_same_files_are_told_with_the_servers_digest() -> None:
+    same = result(lib_x=("b", "b"))
+    assert same.exit_code == 0
+    assert "a" * 64 in same.text()
+    assert same.to_json()["server_sha256"] == "a" * 64
+
+
+def test_a_file_that_differs_and_one_that_only_one_build_has_are_both_named() -> None:
+    other = result(lib_x=("b", "c"), lib_y=("d", ""))
+    assert other.exit_code == 3
+    assert other.differing == ("lib/x", "lib/y")
+    assert "not there" in other.text()
+    assert all(str(place) in other.text() for place in PLACES)
+    assert other.to_json()["server_sha256"] == ""
+
+
+def test_a_dry_run_names_both_places_and_makes_none(tmp_path: Path) -> None:
+    plan = reproduction.plan(Settings(build_root=tmp_path))
+    assert len({len(place.name) for place in plan.places}) == 2, "paths of different length show more"
+    assert all(str(place) in plan.text() for place in plan.places)
+    assert list(tmp_path.iterdir()) == []
