@@ -16,6 +16,7 @@ from npu_serving.errors import RequestError
 FORMAT = 1
 SERVER = "bin/tensorflow_model_server"
 MANIFEST = "manifest.json"
+CREATED = "%Y-%m-%dT%H:%M:%SZ"
 _LISTS = ("flags", "compilation")
 
 
@@ -41,6 +42,8 @@ class BuildManifest:
     """The flags of ours that decide the code that comes out; none in a manifest of before they were written down."""
     linked: str = ""
     """The input digest of the build whose server this is, where only the packaged adapter was replaced."""
+    archives: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """`url` and `sha256` of each archive that was unpacked for it, by its repository; none in older manifests."""
     format: int = field(default=FORMAT)
 
     def to_json(self) -> dict[str, object]:
@@ -131,7 +134,7 @@ def assembled(
             for path in sorted(directory.rglob("*"))
             if path.is_file()
         }
-        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        created = time.strftime(CREATED, time.gmtime())
         whole = dataclasses.replace(manifest, files=files, created=created)
         fsutil.write_file(directory / MANIFEST, json.dumps(whole.to_json(), indent=2, sort_keys=True) + "\n")
         yield directory, whole
@@ -161,5 +164,7 @@ def _check_shape(manifest: BuildManifest) -> None:
         value = getattr(manifest, name)
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
             raise TypeError(f"{name} is no table of texts")
+    if not all(isinstance(item, dict) and {"url", "sha256"} <= set(item) for item in manifest.archives.values()):
+        raise TypeError("archives is no table of URLs and digests")
     if "name" not in manifest.source:
         raise ValueError("source has no name")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from npu_serving import fsutil
+from npu_serving.build import bill_of_materials, provenance
 from npu_serving.build.artifact import Build, BuildManifest, assembled
 from npu_serving.build.builds import find_build
 from npu_serving.build.verify import verify_directory
@@ -26,6 +28,8 @@ def package(
     with assembled(dist_root, manifest, server, libraries) as (directory, whole):
         if manifest.adapter["sha256"] not in whole.files.values():
             raise replaced_meanwhile(Path(manifest.adapter["path"]))
+        fsutil.write_file(directory / bill_of_materials.FILE_NAME, bill_of_materials.bill_of_materials(whole))
+        fsutil.write_file(directory / provenance.FILE_NAME, provenance.provenance(whole))
         report = verify_directory(directory, library_path)
         if report.exit_code != 0:
             raise VerificationError(

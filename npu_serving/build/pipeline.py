@@ -267,6 +267,7 @@ def _package(given: Inputs, settings: Settings, record: bazel.BuildRecord, diges
         actions=record.actions,
         files={},
         compilation=bazel.COMPILATION_FLAGS,
+        archives={archive.name: {"url": archive.urls[0], "sha256": archive.sha256 or ""} for archive in given.archives},
     )
     libraries = runtime_libraries(given.source.tree)
     return package(settings.dist_root, manifest, record.output, libraries, given.library_path)

@@ -17,7 +17,9 @@ from states import MODEL, PLATFORM_CONFIG, library_path
 
 from npu_serving import fsutil
 from npu_serving.build import builds, dependencies, overlaying, pipeline
+from npu_serving.build.bill_of_materials import bill_of_materials
 from npu_serving.build.pipeline import BuildResult, build_serving
+from npu_serving.build.provenance import provenance
 from npu_serving.build.sources import SAMPLE
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
@@ -138,6 +140,13 @@ def test_the_manifest_names_every_input_and_every_file(built: BuildResult) -> No
     assert manifest["source"]["name"] == "sample"
     for name, digest in manifest["files"].items():
         assert fsutil.sha256_of(built.build.directory / name) == digest
+
+
+def test_a_build_carries_its_bill_of_materials_and_its_provenance(built: BuildResult) -> None:
+    manifest = built.build.manifest
+    assert manifest.archives
+    assert (built.build.directory / "bom.cdx.json").read_text() == bill_of_materials(manifest)
+    assert (built.build.directory / "provenance.intoto.json").read_text() == provenance(manifest)
 
 
 def test_current_and_the_installed_link_lead_to_the_build(built: BuildResult, sample_settings: Settings) -> None:
