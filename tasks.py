@@ -8,9 +8,11 @@ from __future__ import annotations
 from npu_serving.commands.building import build_image, build_serving, render_overlay, renew_base_images
 from npu_serving.commands.builds import list_builds, prune, rebuild_after_cann, rollback, smoke, verify_serving
 from npu_serving.commands.cann import cann_info, render_watch_units
+from npu_serving.commands.ci import init_ci
 from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unbundle
 from npu_serving.commands.development import bench, clean, lint, test
 from npu_serving.commands.first_steps import demo, doctor
+from npu_serving.commands.packaging import package, package_image
 from npu_serving.commands.running import predict, serve, status
 
 __all__ = [
@@ -23,9 +25,12 @@ __all__ = [
     "demo",
     "doctor",
     "fetch_deps",
+    "init_ci",
     "lint",
     "list_builds",
     "lock_deps",
+    "package",
+    "package_image",
     "predict",
     "prune",
     "rebuild_after_cann",

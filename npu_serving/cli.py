@@ -18,7 +18,7 @@ from npu_serving.errors import EXIT_INTERRUPTED, EXIT_UNFIT_TOOL, MissingToolErr
 from npu_serving.fsutil import as_error
 from npu_serving.settings import PROJECT_ROOT
 
-SHELL_SCRIPTS = ("inv", ".ci/run", ".ci/docker.sh", "docker/*.sh", "docker/guide/*.sh")
+SHELL_SCRIPTS = ("inv", ".ci/run", ".ci/docker.sh", "docker/*.sh", "docker/guide/*.sh", "docker/runtime/[sh]*")
 
 
 class Result(Protocol):

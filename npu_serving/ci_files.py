@@ -1,0 +1,91 @@
+"""init-ci: the file by which a CI system builds the server, with the documented commands and its caches kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.errors import RequestError
+from npu_serving.settings import PROJECT_ROOT
+from npu_serving.templating import render
+
+ACTIONS = ".cache/npu-serving"
+"""The disk cache of the build."""
+ARCHIVES = ("build/store/content_addressable",)
+"""What was fetched, by its sha256: whatever else is in there is verified again before it is used."""
+LOCKS = ("locks/serving-1.15.0.json", "locks/toolchains.json")  # GitLab takes two files for a key, and no more
+PACKAGES = "dist/packages/"
+COMMANDS = (
+    "./inv doctor",
+    "./inv fetch-deps",
+    f"./inv build-serving --disk-cache {ACTIONS}",
+    "./inv verify-serving",
+    "./inv package --format tar",
+)
+"""What every system runs, in this order. invoke.yaml says what is built; nothing of it is repeated here."""
+SYSTEMS = {
+    "gitlab": (".gitlab-ci.yml", "ci/gitlab-ci.yml.j2"),
+    "github": (".github/workflows/build-serving.yml", "ci/github.yml.j2"),
+    "jenkins": ("Jenkinsfile", "ci/Jenkinsfile.j2"),
+}
+"""The file that each system looks for, and its template."""
+
+
+@dataclass(frozen=True)
+class CiFile:
+    """A CI system's file; `changed` is False where it was there already, or nothing was written."""
+
+    path: Path
+    content: str
+    changed: bool = False
+    dry_run: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """The path, the text, and whether it was written."""
+        return {"path": str(self.path), "content": self.content, "changed": self.changed}
+
+    def text(self) -> str:
+        """The text itself in a dry run; else what was done."""
+        if self.dry_run:
+            return f"# {self.path}\n{self.content}".rstrip()
+        return f"{self.path} is {'written' if self.changed else 'up to date'}."
+
+
+def init_ci(system: str, output: Path | None = None, *, dry_run: bool = False) -> CiFile:
+    """Writes the file where the system looks for it, below `output` (the project by default).
+
+    RequestError for a system that isn't known, and where the file is there with another content: it is somebody's.
+    """
+    if system not in SYSTEMS:
+        raise RequestError(f"--system is {system!r}.", cure=f"use one of {', '.join(SYSTEMS)}")
+    name, template = SYSTEMS[system]
+    path = (output or PROJECT_ROOT).absolute() / name
+    content = _rendered(template)
+    if dry_run:
+        return CiFile(path, content, dry_run=True)
+    if path.exists() and fsutil.read_text(path) != content:
+        raise RequestError(
+            f"{path} is there already, and is not what would be written.",
+            cause="it was written by hand or changed, or is of another version of this project",
+            cure="give --output DIR to look at the new one beside it, or move it away",
+        )
+    return CiFile(path, content, changed=fsutil.write_file(path, content))
+
+
+def _rendered(template: str) -> str:
+    return render(
+        template,
+        {"yaml": json.dumps, "groovy": _groovy},
+        commands=COMMANDS,
+        archives=ARCHIVES,
+        actions=ACTIONS,
+        packages=PACKAGES,
+        locks=LOCKS,
+    )
+
+
+def _groovy(text: str) -> str:
+    """A text as Groovy's literal in single quotes, in which nothing is filled in."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"

@@ -1,0 +1,108 @@
+"""package: a finished build as a tar file, a Debian package, or an image to run."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+from npu_serving import fsutil
+from npu_serving.build.artifact import Build
+from npu_serving.build.builds import find_build
+from npu_serving.console import Reporter
+from npu_serving.errors import RequestError
+from npu_serving.packaging import archives
+from npu_serving.packaging.contents import contents
+from npu_serving.settings import Settings
+
+TAR, DEB, IMAGE = "tar", "deb", "image"
+FORMATS = (TAR, DEB, IMAGE)
+DIRECTORY = "packages"
+_WRITERS: dict[str, Callable[[Build, Path], None]] = {TAR: archives.write_tarball, DEB: archives.write_deb}
+
+
+@dataclass(frozen=True)
+class PackagePlan:
+    """What would be made."""
+
+    format: str
+    build_id: str
+    target: str
+    """A path, or the name of an image."""
+
+    def to_json(self) -> dict[str, object]:
+        """All of it."""
+        return {"format": self.format, "build_id": self.build_id, "target": self.target}
+
+    def text(self) -> str:
+        """One line."""
+        return f"{self.target} would be made of {self.build_id}."
+
+
+@dataclass(frozen=True)
+class PackageResult:
+    """What was made: a file with its sha256, or an image with its id."""
+
+    plan: PackagePlan
+    digest: str
+    size_bytes: int
+    made: bool = True
+
+    def to_json(self) -> dict[str, object]:
+        """The plan, and what came of it."""
+        return {**self.plan.to_json(), "digest": self.digest, "size_bytes": self.size_bytes, "made": self.made}
+
+    def text(self) -> str:
+        """Where it is, and what to do with it."""
+        target = self.plan.target
+        if not self.made:
+            return f"{target} is up to date."
+        next_steps = {
+            TAR: f"tar -xzf {target} -C /opt",
+            DEB: f"sudo apt-get install {target}",
+            IMAGE: f"docker save {target}, or docker run as docs/containers.md shows",
+        }
+        size_mb = self.size_bytes / 1e6
+        return f"{target} ({size_mb:.1f} MB, {self.digest[:23]}…) is made.\nNext: {next_steps[self.plan.format]}"
+
+
+def plan_package(settings: Settings, *, kind: str, build: str = "", output: Path | None = None) -> PackagePlan:
+    """What package() would make; changes nothing. RequestError for a format or a build that isn't."""
+    found = find_build(settings.dist_root, build)
+    if kind not in FORMATS:
+        raise RequestError(f"--format is {kind!r}.", cure=f"use one of {', '.join(FORMATS)}")
+    contents(found)
+    return PackagePlan(kind, found.manifest.build_id, _target(found, settings, kind, output))
+
+
+def package(
+    settings: Settings, reporter: Reporter, *, kind: str, build: str = "", output: Path | None = None
+) -> PackageResult:
+    """Makes it; the same build gives the same bytes. The file appears in one step, the image's name in the last."""
+    plan = plan_package(settings, kind=kind, build=build, output=output)
+    found = find_build(settings.dist_root, build)
+    if kind == IMAGE:
+        from npu_serving.packaging.image import make_runtime_image
+
+        image = make_runtime_image(found, settings, reporter)
+        return PackageResult(plan, image.image_id, image.size_bytes, image.made)
+    target = Path(plan.target)
+    fsutil.make_directory(target.parent)
+    with fsutil.explained(target), tempfile.TemporaryDirectory(prefix=".tmp.", dir=target.parent) as temporary:
+        unfinished = Path(temporary) / target.name
+        with reporter.progress(f"packing {target.name}"):
+            _WRITERS[kind](found, unfinished)
+        fsutil.link_or_copy(unfinished, target)
+    return PackageResult(plan, f"sha256:{fsutil.sha256_of(target)}", target.stat().st_size)
+
+
+def _target(build: Build, settings: Settings, kind: str, output: Path | None) -> str:
+    if kind == IMAGE:
+        return f"{archives.NAME}:{build.manifest.build_id}"
+    directory = (output or settings.dist_root / DIRECTORY).absolute()
+    if kind == TAR:
+        return str(directory / f"{build.manifest.build_id}-{platform.machine()}.tar.gz")
+    name = f"{archives.NAME}_{archives.deb_version(build)}_{archives.deb_architecture(build)}.deb"
+    return str(directory / name)

@@ -1,0 +1,203 @@
+"""Packages of the sample, tried: the Debian package with the real dpkg, the image by running it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker_support import BASE_IMAGE, require_engine
+
+from npu_serving.build.pipeline import BuildResult
+from npu_serving.build.sources import SAMPLE
+from npu_serving.console import Silent
+from npu_serving.packaging.package import PackageResult, package
+from npu_serving.settings import Settings
+from npu_serving.toolchain.engine import ROLE, connected
+
+pytestmark = [pytest.mark.bazel, pytest.mark.docker]
+SECOND_NS = 10**9
+
+
+@pytest.fixture(autouse=True)
+def _engine() -> None:
+    require_engine()
+
+
+@pytest.fixture(scope="module")
+def settings(sample_settings: Settings) -> Settings:
+    return dataclasses.replace(sample_settings, docker_base_image=BASE_IMAGE)
+
+
+@pytest.fixture(scope="module")
+def image(settings: Settings, built: BuildResult) -> Iterator[PackageResult]:
+    require_engine()
+    made = package(settings, Silent(), kind="image")
+    yield made
+    with connected() as client:
+        client.images.remove(made.plan.target, force=True)
+
+
+@contextlib.contextmanager
+def container(image: str, settings: Settings, *flags: str, **options: Any) -> Iterator[Any]:
+    """The image, run as the documentation says: read-only, without capabilities, CANN and models mounted."""
+    cann = str(settings.build_root / "sample" / "Ascend")
+    mounts = {
+        cann: cann,
+        str(SAMPLE / "models"): "/models",
+        str(SAMPLE / "config.cfg"): "/etc/npu-serving/config.cfg",
+        **options.pop("mounts", {}),
+    }
+    with connected() as client:
+        made = client.containers.create(
+            image,
+            list(flags),
+            environment={"ASCEND_ROOT": cann},
+            volumes={source: {"bind": target, "mode": "ro"} for source, target in mounts.items()},
+            network_mode="none",
+            read_only=True,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges:true"],
+            labels={ROLE: "test"},
+            healthcheck={
+                "test": client.images.get(image).attrs["Config"]["Healthcheck"]["Test"],
+                "interval": SECOND_NS,
+                "timeout": 10 * SECOND_NS,
+                "start_period": SECOND_NS,
+                "retries": 2,
+            },
+            **options,
+        )
+        try:
+            made.start()
+            yield made
+        finally:
+            made.remove(force=True)
+
+
+def health(made: Any, *wanted: str) -> tuple[str, str]:
+    """The health that the engine comes to, and what the check said last."""
+    deadline = time.monotonic() + 120
+    while True:
+        made.reload()
+        state = made.attrs["State"]["Health"]
+        said = state["Log"][-1]["Output"] if state["Log"] else ""
+        if state["Status"] in wanted:
+            return str(state["Status"]), str(said)
+        assert time.monotonic() < deadline, (state, made.logs().decode())
+        time.sleep(0.2)
+
+
+def run(image: str, *argv: str, **options: Any) -> str:
+    with connected() as client:
+        said = client.containers.run(
+            image,
+            list(argv[1:]),
+            entrypoint=argv[0],
+            remove=True,
+            network_mode="none",
+            labels={ROLE: "test"},
+            **options,
+        )
+        return bytes(said).decode()
+
+
+def test_the_image_serves_the_sample_and_tells_that_it_is_healthy(image: PackageResult, settings: Settings) -> None:
+    flags = ("--rest_api_port=8501", "--model_name=half_plus_two", "--model_base_path=/models/half_plus_two")
+    with container(image.plan.target, settings, *flags, "--platform_config_file=/etc/npu-serving/config.cfg") as made:
+        assert health(made, "healthy", "unhealthy") == ("healthy", "available: half_plus_two\n")
+        assert "placed on NPU" in made.logs().decode()
+        request = json.dumps({"instances": [1.0, 2.0]})
+        ask = (
+            "exec 3<>/dev/tcp/127.0.0.1/8501; printf 'POST /v1/models/half_plus_two:predict HTTP/1.1\\r\\nHost: x\\r\\n"
+            f"Connection: close\\r\\nContent-Length: {len(request)}\\r\\n\\r\\n%s' '{request}' >&3; timeout 5 cat <&3"
+        )
+        answer = made.exec_run(["bash", "-c", ask]).output.decode()
+        assert "predictions" in answer
+
+
+def test_a_model_that_can_not_be_loaded_makes_it_unhealthy(
+    image: PackageResult, settings: Settings, tmp_path: Path
+) -> None:
+    bad = tmp_path / "1"
+    bad.mkdir()
+    (bad / "saved_model.pb").write_bytes(b"no model")
+    tmp_path.chmod(0o755)
+    flags = ("--rest_api_port=8501", "--model_name=m", "--model_base_path=/bad", "--max_num_load_retries=0")
+    with container(image.plan.target, settings, *flags, mounts={str(tmp_path): "/bad"}) as made:
+        assert health(made, "healthy", "unhealthy")[0] == "unhealthy"
+
+
+def test_a_server_that_stops_answering_becomes_unhealthy(image: PackageResult, settings: Settings) -> None:
+    flags = ("--rest_api_port=8501", "--model_name=half_plus_two", "--model_base_path=/models/half_plus_two")
+    with container(image.plan.target, settings, *flags) as made:
+        assert health(made, "healthy", "unhealthy")[0] == "healthy"
+        try:
+            os.kill(made.attrs["State"]["Pid"], signal.SIGSTOP)
+        except PermissionError:
+            pytest.skip("only root can stop a process of the container")
+        assert health(made, "unhealthy") == ("unhealthy", "unhealthy: half_plus_two is not available\n")
+
+
+def test_without_arguments_a_deployments_files_count(image: PackageResult, settings: Settings, tmp_path: Path) -> None:
+    models = tmp_path / "models.config"
+    models.write_text(
+        'model_config_list { config { name: "half_plus_two" base_path: "/models/half_plus_two" '
+        'model_platform: "tensorflow" } }\n'
+    )
+    with container(image.plan.target, settings, mounts={str(models): "/etc/npu-serving/models.config"}) as made:
+        assert health(made, "healthy", "unhealthy") == ("healthy", "available: half_plus_two\n")
+
+
+def test_the_image_is_the_base_and_the_artifact_with_nothing_of_the_toolchain(
+    image: PackageResult, built: BuildResult
+) -> None:
+    with connected() as client:
+        base = client.images.get(BASE_IMAGE).attrs["Size"]
+        made = client.images.get(image.plan.target)
+    assert made.attrs["Size"] - base - built.build.size_bytes < 5_000_000
+    assert made.attrs["Config"]["User"] == "65532:65532"
+    assert made.labels["org.opencontainers.image.version"] == built.build.manifest.build_id
+    assert made.labels[ROLE] == "runtime"
+    found = run(image.plan.target, "sh", "-c", "id -u; command -v gcc g++ bazel python3 ld; true")
+    assert found.split() == ["65532"]
+
+
+def test_the_stub_libraries_are_visible_to_the_server_only(image: PackageResult) -> None:
+    code = "ldconfig -p; echo LD_LIBRARY_PATH=$LD_LIBRARY_PATH; grep -rs npu-serving /etc/ld.so.conf* ; true"
+    seen = run(image.plan.target, "sh", "-c", code)
+    assert "tensorflow" not in seen
+    assert "npu-serving" not in seen
+    traced = run(
+        image.plan.target, "sh", "-c", "LD_TRACE_LOADED_OBJECTS=1 /opt/npu-serving/bin/tensorflow_model_server"
+    )
+    (stub,) = [line for line in traced.splitlines() if "libtensorflow_framework.so.1 =>" in line]
+    assert "/opt/npu-serving/bin/../lib/" in stub
+
+
+def test_a_second_image_of_the_same_build_is_the_first(image: PackageResult, settings: Settings) -> None:
+    again = package(settings, Silent(), kind="image")
+    assert not again.made
+    assert again.digest == image.digest
+
+
+def test_the_debian_package_installs_verifies_and_leaves_nothing_behind(
+    settings: Settings, built: BuildResult, tmp_path: Path
+) -> None:
+    made = Path(package(settings, Silent(), kind="deb", output=tmp_path).plan.target)
+    listed = "find /opt /usr /etc /bin /lib -xdev 2>/dev/null | sort"
+    script = (
+        f"{listed} > /tmp/before; dpkg -i /deb/{made.name} >&2 || exit 1; dpkg --verify npu-serving;"
+        "ls -l /opt/npu-serving/bin/tensorflow_model_server | cut -c1-10;"
+        f"dpkg -P npu-serving >&2; mkdir -p /opt; {listed} | diff /tmp/before - && echo gone"
+    )
+    volumes = {str(tmp_path): {"bind": "/deb", "mode": "ro"}}
+    said = run(BASE_IMAGE, "sh", "-c", script, volumes=volumes)
+    assert said.split() == ["-rwxr-xr-x", "gone"]
