@@ -40,6 +40,9 @@ _BAZEL_TOOLS_RULES = (
     "jvm_import_external", "jvm_maven_import_external", "maven_jar", "maybe",
 )  # fmt: skip
 
+# Those that are no Starlark in Bazel 0.24.1.
+_NATIVE_RULES = ("local_repository", "new_local_repository", "android_sdk_repository", "android_ndk_repository")
+
 _RULE = re.compile(r"^(?P<name>[A-Za-z_]\w*)(?P<assign>\s*=\s*)repository_rule\(", re.MULTILINE)
 _UNKNOWN = re.compile(r"Variable `(\w+)` not found")
 _LABEL = re.compile(r"(?:@(?P<repository>[\w.+-]+))?//(?P<package>[^:]*):(?P<file>[^:]+)")
@@ -55,6 +58,8 @@ class Declaration:
     rule: str
     module: str
     attributes: Mapping[str, Any]
+    part: int
+    """How many load() statements of the WORKSPACE stand before it: Bazel reads the file in parts that they divide."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,14 @@ class Evaluator:
         self._loading: list[str] = []
         self._downloads: list[Download] = []
         self._trouble: NpuServingError | None = None
+        self._workspace = ""
+        self._part = 0
         self._prelude: Any = None
 
     def run(self, text: str, file_name: str) -> None:
         """Evaluates the WORKSPACE file `text`; what it declares is in `declarations` then, in order."""
-        self._evaluate("//:" + file_name, text, "", "", _WORKSPACE_NAMES)
+        self._workspace = "//:" + file_name
+        self._evaluate(self._workspace, text, "", "", _WORKSPACE_NAMES)
 
     def downloads_of(self, declaration: Declaration) -> tuple[Download, ...]:
         """What the implementation of the declaration's rule downloads, run with a context that only takes notes.
@@ -98,9 +106,17 @@ class Evaluator:
             module.call(_runner(declaration.rule), dict(declaration.attributes))
         return tuple(self._downloads)
 
-    def last_declaration(self, name: str) -> Declaration | None:
-        """The declaration of that name which counts so far: Bazel takes the last one."""
-        return next((item for item in reversed(self.declarations) if item.name == name), None)
+    def effective_declaration(self, name: str) -> Declaration | None:
+        """The declaration of that name which counts so far.
+
+        Bazel 0.24.1 looks a repository up in the parts of the WORKSPACE, in order, and takes it from the first part
+        that declares it; within a part a later declaration replaces an earlier one (tried, see test_lock_bazel.py).
+        """
+        found: Declaration | None = None
+        for item in self.declarations:
+            if item.name == name and (found is None or item.part == found.part):
+                found = item
+        return found
 
     # ---- modules
 
@@ -154,6 +170,8 @@ class Evaluator:
         try:
             if wanted == "@prelude":
                 return self._prelude_module()
+            if key == self._workspace:
+                self._part += 1
             return self._module(_absolute(wanted, key), tree, wanted)
         except NpuServingError as error:
             self._trouble = error  # the interpreter would keep its text only
@@ -188,7 +206,7 @@ class Evaluator:
         if repository == MAIN:
             return self._tree
         if repository not in self._trees:
-            declaration = self.last_declaration(repository)
+            declaration = self.effective_declaration(repository)
             if declaration is None:
                 raise WorkspaceError(
                     f"{label} is loaded before a repository {repository!r} is declared.",
@@ -205,7 +223,7 @@ class Evaluator:
             module["_bazel_version"] = self._bazel_version
             module.add_callable("_declared", self._declared)
             module.add_callable("_downloaded", self._downloaded)
-            module.add_callable("_exists", lambda name: self.last_declaration(name) is not None)
+            module.add_callable("_exists", lambda name: self.effective_declaration(name) is not None)
             module.add_callable("_all_names", lambda: [item.name for item in self.declarations])
             starlark.eval(module, starlark.parse("prelude", fsutil.read_text(PRELUDE), _dialect()), _globals())
             self._prelude = module.freeze()
@@ -228,8 +246,16 @@ class Evaluator:
 
     def _declared(self, rule: str, module: str, attributes: Mapping[str, Any]) -> None:
         name = attributes.get("name")
-        if isinstance(name, str):
-            self.declarations.append(Declaration(name, rule, module, dict(attributes)))
+        if not isinstance(name, str):
+            return
+        if rule in _NATIVE_RULES and not module and self._part and self.effective_declaration(name) is not None:
+            self._trouble = WorkspaceError(
+                f"{self._workspace}: {rule} declares {name!r} again, after a load().",
+                cause="Bazel 0.24.1 refuses that of its own rules: Cannot redefine repository after any load statement",
+                cure=f"take one of the declarations of {name} away",
+            )
+            raise self._trouble
+        self.declarations.append(Declaration(name, rule, module, dict(attributes), self._part))
 
     def _downloaded(self, urls: list[Any], sha256: object, strip_prefix: object) -> None:
         texts = tuple(url for url in urls if isinstance(url, str))

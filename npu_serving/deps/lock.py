@@ -47,7 +47,7 @@ class Archive:
     only_with: str = ""
     """The optional dependency of the server, such as xla_cpu_jit, without which nobody needs it."""
     shadowed: bool = False
-    """A later declaration of the same name wins (Bazel 0.24.1 takes the last), so Bazel never asks for this one."""
+    """Another declaration of the same name counts for Bazel 0.24.1, so it never asks for this one."""
     pinned_here: bool = False
     """The tree pins no sha256; this one is of the bytes that `lock-deps --pin` fetched first."""
 

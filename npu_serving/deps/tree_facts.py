@@ -37,7 +37,7 @@ def serving_version(tree: Path) -> str:
 def tensorflow_commit(tree: Path) -> str:
     """The commit of TensorFlow (40 hexadecimal digits) that the tree's WORKSPACE pins; empty where it tells none.
 
-    Of several declarations the last one counts, as with Bazel 0.24.1. A name that stands for a text is looked up; one
+    Of several declarations Bazel 0.24.1 takes the last one before the next load(). A name that stands for a text is looked up; one
     that a .bzl file declares is not found.
     """
     file = next((tree / name for name in WORKSPACE_FILES if (tree / name).is_file()), None)
@@ -59,6 +59,8 @@ def _commit_in(text: str) -> str:
             values.update({item.id: statement.value for item in statement.targets if isinstance(item, ast.Name)})
         elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
             arguments = {item.arg: item.value for item in statement.value.keywords if item.arg}
+            if found and isinstance(statement.value.func, ast.Name) and statement.value.func.id == "load":
+                return found
             if "name" in arguments and TENSORFLOW in _texts(arguments["name"], values):
                 found = _commit_among(arguments, values)
     return found

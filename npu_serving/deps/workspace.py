@@ -1,7 +1,7 @@
 """From a serving tree to its lock: every repository that its WORKSPACE declares, and the archives they are made from.
 
 The evaluation is evaluator.py's; here declarations become the lock's types, the way Bazel 0.24.1 sees them: of several
-with one name the last one counts.
+with one name only one counts.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _repositories(evaluation: Evaluator) -> tuple[tuple[Archive, ...], tuple[Oth
     archives: dict[Archive, None] = {}
     others: dict[OtherRepository, None] = {}
     for declaration in evaluation.declarations:
-        shadowed = evaluation.last_declaration(declaration.name) is not declaration
+        shadowed = evaluation.effective_declaration(declaration.name) is not declaration
         downloads = _downloads(evaluation, declaration)
         for download in downloads:
             archives[_archive(declaration, download, shadowed=shadowed)] = None

@@ -270,6 +270,18 @@ http_archive(name = "thing", urls = ["https://a.example/new.zip"], sha256 = "{"b
     assert found["thing", False].file_name == "new.zip"
 
 
+def test_a_declaration_before_a_load_counts_against_one_after_it(tmp_path):
+    """Against intuition, and as tests/integration/test_lock_bazel.py shows of the real Bazel."""
+    workspace = f'''
+http_archive(name = "thing", urls = ["https://a.example/old.zip"], sha256 = "{SHA}")
+load("//:more.bzl", "more")
+http_archive(name = "thing", urls = ["https://a.example/new.zip"], sha256 = "{"b" * 64}")
+'''
+    found = archives_of(tree(tmp_path, {"WORKSPACE": workspace, "more.bzl": "def more():\n    pass\n"}))
+    assert found["thing", False].file_name == "old.zip"
+    assert found["thing", True].file_name == "new.zip"
+
+
 def test_a_declaration_repeated_word_for_word_is_one(tmp_path):
     line = f'http_archive(name = "thing", urls = ["https://a.example/old.zip"], sha256 = "{SHA}")\n'
     assert list(archives_of(tree(tmp_path, {"WORKSPACE": line * 2}))) == [("thing", False)]
@@ -552,6 +564,9 @@ def test_a_bazelversion_file_without_a_version_is_as_good_as_none(tmp_path, text
         f'git_repository(name = "org_tensorflow", remote = "r", commit = "{COMMIT}")  # was {OTHER_COMMIT}',
         f'git_repository(name = "org_tensorflow", remote = "r", commit = "{OTHER_COMMIT}")\n'
         f'git_repository(name = "org_tensorflow", remote = "r", commit = "{COMMIT}")',
+        f'git_repository(name = "org_tensorflow", remote = "r", commit = "{COMMIT}")\n'
+        'load("@bazel_tools//tools/build_defs/repo:java.bzl", "java_import_external")\n'
+        f'git_repository(name = "org_tensorflow", remote = "r", commit = "{OTHER_COMMIT}")',
     ],
 )
 def test_the_commit_of_tensorflow_is_read_however_it_is_declared_and_the_lock_has_the_same(tmp_path, text):
