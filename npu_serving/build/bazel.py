@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote, urlparse
 
 from npu_serving import fsutil
@@ -119,6 +122,12 @@ def argv(runner: Runner, layout: Layout, command: Command, resources: Resources)
     ]
 
 
+def output_base(runner: Runner, layout: Layout) -> Path:
+    """Where Bazel keeps what it made of this workspace, named after the md5 of the path that it sees; seen outside."""
+    name = hashlib.md5(os.fsencode(runner.inside(layout).workspace), usedforsecurity=False).hexdigest()
+    return layout.output_user_root / name
+
+
 def checked_flags(flags: tuple[str, ...]) -> tuple[str, ...]:
     """The user's flags for `bazel build`; RequestError for what is no flag, and for those that are ours."""
     for flag in flags:
@@ -137,7 +146,14 @@ def checked_flags(flags: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def build(
-    runner: Runner, layout: Layout, command: Command, resources: Resources, *, log_path: Path, reporter: Reporter
+    runner: Runner,
+    layout: Layout,
+    command: Command,
+    resources: Resources,
+    *,
+    log_path: Path,
+    reporter: Reporter,
+    further_environment: Mapping[str, str] = MappingProxyType({}),
 ) -> BuildRecord:
     """Runs Bazel and returns what it did. BuildFailedError carries the cause if it is a known one."""
     fsutil.make_directory(log_path.parent)
@@ -151,7 +167,7 @@ def build(
         finished = runner.run(
             words,
             layout=layout,
-            env=environment(runner, layout),
+            env={**environment(runner, layout), **further_environment},
             log_path=log_path,
             on_line=watch.see,
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from npu_serving.build.inputs import make_sample_archives
+from npu_serving.build.needed import measure_needs
 from npu_serving.build.sources import (
     LOCKS,
     Source,
@@ -15,8 +17,9 @@ from npu_serving.build.sources import (
     resolve_source,
 )
 from npu_serving.console import Reporter
+from npu_serving.deps.comparing import need_differences
 from npu_serving.deps.fetch import fetch_file, wanted_from
-from npu_serving.deps.lock import Lock, read_lock
+from npu_serving.deps.lock import Lock, read_lock, write_lock
 from npu_serving.deps.locking import LockReport, lock_deps
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.tree_facts import serving_version
@@ -25,38 +28,32 @@ from npu_serving.process import command_line
 from npu_serving.settings import Settings
 
 
-def lock_source(settings: Settings, reporter: Reporter, *, check: bool = False, pin: bool = False) -> LockReport:
+def lock_source(
+    settings: Settings, reporter: Reporter, *, check: bool = False, pin: bool = False, needed: bool = False
+) -> LockReport:
     """Evaluates the tree and writes its lock; with `check` only tells whether the two agree.
 
     A tree of the user's gets a lock of its own below build/; what this project ships is renewed for its own sources.
+    With `needed`, Bazel is asked which of the archives the server needs on each platform.
     """
     if pin and (check or settings.offline):
         raise RequestError(
             "--pin fetches what has no sha256 and writes the lock; --check, --dry-run and --offline forbid that.",
             cure="give --pin without them",
         )
-    path = Path(settings.source).expanduser().absolute()
-    if path.is_dir() and settings.source != "sample":
-        return _lock_tree(path, settings, reporter, check=check, pin=pin)
-    source = resolve_source(settings)
-    store = ContentStore(settings.store_root)
-    mirrors = (*settings.mirrors, *source.mirrors)
-    if source.copied_from is not None:
-        make_sample_archives(settings)
-        tree = source.copied_from
-    else:
-        _bring_tree(source, store, settings, reporter)
-        tree = source.tree
-    return lock_deps(
-        tree,
-        source.lock_path,
-        store,
-        mirrors=mirrors,
+    found = _tree_to_lock(settings, reporter, check=check)
+    report = lock_deps(
+        found.tree,
+        found.lock_path,
+        ContentStore(settings.store_root),
+        mirrors=found.mirrors,
         offline=settings.offline,
         check=check,
         pin=pin,
+        facts=found.facts,
         reporter=reporter,
     )
+    return _with_needs(report, found, settings, reporter) if needed else report
 
 
 def check_agreement(source: Source, settings: Settings) -> None:
@@ -78,20 +75,38 @@ def check_agreement(source: Source, settings: Settings) -> None:
         )
 
 
-def _lock_tree(tree: Path, settings: Settings, reporter: Reporter, *, check: bool, pin: bool) -> LockReport:
-    check_tree(tree)
-    lock_path = lock_for_tree(tree, settings)[0] if check else own_lock_path(tree, settings)
-    store = ContentStore(settings.store_root)
-    return lock_deps(
-        tree,
-        lock_path,
-        store,
-        mirrors=settings.mirrors,
-        offline=settings.offline,
-        check=check,
-        pin=pin,
-        facts=_shipped_facts(tree),
-        reporter=reporter,
+@dataclass(frozen=True)
+class _TreeToLock:
+    tree: Path
+    lock_path: Path
+    mirrors: tuple[str, ...]
+    facts: Lock | None = None
+
+
+def _tree_to_lock(settings: Settings, reporter: Reporter, *, check: bool) -> _TreeToLock:
+    path = Path(settings.source).expanduser().absolute()
+    if path.is_dir() and settings.source != "sample":
+        check_tree(path)
+        lock_path = lock_for_tree(path, settings)[0] if check else own_lock_path(path, settings)
+        return _TreeToLock(path, lock_path, settings.mirrors, _shipped_facts(path))
+    source = resolve_source(settings)
+    mirrors = (*settings.mirrors, *source.mirrors)
+    if source.copied_from is not None:
+        make_sample_archives(settings)
+        return _TreeToLock(source.copied_from, source.lock_path, mirrors)
+    _bring_tree(source, ContentStore(settings.store_root), settings, reporter)
+    return _TreeToLock(source.tree, source.lock_path, mirrors)
+
+
+def _with_needs(report: LockReport, found: _TreeToLock, settings: Settings, reporter: Reporter) -> LockReport:
+    """The report with the needs that Bazel tells; they go into the lock, unless it is only checked."""
+    lock = measure_needs(found.tree, report.lock, settings, reporter, mirrors=found.mirrors)
+    written = False if report.checked_only else write_lock(report.path, lock)
+    return replace(
+        report,
+        lock=lock,
+        differences=(*report.differences, *need_differences(report.lock, lock)),
+        written=report.written or written,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +105,8 @@ def layout_of(given: Inputs, settings: Settings) -> Layout:
 
 
 def output_base(given: Inputs, settings: Settings) -> Path:
-    """Where Bazel keeps what it made of this tree, and of no other one: named after the md5 of the workspace's path."""
-    layout = layout_of(given, settings)
-    name = hashlib.md5(os.fsencode(given.runner.inside(layout).workspace), usedforsecurity=False).hexdigest()
-    return layout.output_user_root / name
+    """Where Bazel keeps what it made of this tree, and of no other one."""
+    return bazel.output_base(given.runner, layout_of(given, settings))
 
 
 def bazel_flags(given: Inputs, settings: Settings) -> tuple[str, ...]:

@@ -17,18 +17,32 @@ from npu_serving.commands.flags import help_for, run
         "dry_run",
         check="only say whether the tree and its lock agree",
         pin="fetch archives that the tree gives no sha256 once, and write theirs into the lock",
+        needed="ask Bazel which archives the server needs on x86_64 and aarch64, which takes minutes",
     ),
     iterable=["mirror"],
 )
-def lock_deps(_context, source=None, mirror=None, offline=False, check=False, pin=False, json=False, dry_run=False):
+def lock_deps(
+    _context,
+    source=None,
+    mirror=None,
+    offline=False,
+    check=False,
+    pin=False,
+    needed=False,
+    json=False,
+    dry_run=False,
+):
     """Evaluate a serving tree's WORKSPACE and write its lock."""
 
     def work(console):
         from npu_serving.build.locking import lock_source
+        from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings
 
+        if needed and dry_run:
+            raise RequestError("--needed has no dry run.", cure="--check measures, and leaves the lock as it is")
         settings = load_settings(source=source, mirrors=mirror, offline=offline)
-        return lock_source(settings, console, check=check or dry_run, pin=pin)
+        return lock_source(settings, console, check=check or dry_run, pin=pin, needed=needed)
 
     run(work, as_json=json)
 

@@ -18,6 +18,10 @@ VERSION_FILE = "tensorflow_serving/model_servers/version.h"
 WORKSPACE_FILES = ("WORKSPACE", "WORKSPACE.bazel")
 TENSORFLOW = "org_tensorflow"
 
+ASSUMED_BAZEL = "0.24.1"  # what 1.15.0 is built with
+_BAZEL_CHECK = re.compile(
+    r"""^\s*(?:versions\.check|check_bazel_version_at_least)\(\s*["'](\d+(?:\.\d+)+)["']""", re.MULTILINE
+)
 _COMMIT = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 _PART = re.compile(r"^[ \t]*#[ \t]*define[ \t]+TF_MODELSERVER_(MAJOR|MINOR|PATCH)_VERSION[ \t]+(\d+)", re.MULTILINE)
 # tensorflow_http_archive, git_repository and http_archive say it so; the first that names a commit counts.
@@ -34,14 +38,28 @@ def serving_version(tree: Path) -> str:
     return ".".join(parts) if all(parts) else ""
 
 
+def bazel_version(tree: Path) -> str:
+    """The Bazel that the tree asks for: in .bazelversion, else as the least that its WORKSPACE takes, else 0.24.1."""
+    file = tree / ".bazelversion"
+    version = fsutil.read_text(file).strip().partition("\n")[0].strip() if file.is_file() else ""
+    if re.fullmatch(r"\d+(\.\d+)+", version):
+        return version
+    asked: list[str] = [ASSUMED_BAZEL, *_BAZEL_CHECK.findall(_workspace_text(tree))]
+    return max(asked, key=lambda text: [int(part) for part in text.split(".")])
+
+
 def tensorflow_commit(tree: Path) -> str:
     """The commit of TensorFlow (40 hexadecimal digits) that the tree's WORKSPACE pins; empty where it tells none.
 
-    Of several declarations Bazel 0.24.1 takes the last one before the next load(). A name that stands for a text is looked up; one
-    that a .bzl file declares is not found.
+    Of several declarations Bazel 0.24.1 takes the last one before the next load(). A name that stands for a text is
+    looked up; one that a .bzl file declares is not found.
     """
+    return _commit_in(_workspace_text(tree))
+
+
+def _workspace_text(tree: Path) -> str:
     file = next((tree / name for name in WORKSPACE_FILES if (tree / name).is_file()), None)
-    return _commit_in(fsutil.read_text(file)) if file is not None else ""
+    return fsutil.read_text(file) if file is not None else ""
 
 
 def _commit_in(text: str) -> str:

@@ -7,7 +7,6 @@ with one name only one counts.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
@@ -16,13 +15,12 @@ from npu_serving import fsutil
 from npu_serving.deps.evaluator import Declaration, Download, Evaluator
 from npu_serving.deps.lock import SHA256, Archive, Lock, OtherRepository
 from npu_serving.deps.starlark_files import ArchiveTree, DirectoryTree, Tree
-from npu_serving.deps.tree_facts import VERSION_FILE, WORKSPACE_FILES, serving_version, tensorflow_commit
+from npu_serving.deps.tree_facts import VERSION_FILE, WORKSPACE_FILES, bazel_version, serving_version, tensorflow_commit
 from npu_serving.errors import SourceError, WorkspaceError
 
 GetArchive = Callable[[Archive], Path]
 """Gives the verified file of an archive, fetched if need be."""
 
-ASSUMED_BAZEL = "0.24.1"
 SOURCE_URL = "https://github.com/tensorflow/serving/archive/{version}.tar.gz"
 _GIT_RULES = ("git_repository", "new_git_repository")
 # The rules of Bazel's own that download, by the attributes that say what: URLs and digest.
@@ -44,7 +42,7 @@ def lock_tree(tree: Path, get_archive: GetArchive, *, known: Lock | None = None)
     evaluation = Evaluator(
         DirectoryTree(tree),
         lambda declaration: _files_of(evaluation, declaration, tree, get_archive),
-        bazel_version=_bazel_version(tree),
+        bazel_version=bazel_version(tree),
     )
     evaluation.run(text, file_name)
     archives, others = _repositories(evaluation)
@@ -76,13 +74,6 @@ def _workspace_file(tree: Path) -> tuple[str, str]:
         cause="it is another directory, or one level too high or too low",
         cure="name the directory that holds WORKSPACE and tensorflow_serving/",
     )
-
-
-def _bazel_version(tree: Path) -> str:
-    """The Bazel that the tree asks for in .bazelversion; 0.24.1, which 1.15.0 is built with, where there is none."""
-    file = tree / ".bazelversion"
-    version = fsutil.read_text(file).strip().partition("\n")[0].strip() if file.is_file() else ""
-    return version if re.fullmatch(r"\d+(\.\d+)+", version) else ASSUMED_BAZEL
 
 
 def _source(version: str, known: Lock | None) -> Archive:

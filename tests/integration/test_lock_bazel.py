@@ -86,7 +86,7 @@ def test_of_declarations_with_one_name_the_same_one_counts_as_for_bazel(workspac
         + f"        {workspace.archive('guarded', 'two')}"
         + '    if "guarded_too" not in native.existing_rules():\n'
         + f"        {workspace.archive('guarded_too', 'two')}"
-        + f'    {workspace.archive("new_in_macro", "two")}',
+        + f"    {workspace.archive('new_in_macro', 'two')}",
     )
     names = [
         "twice", "in_two_parts", "loaded_from", "local_first", "guarded", "guarded_too", "in_one_macro",

@@ -16,7 +16,7 @@ from npu_serving.deps.comparing import differences
 from npu_serving.deps.lock import read_lock
 from npu_serving.deps.locking import lock_deps
 from npu_serving.deps.store import ContentStore
-from npu_serving.deps.tree_facts import serving_version, tensorflow_commit
+from npu_serving.deps.tree_facts import bazel_version, serving_version, tensorflow_commit
 from npu_serving.deps.workspace import lock_tree
 from npu_serving.errors import FetchError, LockFileError, NpuServingError, SourceError, WorkspaceError
 from npu_serving.sample.archives import build_archives
@@ -601,6 +601,20 @@ def test_no_workspace_breaks_the_search_for_the_commit(tmp_path_factory, text):
     root = tmp_path_factory.mktemp("tree")
     (root / "WORKSPACE").write_bytes(text.encode("utf-8", "surrogatepass"))
     assert tensorflow_commit(root) == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "version"),
+    [
+        ({"WORKSPACE": ""}, "0.24.1"),
+        ({"WORKSPACE": "", ".bazelversion": "3.7.2\n"}, "3.7.2"),
+        ({"WORKSPACE": 'load("//:v.bzl", "versions")\nversions.check("5.3.0")\n'}, "5.3.0"),
+        ({"WORKSPACE": 'check_bazel_version_at_least("0.19.0")\n# versions.check("9.9.9")\n'}, "0.24.1"),
+        ({"WORKSPACE": "check_bazel_version_at_least('0.15.0')\nversions.check('1.2.10')\n"}, "1.2.10"),
+    ],
+)
+def test_a_tree_is_evaluated_as_by_the_bazel_that_it_asks_for(tmp_path, files, version):
+    assert bazel_version(tree(tmp_path, files)) == version
 
 
 def test_a_version_is_told_only_where_all_three_parts_are_there(tmp_path):
