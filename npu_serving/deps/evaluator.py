@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from npu_serving import fsutil
-from npu_serving.deps.starlark_files import Tree
+from npu_serving.deps.starlark_files import Tree, Written
 from npu_serving.errors import NpuServingError, WorkspaceError
 
 PRELUDE = Path(__file__).with_name("prelude.star")
@@ -71,6 +71,17 @@ class Download:
     strip_prefix: str
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a rule's implementation did: its downloads, the texts that it wrote by their paths, and the path that it
+    made the repository a link to, such as external/org_tensorflow/third_party/xla.
+    """
+
+    downloads: tuple[Download, ...]
+    files: Mapping[str, Written]
+    link: str
+
+
 class Evaluator:
     """Evaluates one tree. `tree_of` gives the files of an external repository as it is declared at that moment."""
 
@@ -83,6 +94,8 @@ class Evaluator:
         self._modules: dict[str, Any] = {}
         self._loading: list[str] = []
         self._downloads: list[Download] = []
+        self._files_written: dict[str, Written] = {}
+        self._link = ""
         self._trouble: NpuServingError | None = None
         self._workspace = ""
         self._part = 0
@@ -93,18 +106,20 @@ class Evaluator:
         self._workspace = "//:" + file_name
         self._evaluate(self._workspace, text, "", "", _WORKSPACE_NAMES)
 
-    def downloads_of(self, declaration: Declaration) -> tuple[Download, ...]:
-        """What the implementation of the declaration's rule downloads, run with a context that only takes notes.
+    def outcome_of(self, declaration: Declaration) -> Outcome:
+        """What the implementation of the declaration's rule does, run with a context that only takes notes.
 
-        One that fails, as those that look at the machine may, has downloaded what it asked for until then.
+        One that fails, as those that look at the machine may, has done what it asked for until then.
         """
         import starlark
 
         self._downloads.clear()
+        self._files_written.clear()
+        self._link = ""
         module = self._modules[declaration.module]
         with contextlib.suppress(starlark.StarlarkError, ValueError, TypeError):
             module.call(_runner(declaration.rule), dict(declaration.attributes))
-        return tuple(self._downloads)
+        return Outcome(tuple(self._downloads), dict(self._files_written), self._link)
 
     def effective_declaration(self, name: str) -> Declaration | None:
         """The declaration of that name which counts so far.
@@ -189,7 +204,7 @@ class Evaluator:
         assert parts is not None
         repository, package = parts["repository"] or MAIN, parts["package"]
         path = f"{package}/{parts['file']}" if package else parts["file"]
-        text = self._files(repository, label).read(path)
+        text = self.files_of(repository, label).read(path)
         if text is None:
             raise WorkspaceError(
                 f"{label} is loaded by {self._loading[-1] if self._loading else 'WORKSPACE'}, but isn't there.",
@@ -202,7 +217,14 @@ class Evaluator:
             self._loading.pop()
         return self._modules[label]
 
-    def _files(self, repository: str, label: str) -> Tree:
+    def read_path(self, path: str) -> str | None:
+        """The text of a file as an implementation names it: external/REPOSITORY/PATH, or a path in the tree."""
+        first, _, rest = path.partition("/")
+        repository, _, inner = rest.partition("/") if first == "external" else (MAIN, "", path)
+        return self.files_of(repository, path).read(inner)
+
+    def files_of(self, repository: str, label: str) -> Tree:
+        """The files of a repository that is declared already; `label` is the file that is looked for, for messages."""
         if repository == MAIN:
             return self._tree
         if repository not in self._trees:
@@ -223,7 +245,10 @@ class Evaluator:
             module["_bazel_version"] = self._bazel_version
             module.add_callable("_declared", self._declared)
             module.add_callable("_downloaded", self._downloaded)
-            module.add_callable("_exists", lambda name: self.effective_declaration(name) is not None)
+            module.add_callable("_written", self._written)
+            module.add_callable("_templated", self._templated)
+            module.add_callable("_linked", self._linked)
+            module.add_callable("_existing", self._existing)
             module.add_callable("_all_names", lambda: [item.name for item in self.declarations])
             starlark.eval(module, starlark.parse("prelude", fsutil.read_text(PRELUDE), _dialect()), _globals())
             self._prelude = module.freeze()
@@ -257,9 +282,23 @@ class Evaluator:
             raise self._trouble
         self.declarations.append(Declaration(name, rule, module, dict(attributes), self._part))
 
+    def _existing(self, name: str) -> dict[str, Any] | None:
+        """What native.existing_rule() tells: the attributes of a declared repository, and its rule as `kind`."""
+        found = self.effective_declaration(name)
+        return None if found is None else {**found.attributes, "kind": found.rule}
+
     def _downloaded(self, urls: list[Any], sha256: object, strip_prefix: object) -> None:
         texts = tuple(url for url in urls if isinstance(url, str))
         self._downloads.append(Download(texts, str(sha256 or ""), str(strip_prefix or "")))
+
+    def _written(self, path: object, content: object) -> None:
+        self._files_written[str(path).removeprefix("./")] = Written(str(content))
+
+    def _templated(self, path: object, template: object, substitutions: Mapping[str, str]) -> None:
+        self._files_written[str(path).removeprefix("./")] = Written("", str(template), dict(substitutions))
+
+    def _linked(self, path: object) -> None:
+        self._link = str(path)
 
 
 def _dialect() -> Any:

@@ -53,8 +53,13 @@ class Archive:
 
     @property
     def file_name(self) -> str:
-        """What Bazel before 0.29 looks for in each --distdir: the last part of the FIRST url's path."""
-        return file_name_of(self.urls[0])
+        """What Bazel before 0.29 looks for in each --distdir: the last part of the FIRST url's path.
+
+        Where that is no name that a file may get here, it is the repository's: such a file comes from the repository
+        cache only. The same holds for one of two archives with one name: Bazel takes no file whose sha256 differs.
+        """
+        name = file_name_of(self.urls[0])
+        return name if is_safe_file_name(name) else self.name
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def parse_lock(text: str, where: str = "the lock") -> Lock:
     root = reader.entry(document, "the file", ("format", *(item.name for item in dataclasses.fields(Lock))))
     if root.get("format") != FORMAT:
         raise reader.error("format", f"is {root.get('format')!r}, and this program reads {FORMAT}")
-    lock = Lock(
+    return Lock(
         serving_version=reader.text(root, "serving_version", "the file"),
         tensorflow_commit=reader.text(root, "tensorflow_commit", "the file", default=""),
         source=reader.archive(root.get("source"), "source"),
@@ -128,8 +133,6 @@ def parse_lock(text: str, where: str = "the lock") -> Lock:
         others=tuple(reader.other(item, f"others[{index}]") for index, item in enumerate(reader.items(root, "others"))),
         platform_sources=reader.platform_sources(root),
     )
-    _check_file_names(lock, reader)
-    return lock
 
 
 def render_lock(lock: Lock) -> str:
@@ -343,10 +346,6 @@ class _Reader:
             problem = url_problem(url)
             if problem:
                 raise self.error(f"{place}.urls", f"has {url!r}, {problem}", near=archive.name)
-        if not is_safe_file_name(archive.file_name):
-            raise self.error(
-                f"{place}.urls", f"begins with {archive.urls[0]!r}, which ends in no file name", near=archive.name
-            )
 
 
 def url_problem(url: str) -> str:
@@ -367,16 +366,3 @@ def url_problem(url: str) -> str:
 def is_safe_file_name(name: str) -> bool:
     """Whether a file may get that name in the distdir: one part, nothing hidden, nothing a shell would trip over."""
     return len(name) <= 200 and SAFE_FILE_NAME.fullmatch(name) is not None
-
-
-def _check_file_names(lock: Lock, reader: _Reader) -> None:
-    """No two different files may want one name in the distdir: Bazel would find the wrong one and fall silent."""
-    owners: dict[str, Archive] = {}
-    for archive in lock.archives:
-        owner = owners.setdefault(archive.file_name, archive)
-        if owner.sha256 != archive.sha256:
-            raise reader.error(
-                "file_name",
-                f"{archive.file_name!r} of {archive.name} is also that of {owner.name}, whose bytes differ",
-                near=archive.name,
-            )

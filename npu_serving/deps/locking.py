@@ -156,4 +156,4 @@ class _Pins:
 
 
 def _git(lock: Lock) -> list[OtherRepository]:
-    return [other for other in lock.others if other.is_git]
+    return [other for other in lock.others if other.is_git and not other.shadowed]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Callable, Protocol
 
 from npu_serving import fsutil
 from npu_serving.errors import WorkspaceError
 
+KEPT = (".bzl", ".tpl")
+"""Files that are loaded, and those that rules write such files from."""
 LARGEST_FILE_BYTES = 4 << 20
 LARGEST_TOTAL_BYTES = 64 << 20
 
@@ -38,7 +41,7 @@ class DirectoryTree:
 
 
 class ArchiveTree:
-    """A repository that is an archive: its .bzl files are read in one pass and kept."""
+    """A repository that is an archive: its Starlark files and templates are read in one pass and kept."""
 
     def __init__(self, archive: Path, strip_prefix: str) -> None:
         self._files: dict[str, bytes] = {}
@@ -57,6 +60,45 @@ class ArchiveTree:
         return None if data is None else data.decode("utf-8", "replace")
 
 
+@dataclass(frozen=True)
+class Written:
+    """A file that a rule's implementation writes: its text, or the path of a template and what it replaces in it."""
+
+    text: str
+    template: str = ""
+    substitutions: Mapping[str, str] = field(default_factory=dict)
+
+
+class WrittenTree:
+    """A repository whose files a rule's implementation writes itself. `read_template` gives the text of a path."""
+
+    def __init__(self, files: Mapping[str, Written], read_template: Callable[[str], str | None]) -> None:
+        self._files = files
+        self._read_template = read_template
+
+    def read(self, path: str) -> str | None:
+        """The text of a file, or None."""
+        written = self._files.get(path)
+        if written is None or not written.template:
+            return written.text if written is not None else None
+        text = self._read_template(written.template)
+        for old, new in written.substitutions.items():
+            text = text.replace(old, new) if text is not None else None
+        return text
+
+
+class PartOfTree:
+    """A repository that is a directory of another one."""
+
+    def __init__(self, tree: Tree, directory: str) -> None:
+        self._tree = tree
+        self._directory = directory
+
+    def read(self, path: str) -> str | None:
+        """The text of a file, or None; a path that leads out of the directory is never followed."""
+        return None if ".." in PurePosixPath(path).parts else self._tree.read(f"{self._directory}/{path}")
+
+
 def _starlark_members(archive: Path) -> Iterator[tuple[str, bytes]]:
     try:
         if zipfile.is_zipfile(archive):
@@ -70,14 +112,14 @@ def _starlark_members(archive: Path) -> Iterator[tuple[str, bytes]]:
 def _of_zip(archive: Path) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(archive) as packed:
         for info in packed.infolist():
-            if info.filename.endswith(".bzl") and info.file_size <= LARGEST_FILE_BYTES:
+            if info.filename.endswith(KEPT) and info.file_size <= LARGEST_FILE_BYTES:
                 yield info.filename, packed.read(info)
 
 
 def _of_tar(archive: Path) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(archive, "r|*") as tar:  # as a stream: one pass, without an index of all members
         for info in tar:
-            if info.name.endswith(".bzl") and info.isreg() and info.size <= LARGEST_FILE_BYTES:
+            if info.name.endswith(KEPT) and info.isreg() and info.size <= LARGEST_FILE_BYTES:
                 file = tar.extractfile(info)
                 if file is not None:
                     yield info.name.removeprefix("./"), file.read()

@@ -6,6 +6,8 @@ with one name only one counts.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any, Callable
 from npu_serving import fsutil
 from npu_serving.deps.evaluator import Declaration, Download, Evaluator
 from npu_serving.deps.lock import SHA256, Archive, Lock, OtherRepository
-from npu_serving.deps.starlark_files import ArchiveTree, DirectoryTree, Tree
+from npu_serving.deps.starlark_files import ArchiveTree, DirectoryTree, PartOfTree, Tree, WrittenTree
 from npu_serving.deps.tree_facts import VERSION_FILE, WORKSPACE_FILES, bazel_version, serving_version, tensorflow_commit
 from npu_serving.errors import SourceError, WorkspaceError
 
@@ -27,6 +29,7 @@ _GIT_RULES = ("git_repository", "new_git_repository")
 _DOWNLOAD_ATTRIBUTES = (
     ("urls", "sha256"),
     ("url", "sha256"),
+    ("artifact_urls", "artifact_sha256"),
     ("jar_urls", "jar_sha256"),
     ("srcjar_urls", "srcjar_sha256"),
 )
@@ -105,15 +108,25 @@ def _repositories(evaluation: Evaluator) -> tuple[tuple[Archive, ...], tuple[Oth
 def _downloads(evaluation: Evaluator, declaration: Declaration) -> tuple[Download, ...]:
     """What the declaration downloads: what its implementation asks for, or what its attributes say."""
     if declaration.module:
-        found = tuple(item for item in evaluation.downloads_of(declaration) if item.urls)
+        found = tuple(item for item in evaluation.outcome_of(declaration).downloads if item.urls)
         if found:
             return found
     attributes = declaration.attributes
     return tuple(
-        Download(urls, str(attributes.get(digest_key) or ""), str(attributes.get("strip_prefix") or ""))
+        Download(urls, _digest_of(attributes, digest_key), str(attributes.get("strip_prefix") or ""))
         for urls_key, digest_key in _DOWNLOAD_ATTRIBUTES
         if (urls := _texts(attributes.get(urls_key)))
     )[: 1 if declaration.rule.startswith("http") else None]
+
+
+def _digest_of(attributes: Mapping[str, Any], key: str) -> str:
+    """The sha256 that attributes give, in hexadecimal or (`integrity`, as in newer trees) as sha256-BASE64."""
+    integrity = str(attributes.get("integrity") or "")
+    if attributes.get(key) or not integrity.startswith("sha256-"):
+        return str(attributes.get(key) or "")
+    with contextlib.suppress(ValueError):
+        return base64.b64decode(integrity[len("sha256-") :], validate=True).hex()
+    return ""
 
 
 def _archive(declaration: Declaration, download: Download, *, shadowed: bool) -> Archive:
@@ -161,6 +174,13 @@ def _files_of(evaluation: Evaluator, declaration: Declaration, tree: Path, get_a
     if declaration.rule in ("local_repository", "new_local_repository"):
         return DirectoryTree(tree / str(declaration.attributes.get("path", "")))
     downloads = _downloads(evaluation, declaration)
+    if not downloads and declaration.module:
+        outcome = evaluation.outcome_of(declaration)
+        if outcome.link.startswith("external/"):
+            _, origin, directory = outcome.link.split("/", 2)
+            return PartOfTree(evaluation.files_of(origin, declaration.name), directory)
+        if outcome.files:
+            return WrittenTree(outcome.files, evaluation.read_path)
     if not downloads:
         raise WorkspaceError(
             f"{declaration.name} ({declaration.rule}) holds .bzl files that the WORKSPACE loads, and is no archive.",

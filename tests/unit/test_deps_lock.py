@@ -14,7 +14,6 @@ from npu_serving.deps.lock import (
     Lock,
     OtherRepository,
     carry_over,
-    is_safe_file_name,
     parse_lock,
     read_lock,
     render_lock,
@@ -95,7 +94,7 @@ archives = st.builds(
     Archive,
     name=names,
     rule=texts,
-    urls=st.lists(urls.filter(lambda url: is_safe_file_name(url.rsplit("/", 1)[1])), min_size=1, max_size=3).map(tuple),
+    urls=st.lists(urls, min_size=1, max_size=3).map(tuple),
     sha256=digests,
     size_bytes=st.none() | st.integers(1, 2**60),
     strip_prefix=texts,
@@ -104,6 +103,7 @@ archives = st.builds(
     needed_by=st.lists(st.sampled_from([X86, ARM]), max_size=2, unique=True).map(tuple),
     only_with=texts,
     shadowed=st.booleans(),
+    pinned_here=st.booleans(),
 )
 locks = st.builds(
     Lock,
@@ -172,9 +172,7 @@ def changed(**fields) -> str:
         ({"urls": []}, "urls is empty"),
         ({"urls": ["file:///etc/passwd"]}, "whose scheme"),
         ({"urls": ["https:///x"]}, "names no host"),
-        ({"urls": ["https://host.example/"], "file_name": ""}, "no file name"),
-        ({"urls": ["https://host.example/.bashrc"], "file_name": ".bashrc"}, "no file name"),
-        ({"urls": ["https://host.example/a;b c"], "file_name": "a;b c"}, "no file name"),
+        ({"urls": ["https://host.example/.bashrc"], "file_name": ".bashrc"}, "not 'thing'"),
         ({"file_name": "../v1.0.zip"}, "file_name"),
         ({"name": "../thing"}, "no repository's name"),
         ({"size_bytes": -1}, "size_bytes"),
@@ -193,10 +191,18 @@ def test_a_field_that_cannot_be_meant_is_named_with_its_line(fields, complaint):
         assert "line " in caught.value.what
 
 
-def test_two_files_that_want_one_name_are_refused():
+def test_two_files_may_want_one_name_for_bazel_has_the_repository_cache():
     other = Archive("other", "http_archive", ("https://other.example/v1.0.zip",), "2" * 64)
-    with pytest.raises(LockFileError, match=r"v1\.0\.zip"):
-        parse_lock(render_lock(dataclasses.replace(LOCK, archives=(THING, other))))
+    lock = dataclasses.replace(LOCK, archives=(other, THING))
+    assert parse_lock(render_lock(lock)) == lock
+
+
+@pytest.mark.parametrize("end", ["", "?mode=json&include=all", ".bashrc", "a;b c", "..", "-rf", "%2e%2e", "a" * 300])
+def test_a_url_that_ends_in_no_name_for_a_file_gives_it_the_name_of_its_repository(end):
+    archive = dataclasses.replace(THING, urls=(f"https://host.example/dl/{end}", THING.urls[0]))
+    assert archive.file_name == ("%2e%2e" if end == "%2e%2e" else "thing")
+    lock = dataclasses.replace(LOCK, archives=(archive,))
+    assert parse_lock(render_lock(lock)) == lock
 
 
 def test_a_field_given_twice_is_refused():
