@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from npu_serving import fsutil
+from npu_serving.deps.limits import Budget, check_nesting
 from npu_serving.deps.starlark_files import Tree, Written
 from npu_serving.errors import NpuServingError, WorkspaceError
 
@@ -23,7 +24,8 @@ MAIN = ""  # the name of the repository that is evaluated
 # What every file may use, by the name it has there and the name it has in the prelude.
 _BZL_NAMES = {
     "attr": "attr", "aspect": "aspect", "depset": "depset", "fail": "say_failure", "native": "native",
-    "print": "nothing", "provider": "provider", "rule": "rule", "select": "select", "str": "text_of",
+    "print": "nothing", "provider": "provider", "range": "bounded_range",
+    "rule": "rule", "select": "select", "str": "text_of",
     "type": "type_of",
 }  # fmt: skip
 _WORKSPACE_NAMES = {
@@ -96,6 +98,7 @@ class Evaluator:
         self._downloads: list[Download] = []
         self._files_written: dict[str, Written] = {}
         self._link = ""
+        self._budget = Budget()
         self._trouble: NpuServingError | None = None
         self._workspace = ""
         self._part = 0
@@ -118,7 +121,8 @@ class Evaluator:
         self._link = ""
         module = self._modules[declaration.module]
         with contextlib.suppress(starlark.StarlarkError, ValueError, TypeError):
-            module.call(_runner(declaration.rule), dict(declaration.attributes))
+            module.call_with(self._budget.options(), _runner(declaration.rule), dict(declaration.attributes))
+        self._budget.check(f"the rule {declaration.rule} of {declaration.name}")
         return Outcome(tuple(self._downloads), dict(self._files_written), self._link)
 
     def effective_declaration(self, name: str) -> Declaration | None:
@@ -142,23 +146,32 @@ class Evaluator:
             before = len(self.declarations)
             try:
                 return self._evaluate_once(key, stand_ins, text, repository, package, names)
-            except Exception as error:
+            except BaseException as error:
+                if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of the interpreter
+                    raise
+                self._budget.check(key)
                 if self._trouble is not None:  # it happened in a file that this one loads
                     raise self._trouble from error
+                if isinstance(error, NpuServingError):
+                    raise
                 unknown = _UNKNOWN.search(str(error))
                 if unknown is None or len(self.declarations) != before or f"{unknown[1]} = " in stand_ins:
                     raise _not_evaluated(key, error) from error
                 stand_ins += _stand_in(unknown[1], text)
-        raise WorkspaceError(f"{key} uses more names that Bazel 0.24.1 doesn't know than could be meant.")
+        raise WorkspaceError(
+            f"{key} uses more names that Bazel 0.24.1 doesn't know than could be meant.", cure="unpack the tree anew"
+        )
 
     def _evaluate_once(
         self, key: str, stand_ins: str, text: str, repository: str, package: str, names: Mapping[str, str]
     ) -> Any:
         import starlark
 
+        check_nesting(text, key)
         module = starlark.Module()
         tree = starlark.parse(key, self._prepared(key, stand_ins, text, repository, package, names), _dialect())
-        starlark.eval(module, tree, _globals(), starlark.FileLoader(lambda wanted: self._load(wanted, key, tree)))
+        loader = starlark.FileLoader(lambda wanted: self._load(wanted, key, tree))
+        starlark.eval_with(self._budget.options(), module, tree, _globals(), loader)
         return module.freeze()
 
     def _prepared(
@@ -199,7 +212,11 @@ class Evaluator:
         if label in self._modules:
             return self._modules[label]
         if label in self._loading or len(self._loading) > _DEEPEST_LOAD:
-            raise WorkspaceError(f"{label} loads itself: {' -> '.join([*self._loading, label])}.")
+            raise WorkspaceError(
+                f"{label} loads itself: {' -> '.join([*self._loading, label])}.",
+                cause="the file was changed by hand, or is that of another version",
+                cure="take one of these load() statements away, or unpack the tree anew",
+            )
         parts = _LABEL.fullmatch(label)
         assert parts is not None
         repository, package = parts["repository"] or MAIN, parts["package"]
@@ -209,6 +226,7 @@ class Evaluator:
             raise WorkspaceError(
                 f"{label} is loaded by {self._loading[-1] if self._loading else 'WORKSPACE'}, but isn't there.",
                 cause="the tree is not complete, or its archive is that of another version",
+                cure="unpack the tree anew",
             )
         self._loading.append(label)
         try:
@@ -233,6 +251,7 @@ class Evaluator:
                 raise WorkspaceError(
                     f"{label} is loaded before a repository {repository!r} is declared.",
                     cause="the WORKSPACE expects something that this program doesn't evaluate, or is damaged",
+                    cure=f"declare {repository} before it is loaded from",
                 )
             self._trees[repository] = self._tree_of(declaration)
         return self._trees[repository]
@@ -352,11 +371,11 @@ def _absolute(wanted: str, key: str) -> str:
         file = rest.removeprefix(":")
     label = (f"@{repository}" if repository else "") + f"//{package}:{file}"
     if not _LABEL.fullmatch(label):
-        raise WorkspaceError(f"{key} loads {wanted!r}, which is no label.")
+        raise WorkspaceError(f"{key} loads {wanted!r}, which is no label.", cure="correct that load() statement")
     return label
 
 
-def _not_evaluated(key: str, error: Exception) -> WorkspaceError:
+def _not_evaluated(key: str, error: BaseException) -> WorkspaceError:
     """The interpreter's error in one line: what, and the innermost place in a file of the tree.
 
     Its line numbers count the line that was put in front.

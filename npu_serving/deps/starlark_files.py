@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import Callable, Protocol
 
 from npu_serving import fsutil
+from npu_serving.deps.limits import check_size
 from npu_serving.errors import WorkspaceError
 
 KEPT = (".bzl", ".tpl")
 """Files that are loaded, and those that rules write such files from."""
-LARGEST_FILE_BYTES = 4 << 20
 LARGEST_TOTAL_BYTES = 64 << 20
 
 
@@ -37,7 +37,16 @@ class DirectoryTree:
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             return None
         file = self._root / path
-        return fsutil.read_text(file) if file.is_file() else None
+        if not file.is_file():
+            return None
+        if not file.resolve().is_relative_to(self._root.resolve()):
+            raise WorkspaceError(
+                f"{file} is a link that leads out of {self._root}.",
+                cause="the tree was made to harm, or was not copied whole",
+                cure="put the file itself in its place",
+            )
+        check_size(file.stat().st_size, str(file))
+        return fsutil.read_text(file)
 
 
 class ArchiveTree:
@@ -51,7 +60,9 @@ class ArchiveTree:
             if name.startswith(prefix):
                 total += len(data)
                 if total > LARGEST_TOTAL_BYTES:
-                    raise WorkspaceError(f"{archive} holds more Starlark than any tree of this build does.")
+                    raise WorkspaceError(
+                        f"{archive} holds more Starlark than any tree of this build does.", cure="fetch it again"
+                    )
                 self._files[name[len(prefix) :]] = data
 
     def read(self, path: str) -> str | None:
@@ -112,14 +123,16 @@ def _starlark_members(archive: Path) -> Iterator[tuple[str, bytes]]:
 def _of_zip(archive: Path) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(archive) as packed:
         for info in packed.infolist():
-            if info.filename.endswith(KEPT) and info.file_size <= LARGEST_FILE_BYTES:
+            if info.filename.endswith(KEPT):
+                check_size(info.file_size, f"{archive}: {info.filename}")
                 yield info.filename, packed.read(info)
 
 
 def _of_tar(archive: Path) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(archive, "r|*") as tar:  # as a stream: one pass, without an index of all members
         for info in tar:
-            if info.name.endswith(KEPT) and info.isreg() and info.size <= LARGEST_FILE_BYTES:
+            if info.name.endswith(KEPT) and info.isreg():
+                check_size(info.size, f"{archive}: {info.name}")
                 file = tar.extractfile(info)
                 if file is not None:
                     yield info.name.removeprefix("./"), file.read()

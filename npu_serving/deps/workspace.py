@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
-from npu_serving import fsutil
 from npu_serving.deps.evaluator import Declaration, Download, Evaluator
 from npu_serving.deps.lock import SHA256, Archive, Lock, OtherRepository
 from npu_serving.deps.starlark_files import ArchiveTree, DirectoryTree, PartOfTree, Tree, WrittenTree
@@ -70,8 +69,9 @@ def lock_tree(tree: Path, get_archive: GetArchive, *, known: Lock | None = None)
 
 def _workspace_file(tree: Path) -> tuple[str, str]:
     for name in WORKSPACE_FILES:
-        if (tree / name).is_file():
-            return fsutil.read_text(tree / name).encode("utf-8", "surrogateescape").decode("utf-8", "replace"), name
+        text = DirectoryTree(tree).read(name)
+        if text is not None:
+            return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), name
     raise SourceError(
         f"{tree} holds no file WORKSPACE, so it is not a Bazel tree.",
         cause="it is another directory, or one level too high or too low",
