@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import signal
@@ -214,6 +215,77 @@ def test_ctrl_c_in_the_middle_of_a_build_leaves_no_container_and_no_tag(tmp_path
     while running_build_containers(base):  # the engine ends the step when it notices that nobody listens
         pass
     assert plan.tag not in toolchain_tags()
+
+
+LAYER_CHILD = """
+import contextlib, sys
+from pathlib import Path
+from npu_serving.console import Silent
+from npu_serving.toolchain.engine import connected
+from npu_serving.toolchain.image_context import ImageContext
+from npu_serving.toolchain.image_steps import make_layer
+class Progress:
+    def __init__(self, title):
+        self.title = title
+    def update(self, done, *, total=None, detail=""):
+        print(self.title, flush=True)
+class Telling(Silent):
+    @contextlib.contextmanager
+    def progress(self, title, **rest):
+        yield Progress(title)
+with connected() as client:
+    made = make_layer(client, ImageContext("distro", sys.argv[2], ()), Path(sys.argv[1]), Telling(), no_cache=True)
+    print("made", made.image_id)
+"""
+
+
+def test_ctrl_c_while_the_layer_is_made_leaves_no_container_and_no_image(tmp_path: Path, base: str) -> None:
+    mark = uuid.uuid4().hex
+    dockerfile = f"FROM {base}\nLABEL {mark}=x\nRUN head -c 200000000 /dev/zero > /opt/zeros\n"
+    with connected() as client:
+        before = {image.id for image in client.images.list(filters={"dangling": True})}
+    with subprocess.Popen(
+        [sys.executable, "-c", LAYER_CHILD, str(tmp_path / "log"), dockerfile],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)},
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if "one layer" in line:
+                break
+        child.send_signal(signal.SIGINT)
+        said, errors = child.communicate()
+    assert "KeyboardInterrupt" in errors
+    assert "made" not in said.split()
+    with connected() as client:
+        carrying = {"label": mark}
+        assert client.containers.list(all=True, filters=carrying, ignore_removed=True) == []
+        after = {image.id for image in client.images.list(filters={"dangling": True})}
+        built = {image.id for image in client.images.list(filters=carrying)}
+        assert after - before <= built  # what the steps made is the cache for the next try
+        for image in built:
+            client.images.remove(image)
+
+
+def test_a_hostile_build_argument_is_a_value_and_nothing_else(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = "a'b\"c $HOME ${x} `id` \\\nRUN touch /opt/broken\nLABEL x=y # é"
+    monkeypatch.setenv("no_proxy", hostile)
+    dockerfile = f'FROM {base}\nRUN printf %s "$no_proxy" > /opt/seen\n'
+    with connected() as client:
+        made = make_layer(client, ImageContext("distro", dockerfile, ()), tmp_path / "log", Silent(), no_cache=True)
+        client.images.remove(made.image_id)
+    assert made.entries["opt/seen"].sha256 == hashlib.sha256(hostile.encode()).hexdigest()
+    assert "opt/broken" not in made.entries
+
+
+def test_a_path_outside_of_the_context_is_refused_and_nothing_is_left(tmp_path: Path, base: str) -> None:
+    context = ImageContext("distro", f"FROM {base}\nCOPY ../../etc/passwd /opt/\n", ())
+    with connected() as client, pytest.raises(ProgramError, match="passwd"):
+        make_layer(client, context, tmp_path / "log", Silent(), no_cache=True)
 
 
 def running_build_containers(base: str) -> list[str]:

@@ -160,3 +160,10 @@ def test_another_source_of_packages_is_another_image(bazel: Path) -> None:
     assert own.digest("base") != snapshot.digest("base")
     assert members(own)["sources.list"][0] == b""
     assert b"/20250101T000000Z bookworm main\n" in members(snapshot)["sources.list"][0]
+
+
+def test_a_bazel_that_is_a_link_goes_in_as_what_it_points_to(bazel: Path, tmp_path: Path) -> None:
+    link = tmp_path / "somewhere" / "bazel"
+    link.parent.mkdir()
+    link.symlink_to(bazel)
+    assert members(context_of("distro", link))["bazel"][0] == bazel.read_bytes()
