@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from npu_serving.build.runner import Layout
 from npu_serving.errors import FileAccessError, MissingToolError, StateLockedError
 from npu_serving.process import Finished
 from npu_serving.settings import PROJECT_ROOT
-from npu_serving.toolchain.container import OUTPUT_LABEL
+from npu_serving.toolchain.container import OUTPUT_LABEL, OWNER_LABEL
 from npu_serving.toolchain.engine import ROLE, connected
 
 pytestmark = pytest.mark.docker
@@ -281,6 +283,54 @@ def test_ctrl_c_leaves_no_container_even_of_a_program_that_ignores_it(place: Pat
     assert "KeyboardInterrupt" in errors
     with connected() as client:
         assert containers_of(place / "out", client=client) == []
+
+
+@pytest.mark.bazel
+def test_docker_stop_ends_a_build_and_the_next_one_goes_on_in_the_same_output_root(place: Path) -> None:
+    runner, layout = runner_in(place), layout_in(place)
+    make_workspace(layout)
+    build_file = layout.workspace / "BUILD"
+    whole = build_file.read_text()
+    slow = 'genrule(name = "slow", outs = ["hello.cc"], cmd = "echo here >&2; touch /npu/out/begun; sleep 1000")\n'
+    (layout.workspace / "hello.cc").rename(layout.workspace / "kept")
+    build_file.write_text(slow + whole)
+    ended: list[float] = []
+
+    def stop() -> None:
+        while not (layout.output_user_root / "begun").exists():
+            time.sleep(0.1)
+        started = time.monotonic()
+        with connected() as client:
+            (container,) = containers_of(layout.output_user_root, client=client)
+            container.stop(timeout=300)  # type: ignore[attr-defined]  # it ends by itself: nothing has to be killed
+        ended.append(time.monotonic() - started)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    finished = run(runner, place, *bazel_build(runner, layout), layout=layout)
+    stopper.join()
+    assert finished.returncode == 8, "Bazel's own status for an interruption"
+    assert "ERROR: build interrupted" in finished.output
+    assert ended
+
+    (layout.workspace / "kept").rename(layout.workspace / "hello.cc")
+    build_file.write_text(whole)
+    assert run(runner, place, *bazel_build(runner, layout), layout=layout).returncode == 0
+
+
+def test_every_container_carries_the_labels_by_which_this_project_knows_its_own(place: Path) -> None:
+    with start_child(place) as child:
+        try:
+            with connected() as client:
+                (made,) = containers_of(place / "out", client=client)
+                labels = made.labels  # type: ignore[attr-defined]
+                volumes = made.attrs["Mounts"]  # type: ignore[attr-defined]
+        finally:
+            child.send_signal(signal.SIGINT)
+            child.communicate()
+    assert labels[ROLE] == "build"
+    assert labels[OWNER_LABEL].startswith(f"{child.pid}:")
+    assert {volume["Type"] for volume in volumes} == {"bind"}, "no volume is made that would have to be removed"
 
 
 def test_a_container_that_a_killed_run_left_is_removed_by_the_next_one(place: Path) -> None:

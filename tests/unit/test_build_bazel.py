@@ -213,6 +213,7 @@ KNOWN = {
     "crosstool": "Auto-Configuration Error: Cannot find gcc or CC (x); either correct your path",
     "autotools": "./autogen.sh: 18: aclocal: not found",
     "dpkg-record": "E: The package ascend-cann-toolkit needs to be reinstalled, but I can't find an archive for it.",
+    "interrupted": "[1 / 4] Executing genrule //:x; 3s local\nERROR: build interrupted\nINFO: Elapsed time: 3s",
     "remote-capabilities": "ERROR: Failed to query remote execution capabilities: UNAVAILABLE: io exception",
     "lock": "Another command (pid=12) is running.  Waiting for it to complete...",
 }
