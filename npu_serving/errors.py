@@ -83,6 +83,10 @@ class ElfError(RequestError):
     """A file is not an ELF file that this project can read."""
 
 
+class ElfClassError(ElfError):
+    """An ELF file is for 32-bit programs; the dynamic loader passes over it."""
+
+
 class WorkspaceError(RequestError):
     """A WORKSPACE or .bzl file can't be evaluated."""
 

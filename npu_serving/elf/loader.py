@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from npu_serving.elf.cache import read_cache
 from npu_serving.elf.symbols import ElfFile, read_elf
-from npu_serving.errors import ElfError, FileAccessError
+from npu_serving.errors import ElfClassError, ElfError, FileAccessError
 
-_CACHE_MAGIC = b"glibc-ld.so.cache1.1"
-_CACHE_HEADER = struct.Struct("<20sII20x")
-_CACHE_ENTRY = struct.Struct("<iIIIQ")
-_CACHE_FLAGS = {"x86_64": 0x0303, "aarch64": 0x0A03}  # ELF_LIBC6 with FLAG_X8664_LIB64, FLAG_AARCH64_LIB64
 _TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
 
 
@@ -40,12 +36,7 @@ class Host:
 
     def cached(self, machine: str) -> Mapping[str, Path]:
         """Name -> library, as ldconfig noted it in /etc/ld.so.cache; empty where that is missing or not readable."""
-        if self.cache is None or machine not in _CACHE_FLAGS:
-            return {}
-        try:
-            return dict(_cache_entries(self.cache.read_bytes(), _CACHE_FLAGS[machine]))
-        except (OSError, struct.error):
-            return {}
+        return read_cache(self.cache, machine) if self.cache is not None else {}
 
 
 @dataclass(frozen=True)
@@ -136,25 +127,28 @@ class _Walk:
         reasons: list[str] = []
         for rule, path in self._candidates(name, by):
             if rule == "given":
-                self._take(name, Loaded(name, read_elf(path), rule, by))
+                elf = read_elf(path)
+                if _is_unfit(elf):
+                    raise ElfError(_is_unfit(elf), cure="name a shared library")
+                self._take(name, Loaded(name, elf, rule, by))
                 return
             searched.append(path.parent)
+            if not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises some errors; also where a loop of links, or a directory that is shut, is in the way
+                continue
             try:
-                if not path.is_file():
-                    continue
                 elf = read_elf(path)
             except (ElfError, FileAccessError) as error:
                 reasons.append(error.what)
-                if _stops_the_loader(error, path):
-                    self._missing[name] = NotLoaded(name, by, tuple(searched), tuple(reasons), is_broken=True)
-                    return
+                if _passes_over(error, path):
+                    continue
+                self._missing[name] = NotLoaded(name, by, tuple(searched), tuple(reasons), is_broken=True)
+                return
+            if elf.machine != self._machine or not elf.is_little_endian:
+                reasons.append(f"{path} is for {elf.machine}{'' if elf.is_little_endian else ', big-endian'}.")
                 continue
-            except OSError as error:  # a loop of links, a name that is too long
-                reasons.append(f"{path}: {error.strerror}")
-                continue
-            if elf.machine != self._machine:
-                reasons.append(f"{path} is for {elf.machine}.")
-                continue
+            if _is_unfit(elf):
+                self._missing[name] = NotLoaded(name, by, tuple(searched), (*reasons, _is_unfit(elf)), is_broken=True)
+                return
             self._take(name, Loaded(name, elf, rule, by))
             return
         self._missing[name] = NotLoaded(name, by, tuple(dict.fromkeys(searched)), tuple(reasons))
@@ -173,7 +167,7 @@ class _Walk:
         if name in self._instead:
             yield "given", self._instead[name]
         elif "/" in name:
-            for path in self._expanded(name, by):
+            for path in expanded(name, by):
                 yield "path", path
         elif self._main.elf.interpreter is not None and name == Path(self._main.elf.interpreter).name:
             yield "interpreter", Path(self._main.elf.interpreter)  # it is in memory before anything is looked for
@@ -190,30 +184,36 @@ class _Walk:
         if by.elf.runpath is None:
             for ancestor in lineage(by):  # each one's DT_RPATH counts for what it brings in
                 if ancestor.elf.runpath is None and ancestor.elf.rpath is not None:
-                    for directory in self._expanded(ancestor.elf.rpath, ancestor):
+                    for directory in expanded(ancestor.elf.rpath, ancestor):
                         yield "rpath", directory
         for directory in self._library_path:
             yield "LD_LIBRARY_PATH", directory
-        for directory in self._expanded(by.elf.runpath or "", by):
+        for directory in expanded(by.elf.runpath or "", by):
             yield "runpath", directory
 
-    def _expanded(self, text: str, owner: Loaded) -> Iterator[Path]:
-        """The directories of an rpath or runpath.
 
-        Relative and empty ones mean the working directory of whoever starts the program: nothing to rely on.
-        """
-        # The loader resolves the program's own links (it asks /proc/self/exe), not those of libraries.
-        file = os.path.realpath(owner.path) if owner is self._main else os.path.abspath(owner.path)
-        triplet = Path("/lib", f"{self._machine}-linux-gnu")
-        values = {
-            "ORIGIN": str(Path(file).parent),
-            "LIB": f"lib/{triplet.name}" if triplet.is_dir() else "lib64",
-            "PLATFORM": self._machine,
-        }
-        for part in text.split(":"):
-            path = _TOKEN.sub(lambda match: values[match.group(1) or match.group(2)], part)
-            if path.startswith("/") and "\0" not in path:
-                yield Path(path)
+def own_directories(program: Loaded) -> tuple[Path, ...]:
+    """The directories that a program names as its own, by DT_RUNPATH or DT_RPATH."""
+    return tuple(expanded(program.elf.runpath or program.elf.rpath or "", program))
+
+
+def expanded(text: str, owner: Loaded) -> Iterator[Path]:
+    """The directories of an rpath or runpath, or the path of a library; the tokens are those of ld.so(8).
+
+    Relative and empty ones mean the working directory of whoever starts the program: nothing to rely on.
+    """
+    # The loader resolves the program's own links (it asks /proc/self/exe), not those of libraries.
+    file = owner.path.absolute() if owner.needed_by is not None else Path(os.path.realpath(owner.path))
+    triplet = Path("/lib", f"{owner.elf.machine}-linux-gnu")
+    values = {
+        "ORIGIN": str(file.parent),
+        "LIB": f"lib/{triplet.name}" if triplet.is_dir() else "lib64",
+        "PLATFORM": owner.elf.machine,
+    }
+    for part in text.split(":"):
+        path = _TOKEN.sub(lambda match: values[match.group(1) or match.group(2)], part)
+        if path.startswith("/") and "\0" not in path:
+            yield Path(path)
 
 
 def lineage(library: Loaded) -> Iterator[Loaded]:
@@ -224,27 +224,15 @@ def lineage(library: Loaded) -> Iterator[Loaded]:
         yield library
 
 
-def _stops_the_loader(error: ElfError | FileAccessError, path: Path) -> bool:
-    """Whether ld.so gives up at such a file: it passes over 32-bit and unreadable ones, not over damaged ones."""
-    return isinstance(error, ElfError) and "64-bit" not in error.what and os.access(path, os.R_OK)
+def _passes_over(error: ElfError | FileAccessError, path: Path) -> bool:
+    """Whether ld.so goes on looking after such a file: after 32-bit and unreadable ones, not after damaged ones."""
+    return isinstance(error, ElfClassError) or not os.access(path, os.R_OK)
 
 
-def _cache_entries(data: bytes, flags: int) -> Iterator[tuple[str, Path]]:
-    """The entries of a cache in the format of glibc 2.2 and later, which may follow one in the old format."""
-    start = data.find(_CACHE_MAGIC)
-    if start < 0:
-        return
-    _, count, _ = _CACHE_HEADER.unpack_from(data, start)
-    seen: set[str] = set()
-    for number in range(min(count, len(data) // _CACHE_ENTRY.size)):
-        offset = start + _CACHE_HEADER.size + number * _CACHE_ENTRY.size
-        kind, key, value, _, hardware = _CACHE_ENTRY.unpack_from(data, offset)
-        name, path = _text(data, start + key), _text(data, start + value)
-        if kind == flags and not hardware and name not in seen and path.startswith("/"):
-            seen.add(name)
-            yield name, Path(path)
-
-
-def _text(data: bytes, offset: int) -> str:
-    end = data.find(b"\0", offset, offset + 8192)
-    return os.fsdecode(data[offset:end]) if end >= 0 else ""
+def _is_unfit(elf: ElfFile) -> str:
+    """Why the loader would give up at this file, or ""."""
+    return (
+        f"{elf.path} is a program or an object file, not a shared library."
+        if elf.is_program or elf.type != "DYN"
+        else ""
+    )

@@ -1,24 +1,24 @@
-"""The tables that an ELF file's dynamic section points to: strings, hash tables, symbol versions."""
+"""The tables that an ELF file's dynamic section points to: strings, symbol versions, relocations."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from npu_serving.errors import ElfError
+from npu_serving.elf.image import PT_DYNAMIC, Image, corrupt
 
-_NEED = struct.Struct("<HHIII")
-_NEED_ENTRY = struct.Struct("<IHHII")
-_DEFINITION = struct.Struct("<HHHHIII")
-_DEFINITION_NAME = struct.Struct("<II")
-_RELOCATION = struct.Struct("<QQq")
+NAME_ENCODING = ("utf-8", "surrogateescape")
+_NEED, _NEED_ENTRY, _DEFINITION, _DEFINITION_NAME = "HHIII", "IHHII", "HHHHIII", "II"
 _BASE = 1  # VER_FLG_BASE: the definition that repeats the library's own name
 _WEAK_VERSION = 2  # VER_FLG_WEAK: the loader only warns when it is missing
-NAME_ENCODING = ("utf-8", "surrogateescape")
 _MOST_VERSIONS = 0x8000  # a version's number has 15 bits
+_RELOCATION, _RELOCATION_SIZE = "QQ8x", 24
+_COPIES = {"x86_64": 5, "aarch64": 1024}  # R_X86_64_COPY, R_AARCH64_COPY
+
+Dynamic = Mapping[int, Sequence[int]]
+"""The dynamic section: tag -> values, in their order."""
 
 
 class DynamicTag:
@@ -36,31 +36,32 @@ class DynamicTag:
     SONAME = 14
     RPATH = 15
     JMPREL = 23
+    BIND_NOW = 24
     RUNPATH = 29
+    FLAGS = 30
     GNU_HASH = 0x6FFFFEF5
     VERSYM = 0x6FFFFFF0
+    RELACOUNT = 0x6FFFFFF9
     FLAGS_1 = 0x6FFFFFFB
     VERDEF = 0x6FFFFFFC
     VERNEED = 0x6FFFFFFE
 
 
-def corrupt(path: Path, why: str) -> ElfError:
-    """The error for a file that begins like an ELF file and contradicts itself later."""
-    return ElfError(
-        f"{path} is damaged: {why}.",
-        cause="it was copied or downloaded in part, or overwritten while it was written",
-        cure=f"put a good copy at {path}",
-    )
+def read_dynamic(image: Image) -> Dynamic:
+    """The dynamic section; empty where there is none."""
+    entries: dict[int, list[int]] = {}
+    for _, data in image.contents(PT_DYNAMIC):
+        for tag, value in struct.iter_unpack(f"{image.order}QQ", data[: len(data) - len(data) % 16]):
+            if tag == DynamicTag.NULL:
+                break
+            entries.setdefault(tag, []).append(value)
+        break
+    return entries
 
 
-class Memory(Protocol):
-    """A file as the loader lays it out: by address."""
-
-    def at(self, address: int, size: int) -> bytes:
-        """The bytes there; ElfError where the file has none."""
-
-    def rest(self, address: int) -> bytes:
-        """What follows there in the same segment, up to 4 MiB; ElfError where nothing is."""
+def first(dynamic: Dynamic, tag: int) -> int:
+    """The first value of a tag; 0 without one."""
+    return dynamic[tag][0] if tag in dynamic else 0
 
 
 class Strings:
@@ -70,26 +71,26 @@ class Strings:
     more than once), so that a file in which every symbol names the same long string doesn't fill the memory.
     """
 
-    def __init__(self, data: bytes, path: Path) -> None:
+    def __init__(self, data: bytes, image: Image) -> None:
         self.data = data
-        self.allowance = 16 * len(data) + 4096
-        self._path = path
+        self._allowance = 16 * len(data) + 4096
+        self._path = image.path
 
-    def corrupt(self, why: str) -> ElfError:
-        """The error for a damaged table of this file."""
-        return corrupt(self._path, why)
+    def raw(self, offset: int) -> bytes:
+        """The string that begins at `offset`; ElfError where there is none, and for one too many."""
+        end = self.data.find(b"\0", offset)
+        self._allowance -= end - offset
+        if end < offset or self._allowance < 0:
+            raise corrupt(self._path, "its names overlap, or lie outside of its table of names")
+        return self.data[offset:end]
 
     def at(self, offset: int) -> str:
-        """The string that begins at `offset`; ElfError where there is none."""
-        end = self.data.find(b"\0", offset)
-        self.spend(end - offset)
-        return self.data[offset:end].decode(*NAME_ENCODING)
+        """The same as text."""
+        return self.raw(offset).decode(*NAME_ENCODING)
 
-    def spend(self, length: int) -> None:
-        """Takes note of `length` bytes that are handed out; ElfError for one string too many, or one without an end."""
-        self.allowance -= length
-        if length < 0 or self.allowance < 0:
-            raise self.corrupt("its names overlap, or lie outside of its table of names")
+    def holds(self, name: bytes, offset: int) -> bool:
+        """Whether the string that begins at `offset` is `name`."""
+        return self.data.startswith(name, offset) and self.data[offset + len(name) : offset + len(name) + 1] == b"\0"
 
 
 class NeededVersion(NamedTuple):
@@ -116,78 +117,96 @@ class VersionDefinition(NamedTuple):
     is_base: bool
 
 
-def read_version_needs(data: bytes, strings: Strings) -> tuple[VersionNeed, ...]:
-    """The records of .gnu.version_r, which begins `data`; ElfError where they lead out of it."""
+def read_version_needs(image: Image, dynamic: Dynamic, strings: Strings) -> tuple[VersionNeed, ...]:
+    """The records of .gnu.version_r; ElfError where they lead out of the file."""
     needs: list[VersionNeed] = []
     found = 0
-    for offset, (_, count, library, first, _) in _chain(data, 0, _NEED, strings):
+    for address, (_, count, library, entries, _) in _chain(image, first(dynamic, DynamicTag.VERNEED), _NEED):
         versions: list[NeededVersion] = []
-        entries = _chain(data, offset + first, _NEED_ENTRY, strings) if count else iter(())
-        for (_, (_, flags, index, name, _)), _ in zip(entries, range(count)):
-            versions.append(NeededVersion(strings.at(name), index, bool(flags & _WEAK_VERSION)))
+        chain = _chain(image, address + entries, _NEED_ENTRY) if count else iter(())
+        for (_, (_, flags, number, name, _)), _ in zip(chain, range(count)):
+            versions.append(NeededVersion(strings.at(name), number % _MOST_VERSIONS, bool(flags & _WEAK_VERSION)))
         found += len(versions)
         if found > _MOST_VERSIONS:
-            raise strings.corrupt("it needs more versions than there can be")
+            raise corrupt(image.path, "it needs more versions than there can be")
         needs.append(VersionNeed(strings.at(library), tuple(versions)))
     return tuple(needs)
 
 
-def read_version_definitions(data: bytes, strings: Strings) -> tuple[VersionDefinition, ...]:
-    """The records of .gnu.version_d, which begins `data`; ElfError where they lead out of it."""
+def read_version_definitions(image: Image, dynamic: Dynamic, strings: Strings) -> tuple[VersionDefinition, ...]:
+    """The records of .gnu.version_d; ElfError where they lead out of the file."""
     definitions: list[VersionDefinition] = []
-    for offset, (_, flags, index, count, _, first, _) in _chain(data, 0, _DEFINITION, strings):
-        if not count or offset + first + _DEFINITION_NAME.size > len(data):
-            raise strings.corrupt("a version of it has no name")
-        name, _ = _DEFINITION_NAME.unpack_from(data, offset + first)  # the others name the versions it inherits
-        definitions.append(VersionDefinition(strings.at(name), index & (_MOST_VERSIONS - 1), bool(flags & _BASE)))
+    for address, fields in _chain(image, first(dynamic, DynamicTag.VERDEF), _DEFINITION):
+        _, flags, number, count, _, names, _ = fields
+        if not count:
+            raise corrupt(image.path, "a version of it has no name")
+        name, _ = _record(image, address + names, _DEFINITION_NAME)  # the others name the versions it inherits
+        definitions.append(VersionDefinition(strings.at(name), number % _MOST_VERSIONS, bool(flags & _BASE)))
     return tuple(definitions)
 
 
-def _chain(data: bytes, offset: int, record: struct.Struct, strings: Strings) -> Iterator[tuple[int, tuple[int, ...]]]:
+def _chain(image: Image, address: int, form: str) -> Iterator[tuple[int, tuple[int, ...]]]:
     """The records that are linked by their last field, the distance to the next one, and where each begins."""
-    while data:
-        if offset + record.size > len(data):
-            raise strings.corrupt("its table of versions leads out of the file")
-        fields = record.unpack_from(data, offset)
-        yield offset, fields
+    if not address:
+        return
+    for _ in range(_MOST_VERSIONS):
+        fields = _record(image, address, form)
+        yield address, fields
         if not fields[-1]:
             return
-        if fields[-1] < record.size:
-            raise strings.corrupt("its table of versions overlaps itself")
-        offset += fields[-1]
+        if fields[-1] < struct.calcsize(f"={form}"):
+            raise corrupt(image.path, "its table of versions overlaps itself")
+        address += fields[-1]
+    raise corrupt(image.path, "it has more versions than there can be")
 
 
-def symbol_count(dynamic: Mapping[int, Sequence[int]], memory: Memory, path: Path) -> int:
-    """How many entries the symbol table has, which no field tells: the hash tables do.
+def _record(image: Image, address: int, form: str) -> tuple[int, ...]:
+    return image.unpack(form, image.at(address, struct.calcsize(f"={form}")))
 
-    GNU ld writes an empty DT_GNU_HASH where nothing is exported; then the relocations tell which symbols are used.
+
+@dataclass(frozen=True)
+class References:
+    """The numbers of the symbols that relocations name.
+
+    The loader looks for those in `at_start` before the program begins, for those in `when_called` as late as at the
+    first call. `copied` are the variables of libraries that a program keeps a copy of.
     """
-    if DynamicTag.HASH in dynamic:
-        return int(struct.unpack("<II", memory.at(dynamic[DynamicTag.HASH][0], 8))[1])
-    hashed = _count_by_gnu_hash(dynamic[DynamicTag.GNU_HASH][0], memory, path) if DynamicTag.GNU_HASH in dynamic else 0
-    return hashed or _count_by_relocations(dynamic, memory)
+
+    at_start: frozenset[int] = frozenset()
+    when_called: frozenset[int] = frozenset()
+    copied: frozenset[int] = frozenset()
 
 
-def _count_by_gnu_hash(address: int, memory: Memory, path: Path) -> int:
-    bucket_count, first, bloom_words, _ = struct.unpack("<IIII", memory.at(address, 16))
-    buckets = address + 16 + 8 * bloom_words
-    last = max(struct.unpack(f"<{bucket_count}I", memory.at(buckets, 4 * bucket_count)), default=0)
-    if not last:
-        return 0
-    if last < first:
-        raise corrupt(path, "its hash table contradicts itself")
-    chain = memory.rest(buckets + 4 * bucket_count + 4 * (last - first))
-    for number, (value,) in enumerate(struct.iter_unpack("<I", chain[: len(chain) & ~3])):
-        if value & 1:  # the lowest bit marks the last entry of a bucket
-            return int(last + number + 1)
-    raise corrupt(path, "its hash table has no end")
+@dataclass(frozen=True)
+class RelocationData:
+    """The bytes of the relocations that name symbols, kept until somebody asks which."""
+
+    order: str = "<"
+    copy_type: int = -1
+    bound_at_start: bytes = b""
+    bound_when_called: bytes = b""
+
+    def references(self) -> References:
+        """What they name."""
+        form = self.order + _RELOCATION
+        now = [info for _, info in struct.iter_unpack(form, self.bound_at_start)]
+        later = [info for _, info in struct.iter_unpack(form, self.bound_when_called)]
+        copies = [info for info in now if info & 0xFFFFFFFF == self.copy_type]
+        at_start, when_called, copied = (frozenset(info >> 32 for info in found) for found in (now, later, copies))
+        return References(at_start, when_called - at_start, copied)
 
 
-def _count_by_relocations(dynamic: Mapping[int, Sequence[int]], memory: Memory) -> int:
-    most = 0
-    for start, size in ((DynamicTag.RELA, DynamicTag.RELASZ), (DynamicTag.JMPREL, DynamicTag.PLTRELSZ)):
-        if start in dynamic and size in dynamic:
-            whole = dynamic[size][0] - dynamic[size][0] % _RELOCATION.size
-            table = memory.at(dynamic[start][0], whole)
-            most = max(most, max((info >> 32 for _, info, _ in _RELOCATION.iter_unpack(table)), default=0))
-    return most + 1 if most else 0
+def read_relocations(image: Image, dynamic: Dynamic, machine: str, *, bound_now: bool) -> RelocationData:
+    """The relocations but for the relative ones, which stand first (DT_RELACOUNT) and name no symbol."""
+    relative = first(dynamic, DynamicTag.RELACOUNT) * _RELOCATION_SIZE
+    address, size = first(dynamic, DynamicTag.RELA), first(dynamic, DynamicTag.RELASZ)
+    now = _relocations(image, address + relative, size - relative)
+    later = _relocations(image, first(dynamic, DynamicTag.JMPREL), first(dynamic, DynamicTag.PLTRELSZ))
+    if bound_now:
+        now, later = now + later, b""
+    return RelocationData(image.order, _COPIES.get(machine, -1), now, later)
+
+
+def _relocations(image: Image, address: int, size: int) -> bytes:
+    whole = size - size % _RELOCATION_SIZE
+    return image.at(address, whole) if whole > 0 else b""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import Section
 
 from npu_serving import process
 
@@ -42,10 +45,11 @@ def program(directory: Path, name: str, source: str, *flags: str, against: Seque
 
 
 def _compile(path: Path, source: str, flags: Sequence[str], against: Sequence[Path]) -> Path:
-    text = path.with_name(path.name + ".c")
+    compiler, suffix = ("g++", ".cc") if "#include <string>" in source else ("gcc", ".c")
+    text = path.with_name(path.name + suffix)
     text.write_text(source)
     linked = [item for file in against for item in (f"-L{file.parent}", f"-l:{file.name}")]
-    process.run(["gcc", "-w", "-O1", "-o", path, "-Wl,--no-as-needed", text, *flags, *linked])
+    process.run([compiler, "-w", "-O1", "-o", path, "-Wl,--no-as-needed", text, *flags, *linked])
     text.unlink()
     return path
 
@@ -65,3 +69,60 @@ def without_sections(path: Path, copy: Path) -> Path:
     data[58:64] = bytes(6)
     copy.write_bytes(data)
     return copy
+
+
+def big_endian(path: Path, copy: Path) -> Path:
+    """The same file in the other byte order: every table that a reader looks at; code and data stay as they are."""
+    data = bytearray(path.read_bytes())
+    with path.open("rb") as file:
+        elf = ELFFile(file)
+        header = elf.header
+        tables = [(16, "HHIQQQIHHHHHH", 1)]
+        tables.append((header.e_phoff, "IIQQQQQQ", header.e_phnum))
+        tables.append((header.e_shoff, "IIQQQQIIQQ", header.e_shnum))
+        for section in elf.iter_sections():
+            tables += _tables_of(section, bytes(data))
+    data[5] = 2
+    for offset, form, count in tables:
+        size = struct.calcsize(f"<{form}")
+        for at in range(offset, offset + count * size, size):
+            struct.pack_into(f">{form}", data, at, *struct.unpack_from(f"<{form}", data, at))
+    copy.write_bytes(data)
+    return copy
+
+
+def _tables_of(section: Section, data: bytes) -> list[tuple[int, str, int]]:
+    """Offset, form and number of the records of one section."""
+    start, size = section["sh_offset"], section["sh_size"]
+    records = {"SHT_DYNSYM": "IBBHQQ", "SHT_SYMTAB": "IBBHQQ", "SHT_DYNAMIC": "QQ", "SHT_RELA": "QQq"}
+    records |= {"SHT_HASH": "I", "SHT_GNU_versym": "H"}
+    kind = section["sh_type"]
+    if kind in records:
+        return [(start, records[kind], size // struct.calcsize(f"<{records[kind]}"))]
+    if kind == "SHT_NOTE":
+        return [(start, "III", 1)]
+    if kind == "SHT_GNU_HASH":
+        bloom = struct.unpack_from("<I", data, start + 8)[0]
+        return [
+            (start, "IIII", 1),
+            (start + 16, "Q", bloom),
+            (start + 16 + 8 * bloom, "I", (size - 16) // 4 - 2 * bloom),
+        ]
+    forms = {"SHT_GNU_verneed": ("HHIII", "IHHII", 3), "SHT_GNU_verdef": ("HHHHIII", "II", 5)}
+    return list(_version_tables(data, start, *forms[kind])) if kind in forms else []
+
+
+def _version_tables(data: bytes, start: int, form: str, entry: str, first: int) -> Iterator[tuple[int, str, int]]:
+    while True:
+        fields = struct.unpack_from(f"<{form}", data, start)
+        yield start, form, 1
+        at = start + fields[first]
+        while True:
+            further = struct.unpack_from(f"<{entry}", data, at)[-1]
+            yield at, entry, 1
+            if not further:
+                break
+            at += further
+        if not fields[-1]:
+            return
+        start += fields[-1]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import struct
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from elf_samples import for_aarch64, library, needs_gcc, program
+from elf_samples import big_endian, for_aarch64, library, needs_gcc, program
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -153,6 +154,92 @@ def test_libraries_that_need_each_other_end_the_walk(tmp_path: Path) -> None:
     assert names.count("libfirst.so") == names.count("libsecond.so") == 1
 
 
+def put_in_the_way(kind: str, good: Path, at: Path) -> None:
+    """Something else of the library's name, in a directory that is searched first."""
+    at.parent.mkdir()
+    data = bytearray(good.read_bytes())
+    if kind == "a directory":
+        at.mkdir()
+    elif kind == "a link that leads nowhere":
+        at.symlink_to("nowhere")
+    elif kind == "a program":
+        program(at.parent, at.name, MAIN)
+    elif kind == "a program at a fixed address":
+        program(at.parent, at.name, MAIN, "-no-pie")
+    elif kind == "an object file":
+        program(at.parent, at.name, "int x;", "-c")
+    elif kind == "big-endian":
+        big_endian(good, at)
+    elif kind == "32 bits":
+        data[4] = 1
+        at.write_bytes(data)
+    elif kind == "a file without its end":
+        at.write_bytes(data[: len(data) // 8])
+    else:
+        at.write_bytes({"empty": b"", "a text": b"#!/bin/sh\nexit 0\n", "a header alone": data[:64]}[kind])
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a directory",
+        "a link that leads nowhere",
+        "a program",
+        "a program at a fixed address",
+        "an object file",
+        "big-endian",
+        "32 bits",
+        "a file without its end",
+        "empty",
+        "a text",
+        "a header alone",
+    ],
+)
+def test_what_stands_in_the_way_stops_the_search_where_it_stops_the_loader(kind: str, tmp_path: Path) -> None:
+    good = library(tmp_path / "good", "libx.so", "int x;")
+    main = program(tmp_path, "main", MAIN, against=[good])
+    put_in_the_way(kind, good, tmp_path / "way" / "libx.so")
+    path = [tmp_path / "way", tmp_path / "good"]
+    said = subprocess.run([main], env={"LD_LIBRARY_PATH": ":".join(map(str, path))}, check=False, capture_output=True)
+    plan = plan_loading(main, library_path=path)
+    assert (plan.missing == ()) == (said.returncode == 0), said.stderr
+    assert all(item.is_broken and item.reasons for item in plan.missing)
+
+
+@needs_gcc
+def test_a_pipe_in_the_way_is_named_where_the_loader_would_wait_for_ever(tmp_path: Path) -> None:
+    good = library(tmp_path / "good", "libx.so", "int x;")
+    main = program(tmp_path, "main", MAIN, against=[good])
+    (tmp_path / "way").mkdir()
+    os.mkfifo(tmp_path / "way" / "libx.so")
+    plan = plan_loading(main, library_path=[tmp_path / "way", tmp_path / "good"])
+    assert [(item.name, item.is_broken) for item in plan.missing] == [("libx.so", True)]
+
+
+@needs_gcc
+@pytest.mark.parametrize("token", ["$LIB", "${LIB}", "$PLATFORM", "$ORIGIN", "${ORIGIN}/./x/.."])
+def test_tokens_of_a_runpath_are_replaced_as_the_real_loader_replaces_them(token: str, tmp_path: Path) -> None:
+    good = library(tmp_path / "good", "libx.so", "int x;")
+    main = program(tmp_path, "main", MAIN, f"-Wl,-rpath,{tmp_path}/one/{token}:{token}", against=[good])
+    environment = {"LD_DEBUG": "libs"}
+    said = subprocess.run([main], env=environment, check=False, capture_output=True, text=True).stderr
+    tried = re.findall(r"trying file=(.*)/libx.so", said)
+    (missing,) = plan_loading(main).missing
+    ours = [os.path.normpath(path) for path in missing.searched if str(tmp_path) in str(path)]
+    theirs = [os.path.normpath(path) for path in tried if str(tmp_path) in path]
+    assert ours
+    assert [path for path in dict.fromkeys(theirs) if path in ours] == ours
+    assert all(any(path.startswith(known) for known in ours) for path in theirs), "or else for special processors"
+
+
+@needs_gcc
+def test_nodeflib_keeps_the_search_out_of_the_default_directories(tmp_path: Path) -> None:
+    main = program(tmp_path, "main", MAIN, "-Wl,-z,nodefaultlib")
+    started = subprocess.run([main], env={}, check=False, capture_output=True).returncode == 0
+    assert (plan_loading(main).missing == ()) == started
+
+
 def cache_file(entries: list[tuple[str, str, int, int]], before: bytes = b"") -> bytes:
     """A file as ldconfig writes it: (name, path, flags, hwcap)."""
     strings, records = b"", b""
@@ -178,6 +265,36 @@ def test_the_cache_gives_the_libraries_of_the_machine_also_behind_one_in_the_old
         host = Host(cache=tmp_path / "cache")
         assert host.cached("x86_64") == {"libx.so": Path("/lib64/libx.so")}
         assert host.cached("aarch64") == {"libx.so": Path("/arm/libx.so")}
+
+
+def test_the_cache_in_the_old_format_alone_is_read_too(tmp_path: Path) -> None:
+    strings = b"libx.so\0/lib64/libx.so\0/lib32/libx.so\0"
+    records = struct.pack("<iII", 0x0003, 0, 23) + struct.pack("<iII", 0x0303, 0, 8)
+    (tmp_path / "cache").write_bytes(struct.pack("<11sxI", b"ld.so-1.7.0", 2) + records + strings)
+    assert Host(cache=tmp_path / "cache").cached("x86_64") == {"libx.so": Path("/lib64/libx.so")}
+
+
+@pytest.mark.skipif(shutil.which("ldconfig", path="/sbin:/usr/sbin") is None, reason="needs ldconfig")
+@needs_gcc
+@pytest.mark.parametrize("form", ["new", "compat"])
+def test_the_cache_that_ldconfig_writes_is_read_as_ldconfig_prints_it(form: str, tmp_path: Path) -> None:
+    names = [library(tmp_path / "lib", f"lib{letter}.so.1", "int x;").name for letter in "abc"]
+    (tmp_path / "conf").write_text(f"{tmp_path}/lib\n")
+    command = [
+        shutil.which("ldconfig", path="/sbin:/usr/sbin"),
+        "-X",
+        "-C",
+        tmp_path / "cache",
+        "-f",
+        tmp_path / "conf",
+    ]
+    subprocess.run([*command, "-c", form], check=True, capture_output=True)
+    cached = Host(cache=tmp_path / "cache").cached(platform.machine())
+    assert {name: cached[name] for name in names} == {name: tmp_path / "lib" / name for name in names}
+    printed = subprocess.run([*command[:4], "-p"], check=True, capture_output=True, text=True).stdout
+    listed = [(name, path) for name, path in re.findall(r"^\t(\S+) \(libc6,x86-64\) => (.*)$", printed, re.M)]
+    if listed:  # each name once: the first is the one that the loader takes
+        assert {name: str(path) for name, path in cached.items()} == dict(reversed(listed))
 
 
 @given(st.binary(max_size=300), st.integers(0, 400))

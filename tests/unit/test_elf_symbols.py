@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
-from elf_samples import for_aarch64, library, needs_gcc, program, without_sections
+from elf_samples import big_endian, for_aarch64, library, needs_gcc, program, without_sections
 from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_D_TAG
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npu_serving import process
+from npu_serving.elf import image
 from npu_serving.elf.symbols import ElfFile, Symbol, read_elf
-from npu_serving.elf.tables import Strings, read_version_needs
 from npu_serving.errors import ElfError, FileAccessError
 
 REAL = [
@@ -21,6 +24,7 @@ REAL = [
     for path in sorted(Path("/usr/lib").glob(f"*-linux-gnu/{pattern}"))[:1]
 ] + [path for path in (Path("/bin/bash"), Path("/bin/ls")) if path.exists()]
 
+ENUM_D_TAG_NAMES = {value: name for name, value in ENUM_D_TAG.items()}
 SOURCE = """
 __attribute__((weak)) int weak_one(void) { return 1; }
 __thread int per_thread = 3;
@@ -184,7 +188,7 @@ def test_a_static_program_has_no_needs_and_no_symbols(tmp_path: Path) -> None:
         (b"#!/bin/sh\n", "not an ELF file"),
         (b"\x7fELF", "damaged"),
         (b"\x7fELF\x01\x01" + bytes(80), "not a 64-bit"),
-        (b"\x7fELF\x02\x02" + bytes(80), "not a little-endian"),
+        (b"\x7fELF\x02\x03" + bytes(80), "no byte order"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_by_name(content: bytes, said: str, tmp_path: Path) -> None:
@@ -277,7 +281,163 @@ def test_a_definition_that_is_marked_hidden_in_the_table_binds_nothing(sample: P
     assert not read_elf(tmp_path / "hidden.so").defines("plain")
 
 
-def test_a_table_of_versions_whose_records_overlap_is_damaged() -> None:
-    record = struct.pack("<HHIII", 1, 0, 0, 0, 1)
+@needs_gcc
+def test_a_table_of_versions_whose_records_overlap_is_damaged(tmp_path: Path) -> None:
+    path = library(tmp_path, "libx.so", 'int puts(const char *); void f(void) { puts(""); }')
+    with path.open("rb") as file:
+        at = ELFFile(file).get_section_by_name(".gnu.version_r")["sh_offset"]
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, at + 12, 1)  # vn_next
+    path.write_bytes(data)
     with pytest.raises(ElfError, match="overlaps itself"):
-        read_version_needs(record * 4, Strings(b"\0", Path("x.so")))
+        read_elf(path)
+
+
+VERSIONED = """
+__asm__(".symver old_f,f@V_1"); int old_f(void) { return 1; }
+__asm__(".symver new_f,f@@V_2"); int new_f(void) { return 2; }
+extern int needed; int puts(const char *); int g(void) { return puts("") + needed; }
+"""
+
+
+@needs_gcc
+@pytest.mark.parametrize("style", ["sysv", "gnu", "both"])
+def test_a_file_in_the_other_byte_order_reads_the_same(style: str, tmp_path: Path) -> None:
+    versions = "V_1 { global: f; g; local: *; }; V_2 { global: f; } V_1;"
+    path = library(tmp_path, "libv.so", VERSIONED, f"-Wl,--hash-style={style}", versions=versions)
+    little, big = read_elf(path), read_elf(big_endian(path, tmp_path / "big.so"))
+    assert (little.is_little_endian, big.is_little_endian) == (True, False)
+    for name in ("machine", "soname", "needed", "build_id", "version_needs", "version_definitions", "defined"):
+        assert getattr(big, name) == getattr(little, name)
+    assert (big.undefined, big.references) == (little.undefined, little.references)
+    for name, version in (("f", "V_1"), ("f", "V_2"), ("f", "V_3"), ("g", None), ("h", None)):
+        assert big.defines(name, version) == little.defines(name, version)
+    shown = process.run(["readelf", "--dyn-syms", "-W", tmp_path / "big.so"]).stdout
+    assert {"f@V_1", "f@@V_2", "g@@V_1"} <= set(shown.split())
+
+
+@pytest.mark.skipif(shutil.which("aarch64-linux-gnu-gcc") is None, reason="needs a cross compiler for aarch64")
+@pytest.mark.parametrize("order", ["-mlittle-endian", "-mbig-endian"])
+def test_what_is_compiled_for_aarch64_reads_as_readelf_shows_it(order: str, tmp_path: Path) -> None:
+    (tmp_path / "x.c").write_text("extern int needed; int f(void) { return needed; } __thread int t; int d = 1;")
+    path = tmp_path / "libx.so"
+    process.run(["aarch64-linux-gnu-gcc", order, "-nostdlib", "-shared", "-fPIC", "-o", path, tmp_path / "x.c"])
+    elf = read_elf(path)
+    assert (elf.machine, elf.is_little_endian) == ("aarch64", order == "-mlittle-endian")
+    lines = [line.split() for line in process.run(["readelf", "--dyn-syms", "-W", path]).stdout.splitlines()]
+    shown = [line for line in lines if len(line) == 8 and line[4] in ("GLOBAL", "WEAK")]
+    assert {symbol.name for symbol in elf.undefined} == {line[7] for line in shown if line[6] == "UND"}
+    assert {(symbol.name, symbol.size) for symbol in elf.defined} == {
+        (line[7], int(line[2])) for line in shown if line[6] != "UND"
+    }
+    assert all(elf.defines(symbol.name) for symbol in elf.defined)
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+def test_the_hash_table_leads_to_every_symbol_that_the_table_holds_and_to_no_other(path: Path) -> None:
+    elf = read_elf(path)
+    assert all(elf.definition(symbol.name, symbol.version) is not None for symbol in elf.defined)
+    assert all({item.name for item in elf.definitions(symbol.name)} == {symbol.name} for symbol in elf.defined[:500])
+    assert not any(
+        elf.defines(f"{symbol.name}_") and f"{symbol.name}_" not in elf.defined_names for symbol in elf.defined
+    )
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+def test_the_symbols_that_relocations_name_are_those_that_pyelftools_reads(path: Path) -> None:
+    references = read_elf(path).references
+    with path.open("rb") as file:
+        sections = {section.name: section for section in ELFFile(file).iter_sections("SHT_RELA")}
+        found = {
+            name: {item["r_info_sym"] for item in sections[name].iter_relocations() if item["r_info_sym"]}
+            for name in (".rela.dyn", ".rela.plt")
+            if name in sections
+        }
+    everything = found.get(".rela.dyn", set()) | found.get(".rela.plt", set())
+    assert (references.at_start | references.when_called) - {0} == everything
+    assert references.at_start >= found.get(".rela.dyn", set())
+
+
+@needs_gcc
+def test_a_file_that_lacks_its_end_is_damaged_even_where_its_tables_are_whole(sample: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.so"
+    with sample.open("rb") as file:
+        end = max(item["p_offset"] + item["p_filesz"] for item in ELFFile(file).iter_segments("PT_LOAD"))
+    cut.write_bytes(sample.read_bytes()[:end])
+    assert read_elf(cut).soname == "libsample.so.1"
+    cut.write_bytes(sample.read_bytes()[: end - 1])
+    with pytest.raises(ElfError, match="the loader would take"):
+        read_elf(cut)
+
+
+@needs_gcc
+@pytest.mark.parametrize("how", ["cut short", "overwritten", "made longer"])
+def test_a_file_that_is_changed_while_it_is_read_is_an_error_at_any_moment(
+    how: str, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = sample.read_bytes()
+    changes = {"cut short": content[:100], "overwritten": bytes(len(content)), "made longer": content * 2}
+    path = tmp_path / "libx.so"
+    read = os.pread
+    reads = 0
+    moment = 0
+
+    def interrupted(descriptor: int, size: int, offset: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads == moment:
+            path.write_bytes(changes[how])
+            os.utime(path, (1, 1))
+        return read(descriptor, size, offset)
+
+    monkeypatch.setattr(image.os, "pread", interrupted)
+    path.write_bytes(content)
+    read_elf(path)
+    for moment in range(1, reads + 1):  # noqa: B007 - interrupted() looks at it
+        path.write_bytes(content)
+        reads = 0
+        with pytest.raises(ElfError, match="was changed while it was read"):
+            read_elf(path)
+
+
+@needs_gcc
+def test_a_file_that_is_replaced_by_renaming_is_read_as_the_one_it_was(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "libx.so"
+    path.write_bytes(sample.read_bytes())
+    (tmp_path / "new").write_text("something else")
+    read = os.pread
+
+    def interrupted(descriptor: int, size: int, offset: int) -> bytes:
+        if (tmp_path / "new").exists():
+            (tmp_path / "new").replace(path)
+        return read(descriptor, size, offset)
+
+    monkeypatch.setattr(image.os, "pread", interrupted)
+    assert read_elf(path).soname == "libsample.so.1"
+    with pytest.raises(ElfError, match="not an ELF file"):
+        read_elf(path)
+
+
+@needs_gcc
+@pytest.mark.parametrize("lie", [1 << 20, 1 << 31, (1 << 64) - 1])
+@pytest.mark.parametrize("tag", [2, 8, 10, 0x6FFFFFF9])  # PLTRELSZ, RELASZ, STRSZ, RELACOUNT
+def test_a_length_that_lies_costs_no_memory(tag: int, lie: int, sample: Path, tmp_path: Path) -> None:
+    data = bytearray(sample.read_bytes())
+    with sample.open("rb") as file:
+        section = ELFFile(file).get_section_by_name(".dynamic")
+        for number, entry in enumerate(section.iter_tags()):
+            if entry.entry.d_tag == ENUM_D_TAG_NAMES.get(tag) or entry.entry.d_tag == tag:
+                struct.pack_into("<Q", data, section["sh_offset"] + 16 * number + 8, lie)
+    data += bytes(16 << 20)  # room for what the lie promises, if only the segment's end is looked at
+    (tmp_path / "lie.so").write_bytes(data)
+    tracemalloc.start()
+    try:
+        everything(read_elf(tmp_path / "lie.so"))
+    except ElfError:
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 8 << 20
