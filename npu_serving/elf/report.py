@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving.errors import EXIT_ACTION_NEEDED
@@ -18,6 +19,9 @@ LIBRARY_NOT_FOUND = "library-not-found"
 LIBRARY_UNUSABLE = "library-unusable"
 OTHER_MACHINE = "other-machine"
 SECOND_TENSORFLOW = "second-tensorflow"
+STRAY_STUB = "stray-stub"
+ABI_MIXTURE = "abi-mixture"
+SIZE_CHANGED = "size-changed"
 
 _DETAILS_SHOWN = 20
 
@@ -61,6 +65,8 @@ class CompatReport:
     adapter: Path | None
     libraries: tuple[Path, ...]
     findings: tuple[Finding, ...]
+    definers: Mapping[str, str] = field(default_factory=dict)
+    """Who defines the symbols that the adapter needs: symbol -> the library's name, "" for the server."""
 
     @property
     def ok(self) -> bool:

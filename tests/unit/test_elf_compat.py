@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from elf_samples import for_aarch64, library, needs_gcc, program
 
+from npu_serving.elf.abi import string_kind
 from npu_serving.elf.compat import check_server, needed_from_server, undefined_needs
+from npu_serving.elf.loader import Host
 from npu_serving.elf.report import CompatReport
 from npu_serving.errors import ElfError, FileAccessError
 
@@ -229,3 +232,166 @@ def test_the_server_must_export_what_no_library_beside_it_defines(built: Tree, t
     assert needed_from_server(built.server, newer, library_path=built.path) == tuple(
         sorted((TF_CALL, TF_NEW, GE_CALL))
     ), "this one does not bring libge_runner.so along"
+
+
+def test_what_a_library_of_cann_refers_to_at_its_start_is_an_error_and_what_it_may_call_later_a_warning(
+    built: Tree, tmp_path: Path
+) -> None:
+    changed = f"void {GE_CALL}(void) {{}} void {DOMI_CALL}(void) {{}} void gone(void);"
+    lazy = ("-Wl,-z,lazy",)
+    for name, use, errors in (
+        ("called", "void later(void) { gone(); }", ()),
+        ("at the start", "void (*later)(void) = gone;", ("undefined-symbol",)),
+    ):
+        library(tmp_path / name, "libge_runner.so", changed + use, *lazy)
+        report = check_server(built.server, library_path=[tmp_path / name, *built.path])
+        assert report.kinds() == errors, report.text()
+        assert report.kinds("warning") == (() if errors else ("undefined-symbol",))
+        assert "toolkit" in report.text()
+        started = subprocess.run(
+            [built.server],
+            env={"LD_LIBRARY_PATH": ":".join(map(str, [tmp_path / name, *built.path]))},
+            check=False,
+            capture_output=True,
+        )
+        assert (started.returncode == 0) == report.ok
+    library(tmp_path / "now", "libge_runner.so", changed + "void later(void) { gone(); }", "-Wl,-z,now")
+    only(check_server(built.server, library_path=[tmp_path / "now", *built.path]), "undefined-symbol")
+
+
+def test_a_library_that_lost_all_its_versions_ends_the_loader_and_is_an_error(built: Tree, tmp_path: Path) -> None:
+    versioned = library(tmp_path / "new", "libv.so", "int f(void) { return 0; }", versions="V_1 { global: f; };")
+    source = f"int f(void); void {TF_CALL}(void) {{}} int main(void) {{ return f(); }}"
+    server = program(tmp_path, "server", source, against=[built.adapter, versioned])
+    for place, flags, fits in (("bare", ["-nostdlib"], False), ("with libc", [], True)):
+        uses = "" if flags else 'int puts(const char *); void say(void) { puts(""); }'
+        library(tmp_path / place, "libv.so", f"int f(void) {{ return 0; }} {uses}", *flags)
+        path = [tmp_path / place, *built.path]
+        assert check_server(server, library_path=path).ok == fits == starts(server, path)
+
+
+def test_a_variable_that_grew_since_the_server_copied_it_calls_for_a_link(built: Tree, tmp_path: Path) -> None:
+    old = library(tmp_path / "old", "libdata.so", "int table[4] = {1};")
+    library(tmp_path / "new", "libdata.so", "int table[8] = {1};")
+    library(tmp_path / "short", "libdata.so", "int table[2] = {1};")
+    source = f"extern int table[]; void {TF_CALL}(void) {{}} int main(void) {{ return table[0] - 1; }}"
+    flags = ("-no-pie", "-fno-pic", f"-Wl,-rpath,{built.root / 'lib'}")
+    server = program(tmp_path, "server", source, *flags, against=[built.adapter, old])
+
+    def warned(place: str) -> bool:
+        path = ":".join(map(str, [tmp_path / place, *built.path]))
+        run = subprocess.run([server], env={"LD_LIBRARY_PATH": path}, check=False, capture_output=True, text=True)
+        return "different size" in run.stderr
+
+    assert check_server(server, library_path=[tmp_path / "old", *built.path]).findings == ()
+    text = only(check_server(server, library_path=[tmp_path / "new", *built.path]), "size-changed")
+    assert "16 bytes" in text
+    assert "32" in text
+    report = check_server(server, library_path=[tmp_path / "short", *built.path])
+    assert (report.ok, report.kinds("warning")) == (True, ("size-changed",))
+    assert [warned(place) for place in ("old", "new", "short")] == [False, True, False]
+
+
+OLD_STRING = "_ZN10tensorflow6StatusC1ENS_5error4CodeESs"  # tensorflow::Status(tensorflow::error::Code, std::string)
+NEW_STRING = "_ZN10tensorflow6StatusC1ENS_5error4CodeENSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
+
+
+@pytest.mark.parametrize(("wanted", "there"), [(OLD_STRING, NEW_STRING), (NEW_STRING, OLD_STRING)])
+def test_an_adapter_that_was_compiled_for_the_other_string_is_told_apart_from_a_newer_one(
+    wanted: str, there: str, built: Tree, tmp_path: Path
+) -> None:
+    first = library(tmp_path / "first", ADAPTER, adapter_source(there))
+    server = program(tmp_path, "server", f"void {there}(void) {{}} int main(void) {{ return 0; }}", against=[first])
+    other = library(tmp_path, ADAPTER, adapter_source(wanted))
+    report = check_server(server, adapter=other, library_path=[tmp_path / "first"])
+    assert report.kinds() == ("undefined-symbol", "abi-mixture"), report.text()
+    assert "_GLIBCXX_USE_CXX11_ABI" in report.text()
+    assert check_server(server, library_path=[tmp_path / "first"]).findings == ()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+@pytest.mark.parametrize("adapters", ["0", "1"])
+def test_strings_of_two_kinds_are_noticed_also_where_every_symbol_is_found(adapters: str, tmp_path: Path) -> None:
+    source = (
+        "#include <string>\nstd::string text(const char *a) { std::string b(a); b.append(a); b.resize(99); return b; }"
+    )
+    adapter = library(tmp_path, ADAPTER, source, f"-D_GLIBCXX_USE_CXX11_ABI={adapters}")
+    server_source = source.replace("text", "other") + 'int main() { return int(other("").size()) - 99; }'
+    server = program(tmp_path, "server", server_source, "-D_GLIBCXX_USE_CXX11_ABI=0", against=[adapter])
+    report = check_server(server, library_path=[tmp_path])
+    assert report.ok, report.text()
+    assert report.kinds("warning") == (() if adapters == "0" else ("abi-mixture",))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (OLD_STRING, "old"),
+        (NEW_STRING, "new"),
+        ("_ZN10tensorflow6AssignSsC1Ev", "old"),
+        ("_ZN10tensorflow11ClassSsNameEv", ""),
+        ("_ZNK10tensorflow4Node4nameB5cxx11Ev", "new"),
+        ("_ZN10tensorflow3FooERKS0_S1_", ""),
+        ("Ssl_connect", ""),
+        ("_Z99999999999999999999x", ""),
+    ],
+)
+def test_the_kind_of_string_is_read_from_the_mangled_name(name: str, kind: str) -> None:
+    assert string_kind(name) == kind
+
+
+def test_a_stub_where_every_program_would_find_it_is_warned_of(built: Tree, tmp_path: Path) -> None:
+    usual = Host().default_directories(platform.machine())
+    library(tmp_path, "libtensorflow_framework.so.1", "")
+    host = Host(directories=(*usual, tmp_path))
+    report = check_server(built.server, library_path=built.path, host=host)
+    assert report.ok
+    assert report.kinds("warning") == ("stray-stub",)
+    assert str(tmp_path / "libtensorflow_framework.so.1") in report.text()
+    library(tmp_path, "libtensorflow_framework.so.1", "void _ZN10tensorflow3FooEv(void) {}")
+    assert check_server(built.server, library_path=built.path, host=host).findings == (), "a real one belongs there"
+
+
+def test_a_missing_symbol_is_told_with_the_library_that_once_defined_it(built: Tree, tmp_path: Path) -> None:
+    before = check_server(built.server, library_path=built.path)
+    assert before.definers == {
+        DOMI_CALL: "libge_runner.so", GE_CALL: "libge_runner.so", "Py_Initialize": "libpython3.7m.so.1.0", TF_CALL: ""
+    }  # fmt: skip
+    library(tmp_path, "libge_runner.so", f"void {DOMI_CALL}(void) {{}}")
+    report = check_server(built.server, library_path=[tmp_path, *built.path], former_definers=before.definers)
+    text = only(report, "undefined-symbol")
+    assert f"[{GE_CALL}], once in libge_runner.so" in text or f"{GE_CALL}, once in libge_runner.so" in text
+    assert "same CANN release" in text
+
+
+def test_hidden_or_differently_versioned_symbols_of_an_adapters_library_are_missing(
+    built: Tree, tmp_path: Path
+) -> None:
+    both = f"void {GE_CALL}(void) {{}} void {DOMI_CALL}(void) {{}}"
+    hidden = f'__attribute__((visibility("hidden"))) void {GE_CALL}(void) {{}} void {DOMI_CALL}(void) {{}}'
+    library(tmp_path / "hidden", "libge_runner.so", hidden)
+    only(check_server(built.server, library_path=[tmp_path / "hidden", *built.path]), "undefined-symbol")
+    local = f"GE_1 {{ global: {DOMI_CALL}; local: *; }};"
+    library(tmp_path / "local", "libge_runner.so", both, versions=local)
+    only(check_server(built.server, library_path=[tmp_path / "local", *built.path]), "undefined-symbol")
+    renamed = library(tmp_path / "first", "libge_runner.so", both, versions="GE_1 { global: *; };")
+    adapter = library(tmp_path, ADAPTER, adapter_source(TF_CALL, GE_CALL, DOMI_CALL), against=[renamed])
+    library(tmp_path / "second", "libge_runner.so", both, versions="GE_2 { global: *; };")
+    for place, fits in (("first", True), ("second", False)):
+        path = [tmp_path / place, *built.path]
+        report = check_server(built.server, adapter=adapter, library_path=path)
+        assert report.kinds() == (() if fits else ("too-new",)), report.text()
+        assert starts(built.server, [tmp_path, *path]) == fits
+    for place in ("hidden", "local"):
+        assert not starts(built.server, [tmp_path / place, *built.path])
+
+
+def test_an_adapter_that_is_no_library_is_refused_by_name(built: Tree, tmp_path: Path) -> None:
+    with pytest.raises(ElfError, match="not a shared library"):
+        check_server(built.server, adapter=built.server)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ElfError, match="not a regular file"):
+        check_server(built.server, adapter=tmp_path / "pipe")
+    (tmp_path / "cut.so").write_bytes(built.adapter.read_bytes()[:-9000])
+    with pytest.raises(ElfError, match="damaged"):
+        check_server(built.server, adapter=tmp_path / "cut.so")

@@ -1,0 +1,111 @@
+"""Where server and adapter agree on names and not on what is behind them: std::string, and the sizes of variables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from npu_serving.elf.loader import Loaded, LoadPlan
+from npu_serving.elf.report import ABI_MIXTURE, ERROR, SIZE_CHANGED, WARNING, Finding
+from npu_serving.elf.symbols import Symbol
+
+_IDENTIFIER = re.compile(r"(?<![ST])(?<![ST][0-9])[0-9]+")  # S0_ and T1_ name something that came before
+_NEW_STRING = ("7__cxx11", "B5cxx11")  # namespace and ABI tag of GCC's dual ABI
+_OLD_STRING = ("Ss", "Sb")  # std::string and std::basic_string as the Itanium C++ ABI abbreviates them
+_NAMES = {"old": "the old one (_GLIBCXX_USE_CXX11_ABI=0)", "new": "the new one (_GLIBCXX_USE_CXX11_ABI=1)"}
+_CURE = (
+    "take the adapter that CANN ships for TensorFlow 1.15, which like the server's .bazelrc has "
+    "_GLIBCXX_USE_CXX11_ABI=0, or build both with the same value"
+)
+
+
+def mixed_strings(server: Loaded, adapter: Loaded, missing: Iterable[Symbol]) -> Iterator[Finding]:
+    """What tells that server and adapter were compiled for different std::strings.
+
+    For certain where the server defines a missing function with the other one; probably where one side asks for
+    functions with the new std::string only, and the other side with the old one only.
+    """
+    twins = tuple(_twins(server, missing))
+    sides = {label: string_kinds(item.elf.undefined) for label, item in (("server", server), ("adapter", adapter))}
+    if twins or (len(sides["server"]) == len(sides["adapter"]) == 1 and sides["server"] != sides["adapter"]):
+        wanted = "; ".join(f"the {side}'s is {_NAMES[min(kinds)]}" for side, kinds in sides.items() if len(kinds) == 1)
+        yield Finding(
+            ABI_MIXTURE,
+            ERROR if twins else WARNING,
+            adapter.name or adapter.path.name,
+            "Server and adapter were compiled for different std::strings, so that what one passes the other can't "
+            f"read{': ' + wanted if wanted else ''}.",
+            _CURE,
+            twins,
+        )
+
+
+def string_kinds(symbols: Iterable[Symbol]) -> frozenset[str]:
+    """Which std::string the names speak of: "old", "new", both or none."""
+    return frozenset(kind for symbol in symbols if (kind := string_kind(symbol.name)))
+
+
+def string_kind(name: str) -> str:
+    """Which std::string a mangled name speaks of: "old", "new", or "" for none."""
+    if any(mark in name for mark in _NEW_STRING):
+        return "new"
+    if name.startswith("_Z") and any(mark in name for mark in _OLD_STRING):
+        between = "".join(text for text, _ in _pieces(name))
+        return "old" if any(mark in between for mark in _OLD_STRING) else ""
+    return ""
+
+
+def _twins(server: Loaded, missing: Iterable[Symbol]) -> Iterator[str]:
+    """The missing symbols that the server defines, but for the other std::string."""
+    wanted = {(_path(item.name), kind): item.name for item in missing if (kind := string_kind(item.name))}
+    if not wanted:
+        return
+    for name in sorted(server.elf.defined_names):
+        other = {"old": "new", "new": "old"}.get(string_kind(name), "")
+        asked = wanted.pop((_path(name), other), None)
+        if asked is not None:
+            yield f"{asked}  (the server has {name})"
+
+
+def _path(name: str) -> tuple[str, ...]:
+    """The identifiers that a mangled name begins with: tensorflow, strings, Cat."""
+    found: list[str] = []
+    for between, identifier in _pieces(name):
+        if found and between:
+            break
+        found.append(identifier)
+    return tuple(found)
+
+
+def _pieces(name: str) -> Iterator[tuple[str, str]]:
+    """A mangled name in pieces: what stands before an identifier, and the identifier, whose length is written."""
+    start = 0
+    while (found := _IDENTIFIER.search(name, start)) is not None:
+        end = found.end() + int(found.group()[:6])
+        yield name[start : found.start()], name[found.end() : end]
+        start = end
+    yield name[start:], ""
+
+
+def changed_sizes(plan: LoadPlan) -> Iterator[Finding]:
+    """The variables of libraries that the server keeps a copy of (R_*_COPY) in a size that is no longer theirs.
+
+    The loader copies what fits, and says "has different size in shared object, consider re-linking" for one that grew.
+    """
+    program = plan.program
+    for number in sorted(program.elf.references.copied):
+        copy = program.elf.symbol(number)
+        for library in plan.libraries[1:]:
+            original = library.elf.definition(copy.name, copy.version)
+            if original is None:
+                continue
+            if original.size != copy.size:
+                yield Finding(
+                    SIZE_CHANGED,
+                    ERROR if original.size > copy.size else WARNING,
+                    library.name,
+                    f"The server has a copy of its variable {copy.name} with {copy.size} bytes; in {library.path} it "
+                    f"has {original.size}.",
+                    "./inv rebuild-after-cann (a link makes the copy anew)",
+                )
+            break

@@ -1,0 +1,69 @@
+"""Findings on the empty libtensorflow_framework.so: a real one in its place, or a stub where others would find it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from npu_serving.elf.loader import Host, own_directories
+from npu_serving.elf.report import SECOND_TENSORFLOW, STRAY_STUB, WARNING, Finding
+from npu_serving.elf.subject import Subject, is_of_tensorflow
+from npu_serving.elf.symbols import ElfFile, read_elf
+from npu_serving.errors import NpuServingError
+
+STUBS = ("libtensorflow_framework.so", "_pywrap_tensorflow_internal.so")
+
+
+def stub_findings(subject: Subject, host: Host) -> Iterator[Finding]:
+    """A real TensorFlow that would be loaded in the place of a stub, and stubs that stand in the way of a real one."""
+    for library in subject.plan.libraries[1:]:
+        if library.name.startswith(STUBS) and _is_a_tensorflow(library.elf):
+            yield Finding(
+                SECOND_TENSORFLOW,
+                WARNING,
+                library.name,
+                f"{library.path} is a real TensorFlow, which would be loaded beside the server's own; "
+                "an empty library of that name belongs here.",
+                f"take {library.path.parent} out of LD_LIBRARY_PATH",
+            )
+    for path in _everybodys_stubs(subject, host):
+        yield Finding(
+            STRAY_STUB,
+            WARNING,
+            path.name,
+            f"{path} is empty, a stub to link with. Where it is, every other program finds it before a real one: "
+            "TensorFlow for Python fails with undefined symbols.",
+            f"remove {path}: the build has its own copy, which nobody else finds",
+        )
+
+
+def _is_a_tensorflow(elf: ElfFile) -> bool:
+    return any(is_of_tensorflow(name) for name in elf.defined_names)
+
+
+def _everybodys_stubs(subject: Subject, host: Host) -> Iterator[Path]:
+    """Stubs in LD_LIBRARY_PATH and in the system's directories, which are not the server's own."""
+    machine = subject.program.elf.machine
+    cached = [path for name, path in host.cached(machine).items() if name.startswith(STUBS)]
+    directories = (*subject.library_path, *host.default_directories(machine))
+    found = [path for directory in directories for path in _named_like_stubs(directory)]
+    own = {os.path.realpath(directory) for directory in own_directories(subject.program)}
+    for path in dict.fromkeys(os.path.realpath(path) for path in (*found, *cached)):
+        if os.path.dirname(path) not in own and _is_a_stub(Path(path)):  # noqa: PTH120 - realpath gives a str
+            yield Path(path)
+
+
+def _named_like_stubs(directory: Path) -> list[Path]:
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(Path(entry) for entry in entries if entry.name.startswith(STUBS))
+    except OSError:
+        return []
+
+
+def _is_a_stub(path: Path) -> bool:
+    try:
+        return not _is_a_tensorflow(read_elf(path))
+    except NpuServingError:
+        return False
