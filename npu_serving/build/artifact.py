@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.errors import RequestError
+from npu_serving.errors import NpuServingError, RequestError
 
 FORMAT = 1
 SERVER = "bin/tensorflow_model_server"
+DEFINERS = "definers.json"
 MANIFEST = "manifest.json"
 CREATED = "%Y-%m-%dT%H:%M:%SZ"
 _LISTS = ("flags", "compilation")
@@ -138,6 +139,25 @@ def assembled(
         whole = dataclasses.replace(manifest, files=files, created=created)
         fsutil.write_file(directory / MANIFEST, json.dumps(whole.to_json(), indent=2, sort_keys=True) + "\n")
         yield directory, whole
+
+
+def write_definers(directory: Path, definers: Mapping[str, str]) -> None:
+    """Keeps, beside the manifest, which library defined each symbol of the adapter when the build was proven.
+
+    After an upgrade of CANN nothing else tells who used to define a symbol that is missing then.
+    """
+    fsutil.write_file(directory / DEFINERS, json.dumps(definers, indent=0, sort_keys=True) + "\n")
+
+
+def read_definers(directory: Path) -> Mapping[str, str]:
+    """What write_definers() kept; empty for a build without it, or where it is damaged: it only serves the messages."""
+    try:
+        document = json.loads(fsutil.read_text(directory / DEFINERS))
+    except (NpuServingError, ValueError, RecursionError):
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    return {name: library for name, library in document.items() if isinstance(library, str)}
 
 
 def read_manifest(path: Path) -> BuildManifest:

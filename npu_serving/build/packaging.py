@@ -7,7 +7,7 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.build import bill_of_materials, provenance
-from npu_serving.build.artifact import Build, BuildManifest, assembled
+from npu_serving.build.artifact import Build, BuildManifest, assembled, write_definers
 from npu_serving.build.builds import find_build
 from npu_serving.build.verify import verify_directory
 from npu_serving.errors import AdapterError, VerificationError
@@ -37,6 +37,7 @@ def package(
                 f"{report.text()}",
                 cure="do what the findings above say, then the same command again",
             )
+        write_definers(directory, report.definers)
     return find_build(dist_root, manifest.build_id)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from npu_serving.build import artifact
 from npu_serving.build.artifact import Build
@@ -12,9 +14,12 @@ from npu_serving.build.builds import find_build
 from npu_serving.build.made_with import settings_of
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
 from npu_serving.elf.compat import check_server
+from npu_serving.elf.explain import ExplainResult, explain
+from npu_serving.elf.loader import library_path_of
 from npu_serving.elf.report import ERROR, CompatReport
+from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import MissingToolError, NpuServingError, RequestError
-from npu_serving.settings import Settings
+from npu_serving.settings import Settings, user_path
 
 ADAPTER_SONAME = "_tf_adapter.so"
 
@@ -93,25 +98,90 @@ def verify_build(settings: Settings, name: str = "") -> VerifyResult:
 
     Nothing is started. Where no CANN is installed, the build is checked with the adapter it carries.
     """
-    build = find_build(settings.dist_root, name)
-    settings = settings_of(build, settings)
-    library_path = _library_path(settings)
-    installed = _installed_adapter(settings)
-    replaced = installed is not None and installed.sha256 != build.manifest.adapter.get("sha256")
-    adapter = installed.path if installed is not None and replaced else None
-    report = verify_directory(build.directory, library_path, adapter)
-    return VerifyResult(
-        build.server, report, build.manifest.adapter.get("cann_version", ""), installed if replaced else None
-    )
+    case = _build_case(settings, name)
+    assert case.build is not None
+    linked_cann = case.build.manifest.adapter.get("cann_version", "")
+    return VerifyResult(case.server, check_server(case.server, **case.arguments()), linked_cann, case.installed)
 
 
 def verify_files(settings: Settings, server: Path) -> VerifyResult:
     """The report on any server, with the adapter that the settings name, or the one it would find by itself."""
-    adapter = None if settings.adapter == "auto" else find_adapter(settings.adapter, settings.cann_root).path
-    if not server.is_file():
-        raise RequestError(f"There is no server {server}.", cure="give the path of a tensorflow_model_server")
-    report = check_server(server, adapter=adapter, library_path=_library_path(settings))
-    return VerifyResult(server, report)
+    case = _files_case(settings, server)
+    return VerifyResult(server, check_server(server, **case.arguments()))
+
+
+def explain_symbol(settings: Settings, symbol: str, *, name: str = "", server: Path | None = None) -> ExplainResult:
+    """All about one symbol of a build (the current one by default), or of any `server`, with the adapter as above."""
+    case = _build_case(settings, name) if server is None else _files_case(settings, server)
+    return explain(case.server, symbol, **case.arguments())
+
+
+class _Arguments(TypedDict):
+    """What check_server() and explain() have in common."""
+
+    adapter_soname: str
+    adapter: Path | None
+    library_path: tuple[Path, ...]
+    cann_absent: bool
+    former_definers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What is to be judged; `installed` is the adapter that is installed now, if it is not the one linked with."""
+
+    server: Path
+    adapter: Path | None
+    library_path: tuple[Path, ...]
+    cann_absent: bool
+    adapter_soname: str = ADAPTER_SONAME
+    build: Build | None = None
+    installed: Adapter | None = None
+
+    def arguments(self) -> _Arguments:
+        return {
+            "adapter_soname": self.adapter_soname,
+            "adapter": self.adapter,
+            "library_path": self.library_path,
+            "cann_absent": self.cann_absent,
+            "former_definers": artifact.read_definers(self.build.directory) if self.build is not None else {},
+        }
+
+
+def _build_case(settings: Settings, name: str) -> _Case:
+    build = find_build(settings.dist_root, name)
+    settings = settings_of(build, settings)
+    installed = _installed_adapter(settings)
+    replaced = installed is not None and installed.sha256 != build.manifest.adapter.get("sha256")
+    return _Case(
+        server=build.server,
+        adapter=installed.path if installed is not None and replaced else None,
+        library_path=_deployed_library_path(settings),
+        cann_absent=not _library_path(settings),
+        build=build,
+        installed=installed if replaced else None,
+    )
+
+
+def _files_case(settings: Settings, server: Path) -> _Case:
+    adapter = None if settings.adapter == "auto" else user_path(settings.adapter, "--adapter")
+    for path, what, wanted in ((server, "server", "tensorflow_model_server"), (adapter, "adapter", "_tf_adapter.so")):
+        if path is not None and not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises for long names
+            raise RequestError(f"There is no {what} {path}.", cure=f"give the path of a {wanted}")
+    return _Case(
+        server=server,
+        adapter=adapter,
+        library_path=_deployed_library_path(settings),
+        cann_absent=False,
+        adapter_soname=_needed_as(server, adapter) if adapter is not None else ADAPTER_SONAME,
+    )
+
+
+def _needed_as(server: Path, adapter: Path) -> str:
+    """The name by which a server asks for an adapter: without a SONAME, the one of the file that it was linked with."""
+    needed = read_elf(server).needed
+    known = (read_elf(adapter).soname or adapter.name, adapter.name, ADAPTER_SONAME, f"lib{ADAPTER_SONAME}")
+    return next((name for name in known if name in needed), known[0])
 
 
 def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Path | None = None) -> CompatReport:
@@ -135,6 +205,11 @@ def _headline(report: CompatReport) -> str:
 def _library_path(settings: Settings) -> tuple[Path, ...]:
     installation = find_installation(settings.cann_root)
     return installation.library_directories if installation else ()
+
+
+def _deployed_library_path(settings: Settings) -> tuple[Path, ...]:
+    """LD_LIBRARY_PATH as `serve` sets it: CANN's directories, then what the caller has set."""
+    return tuple(dict.fromkeys((*_library_path(settings), *library_path_of(os.environ))))
 
 
 def _installed_adapter(settings: Settings) -> Adapter | None:

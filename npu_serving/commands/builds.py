@@ -14,9 +14,10 @@ from npu_serving.commands.flags import help_for, run, run_each
         "build",
         "json",
         server="look at this server instead of a build's",
+        explain="a symbol, as the loader or as C++ writes it: who wants it, who defines it, why it is missing",
     ),
 )
-def verify_serving(_context, build="", server=None, adapter=None, json=False):
+def verify_serving(_context, build="", server=None, adapter=None, explain="", json=False):
     """Tell whether the server will start here, with the adapter that is installed, without starting anything."""
 
     def work(_console):
@@ -24,8 +25,11 @@ def verify_serving(_context, build="", server=None, adapter=None, json=False):
         from npu_serving.settings import load_settings, user_path
 
         settings = load_settings(adapter=adapter)
-        if server:
-            return verify.verify_files(settings, user_path(server, "--server"))
+        program = user_path(server, "--server") if server else None
+        if explain:
+            return verify.explain_symbol(settings, explain, name=build, server=program)
+        if program is not None:
+            return verify.verify_files(settings, program)
         return verify.verify_build(settings, build)
 
     run(work, as_json=json)

@@ -16,6 +16,7 @@ from npu_serving.client import rest_client
 from npu_serving.console import Reporter
 from npu_serving.deploy import checks, server_flags
 from npu_serving.deploy.platform_config import check_model_name
+from npu_serving.elf.loader import library_path_of
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 
 PROGRAM = "tensorflow_model_server"
@@ -228,8 +229,7 @@ def _with_libraries(
 ) -> tuple[dict[str, str], list[str]]:
     """The environment with LD_LIBRARY_PATH, and a warning for each library that the server won't find."""
     own = artifact.expanduser().resolve() / "lib"
-    callers = [Path(item) for item in os.environ.get("LD_LIBRARY_PATH", "").split(":") if item.startswith("/")]
-    directories = [*(path.expanduser().absolute() for path in library_path), *callers]
+    directories = [*(path.expanduser().absolute() for path in library_path), *library_path_of(os.environ)]
     for directory in (own, *directories):
         if ":" in str(directory) or "\0" in str(directory):
             raise RequestError(

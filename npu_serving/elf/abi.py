@@ -92,9 +92,7 @@ def changed_sizes(plan: LoadPlan) -> Iterator[Finding]:
 
     The loader copies what fits, and says "has different size in shared object, consider re-linking" for one that grew.
     """
-    program = plan.program
-    for number in sorted(program.elf.references.copied):
-        copy = program.elf.symbol(number)
+    for copy in plan.program.elf.copied_symbols():
         for library in plan.libraries[1:]:
             original = library.elf.definition(copy.name, copy.version)
             if original is None:

@@ -70,13 +70,35 @@ def check_server(
         raise ElfError(f"{server} is not a program.", cause="it is an object file", cure="name the linked server")
     if program.machine != platform.machine():
         return CompatReport(server, adapter, (server,), (_other_machine(server.name, program.machine),))
-    instead = {adapter_soname: adapter} if adapter is not None else {}
     host = host or Host()
-    plan = plan_loading(server, library_path=library_path, instead=instead, host=host)
-    subject = Subject(plan, adapter_soname, tuple(library_path), cann_absent, former_definers or {})
+    subject = subject_of(
+        server,
+        adapter_soname=adapter_soname,
+        adapter=adapter,
+        library_path=library_path,
+        cann_absent=cann_absent,
+        former_definers=former_definers,
+        host=host,
+    )
     taken = subject.adapter.path if subject.adapter is not None else adapter
-    paths = tuple(item.path for item in plan.libraries)
+    paths = tuple(item.path for item in subject.plan.libraries)
     return CompatReport(server, taken, paths, tuple(_Check(subject, host).findings()), subject.definers())
+
+
+def subject_of(
+    server: Path,
+    *,
+    host: Host,
+    adapter_soname: str = ADAPTER_SONAME,
+    adapter: Path | None = None,
+    library_path: Sequence[Path] = (),
+    cann_absent: bool = False,
+    former_definers: Mapping[str, str] | None = None,
+) -> Subject:
+    """What the loader would load for `server`; the arguments and errors are those of check_server()."""
+    instead = {adapter_soname: adapter} if adapter is not None else {}
+    plan = plan_loading(server, library_path=library_path, instead=instead, host=host)
+    return Subject(plan, adapter_soname, tuple(library_path), cann_absent, former_definers or {})
 
 
 def undefined_needs(adapter: Path) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ class _Walk:
     def run(self) -> LoadPlan:
         for library in self._loaded:  # grows while it is walked
             for name in library.elf.needed:
-                if name not in self._by_name and name not in self._missing:
+                if name not in self._by_name:  # one that was missing may be found by the paths of this library
                     self._load(name, library)
         return LoadPlan(tuple(self._loaded), tuple(self._missing.values()), self._by_name)
 
@@ -141,17 +141,20 @@ class _Walk:
                 reasons.append(error.what)
                 if _passes_over(error, path):
                     continue
-                self._missing[name] = NotLoaded(name, by, tuple(searched), tuple(reasons), is_broken=True)
+                self._miss(NotLoaded(name, by, tuple(searched), tuple(reasons), is_broken=True))
                 return
             if elf.machine != self._machine or not elf.is_little_endian:
                 reasons.append(f"{path} is for {elf.machine}{'' if elf.is_little_endian else ', big-endian'}.")
                 continue
             if _is_unfit(elf):
-                self._missing[name] = NotLoaded(name, by, tuple(searched), (*reasons, _is_unfit(elf)), is_broken=True)
+                self._miss(NotLoaded(name, by, tuple(searched), (*reasons, _is_unfit(elf)), is_broken=True))
                 return
             self._take(name, Loaded(name, elf, rule, by))
             return
-        self._missing[name] = NotLoaded(name, by, tuple(dict.fromkeys(searched)), tuple(reasons))
+        self._miss(NotLoaded(name, by, tuple(dict.fromkeys(searched)), tuple(reasons)))
+
+    def _miss(self, item: NotLoaded) -> None:
+        self._missing.setdefault(item.name, item)
 
     def _take(self, name: str, library: Loaded) -> None:
         status = library.path.stat()
@@ -190,6 +193,11 @@ class _Walk:
             yield "LD_LIBRARY_PATH", directory
         for directory in expanded(by.elf.runpath or "", by):
             yield "runpath", directory
+
+
+def library_path_of(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """LD_LIBRARY_PATH without the entries that mean the working directory of whoever starts the program."""
+    return tuple(Path(item) for item in re.split("[:;]", environ.get("LD_LIBRARY_PATH", "")) if item.startswith("/"))
 
 
 def own_directories(program: Loaded) -> tuple[Path, ...]:

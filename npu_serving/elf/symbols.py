@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from npu_serving.elf.hashes import HashTable, read_hash_table, words
-from npu_serving.elf.image import PT_INTERP, PT_NOTE, Image, opened
+from npu_serving.elf.image import PT_INTERP, PT_NOTE, Image, corrupt, opened
 from npu_serving.elf.tables import (
     NAME_ENCODING,
     Dynamic,
@@ -148,9 +148,13 @@ class ElfFile:
         """Which symbols the loader looks for, and when."""
         return self.symbol_data.relocations.references() if self.symbol_data is not None else References()
 
-    def symbol(self, number: int) -> Symbol:
-        """The definition at that place in the table."""
-        return self._symbol(number, defined=True)
+    def copied_symbols(self) -> Iterator[Symbol]:
+        """The variables of libraries that this program keeps a copy of; ElfError where there is no such symbol."""
+        count = self.symbol_data.hashes.count if self.symbol_data is not None else 0
+        for number in sorted(self.references.copied):
+            if number >= count:
+                raise corrupt(self.path, "a relocation of it names a symbol that isn't there")
+            yield self._symbol(number, defined=True)
 
     def defines(self, name: str, version: str | None = None) -> bool:
         """Whether a reference to `name` with that version binds here."""
@@ -159,11 +163,11 @@ class ElfFile:
     def definition(self, name: str, version: str | None = None) -> Symbol | None:
         """What a reference to `name` with that version binds to here, if to anything."""
         number = self._found(name, version)
-        return None if number is None else self._symbol(number, defined=True)
+        return None if number is None else self._symbol(number, defined=True, name=name)
 
     def definitions(self, name: str) -> tuple[Symbol, ...]:
         """All that is defined by that name, whatever the versions."""
-        return tuple(self._symbol(number, defined=True) for number in self._named(name))
+        return tuple(self._symbol(number, defined=True, name=name) for number in self._named(name))
 
     def _found(self, name: str, version: str | None) -> int | None:
         """The rules of glibc's check_match (dl-lookup.c).
@@ -220,13 +224,14 @@ class ElfFile:
         versions = self.symbol_data.versions if self.symbol_data is not None else None
         return None if versions is None else versions[number]
 
-    def _symbol(self, number: int, *, defined: bool) -> Symbol:
+    def _symbol(self, number: int, *, defined: bool, name: str | None = None) -> Symbol:
+        """The symbol at that place; with its `name`, where it is known, the table of names isn't read once more."""
         assert self.symbol_data is not None
-        name, info, _, _, _, size = self._fields(number)
+        start, info, _, _, _, size = self._fields(number)
         recorded = self._recorded_version(number) or 0
         version, library = self._version(recorded & _VERSION_MASK, defined=defined)
         return Symbol(
-            name=self.symbol_data.strings.at(name),
+            name=self.symbol_data.strings.at(start) if name is None else name,
             version=version,
             binding=BINDINGS.get(info >> 4, f"unknown-{info >> 4}"),
             type=SYMBOL_TYPES.get(info & 15, f"unknown-{info & 15}"),

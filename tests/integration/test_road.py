@@ -16,7 +16,7 @@ import pytest
 from states import MODEL, PLATFORM_CONFIG, library_path
 
 from npu_serving import fsutil
-from npu_serving.build import builds, dependencies, overlaying, pipeline
+from npu_serving.build import artifact, builds, dependencies, overlaying, pipeline
 from npu_serving.build.bill_of_materials import bill_of_materials
 from npu_serving.build.pipeline import BuildResult, build_serving
 from npu_serving.build.provenance import provenance
@@ -140,6 +140,9 @@ def test_the_manifest_names_every_input_and_every_file(built: BuildResult) -> No
     assert manifest["source"]["name"] == "sample"
     for name, digest in manifest["files"].items():
         assert fsutil.sha256_of(built.build.directory / name) == digest
+    definers = artifact.read_definers(built.build.directory)
+    assert "" in definers.values(), "the server itself defines what the adapter needs of TensorFlow"
+    assert "libge_runner.so" in definers.values()
 
 
 def test_a_build_carries_its_bill_of_materials_and_its_provenance(built: BuildResult) -> None:

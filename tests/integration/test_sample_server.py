@@ -22,6 +22,8 @@ from typing import Any, Callable
 import pytest
 
 from npu_serving import process
+from npu_serving.elf.compat import check_server
+from npu_serving.elf.report import CompatReport
 from npu_serving.errors import PinMismatchError, RequestError
 from npu_serving.sample import SAMPLE_DIRECTORY, archives, cann, models
 
@@ -88,6 +90,12 @@ class Npu:
         asked = [f"-Wl,-u,{symbol}" for symbol in symbols]
         flags = ["-Wl,--no-as-needed", "-Wl,--allow-shlib-undefined"]
         return self.objects.link(self.root / name, *asked, *flags, str(adapter))
+
+    def report(self, server: Path) -> CompatReport:
+        """What verify-serving says of a server with that environment."""
+        return check_server(
+            server, library_path=[Path(item) for item in self.environment()["LD_LIBRARY_PATH"].split(":")]
+        )
 
 
 class Client:
@@ -516,6 +524,23 @@ def test_without_an_adapter_the_server_computes_on_the_cpu_and_says_nothing(
         assert client.predict({"inputs": [1, 2]}) == {"outputs": [2.5, 3.0]}
         assert client.predictions_on_npu() == 0
         assert "npu" not in client.log.lower()
+    assert check_server(cpu_server).kinds() == ("adapter-not-linked",)
+
+
+def test_an_adapter_that_the_linker_dropped_is_missed_in_silence_by_the_server_and_caught_by_verify_serving(
+    npu: Npu, tmp_path: Path, base: Path
+) -> None:
+    adapter = cann.library_directories(npu.ascend)[0] / "_tf_adapter.so"
+    flags = (f"-Wl,-u,{NEEDED_BY_ALL}", "-Wl,--as-needed", "-Wl,--allow-shlib-undefined", str(adapter))
+    dropped = npu.objects.link(npu.root / "dropped", *flags)
+    flags = (*model_flags(base), f"--platform_config_file={PLATFORM_CONFIG}")
+    with serving(dropped, tmp_path, *flags, env=npu.environment()) as client:
+        assert client.predict({"inputs": [1, 2]}) == {"outputs": [2.5, 3.0]}
+        assert client.predictions_on_npu() == 0
+        assert "npu" not in client.log.lower()
+    report = npu.report(dropped)
+    assert report.kinds() == ("adapter-not-linked",)
+    assert "CPU" in report.text()
 
 
 def test_with_the_adapter_the_same_answers_come_from_the_npu(npu: Npu, tmp_path: Path, base: Path) -> None:
@@ -526,6 +551,9 @@ def test_with_the_adapter_the_same_answers_come_from_the_npu(npu: Npu, tmp_path:
         assert client.log.count(PLACED) == 1
         maps = Path(f"/proc/{client.process.pid}/maps").read_text(encoding="utf-8")
         assert os.path.realpath(npu.ascend / "tfplugin" / "latest") in maps
+    report = npu.report(npu.server)
+    assert report.ok, report.text()
+    assert os.path.realpath(str(report.adapter)) in maps, "and it is the one that was looked at"
 
 
 @pytest.mark.parametrize(
@@ -552,18 +580,26 @@ def test_after_a_cann_upgrade_the_server_lacks_a_symbol_and_a_relink_cures_it(
     assert finished.returncode == 127
     assert "symbol lookup error" in finished.stderr
     assert f"_tf_adapter.so: undefined symbol: {NEEDED_BY_NEXT}" in finished.stderr
+    report = npu.report(npu.server)
+    assert report.kinds() == ("undefined-symbol",)
+    assert NEEDED_BY_NEXT in report.text()
 
     relinked = npu.link("relinked", NEEDED_BY_ALL, NEEDED_BY_NEXT)
     flags = (*model_flags(base), f"--platform_config_file={PLATFORM_CONFIG}")
     with serving(relinked, tmp_path, *flags, env=npu.environment()) as client:
         assert client.predict({"inputs": 1}) == {"outputs": 2.5}
         assert PLACED.replace("6.3.RC2", "7.0.RC1") in client.log
+    assert npu.report(relinked).ok
 
 
 def test_a_link_that_asks_for_no_symbols_leaves_them_out(npu: Npu) -> None:
-    finished = process.run([npu.link("unasked"), "--version"], env=npu.environment(), check=False)
+    server = npu.link("unasked")
+    finished = process.run([server, "--version"], env=npu.environment(), check=False)
     assert finished.returncode == 127
     assert NEEDED_BY_ALL in finished.stderr
+    report = npu.report(server)
+    assert report.kinds() == ("undefined-symbol",)
+    assert NEEDED_BY_ALL in report.text()
 
 
 def test_a_server_without_the_toolkit_in_its_library_path_does_not_start(npu: Npu) -> None:
@@ -573,6 +609,10 @@ def test_a_server_without_the_toolkit_in_its_library_path_does_not_start(npu: Np
     finished = process.run([npu.server, "--version"], env=environment, check=False)
     assert finished.returncode == 127
     assert cann.GE_RUNNER in finished.stderr
+    path = [Path(item) for item in environment["LD_LIBRARY_PATH"].split(":")]
+    report = check_server(npu.server, library_path=path)
+    assert report.kinds() == ("library-not-found",)
+    assert cann.GE_RUNNER in report.text()
 
 
 def test_an_upgrade_keeps_the_old_release_and_moves_latest(tmp_path: Path) -> None:

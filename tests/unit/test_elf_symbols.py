@@ -213,6 +213,9 @@ def everything(elf: ElfFile) -> None:
     assert len(elf.defined) >= len(elf.defined_names)
     for symbol in elf.undefined:
         elf.defines(symbol.name, symbol.version)
+    for symbol in elf.defined[:50]:
+        elf.definitions(symbol.name)
+    assert len(tuple(elf.copied_symbols())) == len(elf.references.copied)
 
 
 @needs_gcc
@@ -228,7 +231,7 @@ def test_a_file_that_was_cut_short_anywhere_is_an_error_not_a_crash(sample: Path
 
 
 @needs_gcc
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_no_damage_to_a_library_gives_anything_but_an_elf_error(data: st.DataObject, sample: Path) -> None:
     content = bytearray(sample.read_bytes())
@@ -249,6 +252,35 @@ def test_no_damage_to_a_library_gives_anything_but_an_elf_error(data: st.DataObj
         everything(read_elf(copy))
     except ElfError as error:
         assert str(copy) in error.what
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("path", [path for path in REAL if path.stat().st_size < 1 << 20], ids=lambda path: path.name)
+def test_no_damage_to_a_real_file_gives_anything_but_an_elf_error(
+    path: Path, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 6))):
+        limit = data.draw(st.sampled_from([64, 0x400, 0x4000, len(content)]))  # headers and tables stand in front
+        at = data.draw(st.integers(0, min(limit, len(content)) - 1))
+        wild = data.draw(
+            st.sampled_from([b"\0" * 8, b"\xff" * 8, b"\x7f" + b"\xff" * 3]) | st.binary(min_size=1, max_size=8)
+        )
+        content[at : at + len(wild)] = wild
+    cut = data.draw(st.sampled_from([len(content)] * 9 + [data.draw(st.integers(0, len(content)))]))
+    copy = tmp_path_factory.getbasetemp() / "damaged-real.so"
+    copy.write_bytes(content[:cut])
+    try:
+        everything(read_elf(copy))
+    except ElfError as error:
+        assert str(copy) in error.what
+
+
+def test_looking_up_the_same_symbol_for_ever_does_not_use_up_its_name() -> None:
+    elf = read_elf(next(path for path in REAL if path.name == "libm.so.6"))
+    for _ in range(5_000):
+        assert elf.definition("sincos") is not None
 
 
 @needs_gcc

@@ -1,0 +1,134 @@
+"""verify-serving beside `nm -D` with comm, and beside pyelftools, on files of TensorFlow's size.
+
+    .venv/bin/python bench/elf.py
+
+A library of 1 GB with 130,000 dynamic symbols and a server of 300 MB, both made here by gcc, below TMPDIR (3 GB for the
+time of the run). Each row is a whole process, from its start to its end; the rivals only compare the names, ours also
+walks the libraries and looks at the versions. Needs gcc and binutils.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ROUNDS = 7
+SYMBOLS, NEEDED, EXPORTED = 130_000, 3_000, 20_000
+ADAPTER_BYTES, SERVER_BYTES = 1_000_000_000, 300_000_000
+WORDS = ("Tensor", "Kernel", "Shape", "Inference", "Context", "OpDef", "Builder", "Optimizer", "Session", "Variant")
+
+NM = """
+export LC_ALL=C
+nm -D --undefined-only "$1" | awk '{print $NF}' | sort -u > "$3/needed"
+nm -D --defined-only "$2" | awk '{print $NF}' | sort -u > "$3/defined"
+comm -23 "$3/needed" "$3/defined"
+"""
+
+PYELFTOOLS = """
+import sys
+from elftools.elf.elffile import ELFFile
+def names(path, undefined):
+    with open(path, "rb") as file:
+        table = ELFFile(file).get_section_by_name(".dynsym")
+        return {item.name for item in table.iter_symbols() if (item["st_shndx"] == "SHN_UNDEF") == undefined}
+print(len(names(sys.argv[1], True) - names(sys.argv[2], False)))
+"""
+
+CHECK = """
+import sys
+from pathlib import Path
+from npu_serving.elf.compat import check_server
+report = check_server(Path(sys.argv[2]), adapter=Path(sys.argv[1]))
+assert report.ok, report.text()
+"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="npu-serving-bench-") as temporary:
+        directory = Path(temporary)
+        adapter, server = make_files(directory)
+        inv = [str(ROOT / "inv"), "verify-serving", "--server", str(server), "--adapter", str(adapter)]
+        python = [sys.executable, "-c"]
+        files = [str(adapter), str(server)]
+        rows = {
+            "./inv verify-serving": inv,
+            "check_server() alone": [*python, CHECK, *files],
+            "nm -D twice, sort, comm": ["sh", "-c", NM, "sh", *files, str(directory)],
+            "pyelftools": [*python, PYELFTOOLS, *files],
+        }
+        measured = measure(rows)
+    ours = measured["./inv verify-serving"][0]
+    for name, (seconds, megabytes) in measured.items():
+        print(f"| {name} | {seconds:.2f} s | {megabytes:.0f} MB | {seconds / ours:.2f} |")
+
+
+def measure(rows: dict[str, list[str]]) -> dict[str, tuple[float, float]]:
+    """The median seconds and the peak memory in MB of each, run in turn; the first round only warms the page cache."""
+    kept: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
+    for _ in range(ROUNDS + 1):
+        for name, argv in rows.items():
+            kept[name].append(one_run(argv))
+    return {
+        name: (statistics.median(item[0] for item in runs[1:]), max(item[1] for item in runs[1:]))
+        for name, runs in kept.items()
+    }
+
+
+def one_run(argv: list[str]) -> tuple[float, float]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    started = time.perf_counter()
+    process = subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{argv[0]} ended with {process.returncode}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024  # of the largest of its processes
+
+
+def make_files(directory: Path) -> tuple[Path, Path]:
+    """The adapter and a server that is linked with it."""
+    names = symbol_names(SYMBOLS + EXPORTED)
+    defined, exported = names[: SYMBOLS - NEEDED], names[SYMBOLS - NEEDED : SYMBOLS - NEEDED + EXPORTED]
+    calls = "".join(f"call {name}@PLT\n" for name in exported[:NEEDED])
+    library = directory / "_tf_adapter.so"
+    shared = ["-shared", f"-Wl,-soname,{library.name}", "-Wl,--allow-shlib-undefined"]
+    link(library, functions(defined, calls) + filling(ADAPTER_BYTES), *shared)
+    server = directory / "server"
+    main = ".globl main\nmain: xor %eax, %eax\nret\n"
+    needed = ["-rdynamic", "-Wl,--no-as-needed", str(library)]
+    link(server, functions(exported, main) + filling(SERVER_BYTES), *needed)
+    return library, server
+
+
+def symbol_names(count: int) -> list[str]:
+    """Mangled names as long as TensorFlow's: about 80 characters."""
+    chosen = random.Random(15)
+    parts = ["".join(f"{len(word)}{word}" for word in chosen.choices(WORDS, k=7)) for _ in range(count)]
+    return [f"_ZN10tensorflow{part}{len(str(number)) + 1}f{number}ERKS0_" for number, part in enumerate(parts)]
+
+
+def functions(names: list[str], last: str) -> str:
+    lines = [f".globl {name}\n.type {name}, @function\n{name}: ret\n.size {name}, 1\n" for name in names]
+    return ".text\n" + "".join(lines) + last
+
+
+def filling(size: int) -> str:
+    return f'.section .rodata\n.skip {size}\n.section .note.GNU-stack,"",@progbits\n'
+
+
+def link(path: Path, source: str, *flags: str) -> None:
+    text = path.with_name(path.name + ".s")
+    text.write_text(source)
+    subprocess.run(["gcc", "-o", path, text, "-lstdc++", *flags], check=True)
+    text.unlink()
+
+
+if __name__ == "__main__":
+    main()

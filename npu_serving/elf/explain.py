@@ -1,0 +1,223 @@
+"""verify-serving --explain: who wants a symbol, who defines it, in which order it is looked for, why it is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from npu_serving.elf.binding import lacks_version
+from npu_serving.elf.compat import ADAPTER_SONAME, subject_of
+from npu_serving.elf.demangle import demangled, names_meant
+from npu_serving.elf.loader import Host, Loaded
+from npu_serving.elf.subject import Subject, label
+from npu_serving.elf.symbols import Symbol, read_elf
+from npu_serving.elf.unresolved import cure_for
+from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError
+
+
+@dataclass(frozen=True)
+class Use:
+    """One file that refers to a symbol: `when` is "at the start", "when called" or "never"; `bound_to` may be ""."""
+
+    file: str
+    version: str
+    is_weak: bool
+    when: str
+    bound_to: str
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One file that defines a symbol, with the version as nm writes it, the kind, and the size in bytes."""
+
+    file: str
+    versioned_name: str
+    type: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """All about one symbol. `elsewhere` are files that define it, lie in searched directories, and are not loaded."""
+
+    name: str
+    readable: str
+    uses: tuple[Use, ...]
+    definitions: tuple[Definition, ...]
+    elsewhere: tuple[str, ...]
+    why: str
+    cure: str
+
+    def text(self) -> str:
+        """A line for each use and definition, then the reason and the cure."""
+        lines = [self.readable if self.readable == self.name else f"{self.readable}  [{self.name}]"]
+        for use in self.uses:
+            wanted = f"{'weakly, ' if use.is_weak else ''}looked for {use.when}"
+            version = f", version {use.version}" if use.version else ""
+            lines.append(f"  wanted by {use.file} ({wanted}{version}); bound to {use.bound_to or 'nothing'}")
+        for item in self.definitions:
+            lines.append(f"  defined by {item.file} as {item.versioned_name} ({item.type}, {item.size_bytes} bytes)")
+        lines += [f"  defined by {path}, which is not loaded" for path in self.elsewhere]
+        return "\n".join([*lines, f"  {self.why}", *([f"  Next: {self.cure}"] if self.cure else [])])
+
+
+@dataclass(frozen=True)
+class ExplainResult:
+    """The symbols that were meant; the files in which the loader looks, in its order, and why each is there."""
+
+    symbols: tuple[Explanation, ...]
+    order: tuple[tuple[str, str], ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where one of them is missing."""
+        return EXIT_ACTION_NEEDED if any(symbol.cure for symbol in self.symbols) else 0
+
+    def to_json(self) -> dict[str, object]:
+        """All of it."""
+        order = [{"file": file, "found_by": rule} for file, rule in self.order]
+        return {"symbols": [asdict(symbol) for symbol in self.symbols], "lookup_order": order}
+
+    def text(self) -> str:
+        """The symbols, then the order."""
+        numbered = [f"  {number} {file} ({rule})" for number, (file, rule) in enumerate(self.order, 1)]
+        return "\n".join([*(symbol.text() for symbol in self.symbols), "looked for in this order:", *numbered])
+
+
+def explain(
+    server: Path,
+    symbol: str,
+    *,
+    adapter_soname: str = ADAPTER_SONAME,
+    adapter: Path | None = None,
+    library_path: Sequence[Path] = (),
+    cann_absent: bool = False,
+    former_definers: Mapping[str, str] | None = None,
+    host: Host | None = None,
+) -> ExplainResult:
+    """What there is to know of `symbol`, mangled or as C++ writes it, with or without its parameters.
+
+    The other arguments are those of check_server(), which also tells what is raised; RequestError for a symbol that
+    no file wants or defines.
+    """
+    subject = subject_of(
+        server,
+        adapter_soname=adapter_soname,
+        adapter=adapter,
+        library_path=library_path,
+        cann_absent=cann_absent,
+        former_definers=former_definers,
+        host=host or Host(),
+    )
+    name, _, version = symbol.partition("@")
+    names = names_meant(name, _all_names(subject.plan.libraries))
+    if not names:
+        raise RequestError(
+            f"Neither {server.name} nor any library that it loads wants or defines {symbol}.",
+            cause="it is spelled otherwise there; C++ names are compared as c++filt (of binutils) writes them"
+            + (f", or it is in a library that is missing: {_missing(subject)}" if subject.missing_names else ""),
+            cure="give the name as verify-serving or the loader shows it",
+        )
+    readable = demangled(names)
+    wanted_version = version.lstrip("@") or None
+    order = tuple((str(item.path), item.rule) for item in subject.plan.libraries)
+    return ExplainResult(tuple(_explained(subject, name, readable[name], wanted_version) for name in names), order)
+
+
+def _all_names(libraries: Sequence[Loaded]) -> set[str]:
+    return {
+        name
+        for item in libraries
+        for name in (*item.elf.defined_names, *(symbol.name for symbol in item.elf.undefined))
+    }
+
+
+def _explained(subject: Subject, name: str, readable: str, version: str | None) -> Explanation:
+    found = [
+        (item, symbol)
+        for item in subject.plan.libraries
+        for symbol in item.elf.undefined
+        if symbol.name == name and version in (None, symbol.version)
+    ]
+    definitions = tuple(
+        Definition(str(item.path), symbol.versioned_name, symbol.type, symbol.size)
+        for item in subject.plan.libraries
+        for symbol in item.elf.definitions(name)
+    )
+    lost = [(item, symbol) for item, symbol in found if not symbol.is_weak and subject.binding.definer(symbol) is None]
+    elsewhere = tuple(_elsewhere(subject, name)) if lost else ()
+    why = _why_missing(subject, lost[0][1], definitions, elsewhere) if lost else _why_found(subject, found)
+    return Explanation(
+        name=name,
+        readable=readable,
+        uses=tuple(_use(subject, item, symbol) for item, symbol in found),
+        definitions=definitions,
+        elsewhere=elsewhere,
+        why=why,
+        cure=cure_for(subject, *lost[0]) if lost else "",
+    )
+
+
+def _use(subject: Subject, library: Loaded, symbol: Symbol) -> Use:
+    references = library.elf.references
+    when = "when called" if symbol.number in references.when_called else "never"
+    bound_to = subject.binding.definer(symbol)
+    return Use(
+        file=str(library.path),
+        version=symbol.version or "",
+        is_weak=symbol.is_weak,
+        when="at the start" if symbol.number in references.at_start else when,
+        bound_to=str(bound_to.path) if bound_to is not None else "",
+    )
+
+
+def _why_found(subject: Subject, found: Sequence[tuple[Loaded, Symbol]]) -> str:
+    if not found:
+        return "Nothing that is loaded asks for it."
+    if any(subject.binding.definer(symbol) is None for _, symbol in found):
+        return "Nothing defines it, which is no error: it is wanted weakly."
+    return "It is found: the first file in the order below that defines it is taken."
+
+
+def _why_missing(subject: Subject, symbol: Symbol, definitions: Sequence[Definition], elsewhere: Sequence[str]) -> str:
+    if symbol.version is not None and symbol.library is not None:
+        provider = subject.plan.named(symbol.library)
+        if provider is not None and lacks_version(provider, symbol.version):
+            return f"It is missing: {provider.path} has no version {symbol.version}."
+    if definitions:
+        return f"It is missing: it is defined, but not with the version that is wanted, {symbol.version}."
+    if elsewhere:
+        return "It is missing: what defines it is installed, but no file that is loaded names that library."
+    former = symbol.library or subject.former_definers.get(symbol.name)
+    if former in subject.missing_names:
+        return f"It is missing, as {former} is, which defined it."
+    if former:
+        return f"It is missing: {former} defined it, and the one that is here does not."
+    if subject.missing_names:
+        return f"It is missing, and may be defined by a library that is: {_missing(subject)}."
+    return f"It is missing: neither {label(subject.program)} nor any library defines it."
+
+
+def _missing(subject: Subject) -> str:
+    return ", ".join(sorted(subject.missing_names))
+
+
+def _elsewhere(subject: Subject, name: str) -> Iterator[str]:
+    """The libraries beside those that are loaded, which would define it."""
+    loaded = {os.path.realpath(item.path) for item in subject.plan.libraries}
+    directories = [*subject.library_path, *(item.path.parent for item in subject.plan.libraries[1:])]
+    for directory in dict.fromkeys(directories):
+        for path in sorted(directory.glob("*.so*")):
+            real = os.path.realpath(path)
+            if real not in loaded and _defines(path, name):
+                loaded.add(real)
+                yield str(path)
+
+
+def _defines(path: Path, name: str) -> bool:
+    try:
+        return bool(read_elf(path).definitions(name))
+    except NpuServingError:
+        return False
