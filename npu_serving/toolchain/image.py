@@ -15,7 +15,7 @@ from npu_serving.settings import Settings
 from npu_serving.toolchain.apt_sources import all_on_this_machine
 from npu_serving.toolchain.base_image import check_pin, pinned_reference
 from npu_serving.toolchain.engine import connected
-from npu_serving.toolchain.image_context import ImageContext, read_context
+from npu_serving.toolchain.image_context import GUIDE_FLAVOUR, ImageContext, read_context
 from npu_serving.toolchain.image_steps import (
     IDENTITY,
     INPUTS,
@@ -58,8 +58,11 @@ class ImagePlan:
         if self.image_id:
             return ()
         pull = () if self.base_id else (f"pull the base image {pinned_reference(self.base_image)}",)
+        missing = ", ".join(file.name for file in self.context.missing)
+        fetch = (f"fetch what it is made from: {missing}",) if missing else ()
         made = self.tag or f"the {self.context.flavour} toolchain image"
-        return (*pull, f"make {made} from {self.base_image} with the packages of docker/packages.txt")
+        tools = " and the tools of docker/guide/steps.yaml" if self.context.flavour == GUIDE_FLAVOUR else ""
+        return (*pull, *fetch, f"make {made} from {self.base_image} with the packages of docker/packages.txt{tools}")
 
     def to_json(self) -> dict[str, object]:
         """For `--json`."""

@@ -65,6 +65,11 @@ class ImageContext:
     bazel_sha256: str = ""
     """That of the Bazel in it, or of the archive that it is made from."""
 
+    @property
+    def missing(self) -> tuple[ContextFile, ...]:
+        """The files that have to be fetched before the image can be made."""
+        return tuple(file for file in self.files if isinstance(file.source, Path) and not file.source.exists())
+
     def digest(self, base_id: str) -> str:
         """The sha256 of all that goes into an image made from this context and that base."""
         inputs = {

@@ -77,8 +77,10 @@ def test_a_plan_needs_no_archive_and_another_pin_is_another_image(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bazel").write_bytes(b"\x7fELF")
-    digest = read_context(settings, tmp_path / "bazel").digest("base")
+    context = read_context(settings, tmp_path / "bazel")
+    digest = context.digest("base")
     assert not settings.build_root.exists()
+    assert {"sources/python/python", "sources/gcc/gcc"} <= {file.name for file in context.missing}
     python = find_tool("python", "any")
     pins = tmp_path / "toolchains.json"
     pins.write_text(toolchains.TOOLCHAINS.read_text().replace(python.sha256, "0" * 64))
