@@ -205,6 +205,8 @@ def test_what_stands_in_the_way_stops_the_search_where_it_stops_the_loader(kind:
     plan = plan_loading(main, library_path=path)
     assert (plan.missing == ()) == (said.returncode == 0), said.stderr
     assert all(item.is_broken and item.reasons for item in plan.missing)
+    if not plan.missing:
+        assert plan.libraries[1].path == good
 
 
 @needs_gcc

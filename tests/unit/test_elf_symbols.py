@@ -136,9 +136,11 @@ def test_versions_of_definitions_and_needs_are_told_apart(tmp_path: Path) -> Non
     __asm__(".symver old_f,f@V_1"); int old_f(void) { return 1; }
     __asm__(".symver new_f,f@@V_2"); int new_f(void) { return 2; }
     int g(void) { return 3; }
+    __asm__(".symver older,only@V_1"); int older(void) { return 4; }
+    __asm__(".symver newer,late@V_2"); int newer(void) { return 5; }
     """
     provider = library(
-        tmp_path, "libv.so.1", source, versions="V_1 { global: f; g; local: *; }; V_2 { global: f; } V_1;"
+        tmp_path, "libv.so.1", source, versions="V_1 { global: f; g; only; local: *; }; V_2 { global: f; late; } V_1;"
     )
     elf = read_elf(provider)
     assert {symbol.versioned_name for symbol in elf.defined} >= {"f@V_1", "f@@V_2", "g@@V_1"}
@@ -151,6 +153,8 @@ def test_versions_of_definitions_and_needs_are_told_apart(tmp_path: Path) -> Non
     assert not elf.defines("f", "V_3")
     assert not elf.defines("g", "V_2")
     assert elf.defines("f")
+    assert elf.defines("only"), "the oldest version serves a reference without one, default or not"
+    assert not elf.defines("late")
     assert not elf.defines("h")
     assert read_elf(tmp_path / "libu.so").defines("h", "V_9"), "a library without versions satisfies any reference"
 
