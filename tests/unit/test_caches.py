@@ -60,6 +60,11 @@ def test_without_a_cache_bazel_gets_no_flag_and_the_same_layout(tmp_path: Path) 
     assert build_with(wanted(), Here(), LAYOUT, Silent(), tmp_path / "log", lambda *given: given) == (LAYOUT, ())  # type: ignore[arg-type]
 
 
+def test_a_build_from_scratch_uses_none() -> None:
+    for changes in ({"disk_cache": "/x"}, {"remote_cache": "http://host"}):
+        assert find_caches(caches.without_caches(dataclasses.replace(Settings(), **changes))) == Caches()  # type: ignore[arg-type]
+
+
 def test_a_disk_cache_is_made_and_is_writable_for_the_build(tmp_path: Path) -> None:
     place = tmp_path / "a cache"
     layout, flags = build_with(  # type: ignore[misc]
