@@ -34,7 +34,7 @@ def bench(_context, name=""):
 @task(
     help=help_for(
         "dry_run",
-        all="the fetched archives too",
+        all="the fetched archives too; with --images, those of finished servers",
         images="this project's containers, volumes and images instead, and nothing that doesn't carry its labels",
     )
 )
@@ -48,7 +48,7 @@ def clean(_context, all=False, images=False, dry_run=False):
         if images:
             from npu_serving.toolchain.image_cleanup import clean_images
 
-            return clean_images(dry_run=dry_run)
+            return clean_images(dry_run=dry_run, everything=all)
         return clean_state(load_settings(), everything=all, dry_run=dry_run)
 
     run(work)

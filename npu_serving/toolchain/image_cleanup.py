@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from docker.models.images import Image
 
-OWN_NAMES = "npu-serving-"
+OWN_NAMES = ("npu-serving-", "npu-serving:")
+FINISHED = "runtime"
+"""The role of an image of a finished server: like the builds in dist/, it is not made again for nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,17 @@ class CleanImagesResult:
         return "\n".join([*lines, *(f"kept: {what}" for what in self.kept)])
 
 
-def clean_images(*, dry_run: bool, label: str = ROLE) -> CleanImagesResult:
-    """Removes what carries the label: first containers, then volumes, then images. Raises MissingToolError.
+def clean_images(*, dry_run: bool, everything: bool = False, label: str = ROLE) -> CleanImagesResult:
+    """Removes what carries the label: first containers, then volumes, then images; those of servers with `everything`.
 
     Labels are inherited, so one more thing has to hold: a container that runs is removed only where its owner, a run of
-    this project, is dead; an image only loses the names that are ours.
+    this project, is dead; an image only loses the names that are ours. Raises MissingToolError.
     """
     import docker
 
     removed, kept = list[str](), list[str]()
     with connected() as client:
-        for item in _doomed(client, label, kept):
+        for item in _doomed(client, label, everything, kept):
             try:
                 if not dry_run:
                     item.remove()
@@ -67,7 +69,7 @@ def clean_images(*, dry_run: bool, label: str = ROLE) -> CleanImagesResult:
     return CleanImagesResult(tuple(removed), tuple(kept), dry_run)
 
 
-def _doomed(client: DockerClient, label: str, kept: list[str]) -> Iterator[Doomed]:
+def _doomed(client: DockerClient, label: str, everything: bool, kept: list[str]) -> Iterator[Doomed]:
     carrying: dict[str, Any] = {"label": label}
     for container in client.containers.list(all=True, filters=carrying, ignore_removed=True):
         what = f"container {container.name}"
@@ -80,6 +82,9 @@ def _doomed(client: DockerClient, label: str, kept: list[str]) -> Iterator[Doome
         yield Doomed(f"volume {volume.name}", volume.remove)
     newest_first = sorted(client.images.list(filters=carrying), key=_created, reverse=True)
     for image in newest_first:
+        if image.labels.get(label) == FINISHED and not everything:
+            kept.append(f"image {[*image.tags, str(image.id)][0]}: it is a finished server; --all removes it as well")
+            continue
         strangers = [tag for tag in image.tags if not tag.startswith(OWN_NAMES)]
         if strangers:
             kept.append(f"image {strangers[0]}: it has a name that is not this project's")

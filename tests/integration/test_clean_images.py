@@ -11,7 +11,7 @@ from docker_support import BASE_IMAGE, require_engine
 
 from npu_serving.toolchain.container import OWNER_LABEL, _process_identity
 from npu_serving.toolchain.engine import connected
-from npu_serving.toolchain.image_cleanup import clean_images
+from npu_serving.toolchain.image_cleanup import FINISHED, clean_images
 
 pytestmark = pytest.mark.docker
 
@@ -35,7 +35,9 @@ def mark() -> Iterator[str]:
 def image(name: str, mark: str, **labels: str) -> None:
     with connected() as client:
         dockerfile = f"FROM {BASE_IMAGE}\nLABEL made={uuid.uuid4().hex}\n"
-        client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=name, labels={mark: "x", **labels}, rm=True)
+        client.images.build(
+            fileobj=io.BytesIO(dockerfile.encode()), tag=name, labels={**{mark: "x"}, **labels}, rm=True
+        )
 
 
 def container(name: str, base: str, *command: str, **labels: str) -> None:
@@ -89,3 +91,11 @@ def test_an_image_that_a_container_uses_is_kept_and_the_engines_reason_is_told(m
 
 def test_a_second_run_finds_nothing(mark: str) -> None:
     assert clean_images(dry_run=False, label=mark).text() == "There is nothing to remove."
+
+
+def test_the_image_of_a_finished_server_goes_only_when_all_do(mark: str) -> None:
+    image(f"{mark}:server", mark, **{mark: FINISHED})
+    done = clean_images(dry_run=False, label=mark)
+    assert done.removed == ()
+    assert "--all" in done.kept[0]
+    assert clean_images(dry_run=False, everything=True, label=mark).removed == (f"image {mark}:server",)
