@@ -1,6 +1,6 @@
 """Archives: which ones a tree declares, bringing them in, verified, and carrying them elsewhere.
 
-which ones      workspace, evaluator, starlark_files, tree_facts: a WORKSPACE is evaluated
+which ones      workspace, evaluator, starlark_files, tree_facts: a WORKSPACE is evaluated    limits: within bounds
                 lock: the file that says what is needed    locking, comparing, pinning: making one
                 toolchains: the tools that may be fetched
 fetching        fetch: the plan and the work     engine: threads and progress      report: what is told

@@ -138,3 +138,20 @@ def test_bazel_takes_an_archive_without_a_sha256_from_no_cache_and_no_distdir(wo
         finished = workspace.build(*places)
         assert finished.returncode == expected, finished.stderr
     assert "Error downloading [file:/nowhere/one.zip]" in finished.stderr
+
+
+def test_two_archives_that_want_one_name_in_the_distdir_come_from_the_repository_cache(workspace):
+    declared = ""
+    for name in ("one", "two"):
+        data = (workspace.root / f"{name}.zip").read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        cached = workspace.root / "cache" / "content_addressable" / "sha256" / digest / "file"
+        cached.parent.mkdir(parents=True)
+        cached.write_bytes(data)
+        workspace.write("distdir/x.zip", "the bytes of neither")
+        declared += f'http_archive(name = "{name}_", urls = ["file:///{name}/x.zip"], sha256 = "{digest}")\n'
+    workspace.write("WORKSPACE", HTTP + declared)
+    loads = "".join(f'load("@{name}_//:v.bzl", {name} = "V")\n' for name in ("one", "two"))
+    workspace.write("BUILD", f'{loads}filegroup(name = "x")\n')
+    finished = workspace.build(f"--repository_cache={workspace.root}/cache", f"--distdir={workspace.root}/distdir")
+    assert finished.returncode == 0, finished.stderr
