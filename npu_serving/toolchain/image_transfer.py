@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import tarfile
+import urllib.parse
 from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.console import Reporter
+from npu_serving.deps.lock import is_safe_file_name
 from npu_serving.errors import ProgramError, RequestError
 from npu_serving.toolchain.engine import connected
 from npu_serving.toolchain.image_context import checked_image_name
 
 
 def image_file_name(name: str) -> str:
-    """A file name for the image of that name, such as ubuntu_18.04.tar."""
-    return re.sub(r"[^0-9A-Za-z.-]", "_", checked_image_name(name)) + ".tar"
+    """A file name for the image of that name, such as ubuntu%3A18.04.tar; no two names share one."""
+    file_name = urllib.parse.quote(checked_image_name(name), safe="") + ".tar"
+    if not is_safe_file_name(file_name):
+        raise RequestError(f"{name} is too long to become a file's name.", cure="docker tag gives it a shorter one")
+    return file_name
 
 
 def image_size_bytes(name: str) -> int:

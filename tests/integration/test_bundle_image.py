@@ -56,7 +56,7 @@ def test_an_image_is_carried_over_and_needs_the_digest_of_the_bundle(image: str,
     with connected() as client:
         image_id = client.images.get(image).id
         client.images.remove(image, force=True)
-        with pytest.raises(PinMismatchError, match="image npu-serving-test"):
+        with pytest.raises(PinMismatchError, match="image npu-serving-test%2Fbundle"):
             unbundle(settings, bundle, Silent())
         assert client.images.list(image) == []
         done = unbundle(settings, bundle, Silent(), sha256=digest)
@@ -80,3 +80,9 @@ def test_an_image_that_is_not_here_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no image npu-serving-test/nothing"):
         save_image("npu-serving-test/nothing:at-all", tmp_path / "x.tar", Silent())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_of_different_names_never_share_a_file() -> None:
+    assert image_file_name("a/b:1") != image_file_name("a_b:1")
+    with pytest.raises(RequestError, match="too long"):
+        image_file_name("a/" * 150 + "b")
