@@ -20,7 +20,8 @@ MAX_REDIRECTS = 10
 READ_BYTES = 1 << 18
 LONGEST_RETRY_AFTER_S = 120.0
 _REDIRECTS = (301, 302, 303, 307, 308)
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def ask(
         response = _get(session, place, headers, tuning)
         if response.status_code not in _REDIRECTS:
             return _answer(response, place, span[0] if span else 0)
-        target = response.headers.get("Location", "")
+        target = session.get_redirect_target(response) or ""  # headers come as Latin-1, URLs in them are UTF-8
         response.close()
         place = _checked_redirect(place, target)
     raise Refusal(f"more than {MAX_REDIRECTS} redirects")
@@ -180,8 +181,7 @@ def _answer(response: requests.Response, url: str, wanted_offset: int) -> Answer
             retry_after_s=_retry_after(headers.get("Retry-After", "")),
             status=status,
         )
-    length = headers.get("Content-Length", "")
-    body_bytes = int(length) if length.isdigit() else None
+    body_bytes = _number(headers.get("Content-Length", ""))
     offset, total = 0, body_bytes
     if status == 206:
         span = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
@@ -189,7 +189,7 @@ def _answer(response: requests.Response, url: str, wanted_offset: int) -> Answer
             response.close()
             raise Refusal("it answered with another range than the one asked for", passing=True)
         offset = wanted_offset
-        total = int(span[3]) if span[3].isdigit() else None
+        total = _number(span[3])
         body_bytes = int(span[2]) - offset + 1
     encoding = headers.get("Content-Encoding", "").lower()
     etag = headers.get("ETag", "")
@@ -226,20 +226,26 @@ def is_private(host: str) -> bool:
     """
     try:
         found = {item[4][0] for item in socket.getaddrinfo(host, None)}
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):
         return False
     return any(not ipaddress.ip_address(str(address).partition("%")[0]).is_global for address in found)
 
 
 def _retry_after(value: str) -> float:
     """The seconds that a Retry-After header asks for: a number, or a date."""
-    if value.isdigit():
-        return min(float(value), LONGEST_RETRY_AFTER_S)
+    seconds = _number(value)
+    if seconds is not None:
+        return min(float(seconds), LONGEST_RETRY_AFTER_S)
     try:
         wanted = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
     return min(max(wanted, 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def _number(value: str) -> int | None:
+    """The number that a header states; None for what is none. (str.isdigit() holds for more than int() reads.)"""
+    return int(value) if _NUMBER.fullmatch(value) else None
 
 
 def _short(error: BaseException) -> str:

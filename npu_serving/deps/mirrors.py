@@ -9,11 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
-from npu_serving.deps.lock import file_name_of
+from npu_serving.deps.lock import file_name_of, url_problem
 from npu_serving.errors import RequestError
 
-_REWRITE = re.compile(r"(?P<new>(?:https?|file)://.*?)=(?P<old>https?://.*)")
-_BASE = re.compile(r"(https?://[^/]+|file:///).*")
+_REWRITE = re.compile(r"(?P<new>.+?)=(?P<old>https?://.*)")
 _FAILURES_TO_BE_LAST = 3
 _FILES_TO_BE_JUDGED = 2
 _SLOWER_BY = 4.0
@@ -58,15 +57,21 @@ class Candidate:
 def parse_mirror(text: str) -> Mirror:
     """A mirror from a flag or from invoke.yaml: `https://base/`, `file:///dir` or `NEW=OLD`. Raises RequestError."""
     rewrite = _REWRITE.fullmatch(text)
-    if rewrite:
-        return Mirror(rewrite["new"], rewrite["old"])
-    if _BASE.fullmatch(text) and not re.search(r"[\x00-\x20]", text):
-        return Mirror(text)
+    mirror = Mirror(rewrite["new"], rewrite["old"]) if rewrite else Mirror(text)
+    if _is_base(mirror.base) and not re.search(r"[\x00-\x20]", text):
+        return mirror
     raise RequestError(
         f"{text!r} is not a mirror.",
         cause="a mirror is the URL of a directory, or NEW=OLD with two beginnings of URLs",
-        cure="write it like https://my.mirror/dir/, file:///srv/archives, or https://my.mirror/=https://github.com/",
+        cure="write it like https://my.mirror/dir/, file:///srv/archives (a space as %20), or "
+        "https://my.mirror/=https://github.com/",
     )
+
+
+def _is_base(url: str) -> bool:
+    if url.startswith("file:///"):
+        return True
+    return url.startswith(("http://", "https://")) and not url_problem(url)
 
 
 @dataclass(frozen=True)

@@ -364,7 +364,22 @@ def test_retry_after_may_be_a_date_and_has_its_limits():
     assert _retry_after(asked(50)) == pytest.approx(50, abs=2)
     assert _retry_after(asked(-50)) == 0
     assert _retry_after(asked(10**6)) == _retry_after("999999") == LONGEST_RETRY_AFTER_S
-    assert [_retry_after(value) for value in ("", "soon", "-1", "1.5")] == [0, 0, 0, 0]
+    endless = "Wed, 21 Oct 2015 07:28:00 +9999999999999"
+    assert {_retry_after(value) for value in ("", "soon", "-1", "1.5", "\xb2", "9" * 5000, endless)} == {0.0}
+
+
+@pytest.mark.parametrize("value", ["\xb2", "9" * 5000])
+@pytest.mark.parametrize("header", ["Retry-After", "Content-Length", "Content-Range"])
+def test_a_header_whose_number_is_none_spoils_one_place_not_the_run(server, store, header, value):
+    def nonsense(handler, _data):
+        value_there = f"bytes 0-1/{value}" if header == "Content-Range" else value
+        code = {"Retry-After": "503 Busy", "Content-Length": "200 OK", "Content-Range": "206 Partial Content"}[header]
+        handler.wfile.write(f"HTTP/1.1 {code}\r\n{header}: {value_there}\r\n\r\n".encode("latin-1"))
+        handler.close_connection = True
+
+    bad = server.put("/bad.zip", SMALL, always=nonsense)
+    bring(store, wanted(bad, server.put("/good.zip", SMALL), data=SMALL))
+    assert held(store, SMALL)
 
 
 def test_while_one_mirror_asks_for_patience_another_is_asked(server, store):
@@ -432,6 +447,16 @@ def test_a_length_that_lies_is_found_out(server, store):
 def test_redirects_are_followed(server, store):
     url = server.put("/old.zip", SMALL, always=faults.redirect("/new.zip"))
     server.put("/new.zip", SMALL)
+    bring(store, wanted(url, data=SMALL))
+    assert held(store, SMALL)
+
+
+def test_a_redirect_to_a_name_in_utf_8_is_followed(server, store):
+    def redirects(handler, _data):
+        handler.answer(302, b"", {"Location": "/n\xe9w.zip".encode().decode("latin-1")})
+
+    url = server.put("/old.zip", SMALL, always=redirects)
+    server.put("/n%C3%A9w.zip", SMALL)
     bring(store, wanted(url, data=SMALL))
     assert held(store, SMALL)
 
@@ -663,7 +688,11 @@ def test_wrong_bytes_in_a_directory_mirror_are_not_used(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "github.com", "ftp://x/", "/srv/mirror", "https://", "https://a b/", "x=https://y/"]
+    "text",
+    [
+        *("", "github.com", "ftp://x/", "/srv/mirror", "https://", "https://a b/", "x=https://y/", "file:///a b/"),
+        *("http://[::1/", "http://x:y/", "http://me@/", "http://[=https://y/", "http://a b/=https://y/"),
+    ],
 )
 def test_a_mirror_that_is_none_is_refused_before_anything_is_fetched(server, store, text):
     with pytest.raises(RequestError, match="is not a mirror"):
