@@ -15,7 +15,7 @@ import pytest
 from npu_serving import fsutil
 from npu_serving.build.artifact import MANIFEST, SERVER, Build, BuildManifest
 from npu_serving.console import Silent
-from npu_serving.errors import RequestError
+from npu_serving.errors import DiskFullError, RequestError
 from npu_serving.packaging import archives
 from npu_serving.packaging.archives import dependencies, write_deb, write_tarball
 from npu_serving.packaging.contents import contents
@@ -163,11 +163,11 @@ def test_a_package_appears_whole_and_nothing_is_left_beside_it(
     assert result.digest == f"sha256:{fsutil.sha256_of(made)}"
     before = made.read_bytes()
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(archives.gzip.GzipFile, "close", full)
-    with pytest.raises(Exception, match="disk is full"):
+    monkeypatch.setattr(archives, "write_tar", full)
+    with pytest.raises(DiskFullError):
         package(settings_for(build), Silent(), kind="tar", output=tmp_path / "out")
     monkeypatch.undo()
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [before]
