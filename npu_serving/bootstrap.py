@@ -9,32 +9,31 @@ import argparse
 import platform
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from npu_serving.cli import errors_shown
 from npu_serving.deps.bundle import WHEEL, Manifest
 from npu_serving.deps.bundle_reader import read_bundle
 from npu_serving.deps.unbundle import place_wheels
-from npu_serving.errors import EXIT_BAD_REQUEST, MissingToolError, NpuServingError
-from npu_serving.settings import PROJECT_ROOT
+from npu_serving.errors import MissingToolError, RequestError
+from npu_serving.settings import PROJECT_ROOT, user_path
 
 
-def main(words: Sequence[str]) -> int:
-    """Puts the wheels of the bundle that `./inv unbundle` was given beside `inv`, which then goes on; an exit code."""
+def main(words: Sequence[str]) -> None:
+    """Puts the wheels of the bundle that `./inv unbundle` was given beside `inv`, which then goes on.
+
+    Leaves with the exit code of an error, which is shown as the task itself would show it.
+    """
     parser = argparse.ArgumentParser(prog="./inv unbundle", add_help=False)
     parser.add_argument("bundle", nargs="?")
     parser.add_argument("--sha256", "-s")  # here only so that its value isn't taken for the bundle
+    parser.add_argument("--json", "-j", action="store_true")
     known, _ = parser.parse_known_args(words)
-    if known.bundle is None:
-        print("Name the bundle: ./inv unbundle FILE [--sha256 DIGEST] [--dry-run] [--json]", file=sys.stderr)
-        return EXIT_BAD_REQUEST
-    try:
-        bundle = read_bundle(Path(known.bundle).expanduser())
+    with errors_shown(as_json=known.json):
+        if known.bundle is None:
+            raise RequestError("No bundle is named.", cure="./inv unbundle FILE [--sha256 DIGEST] [--dry-run] [--json]")
+        bundle = read_bundle(user_path(known.bundle, "the bundle"))
         check_fits(bundle.manifest)
         place_wheels(bundle, PROJECT_ROOT, lambda _: None)
-    except NpuServingError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
 
 
 def check_fits(manifest: Manifest) -> None:
@@ -51,4 +50,4 @@ def check_fits(manifest: Manifest) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -33,7 +33,7 @@ class Result(Protocol):
 
 def answer(work: Callable[[Console], Result | None], *, as_json: bool) -> NoReturn:
     """Does the work, prints its result to standard output, and leaves with its exit code."""
-    with _errors_shown(as_json=as_json, indent=2):
+    with errors_shown(as_json=as_json):
         result = work(Console())
     if result is not None:
         _print(json.dumps(result.to_json(), indent=2, sort_keys=True) if as_json else result.text())
@@ -43,7 +43,7 @@ def answer(work: Callable[[Console], Result | None], *, as_json: bool) -> NoRetu
 def answer_each(work: Callable[[Console], Iterator[Result]], *, as_json: bool) -> NoReturn:
     """Prints each result of the work when it comes, as one line, and leaves with the exit code of the last."""
     code = 0
-    with _errors_shown(as_json=as_json, indent=None):
+    with errors_shown(as_json=as_json, indent=None):
         for result in work(Console()):
             code = getattr(result, "exit_code", 0)
             if not _print(json.dumps(result.to_json(), sort_keys=True) if as_json else result.text()):
@@ -52,7 +52,7 @@ def answer_each(work: Callable[[Console], Iterator[Result]], *, as_json: bool) -
 
 
 @contextlib.contextmanager
-def _errors_shown(*, as_json: bool, indent: int | None) -> Iterator[None]:
+def errors_shown(*, as_json: bool, indent: int | None = 2) -> Iterator[None]:
     """Ends the process with a message and an exit code where the block does not end well."""
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGHUP, _interrupted)  # the terminal was closed

@@ -129,7 +129,7 @@ def test_a_python_older_than_3_9_is_named_with_what_to_install(
 
 def test_a_python_without_venv_is_named_with_what_to_install(project: Path, tmp_path: Path) -> None:
     python = tmp_path / "python3"
-    python.write_text(f'#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; *) exec {sys.executable} "$@";; esac\n')
+    python.write_text(f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; *) exec {sys.executable} "$@";; esac\n')
     python.chmod(0o755)
     done = _inv(project, "where", NPU_SERVING_PYTHON=str(python))
     assert done.returncode == 4
@@ -151,6 +151,16 @@ def test_it_works_through_a_link_from_another_directory(project: Path, tmp_path:
     assert done.stdout.strip() == "/", done.stderr
 
 
+@pytest.mark.parametrize("name", ["json.py", "invoke.py", "npu_serving/__init__.py"])
+def test_no_module_of_the_callers_directory_is_run(project: Path, tmp_path: Path, name: str) -> None:
+    module = tmp_path / "mine" / name
+    module.parent.mkdir(parents=True)
+    module.write_text("raise SystemExit('of the caller')\n")
+    done = _inv(project, "where", cwd=tmp_path / "mine")  # the first call, which makes the environment too
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'mine'}\n"
+
+
 def test_a_directory_that_is_no_virtual_environment_is_left_as_it_is(project: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -170,3 +180,12 @@ def test_a_bundle_that_can_not_be_used_ends_it_before_an_environment_is_made(pro
     assert "is no bundle of this project" in done.stderr
     assert _inv(project, "unbundle").returncode == 2
     assert not (project / ".venv").exists()
+
+
+def test_where_wheels_of_a_bundle_do_not_suffice_the_cure_is_one_that_helps(project: Path) -> None:
+    (project / "wheels").mkdir()
+    done = _inv(project, "--list")
+    assert done.returncode == 4
+    assert "bundle --dev" in done.stderr
+    assert "remove that directory" in done.stderr
+    assert "PIP_INDEX_URL" not in done.stderr  # with these wheels no index is asked

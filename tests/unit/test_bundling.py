@@ -327,7 +327,7 @@ def test_the_wheels_come_out_first_and_other_words_are_left_to_the_task(
     names = kinds(bundled(here, tmp_path / "b"))["wheel"]
     for path in (project / "wheels").iterdir():
         path.unlink()
-    assert bootstrap.main(["--json", "--sha256", "0" * 64, str(tmp_path / "b"), "--dry-run"]) == 0
+    bootstrap.main(["--json", "--sha256", "0" * 64, str(tmp_path / "b"), "--dry-run"])
     assert {path.name for path in (project / "wheels").iterdir()} == names
 
 
@@ -339,10 +339,29 @@ def test_packages_for_another_python_are_named_with_the_way_out(here: Settings, 
     assert f"NPU_SERVING_PYTHON=python{other}" in caught.value.cure
 
 
-def test_a_bundle_that_is_missing_or_not_named_is_an_error_not_a_traceback(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [([], "No bundle is named"), (["/no/such"], "There is no bundle"), (["~nobody-of-that-name/b"], "home directory")],
+)
+def test_a_bundle_that_is_missing_or_not_named_is_an_error_for_programs_too(
+    words: list[str], what: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert bootstrap.main([]) == 2
-    assert "Name the bundle" in capsys.readouterr().err
-    assert bootstrap.main([str(tmp_path / "nothing")]) == 2
-    assert "Next: " in capsys.readouterr().err
+    with pytest.raises(SystemExit) as left:
+        bootstrap.main([*words, "--json"])
+    assert left.value.code == 2
+    said = capsys.readouterr()
+    assert what in json.loads(said.out)["what"]
+    assert "Next: " in said.err
+
+
+def test_ctrl_c_before_there_is_an_environment_is_no_traceback(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bootstrap, "read_bundle", interrupted)
+    with pytest.raises(SystemExit) as left:
+        bootstrap.main(["b"])
+    assert left.value.code == 130
+    assert "Interrupted" in capsys.readouterr().err
