@@ -29,7 +29,7 @@ WRITE = """
 import json, sys
 from pathlib import Path
 from npu_serving.console import Silent
-from npu_serving.deps.bundle import BundleMember, Manifest, write_bundle
+from npu_serving.bundle.writer import BundleMember, Manifest, write_bundle
 listed = json.loads(Path("listed.json").read_text())
 members = tuple(BundleMember("archive", Path(path).name, digest, size) for path, digest, size in listed)
 files = {digest: Path(path) for path, digest, _ in listed}
@@ -40,9 +40,9 @@ READ = """
 import sys
 from pathlib import Path
 from npu_serving import fsutil
-from npu_serving.deps.bundle_reader import read_bundle
+from npu_serving.bundle.reader import read_bundle
 from npu_serving.deps.store import ContentStore
-from npu_serving.deps.unbundle import place_in_store
+from npu_serving.bundle.placing import place_in_store
 bundle = read_bundle(Path("made.bundle"))
 if sys.argv[1:]:
     assert fsutil.sha256_of(bundle.path) == sys.argv[1]

@@ -21,10 +21,11 @@ import yaml
 
 from npu_serving import fsutil
 from npu_serving.build import bazel as bazel_room
-from npu_serving.build import builds, inputs, pipeline, plan
+from npu_serving.build import inputs, pipeline, plan
 from npu_serving.build.resources import available_resources
 from npu_serving.build.sources import SAMPLE
 from npu_serving.console import Silent
+from npu_serving.dist import builds
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann
 from npu_serving.settings import PROJECT_ROOT, Settings
 

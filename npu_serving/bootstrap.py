@@ -10,10 +10,10 @@ import platform
 import sys
 from collections.abc import Sequence
 
+from npu_serving.bundle.placing import place_wheels
+from npu_serving.bundle.reader import read_bundle
+from npu_serving.bundle.writer import WHEEL, Manifest
 from npu_serving.cli import errors_shown
-from npu_serving.deps.bundle import WHEEL, Manifest
-from npu_serving.deps.bundle_reader import read_bundle
-from npu_serving.deps.unbundle import place_wheels
 from npu_serving.errors import MissingToolError, RequestError
 from npu_serving.settings import PROJECT_ROOT, user_path
 

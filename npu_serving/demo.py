@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build import builds, inputs, pipeline
+from npu_serving.build import inputs, pipeline
 from npu_serving.build.inputs import Inputs
 from npu_serving.build.sources import SAMPLE
-from npu_serving.build.verify import verify_build
 from npu_serving.cann.install import find_installation
 from npu_serving.cann.rebuild import rebuild_after_cann
 from npu_serving.client.request import ROW, PredictRequest
@@ -20,6 +19,8 @@ from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text, table
 from npu_serving.deploy.server import plan_server, started
 from npu_serving.deploy.smoke import spare_ports
+from npu_serving.dist import builds
+from npu_serving.dist.verify import verify_build
 from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann

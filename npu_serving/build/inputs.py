@@ -11,7 +11,6 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.build.bazel_program import find_bazel, find_bazel_for_image
 from npu_serving.build.host_runner import HostRunner
-from npu_serving.build.made_with import LIBPYTHON, with_sample
 from npu_serving.build.runner import Runner
 from npu_serving.build.sources import Source, resolve_source
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
@@ -19,6 +18,7 @@ from npu_serving.console import Reporter
 from npu_serving.deps.lock import Archive, Lock
 from npu_serving.deps.mirrors import parse_mirror
 from npu_serving.deps.store import ContentStore
+from npu_serving.dist.made_with import LIBPYTHON, with_sample
 from npu_serving.errors import MissingToolError
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.overlay.patches import Toolchain, plan_patches

@@ -17,7 +17,6 @@ from npu_serving import fsutil
 from npu_serving.build import bazel
 from npu_serving.build.bazel_program import find_bazel
 from npu_serving.build.inputs import choose_runner, find_libpython
-from npu_serving.build.made_with import with_sample
 from npu_serving.build.resources import available_resources
 from npu_serving.build.runner import Layout, Runner
 from npu_serving.cann.install import find_adapter
@@ -25,6 +24,7 @@ from npu_serving.console import Reporter
 from npu_serving.deps.fetch import fetch, plan_fetch
 from npu_serving.deps.lock import Archive, Lock
 from npu_serving.deps.store import ContentStore
+from npu_serving.dist.made_with import with_sample
 from npu_serving.errors import BuildFailedError, LockFileError
 from npu_serving.overlay.adapter import SERVER_DEPS, apply_overlay, plan_overlay, plan_removal
 from npu_serving.overlay.content import OverlayInputs

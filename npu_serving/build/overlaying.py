@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from npu_serving import fsutil
 from npu_serving.build import inputs
-from npu_serving.build.made_with import with_sample
 from npu_serving.build.sources import resolve_source
 from npu_serving.cann.install import find_adapter
+from npu_serving.dist.made_with import with_sample
 from npu_serving.errors import RequestError, SourceError
 from npu_serving.overlay.adapter import OverlayResult, render_overlay
 from npu_serving.overlay.content import OverlayInputs

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Callable
 
 from npu_serving import fsutil
-from npu_serving.build import bazel, builds, caches, inputs
-from npu_serving.build.artifact import Build, BuildManifest, build_id
+from npu_serving.build import bazel, caches, inputs
 from npu_serving.build.inputs import Inputs, patched_root
 from npu_serving.build.locking import check_agreement
-from npu_serving.build.made_with import sample_is_missing
-from npu_serving.build.packaging import package, replaced_meanwhile
 from npu_serving.build.plan import (
     STEPS,
     BuildPlan,
@@ -34,6 +31,10 @@ from npu_serving.console import Reporter, duration_text
 from npu_serving.deps.fetch import fetch, plan_fetch
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.tree_facts import serving_version
+from npu_serving.dist import builds
+from npu_serving.dist.artifact import Build, BuildManifest, build_id
+from npu_serving.dist.assembling import package, replaced_meanwhile
+from npu_serving.dist.made_with import sample_is_missing
 from npu_serving.errors import BuildFailedError, LockFileError, SourceError
 from npu_serving.overlay import adapter as overlay
 from npu_serving.overlay import content

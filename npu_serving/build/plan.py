@@ -8,14 +8,15 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from npu_serving.build import bazel, builds
-from npu_serving.build.artifact import Build
+from npu_serving.build import bazel
 from npu_serving.build.inputs import Inputs, patched_root
 from npu_serving.build.runner import Layout
 from npu_serving.build.tree import tree_digest
 from npu_serving.console import table
 from npu_serving.deps.fetch import plan_fetch
 from npu_serving.deps.store import ContentStore
+from npu_serving.dist import builds
+from npu_serving.dist.artifact import Build
 from npu_serving.overlay.adapter import plan_overlay
 from npu_serving.settings import Settings
 

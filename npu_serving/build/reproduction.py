@@ -13,10 +13,10 @@ from pathlib import Path
 
 from npu_serving import fsutil, process
 from npu_serving.build import caches
-from npu_serving.build.artifact import SERVER, Build
-from npu_serving.build.made_with import with_sample
 from npu_serving.build.pipeline import build_serving
 from npu_serving.console import Reporter, duration_text
+from npu_serving.dist.artifact import SERVER, Build
+from npu_serving.dist.made_with import with_sample
 from npu_serving.settings import Settings
 
 DIRECTORY = "reproduce"

@@ -8,16 +8,16 @@ import time
 from dataclasses import dataclass
 
 from npu_serving import fsutil
-from npu_serving.build.artifact import SERVER, Build, build_id
 from npu_serving.build.bazel import BuildRecord
-from npu_serving.build.builds import check_link, find_build, make_current, read_builds, unused_id
-from npu_serving.build.made_with import settings_of
-from npu_serving.build.packaging import package
 from npu_serving.build.pipeline import build_serving
 from npu_serving.cann.install import Adapter
 from npu_serving.cann.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
 from npu_serving.console import Reporter, duration_text
 from npu_serving.deploy.smoke import prove
+from npu_serving.dist.artifact import SERVER, Build, build_id
+from npu_serving.dist.assembling import package
+from npu_serving.dist.builds import check_link, find_build, make_current, read_builds, unused_id
+from npu_serving.dist.made_with import settings_of
 from npu_serving.errors import VerificationError
 from npu_serving.settings import Settings
 

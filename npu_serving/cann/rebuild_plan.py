@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from npu_serving.build.artifact import Build
-from npu_serving.build.builds import find_build
-from npu_serving.build.made_with import settings_of
-from npu_serving.build.verify import verify_directory
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
+from npu_serving.dist.artifact import Build
+from npu_serving.dist.builds import find_build
+from npu_serving.dist.made_with import settings_of
+from npu_serving.dist.verify import verify_directory
 from npu_serving.elf.report import (
     CANNOT_TELL,
     ERROR,

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Callable, Optional, Protocol
 
 from npu_serving import fsutil
-from npu_serving.build.builds import find_build
-from npu_serving.build.made_with import settings_of
 from npu_serving.cann.info_files import matching
 from npu_serving.cann.install import CannInstallation, find_installation
 from npu_serving.cann.layout import is_there
 from npu_serving.cann.rebuild import rebuild_after_cann
 from npu_serving.cann.rebuild_plan import plan_rebuild
 from npu_serving.console import Reporter
+from npu_serving.dist.builds import find_build
+from npu_serving.dist.made_with import settings_of
 from npu_serving.elf.wholeness import is_whole
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError, StateLockedError
 from npu_serving.settings import Settings

@@ -21,7 +21,7 @@ def verify_serving(_context, build="", server=None, adapter=None, explain="", js
     """Tell whether the server will start here, with the adapter that is installed, without starting anything."""
 
     def work(_console):
-        from npu_serving.build import verify
+        from npu_serving.dist import verify
         from npu_serving.settings import load_settings, user_path
 
         settings = load_settings(adapter=adapter)
@@ -40,7 +40,7 @@ def list_builds(_context, json=False):
     """List what was built, from what, and whether each build fits the CANN that is installed now."""
 
     def work(_console):
-        from npu_serving.build import listing
+        from npu_serving.dist import listing
         from npu_serving.settings import load_settings
 
         return listing.list_builds(load_settings())
@@ -119,7 +119,7 @@ def rollback(_context, build="", force=False, json=False, dry_run=False):
     """Make the build current that was so before, or another one; nothing is built."""
 
     def work(_console):
-        from npu_serving.build.rollback import roll_back
+        from npu_serving.dist.rollback import roll_back
         from npu_serving.settings import load_settings
 
         return roll_back(load_settings(), build, force=force, dry_run=dry_run)
@@ -132,8 +132,8 @@ def prune(_context, keep="3", json=False, dry_run=False):
     """Remove old builds; never the current one, the one a rollback goes back to, or one that is running."""
 
     def work(_console):
-        from npu_serving.build.pruning import prune_builds
         from npu_serving.cli import whole_number
+        from npu_serving.dist.pruning import prune_builds
         from npu_serving.settings import load_settings
 
         return prune_builds(load_settings(), whole_number(keep, "--keep"), dry_run=dry_run)

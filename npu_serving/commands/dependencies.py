@@ -141,7 +141,7 @@ def bundle(
     """Put everything that a machine without network needs into one file."""
 
     def work(console):
-        from npu_serving.build import bundling
+        from npu_serving.bundle import bundling
         from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings, user_path
 
@@ -174,7 +174,7 @@ def unbundle(_context, bundle, sha256="", json=False, dry_run=False):
     """Verify a bundle and put what it holds in place."""
 
     def work(console):
-        from npu_serving.build import unbundling
+        from npu_serving.bundle import unbundling
         from npu_serving.settings import load_settings, user_path
 
         settings, path = load_settings(), user_path(bundle, "the bundle")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from npu_serving.build.builds import find_build
-from npu_serving.build.made_with import settings_of
 from npu_serving.cann.install import find_installation
 from npu_serving.deploy.server import ServerPlan, plan_server
+from npu_serving.dist.builds import find_build
+from npu_serving.dist.made_with import settings_of
 from npu_serving.settings import Settings
 
 

@@ -9,14 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from npu_serving.build.artifact import Build
-from npu_serving.build.builds import find_build
 from npu_serving.client.request import PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text
 from npu_serving.deploy.current import plan_current
 from npu_serving.deploy.golden import RECORD, GoldenRequest, read_golden, write_golden
 from npu_serving.deploy.server import RunningServer, ServerPlan, started
+from npu_serving.dist.artifact import Build
+from npu_serving.dist.builds import find_build
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError, ServerError
 from npu_serving.settings import Settings
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from npu_serving.build.artifact import Build
+from npu_serving.dist.artifact import Build
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import RequestError
 from npu_serving.packaging.contents import PREFIX, Entry, add_text, build_time, contents, write_tar

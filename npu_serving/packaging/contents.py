@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from npu_serving import fsutil
-from npu_serving.build import bill_of_materials, provenance
-from npu_serving.build.artifact import CREATED, MANIFEST, Build
+from npu_serving.dist import bill_of_materials, provenance
+from npu_serving.dist.artifact import CREATED, MANIFEST, Build
 from npu_serving.errors import RequestError
 from npu_serving.settings import PROJECT_ROOT
 

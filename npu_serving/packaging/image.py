@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from npu_serving import fsutil
-from npu_serving.build.artifact import SERVER, Build
 from npu_serving.console import Reporter
+from npu_serving.dist.artifact import SERVER, Build
 from npu_serving.errors import FetchError, MissingToolError, ProgramError
 from npu_serving.packaging.archives import NAME as REPOSITORY
 from npu_serving.packaging.contents import PREFIX, RUNTIME, Entry, add_text, build_time, contents, write_tar

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Callable
 
 from npu_serving import fsutil
-from npu_serving.build.artifact import Build
-from npu_serving.build.builds import find_build
 from npu_serving.console import Reporter
+from npu_serving.dist.artifact import Build
+from npu_serving.dist.builds import find_build
 from npu_serving.errors import RequestError
 from npu_serving.packaging import archives
 from npu_serving.packaging.contents import contents

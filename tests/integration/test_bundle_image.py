@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from docker_support import BASE_IMAGE, require_engine, settings_in
 
-from npu_serving.build.unbundling import unbundle
+from npu_serving.bundle.unbundling import unbundle
+from npu_serving.bundle.writer import IMAGE, BundleMember, Manifest, write_bundle
 from npu_serving.console import Silent
-from npu_serving.deps.bundle import IMAGE, BundleMember, Manifest, write_bundle
 from npu_serving.errors import MissingToolError, PinMismatchError, RequestError
 from npu_serving.fsutil import sha256_of
 from npu_serving.toolchain.engine import connected

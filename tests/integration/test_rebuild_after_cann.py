@@ -16,14 +16,8 @@ from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switc
 
 from npu_serving import fsutil
 from npu_serving.build import bazel as bazel_room
-from npu_serving.build import builds, inputs, packaging, pipeline, plan, pruning
-from npu_serving.build.artifact import MANIFEST, SERVER
-from npu_serving.build.builds import find_build, make_current
-from npu_serving.build.listing import list_builds
+from npu_serving.build import inputs, pipeline, plan
 from npu_serving.build.pipeline import BuildResult, build_serving
-from npu_serving.build.pruning import prune_builds
-from npu_serving.build.rollback import roll_back
-from npu_serving.build.verify import VerifyResult, verify_build
 from npu_serving.cann import rebuild
 from npu_serving.cann.rebuild import DOING, RebuildResult, rebuild_after_cann
 from npu_serving.cann.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
@@ -34,6 +28,13 @@ from npu_serving.deploy import smoke
 from npu_serving.deploy.current import plan_current
 from npu_serving.deploy.golden import FILE, GoldenRequest
 from npu_serving.deploy.server import RunningServer, started
+from npu_serving.dist import assembling, builds, pruning
+from npu_serving.dist.artifact import MANIFEST, SERVER
+from npu_serving.dist.builds import find_build, make_current
+from npu_serving.dist.listing import list_builds
+from npu_serving.dist.pruning import prune_builds
+from npu_serving.dist.rollback import roll_back
+from npu_serving.dist.verify import VerifyResult, verify_build
 from npu_serving.elf.report import CompatReport
 from npu_serving.errors import (
     AdapterError,
@@ -590,7 +591,7 @@ def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
         "server_pid",
     ]
     servers: list[Path] = []
-    genuine = packaging.verify_directory
+    genuine = assembling.verify_directory
 
     def of_the_former_one(_directory: Path, library_path: tuple[Path, ...]) -> CompatReport:
         return genuine(upgrade.before.build.directory, library_path, adapter_of(settings))
@@ -598,14 +599,14 @@ def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
     class Cured(Listening):
         def warn(self, text: str) -> None:
             super().warn(text)
-            monkeypatch.setattr(packaging, "verify_directory", genuine)
+            monkeypatch.setattr(assembling, "verify_directory", genuine)
             subprocess.run(warm, cwd=layout.workspace, capture_output=True, check=True)  # somebody's own Bazel
             servers.append(Path("/proc", (output / "server" / "server.pid.txt").read_text()))
             assert servers[0].exists()
 
     other = settings.build_root / "bazel" / "host" / ("0" * 32)
     other.mkdir(exist_ok=True)
-    monkeypatch.setattr(packaging, "verify_directory", of_the_former_one)
+    monkeypatch.setattr(assembling, "verify_directory", of_the_former_one)
     listening = Cured()
     result = rebuild_after_cann(settings, listening)
     assert result.plan.action == RELINK

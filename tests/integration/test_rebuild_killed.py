@@ -18,13 +18,14 @@ from pathlib import Path
 import pytest
 from states import library_path, switch_cann
 
-from npu_serving.build import builds, inputs, plan
-from npu_serving.build.builds import find_build, make_current
+from npu_serving.build import inputs, plan
 from npu_serving.build.pipeline import BuildResult, build_serving
-from npu_serving.build.verify import verify_build
 from npu_serving.cann.rebuild import rebuild_after_cann
 from npu_serving.cann.rebuild_plan import NOTHING, plan_rebuild
 from npu_serving.console import Silent
+from npu_serving.dist import builds
+from npu_serving.dist.builds import find_build, make_current
+from npu_serving.dist.verify import verify_build
 from npu_serving.process import descendants
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann
 from npu_serving.settings import PROJECT_ROOT, Settings

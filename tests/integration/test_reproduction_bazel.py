@@ -10,10 +10,10 @@ import pytest
 from docker_support import BASE_IMAGE, require_engine
 
 from npu_serving.build import reproduction
-from npu_serving.build.artifact import SERVER
 from npu_serving.build.pipeline import BuildResult, build_serving
 from npu_serving.build.sources import SAMPLE
 from npu_serving.console import Silent
+from npu_serving.dist.artifact import SERVER
 from npu_serving.settings import Settings
 
 pytestmark = pytest.mark.bazel

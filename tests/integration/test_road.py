@@ -16,16 +16,17 @@ import pytest
 from states import MODEL, PLATFORM_CONFIG, library_path
 
 from npu_serving import fsutil
-from npu_serving.build import artifact, builds, dependencies, overlaying, pipeline
-from npu_serving.build.bill_of_materials import bill_of_materials
+from npu_serving.build import dependencies, overlaying, pipeline
 from npu_serving.build.pipeline import BuildResult, build_serving
-from npu_serving.build.provenance import provenance
 from npu_serving.build.sources import SAMPLE
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
 from npu_serving.deploy.server import plan_server, started
 from npu_serving.deploy.smoke import spare_ports
+from npu_serving.dist import artifact, builds
+from npu_serving.dist.bill_of_materials import bill_of_materials
+from npu_serving.dist.provenance import provenance
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
     AdapterError,

@@ -13,8 +13,8 @@ from docker_support import BASE_IMAGE, require_engine
 
 from npu_serving.build import pipeline
 from npu_serving.build.pipeline import build_serving
-from npu_serving.build.verify import verify_build
 from npu_serving.console import Silent
+from npu_serving.dist.verify import verify_build
 from npu_serving.errors import BuildFailedError, MissingToolError
 from npu_serving.settings import Settings
 

@@ -13,11 +13,11 @@ from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_serving.build.artifact import SERVER, BuildManifest
-from npu_serving.build.bill_of_materials import bill_of_materials, package_url
-from npu_serving.build.provenance import provenance
 from npu_serving.build.sources import LOCKS
 from npu_serving.deps.lock import read_lock
+from npu_serving.dist.artifact import SERVER, BuildManifest
+from npu_serving.dist.bill_of_materials import bill_of_materials, package_url
+from npu_serving.dist.provenance import provenance
 
 ARCHIVES = {
     archive.name: {"url": archive.urls[0], "sha256": archive.sha256 or ""}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.build import artifact, builds, resources
+from npu_serving.build import resources
 from npu_serving.build.tree import tree_digest
+from npu_serving.dist import artifact, builds
 from npu_serving.errors import RequestError
 
 

@@ -16,15 +16,15 @@ from typing import IO, Callable
 import pytest
 
 from npu_serving import bootstrap
-from npu_serving.build import bundling, unbundling
-from npu_serving.build.bundling import BundleRequest, BundleResult, make_bundle, plan_bundle
-from npu_serving.build.unbundling import plan_unbundle, unbundle
+from npu_serving.bundle import bundling, unbundling
+from npu_serving.bundle.bundling import BundleRequest, BundleResult, make_bundle, plan_bundle
+from npu_serving.bundle.reader import Bundle, copy_member, read_bundle
+from npu_serving.bundle.unbundling import plan_unbundle, unbundle
+from npu_serving.bundle.wheels import PYTHONS, Target, fetch_wheels, held_wheels, pinned_packages
+from npu_serving.bundle.writer import BundleMember, Manifest, Place, write_bundle
 from npu_serving.console import Silent
-from npu_serving.deps.bundle import BundleMember, Manifest, Place, write_bundle
-from npu_serving.deps.bundle_reader import Bundle, copy_member, read_bundle
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.toolchains import Tool
-from npu_serving.deps.wheels import PYTHONS, Target, fetch_wheels, held_wheels, pinned_packages
 from npu_serving.errors import DiskFullError, FetchError, MissingToolError, PinMismatchError, RequestError
 from npu_serving.settings import PROJECT_ROOT, Settings
 
@@ -301,7 +301,7 @@ def test_a_disk_that_fills_up_is_named_and_what_came_in_before_stays(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("npu_serving.deps.unbundle.copy_member", until_full)
+        patch.setattr("npu_serving.bundle.placing.copy_member", until_full)
         with pytest.raises(DiskFullError):
             unbundle(there, tmp_path / "b", Silent())
     store = ContentStore(there.store_root)

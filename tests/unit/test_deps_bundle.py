@@ -20,12 +20,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from npu_serving.bundle import writer as form
+from npu_serving.bundle.placing import place_in_store, place_wheels
+from npu_serving.bundle.reader import Bundle, member_bytes, read_bundle
+from npu_serving.bundle.writer import BundleMember, Manifest, parse_manifest, places, render_manifest, write_bundle
 from npu_serving.console import Silent
-from npu_serving.deps import bundle as form
-from npu_serving.deps.bundle import BundleMember, Manifest, parse_manifest, places, render_manifest, write_bundle
-from npu_serving.deps.bundle_reader import Bundle, member_bytes, read_bundle
 from npu_serving.deps.store import ContentStore
-from npu_serving.deps.unbundle import place_in_store, place_wheels
 from npu_serving.errors import (
     DiskFullError,
     FileAccessError,
@@ -173,7 +173,7 @@ def test_a_killed_run_leaves_no_half_bundle_and_the_next_one_clears_up(tmp_path:
     given_data = json.dumps({key: str(path) for key, path in slow.items()})
     program = (
         "import json, sys\nfrom pathlib import Path\nfrom npu_serving.console import Silent\n"
-        "from npu_serving.deps.bundle import parse_manifest, write_bundle\n"
+        "from npu_serving.bundle.writer import parse_manifest, write_bundle\n"
         "files = {key: Path(path) for key, path in json.loads(sys.argv[2]).items()}\n"
         "manifest = parse_manifest(sys.stdin.buffer.read(), 'stdin')\n"
         "write_bundle(Path(sys.argv[1]), manifest, files, Silent())\n"
@@ -427,8 +427,8 @@ def test_an_interrupted_run_is_gone_on_with_and_nothing_is_written_twice(tmp_pat
     path = written(tmp_path)
     program = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from npu_serving.deps.bundle_reader import read_bundle\nfrom npu_serving.deps.store import ContentStore\n"
-        "from npu_serving.deps.unbundle import place_in_store\n"
+        "from npu_serving.bundle.reader import read_bundle\nfrom npu_serving.deps.store import ContentStore\n"
+        "from npu_serving.bundle.placing import place_in_store\n"
         "left = int(sys.argv[3])\n"
         "def count(size):\n"
         "    global left\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from elf_samples import library, needs_gcc, program
 
-from npu_serving.build import artifact, verify
+from npu_serving.dist import artifact, verify
 from npu_serving.elf.demangle import names_meant
 from npu_serving.elf.explain import explain
 from npu_serving.errors import ElfError, RequestError

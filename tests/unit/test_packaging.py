@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from npu_serving import fsutil
-from npu_serving.build.artifact import MANIFEST, SERVER, Build, BuildManifest
 from npu_serving.console import Silent
+from npu_serving.dist.artifact import MANIFEST, SERVER, Build, BuildManifest
 from npu_serving.errors import DiskFullError, RequestError
 from npu_serving.packaging import archives
 from npu_serving.packaging.archives import dependencies, write_deb, write_tarball

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from npu_serving.build import reproduction
-from npu_serving.build.artifact import SERVER
 from npu_serving.build.reproduction import ReproduceResult
+from npu_serving.dist.artifact import SERVER
 from npu_serving.settings import Settings
 
 PLACES = (Path("/b/first"), Path("/b/second"))

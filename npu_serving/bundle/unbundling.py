@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.bundling import SCRATCH
 from npu_serving.build.sources import shipped_locks
+from npu_serving.bundle.bundling import SCRATCH
+from npu_serving.bundle.placing import WHEELS, missing_wheels, place_in_store, place_wheels, refuse_unpinned
+from npu_serving.bundle.reader import CARRY_AGAIN, Bundle, copy_member, read_bundle
+from npu_serving.bundle.wheels import pinned_digests
+from npu_serving.bundle.writer import ARCHIVE, IMAGE, TOOL, WHEEL, BundleMember, Place
 from npu_serving.console import Reporter, amount_text, duration_text
-from npu_serving.deps.bundle import ARCHIVE, IMAGE, TOOL, WHEEL, BundleMember, Place
-from npu_serving.deps.bundle_reader import CARRY_AGAIN, Bundle, copy_member, read_bundle
 from npu_serving.deps.lock import SHA256, read_lock
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.toolchains import read_tools
-from npu_serving.deps.unbundle import WHEELS, missing_wheels, place_in_store, place_wheels, refuse_unpinned
-from npu_serving.deps.wheels import pinned_digests
 from npu_serving.errors import DiskFullError, PinMismatchError, RequestError
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.toolchain.image_transfer import load_image

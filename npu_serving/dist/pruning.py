@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.artifact import Build
-from npu_serving.build.builds import DamagedBuild, read_builds
+from npu_serving.dist.artifact import Build
+from npu_serving.dist.builds import DamagedBuild, read_builds
 from npu_serving.console import amount_text
 from npu_serving.settings import Settings
 

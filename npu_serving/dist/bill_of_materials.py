@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from npu_serving.build.artifact import CREATED, SERVER, BuildManifest
+from npu_serving.dist.artifact import CREATED, SERVER, BuildManifest
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component

@@ -12,14 +12,14 @@ from npu_serving import fsutil
 from npu_serving.build.bazel_program import bring_release
 from npu_serving.build.inputs import make_sample_archives, needed_archives
 from npu_serving.build.sources import Source, resolve_source
+from npu_serving.bundle.placing import WHEELS
+from npu_serving.bundle.wheels import PinnedPackage, Target, fetch_wheels, held_wheels, pinned_packages
+from npu_serving.bundle.writer import ARCHIVE, IMAGE, KINDS, TOOL, WHEEL, BundleMember, Manifest, places, write_bundle
 from npu_serving.console import Reporter, amount_text, duration_text, table
-from npu_serving.deps.bundle import ARCHIVE, IMAGE, KINDS, TOOL, WHEEL, BundleMember, Manifest, places, write_bundle
 from npu_serving.deps.fetch import FetchPlan, fetch, plan_fetch
 from npu_serving.deps.lock import Archive
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.toolchains import Tool, read_tools
-from npu_serving.deps.unbundle import WHEELS
-from npu_serving.deps.wheels import PinnedPackage, Target, fetch_wheels, held_wheels, pinned_packages
 from npu_serving.errors import RequestError
 from npu_serving.process import command_line
 from npu_serving.settings import PROJECT_ROOT, Settings

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from npu_serving.build.artifact import BuildManifest
+from npu_serving.dist.artifact import BuildManifest
 
 FILE_NAME = "provenance.intoto.json"
 STATEMENT = "https://in-toto.io/Statement/v1"

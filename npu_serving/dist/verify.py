@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from npu_serving.build import artifact
-from npu_serving.build.artifact import Build
-from npu_serving.build.builds import find_build
-from npu_serving.build.made_with import settings_of
+from npu_serving.dist import artifact
+from npu_serving.dist.artifact import Build
+from npu_serving.dist.builds import find_build
+from npu_serving.dist.made_with import settings_of
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.explain import ExplainResult, explain

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Callable
 
 from npu_serving import fsutil
-from npu_serving.deps.bundle import WHEEL, BundleMember, Place
-from npu_serving.deps.bundle_reader import Bundle, copy_member
+from npu_serving.bundle.reader import Bundle, copy_member
+from npu_serving.bundle.wheels import pinned_digests
+from npu_serving.bundle.writer import WHEEL, BundleMember, Place
 from npu_serving.deps.store import ContentStore
-from npu_serving.deps.wheels import pinned_digests
 from npu_serving.errors import PinMismatchError
 
 WHEELS = "wheels"

@@ -6,9 +6,9 @@ import calendar
 import time
 from dataclasses import dataclass
 
-from npu_serving.build.artifact import Build
-from npu_serving.build.builds import DamagedBuild, read_builds
-from npu_serving.build.verify import Fit, fit_of
+from npu_serving.dist.artifact import Build
+from npu_serving.dist.builds import DamagedBuild, read_builds
+from npu_serving.dist.verify import Fit, fit_of
 from npu_serving.console import amount_text, duration_text, table
 from npu_serving.settings import Settings
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.artifact import MANIFEST, SERVER, Build, read_manifest
+from npu_serving.dist.artifact import MANIFEST, SERVER, Build, read_manifest
 from npu_serving.errors import FileAccessError, RequestError
 
 CURRENT = "current"

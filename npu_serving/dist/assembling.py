@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build import bill_of_materials, provenance
-from npu_serving.build.artifact import Build, BuildManifest, assembled, write_definers
-from npu_serving.build.builds import find_build
-from npu_serving.build.verify import verify_directory
+from npu_serving.dist import bill_of_materials, provenance
+from npu_serving.dist.artifact import Build, BuildManifest, assembled, write_definers
+from npu_serving.dist.builds import find_build
+from npu_serving.dist.verify import verify_directory
 from npu_serving.errors import AdapterError, VerificationError
 
 

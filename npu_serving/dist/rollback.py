@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npu_serving.build.artifact import Build
-from npu_serving.build.builds import CURRENT, PREVIOUS, find_build, link_target, make_current, read_builds
-from npu_serving.build.verify import Fit, fit_of
+from npu_serving.dist.artifact import Build
+from npu_serving.dist.builds import CURRENT, PREVIOUS, find_build, link_target, make_current, read_builds
+from npu_serving.dist.verify import Fit, fit_of
 from npu_serving.errors import RequestError, VerificationError
 from npu_serving.settings import Settings
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Callable
 
 from npu_serving import fsutil
-from npu_serving.deps.bundle import (
+from npu_serving.bundle.writer import (
     END,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,

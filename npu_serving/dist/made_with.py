@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from npu_serving import fsutil
-from npu_serving.build.artifact import Build
+from npu_serving.dist.artifact import Build
 from npu_serving.errors import RequestError
 from npu_serving.settings import RUNNERS, Settings
 
