@@ -119,7 +119,7 @@ def _same_server_with(adapter: Adapter, former: Build, settings: Settings) -> Bu
     """The build that an earlier run made of the same server and that adapter, or None."""
     for build in read_builds(settings.dist_root).sound:
         same = build.linked == former.linked and build.manifest.adapter.get("sha256") == adapter.sha256
-        if same and build.is_whole:
+        if same and not build.damaged_file():
             return build
     return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
-from npu_serving.dist.artifact import Build
+from npu_serving.dist.artifact import SERVER, Build
 from npu_serving.dist.builds import find_build
 from npu_serving.dist.made_with import settings_of
 from npu_serving.dist.verify import verify_directory
@@ -20,7 +20,8 @@ from npu_serving.elf.report import (
     CompatReport,
     Finding,
 )
-from npu_serving.errors import EXIT_ACTION_NEEDED, VerificationError
+from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, VerificationError
+from npu_serving.process import command_line
 from npu_serving.settings import Settings
 
 NOTHING = "nothing"
@@ -45,6 +46,8 @@ class RebuildPlan:
     library_path: tuple[Path, ...]
     """CANN's own directories, where the server will look at run time."""
     obstacles: tuple[Finding, ...] = ()
+    clean: bool = False
+    """Whether everything is to be built anew because that was asked for."""
 
     @property
     def exit_code(self) -> int:
@@ -60,6 +63,13 @@ class RebuildPlan:
                 cause="CANN is incomplete: its installation was interrupted, or it is being installed right now",
                 cure="complete the installation of CANN, then type the same command again",
             )
+
+    def _command(self) -> str:
+        """What carries this very plan out."""
+        words = ["./inv", "rebuild-after-cann"]
+        if not self.build.current:
+            words += ["--build", self.build.directory.name]
+        return command_line([*words, "--clean"] if self.clean else words)
 
     def to_json(self) -> dict[str, object]:
         """The plan with both adapters."""
@@ -80,7 +90,7 @@ class RebuildPlan:
             lines += [finding.text() for finding in self.obstacles]
             lines.append("No rebuild changes that. Next: complete the installation of CANN.")
         elif self.action != NOTHING:
-            lines.append("Next: ./inv rebuild-after-cann")
+            lines.append(f"Next: {self._command()}")
         return "\n".join(lines)
 
 
@@ -95,35 +105,51 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
     installed = find_adapter(settings.adapter, settings.cann_root)
     installation = find_installation(settings.cann_root)
     library_path = installation.library_directories if installation else ()
-    report = verify_directory(build.directory, library_path, installed.path)
+    report = _report(build, library_path, installed)
     obstacles = tuple(_obstacles(build, installed, report))
+    # All but the server, which is too large to be read for every plan: its tables were, for the report.
+    is_sound = not build.damaged_file(without=SERVER)
     if clean:
         action, why = FULL_REBUILD, "--clean was given"
-    elif _carries(build, installed) and (report.ok or obstacles):
+    elif _carries(build, installed) and is_sound and (report.ok or obstacles):
         action = NOTHING
         why = f"it carries the adapter that is installed, that of CANN {_version(installed.cann_version)}"
     else:
         action, why = _what_to_do(build, installed, report, settings)
-    return RebuildPlan(build, installed, action, why, report, library_path, obstacles)
+    return RebuildPlan(build, installed, action, why, report, library_path, obstacles, clean)
 
 
 def _carries(build: Build, adapter: Adapter) -> bool:
     return build.manifest.adapter.get("sha256") == adapter.sha256
 
 
+def _report(build: Build, library_path: tuple[Path, ...], installed: Adapter) -> CompatReport:
+    """The report on the build's server with the installed adapter; a server that can't be read is a finding of it."""
+    try:
+        return verify_directory(build.directory, library_path, installed.path)
+    except (ElfError, FileAccessError) as error:
+        unusable = Finding(LIBRARY_UNUSABLE, ERROR, build.server.name, error.what, "./inv rebuild-after-cann")
+        return CompatReport(build.server, installed.path, (), (unusable,))
+
+
 def _what_to_do(build: Build, installed: Adapter, report: CompatReport, settings: Settings) -> tuple[str, str]:
-    replaced = (
-        f"it was linked with CANN {_version(build.manifest.adapter.get('cann_version', ''))}, "
-        f"installed is CANN {_version(installed.cann_version)}"
-    )
-    if _carries(build, installed):
-        replaced = "it was damaged since it was built"
-    elif report.ok and CANNOT_TELL not in report.kinds(WARNING):
-        return REPLACE_ADAPTER, f"{replaced}, and the server as it is has all that the new adapter needs"
+    reasons = []
+    if not _carries(build, installed):
+        reasons.append(
+            f"it was linked with CANN {_version(build.manifest.adapter.get('cann_version', ''))}, "
+            f"installed is CANN {_version(installed.cann_version)}"
+        )
+    damaged = build.damaged_file()
+    if damaged:
+        reasons.append(f"its {damaged} is gone, or was changed since it was built")
+    why = "; ".join(reasons) or "it would not start"
+    only_the_adapter = not damaged or build.directory / damaged == build.adapter
+    if report.ok and only_the_adapter and CANNOT_TELL not in report.kinds(WARNING):
+        return REPLACE_ADAPTER, f"{why}, and the server as it is has all that the installed adapter needs"
     reason = why_more_than_the_link(build, settings)
     if reason:
-        return FULL_REBUILD, f"{replaced}; {reason}"
-    return RELINK, f"{replaced}; {_what_is_missing(report)}"
+        return FULL_REBUILD, f"{why}; {reason}"
+    return RELINK, why if report.ok else f"{why}; {_what_is_missing(report)}"
 
 
 def why_more_than_the_link(build: Build, settings: Settings) -> str:
@@ -169,6 +195,8 @@ def _what_is_missing(report: CompatReport) -> str:
         if finding.severity == ERROR and finding.details:
             more = f" and {len(finding.details) - 1} more" if len(finding.details) > 1 else ""
             return f"{finding.kind}: {finding.details[0]}{more}"
+        if finding.severity == ERROR and finding.kind == LIBRARY_UNUSABLE:
+            return finding.explanation
     return report.verdict
 
 

@@ -22,10 +22,13 @@ def verify_serving(_context, build="", server=None, adapter=None, explain="", js
 
     def work(_console):
         from npu_serving.dist import verify
+        from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings, user_path
 
+        if server is not None and build:
+            raise RequestError("--server and --build name two servers.", cure="give one of the two")
         settings = load_settings(adapter=adapter)
-        program = user_path(server, "--server") if server else None
+        program = user_path(server, "--server") if server is not None else None
         if explain:
             return verify.explain_symbol(settings, explain, name=build, server=program)
         if program is not None:
@@ -81,8 +84,15 @@ def rebuild_after_cann(
     def watched(console):
         from npu_serving.cann.watch import watch_build
         from npu_serving.cli import seconds
+        from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings
 
+        if check or clean:
+            raise RequestError(
+                "--check and --clean are for one run, not for --watch.",
+                cause="--watch reports, and with --act it does what is called for",
+                cure="./inv rebuild-after-cann --watch",
+            )
         interval_s = seconds(interval, "--interval")
         settings = load_settings(adapter=adapter)
         return watch_build(settings, console, build, act=act and not dry_run, once=once, interval_s=interval_s)
@@ -146,12 +156,12 @@ def prune(_context, keep="3", json=False, dry_run=False):
         "build",
         "json",
         "dry_run",
-        record="ask the current build, and keep its answer as what every rebuilt server has to answer",
+        record="keep the answer as what every rebuilt server has to answer",
         model_base_path="with --record: the directory that holds the model's version directories",
         model_name="with --record: its name; the directory's by default",
         request="with --record: the request in JSON: a file, - for standard input, or the text itself",
         platform_config_file="with --record: the platform configuration (NpuOptimizer)",
-        tolerance="with --record: by how much a number may differ, as a fraction of it",
+        tolerance="with --record: by how much a number may differ, as a fraction of it; 0.001 by default",
     ),
 )
 def smoke(
@@ -162,7 +172,7 @@ def smoke(
     model_name="",
     request=None,
     platform_config_file=None,
-    tolerance="0.001",
+    tolerance=None,
     json=False,
     dry_run=False,
 ):
@@ -170,16 +180,19 @@ def smoke(
 
     def work(console):
         from npu_serving.deploy import smoke as room
-        from npu_serving.deploy.golden import asked_for
+        from npu_serving.deploy.golden import RECORD, asked_for
+        from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings
 
         settings = load_settings()
         if record:
-            golden = asked_for(model_base_path, model_name, request, platform_config_file, tolerance)
+            golden = asked_for(model_base_path, model_name, request, platform_config_file, tolerance or "0.001")
+        elif model_base_path or model_name or request or platform_config_file or tolerance:
+            raise RequestError("What is asked and expected is said when it is recorded.", cure=RECORD)
         else:
             golden = room.golden_of(settings)
         if dry_run:
             return room.plan_smoke(settings, build, golden)
-        return room.record(settings, golden, console) if record else room.smoke(settings, build, console)
+        return room.record(settings, build, golden, console) if record else room.smoke(settings, build, console)
 
     run(work, as_json=json)

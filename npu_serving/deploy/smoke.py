@@ -72,13 +72,15 @@ def plan_smoke(settings: Settings, build: str, golden: GoldenRequest) -> ServerP
     )
 
 
-def record(settings: Settings, golden: GoldenRequest, reporter: Reporter) -> SmokeResult:
-    """Asks the current build, and keeps its answer as what later builds have to answer.
+def record(settings: Settings, name: str, golden: GoldenRequest, reporter: Reporter) -> SmokeResult:
+    """Asks a build (the current one by default), and keeps its answer as what later builds have to answer.
 
     Raises ServerError where it doesn't answer, or without its adapter: what is recorded comes from a good build.
     """
     begun = time.monotonic()
-    build = find_build(settings.dist_root)
+    build = find_build(settings.dist_root, name)
+    for warning in plan_smoke(settings, build.directory.name, golden).warnings:
+        reporter.warn(warning)
     answer = _ask(settings, build, golden, reporter)
     golden = dataclasses.replace(golden, expected=answer, build_id=build.manifest.build_id)
     path = write_golden(settings.dist_root, golden)

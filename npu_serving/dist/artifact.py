@@ -76,16 +76,21 @@ class Build:
         """The input digest that its server was linked from: builds that differ in the packaged adapter share it."""
         return self.manifest.linked or self.manifest.input_digest
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether every file that the manifest names is there."""
-        return self.server.is_file() and all((self.directory / name).is_file() for name in self.manifest.files)
+    def damaged_file(self, *, without: str = "") -> str:
+        """The first file that is gone, or no longer what the manifest says; "" where all are as they were built.
+
+        Every file is read but the one that `without` names.
+        """
+        for name, digest in self.manifest.files.items():
+            path = self.directory / name
+            if name != without and not (path.is_file() and fsutil.sha256_of(path) == digest):
+                return name
+        return "" if self.server.is_file() else SERVER
 
     @property
     def size_bytes(self) -> int:
-        """What its files take; one that is gone takes nothing."""
-        sizes = (_size_of(self.directory / name) for name in (*self.manifest.files, MANIFEST))
-        return sum(sizes)
+        """What its files take, with what was written about it; one that is gone takes nothing."""
+        return sum(_size_of(path) for path in self.directory.rglob("*") if not path.is_dir())
 
     @property
     def adapter(self) -> Path:
@@ -164,6 +169,8 @@ def read_manifest(path: Path) -> BuildManifest:
     """The manifest in that file; RequestError if it is none."""
     try:
         document = json.loads(fsutil.read_text(path))
+        if not isinstance(document, dict) or "format" not in document:
+            raise ValueError("it names no format")
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']} is not known")
         manifest = BuildManifest(**{**document, **{name: tuple(document[name]) for name in _LISTS if name in document}})
@@ -186,5 +193,7 @@ def _check_shape(manifest: BuildManifest) -> None:
             raise TypeError(f"{name} is no table of texts")
     if not all(isinstance(item, dict) and {"url", "sha256"} <= set(item) for item in manifest.archives.values()):
         raise TypeError("archives is no table of URLs and digests")
+    if any(name.startswith("/") or ".." in name.split("/") for name in manifest.files):
+        raise ValueError("files names one outside of the build")
     if "name" not in manifest.source:
         raise ValueError("source has no name")

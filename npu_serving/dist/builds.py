@@ -87,9 +87,9 @@ def _not_found(dist_root: Path, name: str, builds: Builds, matches: int) -> Requ
 
 
 def build_made_from(dist_root: Path, input_digest: str) -> Build | None:
-    """The newest build of exactly these inputs that has all of its files, or None."""
-    builds = read_builds(dist_root).sound
-    return next((build for build in builds if build.manifest.input_digest == input_digest and build.is_whole), None)
+    """The newest build of exactly these inputs whose files are as they were built, or None."""
+    builds = (build for build in read_builds(dist_root).sound if build.manifest.input_digest == input_digest)
+    return next((build for build in builds if not build.damaged_file()), None)
 
 
 def unused_id(dist_root: Path, build_id: str) -> str:
@@ -115,6 +115,8 @@ def make_current(build: Build, install_link: str = "") -> bool:
     if install_link:
         changed = fsutil.point_link(_link_path(install_link), _link_target(root))
     with fsutil.state_lock(root, doing="switching the current build", wait=True):
+        if not (build.directory / MANIFEST).is_file():  # prune holds the same lock
+            raise RequestError(f"The build {build.directory.name} was removed meanwhile.", cure="./inv list-builds")
         former = link_target(root, CURRENT)
         if former and former != build.directory.name:
             fsutil.point_link(root / PREVIOUS, former)

@@ -81,10 +81,13 @@ def fit_of(build: Build, settings: Settings) -> Fit:
         settings = settings_of(build, settings)
         installed = _installed_adapter(settings)
         report = verify_directory(build.directory, _library_path(settings))
+        damaged = build.damaged_file(without=artifact.SERVER)  # which is read for the report as far as a start needs it
     except NpuServingError as error:
-        return Fit(False, error.what)
+        return Fit(False, error.what.rstrip("."))
     if not report.ok:
         return Fit(False, _headline(report))
+    if damaged:
+        return Fit(False, f"its {damaged} is gone, or was changed since it was built")
     if installed is None:
         return Fit(True, "as far as can be told without CANN")
     if installed.sha256 != build.manifest.adapter.get("sha256"):

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Callable
 
 import pytest
 from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switch_cann
@@ -28,14 +29,13 @@ from npu_serving.deploy import smoke
 from npu_serving.deploy.current import plan_current
 from npu_serving.deploy.golden import FILE, GoldenRequest
 from npu_serving.deploy.server import RunningServer, started
-from npu_serving.dist import assembling, builds, pruning
-from npu_serving.dist.artifact import MANIFEST, SERVER
+from npu_serving.dist import builds, pruning
+from npu_serving.dist.artifact import MANIFEST, SERVER, Build
 from npu_serving.dist.builds import find_build, make_current
 from npu_serving.dist.listing import list_builds
 from npu_serving.dist.pruning import prune_builds
 from npu_serving.dist.rollback import roll_back
 from npu_serving.dist.verify import VerifyResult, verify_build
-from npu_serving.elf.report import CompatReport
 from npu_serving.errors import (
     AdapterError,
     DiskFullError,
@@ -91,7 +91,7 @@ def upgrade(
     """The sample upgraded from one CANN to the next, while a server of the former build runs."""
     root = sample_settings.build_root / "sample"
     before = os.readlink(sample_settings.dist_root / builds.CURRENT)
-    smoke.record(sample_settings, ASKED, Silent())
+    smoke.record(sample_settings, "", ASKED, Silent())
     serving = plan_current(sample_settings, model_base_path=MODEL, platform_config_file=PLATFORM_CONFIG, **_ports())
     listening = Listening()
     try:
@@ -174,7 +174,7 @@ def test_the_former_build_stays_and_its_server_keeps_serving_through_the_relink(
     assert upgrade.answers == [[3.5], [3.5]]
     former = find_build(upgrade.settings.dist_root, upgrade.before.build.manifest.build_id)
     assert former.previous
-    assert former.is_whole
+    assert not former.damaged_file()
 
 
 def test_the_installed_link_follows(upgrade: Upgrade) -> None:
@@ -182,7 +182,8 @@ def test_the_installed_link_follows(upgrade: Upgrade) -> None:
 
 
 def test_when_more_than_the_link_ran_it_is_said(upgrade: Upgrade) -> None:
-    record = bazel_room.BuildRecord({"CppCompile": 2, "CppLink": 1})
+    done = {"CppCompile": 2, "CppLink": 1}
+    record = bazel_room.BuildRecord(done, done)
     result = dataclasses.replace(upgrade.result, record=record)
     assert result.more_than_the_link
     assert "2 sources compiled" in result.text()
@@ -258,6 +259,47 @@ def test_a_plan_changes_nothing(state: Settings, upgrade: Upgrade) -> None:
     after = {path: path.lstat().st_mtime_ns for path in state.dist_root.parent.rglob("*")}
     memo = settings.build_root / "memo"
     assert {path for path in after if before.get(path) != after[path]} <= {memo, *memo.iterdir()}
+
+
+# ---- a build whose files were damaged
+
+
+def test_a_damaged_build_is_made_anew_and_never_taken_for_the_result(upgrade: Upgrade, tmp_path: Path) -> None:
+    settings = dataclasses.replace(upgrade.settings, dist_root=tmp_path / "dist", install_link="")
+    damaged = _copied(upgrade.result.build.directory, settings)
+    make_current(damaged)
+    for name, spoil in (
+        ("lib/libpython3.7m.so.1.0", lambda path: path.unlink()),
+        (SERVER, lambda path: path.write_text("no program")),
+        (SERVER, lambda path: path.unlink()),
+        (SERVER, lambda path: path.write_bytes((upgrade.result.build.directory / SERVER).read_bytes()[:5000])),
+    ):
+        spoil(damaged.directory / name)
+        planned = plan_rebuild(settings)
+        assert (planned.action, planned.exit_code) == (RELINK, 3), name
+        assert f"its {name} is gone, or was changed" in planned.why
+        if name != SERVER:
+            shutil.copy(upgrade.result.build.directory / name, damaged.directory / name)
+    result = rebuild_after_cann(settings, Silent())
+    assert result.build.directory != damaged.directory
+    assert result.build.current
+    assert not result.build.damaged_file()
+    assert (verify_build(settings).exit_code, plan_rebuild(settings).action) == (0, NOTHING)
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:2000])])
+def test_a_build_that_lost_its_adapter_gets_it_again(state: Settings, spoil: Callable[[Path], object]) -> None:
+    damaged = find_build(state.dist_root)
+    spoil(damaged.adapter)
+    (listed,) = (item for item in list_builds(state).builds if item.build.current)
+    assert not listed.fit.fits
+    planned = plan_rebuild(state)
+    assert planned.action == REPLACE_ADAPTER
+    assert "lib/_tf_adapter.so is gone, or was changed" in planned.why
+    build = rebuild_after_cann(state, Silent()).build
+    assert build.directory != damaged.directory
+    assert not build.damaged_file()
+    assert plan_rebuild(state).action == NOTHING
 
 
 # ---- an adapter whose needs are all met
@@ -408,12 +450,17 @@ def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> 
     listening = Listening()
     smoke.prove(state, find_build(state.dist_root), listening)
     assert "No golden request is recorded" in listening.said[0]
-    recorded = smoke.record(state, ASKED, Silent())
+    recorded = smoke.record(state, "", ASKED, Silent())
     assert recorded.golden.expected == [3.5, 4.0, 5.5]
+    former = next(build for build in builds.read_builds(state.dist_root).sound if not build.current)
+    without_npu = dataclasses.replace(ASKED, platform_config_file=None)
+    recorded = smoke.record(state, former.manifest.build_id, without_npu, listening)
+    assert recorded.golden.build_id == former.manifest.build_id, "the build that was named is the one that is asked"
+    assert "every model runs on the CPU" in "\n".join(listening.said)
     assert smoke.smoke(state, "", Silent()).exit_code == 0
     missing = dataclasses.replace(ASKED, model_base_path=state.dist_root / "nowhere")
     with pytest.raises(RequestError, match="no model directory"):
-        smoke.record(state, missing, Silent())
+        smoke.record(state, "", missing, Silent())
     assert smoke.golden_of(state).model_base_path == MODEL
 
 
@@ -577,7 +624,7 @@ def _fill(path: Path, *, leave_kb: int) -> None:
 def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
     upgrade: Upgrade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bazel: Path
 ) -> None:
-    """At first the former server is looked at in the place of the relinked one: it lacks the new symbol."""
+    """What the first link leaves is the former server, as a linker that loses the new symbol would: it is verified."""
     settings = dataclasses.replace(upgrade.settings, dist_root=tmp_path / "dist", install_link="")
     make_current(_copied(upgrade.before.build.directory, settings))
     given = inputs.find_inputs(settings, Silent())
@@ -591,22 +638,22 @@ def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
         "server_pid",
     ]
     servers: list[Path] = []
-    genuine = assembling.verify_directory
+    genuine = bazel_room.build
 
-    def of_the_former_one(_directory: Path, library_path: tuple[Path, ...]) -> CompatReport:
-        return genuine(upgrade.before.build.directory, library_path, adapter_of(settings))
+    def losing_a_symbol(*arguments: Any, **more: Any) -> bazel_room.BuildRecord:
+        return dataclasses.replace(genuine(*arguments, **more), output=upgrade.before.build.server)
 
     class Cured(Listening):
         def warn(self, text: str) -> None:
             super().warn(text)
-            monkeypatch.setattr(assembling, "verify_directory", genuine)
+            monkeypatch.setattr(bazel_room, "build", genuine)
             subprocess.run(warm, cwd=layout.workspace, capture_output=True, check=True)  # somebody's own Bazel
             servers.append(Path("/proc", (output / "server" / "server.pid.txt").read_text()))
             assert servers[0].exists()
 
     other = settings.build_root / "bazel" / "host" / ("0" * 32)
     other.mkdir(exist_ok=True)
-    monkeypatch.setattr(assembling, "verify_directory", of_the_former_one)
+    monkeypatch.setattr(bazel_room, "build", losing_a_symbol)
     listening = Cured()
     result = rebuild_after_cann(settings, listening)
     assert result.plan.action == RELINK
@@ -619,6 +666,6 @@ def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
     other.rmdir()
 
 
-def _copied(directory: Path, settings: Settings) -> object:
+def _copied(directory: Path, settings: Settings) -> Build:
     shutil.copytree(directory, settings.dist_root / directory.name)
     return find_build(settings.dist_root, directory.name)

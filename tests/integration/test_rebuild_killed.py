@@ -122,7 +122,7 @@ class Relinks:
 def _check(settings: Settings) -> None:
     """`current` names a whole build, and its server starts."""
     build = find_build(settings.dist_root)
-    assert build.is_whole
+    assert not build.damaged_file()
     environment = {"LD_LIBRARY_PATH": ":".join(map(str, library_path(settings)))}
     server = settings.dist_root / builds.CURRENT / "bin" / "tensorflow_model_server"
     subprocess.run([server, "--version"], env=environment, capture_output=True, check=True)

@@ -121,6 +121,26 @@ def test_a_build_with_a_damaged_manifest_is_told_as_such_and_not_taken(tmp_path:
         builds.find_build(tmp_path, "serving-a1")
 
 
+def test_a_build_that_was_pruned_meanwhile_does_not_become_current(tmp_path: Path) -> None:
+    _build(tmp_path, "serving-a1", "1")
+    _build(tmp_path, "serving-b1", "2")
+    second, first = builds.read_builds(tmp_path).sound
+    builds.make_current(first)
+    shutil.rmtree(second.directory)
+    with pytest.raises(RequestError, match="serving-b1 was removed meanwhile"):
+        builds.make_current(second)
+    assert builds.find_build(tmp_path).manifest.build_id == "serving-a1"
+    assert not os.path.lexists(tmp_path / builds.PREVIOUS)
+
+
+def test_a_manifest_names_no_file_outside_of_its_build(tmp_path: Path) -> None:
+    _build(tmp_path, "serving-a1", "1")
+    path = tmp_path / "serving-a1" / "manifest.json"
+    for name in ("/etc/passwd", "lib/../../other"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "files": {name: "0"}}))
+        assert builds.read_builds(tmp_path).sound == ()
+
+
 def test_the_installed_link_goes_through_current(tmp_path: Path) -> None:
     dist, link = tmp_path / "dist", tmp_path / "bin" / "tensorflow_model_server"
     _build(dist, "serving-a1", "1")

@@ -321,6 +321,8 @@ def test_the_watch_ends_when_nobody_listens_any_more(world: World, tmp_path: Pat
     [
         (["--act"], "say how to watch"),
         (["--once"], "say how to watch"),
+        (["--watch", "--check"], "are for one run"),
+        (["--watch", "--act", "--clean"], "are for one run"),
         (["--watch", "--interval", "0"], "--interval is '0'"),
         (["--watch", "--interval", "soon"], "--interval is 'soon'"),
         (["--watch", "--build", "none"], "none"),
