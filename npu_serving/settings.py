@@ -22,6 +22,8 @@ SETTINGS_FILE = "NPU_SERVING_SETTINGS"  # names another invoke.yaml: one checkou
 INVOKE_SECTIONS = ("run", "runners", "sudo", "tasks", "timeouts")  # invoke's own configuration, not ours to judge
 PATHS_OR_WORDS = ("source", "adapter", "install_link", "cann_root", "python_bin", "bazel", "disk_cache")
 RUNNERS = ("auto", "host", "docker")
+DISTRO, GUIDE_FLAVOUR = "distro", "guide"  # of the toolchain image
+CHOICES = {"runner": RUNNERS, "docker_flavour": (DISTRO, GUIDE_FLAVOUR)}
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Settings:
     """The bazel program; empty for a fitting one on PATH, else the pinned one is fetched."""
     docker_base_image: str = "ubuntu:18.04"
     """The image that the toolchain image is made from."""
-    docker_flavour: str = "distro"
+    docker_flavour: str = DISTRO
     """What the toolchain image holds: `distro` (the distribution's own tools) or `guide` (those of the guide)."""
     apt_sources: tuple[str, ...] = ()
     """Where its packages come from, `URL SUITE COMPONENT...` each; empty for the sources that the base image names."""
@@ -103,8 +105,9 @@ def load_settings(path: Path | None = None, **flags: object) -> Settings:
         if value not in (None, "", (), [], False):
             values[key] = _converted(key, value, f"--{key.replace('_', '-')}", Path.cwd())
     settings = dataclasses.replace(Settings(), **values)
-    if settings.runner not in RUNNERS:
-        raise SettingsError(f"runner is {settings.runner!r}.", cure=f"use one of {', '.join(RUNNERS)}")
+    for key, choices in CHOICES.items():
+        if getattr(settings, key) not in choices:
+            raise SettingsError(f"{key} is {getattr(settings, key)!r}.", cure=f"use one of {', '.join(choices)}")
     return settings
 
 

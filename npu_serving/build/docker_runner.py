@@ -14,7 +14,7 @@ from npu_serving.build.runner import Layout
 from npu_serving.console import Reporter
 from npu_serving.errors import MissingToolError
 from npu_serving.process import Finished
-from npu_serving.settings import Settings
+from npu_serving.settings import GUIDE_FLAVOUR, Settings
 from npu_serving.toolchain.container import (
     PLAIN_ENVIRONMENT,
     Bind,
@@ -32,7 +32,6 @@ from npu_serving.toolchain.image import (
     plan_image,
     reproduce_image,
 )
-from npu_serving.toolchain.image_context import GUIDE_FLAVOUR
 
 # The same in every build: Bazel names its output after the workspace's path, and paths get into what is built.
 WORKSPACE = Path("/npu/src")

@@ -19,7 +19,7 @@ SETTINGS_HELP = {
     "runner": "where Bazel runs: host, docker, or auto",
     "mirror": "tried before the pinned URLs: a base URL, or NEW=OLD to replace the beginning of a URL (repeatable)",
     "base_image": "the image that the toolchain image is made from",
-    "flavour": "what the toolchain image holds: `distro`, the distribution's compiler and Python, or `guide`, the guide's",
+    "flavour": "what the toolchain image holds: `distro` (the distribution's compiler and Python) or `guide`",
     "apt_source": "where the image's packages come from, in place of the base's own sources: URL SUITE COMPONENT... "
     "(repeatable)",
     "offline": "open no connection",

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from npu_serving import fsutil
 from npu_serving.console import Reporter, duration_text, table
 from npu_serving.errors import EXIT_ACTION_NEEDED, FetchError
-from npu_serving.settings import Settings
+from npu_serving.settings import GUIDE_FLAVOUR, Settings
 from npu_serving.toolchain.apt_sources import all_on_this_machine
 from npu_serving.toolchain.base_image import check_pin, pinned_reference
 from npu_serving.toolchain.engine import connected
-from npu_serving.toolchain.image_context import GUIDE_FLAVOUR, ImageContext, read_context
+from npu_serving.toolchain.image_context import ImageContext, read_context
 from npu_serving.toolchain.image_steps import (
     IDENTITY,
     INPUTS,

@@ -21,7 +21,7 @@ from typing import IO
 from npu_serving import fsutil
 from npu_serving.deps.store import ContentStore
 from npu_serving.errors import RequestError
-from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.settings import GUIDE_FLAVOUR, PROJECT_ROOT, Settings
 from npu_serving.toolchain.apt_sources import render_sources
 from npu_serving.toolchain.guide import GUIDE, GuideStep, guide_steps, guide_wheels
 from npu_serving.toolchain.layer import EPOCH_S
@@ -32,9 +32,6 @@ SCRIPTS = ("install-packages.sh", "packages.txt", "probe.sh")
 GUIDE_SCRIPTS = ("lib.sh", "packages-guide.txt")
 APT_SOURCES = "sources.list"
 BAZEL = "bazel"
-DISTRO = "distro"
-GUIDE_FLAVOUR = "guide"
-FLAVOURS = (DISTRO, GUIDE_FLAVOUR)
 
 # The grammar of an image's name: https://pkg.go.dev/github.com/distribution/reference. A Dockerfile has no quoting.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -85,12 +82,10 @@ def read_context(settings: Settings, bazel: Path, bazel_sha256: str = "") -> Ima
     """The context for the flavour and the base that are set, with that Bazel; a known sha256 is not taken again.
 
     The Bazel of a known sha256 need not be there yet: a plan can be made before it is fetched.
-    Raises RequestError for a flavour that isn't, a base image whose name is none, and a Bazel that is not a program
+    Raises RequestError for a base image whose name is none, and a Bazel that is not a program
     of its own (a script that fetches or starts another one would do neither inside).
     """
     flavour = settings.docker_flavour
-    if flavour not in FLAVOURS:
-        raise RequestError(f"There is no image flavour {flavour!r}.", cure=f"use one of {', '.join(FLAVOURS)}")
     if bazel.exists() or not bazel_sha256:
         _require_program(bazel, sources_will_do=flavour == GUIDE_FLAVOUR)
     sources = render_sources(settings.apt_sources).encode()

@@ -149,11 +149,6 @@ def test_a_plan_can_be_made_before_the_pinned_bazel_is_fetched(tmp_path: Path, b
     assert early.digest("base") == context_of("distro", bazel).digest("base")
 
 
-def test_a_flavour_that_is_not_is_refused(bazel: Path) -> None:
-    with pytest.raises(RequestError, match="flavour 'fancy'"):
-        context_of("fancy", bazel)
-
-
 def test_another_source_of_packages_is_another_image(bazel: Path) -> None:
     own = context_of("distro", bazel)
     snapshot = context_of("distro", bazel, apt_sources=("http://mirror.example.org/20250101T000000Z bookworm main",))

@@ -60,6 +60,7 @@ def test_an_unknown_section_is_refused_and_invokes_own_are_not(tmp_path: Path) -
         "npu_serving: {source: [x]}",
         "npu_serving: {build_root: ''}",
         "npu_serving: {runner: podman}",
+        "npu_serving: {docker_flavour: vanilla}",
         'npu_serving: {build_root: "a\\0b"}',
         "npu_serving: [x]",
         "[x]",
