@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, StateLockedError
+from npu_serving.console import amount_text
+from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, RequestError, StateLockedError
 
 CHUNK_BYTES = 1 << 20
 FORMER = "was"  # what was replaced, in its temporary directory
@@ -66,6 +67,13 @@ def make_directory(path: Path) -> Path:
     with explained(path, doing="made"):
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def check_writable(directory: Path) -> None:
+    """FileAccessError where no file can be made in `directory`, which is made where it is missing."""
+    make_directory(directory)
+    with explained(directory), tempfile.TemporaryFile(dir=directory):
+        pass
 
 
 def write_file(path: Path, data: bytes | str, *, mode: int | None = None) -> bool:
@@ -176,8 +184,9 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to fill, however large; it gets the name `path` when the block ends well, and is removed when it doesn't.
 
     What runs that were killed left half written is removed. An OSError raised in the block becomes the error that
-    as_error() makes of it.
+    as_error() makes of it. A device, a pipe or a directory at `path` is refused.
     """
+    refuse_other_than_file(path)
     make_directory(path.parent)
     _remove_left_over(path)
     with explained(path):
@@ -194,6 +203,14 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
         _sync_directory(path.parent)
+
+
+def refuse_other_than_file(path: Path) -> None:
+    """RequestError where something stands at `path` that no file may take the place of: /dev/null, for one."""
+    with explained(path, doing="used"):
+        if path.exists() and not path.is_file():
+            kind = "a directory" if path.is_dir() else "a device, a pipe or the like"
+            raise RequestError(f"{path} is {kind}; no file is put in its place.", cure="name another file")
 
 
 def remove(path: Path) -> None:
@@ -240,6 +257,18 @@ def free_bytes(path: Path) -> int:
     while not existing.exists():
         existing = existing.parent
     return shutil.disk_usage(existing).free
+
+
+def check_space(place: Path, needed_bytes: int, *, what: str, instead: str) -> None:
+    """DiskFullError where the file system of `place` has no room for `what`, which needs so many bytes."""
+    free = free_bytes(place)
+    if needed_bytes > free:
+        raise DiskFullError(
+            f"{what} need {amount_text(needed_bytes, 'bytes')}, and {place} has only "
+            f"{amount_text(free, 'bytes')} left.",
+            cause="the disk is too full",
+            cure=f"free {amount_text(needed_bytes - free, 'bytes')} there, or {instead}",
+        )
 
 
 @contextlib.contextmanager

@@ -140,8 +140,7 @@ class BundleResult:
 def plan_bundle(settings: Settings, request: BundleRequest) -> BundlePlan:
     """What make_bundle() would do. Changes nothing but memos. Raises RequestError for what can't be meant."""
     target = request.target
-    if request.output.is_dir():
-        raise RequestError(f"--output is {request.output}, which is a directory.", cure="name a file in it")
+    fsutil.refuse_other_than_file(request.output)
     for name in request.images:
         image_size_bytes(name)
     source = resolve_source(settings)
@@ -167,7 +166,7 @@ def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) 
     started = time.monotonic()
     with fsutil.state_lock(settings.build_root, doing="bundle"):
         plan = plan_bundle(settings, request)
-        fsutil.make_directory(request.output.parent)  # before much is fetched for a file that can't be written
+        fsutil.check_writable(request.output.parent)  # before much is fetched for a file that can't be written
         store = ContentStore(settings.store_root)
         _bring_archives(plan, store, settings, reporter)
         wheels = _bring_wheels(plan, settings, reporter)
@@ -178,6 +177,8 @@ def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) 
             target = request.target
             manifest = Manifest(plan.source.lock.serving_version, target.machine, target.python, members)
             _, size_bytes = places(manifest)
+            directory = request.output.parent
+            fsutil.check_space(directory, size_bytes, what="The files of the bundle", instead="name another --output")
             sha256 = write_bundle(request.output, manifest, files, reporter)
         finally:
             fsutil.remove(scratch)

@@ -16,9 +16,9 @@ from npu_serving.bundle.wheels import pinned_digests
 from npu_serving.bundle.writer import ARCHIVE, IMAGE, TOOL, WHEEL, BundleMember, Place
 from npu_serving.console import Reporter, amount_text, duration_text
 from npu_serving.deps.lock import SHA256, read_lock
-from npu_serving.deps.store import ContentStore
+from npu_serving.deps.store import ELSEWHERE, ContentStore
 from npu_serving.deps.toolchains import read_tools
-from npu_serving.errors import DiskFullError, PinMismatchError, RequestError
+from npu_serving.errors import PinMismatchError, RequestError
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.toolchain.image_transfer import load_image
 
@@ -148,7 +148,7 @@ def unbundle(settings: Settings, path: Path, reporter: Reporter, *, sha256: str 
         refuse_unpinned([member for member in plan.unpinned if member.kind == WHEEL or not sha256])
         if sha256:
             _check_whole(plan.bundle, sha256, reporter)
-        _check_space(plan, settings)
+        fsutil.check_space(settings.store_root, plan.coming_bytes, what="The bundle's files", instead=ELSEWHERE)
         names = _apply(plan, settings, reporter)
     return UnbundleResult(plan, settings.store_root, PROJECT_ROOT / WHEELS, names, time.monotonic() - started)
 
@@ -198,19 +198,7 @@ def _check_whole(bundle: Bundle, sha256: str, reporter: Reporter) -> None:
     found = digest.hexdigest()
     if found != sha256:
         raise PinMismatchError(
-            f"{bundle.path} has sha256 {found}, not {sha256}; nothing of it was used.",
+            f"{bundle.path} has sha256 {found}, not {sha256}; no archive, tool or image of it was used.",
             cause="it is another bundle, or was changed on its way",
             cure=CARRY_AGAIN,
-        )
-
-
-def _check_space(plan: UnbundlePlan, settings: Settings) -> None:
-    free = fsutil.free_bytes(settings.store_root)
-    if plan.coming_bytes > free:
-        raise DiskFullError(
-            f"The bundle's files need {amount_text(plan.coming_bytes, 'bytes')}, and {settings.store_root} has only "
-            f"{amount_text(free, 'bytes')} left.",
-            cause="the disk is too full",
-            cure=f"free {amount_text(plan.coming_bytes - free, 'bytes')} there, or set build_root in invoke.yaml to a "
-            "larger disk",
         )

@@ -18,9 +18,9 @@ from npu_serving.deps.engine import Run
 from npu_serving.deps.lock import Archive
 from npu_serving.deps.mirrors import Places, parse_mirror
 from npu_serving.deps.report import FetchReport, failure_error, offline_error
-from npu_serving.deps.store import ContentStore
+from npu_serving.deps.store import ELSEWHERE, ContentStore
 from npu_serving.deps.transfer import Wanted
-from npu_serving.errors import DiskFullError, NpuServingError
+from npu_serving.errors import NpuServingError
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,9 @@ def fetch(
     """
     said = reporter if reporter is not None else Silent()
     started = time.monotonic()
+    places = Places([parse_mirror(text) for text in mirrors], only_local=offline)
     if not plan.missing:
         return FetchReport((), plan.present, plan.unpinned, time.monotonic() - started)
-    places = Places([parse_mirror(text) for text in mirrors], only_local=offline)
     if not places.any:
         raise offline_error(plan.missing)
     for name in plan.damaged:
@@ -156,13 +156,14 @@ def fetch_file(
 
 
 def _check_space(plan: FetchPlan, store: ContentStore) -> None:
-    begun = sum(path.stat().st_size for wanted in plan.missing if (path := store.partial / wanted.sha256).is_file())
+    begun = sum(_held_bytes(store.partial / wanted.sha256) for wanted in plan.missing)
     needed = max(plan.missing_bytes - begun, 0)
-    free = fsutil.free_bytes(store.root)
-    if needed > free:
-        raise DiskFullError(
-            f"The files to fetch need {amount_text(needed, 'bytes')}, and {store.root} has only "
-            f"{amount_text(free, 'bytes')} left.",
-            cause="the disk is too full",
-            cure=f"free {amount_text(needed - free, 'bytes')} there, or set build_root in invoke.yaml to a larger disk",
-        )
+    fsutil.check_space(store.root, needed, what="The files to fetch", instead=ELSEWHERE)
+
+
+def _held_bytes(partial: Path) -> int:
+    """What a file occupies on the disk: one that comes in ranges has its full size from the beginning, with holes."""
+    if not partial.is_file():
+        return 0
+    status = partial.stat()
+    return min(status.st_size, status.st_blocks * 512)

@@ -23,6 +23,8 @@ from npu_serving.errors import FileAccessError, PinMismatchError, RequestError
 MEMO_NAME = "memo.json"
 PARTIAL_NAME = "partial"
 PLACED_NAME = ".placed-by-npu-serving.json"
+ELSEWHERE = "set build_root in invoke.yaml to a larger disk"
+"""What to do about a disk that has no room for the store."""
 
 _Fingerprint = tuple[int, int, int]  # size in bytes, mtime in ns, inode
 

@@ -25,7 +25,14 @@ from npu_serving.bundle.writer import BundleMember, Manifest, Place, write_bundl
 from npu_serving.console import Silent
 from npu_serving.deps.store import ContentStore
 from npu_serving.deps.toolchains import Tool
-from npu_serving.errors import DiskFullError, FetchError, MissingToolError, PinMismatchError, RequestError
+from npu_serving.errors import (
+    DiskFullError,
+    FetchError,
+    FileAccessError,
+    MissingToolError,
+    PinMismatchError,
+    RequestError,
+)
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 HERE = (platform.machine(), f"{sys.version_info[0]}.{sys.version_info[1]}")
@@ -171,6 +178,37 @@ def test_a_dry_run_tells_what_would_go_in_and_changes_nothing(here: Settings, tm
     assert plan.fetching.missing == ()
 
 
+def test_an_output_that_is_no_file_is_refused_before_anything_is_done(here: Settings, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for output in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(RequestError, match="no file is put in its place"):
+            plan_bundle(here, BundleRequest(output))
+        with pytest.raises(RequestError, match="no file is put in its place"):
+            bundled(here, output)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_fetched(
+    there: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_args: object, dir: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("npu_serving.fsutil.tempfile.TemporaryFile", read_only)
+    with pytest.raises(FileAccessError, match="Read-only file system"):
+        bundled(there, tmp_path / "b")  # where nothing is, so that a fetch would have been a FetchError
+
+
+def test_a_bundle_that_does_not_fit_on_its_disk_is_not_begun(
+    here: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("npu_serving.fsutil.free_bytes", lambda place: 10 if place == tmp_path else 10**12)
+    with pytest.raises(DiskFullError, match="only 10 B") as caught:
+        bundled(here, tmp_path / "b")
+    assert "--output" in caught.value.cure
+    assert not (tmp_path / "b").exists()
+
+
 def test_offline_what_is_missing_is_named_and_no_bundle_is_left(there: Settings, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"bazel-program"):
         bundled(there, tmp_path / "b")
@@ -239,7 +277,7 @@ def test_another_bundle_than_the_one_whose_digest_was_told_is_not_touched(
     here: Settings, there: Settings, tmp_path: Path
 ) -> None:
     bundled(here, tmp_path / "b")
-    with pytest.raises(PinMismatchError, match="nothing of it was used"):
+    with pytest.raises(PinMismatchError, match="no archive, tool or image of it was used"):
         unbundle(there, tmp_path / "b", Silent(), sha256="0" * 64)
     assert not there.store_root.exists()
     with pytest.raises(RequestError, match="--sha256"):

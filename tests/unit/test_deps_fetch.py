@@ -700,6 +700,11 @@ def test_a_mirror_that_is_none_is_refused_before_anything_is_fetched(server, sto
     assert server.requests == []
 
 
+def test_a_mirror_that_is_none_is_refused_even_where_nothing_is_missing(server, store):
+    with pytest.raises(RequestError, match="is not a mirror"):
+        bring(store, mirrors=["htps://my.mirror/"])
+
+
 def test_the_order_is_the_users_mirrors_then_the_declared_urls_each_once():
     mirrors = ["https://m.example/=https://b.example/", "https://b.example/=https://a.example/"]
     places = Places([parse_mirror(text) for text in mirrors])
@@ -867,6 +872,16 @@ def test_files_that_do_not_fit_on_the_disk_are_not_begun(server, store):
     with pytest.raises(DiskFullError, match=r"need 1000000000\.0 GB"):
         bring(store, wanted(url, data=SMALL, size=10**18))
     assert server.requests == []
+
+
+def test_the_holes_of_a_file_that_came_in_ranges_are_no_room_that_is_taken(server, store, monkeypatch):
+    url = server.put("/large.zip", LARGE)
+    store.partial.mkdir(parents=True)
+    with (store.partial / sha256(LARGE)).open("wb") as file:
+        file.truncate(len(LARGE))
+    monkeypatch.setattr("npu_serving.fsutil.free_bytes", lambda _: 1000)
+    with pytest.raises(DiskFullError, match=r"only 1\.0 kB"):
+        bring(store, wanted(url, data=LARGE))
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["one stream", "ranges"])

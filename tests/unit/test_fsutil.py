@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npu_serving import fsutil
-from npu_serving.errors import DiskFullError, FileAccessError, StateLockedError
+from npu_serving.errors import DiskFullError, FileAccessError, RequestError, StateLockedError
 
 
 def test_a_file_that_already_holds_the_data_is_not_touched(tmp_path: Path) -> None:
@@ -282,3 +282,13 @@ def test_a_failure_in_the_middle_of_reading_is_not_called_one_of_writing(tmp_pat
 def test_a_file_to_be_replaced_that_can_not_be_read_is_told_without_a_traceback(tmp_path: Path) -> None:
     with pytest.raises(FileAccessError, match="mem could not be read"):
         fsutil.write_file(Path("/proc/self/mem"), b"", mode=0o600)
+
+
+def test_a_new_file_takes_no_pipes_or_devices_place(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link to a device").symlink_to("/dev/null")
+    for name in ("pipe", "link to a device"):
+        with pytest.raises(RequestError, match="a device, a pipe"), fsutil.new_file(tmp_path / name) as file:
+            file.write(b"x")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link to a device", "pipe"]
