@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from invoke.parser.context import ParserContext
 
 
 def main() -> None:
@@ -46,6 +50,9 @@ def _run() -> None:
             """The tasks and their flags."""
             with _misunderstood(ParseError):
                 super().parse_tasks()
+                missing = _flag_without_value(self.core.unparsed, self.tasks)
+                if missing:
+                    raise ParseError(f"Flag {missing} needs a value, and none was given.")
 
     sys.argv[1:] = _help_first(sys.argv[1:])
     try:
@@ -63,6 +70,16 @@ def _help_first(words: list[str]) -> list[str]:
     if rest[:1] and not rest[0].startswith("-") and {"--help", "-h"} & set(rest[1:]):
         return [*core, "--help", rest[0]]
     return words
+
+
+def _flag_without_value(words: list[str], tasks: list[ParserContext]) -> str:
+    """The flag that may be given several times and stands there without its value; invoke leaves it out silently."""
+    for task in tasks:
+        for word, following in zip(words, [*words[1:], None]):
+            repeatable = word in task.flags and task.flags[word].kind is list
+            if repeatable and (following is None or following in task.flags):
+                return word
+    return ""
 
 
 class _misunderstood:  # noqa: N801 - used like a function; contextlib would be one more import at every start

@@ -145,7 +145,9 @@ def _unknown(key: str, where: str, known: tuple[str, ...]) -> SettingsError:
 
 
 def user_path(text: str, where: str) -> Path:
-    """A path as a person types it, its ~ filled in; RequestError for a ~user that this machine doesn't know."""
+    """A path as a person types it, its ~ filled in; RequestError for none and for a ~user that nobody is here."""
+    if not text:
+        raise RequestError(f"{where} is empty.", cause="a variable of the shell that is not set", cure="name a path")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.bazel_program import bring_bazel, find_bazel
+from npu_serving.build.bazel_program import BazelProgram, bring_bazel, find_bazel
 from npu_serving.build.inputs import make_sample_archives, needed_archives
 from npu_serving.build.sources import Source, resolve_source, shipped_locks
 from npu_serving.console import Reporter, Silent
@@ -26,12 +26,14 @@ from npu_serving.settings import Settings
 
 @dataclass(frozen=True)
 class FetchDepsResult:
-    """What was fetched, and where it is now."""
+    """What was fetched, and where it is now. `bazel` is None where none can be had for this machine."""
 
     report: FetchReport
     placement: Placement
     store: Path
     distdir: Path
+    bazel: BazelProgram | None
+    bazel_is_new: bool
 
     def to_json(self) -> dict[str, object]:
         """The report of the engine, and the places."""
@@ -40,13 +42,18 @@ class FetchDepsResult:
             "placement": self.placement.to_json(),
             "repository_cache": str(self.store),
             "distdir": str(self.distdir),
+            "bazel": None
+            if self.bazel is None
+            else {"path": str(self.bazel.path), "version": self.bazel.version, "fetched": self.bazel_is_new},
         }
 
     def text(self) -> str:
-        """The report, then the flags for a Bazel that is run by hand."""
-        return (
-            f"{self.report.text()}\nFor a bazel of your own: --repository_cache={self.store} --distdir={self.distdir}"
-        )
+        """The report, the Bazel that came along, and the flags for a Bazel that is run by hand."""
+        lines = [self.report.text()]
+        if self.bazel is not None and self.bazel_is_new:
+            lines.append(f"Bazel {self.bazel.version} was fetched and verified too: {self.bazel.path}")
+        lines.append(f"For a bazel of your own: --repository_cache={self.store} --distdir={self.distdir}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -106,8 +113,9 @@ def _fetch(settings: Settings, reporter: Reporter, *, everything: bool, verify: 
     plan = plan_fetch(archives, store, verify=verify)
     mirrors = (*settings.mirrors, *source.mirrors)
     report = fetch(plan, store, mirrors=mirrors, offline=settings.offline, reporter=reporter)
-    _bring_bazel(settings, reporter)
-    return FetchDepsResult(report, store.place(archives, settings.distdir), settings.store_root, settings.distdir)
+    bazel, is_new = _bring_bazel(settings, reporter)
+    placement = store.place(archives, settings.distdir)
+    return FetchDepsResult(report, placement, settings.store_root, settings.distdir, bazel, is_new)
 
 
 def serve_dependencies(
@@ -170,12 +178,19 @@ def _missing_bazel(settings: Settings) -> list[Wanted]:
     return [tool.wanted() for tool in read_tools() if tool.sha256 == program.sha256]
 
 
-def _bring_bazel(settings: Settings, reporter: Reporter) -> None:
-    """A build is to need nothing more, so the pinned bazel comes along where this machine has no fitting one."""
+def _bring_bazel(settings: Settings, reporter: Reporter) -> tuple[BazelProgram | None, bool]:
+    """A build is to need nothing more, so the pinned bazel comes along where this machine has no fitting one.
+
+    Returns the bazel of a build, and whether it came just now.
+    """
     try:
-        bring_bazel(find_bazel(settings, reporter), settings, reporter)
+        program = find_bazel(settings, reporter)
+        is_new = not program.path.is_file()
+        bring_bazel(program, settings, reporter)
     except MissingToolError as error:
         reporter.warn(f"{error.what} {error.cause}")
+        return None, False
+    return program, is_new
 
 
 def plan_toolchains(settings: Settings, *, everything: bool = False, verify: bool = False) -> FetchPlan:

@@ -60,7 +60,7 @@ def lock_deps(
         all="every archive that the tree declares, needed or not; with --toolchains, for every platform",
         verify="read every file of the store again",
         serve="hand the store out as a mirror for other machines, until Ctrl-C",
-        listen="where --serve listens: ADDRESS:PORT",
+        listen="where --serve listens: ADDRESS:PORT, 0.0.0.0:8280 by default",
     ),
     iterable=["mirror"],
 )
@@ -74,7 +74,7 @@ def fetch_deps(
     all=False,
     verify=False,
     serve=False,
-    listen="0.0.0.0:8280",
+    listen="",
     json=False,
     dry_run=False,
 ):
@@ -85,6 +85,10 @@ def fetch_deps(
         from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings, user_path
 
+        if listen and not serve:
+            raise RequestError("--listen is where --serve listens.", cure="give --serve as well, or leave it out")
+        if verify and (serve or import_ is not None):
+            raise RequestError("--verify reads the store again before a fetch.", cure="give it without the others")
         settings = load_settings(source=source, mirrors=mirror, offline=offline)
         if sum([import_ is not None, serve, toolchains]) > 1:
             raise RequestError(
@@ -94,7 +98,7 @@ def fetch_deps(
             directory = user_path(import_, "--import")
             return dependencies.import_dependencies(settings, directory, console, everything=all, dry_run=dry_run)
         if serve:
-            return dependencies.serve_dependencies(settings, listen, console, dry_run=dry_run)
+            return dependencies.serve_dependencies(settings, listen or "0.0.0.0:8280", console, dry_run=dry_run)
         if toolchains:
             if dry_run:
                 return dependencies.plan_toolchains(settings, everything=all, verify=verify)

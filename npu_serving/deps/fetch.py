@@ -53,18 +53,22 @@ class FetchPlan:
                 for wanted in self.missing
             ],
             "unpinned": list(self.unpinned),
+            "damaged": list(self.damaged),
             "missing_bytes": self.missing_bytes,
         }
 
     def text(self) -> str:
         """The plan for a person."""
+        notes = [f"  {name} is in the store, but damaged" for name in self.damaged]
+        notes += [f"  {name} is left alone: no sha256 is pinned for it" for name in self.unpinned]
         if not self.missing:
-            return f"All {len(self.present)} files are there; there is nothing to fetch."
+            return "\n".join([f"All {len(self.present)} files are there; there is nothing to fetch.", *notes])
         unknown = sum(wanted.size_bytes is None for wanted in self.missing)
         size = amount_text(self.missing_bytes, "bytes") + (f" and {unknown} of unknown size" if unknown else "")
         return "\n".join(
             [f"{len(self.present)} files are there, {len(self.missing)} are to be fetched ({size}):"]
             + [f"  {wanted.label}: {wanted.urls[0]}" for wanted in self.missing]
+            + notes
         )
 
 

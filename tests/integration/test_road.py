@@ -17,6 +17,7 @@ from states import MODEL, PLATFORM_CONFIG, library_path
 
 from npu_serving import fsutil
 from npu_serving.build import dependencies, overlaying, pipeline
+from npu_serving.build.bazel_program import BazelProgram
 from npu_serving.build.pipeline import BuildResult, build_serving
 from npu_serving.build.sources import SAMPLE
 from npu_serving.client.request import ROW, PredictRequest
@@ -300,6 +301,20 @@ def test_offline_the_sample_is_fetched_from_the_directory_that_its_archives_are_
     settings = dataclasses.replace(sample_settings, build_root=tmp_path / "b", offline=True)
     result = dependencies.fetch_dependencies(settings, Silent())
     assert {file.url.split(":")[0] for file in result.report.fetched} == {"file"}
+    assert json.loads(json.dumps(result.to_json()))["bazel"]["fetched"] is False
+
+
+def test_a_bazel_that_came_along_is_told_though_no_archive_was_missing(
+    sample_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(sample_settings, build_root=tmp_path / "b", offline=True)
+    dependencies.fetch_dependencies(settings, Silent())
+    program = BazelProgram(tmp_path / "bazel", "0.24.1", "0" * 64)
+    monkeypatch.setattr(dependencies, "find_bazel", lambda *_: program)
+    monkeypatch.setattr(dependencies, "bring_bazel", lambda *_: program.path.write_bytes(b"x"))
+    first, second = (dependencies.fetch_dependencies(settings, Silent()) for _ in range(2))
+    assert f"Bazel 0.24.1 was fetched and verified too: {program.path}" in first.text()
+    assert "was fetched and verified" not in second.text()
 
 
 def test_paths_that_bazel_cannot_work_in_are_refused_before_anything_is_done(

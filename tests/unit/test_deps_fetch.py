@@ -1028,6 +1028,11 @@ def test_the_plan_tells_what_would_be_fetched(server, store):
     assert server.requests == []
 
 
+def test_the_plan_names_what_is_left_alone_for_want_of_a_digest(store):
+    plan = plan_fetch([Archive("unpinned", "http_archive", ("https://host.example/1.zip",), None)], store)
+    assert "unpinned is left alone" in plan.text()
+
+
 # ---- damage in the store
 
 
@@ -1037,6 +1042,8 @@ def test_a_plan_changes_nothing_and_the_fetch_replaces_what_was_damaged(server, 
     store.path(wanted.sha256).write_bytes(b"damaged")
     plan = plan_fetch([wanted], store)
     assert plan.damaged == ("small",)
+    assert "small is in the store, but damaged" in plan.text()
+    assert plan.to_json()["damaged"] == ["small"]
     assert store.path(wanted.sha256).read_bytes() == b"damaged"
     with pytest.raises(FetchError):
         fetch(plan, store, offline=True)
