@@ -18,6 +18,7 @@ from npu_serving.dist.artifact import SERVER, Build, build_id
 from npu_serving.dist.assembling import package
 from npu_serving.dist.builds import check_link, find_build, make_current, read_builds, unused_id
 from npu_serving.dist.made_with import settings_of
+from npu_serving.dist.verify import check_directory
 from npu_serving.errors import VerificationError
 from npu_serving.settings import Settings
 
@@ -91,17 +92,24 @@ def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *
     clean_followed = False
 
     def proof(build: Build) -> None:
-        prove(settings, build, reporter)
+        _prove(plan, build, settings, reporter)
 
     try:
         built = build_serving(settings, reporter, clean=clean, proof=proof, doing=DOING)
     except VerificationError as error:
         if plan.action == FULL_REBUILD:
             raise
+        plan_rebuild(settings, name).check_obstacles()  # CANN may have been removed meanwhile: hours for nothing
         reporter.warn(f"the relinked server does not verify, so everything is built anew:\n{error.what}")
         built = build_serving(settings, reporter, clean=True, proof=proof, doing=DOING)
         clean_followed = True
     return RebuildResult(plan, built.build, built.record, time.monotonic() - started, clean_followed)
+
+
+def _prove(plan: RebuildPlan, build: Build, settings: Settings, reporter: Reporter) -> None:
+    """Verifies a build, which may be one that an earlier run made, and has it answer the golden request."""
+    check_directory(build.directory, plan.library_path)
+    prove(settings, build, reporter)
 
 
 def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) -> Build:
@@ -110,7 +118,7 @@ def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) 
     with fsutil.state_lock(settings.build_root, doing=DOING):
         build = _same_server_with(plan.installed, plan.build, settings) or _repackaged(plan, settings)
         if not build.current:
-            prove(settings, build, reporter)
+            _prove(plan, build, settings, reporter)
         make_current(build, settings.install_link)
     return find_build(settings.dist_root, build.manifest.build_id)
 

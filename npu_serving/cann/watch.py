@@ -154,7 +154,7 @@ def events(
 
 def _deal_with(look: Look, plan: Callable[[], Outcome], rebuild: Callable[[], Outcome] | None) -> Iterator[Event]:
     if look.absent:
-        yield Event("absent", f"{look.absent}; waiting for it", EXIT_ACTION_NEEDED)
+        yield Event("absent", f"{look.absent.rstrip('.')}; waiting for it", EXIT_ACTION_NEEDED)
         return
     if look.problems:
         message = f"{' '.join(look.problems)} Next: ./inv cann-info"

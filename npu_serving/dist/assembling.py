@@ -9,8 +9,8 @@ from npu_serving import fsutil
 from npu_serving.dist import bill_of_materials, provenance
 from npu_serving.dist.artifact import Build, BuildManifest, assembled, write_definers
 from npu_serving.dist.builds import find_build
-from npu_serving.dist.verify import verify_directory
-from npu_serving.errors import AdapterError, VerificationError
+from npu_serving.dist.verify import check_directory
+from npu_serving.errors import AdapterError
 
 
 def package(
@@ -30,14 +30,7 @@ def package(
             raise replaced_meanwhile(Path(manifest.adapter["path"]))
         fsutil.write_file(directory / bill_of_materials.FILE_NAME, bill_of_materials.bill_of_materials(whole))
         fsutil.write_file(directory / provenance.FILE_NAME, provenance.provenance(whole))
-        report = verify_directory(directory, library_path)
-        if report.exit_code != 0:
-            raise VerificationError(
-                "The server was built, but would not serve on the NPU; the former build stays current.\n"
-                f"{report.text()}",
-                cure="do what the findings above say, then the same command again",
-            )
-        write_definers(directory, report.definers)
+        write_definers(directory, check_directory(directory, library_path).definers)
     return find_build(dist_root, manifest.build_id)
 
 

@@ -18,7 +18,7 @@ from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of
 from npu_serving.elf.report import ERROR, CompatReport
 from npu_serving.elf.symbols import read_elf
-from npu_serving.errors import MissingToolError, NpuServingError, RequestError
+from npu_serving.errors import MissingToolError, NpuServingError, RequestError, VerificationError
 from npu_serving.settings import Settings, user_path
 
 ADAPTER_SONAME = "_tf_adapter.so"
@@ -196,6 +196,18 @@ def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Pat
         library_path=tuple(library_path),
         cann_absent=not library_path,
     )
+
+
+def check_directory(directory: Path, library_path: Sequence[Path]) -> CompatReport:
+    """The same, of the build as it is; VerificationError where its server would not serve on the NPU."""
+    report = verify_directory(directory, library_path)
+    if not report.ok:
+        raise VerificationError(
+            "The server was built, but would not serve on the NPU; the former build stays current.\n"
+            f"{report.text()}",
+            cure="do what the findings above say, then the same command again",
+        )
+    return report
 
 
 def _headline(report: CompatReport) -> str:

@@ -358,6 +358,26 @@ def test_a_missing_library_of_cann_counts_for_a_build_with_the_same_adapter_too(
     assert GE_RUNNER in planned.text()
 
 
+def test_a_cann_that_is_removed_during_the_relink_is_named_and_nothing_is_compiled_for_it(
+    state: Settings, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _with_output_root(state, upgrade)
+    before = _current(settings)
+    runs: list[bool] = []
+
+    def without_toolkit(*arguments: Any, clean: bool, **more: Any) -> BuildResult:
+        runs.append(clean)
+        (ascend_of(settings) / "ascend-toolkit" / "latest" / "lib64" / GE_RUNNER).unlink()
+        return genuine(*arguments, clean=clean, **more)
+
+    genuine = rebuild.build_serving
+    monkeypatch.setattr(rebuild, "build_serving", without_toolkit)
+    with pytest.raises(VerificationError, match="no rebuild changes that"):
+        rebuild_after_cann(settings, Silent())
+    assert runs == [False], "no clean build follows"
+    assert _current(settings) == before
+
+
 def test_an_adapter_that_is_replaced_between_the_look_and_the_link_is_noticed(
     state: Settings, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
