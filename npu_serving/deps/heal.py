@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, cast
 
 from npu_serving import fsutil, process
+from npu_serving.archives import ALWAYS_FINE_BYTES, MAX_TIMES_UNPACKED
 from npu_serving.deps.heal_zip import deflate_anew
 from npu_serving.errors import DiskFullError, MissingToolError, ProgramError
 
@@ -98,22 +99,30 @@ def heal(file: Path, wanted: Callable[[str], bool], work: Path) -> Path | None:
 
 
 def _unpack(file: Path, target: Path, wanted: Callable[[str], bool]) -> bool:
-    """Writes what is inside the gzip (or the file itself if it is none) to `target`; True if that is wanted."""
+    """Writes what is inside the gzip (or the file itself if it is none) to `target`; True if that is wanted.
+
+    Of a damaged gzip, and of one that no archive is packed so densely as, nothing is left in `target`.
+    """
     digest = hashlib.sha256()
     size = 0
+    most_bytes = min(LARGEST_TAR_BYTES, max(ALWAYS_FINE_BYTES, file.stat().st_size * MAX_TIMES_UNPACKED))
     try:
         with _open_unpacked(file) as source, target.open("wb") as out:
             while chunk := source.read(fsutil.CHUNK_BYTES):
                 size += len(chunk)
-                if size > LARGEST_TAR_BYTES:
-                    return False
+                if size > most_bytes:
+                    raise _TooDense
                 digest.update(chunk)
                 with fsutil.explained(target):
                     out.write(chunk)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
+    except (EOFError, gzip.BadGzipFile, zlib.error, _TooDense):
         target.write_bytes(b"")
         return False
     return wanted(digest.hexdigest())
+
+
+class _TooDense(Exception):
+    """It unpacks to more than any archive does: a bomb."""
 
 
 def _open_unpacked(file: Path) -> BinaryIO:

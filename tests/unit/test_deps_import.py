@@ -47,6 +47,7 @@ def archive(name: str, data: bytes, file_name: str, *, size: bool = True, strip_
 
 A_ZIP = archive("a_zip", ZIP, "v1.0.zip")
 A_TGZ = archive("a_tgz", TGZ, "1.0.tar.gz", strip_prefix="thing-1.0")
+A_TGZ_OF_ANY_TOP = dataclasses.replace(A_TGZ, strip_prefix="")
 
 
 @pytest.fixture
@@ -103,6 +104,23 @@ def test_an_archive_of_another_tree_is_not_healed(store, downloads):
     report = import_directory(downloads, [A_TGZ], store)
     assert [item.name for item in report.missing] == ["a_tgz"]
     assert list(store.partial.glob("*")) == [] if store.partial.exists() else True
+
+
+def test_a_gzip_bomb_is_left_before_it_fills_the_disk_and_is_not_packed_again(store, downloads, monkeypatch):
+    monkeypatch.setattr("npu_serving.deps.heal.ALWAYS_FINE_BYTES", 1 << 20)
+    (downloads / "bomb.gz").write_bytes(gzip.compress(bytes(64 << 20)))  # 1,000 times
+    largest = 0
+
+    def packed(tar: Path, _packed: Path) -> bool:
+        nonlocal largest
+        largest = tar.stat().st_size
+        return False
+
+    monkeypatch.setattr("npu_serving.deps.heal._pack", packed)
+    report = import_directory(downloads, [A_TGZ_OF_ANY_TOP], store)
+    assert [path.name for path in report.unrecognised] == ["bomb.gz"]
+    assert largest == 0
+    assert list(store.partial.iterdir()) == []
 
 
 def test_the_persons_own_directory_is_only_read(store, downloads):
