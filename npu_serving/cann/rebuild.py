@@ -60,6 +60,8 @@ class RebuildResult:
         if self.plan.action == NOTHING:
             return f"{name}: nothing is to be done: {self.plan.why}."
         done = f"{self.record.compiled} sources compiled, {self.record.linked} linked"
+        if not self.record.actions:
+            done = "nothing had to be linked"
         if self.plan.action == REPLACE_ADAPTER:
             done = "the packaged adapter was replaced, nothing was linked"
         lines = [f"{name} is verified and current ({done}, {duration_text(self.seconds)}).", str(self.build.server)]

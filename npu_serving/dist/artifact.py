@@ -52,6 +52,13 @@ class BuildManifest:
         return dataclasses.asdict(self)
 
 
+_REQUIRED = [
+    item.name
+    for item in dataclasses.fields(BuildManifest)
+    if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+]
+
+
 @dataclass(frozen=True)
 class Build:
     """One directory below dist/."""
@@ -173,6 +180,9 @@ def read_manifest(path: Path) -> BuildManifest:
             raise ValueError("it names no format")
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']} is not known")
+        lacking = [name for name in _REQUIRED if name not in document]
+        if lacking:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
         manifest = BuildManifest(**{**document, **{name: tuple(document[name]) for name in _LISTS if name in document}})
         _check_shape(manifest)
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -18,7 +18,14 @@ from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of
 from npu_serving.elf.report import ERROR, CompatReport
 from npu_serving.elf.symbols import read_elf
-from npu_serving.errors import MissingToolError, NpuServingError, RequestError, VerificationError
+from npu_serving.errors import (
+    ElfError,
+    FileAccessError,
+    MissingToolError,
+    NpuServingError,
+    RequestError,
+    VerificationError,
+)
 from npu_serving.settings import Settings, user_path
 
 ADAPTER_SONAME = "_tf_adapter.so"
@@ -99,12 +106,26 @@ def fit_of(build: Build, settings: Settings) -> Fit:
 def verify_build(settings: Settings, name: str = "") -> VerifyResult:
     """The report on a build (the current one by default) with the adapter of the CANN that is installed now.
 
-    Nothing is started. Where no CANN is installed, the build is checked with the adapter it carries.
+    Nothing is started. Where no CANN is installed, the build is checked with the adapter it carries. Raises
+    VerificationError for a build that is damaged where the report would not tell.
     """
     case = _build_case(settings, name)
     assert case.build is not None
-    linked_cann = case.build.manifest.adapter.get("cann_version", "")
-    return VerifyResult(case.server, check_server(case.server, **case.arguments()), linked_cann, case.installed)
+    try:
+        report = check_server(case.server, **case.arguments())
+    except (ElfError, FileAccessError) as error:
+        raise _damaged(case.build, error.what) from error
+    file = case.build.damaged_file(without=artifact.SERVER) if report.ok else ""
+    if file:  # the loader may find another one, such as CANN's own adapter
+        raise _damaged(case.build, f"its {file} is gone, or was changed since it was built.")
+    return VerifyResult(case.server, report, case.build.manifest.adapter.get("cann_version", ""), case.installed)
+
+
+def _damaged(build: Build, why: str) -> VerificationError:
+    return VerificationError(
+        f"The build {build.directory.name} is damaged: {why}",
+        cure="./inv rebuild-after-cann" + ("" if build.current else f" --build {build.directory.name}"),
+    )
 
 
 def verify_files(settings: Settings, server: Path) -> VerifyResult:

@@ -278,6 +278,10 @@ def test_a_damaged_build_is_made_anew_and_never_taken_for_the_result(upgrade: Up
         planned = plan_rebuild(settings)
         assert (planned.action, planned.exit_code) == (RELINK, 3), name
         assert f"its {name} is gone, or was changed" in planned.why
+        if name == SERVER:
+            with pytest.raises(VerificationError, match=r"The build .* is damaged") as caught:
+                verify_build(settings)
+            assert caught.value.cure == "./inv rebuild-after-cann"
         if name != SERVER:
             shutil.copy(upgrade.result.build.directory / name, damaged.directory / name)
     result = rebuild_after_cann(settings, Silent())
@@ -287,12 +291,14 @@ def test_a_damaged_build_is_made_anew_and_never_taken_for_the_result(upgrade: Up
     assert (verify_build(settings).exit_code, plan_rebuild(settings).action) == (0, NOTHING)
 
 
-@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:2000])])
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(path.read_bytes() + b"more")])
 def test_a_build_that_lost_its_adapter_gets_it_again(state: Settings, spoil: Callable[[Path], object]) -> None:
     damaged = find_build(state.dist_root)
     spoil(damaged.adapter)
     (listed,) = (item for item in list_builds(state).builds if item.build.current)
     assert not listed.fit.fits
+    with pytest.raises(VerificationError, match=r"its lib/_tf_adapter\.so is gone"):
+        verify_build(state)
     planned = plan_rebuild(state)
     assert planned.action == REPLACE_ADAPTER
     assert "lib/_tf_adapter.so is gone, or was changed" in planned.why

@@ -133,6 +133,15 @@ def test_a_build_that_was_pruned_meanwhile_does_not_become_current(tmp_path: Pat
     assert not os.path.lexists(tmp_path / builds.PREVIOUS)
 
 
+def test_what_a_manifest_lacks_is_named(tmp_path: Path) -> None:
+    _build(tmp_path, "serving-a1", "1")
+    path = tmp_path / "serving-a1" / "manifest.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in document.items() if name not in ("adapter", "flags")}))
+    (damaged,) = builds.read_builds(tmp_path).damaged
+    assert damaged.why == f"{path} is not a build manifest: it lacks adapter, flags."
+
+
 def test_a_manifest_names_no_file_outside_of_its_build(tmp_path: Path) -> None:
     _build(tmp_path, "serving-a1", "1")
     path = tmp_path / "serving-a1" / "manifest.json"
