@@ -205,6 +205,20 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
         _sync_directory(path.parent)
 
 
+@contextlib.contextmanager
+def scratch_directory(parent: Path) -> Iterator[Path]:
+    """A directory in `parent` for what is unfinished, removed at the end; what killed runs left of theirs goes too."""
+    make_directory(parent)
+    place = parent / "scratch"
+    _remove_left_over(place)
+    with explained(parent):
+        directory = Path(tempfile.mkdtemp(prefix=_own_prefix(place), dir=parent))
+    try:
+        yield directory
+    finally:
+        remove(directory)
+
+
 def refuse_other_than_file(path: Path) -> None:
     """RequestError where something stands at `path` that no file may take the place of: /dev/null, for one."""
     with explained(path, doing="used"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,9 +118,7 @@ def bring_release(release: Tool, store: ContentStore, settings: Settings, report
 
 
 def _bring_from_npm(npm: Path, release: Tool, store: ContentStore) -> None:
-    root = fsutil.make_directory(store.root)
-    with fsutil.explained(root), tempfile.TemporaryDirectory(dir=root) as temporary:
-        directory = Path(temporary)
+    with fsutil.scratch_directory(store.partial) as directory:
         environment = process.base_environment(proxies=True)
         process.run(
             [npm, "pack", "--silent", f"{NPM_PACKAGE}@{release.version}"], cwd=directory, env=environment, timeout_s=900

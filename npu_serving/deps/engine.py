@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from npu_serving import fsutil
 from npu_serving.console import Progress, Reporter, amount_text
 from npu_serving.deps import heal
 from npu_serving.deps.attempts import OTHER_RUN, Attempts, Shared, Watch, report_of
@@ -97,11 +98,12 @@ class Run:
             if not failure.wrong_bytes or not other.exists():
                 continue
             began = time.monotonic()
-            healed = heal.heal(other, failure.wanted.sha256.__eq__, self._shared.store.partial)
-            other.unlink(missing_ok=True)
-            if healed is None:
-                continue
-            self._shared.store.take_verified(healed, failure.wanted.sha256)
+            with fsutil.scratch_directory(self._shared.store.partial) as scratch:
+                healed = heal.heal(other, failure.wanted.sha256.__eq__, scratch)
+                other.unlink(missing_ok=True)
+                if healed is None:
+                    continue
+                self._shared.store.take_verified(healed, failure.wanted.sha256)
             reporter.note(
                 f"{failure.wanted.file_name} had been compressed anew; the pinned bytes were made from it again"
             )

@@ -10,7 +10,6 @@ import contextlib
 import gzip
 import hashlib
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -73,29 +72,19 @@ def heal(file: Path, wanted: Callable[[str], bool], work: Path) -> Path | None:
     """The file that `file` was before somebody compressed or unpacked it anew, or None.
 
     Tries what is inside the gzip, and what GNU gzip makes of it with -n; of a zip, what git makes of its content. The
-    first whose sha256 is `wanted` is returned, a new file in the directory `work`. `file` itself is only read. Must not
-    run beside other threads of ours, because it starts a program.
+    first whose sha256 is `wanted` is returned, a new file in the scratch directory `work`. `file` itself is only read.
+    Must not run beside other threads of ours, because it starts a program.
     """
-    fsutil.make_directory(work)
-    with fsutil.explained(work), tempfile.NamedTemporaryFile(prefix=".heal.", dir=work, delete=False) as opened:
-        tar = Path(opened.name)
-    packed = tar.with_name(tar.name + ".gz")
-    keep: Path | None = None
+    tar, packed = work / "unpacked", work / "unpacked.gz"
     try:
         if _head(file).startswith(_ZIP):
             with fsutil.explained(packed):
-                keep = packed if deflate_anew(file, packed) and wanted(fsutil.sha256_of(packed)) else None
-        elif _unpack(file, tar, wanted):
-            keep = tar
-        elif _pack(tar, packed) and wanted(fsutil.sha256_of(packed)):
-            keep = packed
-        return keep
+                return packed if deflate_anew(file, packed) and wanted(fsutil.sha256_of(packed)) else None
+        if _unpack(file, tar, wanted):
+            return tar
+        return packed if _pack(tar, packed) and wanted(fsutil.sha256_of(packed)) else None
     except DiskFullError:
         return None  # healing is an extra: the message about the wrong digest says more than one about the disk
-    finally:
-        for path in (tar, packed):
-            if path != keep:
-                path.unlink(missing_ok=True)
 
 
 def _unpack(file: Path, target: Path, wanted: Callable[[str], bool]) -> bool:

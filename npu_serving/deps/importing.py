@@ -174,9 +174,10 @@ def _heal(file: Path, missing: dict[str, Archive], store: ContentStore) -> str |
     top = heal.top_directory(file)
     if not any(not archive.strip_prefix or archive.strip_prefix.split("/")[0] == top for archive in missing.values()):
         return None
-    healed = heal.heal(file, missing.__contains__, store.partial)
-    if healed is None:
-        return None
-    sha256 = fsutil.sha256_of(healed)
-    store.take_verified(healed, sha256)
+    with fsutil.scratch_directory(store.partial) as scratch:
+        healed = heal.heal(file, missing.__contains__, scratch)
+        if healed is None:
+            return None
+        sha256 = fsutil.sha256_of(healed)
+        store.take_verified(healed, sha256)
     return sha256

@@ -129,34 +129,17 @@ class ContentStore:
         file.close()
         return None
 
-    def adopt(self, file: Path, sha256: str, *, move: bool = False) -> Path:
-        """Takes a file in and returns its place; PinMismatchError unless it has that sha256.
-
-        The file is copied, or with `move` renamed (which needs one file system); its owner's copy is not changed.
-        """
-        place = self.path(sha256)
+    def adopt(self, file: Path, sha256: str) -> Path:
+        """Copies a file in and returns its place; PinMismatchError unless it has that sha256."""
         if self.has(sha256):
-            if move:
-                fsutil.remove(file)
-            return place
-        if move:
-            found = fsutil.sha256_of(file)
+            return self.path(sha256)
+        with fsutil.scratch_directory(self.partial) as scratch:
+            copy = scratch / "copy"
+            fsutil.copy_file(file, copy, mode=0o644)
+            found = fsutil.sha256_of(copy)  # of the copy: the original may be written to meanwhile
             if found != sha256:
                 raise _mismatch(file, found, sha256)
-            return self.take_verified(file, sha256)
-        fsutil.make_directory(self.partial)
-        with fsutil.explained(place):
-            descriptor, name = tempfile.mkstemp(prefix=".adopt.", dir=self.partial)
-        os.close(descriptor)
-        temporary = Path(name)
-        try:
-            fsutil.copy_file(file, temporary, mode=0o644)
-            found = fsutil.sha256_of(temporary)  # of the copy: the original may be written to meanwhile
-            if found != sha256:
-                raise _mismatch(file, found, sha256)
-            return self.take_verified(temporary, sha256)
-        finally:
-            temporary.unlink(missing_ok=True)
+            return self.take_verified(copy, sha256)
 
     def take_verified(self, file: Path, sha256: str) -> Path:
         """Renames a file whose bytes the caller has just hashed into its place, and remembers it."""
@@ -186,9 +169,8 @@ class ContentStore:
         place = self.path(sha256)
         if not place.exists() or _digest_unless_gone(place) in (None, sha256):
             return False
-        fsutil.make_directory(self.partial)
-        with fsutil.explained(place, doing="removed"), tempfile.TemporaryDirectory(dir=self.partial) as directory:
-            taken = Path(directory) / "damaged"
+        with fsutil.explained(place, doing="removed"), fsutil.scratch_directory(self.partial) as scratch:
+            taken = scratch / "damaged"
             try:
                 os.rename(place, taken)
             except FileNotFoundError:

@@ -74,11 +74,9 @@ def test_a_zip_with_another_content_is_not_healed(of_git: Path, tmp_path: Path) 
         for info in old.infolist():
             new.writestr(info, old.read(info).replace(b"exit", b"evil"))
     assert heal.heal(tmp_path / "other.zip", sha256(of_git).__eq__, tmp_path) is None
-    assert [path.name for path in tmp_path.iterdir()] == ["other.zip"]
 
 
 @pytest.mark.parametrize("keep", [10, 1000, -1, -30])
 def test_a_damaged_zip_is_not_healed_and_is_no_traceback(of_git: Path, tmp_path: Path, keep: int) -> None:
     (tmp_path / "cut.zip").write_bytes(of_git.read_bytes()[:keep])
     assert heal.heal(tmp_path / "cut.zip", sha256(of_git).__eq__, tmp_path) is None
-    assert [path.name for path in tmp_path.iterdir()] == ["cut.zip"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,22 @@ def test_the_layout_is_that_of_bazels_repository_cache(filled, tmp_path):
     assert (tmp_path / "store/content_addressable/sha256" / SHA / "file").read_bytes() == DATA
 
 
+def test_a_run_that_was_killed_while_it_took_a_file_in_leaves_nothing_for_good(store, tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from npu_serving import fsutil;"
+        "from npu_serving.deps.store import ContentStore;"
+        "fsutil.copy_file = lambda source, path, mode: (path.write_bytes(b'half'), os.kill(os.getpid(), 9));"
+        "ContentStore(Path(sys.argv[1])).adopt(Path(sys.argv[2]), 64 * '0')"
+    )
+    (tmp_path / "one").write_bytes(b"one")
+    killed = subprocess.run([sys.executable, "-c", code, store.root, tmp_path / "one"], check=False)
+    assert killed.returncode == -9
+    assert [path.read_bytes() for path in store.partial.rglob("*") if path.is_file()] == [b"half"]
+    with fsutil.scratch_directory(store.partial) as of_a_living_run:
+        store.adopt(tmp_path / "one", hashlib.sha256(b"one").hexdigest())
+        assert list(store.partial.iterdir()) == [of_a_living_run]
+
+
 def test_a_file_with_other_bytes_is_not_adopted(store, tmp_path):
     with pytest.raises(PinMismatchError, match=OTHER_SHA):
         store.adopt(file_with(tmp_path / "a", OTHER), SHA)
@@ -63,13 +81,6 @@ def test_an_adopted_file_is_a_copy_that_its_owner_may_change(store, tmp_path):
     store.adopt(file, SHA)
     file.write_bytes(b"changed")
     assert store.has(SHA, verify=True)
-
-
-def test_moving_in_a_file_with_other_bytes_is_refused_and_the_file_stays(store, tmp_path):
-    file = file_with(tmp_path / "a", OTHER)
-    with pytest.raises(PinMismatchError):
-        store.adopt(file, SHA, move=True)
-    assert file.exists()
 
 
 def test_a_damaged_file_is_noticed_and_stays_until_it_is_to_be_replaced(filled):
