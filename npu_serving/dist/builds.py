@@ -82,8 +82,14 @@ def _not_found(dist_root: Path, name: str, builds: Builds, matches: int) -> Requ
             cure="build again (./inv build-serving), or go back to another one (./inv rollback --build ID)",
         )
     known = "\n".join(f"    {build.manifest.build_id}" for build in builds.sound)
-    which = f"{matches} builds match {name!r}" if name else "No build is the current one"
-    return RequestError(f"{which}. The builds are:\n{known}", cure="name one of them (./inv list-builds shows more)")
+    if name:
+        cure = "name one of them (./inv list-builds shows more)"
+        return RequestError(f"{matches} builds match {name!r}. The builds are:\n{known}", cure=cure)
+    gone = f": {dist_root / CURRENT} names {named}, which is no build here" if named else ""
+    return RequestError(
+        f"No build is the current one{gone}. The builds are:\n{known}",
+        cure="name one with --build; ./inv rollback --build ID makes one the current one",
+    )
 
 
 def build_made_from(dist_root: Path, input_digest: str) -> Build | None:

@@ -34,10 +34,10 @@ class RollbackResult:
         """What was done, and what has to follow: a server that runs goes on with the build it was started from."""
         name = self.build.manifest.build_id
         warning = "" if self.fit.fits else f"\nwarning: {self.fit.why}"
+        if self.former == self.build.directory.name:
+            return f"{name} is current already; nothing is to be done.{warning}"
         if self.dry_run:
             return f"{name} would become current.{warning}"
-        if self.former == self.build.directory.name:
-            return f"{name} is current already; nothing was done.{warning}"
         return f"{name} is current now; {self.former or 'no build'} was.{warning}\nNext: start the server again"
 
 

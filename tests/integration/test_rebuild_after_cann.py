@@ -500,6 +500,7 @@ def test_a_rollback_goes_to_the_build_before_and_a_second_one_comes_back(back: S
     assert result.build.manifest.adapter["cann_version"] == FIRST_RELEASE
     switch_cann(back, NEXT_RELEASE)
     assert roll_back(back).build.directory.name == second == _current(back)
+    assert "is current already" in roll_back(back, second, dry_run=True).text()
 
 
 def test_a_rollback_to_a_build_that_does_not_fit_is_refused_unless_it_is_forced(state: Settings) -> None:

@@ -133,6 +133,15 @@ def test_a_build_that_was_pruned_meanwhile_does_not_become_current(tmp_path: Pat
     assert not os.path.lexists(tmp_path / builds.PREVIOUS)
 
 
+def test_a_current_build_that_was_removed_by_hand_is_named_with_the_way_to_another_one(tmp_path: Path) -> None:
+    _build(tmp_path, "serving-a1", "1")
+    (tmp_path / builds.CURRENT).symlink_to("serving-b1")
+    with pytest.raises(RequestError, match="current names serving-b1, which is no build here") as caught:
+        builds.find_build(tmp_path)
+    assert "serving-a1" in caught.value.what
+    assert "./inv rollback --build ID" in caught.value.cure
+
+
 def test_what_a_manifest_lacks_is_named(tmp_path: Path) -> None:
     _build(tmp_path, "serving-a1", "1")
     path = tmp_path / "serving-a1" / "manifest.json"
