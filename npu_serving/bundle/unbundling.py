@@ -19,6 +19,7 @@ from npu_serving.deps.lock import SHA256, read_lock
 from npu_serving.deps.store import ELSEWHERE, ContentStore
 from npu_serving.deps.toolchains import read_tools
 from npu_serving.errors import PinMismatchError, RequestError
+from npu_serving.process import command_line
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.toolchain.image_transfer import load_image
 
@@ -82,6 +83,7 @@ class UnbundleResult:
     store: Path
     wheels: Path
     image_names: tuple[str, ...]
+    next_command: str
     seconds: float
 
     def to_json(self) -> dict[str, object]:
@@ -91,6 +93,7 @@ class UnbundleResult:
             "placed": [vars(member) for member in self.plan.coming],
             "present": [vars(member) for member in self.plan.present],
             "images": list(self.image_names),
+            "next": self.next_command,
             "store": str(self.store),
             "wheels": str(self.wheels),
             "seconds": round(self.seconds, 3),
@@ -106,7 +109,7 @@ class UnbundleResult:
                 f"{amount_text(self.plan.coming_bytes, 'bytes')} in {duration_text(self.seconds)}"
             )
         images = [f"The engine has the image {name} now." for name in self.image_names]
-        return "\n".join([head, *images, "Next: ./inv build-serving --offline"])
+        return "\n".join([head, *images, f"Next: {self.next_command}"])
 
 
 def plan_unbundle(settings: Settings, path: Path, *, sha256: str = "") -> UnbundlePlan:
@@ -150,7 +153,14 @@ def unbundle(settings: Settings, path: Path, reporter: Reporter, *, sha256: str 
             _check_whole(plan.bundle, sha256, reporter)
         fsutil.check_space(settings.store_root, plan.coming_bytes, what="The bundle's files", instead=ELSEWHERE)
         names = _apply(plan, settings, reporter)
-    return UnbundleResult(plan, settings.store_root, PROJECT_ROOT / WHEELS, names, time.monotonic() - started)
+    return UnbundleResult(
+        plan,
+        settings.store_root,
+        PROJECT_ROOT / WHEELS,
+        names,
+        _next_command(plan, settings),
+        time.monotonic() - started,
+    )
 
 
 def _apply(plan: UnbundlePlan, settings: Settings, reporter: Reporter) -> tuple[str, ...]:
@@ -176,6 +186,19 @@ def _apply(plan: UnbundlePlan, settings: Settings, reporter: Reporter) -> tuple[
         finally:
             fsutil.remove(scratch)
     return tuple(names)
+
+
+def _next_command(plan: UnbundlePlan, settings: Settings) -> str:
+    """What builds the source whose archives the bundle holds."""
+    held = {member.sha256 for member in plan.bundle.manifest.of_kind(ARCHIVE)}
+    source = "TREE"  # one that its maker carries over beside the bundle
+    for path in shipped_locks():
+        lock = read_lock(path)
+        if held <= {archive.sha256 for archive in (lock.source, *lock.archives)}:
+            source = path.stem.removeprefix("serving-")
+    named = ["--source", source] if source != settings.source else []
+    adapter = ["--adapter", "sample"] if source == "sample" else []
+    return command_line(["./inv", "build-serving", *named, *adapter, "--offline"])
 
 
 def _locked_digests(settings: Settings) -> frozenset[str]:

@@ -273,6 +273,17 @@ def test_a_dry_run_tells_what_would_come_in_and_changes_nothing(
     assert len(json.loads(json.dumps(plan.to_json()))["coming"]) == 8
 
 
+def test_the_next_command_builds_what_the_bundle_was_made_for(here: Settings, there: Settings, tmp_path: Path) -> None:
+    bundled(here, tmp_path / "b")
+    other_default = replace(there, source="1.15.0")
+    assert unbundle(there, tmp_path / "b", Silent()).next_command == (
+        "./inv build-serving --adapter sample --offline"  # the source is the one that is set
+    )
+    assert unbundle(other_default, tmp_path / "b", Silent()).text().splitlines()[-1] == (
+        "Next: ./inv build-serving --source sample --adapter sample --offline"
+    )
+
+
 def test_another_bundle_than_the_one_whose_digest_was_told_is_not_touched(
     here: Settings, there: Settings, tmp_path: Path
 ) -> None:
