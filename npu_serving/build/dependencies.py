@@ -44,14 +44,14 @@ class FetchDepsResult:
             "distdir": str(self.distdir),
             "bazel": None
             if self.bazel is None
-            else {"path": str(self.bazel.path), "version": self.bazel.version, "fetched": self.bazel_is_new},
+            else {"path": str(self.bazel.path), "version": self.bazel.version, "is_new": self.bazel_is_new},
         }
 
     def text(self) -> str:
         """The report, the Bazel that came along, and the flags for a Bazel that is run by hand."""
         lines = [self.report.text()]
         if self.bazel is not None and self.bazel_is_new:
-            lines.append(f"Bazel {self.bazel.version} was fetched and verified too: {self.bazel.path}")
+            lines.append(f"Bazel {self.bazel.version} was put in place, verified: {self.bazel.path}")
         lines.append(f"For a bazel of your own: --repository_cache={self.store} --distdir={self.distdir}")
         return "\n".join(lines)
 

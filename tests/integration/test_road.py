@@ -301,7 +301,7 @@ def test_offline_the_sample_is_fetched_from_the_directory_that_its_archives_are_
     settings = dataclasses.replace(sample_settings, build_root=tmp_path / "b", offline=True)
     result = dependencies.fetch_dependencies(settings, Silent())
     assert {file.url.split(":")[0] for file in result.report.fetched} == {"file"}
-    assert json.loads(json.dumps(result.to_json()))["bazel"]["fetched"] is False
+    assert json.loads(json.dumps(result.to_json()))["bazel"]["is_new"] is False
 
 
 def test_a_bazel_that_came_along_is_told_though_no_archive_was_missing(
@@ -313,8 +313,8 @@ def test_a_bazel_that_came_along_is_told_though_no_archive_was_missing(
     monkeypatch.setattr(dependencies, "find_bazel", lambda *_: program)
     monkeypatch.setattr(dependencies, "bring_bazel", lambda *_: program.path.write_bytes(b"x"))
     first, second = (dependencies.fetch_dependencies(settings, Silent()) for _ in range(2))
-    assert f"Bazel 0.24.1 was fetched and verified too: {program.path}" in first.text()
-    assert "was fetched and verified" not in second.text()
+    assert f"Bazel 0.24.1 was put in place, verified: {program.path}" in first.text()
+    assert "was put in place" not in second.text()
 
 
 def test_paths_that_bazel_cannot_work_in_are_refused_before_anything_is_done(
