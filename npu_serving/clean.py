@@ -9,6 +9,7 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
 from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
 
 # What this project makes below a build root. It is a list of what to remove, not of what to keep: with
 # `build_root: /data` there are strangers' files beside these.
@@ -43,7 +44,7 @@ def clean_state(settings: Settings, *, everything: bool, dry_run: bool) -> Clean
     root = settings.build_root
     if not root.is_dir():
         return CleanResult((), dry_run)
-    with fsutil.state_lock(root, doing="clean"):
+    with state_lock(root, doing="clean"):
         named = [root / name for name in sorted(MADE_HERE + (FETCHED if everything else ()))]
         doomed = [path for path in named if path.exists() or path.is_symlink()]
         for path in doomed:

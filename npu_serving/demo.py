@@ -25,6 +25,7 @@ from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
 from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
 
 MODEL = "half_plus_two"
 INSTANCES = [1.0, 2.0, 5.0]
@@ -85,7 +86,7 @@ def run_demo(settings: Settings, reporter: Reporter) -> DemoResult:
         dist_root=root / "dist",
     )
     demo = _Demo(mine, reporter, DemoResult(root))
-    with fsutil.state_lock(settings.build_root, doing="demo"):
+    with state_lock(settings.build_root, doing="demo"):
         demo.build_and_serve()
         demo.upgrade_and_relink()
     return demo.result

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: atomic writes, links and directories, locks, digests.
+"""Files that appear whole or not at all: atomic writes, links and directories, digests.
 
 Nothing else in this project replaces a file. Taking archives apart is archives.py's work.
 """
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from npu_serving.console import amount_text
-from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, RequestError, StateLockedError
+from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, RequestError
 
 CHUNK_BYTES = 1 << 20
 FORMER = "was"  # what was replaced, in its temporary directory
@@ -283,41 +281,6 @@ def check_space(place: Path, needed_bytes: int, *, what: str, instead: str) -> N
             cause="the disk is too full",
             cure=f"free {amount_text(needed_bytes - free, 'bytes')} there, or {instead}",
         )
-
-
-@contextlib.contextmanager
-def state_lock(directory: Path, *, doing: str, wait: bool = False) -> Iterator[None]:
-    """Keeps other runs out of `directory` while the block runs; StateLockedError tells who is in there.
-
-    With `wait` it waits for its turn instead: for what takes a moment only.
-    """
-    make_directory(directory)
-    path = directory / ".lock"
-    with explained(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise _locked(directory, file.read()) from error
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "doing": doing}))
-        file.flush()
-        yield
-
-
-def _locked(directory: Path, holder: str) -> StateLockedError:
-    try:
-        who = json.loads(holder)
-        described = f"process {who['pid']} ({who['doing']})"
-    except (ValueError, KeyError, TypeError):
-        described = "another process"
-    return StateLockedError(
-        f"{directory} is in use by {described}.",
-        cause="two runs on one state directory would overwrite each other's work",
-        cure="wait until it has ended, or give this run a build_root of its own: in an invoke.yaml of its own that "
-        "NPU_SERVING_SETTINGS names",
-    )
 
 
 def _mode_of(path: Path) -> int:

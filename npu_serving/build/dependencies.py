@@ -6,7 +6,6 @@ import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from npu_serving import fsutil
 from npu_serving.build.bazel_program import BazelProgram, bring_bazel, find_bazel
 from npu_serving.build.inputs import make_sample_archives, needed_archives
 from npu_serving.build.sources import Source, resolve_source, shipped_locks
@@ -22,6 +21,7 @@ from npu_serving.deps.transfer import Wanted
 from npu_serving.errors import MissingToolError, RequestError
 from npu_serving.process import command_line
 from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def fetch_dependencies(
 
     Raises FetchError, PinMismatchError, DiskFullError.
     """
-    with fsutil.state_lock(settings.build_root, doing="fetch-deps"):
+    with state_lock(settings.build_root, doing="fetch-deps"):
         return _fetch(settings, reporter, everything=everything, verify=verify)
 
 
@@ -161,7 +161,7 @@ def import_dependencies(
     tools = [Archive(tool.name, "", tool.urls, tool.sha256, tool.size_bytes) for tool in read_tools()]
     wanted: list[Archive | Wanted] = [*_archives(source, everything), *_missing_bazel(settings)]
     needed = {item.sha256 for item in wanted if item.sha256 is not None}
-    with fsutil.state_lock(settings.build_root, doing="fetch-deps --import"):
+    with state_lock(settings.build_root, doing="fetch-deps --import"):
         report = import_directory(directory, [*archives, *tools], store, needed=needed, reporter=reporter)
         store.place(archives, settings.distdir)
     return report
@@ -205,7 +205,7 @@ def fetch_toolchains(
 
     Raises FetchError, PinMismatchError, DiskFullError.
     """
-    with fsutil.state_lock(settings.build_root, doing="fetch-deps --toolchains"):
+    with state_lock(settings.build_root, doing="fetch-deps --toolchains"):
         plan = plan_toolchains(settings, everything=everything, verify=verify)
         store = ContentStore(settings.store_root)
         return fetch(plan, store, mirrors=settings.mirrors, offline=settings.offline, reporter=reporter)

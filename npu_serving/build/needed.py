@@ -29,6 +29,7 @@ from npu_serving.errors import BuildFailedError, LockFileError
 from npu_serving.overlay.adapter import SERVER_DEPS, apply_overlay, plan_overlay, plan_removal
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.state_lock import state_lock
 
 PROCESSORS = {"linux-x86_64-cpu": "k8", "linux-aarch64-cpu": "aarch64"}
 """Each platform of a lock, and Bazel 0.24.1's name of its processor."""
@@ -58,7 +59,7 @@ def measure_needs(
     Raises what find_bazel() and fetching raise, BuildFailedError when Bazel can't analyse the server, LockFileError
     when it asks for what no store can give it.
     """
-    with fsutil.state_lock(settings.build_root, doing="lock-deps --needed"):
+    with state_lock(settings.build_root, doing="lock-deps --needed"):
         made = with_sample(dataclasses.replace(settings, adapter="sample"))
         adapter = find_adapter(made.adapter, made.cann_root)
         overlay = OverlayInputs(adapter=adapter.path, libpython=find_libpython(made))

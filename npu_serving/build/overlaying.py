@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from npu_serving import fsutil
 from npu_serving.build import inputs
 from npu_serving.build.sources import resolve_source
 from npu_serving.cann.install import find_adapter
@@ -11,6 +10,7 @@ from npu_serving.errors import RequestError, SourceError
 from npu_serving.overlay.adapter import OverlayResult, render_overlay
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
 
 
 def render(
@@ -30,5 +30,5 @@ def render(
     if not remove:
         adapter = find_adapter(settings.adapter, settings.cann_root)
         wanted = OverlayInputs(adapter=adapter.path, libpython=inputs.find_libpython(settings))
-    with fsutil.state_lock(settings.build_root, doing="render-overlay"):  # not under a Bazel that reads the tree
+    with state_lock(settings.build_root, doing="render-overlay"):  # not under a Bazel that reads the tree
         return render_overlay(source.tree, wanted, mode=mode, remove=remove)

@@ -41,6 +41,7 @@ from npu_serving.overlay import content
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay, runtime_libraries
 from npu_serving.process import command_line
 from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def build_serving(
     plan = plan_build(given, settings)
     if plan.existing is not None and plan.nothing_to_do and not clean:
         return BuildResult(plan.existing, plan, bazel.BuildRecord(), time.monotonic() - started)
-    with fsutil.state_lock(settings.build_root, doing=doing):
+    with state_lock(settings.build_root, doing=doing):
         if clean:
             plan = plan.anew()
             _remove_output(given, settings, reporter)
@@ -144,7 +145,7 @@ class AnalysisResult:
 def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
     """All of the road up to the first compiler run: half a minute that tells whether hours of building can begin."""
     given = inputs.find_inputs(settings, reporter)
-    with fsutil.state_lock(settings.build_root, doing="build-serving --analyse"):
+    with state_lock(settings.build_root, doing="build-serving --analyse"):
         _prepare(given, settings, reporter)
         record = _run_bazel(given, settings, reporter, input_digest(given, settings), "--nobuild")
     return AnalysisResult(given.source.name, record.summary, record.seconds)

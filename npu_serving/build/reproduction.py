@@ -18,6 +18,7 @@ from npu_serving.console import Reporter, duration_text
 from npu_serving.dist.artifact import SERVER, Build
 from npu_serving.dist.made_with import with_sample
 from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
 
 DIRECTORY = "reproduce"
 PLACES = ("first", "second-in-another-place")
@@ -108,7 +109,7 @@ def reproduce(settings: Settings, reporter: Reporter) -> ReproduceResult:
     settings = with_sample(settings)  # its adapter and CANN are inputs: the same ones for both
     places = plan(settings).places
     root = places[0].parent
-    with fsutil.state_lock(settings.build_root, doing="build-serving --reproduce"):
+    with state_lock(settings.build_root, doing="build-serving --reproduce"):
         fsutil.remove(root)
         builds = [_build_in(place, settings, reporter) for place in places]
         files = _compared(builds[0], builds[1])

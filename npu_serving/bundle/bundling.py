@@ -23,6 +23,7 @@ from npu_serving.deps.toolchains import Tool, read_tools
 from npu_serving.errors import RequestError
 from npu_serving.process import command_line
 from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.state_lock import state_lock
 from npu_serving.toolchain.image_transfer import image_file_name, image_size_bytes, save_image
 
 BAZEL = "bazel"
@@ -164,7 +165,7 @@ def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) 
     Raises FetchError, PinMismatchError, DiskFullError; then there is no file, or still the former one.
     """
     started = time.monotonic()
-    with fsutil.state_lock(settings.build_root, doing="bundle"):
+    with state_lock(settings.build_root, doing="bundle"):
         plan = plan_bundle(settings, request)
         fsutil.check_writable(request.output.parent)  # before much is fetched for a file that can't be written
         store = ContentStore(settings.store_root)

@@ -21,6 +21,7 @@ from npu_serving.deps.toolchains import read_tools
 from npu_serving.errors import PinMismatchError, RequestError
 from npu_serving.process import command_line
 from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.state_lock import state_lock
 from npu_serving.toolchain.image_transfer import load_image
 
 
@@ -146,7 +147,7 @@ def unbundle(settings: Settings, path: Path, reporter: Reporter, *, sha256: str 
     DiskFullError, and MissingToolError where there is an image and no engine to take it.
     """
     started = time.monotonic()
-    with fsutil.state_lock(settings.build_root, doing="unbundle"):
+    with state_lock(settings.build_root, doing="unbundle"):
         plan = plan_unbundle(settings, path, sha256=sha256)
         refuse_unpinned([member for member in plan.unpinned if member.kind == WHEEL or not sha256])
         if sha256:

@@ -7,7 +7,6 @@ import hashlib
 import time
 from dataclasses import dataclass
 
-from npu_serving import fsutil
 from npu_serving.build.bazel import BuildRecord
 from npu_serving.build.pipeline import build_serving
 from npu_serving.cann.install import Adapter
@@ -21,6 +20,7 @@ from npu_serving.dist.made_with import settings_of
 from npu_serving.dist.verify import check_directory
 from npu_serving.errors import VerificationError
 from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
 
 DOING = "rebuild-after-cann"
 
@@ -117,7 +117,7 @@ def _prove(plan: RebuildPlan, build: Build, settings: Settings, reporter: Report
 def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) -> Build:
     """The build once more, with the installed adapter in the place of its own; nothing is linked."""
     check_link(settings.install_link, settings.dist_root)
-    with fsutil.state_lock(settings.build_root, doing=DOING):
+    with state_lock(settings.build_root, doing=DOING):
         build = _same_server_with(plan.installed, plan.build, settings) or _repackaged(plan, settings)
         if not build.current:
             _prove(plan, build, settings, reporter)

@@ -7,10 +7,7 @@ word of the person who typed --pin; from then on the lock's digest holds.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npu_serving import fsutil
@@ -58,13 +55,10 @@ def fetch_first(
 
 def _take(body: Iterator[bytes], store: ContentStore) -> str:
     """Puts the bytes into the store, and returns their sha256."""
-    fsutil.make_directory(store.partial)
     digest, size = hashlib.sha256(), 0
-    with fsutil.explained(store.partial):
-        descriptor, name = tempfile.mkstemp(prefix=".first.", dir=store.partial)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with fsutil.scratch_directory(store.partial) as directory:
+        temporary = directory / "file"
+        with temporary.open("wb") as file:
             for chunk in body:
                 size += len(chunk)
                 if size > LARGEST_UNKNOWN_BYTES:
@@ -73,8 +67,6 @@ def _take(body: Iterator[bytes], store: ContentStore) -> str:
                 with fsutil.explained(temporary):
                     file.write(chunk)
         store.take_verified(temporary, digest.hexdigest())
-    finally:
-        temporary.unlink(missing_ok=True)
     return digest.hexdigest()
 
 

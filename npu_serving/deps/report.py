@@ -137,13 +137,13 @@ def failure_error(report: FetchReport) -> NpuServingError:
         return PinMismatchError(
             "\n".join(lines),
             cause="a mirror serves another file under that URL, or something on the way answers in its place",
-            cure=f"name another mirror: ./inv fetch-deps --mirror URL; or {IMPORT_CURE}",
+            cure=f"name another mirror: the same command with --mirror URL; or {IMPORT_CURE}",
         )
     return FetchError(
         "\n".join(lines),
         cause="no network, a proxy that isn't set (https_proxy), or files that have moved",
-        cure="type the same command again: it goes on where it stopped; or name a mirror: "
-        f"./inv fetch-deps --mirror URL; or {IMPORT_CURE}",
+        cure="type the same command again: it goes on where it stopped; or name a mirror with --mirror URL; "
+        f"or {IMPORT_CURE}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from npu_serving.state_lock import state_lock
 import itertools
 import os
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def make_current(build: Build, install_link: str = "") -> bool:
     changed = False
     if install_link:
         changed = fsutil.point_link(_link_path(install_link), _link_target(root))
-    with fsutil.state_lock(root, doing="switching the current build", wait=True):
+    with state_lock(root, doing="switching the current build", wait=True):
         if not (build.directory / MANIFEST).is_file():  # prune holds the same lock
             raise RequestError(f"The build {build.directory.name} was removed meanwhile.", cure="./inv list-builds")
         former = link_target(root, CURRENT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from npu_serving.state_lock import state_lock
 from dataclasses import replace
 
 from npu_serving import fsutil
@@ -21,7 +22,7 @@ def with_sample(settings: Settings) -> Settings:
     root = settings.build_root / "sample"
     if sample_is_missing(settings):
         fsutil.make_directory(root)
-        with fsutil.state_lock(root, doing="making the sample"):
+        with state_lock(root, doing="making the sample"):
             build_sample_libpython(root)
             install_sample_cann(root)
     return replace(settings, adapter="auto", cann_root=str(root / "Ascend"), python_prefix=root / "python3.7.5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from npu_serving.state_lock import state_lock
 import contextlib
 import os
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def prune_builds(settings: Settings, keep: int, *, dry_run: bool = False) -> Pru
     if not root.is_dir():
         return PruneResult((), (), (), 0, dry_run)
     # No build becomes current meanwhile; a dry run leaves nothing behind, not even the lock's file.
-    with contextlib.nullcontext() if dry_run else fsutil.state_lock(root, doing="prune", wait=True):
+    with contextlib.nullcontext() if dry_run else state_lock(root, doing="prune", wait=True):
         builds = read_builds(root)
         reasons = _reasons_to_keep(builds.sound, keep)
         removed = tuple(build for build in builds.sound if build.directory not in reasons)

@@ -48,6 +48,7 @@ from npu_serving.errors import (
 )
 from npu_serving.sample.cann import FIRST_RELEASE, GE_RUNNER, NEXT_RELEASE, install_sample_cann
 from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
 
 pytestmark = pytest.mark.bazel
 ASKED = GoldenRequest(MODEL, "half_plus_two", PLATFORM_CONFIG, PredictRequest(ROW, [1.0, 2.0, 5.0]), None, 1e-3, "")
@@ -593,7 +594,7 @@ def test_what_a_killed_prune_left_is_no_build_and_goes_with_the_next_one(state: 
 
 def test_two_runs_at_once_exclude_each_other_and_the_holder_is_named(back: Settings) -> None:
     with (
-        fsutil.state_lock(back.build_root, doing=DOING),
+        state_lock(back.build_root, doing=DOING),
         pytest.raises(StateLockedError, match=rf"process {os.getpid()} \(rebuild-after-cann\)"),
     ):
         rebuild_after_cann(back, Silent())

@@ -43,6 +43,7 @@ from npu_serving.errors import (
     VerificationError,
 )
 from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.state_lock import state_lock
 
 pytestmark = pytest.mark.bazel
 
@@ -437,7 +438,7 @@ def test_an_analysis_tells_that_everything_is_there_and_compiles_nothing(
 
 def test_two_builds_at_once_exclude_each_other(built: BuildResult, sample_settings: Settings, tmp_path: Path) -> None:
     settings = dataclasses.replace(sample_settings, dist_root=tmp_path / "d", install_link="")
-    with fsutil.state_lock(settings.build_root, doing="build-serving"):
+    with state_lock(settings.build_root, doing="build-serving"):
         _fails(settings, StateLockedError, rf"in use by process {os.getpid()} \(build-serving\)")
 
 

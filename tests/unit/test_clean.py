@@ -10,6 +10,7 @@ from npu_serving import fsutil
 from npu_serving.clean import FETCHED, MADE_HERE, clean_state
 from npu_serving.errors import RequestError, StateLockedError
 from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_builds_inside_of_what_is_to_be_removed_are_refused_before_anything_goes
 
 
 def test_a_build_that_is_under_way_is_not_pulled_away(settings: Settings) -> None:
-    with fsutil.state_lock(settings.build_root, doing="build-serving"):
+    with state_lock(settings.build_root, doing="build-serving"):
         before = _left(settings)
         with pytest.raises(StateLockedError, match="build-serving"):
             clean_state(settings, everything=False, dry_run=False)

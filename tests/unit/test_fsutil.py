@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npu_serving import fsutil
-from npu_serving.errors import DiskFullError, FileAccessError, RequestError, StateLockedError
+from npu_serving.errors import DiskFullError, FileAccessError, RequestError
 
 
 def test_a_file_that_already_holds_the_data_is_not_touched(tmp_path: Path) -> None:
@@ -120,35 +120,6 @@ def test_removing_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("directory")
     fsutil.remove(tmp_path / "link")
     assert (tmp_path / "directory").is_dir()
-
-
-def test_a_second_run_on_a_locked_directory_is_told_who_is_in_there(tmp_path: Path) -> None:
-    script = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from npu_serving import fsutil\n"
-        "with fsutil.state_lock(Path(sys.argv[1]), doing='build-serving'):\n"
-        "    print('in', flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "in\n"
-        refused = pytest.raises(StateLockedError, match=rf"process {holder.pid} \(build-serving\)")
-        with refused, fsutil.state_lock(tmp_path, doing="other"):
-            pass
-        holder.kill()
-        holder.wait()
-    with fsutil.state_lock(tmp_path, doing="after a kill"):
-        pass
-
-
-def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
-    for _ in range(2):
-        with fsutil.state_lock(tmp_path, doing="x"):
-            pass
 
 
 @given(content=st.binary(max_size=300))

@@ -1,0 +1,48 @@
+"""The lock on a state directory, which tells who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.errors import StateLockedError
+
+
+@contextlib.contextmanager
+def state_lock(directory: Path, *, doing: str, wait: bool = False) -> Iterator[None]:
+    """Keeps other runs out of `directory` while the block runs; StateLockedError tells who is in there.
+
+    With `wait` it waits for its turn instead: for what takes a moment only.
+    """
+    fsutil.make_directory(directory)
+    path = directory / ".lock"
+    with fsutil.explained(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise _locked(directory, file.read()) from error
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "doing": doing}))
+        file.flush()
+        yield
+
+
+def _locked(directory: Path, holder: str) -> StateLockedError:
+    try:
+        who = json.loads(holder)
+        described = f"process {who['pid']} ({who['doing']})"
+    except (ValueError, KeyError, TypeError):
+        described = "another process"
+    return StateLockedError(
+        f"{directory} is in use by {described}.",
+        cause="two runs on one state directory would overwrite each other's work",
+        cure="wait until it has ended, or give this run a build_root of its own: in an invoke.yaml of its own that "
+        "NPU_SERVING_SETTINGS names",
+    )
