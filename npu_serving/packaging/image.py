@@ -19,6 +19,7 @@ from npu_serving.packaging.archives import NAME as REPOSITORY
 from npu_serving.packaging.contents import PREFIX, RUNTIME, Entry, add_text, build_time, contents, write_tar
 from npu_serving.settings import Settings
 from npu_serving.toolchain import image_steps
+from npu_serving.toolchain.base_image import base_here, pull_base
 from npu_serving.toolchain.container import ContainerSpec, run_container
 from npu_serving.toolchain.engine import LABEL, ROLE, connected
 from npu_serving.toolchain.image_context import checked_image_name
@@ -44,20 +45,21 @@ class RuntimeImage:
 def make_runtime_image(build: Build, settings: Settings, reporter: Reporter) -> RuntimeImage:
     """The image of that build, made if it isn't there; its name appears in the last step, on an image that was tried.
 
-    Raises FetchError where the base can't be had, ProgramError where the image can't be made, and MissingToolError
-    where no engine answers or the base's C or C++ library is too old for the server.
+    Raises FetchError where the base can't be had, PinMismatchError where it is another one than is pinned, ProgramError
+    where the image can't be made, and MissingToolError where no engine answers or the base's C or C++ library is too
+    old for the server.
     """
     base = checked_image_name(settings.docker_base_image)
     entries = contents(build)
     dockerfile = _dockerfile(base)
     with connected() as client:
-        if image_steps.local_image(client, base) is None:
+        if base_here(client, base) is None:
             if settings.offline:
                 raise FetchError(
                     f"The base image {base} is not here, and --offline was asked for.",
                     cure="docker load it, or give --base-image one of `docker images`",
                 )
-            image_steps.pull(client, base, reporter)
+            pull_base(client, base, reporter)
         tag = f"{REPOSITORY}:{build.manifest.build_id}"
         inputs = _inputs_digest(dockerfile, str(client.images.get(base).id), entries)
         existing = image_steps.local_image(client, tag)

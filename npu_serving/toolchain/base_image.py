@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npu_serving import fsutil
+from npu_serving.console import Reporter
 from npu_serving.errors import FetchError, LockFileError, PinMismatchError, RequestError
 from npu_serving.settings import PROJECT_ROOT
 from npu_serving.toolchain.engine import connected
 from npu_serving.toolchain.image_context import checked_image_name
+from npu_serving.toolchain.image_steps import local_image, pull
 
 if TYPE_CHECKING:
+    from docker import DockerClient
     from docker.models.images import Image
 
 PINS = PROJECT_ROOT / "docker" / "base-images.json"
@@ -77,6 +80,22 @@ def check_pin(name: str, image: Image) -> None:
         cure=f"docker rmi {name}, and the pinned one is pulled; or name this one: --base-image {name}@{here[0]}; "
         "or pin what the registry has now: ./inv renew-base-images",
     )
+
+
+def base_here(client: DockerClient, name: str) -> Image | None:
+    """The base image, if this machine has it; PinMismatchError where it has another one under the name."""
+    base = local_image(client, name)
+    if base is not None:
+        check_pin(name, base)
+    return base
+
+
+def pull_base(client: DockerClient, name: str, reporter: Reporter) -> None:
+    """Brings the base image by the digest that is pinned for it, and gives it its name. Raises FetchError."""
+    reference = pinned_reference(name)
+    pull(client, reference, reporter)
+    if reference != name:
+        client.images.get(reference).tag(name)
 
 
 def renew_base_images(name: str | None = None, *, dry_run: bool = False) -> PinsResult:

@@ -13,7 +13,7 @@ from npu_serving.console import Reporter, duration_text, table
 from npu_serving.errors import EXIT_ACTION_NEEDED, FetchError
 from npu_serving.settings import GUIDE_FLAVOUR, Settings
 from npu_serving.toolchain.apt_sources import all_on_this_machine
-from npu_serving.toolchain.base_image import check_pin, pinned_reference
+from npu_serving.toolchain.base_image import base_here, pinned_reference, pull_base
 from npu_serving.toolchain.engine import connected
 from npu_serving.toolchain.image_context import ImageContext, read_context
 from npu_serving.toolchain.image_steps import (
@@ -25,7 +25,6 @@ from npu_serving.toolchain.image_steps import (
     local_image,
     make_layer,
     probe,
-    pull,
     removed_on_failure,
 )
 from npu_serving.toolchain.layer import Difference, differences
@@ -213,10 +212,7 @@ def _with_base(client: DockerClient, plan: ImagePlan, settings: Settings, report
         )
     if plan.base_id:
         return plan
-    reference = pinned_reference(plan.base_image)
-    pull(client, reference, reporter)
-    if reference != plan.base_image:
-        client.images.get(reference).tag(plan.base_image)
+    pull_base(client, plan.base_image, reporter)
     return _plan(client, settings, plan.context)
 
 
@@ -233,9 +229,7 @@ def _named(client: DockerClient, plan: ImagePlan, made: Made) -> Image:
 
 
 def _plan(client: DockerClient, settings: Settings, context: ImageContext) -> ImagePlan:
-    base = local_image(client, settings.docker_base_image)
-    if base is not None:
-        check_pin(settings.docker_base_image, base)
+    base = base_here(client, settings.docker_base_image)
     digest = context.digest(str(base.id)) if base is not None else ""
     tag = f"{REPOSITORY}:{digest[:12]}" if digest else ""
     made = local_image(client, tag) if tag else None

@@ -18,13 +18,33 @@ from docker_support import require_engine, settings_in
 
 from npu_serving import fsutil
 from npu_serving.console import Silent
+from npu_serving.dist.artifact import Build, BuildManifest
 from npu_serving.errors import FetchError, LockFileError, PinMismatchError
+from npu_serving.packaging.image import make_runtime_image
 from npu_serving.settings import Settings
 from npu_serving.toolchain import base_image
 from npu_serving.toolchain.base_image import read_pins, renew_base_images
 from npu_serving.toolchain.engine import connected
 from npu_serving.toolchain.image import ImagePlan, _with_base, plan_image
 
+A_BUILD = Build(
+    Path("/nowhere"),
+    BuildManifest(
+        build_id="serving-1.15.0-cann-unknown-0123456789ab",
+        input_digest="01" * 32,
+        serving_version="1.15.0",
+        source={},
+        adapter={},
+        lock_digest="",
+        toolchain={},
+        flags=(),
+        actions={},
+        patches={},
+        files={},
+        created="2026-11-22T21:52:49Z",
+    ),
+    current=False,
+)
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
@@ -178,6 +198,22 @@ def test_an_image_under_a_pinned_name_with_another_digest_is_refused_with_three_
         planned(tmp_path, name)
     assert f"--base-image {name}@{served.digest}" in caught.value.cure
     assert planned(tmp_path, f"{name}@{served.digest}")[0].base_id
+
+
+def test_an_image_to_run_takes_only_the_pinned_base_too(
+    registry: tuple[Registry, str], pins: Path, tmp_path: Path
+) -> None:
+    served, name = registry
+    settings = settings_in(tmp_path, docker_base_image=name)
+    renew_base_images(name)
+    served.lies = True
+    with pytest.raises(PinMismatchError, match="not what its digest says"):
+        make_runtime_image(A_BUILD, settings, Silent())
+    served.lies = False
+    with_base(*planned(tmp_path, name))
+    pins.write_text(json.dumps({name: "sha256:" + "1" * 64}))
+    with pytest.raises(PinMismatchError, match=f"is {served.digest} on this machine"):
+        make_runtime_image(A_BUILD, settings, Silent())
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"Upper": "sha256:0"}', '{"ubuntu:18.04": "latest"}', '{"ubuntu": 1}'])
