@@ -135,19 +135,30 @@ def _in_use(
 
 
 def _endpoint(text: str, flag: str, schemes: tuple[str, ...]) -> SplitResult:
-    wrong = RequestError(f"--{flag} is {_without_credentials(text)!r}.", cure=_ENDPOINT_CURE[flag])
+    trouble = _trouble(text, schemes)
+    if trouble:
+        raise RequestError(f"--{flag} is {_without_credentials(text)!r}.", cause=trouble, cure=_ENDPOINT_CURE[flag])
+    return urlsplit(text)
+
+
+def _trouble(text: str, schemes: tuple[str, ...]) -> str:
+    """Why the text is no address of that kind; "" where it is one. Never quotes the text, which may hold a password."""
     if _FORBIDDEN.search(text):
-        raise wrong
+        return "there is a blank in it, or a character that an address has only as %XX"
     try:
         address = urlsplit(text)
         complete = bool(address.hostname) and (address.port is not None or address.scheme in HTTP)
-    except ValueError as error:
-        raise wrong from error
-    if address.scheme not in schemes or not complete or address.query or address.fragment:
-        raise wrong
+    except ValueError:
+        return "what stands for the host or the port is none; in a password / ? # [ ] and @ are written as %XX"
+    if address.scheme not in schemes:
+        return f"it does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    if not complete:
+        return "it has no host, or no port where one is needed"
+    if address.query or address.fragment:
+        return "there is a ? or a # in it; in a password they are written as %3F and %23"
     if address.scheme in GRPC and (address.path.strip("/") or address.username):
-        raise wrong
-    return address
+        return "over gRPC Bazel 0.24.1 takes a host and a port, without a path or credentials"
+    return ""
 
 
 def _shown(address: SplitResult | None) -> str:
@@ -155,7 +166,8 @@ def _shown(address: SplitResult | None) -> str:
 
 
 def _without_credentials(url: str) -> str:
-    return re.sub(r"//.*@", "//", url, flags=re.DOTALL)
+    """The address as it may be shown: what stands before the last @ goes, whatever is wrong with the address."""
+    return re.sub(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?.*@", lambda found: found[1] or "", url, flags=re.DOTALL)
 
 
 def _silo_flag(runner: Runner) -> tuple[str, ...]:

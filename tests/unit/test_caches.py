@@ -166,9 +166,27 @@ def test_what_can_not_be_meant_is_refused_with_its_cure(changes: dict[str, str])
 
 @given(st.text(max_size=40))
 def test_a_refusal_never_shows_credentials(text: str) -> None:
+    for scheme in ("cache://", "http://", "http:/", "//", ""):
+        with pytest.raises(RequestError) as caught:
+            wanted(remote_cache=f"{scheme}me:{text}PASSWORD@host/?x{text}")
+        assert "PASSWORD" not in f"{caught.value} {caught.value.cause}"
+
+
+@pytest.mark.parametrize(
+    ("address", "cause"),
+    [
+        ("http://me:a b@host", "a blank"),
+        ("http://me:a/b@host", "the host or the port"),
+        ("http://me:1#b@host", "%23"),
+        ("cache:8080", "does not begin with http://"),
+        ("grpc://host", "no port"),
+        ("grpc://me:word@host:1", "without a path or credentials"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_though_it_hides_the_credentials(address: str, cause: str) -> None:
     with pytest.raises(RequestError) as caught:
-        wanted(remote_cache=f"cache://me:{text}PASSWORD@host/{text}")
-    assert "PASSWORD" not in str(caught.value)
+        wanted(remote_cache=address)
+    assert cause in caught.value.cause
 
 
 def test_what_needs_a_network_is_refused_for_a_container_and_http_is_not() -> None:
