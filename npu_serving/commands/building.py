@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.tasks import task
 
-from npu_serving.commands.flags import help_for, run
+from npu_serving.commands.flags import help_for, refuse_together, run
 
 
 @task(
@@ -143,6 +143,16 @@ def build_serving(
         from npu_serving.build import pipeline, reproduction
         from npu_serving.settings import load_settings
 
+        if reproduce:
+            refuse_together(
+                "--reproduce",
+                "it builds twice from scratch, on this machine, without a cache, and leaves dist/ and the link alone",
+                analyse=analyse,
+                install_link=install_link,
+                disk_cache=disk_cache,
+                remote_cache=remote_cache,
+                remote_executor=remote_executor,
+            )
         settings = load_settings(
             source=source,
             adapter=adapter,

@@ -23,7 +23,7 @@ def init_ci(_context, system, output=None, json=False, dry_run=False):
         from npu_serving import ci_files
         from npu_serving.settings import user_path
 
-        directory = user_path(output, "--output") if output else None
+        directory = user_path(output, "--output") if output is not None else None
         return ci_files.init_ci(system, directory, dry_run=dry_run)
 
     run(work, as_json=json)

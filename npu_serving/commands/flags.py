@@ -38,6 +38,15 @@ def help_for(*names: str, **further: str) -> dict[str, str]:
     return {**{name: SETTINGS_HELP[name] for name in names}, **further}
 
 
+def refuse_together(flag: str, because: str, **others: object) -> None:
+    """RequestError for those of the other flags that were given, by name, where `flag` leaves them without effect."""
+    from npu_serving.errors import RequestError
+
+    given = " and ".join(f"--{name.replace('_', '-')}" for name, value in others.items() if value)
+    if given:
+        raise RequestError(f"{given} would have no effect with {flag}.", cause=because, cure=f"leave out {given}")
+
+
 def run(work: Callable[[Console], Result | None], *, as_json: bool = False) -> None:
     """Prints the result of `work(console)` and leaves with its exit code; shows an error as a person needs it."""
     from npu_serving.cli import answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.tasks import task
 
-from npu_serving.commands.flags import help_for, run
+from npu_serving.commands.flags import help_for, refuse_together, run
 
 BUILD_HELP = "a build of list-builds; the current one by default"
 
@@ -41,8 +41,12 @@ def _package(
         from npu_serving.packaging import package as packages
         from npu_serving.settings import load_settings, user_path
 
+        if kind == packages.IMAGE:
+            refuse_together("--format image", "an image goes to the engine, not into a file", output=output)
+        else:
+            refuse_together(f"--format {kind}", "only an image is made from another image", base_image=base_image)
         settings = load_settings(docker_base_image=base_image, offline=offline)
-        directory = user_path(output, "--output") if output else None
+        directory = user_path(output, "--output") if output is not None else None
         if dry_run:
             return packages.plan_package(settings, kind=kind, build=build, output=directory)
         return packages.package(settings, console, kind=kind, build=build, output=directory)
