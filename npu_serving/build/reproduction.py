@@ -17,6 +17,7 @@ from npu_serving.build.pipeline import build_serving
 from npu_serving.console import Reporter, duration_text
 from npu_serving.dist.artifact import SERVER, Build
 from npu_serving.dist.made_with import with_sample
+from npu_serving.errors import ProgramError
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 
@@ -91,7 +92,8 @@ class ReproduceResult:
         if self.report is not None:
             lines.append(f"What differs, as diffoscope sees it: {self.report}")
         else:
-            lines.append("Next: apt-get install diffoscope, then the same command: it shows what differs")
+            both = process.command_line([str(place) for place in self.places])
+            lines.append(f"Next: diffoscope {both} shows what differs (apt-get install diffoscope)")
         return "\n".join(lines)
 
 
@@ -139,15 +141,21 @@ def _compared(one: Build, other: Build) -> dict[str, tuple[str, str]]:
 
 
 def _diffoscope(builds: list[Build], name: str, root: Path, reporter: Reporter) -> Path | None:
-    """Diffoscope's report on one file of both builds; None where it isn't installed."""
+    """Diffoscope's report on one file of both builds; None where it isn't installed, or does not come to an end.
+
+    What two builds found out is told all the same.
+    """
     program = process.find_program("diffoscope")
     if program is None:
         return None
     report = root / "diffoscope.txt"
-    with reporter.progress(f"diffoscope compares {name}"):
-        process.run(
-            [program, "--text", report, *(build.directory / name for build in builds)],
-            check=False,  # 1 means that they differ
-            timeout_s=DIFFOSCOPE_TIMEOUT_S,
-        )
+    try:
+        with reporter.progress(f"diffoscope compares {name}"):
+            process.run(
+                [program, "--text", report, *(build.directory / name for build in builds)],
+                check=False,  # 1 means that they differ
+                timeout_s=DIFFOSCOPE_TIMEOUT_S,
+            )
+    except ProgramError as error:
+        reporter.warn(f"diffoscope did not tell what differs: {error.what}")
     return report if report.is_file() else None

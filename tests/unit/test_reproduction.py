@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from npu_serving import fsutil
 from npu_serving.build import reproduction
 from npu_serving.build.reproduction import ReproduceResult
+from npu_serving.console import Silent
 from npu_serving.dist.artifact import SERVER
 from npu_serving.settings import Settings
 
@@ -38,3 +42,13 @@ def test_a_dry_run_names_both_places_and_makes_none(tmp_path: Path) -> None:
     assert len({len(place.name) for place in plan.places}) == 2, "paths of different length show more"
     assert all(str(place) in plan.text() for place in plan.places)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_diffoscope_that_comes_to_no_end_does_not_hide_what_was_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsutil.write_file(tmp_path / "bin" / "diffoscope", b"#!/bin/sh\nexec sleep 60\n", mode=0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(reproduction, "DIFFOSCOPE_TIMEOUT_S", 0.2)
+    assert reproduction._diffoscope([], SERVER, tmp_path, Silent()) is None
+    assert f"diffoscope {PLACES[0]} {PLACES[1]}" in result(lib_x=("b", "c")).text()
