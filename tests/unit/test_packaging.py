@@ -18,7 +18,7 @@ from npu_serving.dist.artifact import MANIFEST, SERVER, Build, BuildManifest
 from npu_serving.errors import DiskFullError, RequestError
 from npu_serving.packaging import archives
 from npu_serving.packaging.archives import dependencies, write_deb, write_tarball
-from npu_serving.packaging.contents import contents
+from npu_serving.packaging.contents import RUNTIME, contents
 from npu_serving.packaging.package import package, plan_package
 from npu_serving.settings import Settings
 
@@ -171,3 +171,19 @@ def test_a_package_appears_whole_and_nothing_is_left_beside_it(
         package(settings_for(build), Silent(), kind="tar", output=tmp_path / "out")
     monkeypatch.undo()
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [before]
+
+
+def test_the_entry_point_sources_one_set_env_whatever_it_returns(tmp_path: Path) -> None:
+    for name in ("nnae", "ascend-toolkit", "tfplugin"):
+        fsutil.write_file(
+            tmp_path / "cann" / name / "set_env.sh", f'SOURCED="$SOURCED {name}"\nexport SOURCED\nfalse\n'
+        )
+    fsutil.copy_file(RUNTIME / "serve", tmp_path / "bin" / "serve", mode=0o755)
+    fsutil.write_file(
+        tmp_path / "bin" / "tensorflow_model_server", b'#!/bin/sh\necho "$SOURCED"\necho "$@"\n', mode=0o755
+    )
+    environment = {"PATH": "/usr/bin:/bin", "ASCEND_ROOT": str(tmp_path / "cann")}
+    done = subprocess.run(
+        [tmp_path / "bin" / "serve", "--port=1"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == " nnae tfplugin\n--port=1\n"
