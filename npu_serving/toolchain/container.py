@@ -226,8 +226,13 @@ def user_inside(user: tuple[int, int], facts: EngineFacts) -> tuple[int, int]:
     return (0, 0) if facts.rootless else user
 
 
+def own_labels(role: str) -> dict[str, str]:
+    """What tells a container of this run from those of others, and from one whose run is dead."""
+    return {ROLE: role, OWNER_LABEL: _process_identity(os.getpid())}
+
+
 def _labels(spec: ContainerSpec) -> dict[str, str]:
-    labels = {ROLE: spec.role, OWNER_LABEL: _process_identity(os.getpid())}
+    labels = own_labels(spec.role)
     if spec.output_root is not None:
         labels[OUTPUT_LABEL] = str(spec.output_root)
     return labels

@@ -98,8 +98,8 @@ def _created(image: Image) -> str:
 
 
 def _reason_to_keep(container: Container) -> str:
+    if living_owner(container):  # one that is made and not yet started, or whose files are taken out, is in use as well
+        return "a run of this project that is alive owns it"
     if container.status not in ("running", "paused", "restarting"):
         return ""
-    if living_owner(container):
-        return "a run of this project that is alive owns it"
     return "" if OWNER_LABEL in container.labels else "it runs, and not for a run of this project; docker stop it first"

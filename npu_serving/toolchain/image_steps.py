@@ -22,7 +22,7 @@ from npu_serving.errors import (
     ProgramError,
 )
 from npu_serving.process import PROXY_VARIABLES, TAIL_LINES, opened_log
-from npu_serving.toolchain.container import ContainerSpec, run_container
+from npu_serving.toolchain.container import ContainerSpec, own_labels, run_container
 from npu_serving.toolchain.engine import LABEL, ROLE
 from npu_serving.toolchain.image_context import ImageContext, checked_image_name, context_archive
 from npu_serving.toolchain.layer import EPOCH_S, Entry, normalised
@@ -154,7 +154,7 @@ def _build(client: DockerClient, context: ImageContext, log_path: Path, reporter
 
 
 def _flatten(client: DockerClient, image_id: str, reporter: Reporter) -> Made:
-    container = client.api.create_container(image_id, ["/bin/true"], labels={ROLE: "export"})["Id"]
+    container = client.api.create_container(image_id, ["/bin/true"], labels=own_labels("export"))["Id"]
     entries: dict[str, Entry] = {}
     try:
         with reporter.progress("making one layer of it", unit="bytes") as progress:

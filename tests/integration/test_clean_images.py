@@ -57,6 +57,7 @@ def test_what_carries_the_label_goes_and_what_is_a_strangers_stays(mark: str) ->
     container(f"{mark}-other", BASE_IMAGE, "true")
     container(f"{mark}-served", BASE_IMAGE, "sleep", "300", **{mark: "x"})
     container(f"{mark}-left", BASE_IMAGE, "sleep", "300", **{mark: "x", OWNER_LABEL: "1:1"})
+    container(f"{mark}-made", BASE_IMAGE, "true", **{mark: "x", OWNER_LABEL: _process_identity(1)})
     container(f"{mark}-alive", BASE_IMAGE, "sleep", "300", **{mark: "x", OWNER_LABEL: _process_identity(1)})
     try:
         plan = clean_images(dry_run=True, label=mark)
@@ -69,10 +70,10 @@ def test_what_carries_the_label_goes_and_what_is_a_strangers_stays(mark: str) ->
             f"volume {mark}-cache",
             f"image {mark}:ours",
         }
-        assert [line.split(":")[0].rpartition("-")[2] for line in sorted(done.kept)] == ["alive", "served", mark[-8:]]
+        assert [line.split(":")[0].rpartition("-")[2] for line in sorted(done.kept)] == ["alive", "made", "served", mark[-8:]]
         with connected() as client:
             names = {item.name for item in client.containers.list(all=True, ignore_removed=True)}
-            assert {f"{mark}-other", f"{mark}-served", f"{mark}-alive"} <= names
+            assert {f"{mark}-other", f"{mark}-served", f"{mark}-made", f"{mark}-alive"} <= names
             assert client.volumes.get(f"{mark}-other").name
             assert client.images.get(f"strangers-{mark}:theirs").tags == [f"strangers-{mark}:theirs"]
             assert client.images.get(BASE_IMAGE).id
