@@ -101,10 +101,17 @@ def pull_base(client: DockerClient, name: str, reporter: Reporter) -> None:
 def renew_base_images(name: str | None = None, *, dry_run: bool = False) -> PinsResult:
     """Asks the registries for the digests of the pinned names (and of `name`) and writes them down.
 
-    Raises FetchError where a registry doesn't answer; the file is then as it was.
+    Raises FetchError where a registry doesn't answer, RequestError for a name that can't be pinned; the file is then as
+    it was.
     """
+    if name is not None and "@" in name:
+        raise RequestError(
+            f"{name!r} has its digest in it already; there is nothing to pin.",
+            cause="a name without one is pinned to the digest that its registry has now",
+            cure="give the name up to the @; or use it as it is: --base-image NAME@sha256:… of the other tasks",
+        )
     former = read_pins()
-    names = [*former, *([checked_image_name(name)] if name and name not in former else [])]
+    names = [*former, *([checked_image_name(name)] if name is not None and name not in former else [])]
     pins = {item: _digest_in_registry(item) for item in names}
     if not dry_run and pins != former:
         fsutil.write_file(PINS, json.dumps(pins, indent=2, sort_keys=True) + "\n")

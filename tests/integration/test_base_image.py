@@ -19,7 +19,7 @@ from docker_support import require_engine, settings_in
 from npu_serving import fsutil
 from npu_serving.console import Silent
 from npu_serving.dist.artifact import Build, BuildManifest
-from npu_serving.errors import FetchError, LockFileError, PinMismatchError
+from npu_serving.errors import FetchError, LockFileError, PinMismatchError, RequestError
 from npu_serving.packaging.image import make_runtime_image
 from npu_serving.settings import Settings
 from npu_serving.toolchain import base_image
@@ -163,6 +163,14 @@ def test_a_registry_that_does_not_answer_leaves_the_pins_as_they_were(pins: Path
     pins.write_text(before)
     with pytest.raises(FetchError, match="doesn't tell the digest"):
         renew_base_images()
+    assert pins.read_text() == before
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "base:1@sha256:" + "0" * 64])
+def test_only_a_name_that_can_be_pinned_is(pins: Path, name: str) -> None:
+    before = pins.read_text()
+    with pytest.raises(RequestError):
+        renew_base_images(name)
     assert pins.read_text() == before
 
 

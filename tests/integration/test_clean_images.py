@@ -70,7 +70,12 @@ def test_what_carries_the_label_goes_and_what_is_a_strangers_stays(mark: str) ->
             f"volume {mark}-cache",
             f"image {mark}:ours",
         }
-        assert [line.split(":")[0].rpartition("-")[2] for line in sorted(done.kept)] == ["alive", "made", "served", mark[-8:]]
+        assert [line.split(":")[0].rpartition("-")[2] for line in sorted(done.kept)] == [
+            "alive",
+            "made",
+            "served",
+            mark[-8:],
+        ]
         with connected() as client:
             names = {item.name for item in client.containers.list(all=True, ignore_removed=True)}
             assert {f"{mark}-other", f"{mark}-served", f"{mark}-made", f"{mark}-alive"} <= names
