@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from npu_serving import fsutil
+from npu_serving import fsutil, process
 from npu_serving.console import Reporter
 from npu_serving.dist.artifact import Build
 from npu_serving.dist.builds import find_build
@@ -16,6 +16,7 @@ from npu_serving.errors import RequestError
 from npu_serving.packaging import archives
 from npu_serving.packaging.contents import contents
 from npu_serving.settings import Settings
+from npu_serving.toolchain.image_context import checked_image_name
 
 TAR, DEB, IMAGE = "tar", "deb", "image"
 FORMATS = (TAR, DEB, IMAGE)
@@ -60,8 +61,8 @@ class PackageResult:
         if not self.made:
             return f"{target} is up to date."
         next_steps = {
-            TAR: f"tar -xzf {target} -C /opt",
-            DEB: f"sudo apt-get install {target}",
+            TAR: process.command_line(["tar", "-xzf", target, "-C", "/opt"]),
+            DEB: process.command_line(["sudo", "apt-get", "install", target]),
             IMAGE: f"docker save {target}, or docker run as docs/containers.md shows",
         }
         size_mb = self.size_bytes / 1e6
@@ -69,10 +70,12 @@ class PackageResult:
 
 
 def plan_package(settings: Settings, *, kind: str, build: str = "", output: Path | None = None) -> PackagePlan:
-    """What package() would make; changes nothing. RequestError for a format or a build that isn't."""
+    """What package() would make; changes nothing. RequestError for a format, a build or a base image that isn't."""
     found = find_build(settings.dist_root, build)
     if kind not in FORMATS:
         raise RequestError(f"--format is {kind!r}.", cure=f"use one of {', '.join(FORMATS)}")
+    if kind == IMAGE:
+        checked_image_name(settings.docker_base_image)
     contents(found)
     return PackagePlan(kind, found.manifest.build_id, _target(found, settings, kind, output))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -153,6 +154,8 @@ def test_a_dry_run_names_the_file_and_makes_nothing(build: Build, tmp_path: Path
     assert not (tmp_path / "out").exists()
     with pytest.raises(RequestError, match="rpm"):
         plan_package(settings_for(build), kind="rpm")
+    with pytest.raises(RequestError, match="not the name of an image"):
+        plan_package(dataclasses.replace(settings_for(build), docker_base_image="No Image"), kind="image")
 
 
 def test_a_package_appears_whole_and_nothing_is_left_beside_it(
@@ -187,3 +190,11 @@ def test_the_entry_point_sources_one_set_env_whatever_it_returns(tmp_path: Path)
         [tmp_path / "bin" / "serve", "--port=1"], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == " nnae tfplugin\n--port=1\n"
+
+
+def test_the_next_command_can_be_pasted_whatever_the_directory_is_called(build: Build, tmp_path: Path) -> None:
+    output = tmp_path / "a 'b\nc"
+    for kind in ("tar", "deb"):
+        result = package(settings_for(build), Silent(), kind=kind, output=output)
+        words = shlex.split(result.text().partition("Next: ")[2])
+        assert result.plan.target in words
