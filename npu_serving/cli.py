@@ -68,6 +68,8 @@ def errors_shown(*, as_json: bool, indent: int | None = 2) -> Iterator[None]:
         # Whatever no room foresaw, such as a name that is too long or a directory that can't be entered.
         refused = as_error(error, Path(os.fsdecode(error.filename or "a file")), doing="used")
         print(refused, file=sys.stderr)
+        if as_json:
+            print(json.dumps(refused.to_json(), indent=indent))
         sys.exit(refused.exit_code)
     except KeyboardInterrupt:
         print("\nInterrupted; nothing keeps running. The same command goes on from here.", file=sys.stderr)

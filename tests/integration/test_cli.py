@@ -164,6 +164,11 @@ def test_an_error_in_json_is_a_document_too(project: Project) -> None:
     assert document["what"] and document["cure"]
 
 
+def test_an_error_of_the_operating_system_in_json_is_a_document_too(project: Project) -> None:
+    done = project.run("init-ci", "--system", "gitlab", "--output", "x" * 300, "--json")
+    assert done.returncode == json.loads(done.stdout)["exit_code"] == 1, done.stderr
+
+
 def test_help_lists_every_flag_and_a_closed_pipe_is_no_error(project: Project) -> None:
     assert "--analyse" in project.run("build-serving", "--help").stdout
     shell = f"{sys.executable} -m npu_serving --search-root {project.root} --list | head -n 1"
