@@ -25,6 +25,8 @@ REQUEST_TIMEOUT_S = 120
 LABEL = "org.npu-serving"
 """Every image and container of this project carries labels that begin so; nothing without them is ever removed."""
 ROLE = f"{LABEL}.role"
+OR_WITHOUT = "; or build without it: ./inv build-serving --runner host"
+"""Ends a cure: not every task that needs the engine has the flag --runner."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _require_this_machine(host: str) -> None:
     raise MissingToolError(
         f"DOCKER_HOST is {host!r}, which is not an engine of this machine.",
         cause="a build mounts the source tree, the archives and the output of this machine into its container",
-        cure="unset DOCKER_HOST to use the engine here, or run this command on that machine, or: --runner host",
+        cure="unset DOCKER_HOST to use the engine here, or run this command on that machine" + OR_WITHOUT,
     )
 
 
@@ -168,21 +170,22 @@ def _unreachable(error: BaseException, host: str) -> MissingToolError:
 
     if isinstance(error, docker.errors.InvalidVersion):
         return MissingToolError(
-            f"The Docker engine at {host} is too old: {error}", cure="install Docker 18.09 or later, or: --runner host"
+            f"The Docker engine at {host} is too old: {error}",
+            cure="install Docker 18.09 or later" + OR_WITHOUT,
         )
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.EACCES, errno.EPERM):
         return MissingToolError(
             f"The Docker engine at {host} may not be used by this user.",
             cause="its socket belongs to the group docker",
-            cure='sudo usermod -aG docker "$USER", then log in again; or: --runner host',
+            cure='sudo usermod -aG docker "$USER", then log in again' + OR_WITHOUT,
         )
     if number in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTSOCK, errno.ENOTDIR):
         return MissingToolError(
             f"No Docker engine answers at {host}.",
             cause="it is not installed or not running"
             + (", or DOCKER_HOST names the wrong socket" if os.environ.get("DOCKER_HOST") else ""),
-            cure="sudo systemctl start docker (or: sudo apt-get install docker.io); or: --runner host",
+            cure="sudo systemctl start docker (or: sudo apt-get install docker.io)" + OR_WITHOUT,
         )
     return MissingToolError(
         f"The Docker engine at {host} can't be used: {error}",
