@@ -33,12 +33,13 @@ def bench(_context, name=""):
 
 @task(
     help=help_for(
+        "json",
         "dry_run",
         all="the fetched archives too; with --images, those of finished servers",
         images="this project's containers, volumes and images instead, and nothing that doesn't carry its labels",
     )
 )
-def clean(_context, all=False, images=False, dry_run=False):
+def clean(_context, all=False, images=False, json=False, dry_run=False):
     """Remove what can be made again; the builds in dist/ and the fetched archives stay."""
 
     def work(console):
@@ -51,4 +52,4 @@ def clean(_context, all=False, images=False, dry_run=False):
             return clean_images(dry_run=dry_run, everything=all)
         return clean_state(load_settings(), everything=all, dry_run=dry_run)
 
-    run(work)
+    run(work, as_json=json)

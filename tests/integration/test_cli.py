@@ -147,6 +147,7 @@ def test_a_wrong_request_gets_one_message_its_exit_code_and_changes_nothing(
         ["list-builds"],
         ["rebuild-after-cann", "--check"],
         ["prune", "--dry-run"],
+        ["clean", "--dry-run"],
         ["doctor"],
     ],
     ids=" ".join,
