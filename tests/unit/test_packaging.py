@@ -176,20 +176,32 @@ def test_a_package_appears_whole_and_nothing_is_left_beside_it(
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [before]
 
 
+def served(directory: Path, *flags: str, **environment: str) -> str:
+    """What a server says that the entry point starts: the scripts that were sourced, then each of its flags."""
+    fsutil.copy_file(RUNTIME / "serve", directory / "bin" / "serve", mode=0o755)
+    server = b'#!/bin/sh\necho "$SOURCED"\nprintf "<%s>" "$@"\n'
+    fsutil.write_file(directory / "bin" / "tensorflow_model_server", server, mode=0o755)
+    return subprocess.run(
+        [directory / "bin" / "serve", *flags],
+        env={"PATH": "/usr/bin:/bin", "ASCEND_ROOT": str(directory / "cann"), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
 def test_the_entry_point_sources_one_set_env_whatever_it_returns(tmp_path: Path) -> None:
     for name in ("nnae", "ascend-toolkit", "tfplugin"):
         fsutil.write_file(
             tmp_path / "cann" / name / "set_env.sh", f'SOURCED="$SOURCED {name}"\nexport SOURCED\nfalse\n'
         )
-    fsutil.copy_file(RUNTIME / "serve", tmp_path / "bin" / "serve", mode=0o755)
-    fsutil.write_file(
-        tmp_path / "bin" / "tensorflow_model_server", b'#!/bin/sh\necho "$SOURCED"\necho "$@"\n', mode=0o755
-    )
-    environment = {"PATH": "/usr/bin:/bin", "ASCEND_ROOT": str(tmp_path / "cann")}
-    done = subprocess.run(
-        [tmp_path / "bin" / "serve", "--port=1"], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == " nnae tfplugin\n--port=1\n"
+    assert served(tmp_path, "--port=1") == " nnae tfplugin\n<--port=1>"
+
+
+def test_each_line_of_a_file_of_flags_is_one_flag_and_empty_lines_are_none(tmp_path: Path) -> None:
+    fsutil.write_file(tmp_path / "flags", "--port=1\n\n--model_name=a b'$HOME\n--rest_api_port=2")
+    told = served(tmp_path, NPU_SERVING_CONFIG=str(tmp_path))
+    assert told == "\n<--port=1><--model_name=a b'$HOME><--rest_api_port=2>"
 
 
 def test_the_next_command_can_be_pasted_whatever_the_directory_is_called(build: Build, tmp_path: Path) -> None:
