@@ -92,6 +92,10 @@ def upgrade(
     """The sample upgraded from one CANN to the next, while a server of the former build runs."""
     root = sample_settings.build_root / "sample"
     before = os.readlink(sample_settings.dist_root / builds.CURRENT)
+    # Another module may have left the next CANN's build, and its server in Bazel's output: nothing would be to link.
+    for name in _names(sample_settings):
+        fsutil.remove(sample_settings.dist_root / name)
+    build_serving(sample_settings, Silent())
     smoke.record(sample_settings, "", ASKED, Silent())
     serving = plan_current(sample_settings, model_base_path=MODEL, platform_config_file=PLATFORM_CONFIG, **_ports())
     listening = Listening()
