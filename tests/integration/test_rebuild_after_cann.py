@@ -93,9 +93,11 @@ def upgrade(
     root = sample_settings.build_root / "sample"
     before = os.readlink(sample_settings.dist_root / builds.CURRENT)
     # Another module may have left the next CANN's build, and its server in Bazel's output: nothing would be to link.
+    kept = built.build.directory.rename(tmp_path_factory.mktemp("kept") / "build")
     for name in _names(sample_settings):
         fsutil.remove(sample_settings.dist_root / name)
-    build_serving(sample_settings, Silent())
+    fsutil.remove(build_serving(sample_settings, Silent()).build.directory)
+    kept.rename(built.build.directory)
     smoke.record(sample_settings, "", ASKED, Silent())
     serving = plan_current(sample_settings, model_base_path=MODEL, platform_config_file=PLATFORM_CONFIG, **_ports())
     listening = Listening()
