@@ -41,7 +41,7 @@ import sys
 from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.bundle.reader import read_bundle
-from npu_serving.deps.store import ContentStore
+from npu_serving.fetch.content_store import ContentStore
 from npu_serving.bundle.placing import place_in_store
 bundle = read_bundle(Path("made.bundle"))
 if sys.argv[1:]:

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.pipeline import BuildResult, build_serving
+from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.console import Silent
 from npu_serving.settings import PROJECT_ROOT, Settings
 

@@ -44,12 +44,12 @@ with fault_server.serving() as server:
 OURS = """
 import json, sys
 from pathlib import Path
-from npu_serving.deps.fetch import fetch, plan_fetch
-from npu_serving.deps.store import ContentStore
-from npu_serving.deps.transfer import Wanted
+from npu_serving.fetch.fetching import fetch, plan_fetch
+from npu_serving.fetch.content_store import ContentStore
+from npu_serving.fetch.transfer import WantedFile
 listed = json.loads(Path(sys.argv[1]).read_text())
 store = ContentStore(Path(sys.argv[2]))
-files = [Wanted(url, url.rsplit("/")[-1], (url,), digest, size) for url, digest, size in listed]
+files = [WantedFile(url, url.rsplit("/")[-1], (url,), digest, size) for url, digest, size in listed]
 fetch(plan_fetch(files, store), store)
 """
 

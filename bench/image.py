@@ -14,10 +14,10 @@ from pathlib import Path
 
 import yaml
 
-from npu_serving.build.bazel_program import bring_bazel, find_bazel_for_image
+from npu_serving.building.bazel_program import bring_bazel, find_bazel_for_image
 from npu_serving.console import Silent
+from npu_serving.images.build_context import context_archive, read_context
 from npu_serving.settings import PROJECT_ROOT, Settings
-from npu_serving.toolchain.image_context import context_archive, read_context
 
 sys.path.insert(0, str(PROJECT_ROOT / "bench"))
 from noop import pairs, seconds

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import yaml
 
-from npu_serving.build.bazel_program import bring_bazel, find_bazel
-from npu_serving.build.inputs import make_sample_archives
-from npu_serving.build.sources import SAMPLE
+from npu_serving.building.bazel_program import bring_bazel, find_bazel
+from npu_serving.building.inputs import make_sample_archives
+from npu_serving.building.sources import SAMPLE
 from npu_serving.console import Silent
 from npu_serving.process import base_environment
 from npu_serving.settings import PROJECT_ROOT, Settings

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import yaml
 
-from npu_serving.build import bazel as bazel_room
-from npu_serving.build import inputs, pipeline
-from npu_serving.build.resources import available_resources
+from npu_serving.building import bazel as bazel_room
+from npu_serving.building import inputs, pipeline
 from npu_serving.console import Silent
+from npu_serving.resources import available_resources
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 ROUNDS = 7

@@ -20,12 +20,12 @@ from pathlib import Path
 import yaml
 
 from npu_serving import fsutil
-from npu_serving.build import bazel as bazel_room
-from npu_serving.build import inputs, pipeline, plan
-from npu_serving.build.resources import available_resources
-from npu_serving.build.sources import SAMPLE
+from npu_serving.building import bazel as bazel_room
+from npu_serving.building import inputs, pipeline, plan
+from npu_serving.building.sources import SAMPLE
+from npu_serving.builds.current import find_build, make_current, read_builds
 from npu_serving.console import Silent
-from npu_serving.dist import builds
+from npu_serving.resources import available_resources
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann
 from npu_serving.settings import PROJECT_ROOT, Settings
 
@@ -49,12 +49,12 @@ def measured(argv: list[str], cwd: Path, env: dict[str, str], codes: tuple[int, 
 def relinks(settings: Settings, env: dict[str, str], rounds: int) -> float:
     """./inv rebuild-after-cann from the first CANN to the next, again and again; each has to be one link."""
     times = []
-    former = builds.find_build(settings.dist_root)
+    former = find_build(settings.dist_root)
     given = inputs.find_inputs(settings, Silent())
     execroot = plan.output_base(given, settings) / "execroot"
     for _ in range(rounds):
-        builds.make_current(former)
-        for build in builds.read_builds(settings.dist_root).sound:
+        make_current(former)
+        for build in read_builds(settings.dist_root).sound:
             if not build.current:
                 fsutil.remove(build.directory)
         for server in execroot.glob("*/bazel-out/*/bin/tensorflow_serving/model_servers/tensorflow_model_server"):

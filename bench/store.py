@@ -24,9 +24,9 @@ from typing import Callable
 import fetch as fetching
 import yaml
 
-from npu_serving.build.sources import own_lock_path
-from npu_serving.deps.lock import Archive, read_lock, render_lock
-from npu_serving.deps.store import ContentStore
+from npu_serving.building.sources import own_lock_path
+from npu_serving.fetch.content_store import ContentStore
+from npu_serving.lock.lockfile import Archive, read_lock, render_lock
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 ROUNDS = 7

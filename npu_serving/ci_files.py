@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,16 +75,10 @@ def init_ci(system: str, output: Path | None = None, *, dry_run: bool = False) -
 
 def _rendered(template: str) -> str:
     return render(
-        template,
-        {"yaml": json.dumps, "groovy": _groovy},
+        f"templates/{template}",
         commands=COMMANDS,
         archives=ARCHIVES,
         actions=ACTIONS,
         packages=PACKAGES,
         locks=LOCKS,
     )
-
-
-def _groovy(text: str) -> str:
-    """A text as Groovy's literal in single quotes, in which nothing is filled in."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"

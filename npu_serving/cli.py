@@ -114,6 +114,7 @@ def run_linters(*, fix: bool) -> None:
         [*python, "ruff", "check", *(["--fix"] if fix else []), "."],
         [*python, "ruff", "format", *([] if fix else ["--check"]), "."],
         [*python, "mypy"],
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],  # the layers of pyproject.toml
     ]
     shellcheck = process.find_program("shellcheck")
     if shellcheck is not None:

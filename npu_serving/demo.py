@@ -9,23 +9,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build import inputs, pipeline
-from npu_serving.build.inputs import Inputs
-from npu_serving.build.sources import SAMPLE
+from npu_serving.building import inputs, pipeline
+from npu_serving.building.inputs import Inputs
+from npu_serving.building.sources import SAMPLE
+from npu_serving.builds.current import find_build
+from npu_serving.builds.verify import verify_build
 from npu_serving.cann.install import find_installation
-from npu_serving.cann.rebuild import rebuild_after_cann
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text, table
-from npu_serving.deploy.server import plan_server, started
-from npu_serving.deploy.smoke import spare_ports
-from npu_serving.dist import builds
-from npu_serving.dist.verify import verify_build
 from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
+from npu_serving.serving.server import plan_server, started
+from npu_serving.serving.smoke import spare_ports
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
+from npu_serving.upgrade.rebuild import rebuild_after_cann
 
 MODEL = "half_plus_two"
 INSTANCES = [1.0, 2.0, 5.0]
@@ -150,7 +150,7 @@ class _Demo:
         return f"{len(plan.changes)} files written" if plan.changes else "up to date"
 
     def _serve_and_predict(self, version: str) -> None:
-        build = builds.find_build(self._settings.dist_root)
+        build = find_build(self._settings.dist_root)
         installation = find_installation(str(self._cann / "Ascend"))
         port, rest_api_port = spare_ports(2)
         plan = plan_server(

@@ -59,6 +59,10 @@ class RequestError(NpuServingError):
     exit_code = EXIT_BAD_REQUEST
 
 
+class UnwritableValueError(RequestError):
+    """A value can't be written in the language of the file it is meant for: no quoting would bring it back."""
+
+
 class SettingsError(RequestError):
     """invoke.yaml or a flag has an unknown key or a value of the wrong kind."""
 

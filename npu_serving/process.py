@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from typing import IO, Callable, Union, cast
 
 from npu_serving import fsutil
 from npu_serving.errors import MissingToolError, ProgramError, RequestError
+from npu_serving.writers.shell import command_line
 
 Arg = Union[str, "os.PathLike[str]"]
 OnLine = Callable[[str], None]
@@ -48,12 +48,6 @@ class Finished:
     def output(self) -> str:
         """Standard output and error, one after the other."""
         return self.stdout + self.stderr
-
-
-def command_line(argv: Sequence[Arg], cwd: Path | None = None) -> str:
-    """The command as a person can paste it into a shell."""
-    text = " ".join(shlex.quote(os.fspath(arg)) for arg in argv)
-    return f"(cd {shlex.quote(str(cwd))} && {text})" if cwd is not None else text
 
 
 def base_environment(path: str | None = None, *, proxies: bool = False) -> dict[str, str]:

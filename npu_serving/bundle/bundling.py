@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.bazel_program import bring_release
-from npu_serving.build.inputs import make_sample_archives, needed_archives
-from npu_serving.build.sources import Source, resolve_source
+from npu_serving.building.bazel_program import bring_release
+from npu_serving.building.inputs import make_sample_archives, needed_archives
+from npu_serving.building.sources import ServingSource, resolve_source
 from npu_serving.bundle.placing import WHEELS
 from npu_serving.bundle.wheels import PinnedPackage, Target, fetch_wheels, held_wheels, pinned_packages
 from npu_serving.bundle.writer import ARCHIVE, IMAGE, KINDS, TOOL, WHEEL, BundleMember, Manifest, places, write_bundle
 from npu_serving.console import Reporter, amount_text, duration_text, table
-from npu_serving.deps.fetch import FetchPlan, fetch, plan_fetch
-from npu_serving.deps.lock import Archive
-from npu_serving.deps.store import ContentStore
-from npu_serving.deps.toolchains import Tool, read_tools
 from npu_serving.errors import RequestError
-from npu_serving.process import command_line
+from npu_serving.fetch.content_store import ContentStore
+from npu_serving.fetch.fetching import FetchPlan, fetch, plan_fetch
+from npu_serving.fetch.toolchains import Tool, read_tools
+from npu_serving.images.image_files import image_file_name, image_size_bytes, save_image
+from npu_serving.lock.lockfile import Archive
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.state_lock import state_lock
-from npu_serving.toolchain.image_transfer import image_file_name, image_size_bytes, save_image
+from npu_serving.writers.shell import command_line
 
 BAZEL = "bazel"
 SCRATCH = ".bundling"
@@ -59,7 +59,7 @@ class BundlePlan:
     """What would go in, and what of it would have to be fetched first."""
 
     request: BundleRequest
-    source: Source
+    source: ServingSource
     archives: tuple[Archive, ...]
     tools: tuple[Tool, ...]
     packages: tuple[PinnedPackage, ...]
@@ -192,7 +192,7 @@ def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) 
     )
 
 
-def _archives(source: Source, request: BundleRequest) -> tuple[Archive, ...]:
+def _archives(source: ServingSource, request: BundleRequest) -> tuple[Archive, ...]:
     machine = request.target.machine
     if request.everything:
         own = (source.archive,) if source.archive is not None else ()

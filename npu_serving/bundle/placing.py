@@ -12,9 +12,9 @@ from typing import Callable
 from npu_serving import fsutil
 from npu_serving.bundle.reader import Bundle, copy_member
 from npu_serving.bundle.wheels import pinned_digests
-from npu_serving.bundle.writer import WHEEL, BundleMember, Place
-from npu_serving.deps.store import ContentStore
+from npu_serving.bundle.writer import WHEEL, BundleMember, MemberPlace
 from npu_serving.errors import PinMismatchError
+from npu_serving.fetch.content_store import ContentStore
 
 WHEELS = "wheels"
 """The directory beside `inv` in which it looks for its packages first."""
@@ -24,7 +24,7 @@ UNFINISHED = ".unbundling"
 Count = Callable[[int], None]
 
 
-def place_in_store(bundle: Bundle, wanted: Iterable[Place], store: ContentStore, count: Count) -> None:
+def place_in_store(bundle: Bundle, wanted: Iterable[MemberPlace], store: ContentStore, count: Count) -> None:
     """Copies these members into the store, each verified before it gets its name there.
 
     `count` is told the size of each piece. Raises PinMismatchError for a member that isn't what the manifest says.
@@ -40,7 +40,7 @@ def place_in_store(bundle: Bundle, wanted: Iterable[Place], store: ContentStore,
             fsutil.remove(temporary)
 
 
-def missing_wheels(bundle: Bundle, project: Path) -> tuple[Place, ...]:
+def missing_wheels(bundle: Bundle, project: Path) -> tuple[MemberPlace, ...]:
     """The wheels that the project's wheels/ doesn't hold yet."""
     directory = project / WHEELS
     wheels = [place for place in bundle.places if place.member.kind == WHEEL]

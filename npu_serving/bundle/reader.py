@@ -20,7 +20,7 @@ from npu_serving.bundle.writer import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     Manifest,
-    Place,
+    MemberPlace,
     header,
     padding,
     parse_manifest,
@@ -47,7 +47,7 @@ class Bundle:
     path: Path
     size_bytes: int
     manifest: Manifest
-    places: tuple[Place, ...]
+    places: tuple[MemberPlace, ...]
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -77,7 +77,7 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(path, status.st_size, manifest, standing)
 
 
-def member_bytes(bundle: Bundle, place: Place) -> Iterator[bytes]:
+def member_bytes(bundle: Bundle, place: MemberPlace) -> Iterator[bytes]:
     """The bytes of a member, in pieces; at the end PinMismatchError unless they have its sha256.
 
     So what was made of them is to be used only when the iteration has ended well.
@@ -104,7 +104,7 @@ def member_bytes(bundle: Bundle, place: Place) -> Iterator[bytes]:
         )
 
 
-def copy_member(bundle: Bundle, place: Place, target: IO[bytes], count: Callable[[int], None]) -> None:
+def copy_member(bundle: Bundle, place: MemberPlace, target: IO[bytes], count: Callable[[int], None]) -> None:
     """Writes the bytes of a member to `target`, and tells `count` how many with each piece. Raises like the above."""
     for chunk in member_bytes(bundle, place):
         target.write(chunk)
@@ -133,7 +133,7 @@ def _check_size(path: Path, found: int, expected: int) -> None:
         raise _refused(path, f"{found - expected} bytes follow behind its end")
 
 
-def _check_header(path: Path, file: IO[bytes], place: Place) -> None:
+def _check_header(path: Path, file: IO[bytes], place: MemberPlace) -> None:
     expected = header(place.member.name, place.member.size_bytes)
     file.seek(place.header_at)
     found = file.read(len(expected))

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.sources import shipped_locks
+from npu_serving.building.sources import shipped_locks
 from npu_serving.bundle.bundling import SCRATCH
 from npu_serving.bundle.placing import WHEELS, missing_wheels, place_in_store, place_wheels, refuse_unpinned
 from npu_serving.bundle.reader import CARRY_AGAIN, Bundle, copy_member, read_bundle
 from npu_serving.bundle.wheels import pinned_digests
-from npu_serving.bundle.writer import ARCHIVE, IMAGE, TOOL, WHEEL, BundleMember, Place
+from npu_serving.bundle.writer import ARCHIVE, IMAGE, TOOL, WHEEL, BundleMember, MemberPlace
 from npu_serving.console import Reporter, amount_text, duration_text
-from npu_serving.deps.lock import SHA256, read_lock
-from npu_serving.deps.store import ELSEWHERE, ContentStore
-from npu_serving.deps.toolchains import read_tools
 from npu_serving.errors import PinMismatchError, RequestError
-from npu_serving.process import command_line
+from npu_serving.fetch.content_store import ELSEWHERE, ContentStore
+from npu_serving.fetch.toolchains import read_tools
+from npu_serving.images.image_files import load_image
+from npu_serving.lock.lockfile import SHA256, read_lock
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.state_lock import state_lock
-from npu_serving.toolchain.image_transfer import load_image
+from npu_serving.writers.shell import command_line
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class UnbundlePlan:
     bundle: Bundle
     sha256: str
     present: tuple[BundleMember, ...]
-    for_store: tuple[Place, ...]
-    wheels: tuple[Place, ...]
-    images: tuple[Place, ...]
+    for_store: tuple[MemberPlace, ...]
+    wheels: tuple[MemberPlace, ...]
+    images: tuple[MemberPlace, ...]
     unpinned: tuple[BundleMember, ...]
 
     @property

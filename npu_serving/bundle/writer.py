@@ -21,8 +21,8 @@ from typing import IO, Callable
 
 from npu_serving import fsutil
 from npu_serving.console import Progress, Reporter
-from npu_serving.deps.lock import SHA256, is_safe_file_name
 from npu_serving.errors import PinMismatchError, UnsafeArchiveError
+from npu_serving.lock.lockfile import SHA256, is_safe_file_name
 
 FORMAT = 1
 MANIFEST_NAME = "MANIFEST.json"
@@ -68,7 +68,7 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Place:
+class MemberPlace:
     """Where a member stands: its header's first byte, and that of its own bytes."""
 
     member: BundleMember
@@ -103,13 +103,13 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     return manifest
 
 
-def places(manifest: Manifest) -> tuple[tuple[Place, ...], int]:
+def places(manifest: Manifest) -> tuple[tuple[MemberPlace, ...], int]:
     """Where each member stands, and the size of the whole bundle in bytes."""
     position = _padded(len(header(MANIFEST_NAME, 0)) + len(render_manifest(manifest)))
     found = []
     for member in sorted(manifest.members, key=lambda item: item.name):
         data_at = position + len(header(member.name, member.size_bytes))
-        found.append(Place(member, position, data_at))
+        found.append(MemberPlace(member, position, data_at))
         position = _padded(data_at + member.size_bytes)
     return tuple(found), position + len(END)
 

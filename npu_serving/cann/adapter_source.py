@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from npu_serving.errors import AdapterError
+from npu_serving.writers.shell import shell_word
 
 _CI_BUILD = Path("tf_adapter_2.x", "CI_Build")
 _PACKAGE = Path("output", "tfadapter.tar")
@@ -30,7 +30,7 @@ def error_for_directory(path: Path) -> AdapterError:
             cause=f"{tree} is a source tree of TF Adapter; the library is in the wheel npu_bridge in {package}",
             cure="unpack both (tar -xf, python3 -m zipfile -e), and give --adapter …/npu_bridge/_tf_adapter.so",
         )
-    script = shlex.quote(str(tree / _CI_BUILD))
+    script = shell_word(tree / _CI_BUILD)
     return AdapterError(
         what,
         cause=f"{tree} is a source tree of TF Adapter, and its build left no {package}: {_CI_BUILD} gives up without a "

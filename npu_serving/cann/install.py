@@ -13,7 +13,7 @@ from npu_serving.cann.adapter_source import error_for_directory
 from npu_serving.cann.finding import Finding
 from npu_serving.cann.layout import (
     Component,
-    Found,
+    FoundComponent,
     adapter_in,
     examine,
     is_directory,
@@ -21,7 +21,7 @@ from npu_serving.cann.layout import (
     root_above,
     version_around,
 )
-from npu_serving.cann.places import Place, loose_adapters, places, places_of_others, stale_variables
+from npu_serving.cann.places import CannPlace, loose_adapters, places, places_of_others, stale_variables
 from npu_serving.cann.rules import contradictions, runtime_of
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import AdapterError, ElfError, FileAccessError, MissingToolError, RequestError
@@ -146,7 +146,7 @@ def _explicit(root: Path) -> CannInstallation:
             cure="set cann_root to the directory that holds tfplugin/ and ascend-toolkit/",
         )
     # The path of a component is understood as well: …/Ascend/ascend-toolkit/latest.
-    looks = [(Place(place, "named"), examine(place)) for place in (root_above(root), root) if place is not None]
+    looks = [(CannPlace(place, "named"), examine(place)) for place in (root_above(root), root) if place is not None]
     installation = _installation([max(looks, key=lambda look: len(look[1].components))], (), ())
     if installation is None:
         raise RequestError(
@@ -158,12 +158,12 @@ def _explicit(root: Path) -> CannInstallation:
     return installation
 
 
-def _first_with_components(others: Iterable[Place]) -> list[tuple[Place, Found]]:
+def _first_with_components(others: Iterable[CannPlace]) -> list[tuple[CannPlace, FoundComponent]]:
     for place in others:
         look = examine(place.root)
         if look.components:
             note = Finding(f"{place.root} is {place.why}: theirs to upgrade and to remove.", needs_action=False)
-            return [(place, Found(look.components, (*look.findings, note)))]
+            return [(place, FoundComponent(look.components, (*look.findings, note)))]
     return []
 
 
@@ -175,7 +175,7 @@ def _stale(environ: Mapping[str, str]) -> tuple[Finding, ...]:
 
 
 def _installation(
-    looks: Iterable[tuple[Place, Found]], loose: Iterable[Path], remarks: Iterable[Finding]
+    looks: Iterable[tuple[CannPlace, FoundComponent]], loose: Iterable[Path], remarks: Iterable[Finding]
 ) -> CannInstallation | None:
     found: dict[str, Component] = {}
     roots: dict[str, Path] = {}

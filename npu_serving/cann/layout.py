@@ -70,7 +70,7 @@ class Component:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundComponent:
     """What one look at a place gave."""
 
     components: Mapping[str, Component]
@@ -102,7 +102,7 @@ def packages() -> dict[str, Package]:
     }
 
 
-def examine(root: Path) -> Found:
+def examine(root: Path) -> FoundComponent:
     """The components that are installed below `root`, and what is wrong with their directories and links."""
     components: dict[str, Component] = {}
     findings: list[Finding] = []
@@ -111,7 +111,7 @@ def examine(root: Path) -> Found:
             component = _component(package, root / name, findings)
             if component is not None:
                 components.setdefault(package.name, component)
-    return Found(components, tuple(findings))
+    return FoundComponent(components, tuple(findings))
 
 
 def root_above(path: Path) -> Path | None:

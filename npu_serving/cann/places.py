@@ -15,32 +15,34 @@ ADAPTER = Path("npu_bridge", "_tf_adapter.so")
 
 
 @dataclass(frozen=True)
-class Place:
+class CannPlace:
     """A directory such as /usr/local/Ascend, and why it is looked at."""
 
     root: Path
     why: str
 
 
-def places(environ: Mapping[str, str]) -> list[Place]:
+def places(environ: Mapping[str, str]) -> list[CannPlace]:
     """Where the caller's own CANN may be, the most telling place first.
 
     The environment (what a sourced set_env.sh leaves) comes first; then what the installers recorded; then the user's
     own ~/Ascend, which for root is /usr/local/Ascend; then the other of the two.
     """
-    system = Place(Path(table()["system_root"]), "the default of root's installers")
+    system = CannPlace(Path(table()["system_root"]), "the default of root's installers")
     home = environ.get("HOME", "")
-    own = [Place(Path(home, table()["home_root"]), "the default of your installers")] if home.startswith("/") else []
+    own = (
+        [CannPlace(Path(home, table()["home_root"]), "the default of your installers")] if home.startswith("/") else []
+    )
     usual = [system, *own] if os.geteuid() == 0 else [*own, system]
     return _first_of_each([*_named(environ), *_recorded(home), *usual])
 
 
-def places_of_others(environ: Mapping[str, str]) -> list[Place]:
+def places_of_others(environ: Mapping[str, str]) -> list[CannPlace]:
     """~/Ascend of the other users, as far as it can be looked into: the guide's HwHiAiUser first, then by name."""
     usual = table()["usual_user"]
     users = sorted(pwd.getpwall(), key=lambda user: (user.pw_name != usual, user.pw_name))
     found = [
-        Place(Path(user.pw_dir, table()["home_root"]), f"the home of {user.pw_name}")
+        CannPlace(Path(user.pw_dir, table()["home_root"]), f"the home of {user.pw_name}")
         for user in users
         if user.pw_dir.startswith("/") and user.pw_dir != environ.get("HOME")
     ]
@@ -65,15 +67,15 @@ def stale_variables(environ: Mapping[str, str]) -> dict[str, Path]:
     return {name: path for name, path in named.items() if not is_directory(path)}
 
 
-def _named(environ: Mapping[str, str]) -> Iterator[Place]:
+def _named(environ: Mapping[str, str]) -> Iterator[CannPlace]:
     for name in table()["variables"]:
         for path in _entries(environ, name):
-            yield Place(root_above(path) or path, name)
+            yield CannPlace(root_above(path) or path, name)
     for name in table()["search_paths"]:
         for path in _entries(environ, name):
             root = root_above(path.parent)  # a list names what is in a component, never the component itself
             if root is not None:
-                yield Place(root, name)
+                yield CannPlace(root, name)
 
 
 def _entries(environ: Mapping[str, str], name: str) -> list[Path]:
@@ -81,7 +83,7 @@ def _entries(environ: Mapping[str, str], name: str) -> list[Path]:
     return [Path(os.path.normpath(entry)) for entry in entries if entry.startswith("/") and "\0" not in entry]
 
 
-def _recorded(home: str) -> Iterator[Place]:
+def _recorded(home: str) -> Iterator[CannPlace]:
     records = [Path(name) for name in table()["records"]]
     records += [Path(home, name) for name in table()["records_at_home"]] if home.startswith("/") else []
     for record in records:
@@ -91,11 +93,11 @@ def _recorded(home: str) -> Iterator[Place]:
             continue
         for key, value in pairs.items():
             if "install_path" in key and value.startswith("/"):
-                yield Place(Path(os.path.normpath(value)), str(record))
+                yield CannPlace(Path(os.path.normpath(value)), str(record))
 
 
-def _first_of_each(found: list[Place]) -> list[Place]:
-    roots: dict[Path, Place] = {}
+def _first_of_each(found: list[CannPlace]) -> list[CannPlace]:
+    roots: dict[Path, CannPlace] = {}
     for place in found:
         roots.setdefault(place.root, place)
     return list(roots.values())

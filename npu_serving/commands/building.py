@@ -25,7 +25,7 @@ def render_overlay(
     """Write the adapter's overlay into the source tree."""
 
     def work(_console):
-        from npu_serving.build.overlaying import render
+        from npu_serving.building.overlaying import render
         from npu_serving.settings import load_settings
 
         settings = load_settings(source=source, adapter=adapter)
@@ -64,7 +64,7 @@ def build_image(
     """Build the toolchain image that the Docker runner uses."""
 
     def work(console):
-        from npu_serving.build.docker_runner import make_image
+        from npu_serving.building.docker_runner import make_image
         from npu_serving.settings import load_settings
 
         settings = load_settings(
@@ -87,7 +87,7 @@ def renew_base_images(_context, base_image=None, json=False, dry_run=False):
     """Pin base images to the digests that their registries have now."""
 
     def work(_console):
-        from npu_serving.toolchain.base_image import renew_base_images
+        from npu_serving.images.base_images import renew_base_images
 
         return renew_base_images(base_image, dry_run=dry_run)
 
@@ -140,7 +140,7 @@ def build_serving(
     """Build the server with the adapter linked in: fetch, overlay, Bazel, verify, package."""
 
     def work(console):
-        from npu_serving.build import pipeline, reproduction
+        from npu_serving.building import pipeline, reproduction
         from npu_serving.settings import load_settings
 
         if reproduce:

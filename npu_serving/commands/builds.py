@@ -21,7 +21,7 @@ def verify_serving(_context, build="", server=None, adapter=None, explain="", js
     """Tell whether the server will start here, with the adapter that is installed, without starting anything."""
 
     def work(_console):
-        from npu_serving.dist import verify
+        from npu_serving.builds import verify
         from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings, user_path
 
@@ -43,7 +43,7 @@ def list_builds(_context, json=False):
     """List what was built, from what, and whether each build fits the CANN that is installed now."""
 
     def work(_console):
-        from npu_serving.dist import listing
+        from npu_serving.builds import listing
         from npu_serving.settings import load_settings
 
         return listing.list_builds(load_settings())
@@ -82,10 +82,10 @@ def rebuild_after_cann(
     """Bring the current build up to the CANN that is installed now, by the least that does it."""
 
     def watched(console):
-        from npu_serving.cann.watch import watch_build
         from npu_serving.cli import seconds
         from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings
+        from npu_serving.upgrade.watch import watch_build
 
         if check or clean:
             raise RequestError(
@@ -105,10 +105,10 @@ def rebuild_after_cann(
             raise RequestError("--act and --once say how to watch.", cure="./inv rebuild-after-cann --watch --act")
         settings = load_settings(adapter=adapter)
         if check or dry_run:
-            from npu_serving.cann.rebuild_plan import plan_rebuild
+            from npu_serving.upgrade.rebuild_plan import plan_rebuild
 
             return plan_rebuild(settings, build, clean=clean)
-        from npu_serving.cann.rebuild import rebuild_after_cann
+        from npu_serving.upgrade.rebuild import rebuild_after_cann
 
         return rebuild_after_cann(settings, console, build, clean=clean)
 
@@ -129,7 +129,7 @@ def rollback(_context, build="", force=False, json=False, dry_run=False):
     """Make the build current that was so before, or another one; nothing is built."""
 
     def work(_console):
-        from npu_serving.dist.rollback import roll_back
+        from npu_serving.builds.rollback import roll_back
         from npu_serving.settings import load_settings
 
         return roll_back(load_settings(), build, force=force, dry_run=dry_run)
@@ -142,8 +142,8 @@ def prune(_context, keep="3", json=False, dry_run=False):
     """Remove old builds; never the current one, the one a rollback goes back to, or one that is running."""
 
     def work(_console):
+        from npu_serving.builds.pruning import prune_builds
         from npu_serving.cli import whole_number
-        from npu_serving.dist.pruning import prune_builds
         from npu_serving.settings import load_settings
 
         return prune_builds(load_settings(), whole_number(keep, "--keep"), dry_run=dry_run)
@@ -179,9 +179,9 @@ def smoke(
     """Start a build's server on spare ports, ask it the golden request, and compare its answer."""
 
     def work(console):
-        from npu_serving.deploy import smoke as room
-        from npu_serving.deploy.golden import RECORD, asked_for
         from npu_serving.errors import RequestError
+        from npu_serving.serving import smoke as room
+        from npu_serving.serving.golden_request import RECORD, asked_for
         from npu_serving.settings import load_settings
 
         settings = load_settings()

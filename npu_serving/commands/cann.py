@@ -37,9 +37,9 @@ def render_watch_units(_context, directory="", act=False, user="", json=False, d
     """Write a systemd path unit that notices a new CANN, and the service that it starts."""
 
     def work(_console):
-        from npu_serving.cann.watch_units import render_watch_units
         from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings, user_path
+        from npu_serving.upgrade.watch_units import render_watch_units
 
         if not directory:
             raise RequestError(

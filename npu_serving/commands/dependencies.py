@@ -35,7 +35,7 @@ def lock_deps(
     """Evaluate a serving tree's WORKSPACE and write its lock."""
 
     def work(console):
-        from npu_serving.build.locking import lock_source
+        from npu_serving.building.locking import lock_source
         from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings
 
@@ -81,7 +81,7 @@ def fetch_deps(
     """Fetch, verify and place the archives that the build needs."""
 
     def work(console):
-        from npu_serving.build import dependencies
+        from npu_serving.building import dependencies
         from npu_serving.errors import RequestError
         from npu_serving.settings import load_settings, user_path
 

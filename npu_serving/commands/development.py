@@ -47,7 +47,7 @@ def clean(_context, all=False, images=False, json=False, dry_run=False):
         from npu_serving.settings import load_settings
 
         if images:
-            from npu_serving.toolchain.image_cleanup import clean_images
+            from npu_serving.images.cleanup import clean_images
 
             return clean_images(dry_run=dry_run, everything=all)
         return clean_state(load_settings(), everything=all, dry_run=dry_run)

@@ -25,10 +25,10 @@ def doctor(_context, source=None, adapter=None, runner=None, fix=False, json=Fal
     """Check everything that a build needs; each finding comes with its cure."""
 
     def work(console):
-        from npu_serving.build.inputs import runner_name
+        from npu_serving.building.inputs import runner_name
+        from npu_serving.doctor.examination import examine
+        from npu_serving.doctor.fixes import apply_fixes, plan_fixes
         from npu_serving.settings import load_settings
-        from npu_serving.toolchain.doctor import examine
-        from npu_serving.toolchain.fixes import apply_fixes, plan_fixes
 
         settings = load_settings(source=source, adapter=adapter, runner=runner)
         report = examine(settings, runner_name(settings), console)

@@ -37,8 +37,8 @@ def serve(
 
     def work(console):
         from npu_serving.cli import whole_number
-        from npu_serving.deploy.current import plan_current
-        from npu_serving.deploy.server import serve_in_foreground
+        from npu_serving.serving.from_build import plan_current
+        from npu_serving.serving.server import serve_in_foreground
         from npu_serving.settings import load_settings, user_path
 
         plan = plan_current(

@@ -1,1 +1,1 @@
-"""Running the server that was built."""
+"""The files that a server is deployed with."""

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Union
 
 from npu_serving.errors import RequestError
+from npu_serving.models.layout import check_model_name
 from npu_serving.templating import render
+from npu_serving.writers.text_proto import textproto_string
 
 OptionValue = Union[bool, int, str]
 
@@ -23,11 +25,7 @@ FIXED_OPTIONS: Mapping[str, OptionValue] = {"use_off_line": True, "graph_run_mod
 DEFAULT_PRECISION: Mapping[str, OptionValue] = {"precision_mode_v2": "fp16"}
 
 INT64_RANGE = range(-(2**63), 2**63)
-# The server takes a model's name from a URL as it stands, without decoding %20 and the like (http_rest_api_handler.cc
-# at 1.15.0: [^/:]+), so over REST only names of the characters that a URL's path may hold can be asked for.
-_PLAIN_IN_URL = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~!$&'()*+,;=@-]+\Z")
 _OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 @dataclass(frozen=True)
@@ -36,18 +34,6 @@ class ServedModel:
 
     name: str
     base_path: Path
-
-
-def textproto_string(value: str) -> str:
-    """The value as a quoted string of protobuf's text format.
-
-    Undecodable bytes of a path (surrogates, PEP 383) become octal escapes. Raises RequestError for a NUL, at which
-    the programs behind the file would cut the value off, and for surrogates that stand for no byte.
-    """
-    return '"' + "".join(_escaped(character, value) for character in value) + '"'
-
-
-_FILTERS = {"textproto_string": textproto_string}
 
 
 def render_platform_config(options: Mapping[str, OptionValue]) -> str:
@@ -65,7 +51,7 @@ def render_platform_config(options: Mapping[str, OptionValue]) -> str:
     precision = {} if {"precision_mode", "precision_mode_v2"} & set(options) else DEFAULT_PRECISION
     whole = {**FIXED_OPTIONS, **precision, **options}
     attributes = [(_option_name(name), _attribute(name, value)) for name, value in whole.items()]
-    return render("config.cfg.j2", _FILTERS, options=attributes)
+    return render("templates/config.cfg.j2", options=attributes)
 
 
 def render_models_config(models: Sequence[ServedModel]) -> str:
@@ -84,17 +70,7 @@ def render_models_config(models: Sequence[ServedModel]) -> str:
                 cure="give an absolute path",
             )
         seen.add(model.name)
-    return render("models.config.j2", _FILTERS, models=models)
-
-
-def check_model_name(name: str) -> None:
-    """RequestError for a name under which no client could ask for the model over REST."""
-    if not _PLAIN_IN_URL.match(name):
-        raise RequestError(
-            f"{name!r} can't be the name of a model.",
-            cause="TensorFlow Serving reads it from the URL undecoded, so no REST call could name it",
-            cure="use letters, digits, '-', '_' and '.'",
-        )
+    return render("templates/models.config.j2", models=models)
 
 
 def _refuse_conflicts(options: Mapping[str, OptionValue]) -> None:
@@ -130,16 +106,3 @@ def _attribute(name: str, value: OptionValue) -> str:
     if isinstance(value, str):
         return f"s: {textproto_string(value)}"
     raise RequestError(f"{name} is {value!r}.", cure="give true or false, a whole number or a text")
-
-
-def _escaped(character: str, value: str) -> str:
-    if character == "\0":
-        raise RequestError(f"{value!r} holds a NUL byte.", cure="give a value without it")
-    if character in _ESCAPES:
-        return _ESCAPES[character]
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\{code - 0xDC00:03o}"
-    if 0xD800 <= code <= 0xDFFF:
-        raise RequestError(f"{value!r} holds a half of a character (U+{code:04X}).", cure="give a value without it")
-    return f"\\{code:03o}" if code < 0x20 or code == 0x7F else character

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Protocol
 
-from npu_serving.elf.image import Image, corrupt
+from npu_serving.elf.elf_file import Image, corrupt
 from npu_serving.elf.tables import Dynamic, DynamicTag, RelocationData
 
 _WORDS_AT_ONCE = 1024

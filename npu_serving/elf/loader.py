@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from npu_serving.elf.cache import read_cache
+from npu_serving.elf.ld_so_cache import read_cache
 from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.errors import ElfClassError, ElfError, FileAccessError
 

@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from npu_serving.elf.elf_file import PT_INTERP, PT_NOTE, Image, corrupt, opened
 from npu_serving.elf.hashes import HashTable, read_hash_table, words
-from npu_serving.elf.image import PT_INTERP, PT_NOTE, Image, corrupt, opened
 from npu_serving.elf.tables import (
     NAME_ENCODING,
     Dynamic,

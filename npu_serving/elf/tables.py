@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from npu_serving.elf.image import PT_DYNAMIC, Image, corrupt
+from npu_serving.elf.elf_file import PT_DYNAMIC, Image, corrupt
 
 NAME_ENCODING = ("utf-8", "surrogateescape")
 _NEED, _NEED_ENTRY, _DEFINITION, _DEFINITION_NAME = "HHIII", "IHHII", "HHHHIII", "II"

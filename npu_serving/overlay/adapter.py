@@ -18,7 +18,7 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.errors import SourceError
 from npu_serving.overlay import buildfile
-from npu_serving.overlay.content import OverlayInputs, Wanted, wanted_content
+from npu_serving.overlay.content import OverlayEntry, OverlayInputs, wanted_content
 from npu_serving.overlay.patches import PatchPlan, apply_patches
 from npu_serving.overlay.stubs import build_stubs
 
@@ -44,7 +44,7 @@ class Change:
     action: str  # "write", "copy", "link", "build", "edit", "remove" or "patch"
     before: str = ""
     after: str = ""
-    wanted: Wanted | None = None
+    wanted: OverlayEntry | None = None
 
     def text(self) -> str:
         """What happens, in a few words."""
@@ -72,7 +72,7 @@ class OverlayPlan:
 
     tree: Path
     changes: tuple[Change, ...] = ()
-    content: tuple[Wanted, ...] = ()
+    content: tuple[OverlayEntry, ...] = ()
     """All that belongs into the directory; nothing when the overlay is to be taken away."""
     deps_added: tuple[str, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict)
@@ -235,7 +235,7 @@ def _server_build(tree: Path) -> str:
     return fsutil.read_text(path)
 
 
-def _change_for(tree: Path, wanted: Wanted, files: Mapping[str, str]) -> tuple[Change, ...]:
+def _change_for(tree: Path, wanted: OverlayEntry, files: Mapping[str, str]) -> tuple[Change, ...]:
     """The change that one entry calls for, or none."""
     path = tree / DIRECTORY / wanted.name
     relative = f"{DIRECTORY}/{wanted.name}"
@@ -255,7 +255,7 @@ def _change_for(tree: Path, wanted: Wanted, files: Mapping[str, str]) -> tuple[C
     return (Change(relative, action, wanted=wanted),)
 
 
-def _is_as_wanted(tree: Path, wanted: Wanted, held: str, files: Mapping[str, str]) -> bool:
+def _is_as_wanted(tree: Path, wanted: OverlayEntry, held: str, files: Mapping[str, str]) -> bool:
     if wanted.built_from is not None:
         # Stubs are what CMake made of the CMake file in the tree: while neither changes, there is nothing to build.
         cmake = next(iter(_read_texts(tree / DIRECTORY / "CMakeLists.txt")), None)
@@ -335,7 +335,7 @@ def _record_text(files: Mapping[str, str], deps_added: tuple[str, ...]) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def _intended(plan: OverlayPlan, wanted: Wanted, stubs: Mapping[str, bytes]) -> str:
+def _intended(plan: OverlayPlan, wanted: OverlayEntry, stubs: Mapping[str, bytes]) -> str:
     """What the record says of an entry once the plan is carried out."""
     if wanted.copy_of is not None:
         return fsutil.sha256_of(wanted.copy_of)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npu_serving.errors import BuildFileError
-from npu_serving.overlay.starlark_text import Call, Item, Source, string_value
+from npu_serving.overlay.starlark_text import Call, Item, StarlarkSource, string_value
 
 RULE = "cc_binary"
 TARGET = "tensorflow_model_server"
@@ -34,7 +34,7 @@ def add_deps(
     is what `:x` is relative to, `name` what messages call the file. Raises BuildFileError when there is no such
     target, or more than one, or when its deps are written in a way that can't be extended with certainty.
     """
-    deps = _find_deps(Source(text, name), rule, target)
+    deps = _find_deps(StarlarkSource(text, name), rule, target)
     present = {canonical(label, package) for label in (*deps.labels, *deps.labels_of_variables)}
     missing = [label for label in dict.fromkeys(labels) if canonical(label, package) not in present]
     for label in missing:
@@ -59,7 +59,7 @@ def remove_deps(
     """The text without those labels: what add_deps() wrote goes without a trace."""
     unwanted = {canonical(label, package) for label in labels}
     while True:
-        deps = _find_deps(Source(text, name), rule, target)
+        deps = _find_deps(StarlarkSource(text, name), rule, target)
         found = [place for place in deps.places if canonical(place.label, package) in unwanted]
         if not found:
             return text
@@ -68,7 +68,7 @@ def remove_deps(
 
 def read_deps(text: str, *, rule: str = RULE, target: str = TARGET, name: str = FILE) -> tuple[str, ...]:
     """The labels that stand in the target's deps as plain lists, as they are spelled there."""
-    return _find_deps(Source(text, name), rule, target).labels
+    return _find_deps(StarlarkSource(text, name), rule, target).labels
 
 
 def canonical(label: str, package: str) -> str:
@@ -99,7 +99,7 @@ class _Place:
 class _Deps:
     """The target's call, its deps argument if it has one, and what is in it."""
 
-    source: Source
+    source: StarlarkSource
     call: Call
     target: str
     argument: Item | None = None
@@ -114,7 +114,7 @@ class _Deps:
         return tuple(place.label for place in self.places)
 
 
-def _find_deps(source: Source, rule: str, target: str) -> _Deps:
+def _find_deps(source: StarlarkSource, rule: str, target: str) -> _Deps:
     call = _find_call(source, rule, target)
     arguments = source.items(call.opening)
     deps = _Deps(source, call, target)
@@ -126,7 +126,7 @@ def _find_deps(source: Source, rule: str, target: str) -> _Deps:
     return deps
 
 
-def _find_call(source: Source, rule: str, target: str) -> Call:
+def _find_call(source: StarlarkSource, rule: str, target: str) -> Call:
     named: list[tuple[Call, str]] = []
     for call in source.calls():
         arguments = source.items(call.opening)
@@ -160,7 +160,7 @@ def _find_call(source: Source, rule: str, target: str) -> Call:
     return found[0]
 
 
-def _absent(source: Source, rule: str, target: str, names: Sequence[str]) -> BuildFileError:
+def _absent(source: StarlarkSource, rule: str, target: str, names: Sequence[str]) -> BuildFileError:
     near = difflib.get_close_matches(target, names, n=3)
     said = f"the nearest names are {', '.join(near)}" if near else f"{rule}s there: {', '.join(names[:5]) or 'none'}"
     return BuildFileError(
@@ -220,7 +220,7 @@ def _may_stand_in_a_term(kind: str, text: str) -> bool:
     return kind == "operator" and text in ("(", "[", ".")
 
 
-def _is_plain_list(source: Source, first: int, last: int) -> bool:
+def _is_plain_list(source: StarlarkSource, first: int, last: int) -> bool:
     if source.tokens[first].text != "[" or source.partner[first] != last:
         return False
     number = first + 1
@@ -286,7 +286,7 @@ def _with_removed(deps: _Deps, place: _Place) -> str:
     return _delete(source, place.opening, place.index)
 
 
-def _insert(source: Source, opening: int, pieces: Sequence[str]) -> str:
+def _insert(source: StarlarkSource, opening: int, pieces: Sequence[str]) -> str:
     """Puts `pieces` behind the last item of a bracket, on lines of their own if that one stands on one of its own."""
     text = source.text
     items = source.items(opening)
@@ -313,7 +313,7 @@ def _insert(source: Source, opening: int, pieces: Sequence[str]) -> str:
     return text[:line] + lines + "," + newline + text[line:]
 
 
-def _delete(source: Source, opening: int, index: int) -> str:
+def _delete(source: StarlarkSource, opening: int, index: int) -> str:
     """Takes an item away: with its line if it has one of its own, else with the blank before it."""
     text = source.text
     items = source.items(opening)
@@ -338,7 +338,7 @@ def _delete(source: Source, opening: int, index: int) -> str:
     return text[:cut] + text[end:]
 
 
-def _indent_of_items(source: Source, opening: int) -> str:
+def _indent_of_items(source: StarlarkSource, opening: int) -> str:
     """The white space before the last item if that begins a line, else one step in from the closing bracket."""
     items = source.items(opening)
     if items:

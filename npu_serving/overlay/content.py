@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from npu_serving import fsutil
-from npu_serving.errors import AdapterError, ElfError
+from npu_serving.errors import AdapterError, ElfError, UnwritableValueError
 from npu_serving.overlay.patches import PatchPlan
-from npu_serving.settings import PROJECT_ROOT
+from npu_serving.templating import render
+from npu_serving.writers.linker_script import extern_script
 
-TEMPLATES = PROJECT_ROOT / "third_party_overlay" / "tf_adapter"
+TEMPLATES = "third_party_overlay/tf_adapter"
 
 # The guide's names (6.3, steps 3 to 5).
 ADAPTER_FILE = "lib_tf_adapter.so"
@@ -24,7 +23,6 @@ SYMBOLS_FILE = "needed_symbols.lds"  # Bazel knows a linker script by .lds
 RPATH_FROM_PROGRAM = "../lib"  # from bin/ of an installed build to its libraries
 
 _LIBRARY_NAME = re.compile(r"(lib[A-Za-z0-9_+.-]+?\.so)((?:\.[0-9]+)*)\Z")
-_SYMBOL = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]*\Z")
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class OverlayInputs:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class OverlayEntry:
     """One entry of the directory: exactly one of the four is set. Texts are UTF-8."""
 
     name: str
@@ -51,7 +49,7 @@ class Wanted:
     """The CMake file that builds it."""
 
 
-def wanted_content(inputs: OverlayInputs) -> tuple[Wanted, ...]:
+def wanted_content(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
     """Every entry of third_party/tf_adapter, in the order in which they are put there.
 
     Raises AdapterError when one of the libraries is missing, is no ELF library, is for another machine than the
@@ -76,19 +74,19 @@ def wanted_content(inputs: OverlayInputs) -> tuple[Wanted, ...]:
         "symbols_file": SYMBOLS_FILE,
         "rpath_from_program": RPATH_FROM_PROGRAM,
     }
-    cmake = _rendered("CMakeLists.txt.j2", values)
+    cmake = render(f"{TEMPLATES}/CMakeLists.txt.j2", {"as_link_option": link_option}, **values)
     content = [
-        Wanted(python_file, copy_of=inputs.libpython),
-        Wanted(ADAPTER_FILE, copy_of=inputs.adapter),
-        Wanted(SYMBOLS_FILE, text=symbols_script(inputs.adapter)),
-        Wanted(CMAKE_FILE, text=cmake),
-        Wanted(INTERNAL_STUB, built_from=cmake),
-        Wanted(FRAMEWORK_STUB, built_from=cmake),
-        Wanted(FRAMEWORK_LINK, link_to=FRAMEWORK_STUB),
-        Wanted("BUILD", text=_rendered("BUILD.j2", values)),
+        OverlayEntry(python_file, copy_of=inputs.libpython),
+        OverlayEntry(ADAPTER_FILE, copy_of=inputs.adapter),
+        OverlayEntry(SYMBOLS_FILE, text=symbols_script(inputs.adapter)),
+        OverlayEntry(CMAKE_FILE, text=cmake),
+        OverlayEntry(INTERNAL_STUB, built_from=cmake),
+        OverlayEntry(FRAMEWORK_STUB, built_from=cmake),
+        OverlayEntry(FRAMEWORK_LINK, link_to=FRAMEWORK_STUB),
+        OverlayEntry("BUILD", text=render(f"{TEMPLATES}/BUILD.j2", {"as_link_option": link_option}, **values)),
     ]
     if python_link != python_file:
-        content.insert(1, Wanted(python_link, link_to=python_file))
+        content.insert(1, OverlayEntry(python_link, link_to=python_file))
     return tuple(content)
 
 
@@ -108,17 +106,17 @@ def symbols_script(adapter: Path) -> str:
     """A linker script that asks for what `adapter` needs of others, so that archive members with it are linked in."""
     from npu_serving.elf.compat import undefined_needs
 
-    names = undefined_needs(adapter)
-    for name in names:
-        if not _SYMBOL.match(name):
-            raise AdapterError(
-                f"{adapter} needs a symbol named {name!r}, which can't be written into a linker script.",
-                cause="the file is damaged",
-                cure="install the CANN package again",
-            )
-    lines = ["/* Written by npu-serving: what _tf_adapter.so needs of the program that loads it, or of CANN. */"]
-    lines += [f"EXTERN({name})" for name in names]
-    return "\n".join(lines) + "\n"
+    try:
+        return extern_script(
+            undefined_needs(adapter),
+            "Written by npu-serving: what _tf_adapter.so needs of the program that loads it, or of CANN.",
+        )
+    except UnwritableValueError as error:
+        raise AdapterError(
+            f"{adapter} needs a symbol with an impossible name: {error.what}",
+            cause="the file is damaged",
+            cure="install the CANN package again",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -145,28 +143,6 @@ def _library(path: Path, role: str) -> _Library:
     return _Library(elf.machine, elf.soname)
 
 
-def starlark_string(value: str) -> str:
-    """A Starlark string literal; refuses characters that Bazel 0.24.1 would not read back as they are."""
-    if not value.isascii() or not value.isprintable():
-        raise AdapterError(f"{value!r} can't be written into a BUILD file.", cure="use a name of plain ASCII letters")
-    return json.dumps(value)
-
-
-def cmake_string(value: str) -> str:
-    """A quoted CMake argument; nothing in it is expanded."""
-    return '"' + re.sub(r'([\\"$;])', r"\\\1", value) + '"'
-
-
 def link_option(file: str) -> str:
     """The linker's option for a library on its search path: -lNAME for libNAME.so."""
     return f"-l{file[len('lib') : -len('.so')]}"
-
-
-def _rendered(template: str, values: dict[str, str]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(  # noqa: S701 - no HTML; each value is quoted for the language it goes into
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters.update(starlark=starlark_string, cmake=cmake_string, as_link_option=link_option)
-    return environment.from_string(fsutil.read_text(TEMPLATES / template)).render(values)

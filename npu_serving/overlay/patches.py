@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Callable
 
 from npu_serving import archives, fsutil
-from npu_serving.deps.lock import Archive
 from npu_serving.errors import PinMismatchError, SourceError
+from npu_serving.lock.lockfile import Archive
 from npu_serving.settings import PROJECT_ROOT
 
 PATCHES_FILE = PROJECT_ROOT / "third_party_overlay" / "patches" / "patches.yaml"

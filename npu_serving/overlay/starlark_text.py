@@ -47,7 +47,7 @@ class Call:
     closing: int
 
 
-class Source:
+class StarlarkSource:
     """A BUILD file's text, its tokens, and which bracket closes which (by token number).
 
     Raises BuildFileError, with line and column, for text in which brackets or strings are left open.

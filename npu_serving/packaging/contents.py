@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from npu_serving import fsutil
-from npu_serving.dist import bill_of_materials, provenance
-from npu_serving.dist.artifact import CREATED, MANIFEST, Build
+from npu_serving.builds import bill_of_materials, provenance
+from npu_serving.builds.manifest import CREATED, MANIFEST, Build
 from npu_serving.errors import RequestError
 from npu_serving.settings import PROJECT_ROOT
 
@@ -25,7 +25,7 @@ PAPERS = (MANIFEST, bill_of_materials.FILE_NAME, provenance.FILE_NAME)
 
 
 @dataclass(frozen=True)
-class Entry:
+class PackageFile:
     """A file of a package, by its path within it."""
 
     name: str
@@ -39,7 +39,7 @@ class Entry:
             return self.source.stat().st_size
 
 
-def contents(build: Build) -> tuple[Entry, ...]:
+def contents(build: Build) -> tuple[PackageFile, ...]:
     """The files, sorted by name. RequestError where one is gone or is not what the manifest says."""
     for name, digest in build.manifest.files.items():
         path = build.directory / name
@@ -49,9 +49,9 @@ def contents(build: Build) -> tuple[Entry, ...]:
                 cause="it was changed or removed after the build",
                 cure="build again (./inv build-serving), or name another one of ./inv list-builds",
             )
-    files = [Entry(name, build.directory / name, 0o755) for name in build.manifest.files]
-    papers = [Entry(name, build.directory / name, 0o644) for name in PAPERS if (build.directory / name).is_file()]
-    programs = [Entry(f"bin/{name}", RUNTIME / name, 0o755) for name in PROGRAMS]
+    files = [PackageFile(name, build.directory / name, 0o755) for name in build.manifest.files]
+    papers = [PackageFile(name, build.directory / name, 0o644) for name in PAPERS if (build.directory / name).is_file()]
+    programs = [PackageFile(f"bin/{name}", RUNTIME / name, 0o755) for name in PROGRAMS]
     return tuple(sorted([*files, *papers, *programs], key=lambda entry: entry.name))
 
 
@@ -66,7 +66,7 @@ def build_time(build: Build) -> int:
         ) from error
 
 
-def write_tar(file: IO[bytes], entries: Sequence[Entry], *, prefix: str, mtime: int) -> None:
+def write_tar(file: IO[bytes], entries: Sequence[PackageFile], *, prefix: str, mtime: int) -> None:
     """A tar stream of the entries below `prefix`, owned by root, each directory before what is in it.
 
     The same bytes for the same entries, whoever writes them and wherever.
@@ -86,7 +86,7 @@ def add_text(tar: tarfile.TarFile, name: str, text: str, *, mtime: int, mode: in
     tar.addfile(_member(name, len(data), mode, mtime), io.BytesIO(data))
 
 
-def _directories(prefix: str, entries: Sequence[Entry]) -> Iterator[str]:
+def _directories(prefix: str, entries: Sequence[PackageFile]) -> Iterator[str]:
     whole = {parent for entry in entries for parent in Path(prefix, entry.name).parents}
     lead = "./" if prefix.startswith("./") else ""
     yield from sorted(f"{lead}{directory}" for directory in whole if directory.name)

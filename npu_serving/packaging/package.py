@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from npu_serving import fsutil, process
+from npu_serving import fsutil
+from npu_serving.builds.current import find_build
+from npu_serving.builds.manifest import Build
 from npu_serving.console import Reporter
-from npu_serving.dist.artifact import Build
-from npu_serving.dist.builds import find_build
 from npu_serving.errors import RequestError
-from npu_serving.packaging import archives
+from npu_serving.packaging import debian_package
 from npu_serving.packaging.contents import contents
+from npu_serving.packaging.tar_file import write_tarball
 from npu_serving.settings import Settings
-from npu_serving.toolchain.image_context import checked_image_name
+from npu_serving.writers.dockerfile import checked_image_name
+from npu_serving.writers.shell import command_line
 
 TAR, DEB, IMAGE = "tar", "deb", "image"
 FORMATS = (TAR, DEB, IMAGE)
 DIRECTORY = "packages"
-_WRITERS: dict[str, Callable[[Build, Path], None]] = {TAR: archives.write_tarball, DEB: archives.write_deb}
+_WRITERS: dict[str, Callable[[Build, Path], None]] = {TAR: write_tarball, DEB: debian_package.write_deb}
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class PackageResult:
         if not self.made:
             return f"{target} is up to date."
         next_steps = {
-            TAR: process.command_line(["tar", "-xzf", target, "-C", "/opt"]),
-            DEB: process.command_line(["sudo", "apt-get", "install", target]),
+            TAR: command_line(["tar", "-xzf", target, "-C", "/opt"]),
+            DEB: command_line(["sudo", "apt-get", "install", target]),
             IMAGE: f"docker save {target}, or docker run as docs/containers.md shows",
         }
         size_mb = self.size_bytes / 1e6
@@ -87,7 +89,7 @@ def package(
     plan = plan_package(settings, kind=kind, build=build, output=output)
     found = find_build(settings.dist_root, build)
     if kind == IMAGE:
-        from npu_serving.packaging.image import make_runtime_image
+        from npu_serving.packaging.runtime_image import make_runtime_image
 
         image = make_runtime_image(found, settings, reporter)
         return PackageResult(plan, image.image_id, image.size_bytes, image.made)
@@ -103,9 +105,9 @@ def package(
 
 def _target(build: Build, settings: Settings, kind: str, output: Path | None) -> str:
     if kind == IMAGE:
-        return f"{archives.NAME}:{build.manifest.build_id}"
+        return f"{debian_package.NAME}:{build.manifest.build_id}"
     directory = (output or settings.dist_root / DIRECTORY).absolute()
     if kind == TAR:
         return str(directory / f"{build.manifest.build_id}-{platform.machine()}.tar.gz")
-    name = f"{archives.NAME}_{archives.deb_version(build)}_{archives.deb_architecture(build)}.deb"
+    name = f"{debian_package.NAME}_{debian_package.deb_version(build)}_{debian_package.deb_architecture(build)}.deb"
     return str(directory / name)

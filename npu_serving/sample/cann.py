@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from npu_serving import fsutil, process
 from npu_serving.errors import RequestError
 from npu_serving.sample import SAMPLE_DIRECTORY
+from npu_serving.writers.shell import shell_word
 
 ADAPTER_SOURCES = SAMPLE_DIRECTORY / "adapter"
 TENSORFLOW_HEADERS = SAMPLE_DIRECTORY / "archives" / "org_tensorflow"
@@ -143,8 +143,8 @@ def _fill_plugin(directory: Path, final: Path, release: Release, compiler: str) 
 
 def _point_latest(ascend: Path, version: str) -> None:
     toolkit, plugin = ascend / "ascend-toolkit", ascend / "tfplugin"
-    home = shlex.quote(str(toolkit / "latest"))
-    site_packages = shlex.quote(str(plugin / "latest" / "python" / "site-packages"))
+    home = shell_word(toolkit / "latest")
+    site_packages = shell_word(plugin / "latest" / "python" / "site-packages")
     fsutil.write_file(
         toolkit / "set_env.sh",
         f"export ASCEND_TOOLKIT_HOME={home}\n"

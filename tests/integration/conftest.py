@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.build.bazel_program import bring_bazel, find_bazel
-from npu_serving.build.pipeline import BuildResult, build_serving
+from npu_serving.building.bazel_program import bring_bazel, find_bazel
+from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.console import Silent
 from npu_serving.errors import NpuServingError
 from npu_serving.settings import PROJECT_ROOT, Settings

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from npu_serving import fsutil
-from npu_serving.build.bazel_program import BazelProgram
-from npu_serving.build.docker_runner import DockerRunner
-from npu_serving.build.runner import Layout
+from npu_serving.building.bazel_program import BazelProgram
+from npu_serving.building.docker_runner import DockerRunner
+from npu_serving.building.runner import Layout
 from npu_serving.console import Silent
+from npu_serving.images.docker_engine import connected, engine_answers
 from npu_serving.settings import Settings
-from npu_serving.toolchain.engine import connected, engine_answers
 
 BASE_IMAGE = os.environ.get("NPU_SERVING_TEST_BASE_IMAGE", "npu-serving-base:debian")
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.build.sources import SAMPLE
+from npu_serving.building.sources import SAMPLE
 from npu_serving.cann.install import find_installation
 from npu_serving.sample.cann import library_directories
 from npu_serving.settings import Settings

@@ -17,15 +17,15 @@ import pytest
 from docker_support import require_engine, settings_in
 
 from npu_serving import fsutil
+from npu_serving.builds.manifest import Build, BuildManifest
 from npu_serving.console import Silent
-from npu_serving.dist.artifact import Build, BuildManifest
 from npu_serving.errors import FetchError, LockFileError, PinMismatchError, RequestError
-from npu_serving.packaging.image import make_runtime_image
+from npu_serving.images import base_images
+from npu_serving.images.base_images import read_pins, renew_base_images
+from npu_serving.images.docker_engine import connected
+from npu_serving.images.toolchain_image import ImagePlan, _with_base, plan_image
+from npu_serving.packaging.runtime_image import make_runtime_image
 from npu_serving.settings import Settings
-from npu_serving.toolchain import base_image
-from npu_serving.toolchain.base_image import read_pins, renew_base_images
-from npu_serving.toolchain.engine import connected
-from npu_serving.toolchain.image import ImagePlan, _with_base, plan_image
 
 A_BUILD = Build(
     Path("/nowhere"),
@@ -131,7 +131,7 @@ def registry() -> Iterator[tuple[Registry, str]]:
 def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "base-images.json"
     path.write_text("{}")
-    monkeypatch.setattr(base_image, "PINS", path)
+    monkeypatch.setattr(base_images, "PINS", path)
     return path
 
 

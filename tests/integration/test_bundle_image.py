@@ -17,8 +17,8 @@ from npu_serving.bundle.writer import IMAGE, BundleMember, Manifest, write_bundl
 from npu_serving.console import Silent
 from npu_serving.errors import MissingToolError, PinMismatchError, RequestError
 from npu_serving.fsutil import sha256_of
-from npu_serving.toolchain.engine import connected
-from npu_serving.toolchain.image_transfer import image_file_name, save_image
+from npu_serving.images.docker_engine import connected
+from npu_serving.images.image_files import image_file_name, save_image
 
 pytestmark = pytest.mark.docker
 

@@ -16,7 +16,7 @@ from npu_serving import fsutil
 from npu_serving.console import Silent
 from npu_serving.bundle.writer import BundleMember, Manifest, write_bundle
 from npu_serving.bundle.reader import read_bundle
-from npu_serving.deps.store import ContentStore
+from npu_serving.fetch.content_store import ContentStore
 from npu_serving.bundle.placing import place_in_store
 directory = Path(sys.argv[1])
 sparse = directory / "sparse"

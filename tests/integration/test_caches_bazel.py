@@ -16,14 +16,14 @@ from cache_server import CacheServer
 from docker_support import BASE_IMAGE, missing, require_engine
 
 from npu_serving import fsutil
-from npu_serving.build import bazel, caches
-from npu_serving.build.bazel_program import find_bazel
-from npu_serving.build.host_runner import HostRunner
-from npu_serving.build.pipeline import BuildResult, build_serving
-from npu_serving.build.resources import Resources
-from npu_serving.build.runner import Layout
+from npu_serving.building import bazel, caches
+from npu_serving.building.bazel_program import find_bazel
+from npu_serving.building.host_runner import HostRunner
+from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.building.runner import Layout
 from npu_serving.console import Silent
 from npu_serving.errors import BuildFailedError
+from npu_serving.resources import Resources
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 pytestmark = pytest.mark.bazel

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from npu_serving import fsutil, process
-from npu_serving.build.pipeline import BuildResult, build_serving
+from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.console import Silent
-from npu_serving.deploy.golden import FILE as GOLDEN_REQUEST
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, install_sample_cann, upgrade_sample_cann
+from npu_serving.serving.golden_request import FILE as GOLDEN_REQUEST
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 pytestmark = [

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from docker_support import BASE_IMAGE, require_engine
 
-from npu_serving.toolchain.container import OWNER_LABEL, _process_identity
-from npu_serving.toolchain.engine import connected
-from npu_serving.toolchain.image_cleanup import FINISHED, clean_images
+from npu_serving.images.cleanup import FINISHED, clean_images
+from npu_serving.images.container import OWNER_LABEL, _process_identity
+from npu_serving.images.docker_engine import connected
 
 pytestmark = pytest.mark.docker
 

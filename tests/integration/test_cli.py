@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from npu_serving.build.pipeline import BuildResult
+from npu_serving.building.pipeline import BuildResult
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 TASKS = [sys.executable, "-m", "npu_serving"]

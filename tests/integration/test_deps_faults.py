@@ -15,11 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for fault_server, beside unit/ and integration/
-
 import fault_server as faults
+import pytest
 
 from npu_serving.settings import PROJECT_ROOT
 
@@ -27,13 +24,13 @@ KILLS = 100
 FETCH = """
 import json, sys
 from pathlib import Path
-from npu_serving.deps.connection import Tuning
-from npu_serving.deps.fetch import fetch, plan_fetch
-from npu_serving.deps.store import ContentStore
-from npu_serving.deps.transfer import Wanted
+from npu_serving.fetch.http import Tuning
+from npu_serving.fetch.fetching import fetch, plan_fetch
+from npu_serving.fetch.content_store import ContentStore
+from npu_serving.fetch.transfer import WantedFile
 from npu_serving.errors import NpuServingError
 
-files = [Wanted(url, url.rsplit("/", 1)[1], (url,), sha256, size) for url, sha256, size in json.loads(sys.argv[2])]
+files = [WantedFile(url, url.rsplit("/", 1)[1], (url,), sha256, size) for url, sha256, size in json.loads(sys.argv[2])]
 store = ContentStore(Path(sys.argv[1]))
 tuning = Tuning(files_at_once=3, ranges_from_bytes=1_000_000, range_bytes=250_000, ranges_at_once=3, backoff_s=0.05)
 try:
@@ -88,7 +85,7 @@ def assert_all_right(store: Path, listed) -> None:
 
 ZYGOTE = """
 import os, sys, requests, requests.adapters, urllib3
-import npu_serving.deps.fetch, npu_serving.deps.engine
+import npu_serving.fetch.fetching, npu_serving.fetch.workers
 for line in sys.stdin:
     pid = os.fork()
     if not pid:

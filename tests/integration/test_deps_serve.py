@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from npu_serving.deps.lock import read_lock
+from npu_serving.doctor.requirements import load_requirements
+from npu_serving.lock.lockfile import read_lock
 from npu_serving.settings import PROJECT_ROOT
-from npu_serving.toolchain.requirements import load_requirements
 
 TASKS = [sys.executable, "-m", "npu_serving"]
 SAMPLE_LOCK = read_lock(PROJECT_ROOT / "locks" / "sample.json")

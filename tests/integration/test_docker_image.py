@@ -18,12 +18,12 @@ from docker_support import BASE_IMAGE, missing, real_bazel, require_engine, sett
 
 from npu_serving.console import Silent
 from npu_serving.errors import FetchError, NpuServingError, ProgramError
+from npu_serving.images.build_context import ImageContext
+from npu_serving.images.build_steps import make_layer
+from npu_serving.images.docker_engine import ROLE, connected, engine_facts
+from npu_serving.images.layer import differences
+from npu_serving.images.toolchain_image import REPOSITORY, ImagePlan, build_image, plan_image, reproduce_image
 from npu_serving.settings import PROJECT_ROOT
-from npu_serving.toolchain.engine import ROLE, connected, engine_facts
-from npu_serving.toolchain.image import REPOSITORY, ImagePlan, build_image, plan_image, reproduce_image
-from npu_serving.toolchain.image_context import ImageContext
-from npu_serving.toolchain.image_steps import make_layer
-from npu_serving.toolchain.layer import differences
 
 pytestmark = pytest.mark.docker
 
@@ -180,7 +180,7 @@ import sys
 from pathlib import Path
 from docker_support import real_bazel, settings_in
 from npu_serving.console import Silent
-from npu_serving.toolchain.image import build_image, plan_image
+from npu_serving.images.toolchain_image import build_image, plan_image
 settings = settings_in(Path(sys.argv[1]), docker_base_image=sys.argv[2])
 class Telling(Silent):
     def progress(self, title, **rest):
@@ -223,9 +223,9 @@ LAYER_CHILD = """
 import contextlib, sys
 from pathlib import Path
 from npu_serving.console import Silent
-from npu_serving.toolchain.engine import connected
-from npu_serving.toolchain.image_context import ImageContext
-from npu_serving.toolchain.image_steps import make_layer
+from npu_serving.images.docker_engine import connected
+from npu_serving.images.build_context import ImageContext
+from npu_serving.images.build_steps import make_layer
 class Progress:
     def __init__(self, title):
         self.title = title

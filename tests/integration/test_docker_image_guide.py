@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 from docker_support import real_bazel, require_engine, settings_in
 
-from npu_serving.build.docker_runner import make_image
+from npu_serving.building.docker_runner import make_image
 from npu_serving.console import Silent
-from npu_serving.deps import toolchains
-from npu_serving.deps.store import ContentStore
+from npu_serving.fetch import toolchains
+from npu_serving.fetch.content_store import ContentStore
+from npu_serving.images import build_context, guide_flavour
+from npu_serving.images.container import ContainerSpec, run_container
+from npu_serving.images.docker_engine import connected
+from npu_serving.images.toolchain_image import ImageResult, build_image, plan_image
 from npu_serving.settings import Settings
-from npu_serving.toolchain import guide, image_context
-from npu_serving.toolchain.container import ContainerSpec, run_container
-from npu_serving.toolchain.engine import connected
-from npu_serving.toolchain.image import ImageResult, build_image, plan_image
 
 pytestmark = pytest.mark.docker
 
@@ -140,8 +140,8 @@ def pinned(old_base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Se
         entry["size_bytes"] = None
     (tmp_path / "toolchains.json").write_text(json.dumps(document))
     monkeypatch.setattr(toolchains, "TOOLCHAINS", tmp_path / "toolchains.json")
-    wheels = (guide.Wheel("future-1-py3-none-any.whl", hashlib.sha256(wheel).hexdigest(), "future==1"),)
-    for module in (guide, image_context):
+    wheels = (guide_flavour.Wheel("future-1-py3-none-any.whl", hashlib.sha256(wheel).hexdigest(), "future==1"),)
+    for module in (guide_flavour, build_context):
         monkeypatch.setattr(module, "guide_wheels", lambda: wheels)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     return settings

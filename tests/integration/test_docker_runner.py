@@ -19,14 +19,14 @@ import pytest
 from docker_support import layout_in, require_engine, runner_in
 
 from npu_serving import fsutil
-from npu_serving.build import docker_runner
-from npu_serving.build.docker_runner import DockerRunner
-from npu_serving.build.runner import Layout
+from npu_serving.building import docker_runner
+from npu_serving.building.docker_runner import DockerRunner
+from npu_serving.building.runner import Layout
 from npu_serving.errors import FileAccessError, MissingToolError, StateLockedError
+from npu_serving.images.container import OUTPUT_LABEL, OWNER_LABEL
+from npu_serving.images.docker_engine import ROLE, connected
 from npu_serving.process import Finished
 from npu_serving.settings import PROJECT_ROOT
-from npu_serving.toolchain.container import OUTPUT_LABEL, OWNER_LABEL
-from npu_serving.toolchain.engine import ROLE, connected
 
 pytestmark = pytest.mark.docker
 

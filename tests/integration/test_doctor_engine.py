@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from npu_serving.console import Silent
+from npu_serving.doctor.examination import examine
+from npu_serving.doctor.requirements import NOT_NEEDED, OK
 from npu_serving.settings import Settings
-from npu_serving.toolchain.doctor import examine
-from npu_serving.toolchain.requirements import NOT_NEEDED, OK
 
 pytestmark = pytest.mark.docker
 
 
 def test_an_engine_that_answers_is_found_with_its_version_and_the_space_for_its_images(tmp_path: Path) -> None:
-    from npu_serving.toolchain.engine import engine_answers
+    from npu_serving.images.docker_engine import engine_answers
 
     if not engine_answers():
         pytest.skip("no Docker engine answers here")

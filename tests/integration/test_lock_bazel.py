@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.deps.workspace import lock_tree
 from npu_serving.errors import WorkspaceError
+from npu_serving.lock.workspace import lock_tree
 
 pytestmark = pytest.mark.bazel
 

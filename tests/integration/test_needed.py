@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.build.inputs import make_sample_archives
-from npu_serving.build.locking import lock_source
-from npu_serving.build.needed import PROCESSORS
-from npu_serving.build.sources import SAMPLE
-from npu_serving.build.tree import tree_digest
+from npu_serving.building.inputs import make_sample_archives
+from npu_serving.building.locking import lock_source
+from npu_serving.building.needed_archives import PROCESSORS
+from npu_serving.building.sources import SAMPLE
+from npu_serving.building.tree_digest import tree_digest
 from npu_serving.console import Silent
-from npu_serving.deps.lock import read_lock
 from npu_serving.errors import LockFileError
+from npu_serving.lock.lockfile import read_lock
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 pytestmark = pytest.mark.bazel

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.build.bazel_program import pinned_version
-from npu_serving.deps.store import ContentStore
-from npu_serving.deps.toolchains import find_tool
+from npu_serving.building.bazel_program import pinned_version
+from npu_serving.fetch.content_store import ContentStore
+from npu_serving.fetch.toolchains import find_tool
 from npu_serving.settings import PROJECT_ROOT
 
 pytestmark = pytest.mark.bazel

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from docker_support import BASE_IMAGE, require_engine
 
-from npu_serving.build.pipeline import BuildResult
-from npu_serving.build.sources import SAMPLE
+from npu_serving.building.pipeline import BuildResult
+from npu_serving.building.sources import SAMPLE
 from npu_serving.console import Silent
+from npu_serving.images.docker_engine import ROLE, connected
 from npu_serving.packaging.package import PackageResult, package
 from npu_serving.settings import Settings
-from npu_serving.toolchain.engine import ROLE, connected
 
 pytestmark = [pytest.mark.bazel, pytest.mark.docker]
 SECOND_NS = 10**9

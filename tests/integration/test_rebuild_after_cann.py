@@ -16,26 +16,19 @@ import pytest
 from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switch_cann
 
 from npu_serving import fsutil
-from npu_serving.build import bazel as bazel_room
-from npu_serving.build import inputs, pipeline, plan
-from npu_serving.build.pipeline import BuildResult, build_serving
-from npu_serving.cann import rebuild
-from npu_serving.cann.rebuild import DOING, RebuildResult, rebuild_after_cann
-from npu_serving.cann.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
+from npu_serving.building import bazel as bazel_room
+from npu_serving.building import inputs, pipeline, plan
+from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.builds import pruning
+from npu_serving.builds.current import CURRENT, PREVIOUS, check_link, find_build, make_current, read_builds
+from npu_serving.builds.listing import list_builds
+from npu_serving.builds.manifest import MANIFEST, SERVER, Build
+from npu_serving.builds.pruning import prune_builds
+from npu_serving.builds.rollback import roll_back
+from npu_serving.builds.verify import VerifyResult, verify_build
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
-from npu_serving.deploy import smoke
-from npu_serving.deploy.current import plan_current
-from npu_serving.deploy.golden import FILE, GoldenRequest
-from npu_serving.deploy.server import RunningServer, started
-from npu_serving.dist import builds, pruning
-from npu_serving.dist.artifact import MANIFEST, SERVER, Build
-from npu_serving.dist.builds import find_build, make_current
-from npu_serving.dist.listing import list_builds
-from npu_serving.dist.pruning import prune_builds
-from npu_serving.dist.rollback import roll_back
-from npu_serving.dist.verify import VerifyResult, verify_build
 from npu_serving.errors import (
     AdapterError,
     DiskFullError,
@@ -47,8 +40,15 @@ from npu_serving.errors import (
     VerificationError,
 )
 from npu_serving.sample.cann import FIRST_RELEASE, GE_RUNNER, NEXT_RELEASE, install_sample_cann
+from npu_serving.serving import smoke
+from npu_serving.serving.from_build import plan_current
+from npu_serving.serving.golden_request import FILE, GoldenRequest
+from npu_serving.serving.server import RunningServer, started
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
+from npu_serving.upgrade import rebuild
+from npu_serving.upgrade.rebuild import DOING, RebuildResult, rebuild_after_cann
+from npu_serving.upgrade.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
 
 pytestmark = pytest.mark.bazel
 ASKED = GoldenRequest(MODEL, "half_plus_two", PLATFORM_CONFIG, PredictRequest(ROW, [1.0, 2.0, 5.0]), None, 1e-3, "")
@@ -91,7 +91,7 @@ def upgrade(
 ) -> Iterator[Upgrade]:
     """The sample upgraded from one CANN to the next, while a server of the former build runs."""
     root = sample_settings.build_root / "sample"
-    before = os.readlink(sample_settings.dist_root / builds.CURRENT)
+    before = os.readlink(sample_settings.dist_root / CURRENT)
     # Another module may have left the next CANN's build, and its server in Bazel's output: nothing would be to link.
     kept = built.build.directory.rename(tmp_path_factory.mktemp("kept") / "build")
     for name in _names(sample_settings):
@@ -135,7 +135,7 @@ def back(state: Settings) -> Settings:
 
 
 def _current(settings: Settings) -> str:
-    return os.readlink(settings.dist_root / builds.CURRENT)
+    return os.readlink(settings.dist_root / CURRENT)
 
 
 def _names(settings: Settings) -> set[str]:
@@ -485,7 +485,7 @@ def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> 
     assert "No golden request is recorded" in listening.said[0]
     recorded = smoke.record(state, "", ASKED, Silent())
     assert recorded.golden.expected == [3.5, 4.0, 5.5]
-    former = next(build for build in builds.read_builds(state.dist_root).sound if not build.current)
+    former = next(build for build in read_builds(state.dist_root).sound if not build.current)
     without_npu = dataclasses.replace(ASKED, platform_config_file=None)
     recorded = smoke.record(state, former.manifest.build_id, without_npu, listening)
     assert recorded.golden.build_id == former.manifest.build_id, "the build that was named is the one that is asked"
@@ -524,7 +524,7 @@ def test_a_rollback_to_a_build_that_does_not_fit_is_refused_unless_it_is_forced(
 
 
 def test_a_rollback_to_a_truncated_or_incomplete_build_is_refused(back: Settings) -> None:
-    target = next(build for build in builds.read_builds(back.dist_root).sound if build.previous)
+    target = next(build for build in read_builds(back.dist_root).sound if build.previous)
     whole = target.server.read_bytes()
     for spoil in (lambda: target.server.write_bytes(whole[:5000]), target.server.unlink):
         spoil()
@@ -533,7 +533,7 @@ def test_a_rollback_to_a_truncated_or_incomplete_build_is_refused(back: Settings
 
 
 def test_a_rollback_without_a_build_before_says_which_there_are(back: Settings) -> None:
-    (back.dist_root / builds.PREVIOUS).unlink()
+    (back.dist_root / PREVIOUS).unlink()
     with pytest.raises(RequestError, match="no build that was current before") as caught:
         roll_back(back)
     assert _current(back) in caught.value.what
@@ -563,7 +563,7 @@ def test_the_list_tells_of_each_build_what_it_is_and_whether_it_fits(state: Sett
 
 def test_prune_keeps_the_current_build_the_previous_one_and_those_that_run(back: Settings, tmp_path: Path) -> None:
     rebuild_after_cann(back, Silent())
-    current, previous, oldest = builds.read_builds(back.dist_root).sound
+    current, previous, oldest = read_builds(back.dist_root).sound
     shutil.copytree(oldest.directory, back.dist_root / "serving-spare", symlinks=True)
     _edit_manifest(back.dist_root / "serving-spare", build_id="serving-spare")
     serving = plan_current(
@@ -590,7 +590,7 @@ def test_what_a_killed_prune_left_is_no_build_and_goes_with_the_next_one(state: 
     half = state.dist_root / f".serving-old{pruning.DOOMED}"
     shutil.copytree(current.directory, half)
     (half / SERVER).unlink()
-    assert len(builds.read_builds(state.dist_root).sound) == 2
+    assert len(read_builds(state.dist_root).sound) == 2
     prune_builds(state, 5)
     assert not half.exists()
 
@@ -618,9 +618,9 @@ def test_an_install_link_that_leads_there_already_needs_no_permission(
 ) -> None:
     make_current(find_build(back.dist_root), back.install_link)
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
-    builds.check_link(back.install_link, back.dist_root)
+    check_link(back.install_link, back.dist_root)
     with pytest.raises(FileAccessError, match="not writable"):
-        builds.check_link(back.install_link + "2", back.dist_root)
+        check_link(back.install_link + "2", back.dist_root)
 
 
 @pytest.mark.parametrize("free_kb", [100, 500])

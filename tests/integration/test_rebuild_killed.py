@@ -18,17 +18,16 @@ from pathlib import Path
 import pytest
 from states import library_path, switch_cann
 
-from npu_serving.build import inputs, plan
-from npu_serving.build.pipeline import BuildResult, build_serving
-from npu_serving.cann.rebuild import rebuild_after_cann
-from npu_serving.cann.rebuild_plan import NOTHING, plan_rebuild
+from npu_serving.building import inputs, plan
+from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.builds.current import CURRENT, PREVIOUS, find_build, make_current, read_builds
+from npu_serving.builds.verify import verify_build
 from npu_serving.console import Silent
-from npu_serving.dist import builds
-from npu_serving.dist.builds import find_build, make_current
-from npu_serving.dist.verify import verify_build
 from npu_serving.process import descendants
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann
 from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.upgrade.rebuild import rebuild_after_cann
+from npu_serving.upgrade.rebuild_plan import NOTHING, plan_rebuild
 
 pytestmark = pytest.mark.bazel
 KILLS_AROUND_BAZEL = 46
@@ -40,8 +39,8 @@ KILLS_DURING_BAZEL = 4
 RELINKS = """
 import json, os, sys
 from pathlib import Path
-from npu_serving.build import bazel, pipeline
-from npu_serving.cann.rebuild import rebuild_after_cann
+from npu_serving.building import bazel, pipeline
+from npu_serving.upgrade.rebuild import rebuild_after_cann
 from npu_serving.console import Silent
 from npu_serving.settings import load_settings
 
@@ -124,14 +123,14 @@ def _check(settings: Settings) -> None:
     build = find_build(settings.dist_root)
     assert not build.damaged_file()
     environment = {"LD_LIBRARY_PATH": ":".join(map(str, library_path(settings)))}
-    server = settings.dist_root / builds.CURRENT / "bin" / "tensorflow_model_server"
+    server = settings.dist_root / CURRENT / "bin" / "tensorflow_model_server"
     subprocess.run([server, "--version"], env=environment, capture_output=True, check=True)
 
 
 def _as_before(settings: Settings, former: str) -> None:
     """Takes a relink that was quicker than its killer back."""
     make_current(find_build(settings.dist_root, former))
-    for build in builds.read_builds(settings.dist_root).sound:
+    for build in read_builds(settings.dist_root).sound:
         if not build.current:
             shutil.rmtree(build.directory)
 
@@ -139,7 +138,7 @@ def _as_before(settings: Settings, former: str) -> None:
 def test_killed_at_fifty_random_moments_current_names_a_build_that_starts_and_the_next_run_completes(
     upgraded: Settings,
 ) -> None:
-    former = os.readlink(upgraded.dist_root / builds.CURRENT)
+    former = os.readlink(upgraded.dist_root / CURRENT)
     chance = random.Random(5)
     relinks = Relinks(upgraded)
     with relinks.process:
@@ -166,5 +165,5 @@ def test_killed_at_fifty_random_moments_current_names_a_build_that_starts_and_th
     assert plan_rebuild(upgraded).action == NOTHING
     assert verify_build(upgraded).exit_code == 0
     assert {path.name for path in upgraded.dist_root.iterdir()} == {
-        former, result.build.directory.name, builds.CURRENT, builds.PREVIOUS, ".lock",
+        former, result.build.directory.name, CURRENT, PREVIOUS, ".lock",
     }  # fmt: skip

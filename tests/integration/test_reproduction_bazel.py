@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from docker_support import BASE_IMAGE, require_engine
 
-from npu_serving.build import reproduction
-from npu_serving.build.pipeline import BuildResult, build_serving
-from npu_serving.build.sources import SAMPLE
+from npu_serving.building import reproduction
+from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.building.sources import SAMPLE
+from npu_serving.builds.manifest import SERVER
 from npu_serving.console import Silent
-from npu_serving.dist.artifact import SERVER
 from npu_serving.settings import Settings
 
 pytestmark = pytest.mark.bazel

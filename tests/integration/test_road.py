@@ -16,18 +16,16 @@ import pytest
 from states import MODEL, PLATFORM_CONFIG, library_path
 
 from npu_serving import fsutil
-from npu_serving.build import dependencies, overlaying, pipeline
-from npu_serving.build.bazel_program import BazelProgram
-from npu_serving.build.pipeline import BuildResult, build_serving
-from npu_serving.build.sources import SAMPLE
+from npu_serving.building import dependencies, overlaying, pipeline
+from npu_serving.building.bazel_program import BazelProgram
+from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.building.sources import SAMPLE
+from npu_serving.builds.bill_of_materials import bill_of_materials
+from npu_serving.builds.current import find_build
+from npu_serving.builds.provenance import provenance
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
-from npu_serving.deploy.server import plan_server, started
-from npu_serving.deploy.smoke import spare_ports
-from npu_serving.dist import artifact, builds
-from npu_serving.dist.bill_of_materials import bill_of_materials
-from npu_serving.dist.provenance import provenance
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
     AdapterError,
@@ -42,6 +40,8 @@ from npu_serving.errors import (
     StateLockedError,
     VerificationError,
 )
+from npu_serving.serving.server import plan_server, started
+from npu_serving.serving.smoke import spare_ports
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.state_lock import state_lock
 
@@ -143,7 +143,7 @@ def test_the_manifest_names_every_input_and_every_file(built: BuildResult) -> No
     assert manifest["source"]["name"] == "sample"
     for name, digest in manifest["files"].items():
         assert fsutil.sha256_of(built.build.directory / name) == digest
-    definers = artifact.read_definers(built.build.directory)
+    definers = manifest.read_definers(built.build.directory)
     assert "" in definers.values(), "the server itself defines what the adapter needs of TensorFlow"
     assert "libge_runner.so" in definers.values()
 
@@ -156,7 +156,7 @@ def test_a_build_carries_its_bill_of_materials_and_its_provenance(built: BuildRe
 
 
 def test_current_and_the_installed_link_lead_to_the_build(built: BuildResult, sample_settings: Settings) -> None:
-    assert builds.find_build(sample_settings.dist_root).manifest.build_id == built.build.manifest.build_id
+    assert find_build(sample_settings.dist_root).manifest.build_id == built.build.manifest.build_id
     assert Path(sample_settings.install_link).resolve() == built.build.server.resolve()
 
 
@@ -283,7 +283,7 @@ def test_a_truncated_file_in_the_distdir_is_replaced(built: BuildResult, sample_
 def test_a_lock_that_is_not_valid_is_refused_by_name(
     sample_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from npu_serving.build import sources
+    from npu_serving.building import sources
 
     (tmp_path / "sample.json").write_text("{")
     monkeypatch.setattr(sources, "LOCKS", tmp_path)
@@ -376,7 +376,7 @@ def _child(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
     script = (
         "import json, sys\n"
         "from pathlib import Path\n"
-        "from npu_serving.build.pipeline import build_serving\n"
+        "from npu_serving.building.pipeline import build_serving\n"
         "from npu_serving.cli import answer\n"
         "from npu_serving.settings import load_settings\n"
         "flags = json.loads(sys.argv[1])\n"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from docker_support import BASE_IMAGE, require_engine
 
-from npu_serving.build import pipeline
-from npu_serving.build.pipeline import build_serving
+from npu_serving.building import pipeline
+from npu_serving.building.pipeline import build_serving
+from npu_serving.builds.verify import verify_build
 from npu_serving.console import Silent
-from npu_serving.dist.verify import verify_build
 from npu_serving.errors import BuildFailedError, MissingToolError
 from npu_serving.settings import Settings
 
@@ -64,7 +64,7 @@ def test_a_compiler_killed_for_memory_is_recognised(docker_settings: Settings) -
 
 
 def test_auto_takes_the_container_where_an_engine_answers_and_the_host_elsewhere(docker_settings: Settings) -> None:
-    from npu_serving.build.inputs import runner_name
+    from npu_serving.building.inputs import runner_name
 
     settings = dataclasses.replace(docker_settings, runner="auto")
     assert runner_name(settings) == "docker"

@@ -25,7 +25,7 @@ from npu_serving import process
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.report import CompatReport
 from npu_serving.errors import PinMismatchError, RequestError
-from npu_serving.sample import SAMPLE_DIRECTORY, archives, cann, models
+from npu_serving.sample import SAMPLE_DIRECTORY, cann, models, sample_archives
 
 PATIENCE_S = 30.0
 MODEL = "half_plus_two"
@@ -641,14 +641,14 @@ def test_an_unknown_release_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_archives_are_those_that_are_pinned(tmp_path: Path) -> None:
-    first = archives.build_archives(tmp_path)
-    assert sorted(path.name for path in first) == sorted(archive.file for archive in archives.load_archives())
+    first = sample_archives.build_archives(tmp_path)
+    assert sorted(path.name for path in first) == sorted(archive.file for archive in sample_archives.load_archives())
     times = [path.stat().st_mtime_ns for path in first]
-    assert [path.stat().st_mtime_ns for path in archives.build_archives(tmp_path)] == times
+    assert [path.stat().st_mtime_ns for path in sample_archives.build_archives(tmp_path)] == times
 
 
 def test_every_pin_stands_where_the_archive_is_declared() -> None:
-    for archive in archives.load_archives():
+    for archive in sample_archives.load_archives():
         declared = (SAMPLE_DIRECTORY / archive.pinned_in).read_text(encoding="utf-8")
         assert declared.count(archive.sha256) == 1
         assert archive.prefix.rstrip("/") in declared or archive.repository == "org_tensorflow"
@@ -658,15 +658,15 @@ def test_changed_contents_are_noticed_and_can_be_pinned_anew(tmp_path: Path, mon
     sample = tmp_path / "sample"
     shutil.copytree(SAMPLE_DIRECTORY, sample)
     (sample / "archives" / "llvm" / "WORKSPACE").write_text("changed\n", encoding="utf-8")
-    llvm = next(archive for archive in archives.load_archives(sample) if archive.repository == "llvm")
+    llvm = next(archive for archive in sample_archives.load_archives(sample) if archive.repository == "llvm")
     with monkeypatch.context() as patched:
-        patched.setattr(archives, "load_archives", lambda: [llvm])
-        patched.setattr(archives, "pack", lambda _: b"changed")
+        patched.setattr(sample_archives, "load_archives", lambda: [llvm])
+        patched.setattr(sample_archives, "pack", lambda _: b"changed")
         with pytest.raises(PinMismatchError, match=llvm.sha256):
-            archives.build_archives(tmp_path / "out")
-    changed = archives.repin(sample)
+            sample_archives.build_archives(tmp_path / "out")
+    changed = sample_archives.repin(sample)
     assert [name.split(".")[0][:8] for name in changed] == [llvm.file[:8], "daa346be"]  # and TensorFlow, which pins it
-    assert archives.repin(sample) == []
+    assert sample_archives.repin(sample) == []
 
 
 def test_the_models_are_those_that_the_code_writes(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from test_sample_server import NEEDED_BY_NEXT, Npu, base, npu, objects  # noqa: 
 from npu_serving.client.request import read_request
 from npu_serving.client.rest_client import model_metadata, model_status, predict
 from npu_serving.deploy.platform_config import ServedModel, render_models_config, render_platform_config
-from npu_serving.deploy.server import ServerPlan, plan_server, started
 from npu_serving.errors import RequestError, ServerError
 from npu_serving.sample import cann
+from npu_serving.serving.server import ServerPlan, plan_server, started
 
 MODEL = "half_plus_two"
 

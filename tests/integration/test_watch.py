@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.build.pipeline import BuildResult, build_serving
+from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.builds.current import find_build
 from npu_serving.console import Silent
-from npu_serving.dist.builds import find_build
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
 from npu_serving.settings import PROJECT_ROOT, Settings
 

@@ -88,7 +88,3 @@ def test_an_unknown_system_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(RequestError) as caught:
         init_ci("travis")
     assert "gitlab" in caught.value.cure
-
-
-def test_groovy_fills_nothing_in() -> None:
-    assert ci_files._groovy("a 'b' $c \\") == "'a \\'b\\' $c \\\\'"

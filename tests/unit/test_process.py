@@ -14,6 +14,7 @@ import pytest
 
 from npu_serving import process
 from npu_serving.errors import DiskFullError, FileAccessError, MissingToolError, ProgramError, RequestError
+from npu_serving.writers.shell import command_line
 
 
 def test_arguments_reach_the_program_as_they_are(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_every_line_is_handed_on_as_it_comes() -> None:
 
 def test_the_command_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
     hostile = ["printf", "%s|", "a b", "it's", "$HOME"]
-    pasted = subprocess.run(["sh", "-c", process.command_line(hostile)], capture_output=True, text=True, check=True)
+    pasted = subprocess.run(["sh", "-c", command_line(hostile)], capture_output=True, text=True, check=True)
     assert pasted.stdout == "a b|it's|$HOME|"
 
 

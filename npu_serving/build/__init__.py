@@ -1,1 +1,0 @@
-"""The build: runners, Bazel, the pipeline along the whole road, the artifact it leaves."""

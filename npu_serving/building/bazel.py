@@ -1,0 +1,318 @@
+"""One run of Bazel: the command line, the progress it shows, the record of what it did, the cure when it failed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import unquote, urlparse
+
+from npu_serving import fsutil
+from npu_serving.building.runner import Layout, Runner
+from npu_serving.console import Progress, Reporter
+from npu_serving.errors import BuildFailedError, FileAccessError, RequestError
+from npu_serving.process import Finished, failure
+from npu_serving.resources import Resources
+
+TARGET = "//tensorflow_serving/model_servers:tensorflow_model_server"
+COMPILE_ACTIONS = ("CppCompile",)
+LINK_ACTIONS = ("CppLink",)
+
+COMPILATION_FLAGS = ("-c", "opt", "--cxxopt=-D_GLIBCXX_USE_CXX11_ABI=0")
+"""What decides the code that comes out, the ABI as the adapter was built with it (guide 6.3, step 7)."""
+RAN_HERE = "local action execution"  # the profile's category for a program that was run
+KILLED = "\nBazel was killed: Server terminated abruptly\n"  # in batch mode it can't say so itself
+OURS = (
+    "--distdir", "--repository_cache", "--symlink_prefix", "--build_event_json_file", "--workspace_status_command",
+    "--nobuild", "--output_user_root", "--batch", "--profile", "--disk_cache", "--remote_cache", "--remote_http_cache",
+    "--remote_cache_proxy", "--remote_executor",
+)  # fmt: skip
+"""Flags that the build relies on: a user's own would break what comes after."""
+
+_PROGRESS = re.compile(r"^\[([\d,]+) / ([\d,]+)\]\s*(?:\[[-\w. ]*\]\s*)?(.*)$")
+_LOADING = re.compile(r"^(Loading|Analyzing):\s*(.*)$")
+_ANALYSED = re.compile(r"^INFO: Analy[sz]ed target \S+ \((.*)\)", re.MULTILINE)
+_CACHED = re.compile(
+    r"^INFO: [\d,]+ process(?:es)?: (?:.*, )?([\d,]+) remote cache hit", re.MULTILINE
+)  # a disk's as well
+_CACHE_TROUBLE = re.compile(r"^WARNING: (Reading from|Writing to) Remote Cache:")
+_REVISION = re.compile(r"[A-Za-z0-9._+-]+\Z")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What Bazel is asked to do; every value is one argument, whatever it holds."""
+
+    target: str
+    revision: str
+    """What --version of the server shows as `dev.sha.<revision>`: the source's identity."""
+    flags: tuple[str, ...] = ()
+    """Further flags of `bazel build`, the overlay's and the user's."""
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """What Bazel did, from its own event log and profile: actions by kind, and the target's file (path outside)."""
+
+    actions: dict[str, int] = field(default_factory=dict)
+    """All that had to be done, wherever the result came from."""
+    ran: dict[str, int] = field(default_factory=dict)
+    """Those of them for which a program was run on this machine: not what a cache or an executor gave."""
+    cached: int = 0
+    """How many results a disk cache or a remote cache gave."""
+    output: Path | None = None
+    seconds: float = 0.0
+    summary: str = ""
+    """What Bazel said of the analysis: how many packages it loaded and targets it configured."""
+
+    @property
+    def compiled(self) -> int:
+        """How many sources were compiled."""
+        return sum(self.ran.get(kind, 0) for kind in COMPILE_ACTIONS)
+
+    @property
+    def linked(self) -> int:
+        """How many programs and libraries were linked."""
+        return sum(self.ran.get(kind, 0) for kind in LINK_ACTIONS)
+
+
+def argv(runner: Runner, layout: Layout, command: Command, resources: Resources) -> list[str]:
+    """The command line for `command` in `runner`; `layout` is the one outside."""
+    inside = runner.inside(layout)
+    if not _REVISION.match(command.revision):
+        raise ValueError(f"not a revision: {command.revision!r}")
+    return [
+        runner.bazel(),
+        "--batch",  # no server stays behind, whatever ends this run
+        "--nosystem_rc",
+        "--nohome_rc",  # the tree's own .bazelrc counts; a user's would change the build unseen
+        f"--output_user_root={inside.output_user_root}",
+        "--host_jvm_args=-XX:TieredStopAtLevel=1",  # a run is too short for Java's optimising compiler to pay
+        "build",
+        *COMPILATION_FLAGS,
+        f"--distdir={inside.distdir}",
+        f"--repository_cache={inside.repository_cache}",
+        "--symlink_prefix=/",  # nothing is written into the tree
+        f"--action_env=PYTHON_BIN_PATH={runner.python()}",
+        f"--define=PYTHON_BIN_PATH={runner.python()}",
+        # The tree's own script would stamp the commit of whatever git repository encloses it. Bazel hands the value to
+        # a shell, so the revision is held to harmless characters above.
+        f"--workspace_status_command=/bin/echo BUILD_SCM_REVISION {command.revision}",
+        f"--jobs={resources.jobs}",
+        f"--local_ram_resources={resources.memory_mb}",
+        f"--local_cpu_resources={resources.jobs}",
+        "--verbose_failures",
+        "--curses=no",
+        "--color=no",
+        "--show_progress_rate_limit=0.5",
+        f"--build_event_json_file={_event_log(inside)}",
+        "--build_event_publish_all_actions",
+        "--experimental_generate_json_trace_profile",
+        f"--profile={_profile(inside)}",
+        *command.flags,
+        "--",
+        command.target,
+    ]
+
+
+def output_base(runner: Runner, layout: Layout) -> Path:
+    """Where Bazel keeps what it made of this workspace, named after the md5 of the path that it sees; seen outside."""
+    name = hashlib.md5(os.fsencode(runner.inside(layout).workspace), usedforsecurity=False).hexdigest()
+    return layout.output_user_root / name
+
+
+def checked_flags(flags: tuple[str, ...]) -> tuple[str, ...]:
+    """The user's flags for `bazel build`; RequestError for what is no flag, and for those that are ours."""
+    for flag in flags:
+        if not flag.startswith("-") or flag in ("-", "--"):
+            raise RequestError(
+                f"--bazel-arg is {flag!r}, which is no flag.",
+                cause="the target is given already",
+                cure="write --bazel-arg=--NAME=VALUE",
+            )
+        if flag.split("=")[0] in OURS:
+            raise RequestError(
+                f"--bazel-arg is {flag!r}, which this project sets itself.",
+                cure="leave it out; settings of that kind are in invoke.yaml (--analyse is --nobuild)",
+            )
+    return flags
+
+
+def build(
+    runner: Runner,
+    layout: Layout,
+    command: Command,
+    resources: Resources,
+    *,
+    log_path: Path,
+    reporter: Reporter,
+    further_environment: Mapping[str, str] = MappingProxyType({}),
+) -> BuildRecord:
+    """Runs Bazel and returns what it did. BuildFailedError carries the cause if it is a known one."""
+    fsutil.make_directory(log_path.parent)
+    events = _event_log(layout)
+    fsutil.make_directory(events.parent)
+    fsutil.remove(events)
+    fsutil.remove(_profile(layout))
+    words = argv(runner, layout, command, resources)
+    with reporter.progress("bazel", unit="actions") as progress:
+        watch = _Watch(progress, reporter)
+        finished = runner.run(
+            words,
+            layout=layout,
+            env={**environment(runner, layout), **further_environment},
+            log_path=log_path,
+            on_line=watch.see,
+        )
+    if finished.returncode != 0:
+        raise explain(finished, log_path)
+    record = read_events(events, runner.inside(layout), layout, finished.seconds)
+    analysed = _ANALYSED.search(finished.output)
+    cached = _CACHED.search(finished.output)
+    return replace(
+        record,
+        ran=read_profile(_profile(layout)),
+        cached=int(cached.group(1).replace(",", "")) if cached else 0,
+        summary=analysed.group(1) if analysed else "",
+    )
+
+
+def stop_server(runner: Runner, layout: Layout, output_base: Path, *, log_path: Path) -> bool:
+    """Stops the Bazel server that somebody left on `output_base`, outside of this project; True if there was one."""
+    try:
+        pid = int(fsutil.read_text(output_base / "server" / "server.pid.txt"))
+        is_its_server = os.fsencode(output_base) in Path("/proc", str(pid), "cmdline").read_bytes()
+    except (FileAccessError, ValueError, OSError):
+        return False
+    if not is_its_server:  # the number is somebody else's by now
+        return False
+    root = runner.inside(layout).output_user_root
+    words = [runner.bazel(), "--nosystem_rc", "--nohome_rc", f"--output_user_root={root}", "shutdown"]
+    fsutil.make_directory(log_path.parent)
+    finished = runner.run(words, layout=layout, env=environment(runner, layout), log_path=log_path)
+    if finished.returncode != 0:
+        raise failure(finished, log_path=log_path, cure=f"end process {pid}, then the same command again")
+    return True
+
+
+def environment(runner: Runner, layout: Layout) -> dict[str, str]:
+    """The runner's environment, and a bound for git.
+
+    TensorFlow's repository rules apply their patches with `git apply`, which skips them without a word when the
+    output root lies within somebody's git work tree: later the build fails with `no such package '@zlib//'`.
+    """
+    return {**runner.environment(), "GIT_CEILING_DIRECTORIES": str(runner.inside(layout).output_user_root)}
+
+
+def explain(finished: Finished, log_path: Path) -> BuildFailedError:
+    """The error for a Bazel run that failed, with the known cause and cure if its output shows one."""
+    base = failure(finished, log_path=log_path)
+    known = recognise(finished.output + (KILLED if finished.returncode in (-9, 137) else ""))
+    cause, cure = known if known is not None else ("", f"look for the first ERROR in {log_path}")
+    errors = [line for line in finished.output.splitlines() if line.startswith(("ERROR:", "FATAL:"))]
+    what = f"Bazel ended with status {finished.returncode}."
+    shown = "\n".join(f"    {line[:400]}" for line in errors[:6]) or base.what
+    return BuildFailedError(
+        f"{what}\n{shown}\nThe command and its whole output are in {log_path}",
+        cause=cause,
+        cure=cure,
+        returncode=finished.returncode,
+        output=finished.output,
+    )
+
+
+def recognise(output: str) -> tuple[str, str] | None:
+    """Cause and cure of the first known failure that `output` shows (known_failures.yaml), or None."""
+    import yaml
+
+    entries = yaml.safe_load(fsutil.read_text(Path(__file__).with_name("known_failures.yaml")))
+    for entry in entries:
+        found = re.search(entry["pattern"], output)
+        if found:
+            groups = [group or "" for group in found.groups()]
+            return entry["cause"].format("", *groups, "", ""), entry["cure"].format("", *groups, "", "")
+    return None
+
+
+def read_events(path: Path, inside: Layout, outside: Layout, seconds: float) -> BuildRecord:
+    """The record of a run from its build event log; a line cut short by a kill is passed over."""
+    actions: Counter[str] = Counter()
+    output: Path | None = None
+    for line in fsutil.read_text(path).splitlines():
+        with contextlib.suppress(ValueError, KeyError):
+            event = json.loads(line)
+            if "action" in event:
+                actions[event["action"].get("type", "other")] += 1
+            if event["id"].get("targetCompleted", {}).get("label") != TARGET:
+                continue
+            for file in event["completed"].get("importantOutput", []):
+                output = _outside(Path(unquote(urlparse(file["uri"]).path)), inside, outside)
+    return BuildRecord(dict(sorted(actions.items())), output=output, seconds=seconds)
+
+
+def read_profile(path: Path) -> dict[str, int]:
+    """The programs that Bazel ran on this machine, by the kind of their action, from its JSON trace profile."""
+    ran: Counter[str] = Counter()
+    with contextlib.suppress(ValueError):
+        for event in json.loads(fsutil.read_text(path)):
+            if event.get("cat") == RAN_HERE:
+                ran[str(event.get("name", "other"))] += 1
+    return dict(sorted(ran.items()))
+
+
+def _outside(path: Path, inside: Layout, outside: Layout) -> Path:
+    return outside.output_user_root / path.relative_to(inside.output_user_root)
+
+
+def _event_log(layout: Layout) -> Path:
+    return layout.output_user_root / "npu-serving" / "events.json"
+
+
+def _profile(layout: Layout) -> Path:
+    return layout.output_user_root / "npu-serving" / "profile.json"
+
+
+class _Watch:
+    """Looks at what Bazel prints, for what the person has to know while it runs."""
+
+    def __init__(self, progress: Progress, reporter: Reporter) -> None:
+        self._progress = progress
+        self._reporter = reporter
+        self._trouble = ""
+        self._told: set[str] = set()
+
+    def see(self, line: str) -> None:
+        """Passes progress on, and the first trouble with reading from and with writing to a cache."""
+        if self._trouble:
+            self._tell(self._trouble, line.strip())
+            self._trouble = ""
+        trouble = _CACHE_TROUBLE.match(line)
+        if trouble:
+            self._trouble = trouble.group(1)
+        else:
+            self._show(line)
+
+    def _tell(self, doing: str, reason: str) -> None:
+        """Bazel repeats it for every entry; its log has them all."""
+        if doing not in self._told:
+            self._told.add(doing)
+            verb = "read from" if doing.startswith("Reading") else "written to"
+            self._reporter.warn(f"The cache can't be {verb} as it should ({reason}); the build goes on without it.")
+
+    def _show(self, line: str) -> None:
+        """Bazel's own progress lines, passed on: `[12 / 345] Compiling x.cc; 3s local ... (2 actions running)`."""
+        counted = _PROGRESS.match(line)
+        if counted:
+            done, total = (float(number.replace(",", "")) for number in counted.group(1, 2))
+            self._progress.update(done, total=total, detail=counted.group(3))
+        else:
+            loading = _LOADING.match(line)
+            if loading:
+                self._progress.update(0, detail=f"{loading.group(1).lower()} {loading.group(2)}")

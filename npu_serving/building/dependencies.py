@@ -1,0 +1,226 @@
+"""fetch-deps: the archives of the source that is set, into the store, the distdir and the repository cache."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from npu_serving.building.bazel_program import BazelProgram, bring_bazel, find_bazel
+from npu_serving.building.inputs import make_sample_archives, needed_archives
+from npu_serving.building.sources import ServingSource, resolve_source, shipped_locks
+from npu_serving.console import Reporter, Silent
+from npu_serving.errors import MissingToolError, RequestError
+from npu_serving.fetch.content_store import ContentStore, Placement
+from npu_serving.fetch.fetching import FetchPlan, fetch, plan_fetch
+from npu_serving.fetch.importing import ImportReport, import_directory
+from npu_serving.fetch.report import FetchReport
+from npu_serving.fetch.store_server import Address, ServeReport, StoreServer, names_of, parse_address
+from npu_serving.fetch.toolchains import Tool, read_tools
+from npu_serving.fetch.transfer import WantedFile
+from npu_serving.lock.lockfile import Archive, Lock, read_lock
+from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
+from npu_serving.writers.shell import command_line
+
+
+@dataclass(frozen=True)
+class FetchDepsResult:
+    """What was fetched, and where it is now. `bazel` is None where none can be had for this machine."""
+
+    report: FetchReport
+    placement: Placement
+    store: Path
+    distdir: Path
+    bazel: BazelProgram | None
+    bazel_is_new: bool
+
+    def to_json(self) -> dict[str, object]:
+        """The report of the engine, and the places."""
+        return {
+            **self.report.to_json(),
+            "placement": self.placement.to_json(),
+            "repository_cache": str(self.store),
+            "distdir": str(self.distdir),
+            "bazel": None
+            if self.bazel is None
+            else {"path": str(self.bazel.path), "version": self.bazel.version, "is_new": self.bazel_is_new},
+        }
+
+    def text(self) -> str:
+        """The report, the Bazel that came along, and the flags for a Bazel that is run by hand."""
+        lines = [self.report.text()]
+        if self.bazel is not None and self.bazel_is_new:
+            lines.append(f"Bazel {self.bazel.version} was put in place, verified: {self.bazel.path}")
+        lines.append(f"For a bazel of your own: --repository_cache={self.store} --distdir={self.distdir}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ServePlan:
+    """What `--serve` hands out. `missing` are files that the source needs and the store doesn't have."""
+
+    address: Address
+    source: str
+    held: int
+    missing: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """For --json --dry-run."""
+        return {"url": self.address.url, "held": self.held, "missing": list(self.missing), "command": self.command}
+
+    @property
+    def command(self) -> str:
+        """What to type on the other machines."""
+        source = [] if "/" in self.source else ["--source", self.source]
+        return command_line(["./inv", "fetch-deps", *source, "--mirror", self.address.url])
+
+    def text(self) -> str:
+        """For a person, before it begins."""
+        lines = [f"{self.held} files are handed out at {self.address.url} until Ctrl-C. On the other machines type:"]
+        lines.append(f"  {self.command}")
+        if self.missing:
+            lines.append(
+                f"{len(self.missing)} files that {self.source} needs are not here; ./inv fetch-deps brings them:"
+            )
+            lines += [f"  {name}" for name in self.missing]
+        return "\n".join(lines)
+
+
+def plan_dependencies(settings: Settings, *, everything: bool = False, verify: bool = False) -> FetchPlan:
+    """What fetch_dependencies() would fetch."""
+    wanted: list[Archive | WantedFile] = [*_archives(resolve_source(settings), everything), *_missing_bazel(settings)]
+    return plan_fetch(wanted, ContentStore(settings.store_root), verify=verify)
+
+
+def fetch_dependencies(
+    settings: Settings, reporter: Reporter, *, everything: bool = False, verify: bool = False
+) -> FetchDepsResult:
+    """Fetches what the server's build needs (or `everything` that the tree declares), verifies it and puts it in place.
+
+    Raises FetchError, PinMismatchError, DiskFullError.
+    """
+    with state_lock(settings.build_root, doing="fetch-deps"):
+        return _fetch(settings, reporter, everything=everything, verify=verify)
+
+
+def _fetch(settings: Settings, reporter: Reporter, *, everything: bool, verify: bool) -> FetchDepsResult:
+    source = resolve_source(settings)
+    if source.name == "sample":
+        make_sample_archives(settings)
+    store = ContentStore(settings.store_root)
+    archives = _archives(source, everything)
+    plan = plan_fetch(archives, store, verify=verify)
+    mirrors = (*settings.mirrors, *source.mirrors)
+    report = fetch(plan, store, mirrors=mirrors, offline=settings.offline, reporter=reporter)
+    bazel, is_new = _bring_bazel(settings, reporter)
+    placement = store.place(archives, settings.distdir)
+    return FetchDepsResult(report, placement, settings.store_root, settings.distdir, bazel, is_new)
+
+
+def serve_dependencies(
+    settings: Settings, listen: str, reporter: Reporter, *, dry_run: bool = False
+) -> ServePlan | ServeReport:
+    """Hands the store out as a mirror for other machines, until Ctrl-C: all that any lock here names.
+
+    Changes nothing and takes no lock, so fetches may go on beside it. Raises RequestError for an address that can't be
+    listened on.
+    """
+    address = parse_address(listen)
+    source = resolve_source(settings)
+    store = ContentStore(settings.store_root)
+    own: list[Archive | WantedFile] = [*_archives(source, everything=True), *(tool.wanted() for tool in read_tools())]
+    others = [archive for path in shipped_locks() for archive in _all_of(read_lock(path))]
+    names = names_of([*own, *others])
+    needed = plan_fetch([*_archives(source, everything=False), *_missing_bazel(settings)], store)
+    missing = tuple(wanted.label for wanted in needed.missing)
+    plan = ServePlan(address, source.name, len(store.check(set(names.values())).present), missing)
+    if dry_run:
+        return plan
+    server = StoreServer(store, names, address, reporter)
+    reporter.note(replace(plan, address=server.address).text())
+    return server.run()
+
+
+def import_dependencies(
+    settings: Settings, directory: Path, reporter: Reporter, *, everything: bool = False, dry_run: bool = False
+) -> ImportReport:
+    """Adopts files fetched by hand, under whatever name, by what they hold; all archives of the lock count.
+
+    What the build needs (or `everything` that the tree declares) and nobody brought is told as missing.
+    """
+    if dry_run:
+        raise RequestError(
+            "--import has no dry run.", cause="it only copies, into the store", cure="leave --dry-run out"
+        )
+    if not directory.is_dir():
+        raise RequestError(f"There is no directory {directory}.", cure="--import takes the directory of the files")
+    source = resolve_source(settings)
+    store = ContentStore(settings.store_root)
+    archives = _archives(source, everything=True)
+    tools = [Archive(tool.name, "", tool.urls, tool.sha256, tool.size_bytes) for tool in read_tools()]
+    wanted: list[Archive | WantedFile] = [*_archives(source, everything), *_missing_bazel(settings)]
+    needed = {item.sha256 for item in wanted if item.sha256 is not None}
+    with state_lock(settings.build_root, doing="fetch-deps --import"):
+        report = import_directory(directory, [*archives, *tools], store, needed=needed, reporter=reporter)
+        store.place(archives, settings.distdir)
+    return report
+
+
+def _missing_bazel(settings: Settings) -> list[WantedFile]:
+    """The pinned bazel, where this machine has no fitting one and it isn't fetched yet."""
+    try:
+        program = find_bazel(settings, Silent())
+    except MissingToolError:
+        return []
+    if program.path.is_file():
+        return []
+    return [tool.wanted() for tool in read_tools() if tool.sha256 == program.sha256]
+
+
+def _bring_bazel(settings: Settings, reporter: Reporter) -> tuple[BazelProgram | None, bool]:
+    """A build is to need nothing more, so the pinned bazel comes along where this machine has no fitting one.
+
+    Returns the bazel of a build, and whether it came just now.
+    """
+    try:
+        program = find_bazel(settings, reporter)
+        is_new = not program.path.is_file()
+        bring_bazel(program, settings, reporter)
+    except MissingToolError as error:
+        reporter.warn(f"{error.what} {error.cause}")
+        return None, False
+    return program, is_new
+
+
+def plan_toolchains(settings: Settings, *, everything: bool = False, verify: bool = False) -> FetchPlan:
+    """What fetch_toolchains() would fetch."""
+    return plan_fetch([tool.wanted() for tool in _tools(everything)], ContentStore(settings.store_root), verify=verify)
+
+
+def fetch_toolchains(
+    settings: Settings, reporter: Reporter, *, everything: bool = False, verify: bool = False
+) -> FetchReport:
+    """Fetches the tools and the sources of tools for this machine (or for `everything`: all platforms) into the store.
+
+    Raises FetchError, PinMismatchError, DiskFullError.
+    """
+    with state_lock(settings.build_root, doing="fetch-deps --toolchains"):
+        plan = plan_toolchains(settings, everything=everything, verify=verify)
+        store = ContentStore(settings.store_root)
+        return fetch(plan, store, mirrors=settings.mirrors, offline=settings.offline, reporter=reporter)
+
+
+def _tools(everything: bool) -> tuple[Tool, ...]:
+    here = f"linux-{platform.machine()}"
+    return tuple(tool for tool in read_tools() if everything or tool.serves(here))
+
+
+def _archives(source: ServingSource, everything: bool) -> tuple[Archive, ...]:
+    if not everything:
+        return needed_archives(source.lock, source.archive)
+    return _all_of(source.lock) if source.archive is not None else source.lock.archives
+
+
+def _all_of(lock: Lock) -> tuple[Archive, ...]:
+    return (lock.source, *lock.archives)

@@ -1,0 +1,188 @@
+"""Bazel in a container of the toolchain image: no network, no capabilities, fixed paths, the caller's user id."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Callable
+
+from npu_serving import fsutil
+from npu_serving.building.bazel_program import BazelProgram, bring_bazel, find_bazel_for_image
+from npu_serving.building.runner import Layout
+from npu_serving.console import Reporter
+from npu_serving.errors import MissingToolError
+from npu_serving.images.container import (
+    PLAIN_ENVIRONMENT,
+    Bind,
+    ContainerSpec,
+    remove_left_over,
+    run_container,
+)
+from npu_serving.images.docker_engine import connected
+from npu_serving.images.guide_flavour import bring_guide_inputs
+from npu_serving.images.toolchain_image import (
+    ImagePlan,
+    ImageResult,
+    ReproductionReport,
+    build_image,
+    plan_image,
+    reproduce_image,
+)
+from npu_serving.process import Finished
+from npu_serving.resources import available_resources
+from npu_serving.settings import GUIDE_FLAVOUR, Settings
+
+# The same in every build: Bazel names its output after the workspace's path, and paths get into what is built.
+WORKSPACE = Path("/npu/src")
+OUTPUT = Path("/npu/out")
+DISTDIR = Path("/npu/distdir")
+STORE = Path("/npu/store")
+EXTRA = Path("/npu/extra")
+WRITABLE = Path("/npu/writable")
+
+
+class DockerRunner:
+    """Runs Bazel in a container, one for each command."""
+
+    name = "docker"
+    where = "in a container"
+
+    def __init__(self, settings: Settings, bazel: BazelProgram, reporter: Reporter) -> None:
+        self._settings = settings
+        self._bazel = bazel
+        self._reporter = reporter
+        self._image: ImageResult | None = None
+
+    def plan(self) -> ImagePlan:
+        """What has to be done to have the image; changes nothing. MissingToolError where no engine answers."""
+        return plan_image(self._settings, self._bazel.path, bazel_sha256=self._bazel.sha256)
+
+    def check(self, layout: Layout) -> None:
+        """Nothing to refuse: the paths inside are always the same."""
+
+    def what_is_missing(self) -> str:
+        """The toolchain image, and the bazel that goes into it, where they have to be brought."""
+        return "; ".join(self.plan().steps)
+
+    def prepare(self, reporter: Reporter) -> None:
+        """Makes the toolchain image if it isn't there, and fetches the bazel for it."""
+        plan = self.plan()
+        if not plan.image_id:
+            _bring_inputs(self._settings, self._bazel, reporter)
+        self._image = build_image(plan, self._settings, reporter)
+
+    def identity(self) -> dict[str, str]:
+        """Image, compiler, C library, Bazel and Python, as the finished image tells; needs the image."""
+        image = self._ready_image()
+        return {"runner": self.name, "image": image.image_id, "base_image": image.base_image, **image.identity}
+
+    def toolchain_key(self) -> str:
+        """The image's layers: its id would differ between two machines that made the same one."""
+        return " ".join(self._ready_image().layers)
+
+    def inside(self, layout: Layout) -> Layout:
+        """The fixed places where the container sees the layout's directories."""
+        return Layout(
+            workspace=WORKSPACE,
+            output_user_root=OUTPUT,
+            distdir=DISTDIR,
+            repository_cache=STORE,
+            extra=tuple(EXTRA / str(number) for number in range(len(layout.extra))),
+            writable=tuple(WRITABLE / str(number) for number in range(len(layout.writable))),
+        )
+
+    def bazel(self) -> str:
+        """Bazel's path in the image."""
+        return "/usr/local/bin/bazel"
+
+    def python(self) -> str:
+        """The image's python; the path that the tree's own .bazelrc names."""
+        return "/usr/bin/python"
+
+    def environment(self) -> dict[str, str]:
+        """Fixed; nothing of the caller's."""
+        return dict(PLAIN_ENVIRONMENT)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        layout: Layout,
+        env: Mapping[str, str],
+        log_path: Path,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Finished:
+        """Runs it in the workspace, in a container that is gone when this returns or raises.
+
+        Everything but the output is read-only. A container that a killed run left in the same output root is ended
+        first. A program that the kernel ended for want of memory says so in the last line of its output.
+        """
+        output_root = fsutil.make_directory(layout.output_user_root).resolve()
+        resources = available_resources(self._settings.jobs, self._settings.memory_mb)
+        spec = ContainerSpec(
+            image=self._ready_image().image_id,
+            argv=tuple(argv),
+            role="build",
+            environment=env,
+            directory=str(WORKSPACE),
+            binds=self._binds(layout),
+            user=(os.getuid(), os.getgid()),
+            output_root=output_root,
+            processors=resources.jobs,
+            memory_mb=resources.memory_mb,
+        )
+        with connected() as client:
+            if remove_left_over(client, output_root):
+                self._reporter.note("A container that an earlier, killed run had left was removed.")
+            return run_container(client, spec, log_path=log_path, on_line=on_line)
+
+    def _binds(self, layout: Layout) -> tuple[Bind, ...]:
+        inside = self.inside(layout)
+        return tuple(
+            Bind(source, PurePosixPath(target), read_only=read_only)
+            for read_only, where in ((True, _read), (False, _written))
+            for source, target in zip(where(layout), where(inside))
+        )
+
+    def _ready_image(self) -> ImageResult:
+        if self._image is None:
+            plan = self.plan()
+            if not plan.image_id:
+                raise MissingToolError(
+                    "The toolchain image for this build is not here.",
+                    cause=f"it was never made from {plan.base_image}, or something that goes into it has changed",
+                    cure="./inv build-image",
+                )
+            self._image = build_image(plan, self._settings, self._reporter)
+        return self._image
+
+
+def _read(layout: Layout) -> tuple[Path, ...]:
+    return (layout.workspace, layout.distdir, layout.repository_cache, *layout.extra)
+
+
+def _written(layout: Layout) -> tuple[Path, ...]:
+    return (layout.output_user_root, *layout.writable)
+
+
+def _bring_inputs(settings: Settings, bazel: BazelProgram, reporter: Reporter) -> None:
+    """Fetches what the image is made from, but its base and its packages."""
+    if settings.docker_flavour == GUIDE_FLAVOUR:
+        bring_guide_inputs(settings, reporter)
+    bring_bazel(bazel, settings, reporter)
+
+
+def make_image(
+    settings: Settings, reporter: Reporter, *, no_cache: bool = False, reproduce: bool = False, dry_run: bool = False
+) -> ImagePlan | ImageResult | ReproductionReport:
+    """The task `build-image`: the plan, or the image it leads to, made if it isn't there, or made twice."""
+    bazel = find_bazel_for_image(settings, reporter)
+    plan = DockerRunner(settings, bazel, reporter).plan()
+    if dry_run:
+        return plan
+    if no_cache or reproduce or not plan.image_id:
+        _bring_inputs(settings, bazel, reporter)
+    if reproduce:
+        return reproduce_image(plan, settings, reporter)
+    return build_image(plan, settings, reporter, no_cache=no_cache)

@@ -1,0 +1,146 @@
+"""Bazel on this machine, with this machine's compiler, in an environment that is the same in every run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Callable
+
+from npu_serving import fsutil, process
+from npu_serving.building.bazel_program import BazelProgram, bring_bazel
+from npu_serving.building.runner import Layout
+from npu_serving.console import Reporter
+from npu_serving.doctor.build_environment import STANDARD_PATH, build_python
+from npu_serving.errors import MissingToolError, RequestError
+from npu_serving.process import Finished
+from npu_serving.settings import Settings
+
+COMPILER_PARTS = ("cc1", "cc1plus", "collect2", "as", "ld")
+
+
+class HostRunner:
+    """Runs Bazel here."""
+
+    name = "host"
+    where = "on this machine"
+
+    def __init__(self, settings: Settings, bazel: BazelProgram) -> None:
+        self._settings = settings
+        self._bazel = bazel
+        self._cxx = process.require_program("g++", cure="install a C++ compiler: ./inv doctor --runner host --fix")
+        self._cc = process.require_program("gcc", cure="install a C compiler: ./inv doctor --runner host --fix")
+        self._python = build_python(settings)
+        self._identity: dict[str, str] = {}
+
+    def check(self, layout: Layout) -> None:
+        """Refuses paths that Bazel 0.24.1, tried with each of these characters, can't work with."""
+        for path in (layout.workspace, layout.output_user_root):
+            unfit = sorted(
+                {letter for letter in str(path) if not letter.isascii() or letter.isspace() or letter == ":"}
+            )
+            if unfit:
+                raise RequestError(
+                    f"Bazel 0.24.1 can't work in {str(path)!r}: the path holds {', '.join(map(repr, unfit))}.",
+                    cause="it fails for blanks, line breaks, colons and letters outside of ASCII",
+                    cure="set build_root in invoke.yaml to a path without them (and put the tree there), "
+                    "or build in a container, which doesn't mind: ./inv build-serving --runner docker",
+                )
+
+    def what_is_missing(self) -> str:
+        """The pinned bazel, where it isn't fetched yet."""
+        return "" if self._bazel.path.is_file() else f"Bazel {self._bazel.version} is to be fetched"
+
+    def prepare(self, reporter: Reporter) -> None:
+        """Fetches the pinned bazel where it is missing."""
+        bring_bazel(self._bazel, self._settings, reporter)
+
+    def identity(self) -> dict[str, str]:
+        """Compiler, C library, Bazel, Python and machine."""
+        if not self._identity:
+            self._identity = self._examined()
+        return dict(self._identity)
+
+    def _examined(self) -> dict[str, str]:
+        return {
+            "runner": self.name,
+            "machine": platform.machine(),
+            "compiler": self._compiler_version(),
+            "glibc": os.confstr("CS_GNU_LIBC_VERSION") or "unknown",
+            "bazel": f"{self._bazel.version} sha256:{self._bazel.sha256}",
+            "python": self._python_version(),
+        }
+
+    def toolchain_key(self) -> str:
+        """The identity, and the bytes of what the compiler starts: two builds of gcc 12.2.0 are not the same gcc."""
+        programs = [self._cc, self._cxx]
+        for name in COMPILER_PARTS:
+            answer = process.run([self._cxx, f"-print-prog-name={name}"], timeout_s=20).stdout.strip()
+            found = process.find_program(answer)
+            programs += [found] if found is not None else []
+        return json.dumps([self.identity(), [fsutil.sha256_of(path) for path in programs]], sort_keys=True)
+
+    def inside(self, layout: Layout) -> Layout:
+        """The same: Bazel sees what we see."""
+        return layout
+
+    def bazel(self) -> str:
+        """Bazel's path."""
+        return str(self._bazel.path)
+
+    def python(self) -> str:
+        """The interpreter of the build scripts."""
+        return str(self._python)
+
+    def environment(self) -> dict[str, str]:
+        """PATH, HOME and the library path of a shared Python; nothing else, for all of it goes into every action."""
+        environment = {
+            "PATH": os.pathsep.join(self._search_path()),
+            "HOME": str(fsutil.make_directory(self._settings.build_root / "home")),
+            "LANG": "C.UTF-8",
+        }
+        library = self._python.parent.parent / "lib"
+        if any(library.glob("libpython3*.so.*")):  # built with --enable-shared: starts only with its own lib directory
+            environment["LD_LIBRARY_PATH"] = str(library)
+        return environment
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        layout: Layout,
+        env: Mapping[str, str],
+        log_path: Path,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Finished:
+        """Runs it in the workspace."""
+        return process.run(argv, cwd=layout.workspace, env=env, log_path=log_path, on_line=on_line, check=False)
+
+    def _search_path(self) -> list[str]:
+        # The py_binary tools of the tree start `python` from PATH, whatever PYTHON_BIN_PATH says.
+        tools = fsutil.make_directory(self._settings.build_root / "tools" / "bin")
+        fsutil.point_link(tools / "python", self._python)
+        compilers = [str(self._cxx.parent), str(self._cc.parent)]
+        return list(
+            dict.fromkeys([str(tools), *(path for path in compilers if path not in STANDARD_PATH), *STANDARD_PATH])
+        )
+
+    def _python_version(self) -> str:
+        """Its version: the path may differ between two machines that build the same."""
+        code = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+        finished = process.run([self._python, "-c", code], env=self.environment(), timeout_s=30, check=False)
+        if finished.returncode != 0:
+            raise MissingToolError(
+                f"{self._python} does not start: {finished.output.strip()[-300:]}",
+                cure="set python_bin in invoke.yaml to an interpreter that does",
+            )
+        return finished.stdout.strip()
+
+    def _compiler_version(self) -> str:
+        versions = [
+            process.run([program, "-dumpfullversion", "-dumpversion"], timeout_s=20).stdout.strip()
+            for program in (self._cc, self._cxx)
+        ]
+        return f"gcc {versions[0]}, g++ {versions[1]}"

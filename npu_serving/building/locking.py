@@ -1,0 +1,271 @@
+"""lock-deps: a tree evaluated to its lock, compared with the one that is there, pinned, written where it belongs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving.building.inputs import make_sample_archives
+from npu_serving.building.needed_archives import measure_needs
+from npu_serving.building.sources import (
+    LOCKS,
+    ServingSource,
+    check_tree,
+    lock_for_tree,
+    own_lock_path,
+    prepare_source,
+    resolve_source,
+)
+from npu_serving.console import Reporter, Silent, duration_text
+from npu_serving.errors import EXIT_ACTION_NEEDED, LockFileError, RequestError, WorkspaceError
+from npu_serving.fetch.content_store import ContentStore
+from npu_serving.fetch.fetching import fetch_file, wanted_from
+from npu_serving.fetch.pinning import fetch_first
+from npu_serving.lock.comparing import differences, need_differences
+from npu_serving.lock.lockfile import Archive, Lock, OtherRepository, carry_over, read_lock, write_lock
+from npu_serving.lock.tree_facts import serving_version
+from npu_serving.lock.workspace import lock_tree
+from npu_serving.settings import Settings
+from npu_serving.writers.shell import command_line
+
+
+def lock_source(
+    settings: Settings, reporter: Reporter, *, check: bool = False, pin: bool = False, needed: bool = False
+) -> LockReport:
+    """Evaluates the tree and writes its lock; with `check` only tells whether the two agree.
+
+    A tree of the user's gets a lock of its own below build/; what this project ships is renewed for its own sources.
+    With `needed`, Bazel is asked which of the archives the server needs on each platform.
+    """
+    if pin and (check or settings.offline):
+        raise RequestError(
+            "--pin fetches what has no sha256 and writes the lock; --check, --dry-run and --offline forbid that.",
+            cure="give --pin without them",
+        )
+    found = _tree_to_lock(settings, reporter, check=check)
+    report = lock_deps(
+        found.tree,
+        found.lock_path,
+        ContentStore(settings.store_root),
+        mirrors=found.mirrors,
+        offline=settings.offline,
+        check=check,
+        pin=pin,
+        facts=found.facts,
+        reporter=reporter,
+    )
+    return _with_needs(report, found, settings, reporter) if needed else report
+
+
+def check_agreement(source: ServingSource, settings: Settings) -> None:
+    """LockFileError where a tree declares other archives than the lock that is used for it."""
+    report = lock_deps(
+        source.tree,
+        source.lock_path,
+        ContentStore(settings.store_root),
+        mirrors=(*settings.mirrors, *source.mirrors),
+        offline=settings.offline,
+        check=True,
+    )
+    if report.differences:
+        shown = "\n".join(f"  {difference}" for difference in report.differences[:10])
+        raise LockFileError(
+            f"{source.tree} and {source.lock_path} don't agree:\n{shown}",
+            cause="the tree was changed after its lock was made, or has none of its own",
+            cure=command_line(["./inv", "lock-deps", "--source", source.tree]),
+        )
+
+
+@dataclass(frozen=True)
+class _TreeToLock:
+    tree: Path
+    lock_path: Path
+    mirrors: tuple[str, ...]
+    facts: Lock | None = None
+
+
+def _tree_to_lock(settings: Settings, reporter: Reporter, *, check: bool) -> _TreeToLock:
+    path = Path(settings.source).expanduser().absolute()
+    if path.is_dir() and settings.source != "sample":
+        check_tree(path)
+        lock_path = lock_for_tree(path, settings)[0] if check else own_lock_path(path, settings)
+        return _TreeToLock(path, lock_path, settings.mirrors, _shipped_facts(path))
+    source = resolve_source(settings)
+    mirrors = (*settings.mirrors, *source.mirrors)
+    if source.copied_from is not None:
+        make_sample_archives(settings)
+        return _TreeToLock(source.copied_from, source.lock_path, mirrors)
+    _bring_tree(source, ContentStore(settings.store_root), settings, reporter)
+    return _TreeToLock(source.tree, source.lock_path, mirrors)
+
+
+def _with_needs(report: LockReport, found: _TreeToLock, settings: Settings, reporter: Reporter) -> LockReport:
+    """The report with the needs that Bazel tells; they go into the lock, unless it is only checked."""
+    lock = measure_needs(found.tree, report.lock, settings, reporter, mirrors=found.mirrors)
+    written = False if report.checked_only else write_lock(report.path, lock)
+    return dataclasses.replace(
+        report,
+        lock=lock,
+        differences=(*report.differences, *need_differences(report.lock, lock)),
+        written=report.written or written,
+    )
+
+
+def _bring_tree(source: ServingSource, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
+    if source.archive is not None and source.archive_file is None and not source.is_ready:
+        wanted = wanted_from(source.archive)
+        fetch_file(wanted, store, mirrors=settings.mirrors, offline=settings.offline, reporter=reporter)
+    prepare_source(source, store)
+
+
+def _shipped_facts(tree: Path) -> Lock | None:
+    """The lock of the same version: it knows what a tree can't tell, the sizes and who needs what."""
+    version = serving_version(tree)
+    path = LOCKS / f"serving-{version}.json" if version else LOCKS / "sample.json"
+    try:
+        return read_lock(path) if path.is_file() else None
+    except LockFileError:
+        return None
+
+
+@dataclass(frozen=True)
+class LockReport:
+    """What lock-deps found. `differences` are between the tree and the lock as it was, a sentence each."""
+
+    path: Path
+    lock: Lock
+    differences: tuple[str, ...]
+    written: bool
+    checked_only: bool
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """3 when a check found that tree and lock disagree."""
+        return EXIT_ACTION_NEEDED if self.checked_only and self.differences else 0
+
+    def to_json(self) -> dict[str, object]:
+        """For --json."""
+        return {
+            "lock": str(self.path),
+            "serving_version": self.lock.serving_version,
+            "tensorflow_commit": self.lock.tensorflow_commit,
+            "digest": self.lock.digest,
+            "archives": len(self.lock.archives),
+            "unpinned": self._unpinned(),
+            "pinned_here": [archive.name for archive in self.lock.archives if archive.pinned_here],
+            "git": [{"name": item.name, "remote": item.remote, "commit": item.commit} for item in _git(self.lock)],
+            "others": [item.name for item in self.lock.others if not item.is_git],
+            "differences": list(self.differences),
+            "written": self.written,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _unpinned(self) -> list[str]:
+        return [archive.name for archive in self.lock.archives if archive.sha256 is None and not archive.shadowed]
+
+    def text(self) -> str:
+        """What a person wants to know."""
+        lock = self.lock
+        names = len({archive.name for archive in lock.archives})
+        lines = [
+            f"TensorFlow Serving {lock.serving_version}: {len(lock.archives)} archives of {names} names, "
+            f"evaluated in {duration_text(self.seconds)}."
+        ]
+        if self._unpinned():
+            lines.append(
+                f"No sha256 is pinned for: {', '.join(self._unpinned())}. (--pin fetches them once and pins them.)"
+            )
+        pinned_here = [archive.name for archive in lock.archives if archive.pinned_here]
+        if pinned_here:
+            lines.append(
+                f"Pinned by --pin, not by the tree: {', '.join(pinned_here)}. Bazel 0.24.1 takes an archive without a "
+                "sha256 from no cache: without a network, give the tree the lock's."
+            )
+        lines += [f"{item.name} is cloned by git ({item.remote}), which no cache can serve." for item in _git(lock)]
+        if not self.differences:
+            lines.append(f"{self.path} agrees with the tree.")
+        else:
+            verb = "differs from the tree" if self.checked_only else "was written; what changed"
+            lines.append(f"{self.path} {verb}:")
+            lines += [f"  {difference}" for difference in self.differences]
+            if self.checked_only:
+                lines.append("Next: ./inv lock-deps writes it anew.")
+        return "\n".join(lines)
+
+
+def lock_deps(
+    tree: Path,
+    lock_path: Path,
+    store: ContentStore,
+    *,
+    mirrors: Sequence[str] = (),
+    offline: bool = False,
+    check: bool = False,
+    pin: bool = False,
+    facts: Lock | None = None,
+    reporter: Reporter | None = None,
+) -> LockReport:
+    """Evaluates the tree and writes its lock to `lock_path`; with `check` only compares.
+
+    What a tree can't tell (sizes, who needs what) is taken from the lock that is there, or from `facts`, another lock
+    of the same version. Archives that hold .bzl files come from the store, or are fetched and verified first. With
+    `pin`, archives that the tree gives no sha256 are fetched once, and theirs goes into the lock. Raises as lock_tree()
+    and fetch_first() do, and LockFileError when there is no lock to check or the one that is there isn't valid.
+    """
+    said = reporter if reporter is not None else Silent()
+    began = time.monotonic()
+    known = read_lock(lock_path) if check or lock_path.exists() else None
+    former = known if known is not None else facts
+    pins = _Pins(former, store, mirrors, said, fetching=pin and not offline)
+
+    def get_archive(declared: Archive) -> Path:
+        archive = pins.pinned(declared)
+        if archive.sha256 is None:
+            raise WorkspaceError(
+                f"{archive.name} holds .bzl files that the WORKSPACE loads, but no sha256 is pinned for it.",
+                cause="nothing is used unverified",
+                cure=f"{command_line(['./inv', 'lock-deps', '--pin', '--source', tree])}, or a sha256 in the tree",
+            )
+        return fetch_file(wanted_from(archive), store, mirrors=mirrors, offline=offline, reporter=said)
+
+    declared = lock_tree(tree, get_archive, known=former)
+    lock = dataclasses.replace(declared, archives=tuple(pins.pinned(archive) for archive in declared.archives))
+    lock = carry_over(lock, former) if former is not None else lock
+    found = differences(known, lock) if known is not None else (f"it is new, with {len(lock.archives)} archives",)
+    written = False if check else write_lock(lock_path, lock)
+    return LockReport(lock_path, lock, found, written, check, time.monotonic() - began)
+
+
+class _Pins:
+    """The digests that the tree does not give: those of the former lock, and with `fetching` new ones."""
+
+    def __init__(
+        self, former: Lock | None, store: ContentStore, mirrors: Sequence[str], reporter: Reporter, *, fetching: bool
+    ) -> None:
+        self._store = store
+        self._mirrors = mirrors
+        self._reporter = reporter
+        self._fetching = fetching
+        of_the_lock = former.archives if former is not None else ()
+        self._digests = {(item.name, item.urls): item.sha256 for item in of_the_lock if item.pinned_here}
+
+    def pinned(self, archive: Archive) -> Archive:
+        """The archive with its pin; as it is where it has one, nobody asked for it, or Bazel never takes it."""
+        key = (archive.name, archive.urls)
+        if archive.sha256 is not None or archive.shadowed:
+            return archive
+        if key not in self._digests and self._fetching:
+            self._digests[key] = fetch_first(archive, self._store, mirrors=self._mirrors, reporter=self._reporter)
+        sha256 = self._digests.get(key)
+        if sha256 is None:
+            return archive
+        size = self._store.path(sha256).stat().st_size if self._store.has(sha256) else None
+        return dataclasses.replace(archive, sha256=sha256, size_bytes=size, pinned_here=True)
+
+
+def _git(lock: Lock) -> list[OtherRepository]:
+    return [other for other in lock.others if other.is_git and not other.shadowed]

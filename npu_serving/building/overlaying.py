@@ -1,0 +1,34 @@
+"""render-overlay: the overlay in the tree of the source that is set."""
+
+from __future__ import annotations
+
+from npu_serving.building import inputs
+from npu_serving.building.sources import resolve_source
+from npu_serving.cann.install import find_adapter
+from npu_serving.errors import RequestError, SourceError
+from npu_serving.overlay.adapter import OverlayResult, render_overlay
+from npu_serving.overlay.content import OverlayInputs
+from npu_serving.sample.sample_settings import with_sample
+from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
+
+
+def render(
+    settings: Settings, *, diff: bool = False, check: bool = False, remove: bool = False, dry_run: bool = False
+) -> OverlayResult:
+    """Writes the overlay into the tree, shows what it would change, checks it, or takes it away."""
+    if diff and check:
+        raise RequestError("--diff and --check were given together.", cure="give one of them")
+    mode = "diff" if diff else "check" if check else "dry-run" if dry_run else "apply"
+    settings = with_sample(settings)
+    source = resolve_source(settings)
+    if not source.tree.is_dir():
+        raise SourceError(
+            f"{source.tree} is not there yet.", cure="./inv build-serving makes it; or give the path of a tree"
+        )
+    wanted = None
+    if not remove:
+        adapter = find_adapter(settings.adapter, settings.cann_root)
+        wanted = OverlayInputs(adapter=adapter.path, libpython=inputs.find_libpython(settings))
+    with state_lock(settings.build_root, doing="render-overlay"):  # not under a Bazel that reads the tree
+        return render_overlay(source.tree, wanted, mode=mode, remove=remove)

@@ -1,0 +1,43 @@
+"""A finished server and its libraries become dist/<build-id>: put together, proven, and only then given that name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.builds import bill_of_materials, provenance
+from npu_serving.builds.current import find_build
+from npu_serving.builds.manifest import Build, BuildManifest, assembled, write_definers
+from npu_serving.builds.verify import check_directory
+from npu_serving.errors import AdapterError
+
+
+def package(
+    dist_root: Path,
+    manifest: BuildManifest,
+    server: Path,
+    libraries: Mapping[str, Path],
+    library_path: Sequence[Path],
+) -> Build:
+    """The build that `manifest` describes, made of those files; `library_path` is where CANN's libraries are.
+
+    Raises VerificationError where the server would not start, or not with its adapter, and AdapterError where the
+    adapter that was packed is not the one that the manifest names. Nothing is left behind then.
+    """
+    with assembled(dist_root, manifest, server, libraries) as (directory, whole):
+        if manifest.adapter["sha256"] not in whole.files.values():
+            raise replaced_meanwhile(Path(manifest.adapter["path"]))
+        fsutil.write_file(directory / bill_of_materials.FILE_NAME, bill_of_materials.bill_of_materials(whole))
+        fsutil.write_file(directory / provenance.FILE_NAME, provenance.provenance(whole))
+        write_definers(directory, check_directory(directory, library_path).definers)
+    return find_build(dist_root, manifest.build_id)
+
+
+def replaced_meanwhile(adapter: Path) -> AdapterError:
+    """The error for an adapter that is not any more what it was when the run began."""
+    return AdapterError(
+        f"{adapter} was replaced while this run was under way; the former build stays current.",
+        cause="CANN is being installed or removed right now",
+        cure="the same command again, once that has ended",
+    )

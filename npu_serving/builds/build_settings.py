@@ -1,0 +1,30 @@
+"""The settings that a finished build was made with, so that what is done later to it is done the same way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from npu_serving.builds.manifest import Build
+from npu_serving.errors import RequestError
+from npu_serving.sample.sample_settings import with_sample
+from npu_serving.settings import RUNNERS, Settings
+
+
+def settings_of(build: Build, settings: Settings) -> Settings:
+    """The settings that a build was made with: source, runner, base image, flags; its CANN if it is the sample's.
+
+    What it was made with comes from a file, so it is checked like anything else that is read.
+    """
+    manifest = build.manifest
+    runner = manifest.toolchain.get("runner", settings.runner)
+    if runner not in RUNNERS:
+        raise RequestError(f"{build.directory}/manifest.json names a runner {runner!r}.", cure="./inv build-serving")
+    return with_sample(
+        replace(
+            settings,
+            source=manifest.source["name"],
+            runner=runner,
+            docker_base_image=manifest.toolchain.get("base_image", settings.docker_base_image),
+            bazel_args=tuple(manifest.flags),
+        )
+    )

@@ -1,0 +1,165 @@
+"""The builds in dist/: which there are, which is current and which was before it, and switching between them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.builds.manifest import MANIFEST, SERVER, Build, read_manifest
+from npu_serving.errors import FileAccessError, RequestError
+from npu_serving.state_lock import state_lock
+
+CURRENT = "current"
+PREVIOUS = "previous"
+
+
+@dataclass(frozen=True)
+class DamagedBuild:
+    """A directory of dist/ that was a build, and whose manifest can't be read any more."""
+
+    directory: Path
+    why: str
+
+    def to_json(self) -> dict[str, object]:
+        """Where it is, and what is wrong."""
+        return {"directory": str(self.directory), "damaged": self.why}
+
+
+@dataclass(frozen=True)
+class Builds:
+    """All of dist/: the builds, the newest first, and what can't be read."""
+
+    sound: tuple[Build, ...]
+    damaged: tuple[DamagedBuild, ...] = ()
+
+
+def read_builds(dist_root: Path) -> Builds:
+    """Every build of `dist_root`. Hidden directories are those of runs that are under way, or were killed."""
+    current, previous = link_target(dist_root, CURRENT), link_target(dist_root, PREVIOUS)
+    sound: list[Build] = []
+    damaged: list[DamagedBuild] = []
+    for path in dist_root.glob(f"*/{MANIFEST}"):
+        directory = path.parent
+        if directory.is_symlink() or directory.name.startswith("."):
+            continue
+        try:
+            manifest = read_manifest(path)
+        except (RequestError, FileAccessError) as error:
+            damaged.append(DamagedBuild(directory, error.what))
+        else:
+            name = directory.name
+            sound.append(Build(directory, manifest, name == current, previous=name == previous != current))
+    sound.sort(key=lambda build: (build.manifest.created, build.directory.name), reverse=True)
+    return Builds(tuple(sound), tuple(sorted(damaged, key=lambda item: item.directory.name)))
+
+
+def find_build(dist_root: Path, name: str = "") -> Build:
+    """The build of that id, path or unambiguous beginning of an id; the current one without a name."""
+    builds = read_builds(dist_root)
+    if not name:
+        matches = [build for build in builds.sound if build.current]
+    else:
+        as_path = Path(name).expanduser().resolve()
+        exact = [
+            build for build in builds.sound if name == build.manifest.build_id or as_path == build.directory.resolve()
+        ]
+        matches = exact or [build for build in builds.sound if build.manifest.build_id.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
+    raise _not_found(dist_root, name, builds, len(matches))
+
+
+def _not_found(dist_root: Path, name: str, builds: Builds, matches: int) -> RequestError:
+    if not builds.sound and not builds.damaged:
+        return RequestError(f"There is no build in {dist_root}.", cure="./inv build-serving")
+    named = name or link_target(dist_root, CURRENT)
+    broken = next((item for item in builds.damaged if named and item.directory.name.startswith(named)), None)
+    if broken is not None:
+        return RequestError(
+            f"The build {broken.directory.name} is damaged: {broken.why}",
+            cure="build again (./inv build-serving), or go back to another one (./inv rollback --build ID)",
+        )
+    known = "\n".join(f"    {build.manifest.build_id}" for build in builds.sound)
+    if name:
+        cure = "name one of them (./inv list-builds shows more)"
+        return RequestError(f"{matches} builds match {name!r}. The builds are:\n{known}", cure=cure)
+    gone = f": {dist_root / CURRENT} names {named}, which is no build here" if named else ""
+    return RequestError(
+        f"No build is the current one{gone}. The builds are:\n{known}",
+        cure="name one with --build; ./inv rollback --build ID makes one the current one",
+    )
+
+
+def build_made_from(dist_root: Path, input_digest: str) -> Build | None:
+    """The newest build of exactly these inputs whose files are as they were built, or None."""
+    builds = (build for build in read_builds(dist_root).sound if build.manifest.input_digest == input_digest)
+    return next((build for build in builds if not build.damaged_file()), None)
+
+
+def unused_id(dist_root: Path, build_id: str) -> str:
+    """The id, or with a number behind it where dist/ has it: a build that is made anew leaves the former one alone."""
+    numbered = (f"{build_id}-{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([build_id], numbered) if not os.path.lexists(dist_root / name))
+
+
+def link_target(dist_root: Path, link: str) -> str:
+    """The name of the build that `current` or `previous` leads to; "" where there is no such link."""
+    path = dist_root / link
+    return path.readlink().name if path.is_symlink() else ""
+
+
+def make_current(build: Build, install_link: str = "") -> bool:
+    """Points dist/current, and the link that was asked for, to the build; True if that changed anything.
+
+    What was current becomes `previous`. Each link is switched in one step, `current` last: whatever fails or is killed
+    before that leaves the old build in service.
+    """
+    root = build.directory.parent
+    changed = False
+    if install_link:
+        changed = fsutil.point_link(_link_path(install_link), _link_target(root))
+    with state_lock(root, doing="switching the current build", wait=True):
+        if not (build.directory / MANIFEST).is_file():  # prune holds the same lock
+            raise RequestError(f"The build {build.directory.name} was removed meanwhile.", cure="./inv list-builds")
+        former = link_target(root, CURRENT)
+        if former and former != build.directory.name:
+            fsutil.point_link(root / PREVIOUS, former)
+        changed |= fsutil.point_link(root / CURRENT, build.directory.name)
+    return changed
+
+
+def check_link(install_link: str, dist_root: Path) -> None:
+    """FileAccessError, before hours of building, for a link that could not be made in the end."""
+    if not install_link or not link_differs(dist_root, install_link):
+        return
+    link = _link_path(install_link)
+    if link.exists() and not link.is_symlink():
+        raise FileAccessError(f"{link} is not a symbolic link, so it is left as it is.", cure=f"move {link} away")
+    directory = link.parent
+    while not directory.exists():
+        directory = directory.parent
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise FileAccessError(
+            f"{link} can't be made: {directory} is not writable for user {os.geteuid()}.",
+            cure="give --install-link another path, or type the same command as a user who may write there",
+        )
+
+
+def link_differs(dist_root: Path, install_link: str) -> bool:
+    """Whether the link that was asked for is missing, or leads elsewhere than to the current build."""
+    if not install_link:
+        return False
+    link = _link_path(install_link)
+    return not link.is_symlink() or link.readlink() != _link_target(dist_root)
+
+
+def _link_path(install_link: str) -> Path:
+    return Path(install_link).expanduser().absolute()
+
+
+def _link_target(dist_root: Path) -> Path:
+    """Through `current`, so that a rollback or a relink moves it along."""
+    return dist_root.absolute() / CURRENT / SERVER

@@ -1,0 +1,78 @@
+"""rollback: another build becomes the current one, at once; nothing is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npu_serving.builds.current import CURRENT, PREVIOUS, find_build, link_target, make_current, read_builds
+from npu_serving.builds.manifest import Build
+from npu_serving.builds.verify import Fit, fit_of
+from npu_serving.errors import RequestError, VerificationError
+from npu_serving.settings import Settings
+
+
+@dataclass(frozen=True)
+class RollbackResult:
+    """Which build is current now, or would be; `former` is the name of the one that was, "" for none."""
+
+    build: Build
+    former: str
+    fit: Fit
+    dry_run: bool
+
+    def to_json(self) -> dict[str, object]:
+        """Both builds."""
+        return {
+            "build_id": self.build.manifest.build_id,
+            "former": self.former,
+            "fits": self.fit.fits,
+            "why": self.fit.why,
+            "dry_run": self.dry_run,
+        }
+
+    def text(self) -> str:
+        """What was done, and what has to follow: a server that runs goes on with the build it was started from."""
+        name = self.build.manifest.build_id
+        warning = "" if self.fit.fits else f"\nwarning: {self.fit.why}"
+        if self.former == self.build.directory.name:
+            return f"{name} is current already; nothing is to be done.{warning}"
+        if self.dry_run:
+            return f"{name} would become current.{warning}"
+        return f"{name} is current now; {self.former or 'no build'} was.{warning}\nNext: start the server again"
+
+
+def roll_back(settings: Settings, name: str = "", *, force: bool = False, dry_run: bool = False) -> RollbackResult:
+    """Makes a build the current one: the one that was current before it without a name.
+
+    The installed link goes through dist/current, so it follows. Raises RequestError where there is no such build, and
+    VerificationError, unless `force` is given, for one that does not fit the CANN that is installed now.
+    """
+    build = find_build(settings.dist_root, name) if name else _previous(settings)
+    fit = fit_of(build, settings)
+    if not fit.fits and not force:
+        raise VerificationError(
+            f"{build.manifest.build_id} does not fit the CANN that is installed now: {fit.why}.",
+            cause="CANN was replaced since that build was made" if not build.current else "",
+            cure="bring the CANN back that it was made with (the `latest` links), or ./inv rebuild-after-cann; "
+            "--force switches all the same",
+        )
+    former = link_target(settings.dist_root, CURRENT)
+    if not dry_run:
+        make_current(build)
+    return RollbackResult(build, former, fit, dry_run)
+
+
+def _previous(settings: Settings) -> Build:
+    builds = read_builds(settings.dist_root)
+    for build in builds.sound:
+        if build.previous:
+            return build
+    name = link_target(settings.dist_root, PREVIOUS)
+    if any(item.directory.name == name for item in builds.damaged):
+        return find_build(settings.dist_root, name)  # says what is wrong with it
+    known = "\n".join(f"    {build.manifest.build_id}" for build in builds.sound)
+    raise RequestError(
+        "There is no build that was current before this one."
+        + (f" The builds are:\n{known}" if known else f" There is no build in {settings.dist_root}."),
+        cure="name one: ./inv rollback --build ID" if known else "./inv build-serving",
+    )

@@ -1,0 +1,257 @@
+"""verify-serving: will this server start here, with its adapter, and with the CANN that is installed now?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from npu_serving.builds import manifest
+from npu_serving.builds.build_settings import settings_of
+from npu_serving.builds.current import find_build
+from npu_serving.builds.manifest import Build
+from npu_serving.cann.install import Adapter, find_adapter, find_installation
+from npu_serving.elf.compat import check_server
+from npu_serving.elf.explain import ExplainResult, explain
+from npu_serving.elf.loader import library_path_of
+from npu_serving.elf.report import ERROR, CompatReport
+from npu_serving.elf.symbols import read_elf
+from npu_serving.errors import (
+    ElfError,
+    FileAccessError,
+    MissingToolError,
+    NpuServingError,
+    RequestError,
+    VerificationError,
+)
+from npu_serving.settings import Settings, user_path
+
+ADAPTER_SONAME = "_tf_adapter.so"
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """The report on one server; `installed` is set when the adapter installed now is not the one it was linked with."""
+
+    server: Path
+    report: CompatReport
+    linked_cann: str = ""
+    installed: Adapter | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where something has to be done."""
+        return 3 if self.installed is not None else self.report.exit_code
+
+    @property
+    def headline(self) -> str:
+        """The first thing that speaks against it, in a few words."""
+        return _headline(self.report)
+
+    def to_json(self) -> dict[str, object]:
+        """The report."""
+        return {
+            "server": str(self.server),
+            "linked_with_cann": self.linked_cann,
+            "installed_adapter": self.installed.describe() if self.installed else None,
+            **self.report.to_json(),
+            "exit_code": self.exit_code,
+        }
+
+    def text(self) -> str:
+        """The findings, then what to do about a CANN that was replaced."""
+        lines = [str(self.server), self.report.text()]
+        if self.installed is not None:
+            lines.append(
+                f"It was linked with the adapter of CANN {self.linked_cann}; the one installed now is that of CANN "
+                f"{self.installed.cann_version}.\nNext: ./inv rebuild-after-cann"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a build fits the CANN that is installed now; `why` tells what speaks against it, or what is not known."""
+
+    fits: bool
+    why: str = ""
+
+
+def fit_of(build: Build, settings: Settings) -> Fit:
+    """Whether the build would start here, as it is, and carries the adapter of the CANN that is installed.
+
+    Whatever can't be read is an answer as well, so that one damaged build doesn't hide the others.
+    """
+    try:
+        settings = settings_of(build, settings)
+        installed = _installed_adapter(settings)
+        report = verify_directory(build.directory, _library_path(settings))
+        damaged = build.damaged_file(without=manifest.SERVER)  # which is read for the report as far as a start needs it
+    except NpuServingError as error:
+        return Fit(False, error.what.rstrip("."))
+    if not report.ok:
+        return Fit(False, _headline(report))
+    if damaged:
+        return Fit(False, f"its {damaged} is gone, or was changed since it was built")
+    if installed is None:
+        return Fit(True, "as far as can be told without CANN")
+    if installed.sha256 != build.manifest.adapter.get("sha256"):
+        carried = build.manifest.adapter.get("cann_version") or "another version"
+        return Fit(False, f"it carries the adapter of CANN {carried}, installed is {installed.cann_version}")
+    return Fit(True)
+
+
+def verify_build(settings: Settings, name: str = "") -> VerifyResult:
+    """The report on a build (the current one by default) with the adapter of the CANN that is installed now.
+
+    Nothing is started. Where no CANN is installed, the build is checked with the adapter it carries. Raises
+    VerificationError for a build that is damaged where the report would not tell.
+    """
+    case = _build_case(settings, name)
+    assert case.build is not None
+    try:
+        report = check_server(case.server, **case.arguments())
+    except (ElfError, FileAccessError) as error:
+        raise _damaged(case.build, error.what) from error
+    file = case.build.damaged_file(without=manifest.SERVER) if report.ok else ""
+    if file:  # the loader may find another one, such as CANN's own adapter
+        raise _damaged(case.build, f"its {file} is gone, or was changed since it was built.")
+    return VerifyResult(case.server, report, case.build.manifest.adapter.get("cann_version", ""), case.installed)
+
+
+def _damaged(build: Build, why: str) -> VerificationError:
+    return VerificationError(
+        f"The build {build.directory.name} is damaged: {why}",
+        cure="./inv rebuild-after-cann" + ("" if build.current else f" --build {build.directory.name}"),
+    )
+
+
+def verify_files(settings: Settings, server: Path) -> VerifyResult:
+    """The report on any server, with the adapter that the settings name, or the one it would find by itself."""
+    case = _files_case(settings, server)
+    return VerifyResult(server, check_server(server, **case.arguments()))
+
+
+def explain_symbol(settings: Settings, symbol: str, *, name: str = "", server: Path | None = None) -> ExplainResult:
+    """All about one symbol of a build (the current one by default), or of any `server`, with the adapter as above."""
+    case = _build_case(settings, name) if server is None else _files_case(settings, server)
+    return explain(case.server, symbol, **case.arguments())
+
+
+class _Arguments(TypedDict):
+    """What check_server() and explain() have in common."""
+
+    adapter_soname: str
+    adapter: Path | None
+    library_path: tuple[Path, ...]
+    cann_absent: bool
+    former_definers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What is to be judged; `installed` is the adapter that is installed now, if it is not the one linked with."""
+
+    server: Path
+    adapter: Path | None
+    library_path: tuple[Path, ...]
+    cann_absent: bool
+    adapter_soname: str = ADAPTER_SONAME
+    build: Build | None = None
+    installed: Adapter | None = None
+
+    def arguments(self) -> _Arguments:
+        return {
+            "adapter_soname": self.adapter_soname,
+            "adapter": self.adapter,
+            "library_path": self.library_path,
+            "cann_absent": self.cann_absent,
+            "former_definers": manifest.read_definers(self.build.directory) if self.build is not None else {},
+        }
+
+
+def _build_case(settings: Settings, name: str) -> _Case:
+    build = find_build(settings.dist_root, name)
+    settings = settings_of(build, settings)
+    installed = _installed_adapter(settings)
+    replaced = installed is not None and installed.sha256 != build.manifest.adapter.get("sha256")
+    return _Case(
+        server=build.server,
+        adapter=installed.path if installed is not None and replaced else None,
+        library_path=_deployed_library_path(settings),
+        cann_absent=not _library_path(settings),
+        build=build,
+        installed=installed if replaced else None,
+    )
+
+
+def _files_case(settings: Settings, server: Path) -> _Case:
+    adapter = None if settings.adapter == "auto" else user_path(settings.adapter, "--adapter")
+    for path, what, wanted in ((server, "server", "tensorflow_model_server"), (adapter, "adapter", "_tf_adapter.so")):
+        if path is not None and not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises for long names
+            raise RequestError(f"There is no {what} {path}.", cure=f"give the path of a {wanted}")
+    return _Case(
+        server=server,
+        adapter=adapter,
+        library_path=_deployed_library_path(settings),
+        cann_absent=False,
+        adapter_soname=_needed_as(server, adapter) if adapter is not None else ADAPTER_SONAME,
+    )
+
+
+def _needed_as(server: Path, adapter: Path) -> str:
+    """The name by which a server asks for an adapter: without a SONAME, the one of the file that it was linked with."""
+    needed = read_elf(server).needed
+    known = (read_elf(adapter).soname or adapter.name, adapter.name, ADAPTER_SONAME, f"lib{ADAPTER_SONAME}")
+    return next((name for name in known if name in needed), known[0])
+
+
+def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Path | None = None) -> CompatReport:
+    """The report on a build directory as it stands, with the adapter it carries or with another one in its place."""
+    return check_server(
+        directory / manifest.SERVER,
+        adapter_soname=ADAPTER_SONAME,
+        adapter=adapter,
+        library_path=tuple(library_path),
+        cann_absent=not library_path,
+    )
+
+
+def check_directory(directory: Path, library_path: Sequence[Path]) -> CompatReport:
+    """The same, of the build as it is; VerificationError where its server would not serve on the NPU."""
+    report = verify_directory(directory, library_path)
+    if not report.ok:
+        raise VerificationError(
+            f"The server was built, but would not serve on the NPU; the former build stays current.\n{report.text()}",
+            cure="do what the findings above say, then the same command again",
+        )
+    return report
+
+
+def _headline(report: CompatReport) -> str:
+    for finding in report.findings:
+        if finding.severity == ERROR:
+            return f"{finding.kind}: {', '.join(finding.details[:1]) or finding.subject}"
+    return report.verdict
+
+
+def _library_path(settings: Settings) -> tuple[Path, ...]:
+    installation = find_installation(settings.cann_root)
+    return installation.library_directories if installation else ()
+
+
+def _deployed_library_path(settings: Settings) -> tuple[Path, ...]:
+    """LD_LIBRARY_PATH as `serve` sets it: CANN's directories, then what the caller has set."""
+    return tuple(dict.fromkeys((*_library_path(settings), *library_path_of(os.environ))))
+
+
+def _installed_adapter(settings: Settings) -> Adapter | None:
+    """The adapter that is installed, or the one that was named; None where none was named and none is installed."""
+    try:
+        return find_adapter(settings.adapter, settings.cann_root)
+    except MissingToolError:
+        if settings.adapter == "auto":
+            return None
+        raise

@@ -1,0 +1,349 @@
+"""What the checks of doctor.py share: the finding, the machine that is looked at, and the rule for programs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import pwd
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Callable
+
+from npu_serving import process
+from npu_serving.doctor.requirements import (
+    NOT_NEEDED,
+    OK,
+    PROBLEM,
+    WARNING,
+    Requirement,
+    first_version_in,
+)
+from npu_serving.errors import MissingToolError, ProgramError
+from npu_serving.settings import Settings
+from npu_serving.writers.shell import command_line, shell_word
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # ours, and Debian's name for it
+PACKAGE_MANAGERS = {"apt-get": "deb", "dnf": "rpm", "yum": "rpm"}
+SECONDS_FOR_AN_ANSWER = 10.0
+MOST_LINES = 2000  # a program that prints more than this when asked for its version is not what its name says
+
+INSTALL_PACKAGES = "install-packages"
+REPAIR_DPKG = "repair-dpkg"
+
+SAMPLE_CURE = "./inv build-serving --source sample --adapter sample"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found. `fix` names what `--fix` may do about it, empty where a person has to decide."""
+
+    id: str
+    title: str
+    section: str
+    required: str
+    why: str
+    found: str
+    verdict: str
+    cure: str = ""
+    fix: str = ""
+    packages: tuple[str, ...] = ()
+
+    @property
+    def fix_is_safe(self) -> bool:
+        """Whether `--fix` carries the cure out."""
+        return bool(self.fix)
+
+    def to_json(self) -> dict[str, object]:
+        """The finding as `--json` shows it."""
+        return {
+            "id": self.id,
+            "title": self.title,
+            "section": self.section,
+            "required": self.required,
+            "why": self.why,
+            "found": self.found,
+            "verdict": self.verdict,
+            "cure": self.cure,
+            "fix_is_safe": self.fix_is_safe,
+        }
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine that is looked at.
+
+    `root` is where its files are, for tests that bring their own; `build_path` the PATH that Bazel's actions get.
+    """
+
+    architecture: str
+    path: str
+    root: Path
+    user_id: int
+    libc: str
+    venv_bin: Path
+    build_path: str
+    memory_mb: int
+    processors: int
+    java_home: str = ""
+
+    @staticmethod
+    def here() -> Machine:
+        """The one that this runs on."""
+        from npu_serving.doctor.build_environment import STANDARD_PATH
+        from npu_serving.resources import available_memory_mb, usable_processors
+
+        return Machine(
+            architecture=platform.machine(),
+            path=os.environ.get("PATH", process.DEFAULT_PATH),
+            root=Path("/"),
+            user_id=os.geteuid(),
+            libc=_libc(),
+            venv_bin=Path(sys.prefix) / "bin",
+            build_path=os.pathsep.join(STANDARD_PATH),
+            memory_mb=available_memory_mb(),
+            processors=usable_processors(),
+            java_home=os.environ.get("JAVA_HOME", ""),
+        )
+
+    @property
+    def package_manager(self) -> str:
+        """apt-get, dnf, yum, or "" where there is none of them."""
+        return next((name for name in PACKAGE_MANAGERS if self.find(name)), "")
+
+    @property
+    def packaging(self) -> str:
+        """deb, rpm or ""."""
+        return PACKAGE_MANAGERS.get(self.package_manager, "")
+
+    @property
+    def user(self) -> str:
+        """The user's name, or the number where it has none."""
+        try:
+            return pwd.getpwuid(self.user_id).pw_name
+        except KeyError:
+            return str(self.user_id)
+
+    def find(self, *names: str) -> Path | None:
+        """The first of these programs that is on PATH."""
+        return find_program_in(self.path, names)
+
+
+@dataclass
+class Examination:
+    """One look at a machine: what is asked for, and what programs have answered so far."""
+
+    settings: Settings
+    use: str
+    machine: Machine
+    requirements: Mapping[str, Requirement]
+    engine_info: dict[str, Any] | None = None
+    _answers: dict[tuple[str, ...], process.Finished | str] = field(default_factory=dict)
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether the embedded sample is what is built."""
+        return self.settings.source == "sample"
+
+    @property
+    def adapter_is_sample(self) -> bool:
+        """Whether the adapter, and with it libpython, come from the sample."""
+        return self.settings.adapter == "sample"
+
+    def ask(self, argv: Sequence[str | Path], *, library_path: Path | None = None) -> process.Finished | str:
+        """What a program answers, or the reason why it doesn't; each is asked once."""
+        words = tuple(str(arg) for arg in argv)
+        key = (str(library_path), *words)
+        if key not in self._answers:
+            self._answers[key] = _answer(words, self.machine.path, library_path)
+        return self._answers[key]
+
+    def finding(self, requirement: Requirement, verdict: str, found: str, *, cure: str = "") -> Finding:
+        """A finding about that requirement; without a problem there is nothing to cure."""
+        return Finding(
+            id=requirement.id,
+            title=requirement.title,
+            section=requirement.section,
+            required=requirement.required_text(self.machine.architecture),
+            why=requirement.why,
+            found=printable(found),
+            verdict=verdict,
+            cure=cure if verdict not in (OK, NOT_NEEDED) else "",
+        )
+
+    def missing(self, requirement: Requirement, found: str, **values: object) -> Finding:
+        """The finding for what is not there: install the packages, or the cure of the table."""
+        verdict = requirement.missing.get(self.use, NOT_NEEDED)
+        packages = requirement.packages.get(self.machine.packaging, ())
+        if not packages:
+            return self.finding(requirement, verdict, found, cure=self.cure_text(requirement.cure, requirement, values))
+        plain = self.finding(requirement, verdict, found, cure=self._package_command("install -y", packages))
+        return self.with_fix(plain, INSTALL_PACKAGES, packages)
+
+    def no_adapter(self, requirement: Requirement, found: str, *, cure: str = "") -> Finding:
+        """The finding for what only a real adapter needs: for the sample's tree there is the sample's own."""
+        if self.is_sample:
+            return self.finding(requirement, WARNING, found, cure=SAMPLE_CURE)
+        missing = self.missing(requirement, found)
+        return replace(missing, cure=cure) if cure else missing
+
+    def unfit(self, requirement: Requirement, found: str, **values: object) -> Finding:
+        """The finding for what is there but doesn't serve."""
+        verdict = requirement.unfit.get(self.use, NOT_NEEDED)
+        cures = requirement.cure_unfit or requirement.cure
+        return self.finding(requirement, verdict, found, cure=self.cure_text(cures, requirement, values))
+
+    def with_fix(self, finding: Finding, fix: str, packages: tuple[str, ...] = ()) -> Finding:
+        """The finding with what --fix may do about it, if there is anything to cure."""
+        return replace(finding, fix=fix, packages=packages) if finding.verdict in (PROBLEM, WARNING) else finding
+
+    def reinstall_command(self, packages: Sequence[str]) -> str:
+        """The command that installs these packages of dpkg's once more."""
+        return self._package_command("install -y --reinstall", packages)
+
+    def _package_command(self, verb: str, packages: Sequence[str]) -> str:
+        return f"{self._sudo}{self.machine.package_manager or 'apt-get'} {verb} {command_line(packages)}"
+
+    def cure_text(self, cures: Mapping[str, str], requirement: Requirement, values: Mapping[str, object]) -> str:
+        """The cure for this machine, with every value quoted for the shell that it will be typed into."""
+        template = cures.get(self.machine.packaging, cures.get("any", ""))
+        if not template:
+            names = requirement.packages.get("deb", ())
+            return f"install {' and '.join(names) or requirement.title} by the means of this distribution"
+        settings = self.settings
+        known = {
+            "at_least": requirement.minimum(self.machine.architecture),
+            "exactly": requirement.exactly or self.requirements["python"].exactly,
+            "prefix": settings.python_prefix,
+            "python": settings.python_prefix / "bin" / "python3.7",
+            "this_python": self.machine.venv_bin / "python",
+            "arch": self.machine.architecture,
+            "deb_arch": ARCHITECTURES.get(self.machine.architecture, self.machine.architecture),
+            "manager": self.machine.package_manager,
+            "user": self.machine.user,
+        }
+        quoted = {name: shell_word(str(value)) for name, value in {**known, **values}.items()}
+        return template.format(sudo=self._sudo, **quoted)
+
+    @property
+    def _sudo(self) -> str:
+        return "" if self.machine.user_id == 0 else "sudo "
+
+
+Check = Callable[[Requirement, Examination], Finding]
+
+
+def check_program(requirement: Requirement, examination: Examination) -> Finding:
+    """A program on PATH and, where the table has a rule for it, its version."""
+    program = examination.machine.find(*requirement.program)
+    if program is None:
+        return examination.missing(requirement, f"no {requirement.program[0]} on PATH")
+    if requirement.for_actions:
+        inside = find_program_in(examination.machine.build_path, requirement.program)
+        if inside is None:
+            found = f"{program} only; the build's PATH is {examination.machine.build_path}"
+            return examination.missing(requirement, found)
+        program = inside
+    if not requirement.arguments:
+        return examination.finding(requirement, OK, str(program))
+    version = program_version(requirement, program, examination)
+    if not version:
+        return examination.unfit(requirement, silent_program(requirement, program, examination))
+    found = f"{version} ({program})"
+    if requirement.serves(version, examination.machine.architecture):
+        return examination.finding(requirement, OK, found)
+    return examination.unfit(requirement, found)
+
+
+def find_program_in(path: str, names: Sequence[str]) -> Path | None:
+    """The first of these programs that is on such a PATH."""
+    return next((found for name in names if (found := process.find_program(name, path=path))), None)
+
+
+def check_same_compilers(requirement: Requirement, examination: Examination) -> Finding:
+    """Both compilers have to be of one version (guide 6.2), to the last number."""
+    versions = {}
+    for name in ("gcc", "g++"):
+        row = examination.requirements[name]
+        program = examination.machine.find(*row.program)
+        versions[name] = program_version(row, program, examination) if program else ""
+    if not all(versions.values()):
+        unknown = " and ".join(name for name, version in versions.items() if not version)
+        return examination.finding(requirement, NOT_NEEDED, f"nothing to compare: no version of {unknown}")
+    found = f"gcc {versions['gcc']}, g++ {versions['g++']}"
+    if versions["gcc"] == versions["g++"]:
+        return examination.finding(requirement, OK, found)
+    newer = max(versions.values(), key=lambda version: [int(number) for number in version.split(".")])
+    return examination.unfit(requirement, found, major=newer.split(".", maxsplit=1)[0])
+
+
+def check_cmake(requirement: Requirement, examination: Examination) -> Finding:
+    """CMake on PATH or, where that is none or too old, the one that pip put into this project's environment."""
+    on_path = check_program(requirement, examination)
+    own = examination.machine.venv_bin / "cmake"
+    if on_path.verdict == OK or not os.access(own, os.X_OK):
+        return on_path
+    version = program_version(requirement, own, examination)
+    if version and requirement.serves(version, examination.machine.architecture):
+        return examination.finding(requirement, OK, f"{version} ({own}); on PATH: {on_path.found}")
+    return on_path
+
+
+def check_architecture(requirement: Requirement, examination: Examination) -> Finding:
+    """The processor's architecture."""
+    architecture = examination.machine.architecture
+    if architecture in ARCHITECTURES:
+        return examination.finding(requirement, OK, architecture)
+    return examination.missing(requirement, architecture)
+
+
+def program_version(requirement: Requirement, program: Path, examination: Examination) -> str:
+    """The version that a program prints, or "" if it prints none, fails to start or does not end."""
+    answer = examination.ask([program, *requirement.arguments])
+    if isinstance(answer, str):
+        return ""
+    # gcc 8 prints "8.4.0" and nothing else, a gcc whose version is one number only would print "13".
+    alone = answer.stdout.strip()
+    return alone if alone.isdigit() and alone.isascii() else first_version_in(answer.output)
+
+
+def silent_program(requirement: Requirement, program: Path, examination: Examination) -> str:
+    """Why a program's version isn't known, for a person."""
+    answer = examination.ask([program, *requirement.arguments])
+    reason = answer if isinstance(answer, str) else "it prints no version"
+    return f"{program}: {reason}"
+
+
+def printable(text: str) -> str:
+    """A text on one line that any terminal can show, whatever a program or a path put into it."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text
+    )
+
+
+def _answer(words: tuple[str, ...], path: str, library_path: Path | None) -> process.Finished | str:
+    environment = process.base_environment(path)
+    if library_path is not None:
+        environment["LD_LIBRARY_PATH"] = str(library_path)
+    lines = 0
+
+    def count(_line: str) -> None:
+        nonlocal lines
+        lines += 1
+        if lines > MOST_LINES:
+            raise ProgramError("enough")
+
+    try:
+        return process.run(words, env=environment, check=False, timeout_s=SECONDS_FOR_AN_ANSWER, on_line=count)
+    except MissingToolError:
+        return "it can't be started"
+    except ProgramError:
+        return "it prints without end" if lines > MOST_LINES else f"it did not end in {SECONDS_FOR_AN_ANSWER:.0f} s"
+
+
+def _libc() -> str:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):  # the C library isn't GNU's
+        return ""

@@ -1,0 +1,185 @@
+"""The checks of doctor.py that look at disk, memory, the C library, dpkg, CANN and the Docker engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from npu_serving import fsutil
+from npu_serving.console import amount_text
+from npu_serving.doctor import dpkg
+from npu_serving.doctor.checks import REPAIR_DPKG, Examination, Finding
+from npu_serving.doctor.requirements import NOT_NEEDED, OK, PROBLEM, WARNING, Requirement, version_of
+from npu_serving.errors import MissingToolError, NpuServingError
+
+GB = 10**9
+
+
+def check_glibc(requirement: Requirement, examination: Examination) -> Finding:
+    """Which GNU C library there is; its clash with gRPC's gettid is cured by a patch of this project."""
+    name, _, version = examination.machine.libc.partition(" ")
+    if name != "glibc" or not version_of(version):
+        return examination.missing(requirement, examination.machine.libc or "another C library")
+    if version_of(version) < version_of(requirement.since):
+        return examination.finding(requirement, OK, version)
+    return examination.finding(requirement, OK, f"{version}, which declares gettid: the declared fix is applied")
+
+
+def check_disk(requirement: Requirement, examination: Examination) -> Finding:
+    """Free space where the build goes: with less than the smallest build takes, a problem; else a warning."""
+    tree = "sample" if examination.is_sample else "real"
+    least, wanted = (requirement.limits[f"{tree}{suffix}"] for suffix in ("_least_gb", "_gb"))
+    place = examination.settings.build_root
+    required = f"{wanted:.0f} GB" if least == wanted else f"{wanted:.0f} GB; {least:.0f} GB at -O0"
+    return _space(requirement, examination, place, fsutil.free_bytes(place), least, wanted, required)
+
+
+def check_docker_disk(requirement: Requirement, examination: Examination) -> Finding:
+    """Free space where the engine keeps its images, if that is on this machine."""
+    least = requirement.limits["least_gb"]
+    try:
+        root = Path(_engine_info(examination)["DockerRootDir"])
+        if not root.is_dir():
+            return examination.finding(requirement, OK, f"{root} of the engine can't be looked into from here")
+        free = fsutil.free_bytes(root)
+    except (NpuServingError, OSError, KeyError):
+        return examination.finding(requirement, NOT_NEEDED, "no engine to ask")
+    return _space(requirement, examination, root, free, least, least, f"{least:.0f} GB")
+
+
+def check_build_root(requirement: Requirement, examination: Examination) -> Finding:
+    """Whether the build's directory is there and may be written to; the first build makes it where it may."""
+    place = examination.settings.build_root
+    existing = place
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        return examination.unfit(requirement, f"{existing} is not a directory", place=place)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return examination.unfit(requirement, f"{existing} may not be written to by this user", place=place)
+    return examination.finding(
+        requirement, OK, str(place) if existing == place else f"{place}, made by the first build"
+    )
+
+
+def check_memory(requirement: Requirement, examination: Examination) -> Finding:
+    """Whether the memory that is free now is enough for one compiler job, and for as many as were asked for."""
+    from npu_serving.resources import MEMORY_FOR_BAZEL_MB, MEMORY_PER_JOB_MB, available_resources
+
+    memory, settings = examination.machine.memory_mb, examination.settings
+    fitting = available_resources(examination.machine.processors, memory).jobs
+    found = amount_text(memory * 1e6, "bytes") + " available"
+    if examination.is_sample:
+        least = requirement.limits["sample_least_mb"]
+        return (
+            examination.finding(requirement, OK, found)
+            if memory >= least
+            else examination.unfit(requirement, found, jobs=1)
+        )
+    by_memory = (memory - MEMORY_FOR_BAZEL_MB) // MEMORY_PER_JOB_MB
+    if by_memory < 1:
+        return examination.unfit(requirement, f"{found}; not enough for one job beside Bazel", jobs=1)
+    if settings.jobs > by_memory:
+        unfit = examination.unfit(requirement, "", jobs=by_memory)
+        text = f"{found}: enough for {by_memory} jobs, not for the {settings.jobs} that are set"
+        return examination.finding(requirement, WARNING, text, cure=unfit.cure)
+    jobs = settings.jobs or min(fitting, by_memory)
+    return examination.finding(requirement, OK, f"{found}, for {jobs} jobs at once")
+
+
+def check_dpkg_record(requirement: Requirement, examination: Examination) -> Finding:
+    """The record of an ascend-cann-toolkit that is to be reinstalled, and others like it."""
+    status = examination.machine.root / dpkg.STATUS
+    if not status.is_file():
+        return examination.finding(requirement, NOT_NEEDED, "no dpkg on this machine")
+    try:
+        broken = dpkg.broken_records(status.read_bytes())
+    except OSError as error:
+        return examination.finding(requirement, WARNING, f"{status} can't be read: {error.strerror}")
+    if not broken:
+        return examination.finding(requirement, OK, "none")
+    found = "; ".join(f"{record.package}: {record.status}" for record in broken)
+    others = [record.package for record in broken if not record.removable]
+    if others:
+        verdict = requirement.unfit.get(examination.use, NOT_NEEDED)
+        cure = examination.reinstall_command(others)
+        return examination.finding(requirement, verdict, found, cure=cure)
+    return examination.with_fix(examination.unfit(requirement, found), REPAIR_DPKG)
+
+
+def check_cann(requirement: Requirement, examination: Examination) -> Finding:
+    """A CANN installation, which the server needs when it runs; its parts have to be of one version."""
+    if examination.adapter_is_sample:
+        return examination.finding(requirement, NOT_NEEDED, "the sample brings its own")
+    from npu_serving.cann.install import find_installation
+
+    try:
+        installation = find_installation(examination.settings.cann_root)
+    except NpuServingError as error:
+        return examination.missing(requirement, error.what)
+    if installation is None or installation.runtime is None:
+        return examination.missing(requirement, "none")
+    if installation.problems:
+        found = " ".join(problem.what for problem in installation.problems)
+        return replace(examination.unfit(requirement, found), cure=installation.problems[0].cure)
+    return examination.finding(requirement, OK, f"CANN {installation.version} in {installation.root}")
+
+
+def check_tfplugin(requirement: Requirement, examination: Examination) -> Finding:
+    """The adapter that will be linked: the one that was named, or that of the tfplugin installed here."""
+    settings = examination.settings
+    if examination.adapter_is_sample:
+        return examination.finding(requirement, NOT_NEEDED, "the sample brings its own")
+    from npu_serving.cann.install import find_adapter
+
+    try:
+        adapter = find_adapter(settings.adapter, settings.cann_root)
+    except NpuServingError as error:
+        # For a file that was named, the cure is another file; for none, it is to install the package.
+        return examination.no_adapter(requirement, error.what, cure="" if settings.adapter == "auto" else error.cure)
+    return examination.finding(requirement, OK, f"{adapter.path} ({adapter.machine})")
+
+
+def check_docker(requirement: Requirement, examination: Examination) -> Finding:
+    """A Docker engine that answers within a few seconds."""
+    try:
+        info = _engine_info(examination)
+    except MissingToolError as error:
+        if examination.machine.find("docker", "dockerd") is None:
+            return examination.missing(requirement, f"no docker on PATH. {error.what}")
+        return examination.finding(requirement, requirement.missing[examination.use], error.what, cure=error.cure)
+    except NpuServingError as error:
+        return examination.finding(requirement, requirement.missing[examination.use], error.what, cure=error.cure)
+    return examination.finding(requirement, OK, f"engine {info.get('ServerVersion', '?')}")
+
+
+def _engine_info(examination: Examination) -> Mapping[str, Any]:
+    """What the engine says about itself, asked once."""
+    if examination.engine_info is None:
+        from npu_serving.images.docker_engine import ANSWER_TIMEOUT_S, connected
+
+        with connected(timeout_s=ANSWER_TIMEOUT_S) as client:
+            examination.engine_info = client.info()
+    return examination.engine_info
+
+
+def _space(
+    requirement: Requirement,
+    examination: Examination,
+    place: Path,
+    free: int,
+    least: float,
+    wanted: float,
+    required: str,
+) -> Finding:
+    found = f"{amount_text(free, 'bytes')} free for {place}"
+    if free >= wanted * GB:
+        finding = examination.finding(requirement, OK, found)
+    else:
+        finding = examination.unfit(requirement, found, place=place)
+        if free >= least * GB and finding.verdict == PROBLEM:
+            finding = replace(finding, verdict=WARNING)
+    return replace(finding, required=required)

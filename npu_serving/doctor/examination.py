@@ -1,0 +1,153 @@
+"""doctor: looks at this machine and tells what the build that is asked for needs, what is there, and how to cure it.
+
+Nothing here changes anything; fixes.py does, and only what is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from npu_serving.console import Reporter
+from npu_serving.doctor import checks, checks_bazel, checks_python, checks_system
+from npu_serving.doctor.checks import Check, Examination, Finding, Machine
+from npu_serving.doctor.requirements import (
+    DOCKER,
+    HOST,
+    NOT_NEEDED,
+    OK,
+    PROBLEM,
+    SAMPLE,
+    WARNING,
+    Requirement,
+    load_requirements,
+)
+from npu_serving.errors import EXIT_ACTION_NEEDED
+from npu_serving.settings import Settings
+
+# What looks at each requirement; the others are programs, and their row says everything.
+SPECIAL_CHECKS: Mapping[str, Check] = {
+    "architecture": checks.check_architecture,
+    "gcc-is-g++": checks.check_same_compilers,
+    "cmake": checks.check_cmake,
+    "bazel": checks_bazel.check_bazel,
+    "jdk": checks_bazel.check_jdk,
+    "python": checks_python.check_python,
+    "libpython": checks_python.check_libpython,
+    "tensorflow": checks_python.check_package,
+    "tensorflow-serving-api": checks_python.check_package,
+    "future": checks_python.check_future,
+    "builtins": checks_python.check_builtins,
+    "python-link": checks_python.check_python_link,
+    "glibc": checks_system.check_glibc,
+    "disk": checks_system.check_disk,
+    "build-root": checks_system.check_build_root,
+    "memory": checks_system.check_memory,
+    "dpkg-record": checks_system.check_dpkg_record,
+    "cann": checks_system.check_cann,
+    "tfplugin": checks_system.check_tfplugin,
+    "docker": checks_system.check_docker,
+    "docker-disk": checks_system.check_docker_disk,
+}
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """Everything that was found, in the order of requirements.yaml."""
+
+    runner: str
+    source: str
+    architecture: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where the build can go ahead (warnings don't keep it), 3 where something has to be done first."""
+        return EXIT_ACTION_NEEDED if self.with_verdict(PROBLEM) else 0
+
+    def with_verdict(self, verdict: str) -> tuple[Finding, ...]:
+        """The findings of one kind."""
+        return tuple(finding for finding in self.findings if finding.verdict == verdict)
+
+    def to_json(self) -> dict[str, object]:
+        """The report as `--json` shows it."""
+        return {
+            "runner": self.runner,
+            "source": self.source,
+            "architecture": self.architecture,
+            "problems": len(self.with_verdict(PROBLEM)),
+            "warnings": len(self.with_verdict(WARNING)),
+            "findings": [finding.to_json() for finding in self.findings],
+            "exit_code": self.exit_code,
+        }
+
+    def text(self) -> str:
+        """What a person reads: problems with their cures, then warnings, then what is fine, in a line each."""
+        parts = [f"For the {self.runner} runner, source {checks.printable(self.source)}, on {self.architecture}:"]
+        for verdict, heading in ((PROBLEM, "Problem"), (WARNING, "Warning")):
+            parts += [_described(finding, heading) for finding in self.with_verdict(verdict)]
+        for verdict, heading in ((OK, "Fine"), (NOT_NEEDED, "Not needed here")):
+            titles = [finding.title for finding in self.with_verdict(verdict)]
+            if titles:
+                parts.append(f"\n{heading}: {', '.join(titles)}.")
+        parts.append("\n" + self._conclusion())
+        return "\n".join(parts)
+
+    def _conclusion(self) -> str:
+        problems = self.with_verdict(PROBLEM)
+        if not problems:
+            return "Nothing keeps the build from going ahead."
+        safe = sum(finding.fix_is_safe for finding in problems + self.with_verdict(WARNING))
+        offer = f" ./inv doctor --fix would cure {safe} of the above; --dry-run shows how." if safe else ""
+        count = "1 problem keeps" if len(problems) == 1 else f"{len(problems)} problems keep"
+        return f"{count} the build from going ahead.{offer}"
+
+
+def examine(settings: Settings, runner: str, reporter: Reporter, *, machine: Machine | None = None) -> DoctorReport:
+    """Checks what a build of settings.source with that runner (host, docker, auto) needs, and no more.
+
+    `auto` is what build-serving makes of it: docker where an engine answers, else host. Each program is asked once,
+    within a time limit, so that one which hangs or prints nonsense is a finding like any other.
+    """
+    chosen = _resolved(runner)
+    examination = begin(settings, chosen, machine if machine is not None else Machine.here())
+    findings = []
+    with reporter.progress("checking this machine", total=len(examination.requirements)) as progress:
+        for done, requirement in enumerate(examination.requirements.values()):
+            progress.update(done, detail=requirement.title)
+            findings.append(check(requirement, examination))
+    return DoctorReport(chosen, settings.source, examination.machine.architecture, tuple(findings))
+
+
+def begin(settings: Settings, runner: str, machine: Machine) -> Examination:
+    """An examination of that machine for that runner (host or docker), before anything has been looked at."""
+    use = DOCKER if runner == DOCKER else SAMPLE if settings.source == "sample" else HOST
+    return Examination(settings, use, machine, load_requirements())
+
+
+def check(requirement: Requirement, examination: Examination) -> Finding:
+    """What is found about one requirement; what this use doesn't need is not looked at."""
+    if not requirement.needed_for(examination.use):
+        return examination.finding(requirement, NOT_NEEDED, f"not looked at: not needed for {examination.use}")
+    return SPECIAL_CHECKS.get(requirement.id, checks.check_program)(requirement, examination)
+
+
+def _resolved(runner: str) -> str:
+    if runner != "auto":
+        return runner
+    from npu_serving.images.docker_engine import engine_answers
+
+    return DOCKER if engine_answers() else HOST
+
+
+def _described(finding: Finding, heading: str) -> str:
+    lines = [
+        f"\n{heading}: {finding.title} (guide {finding.section})"
+        if finding.section[:1].isdigit()
+        else f"\n{heading}: {finding.title}",
+        f"    found     {finding.found}",
+        f"    required  {finding.required}: {finding.why}" if finding.required else f"    required  {finding.why}",
+    ]
+    if finding.cure:
+        lines.append(f"    cure      {finding.cure.encode('utf-8', 'backslashreplace').decode()}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Docker images, made reproducibly: the engine, its containers, the toolchain image, base images."""

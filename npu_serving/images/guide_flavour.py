@@ -1,0 +1,123 @@
+"""The tools of the `guide` flavour: what is made from sources in the image, from which files, and bringing them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil, process
+from npu_serving.console import Reporter
+from npu_serving.errors import FetchError
+from npu_serving.fetch.content_store import ContentStore
+from npu_serving.fetch.fetching import fetch, plan_fetch
+from npu_serving.fetch.toolchains import Tool, find_tool
+from npu_serving.settings import PROJECT_ROOT, Settings
+
+GUIDE = PROJECT_ROOT / "docker" / "guide"
+PYTHON = "3.7"
+OLDER_TAGS = ("manylinux1", "manylinux2010", "manylinux2014")
+_WHEEL = re.compile(
+    r"(?P<sha256>[0-9a-f]{64})  (?P<file>(?P<name>\w+)-(?P<version>[\w.]+)-\S+?_?(?P<platform>any|x86_64|aarch64)\.whl)"
+)
+_PASSED_TO_PIP = re.compile(r"PIP_\w+|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|NETRC")
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A Python package of docker/guide/wheels.txt."""
+
+    file_name: str
+    sha256: str
+    requirement: str
+
+
+@dataclass(frozen=True)
+class GuideStep:
+    """One script of docker/guide, and the tools whose archives it takes."""
+
+    name: str
+    tools: tuple[Tool, ...]
+
+
+def guide_steps(machine: str = "") -> tuple[GuideStep, ...]:
+    """The steps in their order, for that architecture (by default this machine's)."""
+    import yaml
+
+    machine = machine or platform.machine()
+    entries = yaml.safe_load(fsutil.read_text(GUIDE / "steps.yaml"))
+    return tuple(
+        GuideStep(
+            str(entry["step"]),
+            tuple(
+                find_tool(name, f"linux-{machine}", version=_version(version, machine))
+                for name, version in entry["tools"].items()
+            ),
+        )
+        for entry in entries
+    )
+
+
+def guide_wheels(machine: str = "") -> tuple[Wheel, ...]:
+    """The Python packages for that architecture."""
+    machine = machine or platform.machine()
+    found = (_WHEEL.fullmatch(line) for line in fsutil.read_text(GUIDE / "wheels.txt").splitlines())
+    return tuple(
+        Wheel(wheel["file"], wheel["sha256"], f"{wheel['name']}=={wheel['version']}")
+        for wheel in found
+        if wheel is not None and wheel["platform"] in ("any", machine)
+    )
+
+
+def bring_guide_inputs(settings: Settings, reporter: Reporter) -> None:
+    """Fetches what the guide's image is made from and the store doesn't have. Raises FetchError, PinMismatchError."""
+    store = ContentStore(settings.store_root)
+    wanted = [tool.wanted() for step in guide_steps() for tool in step.tools]
+    fetch(plan_fetch(wanted, store), store, mirrors=settings.mirrors, offline=settings.offline, reporter=reporter)
+    missing = [wheel for wheel in guide_wheels() if not store.has(wheel.sha256)]
+    if not missing:
+        return
+    if settings.offline:
+        raise FetchError(
+            "With --offline these Python packages can't be fetched: " + ", ".join(wheel.file_name for wheel in missing),
+            cause="they were never fetched on this machine, or the store is another one",
+            cure="./inv build-image --flavour guide on a machine with a network, then carry its store here",
+        )
+    with tempfile.TemporaryDirectory(dir=fsutil.make_directory(store.root)) as temporary:
+        _download(missing, Path(temporary), reporter)
+        for wheel in missing:
+            store.adopt(Path(temporary) / wheel.file_name, wheel.sha256)
+
+
+def _download(wheels: list[Wheel], directory: Path, reporter: Reporter) -> None:
+    """Pip fetches, from whatever index it is configured with."""
+    reporter.note(f"pip fetches {', '.join(wheel.requirement for wheel in wheels)}.")
+    platforms = [word for tag in OLDER_TAGS for word in ("--platform", f"{tag}_{platform.machine()}")]
+    argv: list[process.Arg] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "-d",
+        directory,
+    ]
+    target = ["--python-version", PYTHON, "--implementation", "cp", "--abi", "cp37m", *platforms]
+    configured = {name: value for name, value in os.environ.items() if _PASSED_TO_PIP.fullmatch(name)}
+    process.run(
+        [*argv, *target, *(wheel.requirement for wheel in wheels)],
+        env={**process.base_environment(proxies=True), **configured},
+        timeout_s=900,
+        cure="configure an index for pip (PIP_INDEX_URL), or build the distro flavour",
+    )
+
+
+def _version(declared: object, machine: str) -> str:
+    return str(declared.get(machine, "")) if isinstance(declared, dict) else str(declared)

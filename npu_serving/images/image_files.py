@@ -1,0 +1,84 @@
+"""Images as files, to be carried to a machine without a registry: saved the same way each time, and loaded again."""
+
+from __future__ import annotations
+
+import tarfile
+import urllib.parse
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.console import Reporter
+from npu_serving.errors import ProgramError, RequestError
+from npu_serving.images.docker_engine import connected
+from npu_serving.lock.lockfile import is_safe_file_name
+from npu_serving.writers.dockerfile import checked_image_name
+
+
+def image_file_name(name: str) -> str:
+    """A file name for the image of that name, such as ubuntu%3A18.04.tar; no two names share one."""
+    file_name = urllib.parse.quote(checked_image_name(name), safe="") + ".tar"
+    if not is_safe_file_name(file_name):
+        raise RequestError(f"{name} is too long to become a file's name.", cure="docker tag gives it a shorter one")
+    return file_name
+
+
+def image_size_bytes(name: str) -> int:
+    """How large the image is, about; RequestError where this machine has none of that name."""
+    import docker
+
+    with connected() as client:
+        try:
+            return int(client.images.get(checked_image_name(name)).attrs.get("Size", 0))
+        except docker.errors.ImageNotFound as error:
+            raise RequestError(
+                f"There is no image {name} on this machine.",
+                cure="docker images lists them; docker pull or ./inv build-image brings one",
+            ) from error
+
+
+def save_image(name: str, path: Path, reporter: Reporter) -> None:
+    """Writes the image to `path` in docker save's format; the same image gives the same bytes.
+
+    Raises RequestError where there is no such image, MissingToolError where no engine answers.
+    """
+    saved = path.with_name(f"{path.name}.saved")
+    try:
+        _ask_engine(name, saved, reporter)
+        _write_plain(saved, path)
+    finally:
+        fsutil.remove(saved)
+
+
+def load_image(path: Path, reporter: Reporter) -> tuple[str, ...]:
+    """Gives the image in that file to the engine, and returns its names. Raises MissingToolError, ProgramError."""
+    with connected() as client, path.open("rb") as file, reporter.progress(f"loading {path.name}", unit="bytes"):
+        images = client.images.load(file)
+    if not images:
+        raise ProgramError(f"The engine took {path}, and named no image that was in it.")
+    return tuple(tag for image in images for tag in image.tags or [str(image.id)])
+
+
+def _ask_engine(name: str, path: Path, reporter: Reporter) -> None:
+    total = image_size_bytes(name)
+    with connected() as client, fsutil.new_file(path) as file:
+        chunks = client.api.get_image(name)
+        with reporter.progress(f"saving {name}", total=total, unit="bytes") as progress:
+            for chunk in chunks:
+                file.write(chunk)
+                progress.update(file.tell())
+
+
+def _write_plain(saved: Path, path: Path) -> None:
+    with fsutil.new_file(path) as file, tarfile.open(saved, "r:") as given:
+        plain = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - close() ends the tar
+        for info in sorted(given.getmembers(), key=lambda member: member.name):
+            plain.addfile(_without_circumstances(info), given.extractfile(info) if info.isreg() else None)
+        plain.close()
+
+
+def _without_circumstances(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    """The member without what depends on when and by which engine it was saved."""
+    plain = tarfile.TarInfo(info.name)
+    plain.type, plain.size, plain.linkname = info.type, info.size, info.linkname
+    plain.mode = 0o755 if info.isdir() else 0o644
+    return plain

@@ -1,0 +1,1 @@
+"""Models on disk: their layout, and the names they may have."""

@@ -1,0 +1,135 @@
+"""A build as a Debian package (deb(5)): the same bytes for the same build."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+from pathlib import Path
+from typing import IO
+
+from npu_serving.builds.manifest import Build
+from npu_serving.elf.symbols import read_elf
+from npu_serving.errors import RequestError
+from npu_serving.packaging.contents import PREFIX, PackageFile, add_text, build_time, contents, write_tar
+from npu_serving.packaging.tar_file import compressed
+
+NAME = "npu-serving"
+PIECE_BYTES = 1 << 20
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+GCC_OF_GLIBCXX = {
+    21: "5", 22: "6", 23: "7", 24: "7.2", 25: "8", 26: "9", 27: "9.2", 28: "9.3", 29: "11", 30: "12", 31: "13.1",
+    32: "13.2", 33: "14",
+}  # fmt: skip
+"""The GCC whose libstdc++ first has GLIBCXX_3.4.N (GCC's manual, "ABI Policy and Guidelines")."""
+_VERSION = re.compile(r"(GLIBC|GLIBCXX)_(\d+(?:\.\d+)*)\Z")
+
+
+def write_deb(build: Build, path: Path) -> None:
+    """A Debian package (deb(5), format 2.0) that installs to /opt/npu-serving; it runs no scripts.
+
+    Its dependencies are what the files' symbol versions ask of the C and C++ libraries. CANN is no package of Debian's
+    and is not among them.
+    """
+    entries, mtime = contents(build), build_time(build)
+    control = io.BytesIO()
+    with compressed(control) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        add_text(tar, "./control", _control(build, entries), mtime=mtime)
+        add_text(tar, "./md5sums", _md5sums(entries), mtime=mtime)
+    data_path = path.with_name(path.name + ".data")
+    with data_path.open("wb") as file, compressed(file) as stream:
+        write_tar(stream, entries, prefix=f"./{PREFIX}", mtime=mtime)
+    with path.open("wb") as file:
+        file.write(b"!<arch>\n")
+        _ar_member(file, "debian-binary", io.BytesIO(b"2.0\n"), 4, mtime)
+        _ar_member(file, "control.tar.gz", io.BytesIO(control.getvalue()), len(control.getvalue()), mtime)
+        with data_path.open("rb") as data:
+            _ar_member(file, "data.tar.gz", data, data_path.stat().st_size, mtime)
+
+
+def deb_version(build: Build) -> str:
+    """The package's version: that of Serving, then the CANN and the inputs that it was built from."""
+    cann = re.sub(r"[^A-Za-z0-9.]", ".", build.manifest.adapter.get("cann_version", "") or "unknown")
+    return f"{build.manifest.serving_version}+cann{cann}+{build.manifest.input_digest[:12]}"
+
+
+def deb_architecture(build: Build) -> str:
+    """Debian's name for the server's machine."""
+    machine = read_elf(build.server).machine
+    if machine not in ARCHITECTURES:
+        raise RequestError(f"{build.server} is for {machine}, which Debian has no name for here.", cure="--format tar")
+    return ARCHITECTURES[machine]
+
+
+def dependencies(paths: list[Path]) -> tuple[str, ...]:
+    """What Debian packages the files need, by the symbol versions in them: `libc6 (>= 2.27)` and so on."""
+    needed: dict[str, tuple[int, ...]] = {}
+    names: set[str] = set()
+    for path in paths:
+        elf = read_elf(path)
+        names |= set(elf.needed)
+        for need in elf.version_needs:
+            for version in need.versions:
+                found = _VERSION.match(version.name)
+                if found:
+                    numbers = tuple(int(number) for number in found.group(2).split("."))
+                    needed[found.group(1)] = max(needed.get(found.group(1), ()), numbers)
+    wanted = []
+    if "GLIBC" in needed:
+        wanted.append(f"libc6 (>= {'.'.join(map(str, needed['GLIBC']))})")
+    if "libgcc_s.so.1" in names:
+        wanted.append("libgcc-s1 | libgcc1")
+    if "libstdc++.so.6" in names:
+        wanted.append(_libstdcxx(needed.get("GLIBCXX", ())))
+    return tuple(wanted)
+
+
+def _libstdcxx(numbers: tuple[int, ...]) -> str:
+    last = numbers[2] if len(numbers) > 2 else 0
+    known = [gcc for number, gcc in sorted(GCC_OF_GLIBCXX.items()) if number >= last]
+    if last > max(GCC_OF_GLIBCXX):
+        raise RequestError(
+            f"The server needs GLIBCXX_3.4.{last}, and it isn't known here which libstdc++6 has that.",
+            cure="--format tar; or add the GCC that has it to GCC_OF_GLIBCXX in "
+            "npu_serving/packaging/debian_package.py",
+        )
+    return f"libstdc++6 (>= {known[0]})" if last else "libstdc++6"
+
+
+def _control(build: Build, entries: tuple[PackageFile, ...]) -> str:
+    elf_files = [build.directory / name for name in build.manifest.files]
+    fields = {
+        "Package": NAME,
+        "Version": deb_version(build),
+        "Architecture": deb_architecture(build),
+        "Maintainer": "npu-serving <npu-serving@localhost>",
+        "Installed-Size": str(sum(-(-entry.size_bytes // 1024) for entry in entries)),
+        "Depends": ", ".join(dependencies(elf_files)),
+        "Section": "misc",
+        "Priority": "optional",
+        "Description": "TensorFlow Serving with the TF Adapter of Ascend NPUs\n"
+        f" Built from {build.manifest.build_id}. CANN and the driver come from the machine.",
+    }
+    return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
+
+
+def _md5sums(entries: tuple[PackageFile, ...]) -> str:
+    """What dpkg --verify compares with; MD5 is what deb(5) asks for, and protects nothing here."""
+    lines = []
+    for entry in entries:
+        digest = hashlib.md5(usedforsecurity=False)
+        with entry.source.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                digest.update(piece)
+        lines.append(f"{digest.hexdigest()}  {PREFIX}/{entry.name}\n")
+    return "".join(lines)
+
+
+def _ar_member(file: IO[bytes], name: str, data: IO[bytes], size_bytes: int, mtime: int) -> None:
+    """A member of an archive as ar(5) has it: a header of 60 bytes, and the data on an even boundary."""
+    file.write(f"{name:<16}{mtime:<12}{0:<6}{0:<6}{'100644':<8}{size_bytes:<10}`\n".encode("ascii"))
+    while piece := data.read(PIECE_BYTES):
+        file.write(piece)
+    if size_bytes % 2:
+        file.write(b"\n")

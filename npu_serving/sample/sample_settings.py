@@ -1,0 +1,39 @@
+"""What `sample` means in settings: the paths of its CANN and libpython. Light to import: rollback needs it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from npu_serving import fsutil
+from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
+
+LIBPYTHON = "libpython3.7m.so.1.0"
+
+
+def with_sample(settings: Settings) -> Settings:
+    """The settings with `sample` replaced by the paths of its CANN and libpython, which are made if missing."""
+    if not _takes_sample(settings):
+        return settings
+    from npu_serving.sample.cann import build_sample_libpython, install_sample_cann
+
+    root = settings.build_root / "sample"
+    if sample_is_missing(settings):
+        fsutil.make_directory(root)
+        with state_lock(root, doing="making the sample"):
+            build_sample_libpython(root)
+            install_sample_cann(root)
+    return replace(settings, adapter="auto", cann_root=str(root / "Ascend"), python_prefix=root / "python3.7.5")
+
+
+def sample_is_missing(settings: Settings) -> bool:
+    """Whether the settings mean the sample's adapter, and it isn't made yet."""
+    root = settings.build_root / "sample"
+    made = (root / "python3.7.5" / "lib" / LIBPYTHON).is_file() and (root / "Ascend" / "tfplugin" / "latest").exists()
+    return _takes_sample(settings) and not made
+
+
+def _takes_sample(settings: Settings) -> bool:
+    if settings.adapter == "auto" and settings.source == "sample":
+        return not settings.cann_root
+    return settings.adapter == "sample"

@@ -1,0 +1,38 @@
+"""Starting the server of a build with the CANN that is installed here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from npu_serving.builds.build_settings import settings_of
+from npu_serving.builds.current import find_build
+from npu_serving.cann.install import find_installation
+from npu_serving.serving.server import ServerPlan, plan_server
+from npu_serving.settings import Settings
+
+
+def plan_current(
+    settings: Settings,
+    *,
+    build: str = "",
+    model_base_path: Path | None = None,
+    model_name: str = "",
+    port: int = 8500,
+    rest_api_port: int = 8501,
+    platform_config_file: Path | None = None,
+    extra_flags: Sequence[str] = (),
+) -> ServerPlan:
+    """How to start a build's server, the current one by default; a model is named like its directory by default."""
+    found = find_build(settings.dist_root, build)
+    installation = find_installation(settings_of(found, settings).cann_root)
+    return plan_server(
+        found.directory,
+        model_base_path=model_base_path,
+        model_name=model_name or (model_base_path.name if model_base_path is not None else "default"),
+        port=port,
+        rest_api_port=rest_api_port,
+        platform_config_file=platform_config_file,
+        library_path=installation.library_directories if installation else (),
+        extra_flags=extra_flags,
+    )

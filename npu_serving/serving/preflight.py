@@ -1,0 +1,73 @@
+"""What keeps a model server from serving and can be seen before it is started: its ports, its libraries."""
+
+from __future__ import annotations
+
+import errno
+import platform
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from npu_serving import process
+from npu_serving.errors import RequestError, ServerError
+
+DYNAMIC_LINKERS = {"x86_64": Path("/lib64/ld-linux-x86-64.so.2"), "aarch64": Path("/lib/ld-linux-aarch64.so.1")}
+
+
+def check_ports(port: int, rest_api_port: int) -> None:
+    """RequestError for ports that can't be meant, ServerError for one that can't be listened on now."""
+    if port not in range(1, 65536):
+        raise RequestError(f"The gRPC port is {port}.", cure="give one from 1 to 65535")
+    if rest_api_port not in range(65536):
+        raise RequestError(f"The REST port is {rest_api_port}.", cure="give one from 1 to 65535, or 0 for no REST API")
+    if port == rest_api_port:
+        raise RequestError(
+            f"The gRPC port and the REST port are both {port}.",
+            cause="the server would start without a REST API",
+            cure="give two different ports",
+        )
+    _check_port_free(port, "gRPC")
+    if rest_api_port:
+        _check_port_free(rest_api_port, "REST")
+
+
+def _check_port_free(port: int, api: str) -> None:
+    """ServerError if the port can't be listened on.
+
+    The server would not always tell: gRPC sets SO_REUSEPORT, so that two servers can share a port and each gets some
+    of the calls, and a REST port that is taken costs it no more than a line in the log.
+    """
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 - as the server does
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger don't count
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind((address, port))
+                probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ServerError(
+                    f"Port {port}, meant for {api}, is in use.",
+                    cause="another program listens there, perhaps a server that still runs",
+                    cure=f"end it (ss -ltnp 'sport = :{port}' shows it) or name another port",
+                ) from error
+            if error.errno == errno.EACCES:
+                raise ServerError(
+                    f"Port {port}, meant for {api}, is not for this user.", cure="name a port from 1024 on"
+                ) from error
+            if family == socket.AF_INET:
+                raise ServerError(f"Port {port}, meant for {api}, can't be listened on: {error.strerror}.") from error
+
+
+def missing_libraries(program: Path, env: Mapping[str, str]) -> list[str]:
+    """The libraries the dynamic linker would not find for the program; empty where that can't be asked."""
+    linker = DYNAMIC_LINKERS.get(platform.machine())
+    if linker is None or not linker.exists():
+        return []
+    # As ldd(1) does: with this variable the linker lists what it finds, and runs nothing of the program.
+    tracing = {**env, "LD_TRACE_LOADED_OBJECTS": "1", "LC_ALL": "C"}
+    listed = process.run([linker, program], env=tracing, check=False)
+    missing = re.findall(r"^\s*(\S+) => not found", listed.stdout, re.MULTILINE)
+    return list(dict.fromkeys(missing))

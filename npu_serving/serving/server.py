@@ -1,0 +1,338 @@
+"""Starting a built tensorflow_model_server: what it is started with, checked beforehand, and whether it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil, process
+from npu_serving.client import rest_client
+from npu_serving.console import Reporter
+from npu_serving.elf.loader import library_path_of
+from npu_serving.errors import NpuServingError, RequestError, ServerError
+from npu_serving.models.layout import MODEL_LAYOUT, check_model_directory, check_model_name
+from npu_serving.options import server_flags
+from npu_serving.serving import preflight
+from npu_serving.writers.shell import command_line
+
+PROGRAM = "tensorflow_model_server"
+ADAPTER_FILE = re.compile(r"(?:lib)?_tf_adapter\.so")
+SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_FOR_ONE_ANSWER = 5.0
+LOG_TAIL_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """How a server is going to be started: the whole command line and the whole environment."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    model_name: str
+    port: int
+    rest_api_port: int
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """The plan as `--json` shows it."""
+        return {
+            "argv": list(self.argv),
+            "environment": dict(self.env),
+            "model_name": self.model_name,
+            "port": self.port,
+            "rest_api_port": self.rest_api_port,
+            "warnings": list(self.warnings),
+        }
+
+    def text(self) -> str:
+        """The command as a person can paste it, with what it needs of the environment."""
+        libraries = self.env.get("LD_LIBRARY_PATH")
+        words = ["env", f"LD_LIBRARY_PATH={libraries}", *self.argv] if libraries else list(self.argv)
+        return "\n".join([command_line(words), *(f"warning: {warning}" for warning in self.warnings)])
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server whose model is available. `adapter` is the adapter library that its process has mapped."""
+
+    pid: int
+    rest_url: str
+    grpc_port: int
+    log_path: Path
+    adapter: Path | None
+    seconds: float
+
+    @property
+    def adapter_loaded(self) -> bool:
+        """Whether the adapter is part of the process: a server without it serves every model on the CPU, silently."""
+        return self.adapter is not None
+
+    def to_json(self) -> dict[str, object]:
+        """The server as `--json` shows it."""
+        return {
+            "pid": self.pid,
+            "rest_url": self.rest_url,
+            "grpc_port": self.grpc_port,
+            "log": str(self.log_path),
+            "adapter": str(self.adapter) if self.adapter else None,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def text(self) -> str:
+        """The server for a person."""
+        adapter = f"with {self.adapter}" if self.adapter else "WITHOUT the adapter: models run on the CPU"
+        return f"process {self.pid} serves at {self.rest_url} and gRPC port {self.grpc_port}, {adapter}"
+
+
+def plan_server(
+    artifact: Path,
+    *,
+    model_base_path: Path | None,
+    model_name: str,
+    port: int = 8500,
+    rest_api_port: int = 8501,
+    platform_config_file: Path | None = None,
+    library_path: Sequence[Path] = (),
+    extra_flags: Sequence[str] = (),
+) -> ServerPlan:
+    """How to start the server of `artifact`, a directory dist/<build-id> with bin/ and lib/.
+
+    `model_base_path` holds the version directories; it is None when `extra_flags` (--flag=value) name a
+    --model_config_file. `rest_api_port` 0 is no REST API. LD_LIBRARY_PATH gets the artifact's lib directory where the
+    server would not find its libraries otherwise, then `library_path`, then what the caller has set.
+    Loading a model is tried once unless a flag says otherwise: by default the server keeps its ports shut for five
+    minutes while it tries a bad model again and again.
+
+    Raises RequestError and ServerError for whatever would keep the server from serving.
+    """
+    program = _program(artifact)
+    check_model_name(model_name)
+    flags = {"port": str(port), "rest_api_port": str(rest_api_port), "max_num_load_retries": "0"}
+    further = server_flags.checked_flags(extra_flags)
+    if platform_config_file is not None:
+        path = server_flags.existing_file(platform_config_file, "platform_config_file")
+        flags["platform_config_file"] = str(path)
+    flags.update(_model_flags(model_base_path, model_name, further))
+    flags.update(further)
+    preflight.check_ports(port, rest_api_port)
+    env = {**process.base_environment(), **server_flags.server_environment(os.environ)}
+    env, missing = _with_libraries(env, program, artifact, library_path)
+    return ServerPlan(
+        argv=(str(program), *(f"--{name}={value}" for name, value in flags.items())),
+        env=env,
+        model_name=model_name,
+        port=port,
+        rest_api_port=rest_api_port,
+        warnings=(*_ignored_flags(flags), *_without_npu(flags), *missing),
+    )
+
+
+def serve_in_foreground(plan: ServerPlan, reporter: Reporter) -> None:
+    """Becomes the server; the warnings are said before. Returns only by MissingToolError."""
+    for warning in plan.warnings:
+        reporter.warn(warning)
+    reporter.note(command_line(plan.argv))
+    process.replace_this_process(plan.argv, env=plan.env)
+
+
+@contextlib.contextmanager
+def started(plan: ServerPlan, *, log_path: Path, timeout_s: float = 300.0) -> Iterator[RunningServer]:
+    """A server that answers for its model while the block runs; SIGTERM ends it afterwards.
+
+    Its output is appended to `log_path`. Raises ServerError, with the end of that output and the cause where it is a
+    known one, when the server dies, when the model fails to load, and when it isn't available within `timeout_s`;
+    RequestError when the plan has no REST API, by which the wait is done.
+    """
+    if plan.rest_api_port == 0:
+        raise RequestError(
+            "Without the REST API there is no way to see the model become available.",
+            cure="give the server a REST port",
+        )
+    fsutil.make_directory(log_path.parent)
+    log = _Log(log_path)
+    begun = time.monotonic()
+    with process.running(plan.argv, log_path=log_path, env=plan.env) as child:
+        rest_url = f"http://127.0.0.1:{plan.rest_api_port}"
+        _wait_until_available(plan, rest_url, child, log, begun + timeout_s)
+        yield RunningServer(
+            pid=child.pid,
+            rest_url=rest_url,
+            grpc_port=plan.port,
+            log_path=log_path,
+            adapter=_mapped_adapter(child.pid),
+            seconds=time.monotonic() - begun,
+        )
+
+
+# ---- the plan
+
+
+def _program(artifact: Path) -> Path:
+    """The server in the artifact, by its real path: `dist/current` may point elsewhere before the server has ended."""
+    program = artifact.expanduser().resolve() / "bin" / PROGRAM
+    if not program.is_file():
+        raise RequestError(
+            f"{artifact} is not a finished build: there is no {program}.",
+            cure="./inv build-serving makes one, ./inv list-builds shows those that are there",
+        )
+    if not os.access(program, os.X_OK):
+        raise RequestError(f"{program} is not executable for this user.", cure=f"chmod a+rx {program}")
+    return program
+
+
+def _model_flags(model_base_path: Path | None, model_name: str, further: Mapping[str, str]) -> dict[str, str]:
+    if "model_config_file" in further:
+        if model_base_path is not None:
+            raise RequestError(
+                "A model directory and --model_config_file are both given.",
+                cause="the server would ignore the directory",
+                cure="keep one of the two",
+            )
+        return {}
+    if model_base_path is None:
+        raise RequestError("There is no model to serve.", cause=MODEL_LAYOUT, cure="name the directory of the model")
+    base = model_base_path.expanduser().absolute()
+    if "\0" in str(base):
+        raise RequestError(f"The model directory {str(base)!r} holds a NUL byte.", cure="give another path")
+    with fsutil.explained(base, doing="read"):
+        check_model_directory(base, "model.tflite" if further.get("use_tflite_model") == "true" else "saved_model.pb")
+    return {"model_name": model_name, "model_base_path": str(base)}
+
+
+def _without_npu(flags: Mapping[str, str]) -> list[str]:
+    if "platform_config_file" in flags:
+        return []
+    return ["no --platform-config-file is given: without its NpuOptimizer every model runs on the CPU"]
+
+
+def _ignored_flags(flags: Mapping[str, str]) -> list[str]:
+    if "platform_config_file" not in flags:
+        return []
+    known = server_flags.known_flags()
+    return [
+        f"--{name} has no effect: with a platform config the server takes this from there only"
+        for name in flags
+        if known[name].ignored_with_platform_config
+    ]
+
+
+def _with_libraries(
+    env: Mapping[str, str], program: Path, artifact: Path, library_path: Sequence[Path]
+) -> tuple[dict[str, str], list[str]]:
+    """The environment with LD_LIBRARY_PATH, and a warning for each library that the server won't find."""
+    own = artifact.expanduser().resolve() / "lib"
+    directories = [*(path.expanduser().absolute() for path in library_path), *library_path_of(os.environ)]
+    for directory in (own, *directories):
+        if ":" in str(directory) or "\0" in str(directory):
+            raise RequestError(
+                f"The library directory {str(directory)!r} has a colon or NUL in its path.",
+                cause="LD_LIBRARY_PATH can't hold it",
+                cure="use another directory",
+            )
+    whole = _with_library_path(env, directories)
+    missing = preflight.missing_libraries(program, whole)
+    if any((own / name).exists() for name in missing):
+        whole = _with_library_path(env, [own, *directories])
+        missing = preflight.missing_libraries(program, whole)
+    cure = "source the set_env.sh of CANN and of tfplugin, or run ./inv verify-serving"
+    return whole, [f"{name} is nowhere to be found, so the server won't start: {cure}" for name in missing]
+
+
+def _with_library_path(env: Mapping[str, str], directories: Sequence[Path]) -> dict[str, str]:
+    unique = list(dict.fromkeys(str(directory) for directory in directories))
+    return {**env, "LD_LIBRARY_PATH": ":".join(unique)} if unique else dict(env)
+
+
+# ---- the start
+
+
+class _Log:
+    """The part of a log file that this start wrote."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._begin = path.stat().st_size if path.exists() else 0
+
+    def text(self) -> str:
+        """What the server said so far; its last part, where that is much."""
+        with self.path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(self._begin, end - LOG_TAIL_BYTES))
+            return file.read().decode(errors="replace")
+
+
+def _wait_until_available(
+    plan: ServerPlan, rest_url: str, child: subprocess.Popen[bytes], log: _Log, deadline: float
+) -> None:
+    answer = "it has not answered yet"
+    while time.monotonic() < deadline:
+        if _ends_within(child, SECONDS_BETWEEN_LOOKS):
+            raise _start_failure(f"The server ended before it served: {_ending(child.returncode)}.", log)
+        if "Failed to start HTTP Server" in log.text():
+            raise _start_failure("The server runs without its REST API.", log)
+        try:
+            status = rest_client.model_status(rest_url, plan.model_name, timeout_s=SECONDS_FOR_ONE_ANSWER)
+        except NpuServingError as error:
+            answer = error.what
+            continue
+        if status.available:
+            return
+        answer = status.text()
+        if status.failed:
+            raise _start_failure(f"The server could not load its model.\n{answer}", log)
+    raise _start_failure(f"The model {plan.model_name!r} did not become available in time; last: {answer}", log)
+
+
+def _ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        child.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _ending(returncode: int) -> str:
+    return f"killed by signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
+
+
+def _start_failure(what: str, log: _Log) -> ServerError:
+    text = log.text()
+    tail = [f"    {line}" for line in text.splitlines() if line.strip()][-process.TAIL_LINES :]
+    cause, cure = recognised_failure(text) or ("", f"read the whole log: {log.path}")
+    return ServerError("\n".join([what, *tail, f"The log is {log.path}"]), cause=cause, cure=cure)
+
+
+def recognised_failure(log_text: str) -> tuple[str, str] | None:
+    """Cause and cure of the first known failure to start that the log shows (start_failures.yaml), or None."""
+    import yaml
+
+    for entry in yaml.safe_load(fsutil.read_text(Path(__file__).with_name("start_failures.yaml"))):
+        found = re.search(entry["pattern"], log_text)
+        if found:
+            groups = ("", *(group or "it" for group in found.groups()))
+            return entry["cause"].format(*groups), entry["cure"].format(*groups)
+    return None
+
+
+def _mapped_adapter(pid: int) -> Path | None:
+    """The adapter library in the memory map of the process, or of one that it started (a wrapper's child)."""
+    for member in sorted({pid, *process.descendants(pid)}):
+        for name in _mapped_files(member):
+            if ADAPTER_FILE.fullmatch(name.rpartition("/")[2]):
+                return Path(name)
+    return None
+
+
+def _mapped_files(pid: int) -> list[str]:
+    try:
+        text = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # it has ended in the meantime
+        return []
+    columns = (line.split(maxsplit=5) for line in text.split("\n"))  # the path is the sixth, and may hold blanks
+    return [row[5].removesuffix(" (deleted)") for row in columns if len(row) == 6]

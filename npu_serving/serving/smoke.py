@@ -1,0 +1,167 @@
+"""smoke: a build's server is started on spare ports and has to answer the golden request, with its adapter loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving.builds.current import find_build
+from npu_serving.builds.manifest import Build
+from npu_serving.client.request import PredictRequest
+from npu_serving.client.rest_client import predict
+from npu_serving.console import Reporter, duration_text
+from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError, ServerError
+from npu_serving.serving.from_build import plan_current
+from npu_serving.serving.golden_request import RECORD, GoldenRequest, read_golden, write_golden
+from npu_serving.serving.server import RunningServer, ServerPlan, started
+from npu_serving.settings import Settings
+
+
+@dataclass(frozen=True)
+class SmokeResult:
+    """How a build's server answered the golden request; `why` is empty where it did so as expected."""
+
+    build: Build
+    golden: GoldenRequest
+    why: str
+    seconds: float
+    recorded: Path | None = None
+    """The file, where the answer was recorded and not compared."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where the answer is another one, or none."""
+        return EXIT_ACTION_NEEDED if self.why else 0
+
+    def to_json(self) -> dict[str, object]:
+        """The request, the expected answer, and what came of it."""
+        return {
+            "build_id": self.build.manifest.build_id,
+            "passed": not self.why,
+            "why": self.why,
+            "golden": self.golden.to_json(),
+            "recorded": str(self.recorded) if self.recorded is not None else None,
+            "seconds": round(self.seconds, 2),
+        }
+
+    def text(self) -> str:
+        """One line, or the reason."""
+        name, took = self.build.manifest.build_id, duration_text(self.seconds)
+        if self.recorded is not None:
+            return f"The answer of {name} is recorded in {self.recorded}; every rebuilt server has to give it too."
+        if self.why:
+            return f"{name} fails the golden request ({took}): {self.why}"
+        return f"{name} answers the golden request, with its adapter loaded ({took})."
+
+
+def plan_smoke(settings: Settings, build: str, golden: GoldenRequest) -> ServerPlan:
+    """How the server is started for it: on ports that nothing else listens on now."""
+    port, rest_api_port = spare_ports(2)
+    return plan_current(
+        settings,
+        build=build,
+        model_base_path=golden.model_base_path,
+        model_name=golden.model_name,
+        port=port,
+        rest_api_port=rest_api_port,
+        platform_config_file=golden.platform_config_file,
+    )
+
+
+def record(settings: Settings, name: str, golden: GoldenRequest, reporter: Reporter) -> SmokeResult:
+    """Asks a build (the current one by default), and keeps its answer as what later builds have to answer.
+
+    Raises ServerError where it doesn't answer, or without its adapter: what is recorded comes from a good build.
+    """
+    begun = time.monotonic()
+    build = find_build(settings.dist_root, name)
+    for warning in plan_smoke(settings, build.directory.name, golden).warnings:
+        reporter.warn(warning)
+    answer = _ask(settings, build, golden, reporter)
+    golden = dataclasses.replace(golden, expected=answer, build_id=build.manifest.build_id)
+    path = write_golden(settings.dist_root, golden)
+    return SmokeResult(build, golden, "", time.monotonic() - begun, path)
+
+
+def golden_of(settings: Settings) -> GoldenRequest:
+    """The golden request; RequestError where none was recorded."""
+    golden = read_golden(settings.dist_root)
+    if golden is None:
+        raise RequestError("No golden request has been recorded.", cure=RECORD)
+    return golden
+
+
+def smoke(settings: Settings, name: str, reporter: Reporter) -> SmokeResult:
+    """Whether a build (the current one by default) answers the golden request as the last good one did."""
+    return smoke_build(settings, find_build(settings.dist_root, name), golden_of(settings), reporter)
+
+
+def smoke_build(settings: Settings, build: Build, golden: GoldenRequest, reporter: Reporter) -> SmokeResult:
+    """The same for this build; whatever keeps the server from answering is a result, not an error."""
+    begun = time.monotonic()
+    try:
+        why = golden.difference(_ask(settings, build, golden, reporter))
+    except NpuServingError as error:
+        why = str(error)
+    return SmokeResult(build, golden, why, time.monotonic() - begun)
+
+
+def prove(settings: Settings, build: Build, reporter: Reporter) -> None:
+    """Raises ServerError where a golden request was recorded and a new build does not answer it as expected."""
+    golden = read_golden(settings.dist_root)
+    if golden is None:
+        reporter.note(
+            f"No golden request is recorded, so the new server is not started beforehand. Next time: {RECORD}"
+        )
+        return
+    result = smoke_build(settings, build, golden, reporter)
+    if result.why:
+        name = build.manifest.build_id
+        raise ServerError(
+            f"The new build fails the golden request, so the former one stays current: {result.why}",
+            cause=f"it stays in {build.directory}, to be looked into",
+            cure=f"./inv smoke --build {name} asks it again; ./inv rollback --build {name} takes it all the same",
+        )
+    reporter.note(result.text())
+
+
+def spare_ports(count: int) -> tuple[int, ...]:
+    """TCP ports that nothing listens on now."""
+    with ExitStack() as held:  # until all are found, so that they differ
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return tuple(int(probe.getsockname()[1]) for probe in probes)
+
+
+def _ask(settings: Settings, build: Build, golden: GoldenRequest, reporter: Reporter) -> object:
+    plan = plan_smoke(settings, build.directory.name, golden)
+    log_path = settings.logs / f"smoke-{time.strftime('%Y%m%d-%H%M%S')}.log"
+    with reporter.progress(f"asking {build.manifest.build_id} the golden request", unit="requests"):  # noqa: SIM117
+        with started(plan, log_path=log_path) as server:
+            _check_adapter(server, build)
+            return _answer(server, golden.model_name, golden.request)
+
+
+def _answer(server: RunningServer, model: str, request: PredictRequest) -> object:
+    return predict(server.rest_url, model, request).outputs
+
+
+def _check_adapter(server: RunningServer, build: Build) -> None:
+    """ServerError unless the process has the adapter of this very build in its memory map."""
+    if server.adapter is None:
+        raise ServerError(
+            "The server runs without its adapter: it serves every model on the CPU, and says nothing about it.",
+            cause="the adapter is not among the libraries that it names, or was removed from the build",
+            cure="./inv verify-serving tells which",
+        )
+    if build.directory.resolve() not in server.adapter.resolve().parents:
+        raise ServerError(
+            f"The server has loaded {server.adapter}, which is not the adapter of this build.",
+            cause="a directory of LD_LIBRARY_PATH or /etc/ld.so.conf comes before the build's own",
+            cure="take that directory out of it",
+        )

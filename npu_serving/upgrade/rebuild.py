@@ -1,0 +1,151 @@
+"""rebuild-after-cann: carries the plan out, proves the result, and puts it in place of the current build."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from dataclasses import dataclass
+
+from npu_serving.building.bazel import BuildRecord
+from npu_serving.building.pipeline import build_serving
+from npu_serving.builds.assembling import package
+from npu_serving.builds.build_settings import settings_of
+from npu_serving.builds.current import check_link, find_build, make_current, read_builds, unused_id
+from npu_serving.builds.manifest import SERVER, Build, build_id
+from npu_serving.builds.verify import check_directory
+from npu_serving.cann.install import Adapter
+from npu_serving.console import Reporter, duration_text
+from npu_serving.errors import VerificationError
+from npu_serving.serving.smoke import prove
+from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
+from npu_serving.upgrade.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
+
+DOING = "rebuild-after-cann"
+
+
+@dataclass(frozen=True)
+class RebuildResult:
+    """What was done, from Bazel's own log, and the build that is current now."""
+
+    plan: RebuildPlan
+    build: Build
+    record: BuildRecord
+    seconds: float
+    clean_followed: bool = False
+    """Whether the relinked server did not verify, so that everything was built anew."""
+
+    @property
+    def more_than_the_link(self) -> bool:
+        """Whether a relink was planned and Bazel ran more: worth knowing before the next upgrade."""
+        return self.plan.action == RELINK and not self.clean_followed and self.record.compiled > 0
+
+    def to_json(self) -> dict[str, object]:
+        """The plan, what was run, and the build."""
+        return {
+            **self.build.to_json(),
+            "plan": self.plan.to_json(),
+            "executed_actions": self.record.actions,
+            "compiled": self.record.compiled,
+            "linked": self.record.linked,
+            "more_than_the_link": self.more_than_the_link,
+            "clean_followed": self.clean_followed,
+            "seconds": round(self.seconds, 2),
+        }
+
+    def text(self) -> str:
+        """What was done and what is current now."""
+        name = self.build.manifest.build_id
+        if self.plan.action == NOTHING:
+            return f"{name}: nothing is to be done: {self.plan.why}."
+        done = f"{self.record.compiled} sources compiled, {self.record.linked} linked"
+        if not self.record.actions:
+            done = "nothing had to be linked"
+        if self.plan.action == REPLACE_ADAPTER:
+            done = "the packaged adapter was replaced, nothing was linked"
+        lines = [f"{name} is verified and current ({done}, {duration_text(self.seconds)}).", str(self.build.server)]
+        if self.clean_followed:
+            lines.append("The relinked server did not verify, so everything was built anew.")
+        if self.more_than_the_link:
+            lines.append("More ran than the link: something else than the adapter had changed.")
+        lines.append("The former build stays: ./inv rollback goes back to it.")
+        return "\n".join(lines)
+
+
+def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *, clean: bool = False) -> RebuildResult:
+    """Brings a build (the current one by default) up to the CANN that is installed now, by the least that does it.
+
+    `clean` is the guide's 6.6.6 done right: what Bazel made of this very tree is removed, nothing else; it follows by
+    itself where a relinked server does not verify. The former build stays, and stays current until the new one is
+    proven: it verifies, and answers the golden request where one was recorded. Raises VerificationError where no
+    rebuild helps, ServerError where the golden request is answered otherwise, and the errors of the steps.
+    """
+    started = time.monotonic()
+    plan = plan_rebuild(settings, name, clean=clean)
+    plan.check_obstacles()
+    settings = settings_of(plan.build, settings)
+    if plan.action == NOTHING:
+        return RebuildResult(plan, plan.build, BuildRecord(), time.monotonic() - started)
+    reporter.note(plan.text().splitlines()[0])
+    if plan.action == REPLACE_ADAPTER:
+        build = _replace_adapter(plan, settings, reporter)
+        return RebuildResult(plan, build, BuildRecord(), time.monotonic() - started)
+    clean_followed = False
+
+    def proof(build: Build) -> None:
+        _prove(plan, build, settings, reporter)
+
+    try:
+        built = build_serving(settings, reporter, clean=clean, proof=proof, doing=DOING)
+    except VerificationError as error:
+        if plan.action == FULL_REBUILD:
+            raise
+        plan_rebuild(settings, name).check_obstacles()  # CANN may have been removed meanwhile: hours for nothing
+        reporter.warn(f"the relinked server does not verify, so everything is built anew:\n{error.what}")
+        built = build_serving(settings, reporter, clean=True, proof=proof, doing=DOING)
+        clean_followed = True
+    return RebuildResult(plan, built.build, built.record, time.monotonic() - started, clean_followed)
+
+
+def _prove(plan: RebuildPlan, build: Build, settings: Settings, reporter: Reporter) -> None:
+    """Verifies a build, which may be one that an earlier run made, and has it answer the golden request."""
+    check_directory(build.directory, plan.library_path)
+    prove(settings, build, reporter)
+
+
+def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) -> Build:
+    """The build once more, with the installed adapter in the place of its own; nothing is linked."""
+    check_link(settings.install_link, settings.dist_root)
+    with state_lock(settings.build_root, doing=DOING):
+        build = _same_server_with(plan.installed, plan.build, settings) or _repackaged(plan, settings)
+        if not build.current:
+            _prove(plan, build, settings, reporter)
+        make_current(build, settings.install_link)
+    return find_build(settings.dist_root, build.manifest.build_id)
+
+
+def _same_server_with(adapter: Adapter, former: Build, settings: Settings) -> Build | None:
+    """The build that an earlier run made of the same server and that adapter, or None."""
+    for build in read_builds(settings.dist_root).sound:
+        same = build.linked == former.linked and build.manifest.adapter.get("sha256") == adapter.sha256
+        if same and not build.damaged_file():
+            return build
+    return None
+
+
+def _repackaged(plan: RebuildPlan, settings: Settings) -> Build:
+    former = plan.build.manifest
+    digest = hashlib.sha256(f"{plan.build.linked} {plan.installed.sha256}".encode()).hexdigest()
+    name = build_id(former.serving_version, plan.installed.cann_version, digest)
+    manifest = dataclasses.replace(
+        former,
+        build_id=unused_id(settings.dist_root, name),
+        input_digest=digest,
+        linked=plan.build.linked,
+        adapter=plan.installed.describe(),
+        actions={},
+    )
+    libraries = {path.name: path for path in sorted(plan.build.libraries.iterdir())}
+    libraries[plan.build.adapter.name] = plan.installed.path
+    return package(settings.dist_root, manifest, plan.build.directory / SERVER, libraries, plan.library_path)

@@ -1,0 +1,214 @@
+"""What an installed CANN calls for: nothing, another adapter in the build, a relink, or a full rebuild."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving.builds.build_settings import settings_of
+from npu_serving.builds.current import find_build
+from npu_serving.builds.manifest import SERVER, Build
+from npu_serving.builds.verify import verify_directory
+from npu_serving.cann.install import Adapter, find_adapter, find_installation
+from npu_serving.elf.report import (
+    CANNOT_TELL,
+    ERROR,
+    LIBRARY_NOT_FOUND,
+    LIBRARY_UNUSABLE,
+    WARNING,
+    CompatReport,
+    Finding,
+)
+from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, VerificationError
+from npu_serving.settings import Settings
+from npu_serving.writers.shell import command_line
+
+NOTHING = "nothing"
+REPLACE_ADAPTER = "replace adapter"
+RELINK = "relink"
+FULL_REBUILD = "full rebuild"
+
+
+@dataclass(frozen=True)
+class RebuildPlan:
+    """What is to be done so that a build fits the CANN that is installed, and why.
+
+    `report` is on the build's server as it is, with the installed adapter. `obstacles` are findings that no rebuild
+    takes away, such as a library of CANN that is missing.
+    """
+
+    build: Build
+    installed: Adapter
+    action: str
+    why: str
+    report: CompatReport
+    library_path: tuple[Path, ...]
+    """CANN's own directories, where the server will look at run time."""
+    obstacles: tuple[Finding, ...] = ()
+    clean: bool = False
+    """Whether everything is to be built anew because that was asked for."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where something has to be done."""
+        return 0 if self.action == NOTHING and not self.obstacles else EXIT_ACTION_NEEDED
+
+    def check_obstacles(self) -> None:
+        """VerificationError where the server would not start, whatever is done to it."""
+        if self.obstacles:
+            raise VerificationError(
+                "The server would not start with the CANN that is installed, and no rebuild changes that:\n"
+                + "\n".join(finding.text() for finding in self.obstacles),
+                cause="CANN is incomplete: its installation was interrupted, or it is being installed right now",
+                cure="complete the installation of CANN, then type the same command again",
+            )
+
+    def _command(self) -> str:
+        """What carries this very plan out."""
+        words = ["./inv", "rebuild-after-cann"]
+        if not self.build.current:
+            words += ["--build", self.build.directory.name]
+        return command_line([*words, "--clean"] if self.clean else words)
+
+    def to_json(self) -> dict[str, object]:
+        """The plan with both adapters."""
+        return {
+            "build_id": self.build.manifest.build_id,
+            "linked_with": dict(self.build.manifest.adapter),
+            "installed": self.installed.describe(),
+            "action": self.action,
+            "why": self.why,
+            "obstacles": [finding.to_json() for finding in self.obstacles],
+            "findings": [finding.to_json() for finding in self.report.findings],
+        }
+
+    def text(self) -> str:
+        """The action, the reason, and what to type next."""
+        lines = [f"{self.build.manifest.build_id}: {self.action}: {self.why}"]
+        if self.obstacles:
+            lines += [finding.text() for finding in self.obstacles]
+            lines.append("No rebuild changes that. Next: complete the installation of CANN.")
+        elif self.action != NOTHING:
+            lines.append(f"Next: {self._command()}")
+        return "\n".join(lines)
+
+
+def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> RebuildPlan:
+    """Compares a build (the current one by default) with the CANN that is installed now; changes nothing.
+
+    With `clean` everything is to be built anew, whatever the comparison says. Raises what find_build() and
+    find_adapter() raise, and the errors of the inputs where the build has to be linked and one of them is gone.
+    """
+    build = find_build(settings.dist_root, name)
+    settings = settings_of(build, settings)
+    installed = find_adapter(settings.adapter, settings.cann_root)
+    installation = find_installation(settings.cann_root)
+    library_path = installation.library_directories if installation else ()
+    report = _report(build, library_path, installed)
+    obstacles = tuple(_obstacles(build, installed, report))
+    # All but the server, which is too large to be read for every plan: its tables were, for the report.
+    is_sound = not build.damaged_file(without=SERVER)
+    if clean:
+        action, why = FULL_REBUILD, "--clean was given"
+    elif _carries(build, installed) and is_sound and (report.ok or obstacles):
+        action = NOTHING
+        why = f"it carries the adapter that is installed, that of CANN {_version(installed.cann_version)}"
+    else:
+        action, why = _what_to_do(build, installed, report, settings)
+    return RebuildPlan(build, installed, action, why, report, library_path, obstacles, clean)
+
+
+def _carries(build: Build, adapter: Adapter) -> bool:
+    return build.manifest.adapter.get("sha256") == adapter.sha256
+
+
+def _report(build: Build, library_path: tuple[Path, ...], installed: Adapter) -> CompatReport:
+    """The report on the build's server with the installed adapter; a server that can't be read is a finding of it."""
+    try:
+        return verify_directory(build.directory, library_path, installed.path)
+    except (ElfError, FileAccessError) as error:
+        unusable = Finding(LIBRARY_UNUSABLE, ERROR, build.server.name, error.what, "./inv rebuild-after-cann")
+        return CompatReport(build.server, installed.path, (), (unusable,))
+
+
+def _what_to_do(build: Build, installed: Adapter, report: CompatReport, settings: Settings) -> tuple[str, str]:
+    reasons = []
+    if not _carries(build, installed):
+        reasons.append(
+            f"it was linked with CANN {_version(build.manifest.adapter.get('cann_version', ''))}, "
+            f"installed is CANN {_version(installed.cann_version)}"
+        )
+    damaged = build.damaged_file()
+    if damaged:
+        reasons.append(f"its {damaged} is gone, or was changed since it was built")
+    why = "; ".join(reasons) or "it would not start"
+    only_the_adapter = not damaged or build.directory / damaged == build.adapter
+    if report.ok and only_the_adapter and CANNOT_TELL not in report.kinds(WARNING):
+        return REPLACE_ADAPTER, f"{why}, and the server as it is has all that the installed adapter needs"
+    reason = why_more_than_the_link(build, settings)
+    if reason:
+        return FULL_REBUILD, f"{why}; {reason}"
+    return RELINK, why if report.ok else f"{why}; {_what_is_missing(report)}"
+
+
+def why_more_than_the_link(build: Build, settings: Settings) -> str:
+    """Why Bazel would have to do more than link; "" where nothing speaks for that.
+
+    It is an expectation: what was really done is read from Bazel's own log afterwards.
+    """
+    # Only here, because a plan that needs no Bazel is to be quick.
+    from npu_serving.building import bazel, inputs, plan
+    from npu_serving.console import Silent
+    from npu_serving.overlay.adapter import DIRECTORY
+
+    manifest = build.manifest
+    given = inputs.find_inputs(settings, Silent())
+    if manifest.compilation and manifest.compilation != bazel.COMPILATION_FLAGS:
+        return "this version of npu-serving compiles with other flags"
+    if manifest.lock_digest != given.source.lock.digest:
+        return "the lock is another one than it was built with"
+    if not given.source.is_ready or manifest.source.get("digest") != plan.source_identity(given):
+        return f"the source tree {given.source.tree} is gone, or of another archive"
+    tree = plan.digest_of_tree(given, settings, without=DIRECTORY)
+    if manifest.source.get("tree", tree) != tree:
+        return f"{given.source.tree} was changed since"
+    missing = given.runner.what_is_missing()
+    if missing:
+        return missing
+    other = _other_toolchain(manifest.toolchain, given.runner.identity())
+    if other:
+        return f"the toolchain is another one: {other}"
+    output = plan.output_base(given, settings)
+    if not (output / "execroot").is_dir():
+        return f"what Bazel had made of this tree is gone: {output}"
+    return ""
+
+
+def _other_toolchain(former: Mapping[str, str], now: Mapping[str, str]) -> str:
+    changed = [name for name, value in now.items() if former.get(name) != value]
+    return "; ".join(f"{name} {former.get(name, 'none')} became {now[name]}" for name in changed)
+
+
+def _what_is_missing(report: CompatReport) -> str:
+    for finding in report.findings:
+        if finding.severity == ERROR and finding.details:
+            more = f" and {len(finding.details) - 1} more" if len(finding.details) > 1 else ""
+            return f"{finding.kind}: {finding.details[0]}{more}"
+        if finding.severity == ERROR and finding.kind == LIBRARY_UNUSABLE:
+            return finding.explanation
+    return report.verdict
+
+
+def _obstacles(build: Build, installed: Adapter, report: CompatReport) -> list[Finding]:
+    """Missing libraries that no build brings; and, with the adapter that the build was proven with, whatever else."""
+    own = {name.rpartition("/")[2] for name in build.manifest.files}
+    errors = [finding for finding in report.findings if finding.severity == ERROR]
+    missing = [finding for finding in errors if finding.kind in (LIBRARY_NOT_FOUND, LIBRARY_UNUSABLE)]
+    if any(finding.subject in own for finding in missing):
+        return [finding for finding in missing if finding.subject not in own]
+    return errors if _carries(build, installed) else missing
+
+
+def _version(text: str) -> str:
+    return text or "(unknown)"

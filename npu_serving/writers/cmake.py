@@ -1,0 +1,10 @@
+"""Values in CMake's language: CMakeLists.txt."""
+
+from __future__ import annotations
+
+import re
+
+
+def cmake_string(value: str) -> str:
+    """A quoted CMake argument; nothing in it is expanded."""
+    return '"' + re.sub(r'([\\"$;])', r"\\\1", value) + '"'

@@ -1,0 +1,26 @@
+"""Values in Dockerfiles, which have no quoting: each is held to a grammar, or refused."""
+
+from __future__ import annotations
+
+import re
+
+from npu_serving.errors import RequestError
+
+# The grammar of an image's name: https://pkg.go.dev/github.com/distribution/reference. A Dockerfile has no quoting.
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_DOMAIN = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]+)?/)?"
+_IMAGE_NAME = re.compile(
+    rf"{_DOMAIN}{_COMPONENT}(?:/{_COMPONENT})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?", re.A
+)
+_LONGEST_NAME = 512
+
+
+def checked_image_name(name: str) -> str:
+    """The name, if it is an image's; RequestError otherwise."""
+    if len(name) > _LONGEST_NAME or not _IMAGE_NAME.fullmatch(name):
+        raise RequestError(
+            f"{name!r} is not the name of an image.",
+            cause="a name is lower case, with / between its parts and a tag after a colon",
+            cure="give a name such as ubuntu:18.04",
+        )
+    return name

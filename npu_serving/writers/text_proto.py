@@ -1,0 +1,31 @@
+"""Values in protobuf's text format: platform configs, lists of models."""
+
+from __future__ import annotations
+
+from npu_serving.errors import UnwritableValueError
+
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def textproto_string(value: str) -> str:
+    """The value as a quoted string of protobuf's text format.
+
+    Undecodable bytes of a path (surrogates, PEP 383) become octal escapes. Raises UnwritableValueError for a NUL, at
+    which the programs behind the file would cut the value off, and for surrogates that stand for no byte.
+    """
+    return '"' + "".join(_escaped(character, value) for character in value) + '"'
+
+
+def _escaped(character: str, value: str) -> str:
+    if character == "\0":
+        raise UnwritableValueError(f"{value!r} holds a NUL byte.", cure="give a value without it")
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\{code - 0xDC00:03o}"
+    if 0xD800 <= code <= 0xDFFF:
+        raise UnwritableValueError(
+            f"{value!r} holds a half of a character (U+{code:04X}).", cure="give a value without it"
+        )
+    return f"\\{code:03o}" if code < 0x20 or code == 0x7F else character

@@ -1,0 +1,229 @@
+"""Which Bazel a build uses: only a binary that fits, never a script, and the pinned release where npm fails."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import platform
+import shlex
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import fault_server as faults
+import pytest
+
+from npu_serving.building import bazel_program
+from npu_serving.building.bazel_program import find_bazel
+from npu_serving.console import Silent
+from npu_serving.doctor.bazel_version import bazel_version, pinned_version, required_text, serves
+from npu_serving.errors import FetchError, RequestError
+from npu_serving.fetch.content_store import ContentStore
+from npu_serving.fetch.toolchains import Tool, find_tool
+from npu_serving.settings import Settings
+
+RELEASE = b"\x7fELF the release"
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="a release is published for x86_64 only")
+
+
+class Notes(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def binary(path: Path, label: str, *, head: bytes = b"\x7fELF") -> Path:
+    """A file with the archive that Bazel appends to its binary, which can't be started."""
+    jar = io.BytesIO()
+    with zipfile.ZipFile(jar, "w") as opened:
+        opened.writestr("build-data.properties", f"build.label={label}\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(head)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr("A-server.jar", jar.getvalue())
+    path.chmod(0o755)
+    return path
+
+
+def script(path: Path, body: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return Settings(build_root=tmp_path / "build")
+
+
+# ---- the version
+
+
+@pytest.mark.parametrize(
+    ("label", "version", "fits"),
+    [
+        ("0.24.0", "0.24.0", False),
+        ("0.24.1", "0.24.1", True),
+        ("0.24.1- (@non-git)", "0.24.1", True),
+        ("0.26.1", "0.26.1", True),
+        ("0.26.2", "0.26.2", False),
+        ("7.4.1", "7.4.1", False),
+        ("no_version", "", False),
+        ("", "", False),
+    ],
+)
+def test_the_version_is_read_from_the_binary_and_0_24_1_to_0_26_1_serve(
+    tmp_path: Path, label: str, version: str, fits: bool
+) -> None:
+    assert bazel_version(binary(tmp_path / "bazel", label)) == version
+    assert serves(version) == fits
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x7fELF", b"\x7fELFPK\x05\x06" + b"\0" * 18, b"\x7fELF" + b"PK\x01\x02" * 50, b"#!/bin/sh\n"]
+)
+def test_what_is_no_bazel_has_no_version(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "bazel").write_bytes(data)
+    assert bazel_version(tmp_path / "bazel") == ""
+    assert bazel_version(tmp_path) == ""
+    assert bazel_version(tmp_path / "nothing") == ""
+
+
+@pytest.mark.parametrize("place", range(0, 400, 7))
+def test_a_damaged_binary_breaks_nothing(tmp_path: Path, place: int) -> None:
+    path = binary(tmp_path / "bazel", "0.24.1")
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] ^= 0xFF
+    path.write_bytes(data)
+    assert bazel_version(path) in ("", "0.24.1") or not serves(bazel_version(path))
+
+
+def test_the_pinned_release_is_one_that_serves_and_that_can_be_fetched() -> None:
+    assert serves(pinned_version())
+    assert required_text() == "0.24.1 to 0.26.1"
+    assert find_tool("bazel", "linux-x86_64", version=pinned_version()).kind == "program"
+
+
+# ---- which one is used
+
+
+def test_a_binary_on_path_that_fits_is_used(settings: Settings, tmp_path: Path) -> None:
+    path = binary(tmp_path / "bin/bazel", "0.25.2")
+    program = find_bazel(settings, Silent())
+    assert (program.path, program.version) == (path, "0.25.2")
+    assert program.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_wrapper_on_path_is_not_started_and_the_pinned_release_is_used(settings: Settings, tmp_path: Path) -> None:
+    script(tmp_path / "bin/bazel", f"touch {shlex.quote(str(tmp_path / 'started'))}; echo Build label: 0.24.1")
+    notes = Notes()
+    program = find_bazel(settings, notes)
+    assert program.version == "0.24.1"
+    assert settings.build_root in program.path.parents
+    assert "is no Bazel itself" in notes.notes[0]
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_script_with_a_bazel_packed_behind_it_is_a_script(settings: Settings, tmp_path: Path) -> None:
+    binary(tmp_path / "bin/bazel", "0.24.1", head=b"#!/bin/sh\nexit 1\n")
+    assert settings.build_root in find_bazel(settings, Silent()).path.parents
+
+
+def test_a_bazel_that_could_not_be_read_once_is_looked_at_again(settings: Settings, tmp_path: Path) -> None:
+    path = binary(tmp_path / "bin/bazel", "0.25.2")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    assert settings.build_root in find_bazel(settings, Silent()).path.parents
+    path.write_bytes(whole)
+    assert find_bazel(settings, Silent()).path == path
+
+
+@pytest.mark.parametrize(("label", "said"), [("7.4.1", "is Bazel 7.4.1"), ("", "is no Bazel itself")])
+def test_a_bazel_that_was_set_and_does_not_fit_is_refused(tmp_path: Path, label: str, said: str) -> None:
+    path = binary(tmp_path / "my bazel", label)
+    with pytest.raises(RequestError, match=said):
+        find_bazel(Settings(build_root=tmp_path / "build", bazel=str(path)), Silent())
+
+
+# ---- npm first, then the release itself
+
+
+def package(directory: Path, members: dict[str, bytes]) -> Path:
+    path = directory / "package.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def release() -> Iterator[Tool]:
+    with faults.serving() as server:
+        url = server.put("/bazel-0.24.1-linux-x86_64", RELEASE)
+        digest = hashlib.sha256(RELEASE).hexdigest()
+        yield Tool("bazel", "0.24.1", "linux-x86_64", "program", digest, len(RELEASE), (url,), "this test")
+
+
+def brought(release: Tool, settings: Settings) -> tuple[bytes, list[str]]:
+    store, notes = ContentStore(settings.store_root), Notes()
+    bazel_program.bring_release(release, store, settings, notes)
+    assert [path.name for path in store.root.iterdir() if path.name.startswith("tmp")] == []
+    return store.path(release.sha256).read_bytes(), notes.notes
+
+
+def test_the_package_of_npm_is_taken_when_it_holds_the_release(
+    release: Tool, settings: Settings, tmp_path: Path
+) -> None:
+    tgz = package(tmp_path, {"package/bazel-0.24.1-linux-x86_64": RELEASE})
+    script(tmp_path / "bin/npm", f"cp {shlex.quote(str(tgz))} .")
+    data, notes = brought(release, settings)
+    assert data == RELEASE
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("members", "command"),
+    [
+        ({}, "exit 1"),
+        ({}, "exit 0"),
+        ({}, "echo damaged >x.tgz"),
+        ({}, "mkdir x.tgz"),
+        ({"package/bazel-0.24.1-linux-x86_64": b"other bytes"}, "cp {tgz} ."),
+        ({"package/README.md": b"no Bazel"}, "cp {tgz} ."),
+        ({"package/../../x": b"outside"}, "cp {tgz} ."),
+        ({"package/bazel-0.24.1-linux-x86_64": RELEASE}, "cp {tgz} a.tgz; cp {tgz} b.tgz"),
+    ],
+    ids=["fails", "brings nothing", "no archive", "a directory", "other bytes", "no Bazel", "unsafe", "two packages"],
+)
+def test_whatever_npm_brings_that_is_not_the_release_the_release_itself_is_fetched(
+    release: Tool, settings: Settings, tmp_path: Path, members: dict[str, bytes], command: str
+) -> None:
+    tgz = package(tmp_path, members)
+    script(tmp_path / "bin/npm", command.format(tgz=shlex.quote(str(tgz))))
+    data, notes = brought(release, settings)
+    assert data == RELEASE
+    assert "npm did not bring it" in notes[1]
+
+
+def test_an_npm_that_can_not_be_started_is_no_obstacle(release: Tool, settings: Settings, tmp_path: Path) -> None:
+    npm = script(tmp_path / "bin/npm", "")
+    npm.write_text("#!/no/such/interpreter\n")
+    assert brought(release, settings)[0] == RELEASE
+
+
+def test_offline_npm_is_not_asked(release: Tool, settings: Settings, tmp_path: Path) -> None:
+    script(tmp_path / "bin/npm", f"touch {shlex.quote(str(tmp_path / 'asked'))}")
+    offline = Settings(build_root=settings.build_root, offline=True)
+    with pytest.raises(FetchError):
+        brought(release, offline)
+    assert not (tmp_path / "asked").exists()

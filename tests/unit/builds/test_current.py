@@ -1,0 +1,117 @@
+"""The builds in dist/: listed, found, made current; their manifests read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from npu_serving import resources
+from npu_serving.builds.current import CURRENT, PREVIOUS, find_build, link_differs, make_current, read_builds
+from npu_serving.builds.manifest import SERVER, BuildManifest, build_id
+from npu_serving.errors import RequestError
+
+
+def _cgroup(monkeypatch: pytest.MonkeyPatch, root: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = root / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(resources, "CGROUP", root)
+
+
+def test_a_build_id_holds_no_character_that_needs_quoting() -> None:
+    assert build_id("1.15.0", "6.3.RC2", "ab" * 32) == "serving-1.15.0-cann-6.3.RC2-abababababab"
+    assert build_id("1.15.0", "a/b ;c", "ab" * 32) == "serving-1.15.0-cann-a-b--c-abababababab"
+    assert build_id("1.15.0", "", "ab" * 32) == "serving-1.15.0-cann-unknown-abababababab"
+
+
+def _build(dist: Path, name: str, created: str) -> None:
+    (dist / name / "bin").mkdir(parents=True)
+    (dist / name / SERVER).write_text("")
+    manifest = BuildManifest(
+        name, "d", "1.15.0", {"name": "sample"}, {"cann_version": "6.3"}, "l", {}, (), {}, {}, {}, created
+    )
+    (dist / name / "manifest.json").write_text(json.dumps(manifest.to_json()))
+
+
+def test_builds_are_listed_newest_first_and_found_by_id_beginning_path_or_as_the_current_one(tmp_path: Path) -> None:
+    _build(tmp_path, "serving-a1", "2026-01-01")
+    _build(tmp_path, "serving-b1", "2026-01-02")
+    found = read_builds(tmp_path).sound
+    assert [build.manifest.build_id for build in found] == ["serving-b1", "serving-a1"]
+    with pytest.raises(RequestError, match="No build is the current one"):
+        find_build(tmp_path)
+    assert make_current(found[1])
+    assert find_build(tmp_path).manifest.build_id == "serving-a1"
+    assert find_build(tmp_path, "serving-b").manifest.build_id == "serving-b1"
+    assert find_build(tmp_path, str(tmp_path / "serving-b1")).manifest.build_id == "serving-b1"
+    with pytest.raises(RequestError, match="2 builds match"):
+        find_build(tmp_path, "serving-")
+    with pytest.raises(RequestError, match="0 builds match"):
+        find_build(tmp_path, "nothing")
+
+
+@pytest.mark.parametrize("damage", ['{"format": 1}', "{", "", "[]", "[" * 100_000, '{"format": 9}', "source", "flags"])
+def test_a_build_with_a_damaged_manifest_is_told_as_such_and_not_taken(tmp_path: Path, damage: str) -> None:
+    _build(tmp_path, "serving-a1", "2026-01-01")
+    path = tmp_path / "serving-a1" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), damage: 7}) if damage.isalpha() else damage)
+    found = read_builds(tmp_path)
+    assert (found.sound, [item.directory.name for item in found.damaged]) == ((), ["serving-a1"])
+    with pytest.raises(RequestError, match="serving-a1 is damaged"):
+        find_build(tmp_path, "serving-a1")
+
+
+def test_a_build_that_was_pruned_meanwhile_does_not_become_current(tmp_path: Path) -> None:
+    _build(tmp_path, "serving-a1", "1")
+    _build(tmp_path, "serving-b1", "2")
+    second, first = read_builds(tmp_path).sound
+    make_current(first)
+    shutil.rmtree(second.directory)
+    with pytest.raises(RequestError, match="serving-b1 was removed meanwhile"):
+        make_current(second)
+    assert find_build(tmp_path).manifest.build_id == "serving-a1"
+    assert not os.path.lexists(tmp_path / PREVIOUS)
+
+
+def test_a_current_build_that_was_removed_by_hand_is_named_with_the_way_to_another_one(tmp_path: Path) -> None:
+    _build(tmp_path, "serving-a1", "1")
+    (tmp_path / CURRENT).symlink_to("serving-b1")
+    with pytest.raises(RequestError, match="current names serving-b1, which is no build here") as caught:
+        find_build(tmp_path)
+    assert "serving-a1" in caught.value.what
+    assert "./inv rollback --build ID" in caught.value.cure
+
+
+def test_what_a_manifest_lacks_is_named(tmp_path: Path) -> None:
+    _build(tmp_path, "serving-a1", "1")
+    path = tmp_path / "serving-a1" / "manifest.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in document.items() if name not in ("adapter", "flags")}))
+    (damaged,) = read_builds(tmp_path).damaged
+    assert damaged.why == f"{path} is not a build manifest: it lacks adapter, flags."
+
+
+def test_a_manifest_names_no_file_outside_of_its_build(tmp_path: Path) -> None:
+    _build(tmp_path, "serving-a1", "1")
+    path = tmp_path / "serving-a1" / "manifest.json"
+    for name in ("/etc/passwd", "lib/../../other"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "files": {name: "0"}}))
+        assert read_builds(tmp_path).sound == ()
+
+
+def test_the_installed_link_goes_through_current(tmp_path: Path) -> None:
+    dist, link = tmp_path / "dist", tmp_path / "bin" / "tensorflow_model_server"
+    _build(dist, "serving-a1", "1")
+    _build(dist, "serving-b1", "2")
+    second, first = read_builds(dist).sound
+    make_current(first, str(link))
+    assert link.resolve() == first.server.resolve()
+    make_current(second)
+    assert link.resolve() == second.server.resolve()
+    assert not link_differs(dist, str(link))
+    assert link_differs(dist, str(tmp_path / "other"))

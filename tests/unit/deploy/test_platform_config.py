@@ -1,0 +1,140 @@
+"""The text-format files: what is always in them, and that no value gets out of its quotes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from npu_serving.deploy.platform_config import ServedModel, render_models_config, render_platform_config
+from npu_serving.errors import RequestError
+from npu_serving.writers.text_proto import textproto_string
+
+_STRING = rb'"((?:[^"\\\n\0]|\\.)*)"'
+_LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\", b'"': b'"', b"'": b"'"}
+
+
+def read_string(quoted: str) -> bytes:
+    """A text-format string as protobuf's tokenizer reads it: one literal on one line, C escapes."""
+    found = re.fullmatch(_STRING, quoted.encode(), re.DOTALL)
+    assert found, quoted
+    return re.sub(
+        rb"\\([0-7]{1,3}|.)",
+        lambda m: bytes([int(m[1], 8)]) if m[1][:1].isdigit() else _LETTERS[m[1]],
+        found[1],
+        flags=re.DOTALL,
+    )
+
+
+def parameters(text: str) -> dict[str, str]:
+    return dict(re.findall(r'parameter_map \{ key: "(\w+)" value \{ (.*) \} \}\n', text))
+
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
+@given(texts)
+def test_a_string_is_read_back_as_it_was(value: str) -> None:
+    assert read_string(textproto_string(value)) == value.encode()
+
+
+@given(st.binary().filter(lambda data: b"\0" not in data))
+def test_the_bytes_of_an_undecodable_path_are_read_back_as_they_were(data: bytes) -> None:
+    assert read_string(textproto_string(data.decode(errors="surrogateescape"))) == data
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
+def test_a_nul_and_half_a_character_are_refused(value: str) -> None:
+    with pytest.raises(RequestError):
+        textproto_string(value)
+
+
+@given(texts)
+@example("precision_mode_v2")  # which the template holds too
+@example('"} } parameter_map { key: "x" value { b: true } }\n')
+def test_a_value_can_not_add_a_field(value: str) -> None:
+    text = render_platform_config({"profiling_options": value})
+    plain = render_platform_config({"profiling_options": ""})
+    assert len(text.split("\n")) == len(plain.split("\n"))
+    written, others = parameters(text), parameters(plain)
+    assert read_string(written.pop("profiling_options").removeprefix("s: ")) == value.encode()
+    assert others.pop("profiling_options") == 's: ""'
+    assert written == others
+
+
+def test_the_kind_of_a_value_decides_its_field() -> None:
+    written = parameters(render_platform_config({"mix_compile_mode": True, "hcom_parallel": 7, "job": '{"a":"b"}'}))
+    assert written["mix_compile_mode"] == "b: true"
+    assert written["hcom_parallel"] == "i: 7"
+    assert written["job"] == r's: "{\"a\":\"b\"}"'
+
+
+def test_inference_on_the_npu_is_always_switched_on_and_the_rewriters_always_off() -> None:
+    text = render_platform_config({})
+    assert parameters(text) == {
+        "use_off_line": "b: true",
+        "graph_run_mode": "i: 0",
+        "precision_mode_v2": 's: "fp16"',
+    }
+    assert "remapping: OFF\n" in text
+    assert text.count("{") == text.count("}")
+
+
+def test_memory_optimisation_is_switched_off_by_the_name_its_own_enumeration_has() -> None:
+    assert "memory_optimization: NO_MEM_OPT\n" in render_platform_config({})
+
+
+def test_the_old_precision_option_is_accepted_and_then_stands_alone() -> None:
+    written = parameters(render_platform_config({"precision_mode": "allow_mix_precision"}))
+    assert "precision_mode_v2" not in written
+    assert written["precision_mode"] == 's: "allow_mix_precision"'
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"graph_run_mode": 1},
+        {"graph_run_mode": False},
+        {"use_off_line": False},
+        {"use_off_line": 1},
+        {"precision_mode": "force_fp16", "precision_mode_v2": "fp16"},
+        {"a b": 1},
+        {'x" value { b: true': 1},
+        {"": 1},
+        {"number": 2**63},
+        {"number": 1.5},
+        {"text": "a\0b"},
+    ],
+)
+def test_options_that_would_not_serve_or_can_not_be_written_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(RequestError):
+        render_platform_config(options)  # type: ignore[arg-type]
+
+
+def test_models_are_listed_with_quoted_paths() -> None:
+    path = Path('/srv/it\'s "quoted"\nand näive')
+    text = render_models_config([ServedModel("a", path), ServedModel("b", Path("/srv/b"))])
+    quoted = re.findall(r"base_path: (.*)\n", text)
+    assert [read_string(item) for item in quoted] == [str(path).encode(), b"/srv/b"]
+    assert re.findall(r'name: "(.*)"', text) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        [],
+        [ServedModel("a", Path("relative"))],
+        [ServedModel("a", Path("/x")), ServedModel("a", Path("/y"))],
+        [ServedModel("a' base_path: '/etc", Path("/x"))],
+        [ServedModel("", Path("/x"))],
+        [ServedModel("..", Path("/x"))],
+        [ServedModel("with blank", Path("/x"))],
+        [ServedModel("a\n", Path("/x"))],
+    ],
+)
+def test_a_list_of_models_that_no_server_could_offer_is_refused(models: list[ServedModel]) -> None:
+    with pytest.raises(RequestError):
+        render_models_config(models)
