@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from npu_serving.deploy.platform_config import ServedModel, render_models_config, render_platform_config
 from npu_serving.errors import RequestError
-from npu_serving.writers.text_proto import textproto_string
 
 _STRING = rb'"((?:[^"\\\n\0]|\\.)*)"'
 _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\", b'"': b'"', b"'": b"'"}
@@ -34,22 +33,6 @@ def parameters(text: str) -> dict[str, str]:
 
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-
-
-@given(texts)
-def test_a_string_is_read_back_as_it_was(value: str) -> None:
-    assert read_string(textproto_string(value)) == value.encode()
-
-
-@given(st.binary().filter(lambda data: b"\0" not in data))
-def test_the_bytes_of_an_undecodable_path_are_read_back_as_they_were(data: bytes) -> None:
-    assert read_string(textproto_string(data.decode(errors="surrogateescape"))) == data
-
-
-@pytest.mark.parametrize("value", ["a\0b", "\ud800"])
-def test_a_nul_and_half_a_character_are_refused(value: str) -> None:
-    with pytest.raises(RequestError):
-        textproto_string(value)
 
 
 @given(texts)

@@ -25,8 +25,6 @@ from npu_serving.overlay.adapter import (
     runtime_libraries,
 )
 from npu_serving.overlay.content import OverlayInputs, python_names, symbols_script
-from npu_serving.writers.cmake import cmake_string
-from npu_serving.writers.starlark import starlark_string
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here")
 
@@ -368,18 +366,6 @@ def test_the_linker_name_of_libpython_comes_from_its_soname(soname, names):
 def test_a_soname_that_would_become_syntax_is_refused(soname):
     with pytest.raises(AdapterError):
         python_names(soname, Path("x"))
-
-
-@pytest.mark.parametrize("value", ["a b", 'quo"te', "back\\slash", "$(location x)", "%s"])
-def test_values_are_quoted_for_starlark(value):
-    assert (
-        starlark.eval(starlark.Module(), starlark.parse("f", starlark_string(value)), starlark.Globals.standard())
-        == value
-    )
-
-
-def test_values_are_quoted_for_cmake():
-    assert cmake_string('a"b;${HOME}\\') == '"a\\"b\\;\\${HOME}\\\\"'
 
 
 @pytest.mark.parametrize("linker", ["bfd", "gold"])
