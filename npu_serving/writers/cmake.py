@@ -6,8 +6,8 @@ import re
 
 
 def cmake_string(value: str) -> str:
-    """A quoted CMake argument; nothing in it is expanded.
+    r"""A quoted CMake argument; nothing in it is expanded.
 
-    A semicolon stays as it is: within quotes `\\;` would stand for both characters (cmake-language(7)).
+    A semicolon stays as it is: within quotes `\;` would stand for both characters (cmake-language(7)).
     """
     return '"' + re.sub(r'([\\"$])', r"\\\1", value) + '"'

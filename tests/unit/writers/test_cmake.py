@@ -13,9 +13,8 @@ VALUES = ['a"b;${HOME}\\', "plain", "", "a b", "$ENV{PATH}", "@HOME@", "\\;", '"
 
 def test_an_argument_is_read_back_as_it_was(tmp_path: Path) -> None:
     script = tmp_path / "script.cmake"
-    lines = [
-        f"file(WRITE {cmake_string(str(tmp_path / str(i)))} {cmake_string(value)})" for i, value in enumerate(VALUES)
-    ]
+    files = [tmp_path / str(number) for number in range(len(VALUES))]
+    lines = [f"file(WRITE {cmake_string(str(file))} {cmake_string(value)})" for file, value in zip(files, VALUES)]
     script.write_text("\n".join(lines))
     subprocess.run([Path(sys.prefix) / "bin" / "cmake", "-P", script], check=True)
     assert [file.read_text() for file in files] == VALUES
