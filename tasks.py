@@ -11,7 +11,7 @@ from npu_serving.commands.cann import cann_info, render_watch_units
 from npu_serving.commands.ci import init_ci
 from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unbundle
 from npu_serving.commands.development import bench, clean, lint, test
-from npu_serving.commands.first_steps import demo, doctor
+from npu_serving.commands.first_steps import demo, doctor, settings
 from npu_serving.commands.packaging import package, package_image
 from npu_serving.commands.running import predict, serve, status
 
@@ -39,6 +39,7 @@ __all__ = [
     "renew_base_images",
     "rollback",
     "serve",
+    "settings",
     "smoke",
     "status",
     "test",

@@ -166,22 +166,10 @@ def _interrupted(_number: int, _frame: FrameType | None) -> None:
     raise Interrupted
 
 
-def number(text: str | None, flag: str) -> int | None:
-    """The whole number that was given with `flag`; None without one."""
-    return whole_number(text, flag) if text else None
-
-
 def seconds(text: str, flag: str) -> float:
     """The time in seconds that was given with `flag`: more than 0, and less than a day."""
     plain = text.replace(".", "", 1)
     value = float(text) if plain.isdecimal() and plain.isascii() else 0.0
     if not 0 < value < 86400:
-        raise RequestError(f"{flag} is {text!r}.", cure="give a number of seconds, such as 10 or 0.5")
+        raise RequestError(f"{flag} must be a number of seconds, not {text!r}.", cure="give one such as 10 or 0.5")
     return value
-
-
-def whole_number(text: str, flag: str) -> int:
-    """The whole number that was given with `flag`."""
-    if not (text.isdecimal() and text.isascii()):
-        raise RequestError(f"{flag} is {text!r}.", cure="give a whole number")
-    return int(text)

@@ -1,6 +1,7 @@
-"""Settings: every knob of the project, typed and validated. Defaults < invoke.yaml < flags.
+"""The one table of settings: each field of Settings says all that is known of it, and how to load them.
 
-invoke.yaml keeps them under the key `npu_serving`; its other keys belong to invoke itself.
+From the table come the tasks' flags and their help (commands/flags.py), the conversion of what was given, and the
+reference that invoke.yaml is (settings_reference.py). A value is the default, or invoke.yaml's, or a flag's.
 """
 
 from __future__ import annotations
@@ -8,70 +9,154 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Mapping
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, TypeVar
 
-from npu_serving import fsutil
 from npu_serving.errors import RequestError, SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
-SECTION = "npu_serving"
+SECTION = "npu_serving"  # our key in invoke.yaml; its other keys belong to invoke itself
 SETTINGS_FILE = "NPU_SERVING_SETTINGS"  # names another invoke.yaml: one checkout, several deployments
 INVOKE_SECTIONS = ("run", "runners", "sudo", "tasks", "timeouts")  # invoke's own configuration, not ours to judge
-PATHS_OR_WORDS = ("source", "adapter", "install_link", "cann_root", "python_bin", "bazel", "disk_cache")
 RUNNERS = ("auto", "host", "docker")
 DISTRO, GUIDE_FLAVOUR = "distro", "guide"  # of the toolchain image
-CHOICES = {"runner": RUNNERS, "docker_flavour": (DISTRO, GUIDE_FLAVOUR)}
+
+# What a text may be besides a word.
+PATH = "path"
+PATH_OR_WORD = "path or word"  # it is a path where it has a slash or begins with ~
+
+# Settings that some tasks offer together, as flags; a setting without a group is offered by those that name it.
+FETCHING, IMAGE, BUILDING = "fetching", "image", "building"
+
+Value = TypeVar("Value")
+
+
+def setting(
+    default: Value, *, help: str, flag: str = "", group: str = "", choices: Sequence[str] = (), text_is: str = ""
+) -> Value:
+    """A field of a table of settings; `flag` is its name without dashes where that isn't the field's own."""
+    told = {"help": help, "flag": flag, "group": group, "choices": tuple(choices), "text_is": text_is}
+    return field(default=default, metadata=told)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may set. Relative paths in invoke.yaml are relative to the project, those of flags to the caller."""
+    """What a user may set. Relative paths in invoke.yaml are relative to that file, those of flags to the caller."""
 
-    source: str = "1.15.0"
-    """A version, the path of a serving tree or of its archive, or `sample`."""
-    adapter: str = "auto"
-    """The path of _tf_adapter.so, `auto` for the one of the CANN installed here, or `sample`."""
-    runner: str = "auto"
-    """Where Bazel runs: `host`, `docker`, or `auto` (Docker where its engine answers)."""
-    build_root: Path = PROJECT_ROOT / "build"
-    """Everything that can be made again: fetched archives, trees, Bazel's output, logs."""
-    dist_root: Path = PROJECT_ROOT / "dist"
-    """The finished builds, and `current`."""
-    install_link: str = ""
-    """Where the guide's link to the server goes, such as /usr/local/bin/tensorflow_model_server; empty for none."""
-    cann_root: str = ""
-    """The directory that holds tfplugin/ and ascend-toolkit/; empty to look in the usual places."""
-    python_prefix: Path = Path("/usr/local/python3.7.5")
-    """The Python 3.7.5 whose libpython3.7m.so the adapter needs (guide 6.3, step 3.2)."""
-    python_bin: str = ""
-    """The interpreter that TensorFlow's build scripts run with; empty for python_prefix's, else this project's."""
-    bazel: str = ""
-    """The bazel program; empty for a fitting one on PATH, else the pinned one is fetched."""
-    docker_base_image: str = "ubuntu:18.04"
-    """The image that the toolchain image is made from."""
-    docker_flavour: str = DISTRO
-    """What the toolchain image holds: `distro` (the distribution's own tools) or `guide` (those of the guide)."""
-    apt_sources: tuple[str, ...] = ()
-    """Where its packages come from, `URL SUITE COMPONENT...` each; empty for the sources that the base image names."""
-    mirrors: tuple[str, ...] = ()
-    """Mirrors that are tried first: a base URL, or `NEW=OLD` to replace the beginning of a URL."""
-    offline: bool = False
-    """Open no connection; take what the store has."""
-    jobs: int = 0
-    """How many actions Bazel runs at once; 0 for what the processors and the memory allow."""
-    memory_mb: int = 0
-    """The memory that Bazel may plan with, in MB; 0 for what is available."""
-    disk_cache: str = ""
-    """A directory in which Bazel keeps the results of actions; empty for none."""
-    remote_cache: str = ""
-    """http(s)://HOST[:PORT][/PATH] for Bazel's HTTP cache protocol, grpc(s)://HOST:PORT for REAPI; empty for none."""
-    remote_executor: str = ""
-    """grpc(s)://HOST:PORT of machines that run the actions; empty to run them here."""
-    bazel_args: tuple[str, ...] = field(default=())
-    """Further flags for `bazel build`, such as --copt=-march=native."""
+    source: str = setting(
+        "1.15.0",
+        help="what is built: a version, the path of a serving tree or of its archive, or `sample`",
+        text_is=PATH_OR_WORD,
+    )
+    adapter: str = setting(
+        "auto",
+        help="_tf_adapter.so: `auto` (that of the CANN installed here), a path, or `sample`",
+        text_is=PATH_OR_WORD,
+    )
+    runner: str = setting(
+        "auto",
+        help="where Bazel runs; auto is Docker where its engine answers, else the host",
+        choices=RUNNERS,
+    )
+    docker_base_image: str = setting(
+        "ubuntu:18.04",
+        help="the image that the toolchain image is made from",
+        flag="base-image",
+        group=IMAGE,
+    )
+    docker_flavour: str = setting(
+        DISTRO,
+        help="what the toolchain image holds: the distribution's compiler and Python, or those of the guide, "
+        "built from sources",
+        flag="flavour",
+        group=IMAGE,
+        choices=(DISTRO, GUIDE_FLAVOUR),
+    )
+    apt_sources: tuple[str, ...] = setting(
+        (),
+        help="where the image's packages come from, in place of the base image's own sources: URL SUITE COMPONENT..., "
+        "such as a snapshot of the package archive with its date in the URL",
+        flag="apt-source",
+    )
+    cann_root: str = setting(
+        "",
+        help="the directory that holds tfplugin/ and ascend-toolkit/; empty to look in /usr/local/Ascend, ~/Ascend "
+        "and the environment",
+        text_is=PATH,
+    )
+    python_prefix: Path = setting(
+        Path("/usr/local/python3.7.5"),
+        help="the Python 3.7.5 whose shared libpython3.7m.so the adapter needs (guide 6.3, step 3.2)",
+    )
+    python_bin: str = setting(
+        "",
+        help="the interpreter that TensorFlow's build scripts run with; empty for python_prefix's, else this project's",
+        text_is=PATH,
+    )
+    bazel: str = setting(
+        "",
+        help="the bazel program; empty for a fitting one on PATH, else the pinned one is fetched",
+        text_is=PATH,
+    )
+    mirrors: tuple[str, ...] = setting(
+        (),
+        help="tried before the pinned URLs: a base URL, or NEW=OLD to replace the beginning of a URL",
+        flag="mirror",
+        group=FETCHING,
+    )
+    offline: bool = setting(
+        False,
+        help="open no connection; take what the store has",
+        group=FETCHING,
+    )
+    install_link: str = setting(
+        "",
+        help="where the link to the server goes, such as /usr/local/bin/tensorflow_model_server; empty for none",
+        group=BUILDING,
+        text_is=PATH,
+    )
+    disk_cache: str = setting(
+        "",
+        help="a directory in which results of actions are kept, for any tree and output root; empty for none",
+        group=BUILDING,
+        text_is=PATH,
+    )
+    remote_cache: str = setting(
+        "",
+        help="a cache that machines share: http(s)://HOST[:PORT][/PATH] or grpc(s)://HOST:PORT; empty for none",
+        group=BUILDING,
+    )
+    remote_executor: str = setting(
+        "",
+        help="machines that run the actions: grpc(s)://HOST:PORT; empty to run them here",
+        group=BUILDING,
+    )
+    bazel_args: tuple[str, ...] = setting(
+        (),
+        help="a further flag for `bazel build`, such as --copt=-march=native",
+        flag="bazel-arg",
+        group=BUILDING,
+    )
+    jobs: int = setting(
+        0,
+        help="how many actions Bazel runs at once; 0 for what the processors and the memory allow",
+        group=BUILDING,
+    )
+    memory_mb: int = setting(
+        0,
+        help="the memory that Bazel may plan with, in MB; 0 for what is available",
+    )
+    build_root: Path = setting(
+        PROJECT_ROOT / "build",
+        help="everything that can be made again: fetched archives, trees, Bazel's output, logs",
+    )
+    dist_root: Path = setting(
+        PROJECT_ROOT / "dist",
+        help="the finished builds, and `current`",
+    )
 
     @property
     def store_root(self) -> Path:
@@ -89,32 +174,99 @@ class Settings:
         return self.build_root / "logs"
 
 
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table; `kind` is str, int, bool, Path, or tuple for several texts."""
+
+    name: str
+    kind: type
+    default: object
+    help: str
+    flag: str
+    group: str
+    choices: tuple[str, ...]
+    text_is: str
+
+    @property
+    def parameter(self) -> str:
+        """The flag as the name of a function's parameter."""
+        return self.flag.replace("-", "_")
+
+    @property
+    def flag_help(self) -> str:
+        """The help of the flag, with what it takes."""
+        takes = f" ({', '.join(self.choices)})" if self.choices else " (repeatable)" if self.kind is tuple else ""
+        return self.help + takes
+
+
+_TABLES: dict[type, Mapping[str, Setting]] = {}  # each task asks for it, and type hints take their time
+
+
+def table_of(table: type[Any] = Settings) -> Mapping[str, Setting]:
+    """The rows of a table of settings by name, in its order."""
+    if table not in _TABLES:
+        kinds = typing.get_type_hints(table)
+        _TABLES[table] = {
+            item.name: Setting(
+                name=item.name,
+                kind=typing.get_origin(kinds[item.name]) or kinds[item.name],
+                default=item.default,
+                help=item.metadata["help"],
+                flag=item.metadata["flag"] or item.name.replace("_", "-"),
+                group=item.metadata["group"],
+                choices=item.metadata["choices"],
+                text_is=item.metadata["text_is"],
+            )
+            for item in dataclasses.fields(table)
+        }
+    return _TABLES[table]
+
+
 def load_settings(path: Path | None = None, **flags: object) -> Settings:
     """The settings of invoke.yaml at `path` (the project's own by default) with the flags laid over them.
 
     A flag that is None, "", () or False was not given. Raises SettingsError for unknown keys, with the nearest known
     one, and for values of the wrong kind.
     """
-    file = path if path is not None else Path(os.environ.get(SETTINGS_FILE) or PROJECT_ROOT / "invoke.yaml")
-    from_file = _read_section(file)
-    values = {
-        key: _converted(key, value, f"{file}: {SECTION}.{key}", file.absolute().parent)
-        for key, value in from_file.items()
-    }
+    return load_table(Settings, flags, path)
+
+
+def load_table(table: type[Value], flags: Mapping[str, object], path: Path | None = None) -> Value:
+    """The same for any table of settings."""
+    rows = table_of(table)
+    values = stated_in_file(path if path is not None else settings_file(), table)
     for key, value in flags.items():
-        if value not in (None, "", (), [], False):
-            values[key] = _converted(key, value, f"--{key.replace('_', '-')}", Path.cwd())
-    settings = dataclasses.replace(Settings(), **values)
-    for key, choices in CHOICES.items():
-        if getattr(settings, key) not in choices:
-            raise SettingsError(f"{key} is {getattr(settings, key)!r}.", cure=f"use one of {', '.join(choices)}")
-    return settings
+        if was_given(value):
+            values[key] = _converted(rows[key], value, f"--{rows[key].flag}", Path.cwd())
+    return table(**values)
 
 
-def _read_section(file: Path) -> Mapping[str, object]:
+def was_given(value: object) -> bool:
+    """Whether a flag with that value stood on the command line: an empty one says as much as none."""
+    return value not in (None, "", (), [], False)
+
+
+def settings_file() -> Path:
+    """The invoke.yaml that holds here: the project's, or the one that the environment names."""
+    return Path(os.environ.get(SETTINGS_FILE) or PROJECT_ROOT / "invoke.yaml")
+
+
+def stated_in_file(file: Path, table: type[Any] = Settings) -> dict[str, Any]:
+    """The settings that the file states, converted; SettingsError as with load_settings."""
+    rows = table_of(table)
+    base = file.absolute().parent
+    return {
+        key: _converted(rows[key], value, f"{file}: {SECTION}.{key}", base)
+        for key, value in _read_section(file, tuple(rows)).items()
+    }
+
+
+def _read_section(file: Path, known: tuple[str, ...]) -> Mapping[str, object]:
     if not file.exists():
         return {}
     import yaml
+
+    from npu_serving import fsutil
 
     try:
         document = yaml.safe_load(fsutil.read_text(file))
@@ -131,8 +283,8 @@ def _read_section(file: Path) -> Mapping[str, object]:
     if not isinstance(section, dict):
         raise SettingsError(f"{file}: {SECTION} is not a mapping of keys to values.", cure=f"correct {file}")
     for key in section:
-        if key not in _fields():
-            raise _unknown(str(key), f"{file}: {SECTION}.", tuple(_fields()))
+        if key not in known:
+            raise _unknown(str(key), f"{file}: {SECTION}.", known)
     return section
 
 
@@ -154,39 +306,69 @@ def user_path(text: str, where: str) -> Path:
         raise RequestError(f"{where} is {text!r}: {error}", cure="write the whole path") from error
 
 
-def _fields() -> dict[str, str]:
-    return {item.name: str(item.type) for item in dataclasses.fields(Settings)}
+def whole_number(value: object, where: str) -> int:
+    """The whole number, 0 or more, that was given at `where`."""
+    text = str(value)
+    if isinstance(value, bool) or not (text.isdecimal() and text.isascii()):
+        raise _unfit(where, "a whole number", value, "give a whole number, 0 or more")
+    return int(text)
 
 
-def _converted(key: str, value: object, where: str, base: Path) -> Any:
-    """The value as the field's type, or SettingsError."""
-    kind = _fields()[key]
-    if kind == "Path" and isinstance(value, (str, Path)) and str(value):
-        return _without_nul(base / user_path(str(value), where), where)
-    if kind == "str" and isinstance(value, (str, Path)):
-        return _without_nul(_placed(key, str(value), base, where), where)
-    if kind == "bool" and isinstance(value, bool):
-        return value
-    if kind == "int" and isinstance(value, (int, str)) and not isinstance(value, bool):
-        text = str(value)
-        if text.isdecimal() and text.isascii():
-            return int(text)
-        raise SettingsError(f"{where} is {text!r}.", cure="give a whole number, 0 or more")
-    if kind.startswith("tuple") and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    kinds = {"Path": "a path", "str": "a text", "bool": "true or false", "int": "a whole number"}
-    raise SettingsError(f"{where} is {value!r}.", cure=f"give {kinds.get(kind, 'a list of texts')}")
+def _path(row: Setting, value: object, where: str, base: Path) -> Path:
+    if not isinstance(value, (str, Path)):
+        raise _unfit(where, "a path", value, "give the path of a file or directory")
+    if not str(value):
+        raise SettingsError(f"{where} is empty.", cause="a variable of the shell that is not set", cure="name a path")
+    return base / user_path(_without_nul(str(value), where), where)
 
 
-def _placed(key: str, value: str, base: Path, where: str) -> str:
-    """A setting that may be a path or a word: what looks like a path is made absolute."""
-    if key not in PATHS_OR_WORDS or not value:
-        return value
-    is_path = "/" in value or value.startswith("~") or key not in ("source", "adapter")
-    return str(base / user_path(value, where)) if is_path else value
+def _text(row: Setting, value: object, where: str, base: Path) -> str:
+    if not isinstance(value, (str, Path)):
+        raise _unfit(where, "a text", value, f'in quotes it is one: "{value}"')
+    text = _without_nul(str(value), where)
+    if row.choices and text not in row.choices:
+        near = difflib.get_close_matches(text, row.choices, n=1)
+        cure = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(row.choices)}"
+        raise _unfit(where, f"{', '.join(row.choices[:-1])} or {row.choices[-1]}", text, cure)
+    looks_like_path = row.text_is == PATH or "/" in text or text.startswith("~")
+    return str(base / user_path(text, where)) if text and row.text_is and looks_like_path else text
 
 
-def _without_nul(value: Any, where: str) -> Any:
-    if "\0" in str(value):
-        raise SettingsError(f"{where} holds a NUL byte, which no path or name can.", cure="give another value")
+def _yes_or_no(row: Setting, value: object, where: str, base: Path) -> bool:
+    if not isinstance(value, bool):
+        raise _unfit(where, "true or false", value, "give true or false, without quotes")
     return value
+
+
+def _whole_number(row: Setting, value: object, where: str, base: Path) -> int:
+    return whole_number(value, where)
+
+
+def _texts(row: Setting, value: object, where: str, base: Path) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise _unfit(where, "a list of texts", value, "give a list of texts, such as [a, b]")
+    return tuple(value)
+
+
+_CONVERTERS: Mapping[type, Callable[[Setting, object, str, Path], Any]] = {
+    str: _text,
+    Path: _path,
+    bool: _yes_or_no,
+    int: _whole_number,
+    tuple: _texts,
+}
+
+
+def _converted(row: Setting, value: object, where: str, base: Path) -> Any:
+    """The value as the row's kind, or SettingsError; `base` is what a relative path starts from."""
+    return _CONVERTERS[row.kind](row, value, where, base)
+
+
+def _unfit(where: str, needed: str, value: object, cure: str) -> SettingsError:
+    return SettingsError(f"{where} must be {needed}, not {value!r}.", cure=cure)
+
+
+def _without_nul(text: str, where: str) -> str:
+    if "\0" in text:
+        raise SettingsError(f"{where} holds a NUL byte, which no path or name can.", cure="give another value")
+    return text

@@ -2,90 +2,75 @@
 
 from __future__ import annotations
 
-from invoke.tasks import task
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from npu_serving.commands.flags import help_for, run, run_each
+from npu_serving.commands.flags import Call, command
+
+if TYPE_CHECKING:
+    from npu_serving.cli import Result
 
 
-@task(
-    name="verify-serving",
-    help=help_for(
-        "adapter",
-        "build",
-        "json",
-        server="look at this server instead of a build's",
-        explain="a symbol, as the loader or as C++ writes it: who wants it, who defines it, why it is missing",
-    ),
+@command(
+    settings=("adapter",),
+    kinds={"server": Path},
+    help={
+        "server": "look at this server instead of a build's",
+        "explain": "a symbol, as the loader or as C++ writes it: who wants it, who defines it, why it is missing",
+    },
 )
-def verify_serving(_context, build="", server=None, adapter=None, explain="", json=False):
+def verify_serving(call: Call, build: str = "", server: Path | None = None, explain: str = "") -> Result:
     """Tell whether the server will start here, with the adapter that is installed, without starting anything."""
+    from npu_serving.builds import verify
+    from npu_serving.errors import RequestError
 
-    def work(_console):
-        from npu_serving.builds import verify
-        from npu_serving.errors import RequestError
-        from npu_serving.settings import load_settings, user_path
-
-        if server is not None and build:
-            raise RequestError("--server and --build name two servers.", cure="give one of the two")
-        settings = load_settings(adapter=adapter)
-        program = user_path(server, "--server") if server is not None else None
-        if explain:
-            return verify.explain_symbol(settings, explain, name=build, server=program)
-        if program is not None:
-            return verify.verify_files(settings, program)
-        return verify.verify_build(settings, build)
-
-    run(work, as_json=json)
+    if server is not None and build:
+        raise RequestError("--server and --build name two servers.", cure="give one of the two")
+    if explain:
+        return verify.explain_symbol(call.settings, explain, name=build, server=server)
+    if server is not None:
+        return verify.verify_files(call.settings, server)
+    return verify.verify_build(call.settings, build)
 
 
-@task(name="list-builds", help=help_for("json"))
-def list_builds(_context, json=False):
+@command()
+def list_builds(call: Call) -> Result:
     """List what was built, from what, and whether each build fits the CANN that is installed now."""
+    from npu_serving.builds import listing
 
-    def work(_console):
-        from npu_serving.builds import listing
-        from npu_serving.settings import load_settings
-
-        return listing.list_builds(load_settings())
-
-    run(work, as_json=json)
+    return listing.list_builds(call.settings)
 
 
-@task(
-    name="rebuild-after-cann",
-    help=help_for(
-        "adapter",
-        "build",
-        "json",
-        "dry_run",
-        check="only say what is to be done (exit code 3 if anything)",
-        clean="build all of it anew",
-        watch="stay, and report each time when CANN was replaced and its installer has finished",
-        act="with --watch: rebuild then",
-        once="with --watch: end when the state that is found has been dealt with",
-        interval="with --watch: seconds between two looks",
-    ),
+@command(
+    settings=("adapter",),
+    lines_with="watch",
+    help={
+        "check": "only say what is to be done (exit code 3 if anything)",
+        "clean": "build all of it anew",
+        "watch": "stay, and report each time when CANN was replaced and its installer has finished",
+        "act": "with --watch: rebuild then",
+        "once": "with --watch: end when the state that is found has been dealt with",
+        "interval": "with --watch: seconds between two looks",
+    },
 )
 def rebuild_after_cann(
-    _context,
-    build="",
-    adapter=None,
-    check=False,
-    clean=False,
-    watch=False,
-    act=False,
-    once=False,
-    interval="10",
-    json=False,
-    dry_run=False,
-):
+    call: Call,
+    build: str = "",
+    check: bool = False,
+    clean: bool = False,
+    watch: bool = False,
+    act: bool = False,
+    once: bool = False,
+    interval: str = "10",
+    dry_run: bool = False,
+) -> Result | Iterator[Result]:
     """Bring the current build up to the CANN that is installed now, by the least that does it."""
+    from npu_serving.errors import RequestError
 
-    def watched(console):
-        from npu_serving.cli import seconds
-        from npu_serving.errors import RequestError
-        from npu_serving.settings import load_settings
+    if watch:
         from npu_serving.upgrade.watch import watch_build
+        from npu_serving.cli import seconds
 
         if check or clean:
             raise RequestError(
@@ -94,105 +79,75 @@ def rebuild_after_cann(
                 cure="./inv rebuild-after-cann --watch",
             )
         interval_s = seconds(interval, "--interval")
-        settings = load_settings(adapter=adapter)
-        return watch_build(settings, console, build, act=act and not dry_run, once=once, interval_s=interval_s)
+        act = act and not dry_run
+        return watch_build(call.settings, call.console, build, act=act, once=once, interval_s=interval_s)
+    if act or once:
+        raise RequestError(
+            "--act and --once have no effect without --watch.", cure="./inv rebuild-after-cann --watch --act"
+        )
+    if check or dry_run:
+        from npu_serving.upgrade.rebuild_plan import plan_rebuild
 
-    def work(console):
-        from npu_serving.errors import RequestError
-        from npu_serving.settings import load_settings
+        return plan_rebuild(call.settings, build, clean=clean)
+    from npu_serving.upgrade.rebuild import rebuild_after_cann
 
-        if act or once:
-            raise RequestError("--act and --once say how to watch.", cure="./inv rebuild-after-cann --watch --act")
-        settings = load_settings(adapter=adapter)
-        if check or dry_run:
-            from npu_serving.upgrade.rebuild_plan import plan_rebuild
-
-            return plan_rebuild(settings, build, clean=clean)
-        from npu_serving.upgrade.rebuild import rebuild_after_cann
-
-        return rebuild_after_cann(settings, console, build, clean=clean)
-
-    if watch:
-        run_each(watched, as_json=json)
-    run(work, as_json=json)
+    return rebuild_after_cann(call.settings, call.console, build, clean=clean)
 
 
-@task(
-    help=help_for(
-        "json",
-        "dry_run",
-        build="the build to go back to; the one that was current before by default",
-        force="switch even if it does not fit the CANN that is installed now",
-    ),
+@command(
+    help={
+        "build": "the build to go back to; the one that was current before by default",
+        "force": "switch even if it does not fit the CANN that is installed now",
+    },
 )
-def rollback(_context, build="", force=False, json=False, dry_run=False):
+def rollback(call: Call, build: str = "", force: bool = False, dry_run: bool = False) -> Result:
     """Make the build current that was so before, or another one; nothing is built."""
+    from npu_serving.builds.rollback import roll_back
 
-    def work(_console):
-        from npu_serving.builds.rollback import roll_back
-        from npu_serving.settings import load_settings
-
-        return roll_back(load_settings(), build, force=force, dry_run=dry_run)
-
-    run(work, as_json=json)
+    return roll_back(call.settings, build, force=force, dry_run=dry_run)
 
 
-@task(help=help_for("json", "dry_run", keep="how many of the newest builds stay in any case"))
-def prune(_context, keep="3", json=False, dry_run=False):
+@command(help={"keep": "how many of the newest builds stay in any case"})
+def prune(call: Call, keep: int = 3, dry_run: bool = False) -> Result:
     """Remove old builds; never the current one, the one a rollback goes back to, or one that is running."""
+    from npu_serving.builds.pruning import prune_builds
 
-    def work(_console):
-        from npu_serving.builds.pruning import prune_builds
-        from npu_serving.cli import whole_number
-        from npu_serving.settings import load_settings
-
-        return prune_builds(load_settings(), whole_number(keep, "--keep"), dry_run=dry_run)
-
-    run(work, as_json=json)
+    return prune_builds(call.settings, keep, dry_run=dry_run)
 
 
-@task(
-    help=help_for(
-        "build",
-        "json",
-        "dry_run",
-        record="keep the answer as what every rebuilt server has to answer",
-        model_base_path="with --record: the directory that holds the model's version directories",
-        model_name="with --record: its name; the directory's by default",
-        request="with --record: the request in JSON: a file, - for standard input, or the text itself",
-        platform_config_file="with --record: the platform configuration (NpuOptimizer)",
-        tolerance="with --record: by how much a number may differ, as a fraction of it; 0.001 by default",
-    ),
+@command(
+    help={
+        "record": "keep the answer as what every rebuilt server has to answer",
+        "model_base_path": "with --record: the directory that holds the model's version directories",
+        "model_name": "with --record: its name; the directory's by default",
+        "request": "with --record: the request in JSON: a file, - for standard input, or the text itself",
+        "platform_config_file": "with --record: the platform configuration (NpuOptimizer)",
+        "tolerance": "with --record: by how much a number may differ, as a fraction of it; 0.001 by default",
+    },
 )
 def smoke(
-    _context,
-    build="",
-    record=False,
-    model_base_path=None,
-    model_name="",
-    request=None,
-    platform_config_file=None,
-    tolerance=None,
-    json=False,
-    dry_run=False,
-):
+    call: Call,
+    build: str = "",
+    record: bool = False,
+    model_base_path: str | None = None,
+    model_name: str = "",
+    request: str | None = None,
+    platform_config_file: str | None = None,
+    tolerance: str | None = None,
+    dry_run: bool = False,
+) -> Result:
     """Start a build's server on spare ports, ask it the golden request, and compare its answer."""
+    from npu_serving.serving import smoke as room
+    from npu_serving.serving.golden_request import RECORD, asked_for
+    from npu_serving.errors import RequestError
 
-    def work(console):
-        from npu_serving.errors import RequestError
-        from npu_serving.serving import smoke as room
-        from npu_serving.serving.golden_request import RECORD, asked_for
-        from npu_serving.settings import load_settings
-
-        settings = load_settings()
-        if record:
-            golden = asked_for(model_base_path, model_name, request, platform_config_file, tolerance or "0.001")
-        elif model_base_path or model_name or request or platform_config_file or tolerance:
-            raise RequestError("What is asked and expected is said when it is recorded.", cure=RECORD)
-        else:
-            golden = room.golden_of(settings)
-        if dry_run:
-            return room.plan_smoke(settings, build, golden)
-        return room.record(settings, build, golden, console) if record else room.smoke(settings, build, console)
-
-    run(work, as_json=json)
+    settings, console = call.settings, call.console
+    if record:
+        golden = asked_for(model_base_path, model_name, request, platform_config_file, tolerance or "0.001")
+    elif model_base_path or model_name or request or platform_config_file or tolerance:
+        raise RequestError("What is asked and expected is said when it is recorded.", cure=RECORD)
+    else:
+        golden = room.golden_of(settings)
+    if dry_run:
+        return room.plan_smoke(settings, build, golden)
+    return room.record(settings, build, golden, console) if record else room.smoke(settings, build, console)

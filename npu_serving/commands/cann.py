@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-from invoke.tasks import task
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from npu_serving.commands.flags import help_for, run
+from npu_serving.commands.flags import Call, command
+
+if TYPE_CHECKING:
+    from npu_serving.cli import Result
 
 
-@task(
-    name="cann-info",
-    help=help_for("json", cann_root="the directory that holds tfplugin/ and ascend-toolkit/, to look there only"),
+@command(
+    settings=("cann_root",),
+    help={"cann_root": "the directory that holds tfplugin/ and ascend-toolkit/, to look there only"},
 )
-def cann_info(_context, cann_root=None, json=False):
+def cann_info(call: Call) -> Result:
     """Show what of CANN is installed here, and what is wrong with it (exit code 3 if anything)."""
+    from npu_serving.cann.info import cann_info
 
-    def work(_console):
-        from npu_serving.cann.info import cann_info
-        from npu_serving.settings import load_settings
-
-        return cann_info(load_settings(cann_root=cann_root))
-
-    run(work, as_json=json)
+    return cann_info(call.settings)
 
 
-@task(
-    name="render-watch-units",
-    help=help_for(
-        "json",
-        "dry_run",
-        directory="where the units go: /etc/systemd/system, or ~/.config/systemd/user",
-        act="the service rebuilds; without, it reports",
-        user="whom a system service runs as",
-    ),
+@command(
+    kinds={"directory": Path},
+    help={
+        "directory": "where the units go: /etc/systemd/system, or ~/.config/systemd/user",
+        "act": "the service rebuilds; without, it reports",
+        "user": "whom a system service runs as",
+    },
 )
-def render_watch_units(_context, directory="", act=False, user="", json=False, dry_run=False):
+def render_watch_units(
+    call: Call, directory: Path | None = None, act: bool = False, user: str = "", dry_run: bool = False
+) -> Result:
     """Write a systemd path unit that notices a new CANN, and the service that it starts."""
+    from npu_serving.upgrade.watch_units import render_watch_units
+    from npu_serving.errors import RequestError
 
-    def work(_console):
-        from npu_serving.errors import RequestError
-        from npu_serving.settings import load_settings, user_path
-        from npu_serving.upgrade.watch_units import render_watch_units
-
-        if not directory:
-            raise RequestError(
-                "--directory is missing.", cause="it is where the units go", cure="--directory DIRECTORY"
-            )
-        place = user_path(directory, "--directory")
-        return render_watch_units(load_settings(), place, act=act, user=user, dry_run=dry_run)
-
-    run(work, as_json=json)
+    if directory is None:
+        raise RequestError("--directory is missing.", cause="it is where the units go", cure="--directory DIRECTORY")
+    return render_watch_units(call.settings, directory, act=act, user=user, dry_run=dry_run)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from invoke.tasks import task
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from npu_serving.commands.flags import help_for, run
+from npu_serving.commands.flags import Call, command
+
+if TYPE_CHECKING:
+    from npu_serving.cli import Result
 
 
-@task(
-    name="init-ci",
-    help=help_for(
-        "json",
-        "dry_run",
-        system="gitlab, github or jenkins",
-        output="the directory that the file is written into; the project's by default",
-    ),
+@command(
+    kinds={"output": Path},
+    help={
+        "system": "gitlab, github or jenkins",
+        "output": "the directory that the file is written into; the project's by default",
+    },
 )
-def init_ci(_context, system, output=None, json=False, dry_run=False):
+def init_ci(_call: Call, system: str, output: Path | None = None, dry_run: bool = False) -> Result:
     """Write the file by which a CI system builds the server, with its caches kept."""
+    from npu_serving import ci_files
 
-    def work(_console):
-        from npu_serving import ci_files
-        from npu_serving.settings import user_path
-
-        directory = user_path(output, "--output") if output is not None else None
-        return ci_files.init_ci(system, directory, dry_run=dry_run)
-
-    run(work, as_json=json)
+    return ci_files.init_ci(system, output, dry_run=dry_run)

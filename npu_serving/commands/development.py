@@ -2,54 +2,52 @@
 
 from __future__ import annotations
 
-from invoke.tasks import task
+from typing import TYPE_CHECKING
 
-from npu_serving.commands.flags import help_for, run
+from npu_serving.commands.flags import Call, command
+
+if TYPE_CHECKING:
+    from npu_serving.cli import Result
 
 
-@task(help={"unit": "only the fast ones, without Bazel and Docker", "k": "only those whose name matches"})
-def test(_context, unit=False, k=""):
+@command(
+    json=False, help={"unit": "only the fast ones, without Bazel and Docker", "k": "only those whose name matches"}
+)
+def test(_call: Call, unit: bool = False, k: str = "") -> None:
     """Run the tests."""
     from npu_serving.cli import run_pytest
 
     run_pytest(unit=unit, matching=k)
 
 
-@task(help={"fix": "mend what can be mended"})
-def lint(_context, fix=False):
+@command(json=False, help={"fix": "mend what can be mended"})
+def lint(_call: Call, fix: bool = False) -> None:
     """Check style, types and shell scripts."""
     from npu_serving.cli import run_linters
 
     run_linters(fix=fix)
 
 
-@task(help={"name": "one benchmark of bench/; all by default"})
-def bench(_context, name=""):
+@command(json=False, help={"name": "one benchmark of bench/; all by default"})
+def bench(_call: Call, name: str = "") -> None:
     """Run the benchmarks."""
     from npu_serving.cli import run_benchmarks
 
     run_benchmarks(name)
 
 
-@task(
-    help=help_for(
-        "json",
-        "dry_run",
-        all="the fetched archives too; with --images, those of finished servers",
-        images="this project's containers, volumes and images instead, and nothing that doesn't carry its labels",
-    )
+@command(
+    help={
+        "all": "the fetched archives too; with --images, those of finished servers",
+        "images": "this project's containers, volumes and images instead, and nothing that doesn't carry its labels",
+    }
 )
-def clean(_context, all=False, images=False, json=False, dry_run=False):
+def clean(call: Call, all: bool = False, images: bool = False, dry_run: bool = False) -> Result:
     """Remove what can be made again; the builds in dist/ and the fetched archives stay."""
+    from npu_serving.clean import clean_state
 
-    def work(console):
-        from npu_serving.clean import clean_state
-        from npu_serving.settings import load_settings
+    if images:
+        from npu_serving.images.cleanup import clean_images
 
-        if images:
-            from npu_serving.images.cleanup import clean_images
-
-            return clean_images(dry_run=dry_run, everything=all)
-        return clean_state(load_settings(), everything=all, dry_run=dry_run)
-
-    run(work, as_json=json)
+        return clean_images(dry_run=dry_run, everything=all)
+    return clean_state(call.settings, everything=all, dry_run=dry_run)

@@ -1,40 +1,40 @@
-"""The first two a newcomer types: the demonstration, and the examination of the machine."""
+"""What a newcomer types first: the demonstration, the examination of the machine, and what can be set."""
 
 from __future__ import annotations
 
-from invoke.tasks import task
+from typing import TYPE_CHECKING
 
-from npu_serving.commands.flags import help_for, run
+from npu_serving.commands.flags import OFFERED, Call, command
+
+if TYPE_CHECKING:
+    from npu_serving.cli import Result
 
 
-@task(help=help_for("json"))
-def demo(_context, json=False):
+@command()
+def demo(call: Call) -> Result:
     """Take the whole road on the embedded sample: build, verify, serve, predict, upgrade CANN, relink, serve again."""
+    from npu_serving.demo import run_demo
 
-    def work(console):
-        from npu_serving.demo import run_demo
-        from npu_serving.settings import load_settings
-
-        return run_demo(load_settings(), console)
-
-    run(work, as_json=json)
+    return run_demo(call.settings, call.console)
 
 
-@task(help=help_for("source", "adapter", "runner", "json", "dry_run", fix="carry out the cures that are safe"))
-def doctor(_context, source=None, adapter=None, runner=None, fix=False, json=False, dry_run=False):
+@command(settings=("source", "adapter", "runner"), help={"fix": "carry out the cures that are safe"})
+def doctor(call: Call, fix: bool = False, dry_run: bool = False) -> Result:
     """Check everything that a build needs; each finding comes with its cure."""
+    from npu_serving.building.inputs import runner_name
+    from npu_serving.doctor.examination import examine
+    from npu_serving.doctor.fixes import apply_fixes, plan_fixes
 
-    def work(console):
-        from npu_serving.building.inputs import runner_name
-        from npu_serving.doctor.examination import examine
-        from npu_serving.doctor.fixes import apply_fixes, plan_fixes
-        from npu_serving.settings import load_settings
+    report = examine(call.settings, runner_name(call.settings), call.console)
+    if not fix:
+        return report
+    plan = plan_fixes(report)
+    return plan if dry_run else apply_fixes(plan, call.console)
 
-        settings = load_settings(source=source, adapter=adapter, runner=runner)
-        report = examine(settings, runner_name(settings), console)
-        if not fix:
-            return report
-        plan = plan_fixes(report)
-        return plan if dry_run else apply_fixes(plan, console)
 
-    run(work, as_json=json)
+@command(help={"reference": "print an invoke.yaml with every setting at its default, explained"})
+def settings(_call: Call, reference: bool = False) -> Result:
+    """Show every setting: its value here, where that comes from, and which tasks take it as a flag."""
+    from npu_serving.settings_reference import Reference, settings_in_force
+
+    return Reference() if reference else settings_in_force(OFFERED)

@@ -1,61 +1,151 @@
-"""What the tasks share: the help of flags that occur more than once, and the way from a result to the screen.
+"""`command`: a function as a task, with the flags of the settings it takes and the way from its result to the screen.
 
 Nothing heavy is imported up here or in the modules beside it, so that `--list` costs no more than invoke itself.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
+
+from invoke.tasks import Task
+
+from npu_serving.settings import Settings, load_table, table_of, user_path, was_given, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from npu_serving.cli import Result
     from npu_serving.console import Console
 
-SETTINGS_HELP = {
-    "source": "what is built: a version, the path of a serving tree or of its archive, or `sample`",
-    "adapter": "_tf_adapter.so: `auto` (that of the CANN installed here), a path, or `sample`",
-    "runner": "where Bazel runs: host, docker, or auto",
-    "mirror": "tried before the pinned URLs: a base URL, or NEW=OLD to replace the beginning of a URL (repeatable)",
-    "base_image": "the image that the toolchain image is made from",
-    "flavour": "what the toolchain image holds: `distro` (the distribution's compiler and Python) or `guide`",
-    "apt_source": "where the image's packages come from, in place of the base's own sources: URL SUITE COMPONENT... "
-    "(repeatable)",
-    "offline": "open no connection",
-    "disk_cache": "a directory in which results of actions are kept, for any tree and output root",
-    "remote_cache": "a cache that machines share: http(s)://HOST[:PORT][/PATH] or grpc(s)://HOST:PORT",
-    "remote_executor": "machines that run the actions: grpc(s)://HOST:PORT",
-    "jobs": "how many actions Bazel runs at once",
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SHARED_HELP = {
     "build": "a build of list-builds; the current one by default",
     "json": "print one JSON document",
     "dry_run": "print the plan, change nothing",
 }
 
+OFFERED: dict[str, tuple[str, ...]] = {}
+"""The settings that each task takes as flags, by the task's name."""
 
-def help_for(*names: str, **further: str) -> dict[str, str]:
-    """The help of a task's flags: shared ones by name, its own with their text."""
-    return {**{name: SETTINGS_HELP[name] for name in names}, **further}
+
+@dataclass(frozen=True)
+class Call:
+    """What a command gets besides its own flags."""
+
+    console: Console
+    given: Mapping[str, Any]
+    """The flags of settings that were given, by the setting's name."""
+    table: type[Any] = Settings
+
+    @cached_property
+    def settings(self) -> Settings:
+        """invoke.yaml's settings with the flags laid over them; SettingsError where they can't be meant."""
+        return load_table(self.table, self.given)  # type: ignore[no-any-return]
+
+
+def command(
+    *,
+    settings: Sequence[str] = (),
+    help: Mapping[str, str] | None = None,
+    kinds: Mapping[str, type] | None = None,
+    json: bool = True,
+    lines_with: str = "",
+    table: type[Any] = Settings,
+) -> Callable[[Command], Task[Command]]:
+    """Makes a task of `function(call, *, its own flags)`, which returns a result to print, or None.
+
+    `settings` names settings, or groups of them, that the task takes as flags. A flag's own kind is that of its
+    default, or stands in `kinds` where the default is None: int, or Path. `help` has the help of the task's own flags,
+    and may say more of a setting's. With the flag `lines_with` the result is an iterator, printed a line at a time.
+    """
+
+    def task_of(function: Command) -> Task[Command]:
+        own = list(inspect.signature(function).parameters.values())[1:]
+        rows = [row for row in table_of(table).values() if row.name in settings or row.group in settings]
+        wanted_kinds = {**{item.name: type(item.default) for item in own}, **(kinds or {})}
+
+        def body(_context: object, **words: Any) -> None:
+            as_json = words.pop("json", False)
+            given = {row.name: words[row.parameter] for row in rows if was_given(words[row.parameter])}
+            flags = {item.name: words[item.name] for item in own}
+
+            def work(console: Console) -> Any:
+                converted = {
+                    name: _converted(value, wanted_kinds[name], _flag(name))
+                    for name, value in flags.items()
+                    if value is not None and value != []
+                }
+                return function(Call(console, given, table), **converted)
+
+            _answer(work, as_json=as_json, by_line=bool(lines_with and flags[lines_with]))
+
+        body.__doc__, body.__name__, body.__module__ = function.__doc__, function.__name__, function.__module__
+        body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY),
+                *(_parameter(item.name, _default(item)) for item in own),
+                *(_parameter(row.parameter, False if row.kind is bool else None) for row in rows),
+                *([_parameter("json", False)] if json else []),
+            ]
+        )
+        names = {item.name for item in own} | ({"json"} if json else set())
+        said = {
+            **{row.parameter: row.flag_help for row in rows},
+            **{name: text for name, text in SHARED_HELP.items() if name in names},
+            **(help or {}),
+        }
+        task: Task[Command] = Task(
+            body,
+            name=function.__name__.replace("_", "-"),
+            help=said,
+            iterable=[
+                *(item.name for item in own if item.default == ()),
+                *(row.parameter for row in rows if row.kind is tuple),
+            ],
+            auto_shortflags=False,
+        )
+        OFFERED[task.name] = tuple(row.name for row in rows)
+        return task
+
+    return task_of
+
+
+def _parameter(name: str, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+
+
+def _default(item: inspect.Parameter) -> object:
+    """What invoke is told: the kind of a flag shows in its default there, and ours converts what was typed itself."""
+    return item.default if item.default is inspect.Parameter.empty or isinstance(item.default, bool) else None
+
+
+def _converted(value: Any, kind: type, flag: str) -> Any:
+    if kind is int:
+        return whole_number(value, flag)
+    if kind is Path:
+        return user_path(value, flag)
+    return tuple(value) if kind is tuple else value
+
+
+def _flag(parameter: str) -> str:
+    return "--" + parameter.strip("_").replace("_", "-")
+
+
+def _answer(work: Callable[[Console], Any], *, as_json: bool, by_line: bool) -> None:
+    from npu_serving.cli import answer, answer_each
+
+    if by_line:
+        answer_each(work, as_json=as_json)
+    answer(work, as_json=as_json)
 
 
 def refuse_together(flag: str, because: str, **others: object) -> None:
     """RequestError for those of the other flags that were given, by name, where `flag` leaves them without effect."""
     from npu_serving.errors import RequestError
 
-    given = " and ".join(f"--{name.replace('_', '-')}" for name, value in others.items() if value)
+    given = " and ".join(_flag(name) for name, value in others.items() if value)
     if given:
         raise RequestError(f"{given} would have no effect with {flag}.", cause=because, cure=f"leave out {given}")
-
-
-def run(work: Callable[[Console], Result | None], *, as_json: bool = False) -> None:
-    """Prints the result of `work(console)` and leaves with its exit code; shows an error as a person needs it."""
-    from npu_serving.cli import answer
-
-    answer(work, as_json=as_json)
-
-
-def run_each(work: Callable[[Console], Iterator[Result]], *, as_json: bool = False) -> None:
-    """Prints each result of `work(console)` as it comes, one line each, and leaves with the last one's exit code."""
-    from npu_serving.cli import answer_each
-
-    answer_each(work, as_json=as_json)

@@ -2,96 +2,83 @@
 
 from __future__ import annotations
 
-from invoke.tasks import task
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from npu_serving.commands.flags import help_for, run
+from npu_serving.commands.flags import Call, command
+
+if TYPE_CHECKING:
+    from npu_serving.cli import Result
+
+SERVER = "http://localhost:8501"
 
 
-@task(
-    help=help_for(
-        "adapter",
-        "build",
-        "dry_run",
-        model_base_path="the directory that holds the model's version directories",
-        model_name="its name; the directory's by default",
-        port="the gRPC port",
-        rest_api_port="the REST port; 0 for none",
-        platform_config_file="the platform configuration (NpuOptimizer)",
-        flag="a further flag of the server, --name=value (repeatable)",
-    ),
-    iterable=["flag"],
+@command(
+    settings=("adapter",),
+    kinds={"model_base_path": Path, "platform_config_file": Path},
+    json=False,
+    help={
+        "model_base_path": "the directory that holds the model's version directories",
+        "model_name": "its name; the directory's by default",
+        "port": "the gRPC port",
+        "rest_api_port": "the REST port; 0 for none",
+        "platform_config_file": "the platform configuration (NpuOptimizer)",
+        "flag": "a further flag of the server, --name=value (repeatable)",
+    },
 )
 def serve(
-    _context,
-    model_base_path=None,
-    model_name="",
-    port="8500",
-    rest_api_port="8501",
-    platform_config_file=None,
-    build="",
-    adapter=None,
-    flag=None,
-    dry_run=False,
-):
+    call: Call,
+    model_base_path: Path | None = None,
+    model_name: str = "",
+    port: int = 8500,
+    rest_api_port: int = 8501,
+    platform_config_file: Path | None = None,
+    build: str = "",
+    flag: tuple[str, ...] = (),
+    dry_run: bool = False,
+) -> Result:
     """Run the server in the foreground."""
+    from npu_serving.serving.from_build import plan_current
+    from npu_serving.serving.server import serve_in_foreground
 
-    def work(console):
-        from npu_serving.cli import whole_number
-        from npu_serving.serving.from_build import plan_current
-        from npu_serving.serving.server import serve_in_foreground
-        from npu_serving.settings import load_settings, user_path
-
-        plan = plan_current(
-            load_settings(adapter=adapter),
-            build=build,
-            model_base_path=user_path(model_base_path, "--model-base-path") if model_base_path else None,
-            model_name=model_name,
-            port=whole_number(port, "--port"),
-            rest_api_port=whole_number(rest_api_port, "--rest-api-port"),
-            platform_config_file=user_path(platform_config_file, "--platform-config-file")
-            if platform_config_file
-            else None,
-            extra_flags=flag or (),
-        )
-        return plan if dry_run else serve_in_foreground(plan, console)
-
-    run(work)
+    plan = plan_current(
+        call.settings,
+        build=build,
+        model_base_path=model_base_path,
+        model_name=model_name,
+        port=port,
+        rest_api_port=rest_api_port,
+        platform_config_file=platform_config_file,
+        extra_flags=flag,
+    )
+    if not dry_run:
+        serve_in_foreground(plan, call.console)
+    return plan
 
 
-@task(positional=["model"], help=help_for("json", model="the model's name", url="the server", version="one version"))
-def status(_context, model, url="http://localhost:8501", version=None, json=False):
+@command(kinds={"version": int}, help={"model": "the model's name", "url": "the server", "version": "one version"})
+def status(_call: Call, model: str, url: str = SERVER, version: int | None = None) -> Result:
     """Tell whether a model is being served."""
+    from npu_serving.client.rest_client import model_status
 
-    def work(_console):
-        from npu_serving.cli import number
-        from npu_serving.client.rest_client import model_status
-
-        return model_status(url, model, number(version, "--version"))
-
-    run(work, as_json=json)
+    return model_status(url, model, version)
 
 
-@task(
-    positional=["model"],
-    help=help_for(
-        "json",
-        model="the model's name",
-        request="the request in JSON: a file, - for standard input, or the text itself",
-        url="the server",
-        version="one version",
-        signature="the signature",
-    ),
+@command(
+    kinds={"version": int},
+    help={
+        "model": "the model's name",
+        "request": "the request in JSON: a file, - for standard input, or the text itself",
+        "url": "the server",
+        "version": "one version",
+        "signature": "the signature",
+    },
 )
-def predict(_context, model, request="-", url="http://localhost:8501", version=None, signature="", json=False):
+def predict(
+    _call: Call, model: str, request: str = "-", url: str = SERVER, version: int | None = None, signature: str = ""
+) -> Result:
     """Ask a served model for a prediction."""
+    from npu_serving.client import rest_client
+    from npu_serving.client.request import read_request
 
-    def work(_console):
-        from npu_serving.cli import number
-        from npu_serving.client import rest_client
-        from npu_serving.client.request import read_request
-
-        return rest_client.predict(
-            url, model, read_request(request), signature_name=signature, version=number(version, "--version")
-        )
-
-    run(work, as_json=json)
+    return rest_client.predict(url, model, read_request(request), signature_name=signature, version=version)

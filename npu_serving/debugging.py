@@ -1,0 +1,69 @@
+"""What `./inv --debug` and NPU_SERVING_DEBUG=1 show on standard error, and how secrets are kept out of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+DEBUG_VARIABLE = "NPU_SERVING_DEBUG"
+HIDDEN = "***"
+
+_SECRET_NAME = re.compile(r"token|passw|secret|credential|authorization|api_?key|private_?key", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/'\"]*@")  # up to the last @ before the path: a password may hold one
+_SECRET_SETTING = re.compile(
+    r"(?P<name>[\w.-]*(?:token|passw|secret|credential|authorization|api_?key|private_?key)[\w.-]*\s*[=:]\s*)"
+    r"(?:(?:basic|bearer)\s+)?[^\s'\"&]+",
+    re.IGNORECASE,
+)
+
+
+def debugging() -> bool:
+    """Whether tracebacks of handled errors and the programs that are started are to be shown."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+
+
+def switch_on() -> None:
+    """From here on it is so, in the programs of this project that are started too."""
+    os.environ[DEBUG_VARIABLE] = "1"
+
+
+def masked(text: str) -> str:
+    """The text without what is secret in it: user and password of a URL, the value of NAME_TOKEN=... and the like."""
+    without_users = _CREDENTIALS.sub(f"{HIDDEN}@", text)
+    return _SECRET_SETTING.sub(lambda found: found["name"] + HIDDEN, without_users)
+
+
+def show_start(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> None:
+    """Shows a program that is being started, where, and with which environment."""
+    if not debugging():
+        return
+    _show(f"starts {shlex.join(argv)}")
+    _show(f"    in {cwd if cwd is not None else Path.cwd()}")
+    for name, value in sorted(env.items()):
+        _show(f"    {name}={HIDDEN}" if _SECRET_NAME.search(name) else f"    {name}={shlex.quote(value)}")
+
+
+def show_end(argv: Sequence[str], how: str, seconds: float) -> None:
+    """Shows how a program ended, and after which time."""
+    if debugging():
+        _show(f"{argv[0]} {how} after {seconds:.3f} s")
+
+
+def show_traceback(error: BaseException) -> None:
+    """Shows where an error that is handled came from."""
+    if not debugging():
+        return
+    import traceback
+
+    for line in "".join(traceback.format_exception(type(error), error, error.__traceback__)).splitlines():
+        _show(line)
+
+
+def _show(line: str) -> None:
+    shown = masked(line).encode("utf-8", "backslashreplace").decode()
+    sys.stderr.write(f"debug: {shown}\n")
+    sys.stderr.flush()
