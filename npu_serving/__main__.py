@@ -1,6 +1,7 @@
 """What ./inv runs: invoke on this project's tasks, with an exit code of 2 for a request that can't be understood.
 
-Plain `invoke` does the same but for that: it leaves with 1, and shows a traceback for an invoke.yaml that is no YAML.
+Plain `invoke` does the same but for that, --version, --debug and the completion: it leaves with 1 there, and shows a
+traceback for an invoke.yaml that is no YAML.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from invoke.exceptions import ParseError
+    from invoke.parser import Argument
     from invoke.parser.context import ParserContext
+
+DEBUG_HELP = "Show where each error came from, and every program that is started, with its environment and its time."
 
 
 def main() -> None:
@@ -39,20 +46,64 @@ def _run() -> None:
     from invoke.program import Program
 
     class Tasks(Program):
-        """invoke's own program; only the exit code of a misunderstood command line differs."""
+        """invoke's own program; what a misunderstood command line, --version, --debug and --complete do is ours."""
+
+        def core_args(self) -> list[Argument]:
+            """The flags before the task."""
+            arguments = super().core_args()
+            for argument in arguments:
+                if argument.name == "debug":
+                    argument.help = DEBUG_HELP
+            return arguments
+
+        def parse_core_args(self) -> None:
+            """Them, read; --debug is taken out, as invoke would show its own work."""
+            with _misunderstood(ParseError, self.initial_context):
+                super().parse_core_args()
+            self._take_debug()
+            shell = self.args["print-completion-script"].value
+            if shell:
+                from npu_serving.completion import print_script
+
+                sys.exit(print_script(shell))
 
         def parse_core(self, argv: list[str] | None) -> None:
-            """The flags before the task."""
-            with _misunderstood(ParseError):
+            """What is to be done for them at once."""
+            with _misunderstood(ParseError, self.initial_context):
                 super().parse_core(argv)
 
         def parse_tasks(self) -> None:
             """The tasks and their flags."""
-            with _misunderstood(ParseError):
+            with _misunderstood(ParseError, self.initial_context, self.collection.task_names):
                 super().parse_tasks()
+                self._take_debug()
                 missing = _flag_without_value(self.core.unparsed, self.tasks)
                 if missing:
-                    raise ParseError(f"Flag {missing} needs a value, and none was given.")
+                    raise ParseError(f"{missing[1]} needs a value, and none was given.", missing[0])
+
+        def parse_cleanup(self) -> None:
+            """What is to be done instead of a task."""
+            if self.args.complete.value:
+                from npu_serving.completion import candidates
+
+                words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+                sys.stdout.writelines(f"{word}\n" for word in candidates(words, self.initial_context, self.parser))
+                sys.exit(0)
+            with _misunderstood(ParseError, self.initial_context, self.collection.task_names):
+                super().parse_cleanup()
+
+        def print_version(self) -> None:
+            """The project's version, the commit, and what it builds."""
+            from npu_serving.version import version_text
+
+            print(version_text())
+
+        def _take_debug(self) -> None:
+            if self.args.debug.value:
+                from npu_serving import debugging
+
+                debugging.switch_on()
+                self.args.debug.set_value(False, cast=False)
 
     sys.argv[1:] = _help_first(sys.argv[1:])
     try:
@@ -66,32 +117,42 @@ def _run() -> None:
 def _help_first(words: list[str]) -> list[str]:
     """`TASK --help` as `--help TASK`: invoke would take --help for the value of a positional argument."""
     core = words[:2] if words[:1] == ["--search-root"] else []
+    while words[len(core) : len(core) + 1] in (["--debug"], ["-d"]):
+        core = words[: len(core) + 1]
     rest = words[len(core) :]
     if rest[:1] and not rest[0].startswith("-") and {"--help", "-h"} & set(rest[1:]):
         return [*core, "--help", rest[0]]
     return words
 
 
-def _flag_without_value(words: list[str], tasks: list[ParserContext]) -> str:
+def _flag_without_value(words: list[str], tasks: list[ParserContext]) -> tuple[ParserContext, str] | None:
     """The flag that may be given several times and stands there without its value; invoke leaves it out silently."""
     for task in tasks:
         for word, following in zip(words, [*words[1:], None]):
             repeatable = word in task.flags and task.flags[word].kind is list
             if repeatable and (following is None or following in task.flags):
-                return word
-    return ""
+                return task, word
+    return None
 
 
 class _misunderstood:  # noqa: N801 - used like a function; contextlib would be one more import at every start
-    def __init__(self, kind: type[Exception]) -> None:
+    """Ends the process with an explanation and 2 where the command line can't be understood."""
+
+    def __init__(self, kind: type[ParseError], core: ParserContext, tasks: Iterable[str] = ()) -> None:
         self._kind = kind
+        self._core = core
+        self._tasks = tasks
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, self._kind):
-            print(f"{error}\nNext: ./inv --list shows the tasks, ./inv TASK --help the flags of one", file=sys.stderr)
+        no_number = isinstance(error, ValueError) and "invalid literal for int()" in str(error)  # --list-depth x
+        if isinstance(error, self._kind) or no_number:
+            from npu_serving.misunderstood import explanation
+
+            assert isinstance(error, Exception)
+            print(explanation(error, self._core, list(self._tasks)), file=sys.stderr)
             sys.exit(2)
 
 

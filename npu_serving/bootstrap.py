@@ -25,8 +25,8 @@ def main(words: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(prog="./inv unbundle", add_help=False)
     parser.add_argument("bundle", nargs="?")
-    parser.add_argument("--sha256", "-s")  # here only so that its value isn't taken for the bundle
-    parser.add_argument("--json", "-j", action="store_true")
+    parser.add_argument("--sha256")  # here only so that its value isn't taken for the bundle
+    parser.add_argument("--json", action="store_true")
     known, _ = parser.parse_known_args(words)
     with errors_shown(as_json=known.json):
         if known.bundle is None:

@@ -12,13 +12,21 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Protocol
 
-from npu_serving import process
+from npu_serving import debugging, process
 from npu_serving.console import Console
 from npu_serving.errors import EXIT_INTERRUPTED, EXIT_UNFIT_TOOL, MissingToolError, NpuServingError, RequestError
 from npu_serving.fsutil import as_error
 from npu_serving.settings import PROJECT_ROOT
 
-SHELL_SCRIPTS = ("inv", ".ci/run", ".ci/docker.sh", "docker/*.sh", "docker/guide/*.sh", "docker/runtime/[sh]*")
+SHELL_SCRIPTS = (
+    "inv",
+    ".ci/run",
+    ".ci/docker.sh",
+    "docker/*.sh",
+    "docker/guide/*.sh",
+    "docker/runtime/[sh]*",
+    "templates/completion/*.bash",
+)
 
 
 class Result(Protocol):
@@ -60,18 +68,21 @@ def errors_shown(*, as_json: bool, indent: int | None = 2) -> Iterator[None]:
     try:
         yield
     except NpuServingError as error:
+        debugging.show_traceback(error)
         print(error, file=sys.stderr)
         if as_json:
             print(json.dumps(error.to_json(), indent=indent))
         sys.exit(error.exit_code)
     except OSError as error:
+        debugging.show_traceback(error)
         # Whatever no room foresaw, such as a name that is too long or a directory that can't be entered.
         refused = as_error(error, Path(os.fsdecode(error.filename or "a file")), doing="used")
         print(refused, file=sys.stderr)
         if as_json:
             print(json.dumps(refused.to_json(), indent=indent))
         sys.exit(refused.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        debugging.show_traceback(error)
         print("\nInterrupted; nothing keeps running. The same command goes on from here.", file=sys.stderr)
         if as_json:
             print(json.dumps({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED}, indent=indent))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Callable, Union, cast
 
-from npu_serving import fsutil
+from npu_serving import debugging, fsutil
 from npu_serving.errors import MissingToolError, ProgramError, RequestError
 from npu_serving.writers.shell import command_line
 
@@ -107,6 +107,7 @@ def run(
             end_process_tree(process)
             raise
         finally:
+            _show_end(process, started)
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
@@ -161,16 +162,19 @@ def running(
     with fsutil.explained(log_path):
         log = log_path.open("ab")
     with log:
+        started = time.monotonic()
         process = _popen(_words(argv), cwd, env, log, log)
         try:
             yield process
         finally:
             end_process_tree(process, first=signal.SIGTERM)
+            _show_end(process, started)
 
 
 def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None:
     """Becomes that program: the terminal, its signals and its exit status are the program's from here on."""
     words = [os.fspath(arg) for arg in argv]
+    debugging.show_start(words, None, env)
     try:
         os.execve(words[0], words, dict(env))  # noqa: S606 - an argument list, no shell
     except OSError as error:
@@ -259,11 +263,13 @@ def _popen(
     stdout: int | IO[bytes],
     stderr: int | IO[bytes],
 ) -> subprocess.Popen[bytes]:
+    environment = dict(env) if env is not None else base_environment()
+    debugging.show_start(argv, cwd, environment)
     try:
         return subprocess.Popen(
             argv,
             cwd=cwd,
-            env=dict(env) if env is not None else base_environment(),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -348,6 +354,11 @@ def _drain(
     for line in lines.values():
         line.close()
     return "".join(lines[process.stdout].text), "".join(lines[process.stderr].text)
+
+
+def _show_end(process: subprocess.Popen[bytes], started: float) -> None:
+    words = cast("tuple[str, ...]", process.args)
+    debugging.show_end(words, _how_it_ended(process.returncode or 0), time.monotonic() - started)
 
 
 def _how_it_ended(returncode: int) -> str:

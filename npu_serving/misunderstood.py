@@ -1,0 +1,58 @@
+"""What a person is told about a command line that can't be understood: what is wrong, and the nearest thing that isn't."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from npu_serving.errors import RequestError
+
+if TYPE_CHECKING:
+    from invoke.parser.context import ParserContext
+
+# invoke's own messages (invoke/parser/parser.py, invoke/program.py), which have what is at fault in them alone.
+_UNKNOWN = re.compile(r"No idea what ['\"](?P<word>.*)['\"] is!", re.DOTALL)
+_NEEDS_VALUE = re.compile(r"Flag <Argument: (?P<name>[\w-]+).* needed value and was not given one!")
+_NEEDS_POSITIONAL = re.compile(r"'.*' did not receive required positional arguments: (?P<names>.*)")
+_NO_NUMBER = re.compile(r"invalid literal for int\(\) with base 10: (?P<value>.*)", re.DOTALL)
+
+
+def explanation(error: Exception, core: ParserContext, tasks: Sequence[str]) -> RequestError:
+    """The error to show for one of invoke's; `core` has the flags that stand before a task."""
+    context: ParserContext = getattr(error, "context", None) or core
+    task = context.name or ""
+    help_of_task = f"./inv {task} --help" if task else "./inv --help"
+    unknown = _UNKNOWN.fullmatch(str(error))
+    if unknown:
+        return _unknown(unknown["word"], task, [*context.flags, *context.inverse_flags, *core.flags], tasks)
+    needs_value = _NEEDS_VALUE.fullmatch(str(error))
+    if needs_value:
+        return RequestError(f"{_flag(needs_value['name'])} needs a value, and none was given.", cure=help_of_task)
+    needs_positional = _NEEDS_POSITIONAL.fullmatch(str(error))
+    if needs_positional:
+        names = " ".join(re.findall(r"'([^']*)'", needs_positional["names"])).upper()
+        return RequestError(f"{task} needs {names}.", cure=f"./inv {task} {names}")
+    no_number = _NO_NUMBER.fullmatch(str(error))
+    if no_number:
+        return RequestError(f"{no_number['value']} is given where a whole number is needed.", cure=help_of_task)
+    return RequestError(str(error), cure=help_of_task)
+
+
+def _unknown(word: str, task: str, flags: Iterable[str], tasks: Sequence[str]) -> RequestError:
+    before = f"./inv {task} " if task else "./inv "
+    if word.startswith("-"):
+        near = difflib.get_close_matches(word, list(flags), n=1)
+        who = task or "./inv"
+        return RequestError(f"{who} has no flag {word}.", cure=f"{before}{near[0]}" if near else f"{before}--help")
+    near = difflib.get_close_matches(word, tasks, n=1)
+    if task and not near:
+        return RequestError(
+            f"{task} does not take {word!r}, and there is no task of that name.", cure=f"{before}--help"
+        )
+    return RequestError(f"There is no task {word!r}.", cure=f"./inv {near[0]}" if near else "./inv --list")
+
+
+def _flag(name: str) -> str:
+    return ("--" if len(name) > 1 else "-") + name.strip("_").replace("_", "-")
