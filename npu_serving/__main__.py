@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from invoke.exceptions import ParseError
-    from invoke.parser import Argument
+    from invoke.parser.argument import Argument
     from invoke.parser.context import ParserContext
 
 DEBUG_HELP = "Show where each error came from, and every program that is started, with its environment and its time."

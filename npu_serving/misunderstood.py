@@ -1,4 +1,4 @@
-"""What a person is told about a command line that can't be understood: what is wrong, and the nearest thing that isn't."""
+"""What is said about a command line that can't be understood: what is wrong, and the nearest thing that isn't."""
 
 from __future__ import annotations
 

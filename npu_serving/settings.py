@@ -38,8 +38,8 @@ def setting(
     default: Value, *, help: str, flag: str = "", group: str = "", choices: Sequence[str] = (), text_is: str = ""
 ) -> Value:
     """A field of a table of settings; `flag` is its name without dashes where that isn't the field's own."""
-    told = {"help": help, "flag": flag, "group": group, "choices": tuple(choices), "text_is": text_is}
-    return field(default=default, metadata=told)
+    metadata = {"help": help, "flag": flag, "group": group, "choices": tuple(choices), "text_is": text_is}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def render_overlay(
 @command(
     settings=(IMAGE, "apt_sources", FETCHING),
     help={
-        "no_cache": "make it anew, even if it is there",
+        "no_cache": "make it again, even if it is there",
         "reproduce": "make it twice and compare, file by file where they differ",
     },
 )

@@ -47,7 +47,7 @@ def list_builds(call: Call) -> Result:
     lines_with="watch",
     help={
         "check": "only say what is to be done (exit code 3 if anything)",
-        "clean": "build all of it anew",
+        "clean": "build all of it from scratch",
         "watch": "stay, and report each time when CANN was replaced and its installer has finished",
         "act": "with --watch: rebuild then",
         "once": "with --watch: end when the state that is found has been dealt with",
@@ -69,8 +69,8 @@ def rebuild_after_cann(
     from npu_serving.errors import RequestError
 
     if watch:
-        from npu_serving.upgrade.watch import watch_build
         from npu_serving.cli import seconds
+        from npu_serving.upgrade.watch import watch_build
 
         if check or clean:
             raise RequestError(
@@ -137,9 +137,9 @@ def smoke(
     dry_run: bool = False,
 ) -> Result:
     """Start a build's server on spare ports, ask it the golden request, and compare its answer."""
+    from npu_serving.errors import RequestError
     from npu_serving.serving import smoke as room
     from npu_serving.serving.golden_request import RECORD, asked_for
-    from npu_serving.errors import RequestError
 
     settings, console = call.settings, call.console
     if record:

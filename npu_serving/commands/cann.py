@@ -34,8 +34,8 @@ def render_watch_units(
     call: Call, directory: Path | None = None, act: bool = False, user: str = "", dry_run: bool = False
 ) -> Result:
     """Write a systemd path unit that notices a new CANN, and the service that it starts."""
-    from npu_serving.upgrade.watch_units import render_watch_units
     from npu_serving.errors import RequestError
+    from npu_serving.upgrade.watch_units import render_watch_units
 
     if directory is None:
         raise RequestError("--directory is missing.", cause="it is where the units go", cure="--directory DIRECTORY")
