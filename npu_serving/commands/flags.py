@@ -17,6 +17,8 @@ from invoke.tasks import Task
 from npu_serving.settings import Settings, load_table, table_of, user_path, was_given, whole_number
 
 if TYPE_CHECKING:
+    from invoke.parser.argument import Argument
+
     from npu_serving.console import Console
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -97,7 +99,7 @@ def command(
             **{name: text for name, text in SHARED_HELP.items() if name in names},
             **(help or {}),
         }
-        task: Task[Command] = Task(
+        task: Task[Command] = _Task(
             body,
             name=function.__name__.replace("_", "-"),
             help=said,
@@ -113,12 +115,22 @@ def command(
     return task_of
 
 
+class _Task(Task[Command]):
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """The flags, with their help each time: invoke takes it out of `help` while it reads it."""
+        kept = dict(self.help)
+        try:
+            return super().get_arguments(ignore_unknown_help)
+        finally:
+            self.help = kept
+
+
 def _parameter(name: str, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
 
 
 def _default(item: inspect.Parameter) -> object:
-    """What invoke is told: the kind of a flag shows in its default there, and ours converts what was typed itself."""
+    """What invoke is to know: it would convert what was typed to the kind of a default, which is done here."""
     return item.default if item.default is inspect.Parameter.empty or isinstance(item.default, bool) else None
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from npu_serving.errors import SettingsError
-from npu_serving.settings import PROJECT_ROOT, Settings, load_settings
+from npu_serving.settings import PROJECT_ROOT, Settings, load_settings, table_of
+from npu_serving.settings_reference import Reference, settings_in_force
 
 
 def _file(tmp_path: Path, text: str) -> Path:
@@ -17,16 +19,54 @@ def _file(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_the_shipped_file_states_the_defaults_of_the_code() -> None:
-    stated = yaml.safe_load((PROJECT_ROOT / "invoke.yaml").read_text())["npu_serving"]
-    shipped = {name: list(value) if isinstance(value := getattr(Settings(), name), tuple) else value for name in stated}
-    shown = {
-        **stated,
-        "build_root": PROJECT_ROOT / stated["build_root"],
-        "dist_root": PROJECT_ROOT / stated["dist_root"],
-    }
-    assert {name: str(value) for name, value in shown.items()} == {name: str(value) for name, value in shipped.items()}
-    assert set(stated) <= set(Settings.__dataclass_fields__)
+def test_the_shipped_file_is_what_the_generator_writes_and_means_the_defaults() -> None:
+    shipped = PROJECT_ROOT / "invoke.yaml"
+    assert shipped.read_text() == Reference().text() + "\n"
+    assert load_settings(shipped) == Settings()
+    assert list(yaml.safe_load(shipped.read_text())["npu_serving"]) == list(table_of())
+
+
+def test_every_setting_says_what_it_is_for_and_has_a_kind_that_can_be_loaded() -> None:
+    assert all(row.help and not row.help.endswith(".") for row in table_of().values())
+    assert {row.kind for row in table_of().values()} == {str, int, bool, Path, tuple}
+    assert len({row.flag for row in table_of().values()}) == len(table_of())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message", "cure"),
+    [
+        ({"jobs": "many"}, "--jobs must be a whole number, not 'many'.", "0 or more"),
+        ({"runner": "dockr"}, "--runner must be auto, host or docker, not 'dockr'.", "did you mean 'docker'?"),
+        ({"docker_flavour": "vanilla"}, "--flavour must be distro or guide, not 'vanilla'.", "distro, guide"),
+    ],
+)
+def test_a_flag_that_is_refused_is_named_as_it_was_typed(
+    tmp_path: Path, flags: dict[str, str], message: str, cure: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(tmp_path / "none.yaml", **flags)
+    assert caught.value.what == message
+    assert cure in caught.value.cure
+
+
+def test_the_settings_in_force_say_where_each_comes_from_and_keep_a_password_to_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = _file(tmp_path, "npu_serving: {jobs: 4, remote_cache: 'http://me:geheim@host:1', runner: auto}")
+    monkeypatch.setenv("NPU_SERVING_SETTINGS", str(file))
+    in_force = settings_in_force({"build-serving": ("jobs", "runner"), "doctor": ("runner",)})
+    assert "geheim" not in in_force.text() + json.dumps(in_force.to_json())
+    text = in_force.text()
+    assert f"jobs: 4  (from {file}; the default is 0)" in text
+    assert "runner: auto  (the default, as invoke.yaml says)" in text
+    assert "memory_mb: 0  (the default)" in text
+    assert "    --runner: build-serving, doctor\n" in text
+    shown = {each["name"]: each for each in in_force.to_json()["settings"]}  # type: ignore[attr-defined]
+    assert list(shown) == list(table_of())
+    assert (shown["jobs"]["value"], shown["jobs"]["default"], shown["jobs"]["from"]) == (4, 0, str(file))
+    assert shown["runner"]["choices"] == ["auto", "host", "docker"]
+    assert shown["runner"]["tasks"] == ["build-serving", "doctor"]
+    assert (shown["memory_mb"]["from"], shown["memory_mb"]["flag"]) == ("default", None)
 
 
 def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:

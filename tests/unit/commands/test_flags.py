@@ -1,14 +1,133 @@
-"""Flags that have no effect together are refused, not passed over in silence."""
+"""Flags: those of the settings come from the table, none is an accident, and none is passed over in silence."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import invoke
 import pytest
+from invoke.parser import Parser
+from invoke.parser.context import ParserContext
 
-from npu_serving.settings import PROJECT_ROOT
+import tasks
+from npu_serving.commands import flags
+from npu_serving.commands.flags import OFFERED, Call, command
+from npu_serving.settings import BUILDING, FETCHING, PROJECT_ROOT, SECTION, SETTINGS_FILE, Settings, setting, table_of
+from npu_serving.settings_reference import Reference, settings_in_force
+
+TASKS = {value.name: value for value in vars(tasks).values() if isinstance(value, invoke.Task)}
+SHORT_FLAGS = {"test": {"-k"}}  # as pytest has it; every other flag is written out
+
+
+@dataclass(frozen=True)
+class OneMore(Settings):
+    """The table, and one setting more: this one field is all that is written for it."""
+
+    stripping: str = setting(
+        "some", help="what is stripped from the server", group=BUILDING, choices=("none", "some", "all")
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_task_of_a_test_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flags, "OFFERED", dict(OFFERED))
+
+
+def of(task: Any) -> ParserContext:
+    return ParserContext(task.name, args=task.get_arguments())
+
+
+def test_a_setting_more_is_one_field_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flag, its help, the value from flag and file, the list of settings and the reference come of it."""
+    seen: list[OneMore] = []
+
+    @command(settings=(BUILDING,), table=OneMore)
+    def build_it(call: Call) -> None:
+        """Build."""
+        seen.append(call.settings)  # type: ignore[arg-type]
+
+    arguments = of(build_it)
+    assert arguments.help_for("--stripping") == (
+        "--stripping=STRING",
+        "what is stripped from the server (none, some, all)",
+    )
+    file = tmp_path / "invoke.yaml"
+    monkeypatch.setenv(SETTINGS_FILE, str(file))
+    file.write_text(f"{SECTION}: {{stripping: none}}")
+    for words, expected in (([], "none"), (["--stripping", "all"], "all")):
+        parsed = Parser([arguments]).parse_argv(["build-it", *words])[-1]
+        with pytest.raises(SystemExit):
+            build_it.body(None, **parsed.as_kwargs)
+        assert seen[-1].stripping == expected
+    (shown,) = [each for each in settings_in_force(flags.OFFERED, OneMore).settings if each.setting.name == "stripping"]
+    assert (shown.value, shown.stated_in, shown.tasks) == ("none", file, ("build-it",))
+    assert (
+        Reference(OneMore)
+        .text()
+        .endswith("  # What is stripped from the server. One of: none, some, all.\n  stripping: some")
+    )
+    assert "stripping" not in table_of(Settings)
+
+
+def test_a_task_takes_the_settings_that_it_names_and_those_of_its_groups() -> None:
+    offered = {row.name for row in table_of().values() if row.group == FETCHING} | {"source"}
+    assert set(OFFERED["fetch-deps"]) == offered
+    assert set(OFFERED) == set(TASKS)
+
+
+def test_every_flag_of_every_task_has_its_help() -> None:
+    shown = {name: dict(of(task).help_tuples()) for name, task in TASKS.items()}
+    assert {name: flag for name, flags in shown.items() for flag, said in flags.items() if not said} == {}
+
+
+def test_no_short_flag_is_there_by_accident() -> None:
+    short = {name: {flag for flag in of(task).flags if not flag.startswith("--")} for name, task in TASKS.items()}
+    assert {name: flags for name, flags in short.items() if flags} == SHORT_FLAGS
+
+
+@pytest.mark.parametrize("value", [None, "", (), [], False])
+def test_an_empty_flag_counts_as_one_that_was_not_given(
+    value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Call] = []
+
+    @command(settings=("docker_base_image",))
+    def look(call: Call) -> None:
+        """Look."""
+        seen.append(call)
+
+    monkeypatch.setenv(SETTINGS_FILE, str(tmp_path / "none.yaml"))
+    with pytest.raises(SystemExit):
+        look.body(None, base_image=value, json=False)
+    assert (seen[0].given, seen[0].settings) == ({}, Settings())
+
+
+def test_a_flag_of_a_kind_is_converted_or_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[object, ...]] = []
+
+    @command(kinds={"output": Path})
+    def look(_call: Call, keep_it: int = 3, output: Path | None = None, image: tuple[str, ...] = ()) -> None:
+        """Look."""
+        seen.append((keep_it, output, image))
+
+    def run(**words: object) -> int:
+        with pytest.raises(SystemExit) as caught:
+            look.body(None, **{"keep_it": None, "output": None, "image": [], "json": False, **words})
+        return int(caught.value.code or 0)
+
+    assert (run(), run(keep_it="7", output="~", image=["a", "b"])) == (0, 0)
+    assert seen == [(3, None, ()), (7, Path.home(), ("a", "b"))]
+    assert run(keep_it="abc") == 2
+    assert "--keep-it must be a whole number, not 'abc'." in capsys.readouterr().err
+    assert run(output="") == 2
+    assert "--output is empty" in capsys.readouterr().err
 
 
 def said_of(*words: str) -> str:
