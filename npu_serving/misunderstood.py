@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from invoke.parser.context import ParserContext
 
 # invoke's own messages (invoke/parser/parser.py, invoke/program.py), which have what is at fault in them alone.
-_UNKNOWN = re.compile(r"No idea what ['\"](?P<word>.*)['\"] is!", re.DOTALL)
+_UNKNOWN = re.compile(r"No idea what (?P<word>.*) is!", re.DOTALL)
 _NEEDS_VALUE = re.compile(r"Flag <Argument: (?P<name>[\w-]+).* needed value and was not given one!")
 _NEEDS_POSITIONAL = re.compile(r"'.*' did not receive required positional arguments: (?P<names>.*)")
 _NO_NUMBER = re.compile(r"invalid literal for int\(\) with base 10: (?P<value>.*)", re.DOTALL)
@@ -26,7 +27,7 @@ def explanation(error: Exception, core: ParserContext, tasks: Sequence[str]) -> 
     help_of_task = f"./inv {task} --help" if task else "./inv --help"
     unknown = _UNKNOWN.fullmatch(str(error))
     if unknown:
-        return _unknown(unknown["word"], task, [*context.flags, *context.inverse_flags, *core.flags], tasks)
+        return _unknown(_unquoted(unknown["word"]), task, [*context.flags, *context.inverse_flags, *core.flags], tasks)
     needs_value = _NEEDS_VALUE.fullmatch(str(error))
     if needs_value:
         return RequestError(f"{_flag(needs_value['name'])} needs a value, and none was given.", cure=help_of_task)
@@ -52,6 +53,14 @@ def _unknown(word: str, task: str, flags: Iterable[str], tasks: Sequence[str]) -
             f"{task} does not take {word!r}, and there is no task of that name.", cure=f"{before}--help"
         )
     return RequestError(f"There is no task {word!r}.", cure=f"./inv {near[0]}" if near else "./inv --list")
+
+
+def _unquoted(word: str) -> str:
+    """The word that invoke quotes, as Python does in one place and with '...' in another."""
+    try:
+        return str(ast.literal_eval(word))
+    except (SyntaxError, ValueError):
+        return word[1:-1]
 
 
 def _flag(name: str) -> str:

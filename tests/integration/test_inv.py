@@ -189,3 +189,27 @@ def test_where_wheels_of_a_bundle_do_not_suffice_the_cure_is_one_that_helps(proj
     assert "bundle --dev" in done.stderr
     assert "remove that directory" in done.stderr
     assert "PIP_INDEX_URL" not in done.stderr  # with these wheels no index is asked
+
+
+def test_debug_may_stand_before_the_task_and_the_task_is_still_known(project: Path) -> None:
+    _inv(project, "where")
+    shutil.copy2(ROOT / "npu_serving" / "debugging.py", project / "npu_serving")
+    done = _inv(project, "--debug", "test")
+    assert (done.returncode, done.stdout) == (0, "tested\n"), done.stderr
+    assert (project / ".venv/installed-requirements-dev.txt").exists()
+
+
+def test_debug_before_unbundle_is_no_bundle(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "npu_serving", project / "npu_serving", dirs_exist_ok=True)
+    shutil.copytree(ROOT / "locks", project / "locks")
+    (tmp_path / "bundle").write_bytes(b"x" * 5000)
+    done = _inv(project, "--debug", "unbundle", str(tmp_path / "bundle"))
+    assert done.returncode == 2
+    assert "bundle is no bundle of this project" in done.stderr
+    assert "debug: Traceback" in done.stderr
+
+
+def test_a_tab_installs_nothing(project: Path) -> None:
+    done = _inv(project, "--complete", "--", "./inv", "whe")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (project / ".venv").exists()

@@ -1,0 +1,96 @@
+"""A command line that can't be understood is answered with the nearest one that can, and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from npu_serving.settings import PROJECT_ROOT, SETTINGS_FILE
+
+QUOTES = 'it\'s "quoted"'
+
+
+def typed(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "npu_serving", *words],
+        cwd=PROJECT_ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "cure"),
+    [
+        (["build-servin"], "There is no task 'build-servin'.", "./inv build-serving"),
+        (["list_builds"], "There is no task 'list_builds'.", "./inv list-builds"),
+        (["--help", "docter"], "There is no task 'docter'.", "./inv doctor"),
+        (["docter", "--help"], "There is no task 'docter'.", "./inv doctor"),
+        (["xyzzy"], "There is no task 'xyzzy'.", "./inv --list"),
+        (['it\'s "quoted"'], f"There is no task {QUOTES!r}.", "./inv --list"),
+        (["--lst"], "./inv has no flag --lst.", "./inv --list"),
+        (["fetch-deps", "--ofline"], "fetch-deps has no flag --ofline.", "./inv fetch-deps --offline"),
+        (["fetch-deps", "--ofline=1"], "fetch-deps has no flag --ofline.", "./inv fetch-deps --offline"),
+        (["clean", "--dryrun"], "clean has no flag --dryrun.", "./inv clean --dry-run"),
+        (["build-serving", "-z", "x"], "build-serving has no flag -z.", "./inv build-serving --help"),
+        (["doctor", "--debugg"], "doctor has no flag --debugg.", "./inv doctor --debug"),
+        (
+            ["doctor", "foo"],
+            "doctor does not take 'foo', and there is no task of that name.",
+            "./inv doctor --help",
+        ),
+        (["doctor", "list-build"], "There is no task 'list-build'.", "./inv list-builds"),
+        (["doctor", "--source"], "--source needs a value, and none was given.", "./inv doctor --help"),
+        (
+            ["build-image", "--base-image"],
+            "--base-image needs a value, and none was given.",
+            "./inv build-image --help",
+        ),
+        (["build-image", "--mirror"], "--mirror needs a value, and none was given.", "./inv build-image --help"),
+        (["predict"], "predict needs MODEL.", "./inv predict MODEL"),
+        (["--list-depth", "x", "--list"], "'x' is given where a whole number is needed.", "./inv --help"),
+        (["serve", "--port", "abc"], "--port must be a whole number, not 'abc'.", "give a whole number, 0 or more"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_was_mistyped_is_named_with_what_to_type_instead(words: list[str], what: str, cure: str) -> None:
+    done = typed(*words)
+    assert done.stderr == f"{what}\nNext: {cure}\n"
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("words", [["list-build"], ["list-builds", "--jsn"], ["list-builds", "--hlep"]], ids=" ".join)
+def test_what_is_proposed_can_be_typed(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "invoke.yaml").write_text(f"npu_serving: {{dist_root: {tmp_path}}}")
+    settings = {SETTINGS_FILE: str(tmp_path / "invoke.yaml")}
+    proposed = typed(*words, **settings).stderr.splitlines()[-1].partition("Next: ./inv ")[2]
+    done = typed(*shlex.split(proposed), **settings)
+    assert done.returncode == 0, done.stderr
+
+
+def test_debug_before_a_task_or_behind_it_shows_where_an_error_came_from_and_nothing_of_invokes_own() -> None:
+    for words in (
+        ["--debug", "serve", "--port", "x"],
+        ["serve", "--port", "x", "--debug"],
+        ["-d", "serve", "--port=x"],
+    ):
+        done = typed(*words)
+        assert done.returncode == 2
+        assert done.stderr.startswith("debug: Traceback")
+        assert done.stderr.endswith("\nNext: give a whole number, 0 or more\n")
+        assert "invoke." not in done.stderr
+    assert "debug: Traceback" in typed("serve", "--port", "x", NPU_SERVING_DEBUG="1").stderr
+    assert "Show help" not in typed("--debug", "predict", "--help").stdout
+    assert "Usage: ./inv [--core-opts] predict" in typed("--debug", "predict", "--help").stdout
+
+
+def test_version_is_said_for_both_flags() -> None:
+    assert typed("--version").stdout == typed("-V").stdout
+    assert typed("--version").stdout.startswith("npu-serving ")
