@@ -172,3 +172,11 @@ def test_a_package_takes_only_the_flags_of_its_format() -> None:
 def test_an_empty_directory_is_not_the_default_one() -> None:
     assert "--output is empty" in said_of("package", "--output", "")
     assert "--output is empty" in said_of("init-ci", "--system", "gitlab", "--output", "")
+
+
+def test_the_list_of_tasks_needs_no_room_but_the_settings() -> None:
+    """What it costs beside bare `invoke --list` is measured in bench/noop.py; this is what keeps it so."""
+    script = "import sys, tasks; print(*(name for name in sys.modules if name.split('.')[0] == 'npu_serving'))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    loaded = {name for name in done.stdout.split() if not name.startswith("npu_serving.commands")}
+    assert loaded == {"npu_serving", "npu_serving.errors", "npu_serving.settings"}
