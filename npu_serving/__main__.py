@@ -1,7 +1,7 @@
-"""What ./inv runs: invoke on this project's tasks, with an exit code of 2 for a request that can't be understood.
+"""What ./inv runs: invoke on this project's tasks, with an exit code of 2 for an invalid command line.
 
 Plain `invoke` does the same but for that, --version, --debug and the completion: it leaves with 1 there, and shows a
-traceback for an invoke.yaml that is no YAML.
+traceback for an invoke.yaml that is not YAML.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _run() -> None:
     from invoke.program import Program
 
     class Tasks(Program):
-        """invoke's own program; what a misunderstood command line, --version, --debug and --complete do is ours."""
+        """invoke's own program; an invalid command line, --version, --debug and --complete are handled here."""
 
         def core_args(self) -> list[Argument]:
             """The flags before the task."""
@@ -58,7 +58,7 @@ def _run() -> None:
 
         def parse_core_args(self) -> None:
             """Them, read; --debug is taken out, as invoke would show its own work."""
-            with _misunderstood(ParseError, self.initial_context):
+            with _invalid_command_line(ParseError, self.initial_context):
                 super().parse_core_args()
             self._take_debug()
             shell = self.args["print-completion-script"].value
@@ -69,17 +69,17 @@ def _run() -> None:
 
         def parse_core(self, argv: list[str] | None) -> None:
             """What is to be done for them at once."""
-            with _misunderstood(ParseError, self.initial_context):
+            with _invalid_command_line(ParseError, self.initial_context):
                 super().parse_core(argv)
 
         def parse_tasks(self) -> None:
             """The tasks and their flags."""
-            with _misunderstood(ParseError, self.initial_context, self.collection.task_names):
+            with _invalid_command_line(ParseError, self.initial_context, self.collection.task_names):
                 super().parse_tasks()
                 self._take_debug()
                 missing = _flag_without_value(self.core.unparsed, self.tasks)
                 if missing:
-                    raise ParseError(f"{missing[1]} needs a value, and none was given.", missing[0])
+                    raise ParseError(f"{missing[1]} needs a value.", missing[0])
 
         def parse_cleanup(self) -> None:
             """What is to be done instead of a task."""
@@ -89,7 +89,7 @@ def _run() -> None:
                 words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
                 sys.stdout.writelines(f"{word}\n" for word in candidates(words, self.initial_context, self.parser))
                 sys.exit(0)
-            with _misunderstood(ParseError, self.initial_context, self.collection.task_names):
+            with _invalid_command_line(ParseError, self.initial_context, self.collection.task_names):
                 super().parse_cleanup()
 
         def print_version(self) -> None:
@@ -135,8 +135,8 @@ def _flag_without_value(words: list[str], tasks: list[ParserContext]) -> tuple[P
     return None
 
 
-class _misunderstood:  # noqa: N801 - used like a function; contextlib would be one more import at every start
-    """Ends the process with an explanation and 2 where the command line can't be understood."""
+class _invalid_command_line:  # noqa: N801 - used like a function; contextlib would be one more import at every start
+    """Ends the process with a message and exit code 2 where the command line is invalid."""
 
     def __init__(self, kind: type[ParseError], core: ParserContext, tasks: Iterable[str] = ()) -> None:
         self._kind = kind
@@ -149,7 +149,7 @@ class _misunderstood:  # noqa: N801 - used like a function; contextlib would be 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         no_number = isinstance(error, ValueError) and "invalid literal for int()" in str(error)  # --list-depth x
         if isinstance(error, self._kind) or no_number:
-            from npu_serving.misunderstood import explanation
+            from npu_serving.mistyped import explanation
 
             assert isinstance(error, Exception)
             print(explanation(error, self._core, list(self._tasks)), file=sys.stderr)

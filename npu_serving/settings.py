@@ -1,7 +1,7 @@
-"""The one table of settings: each field of Settings says all that is known of it, and how to load them.
+"""The one table of settings (each field of Settings has its flag, help, kind and choices), and how to load them.
 
 From the table come the tasks' flags and their help (commands/flags.py), the conversion of what was given, and the
-reference that invoke.yaml is (settings_reference.py). A value is the default, or invoke.yaml's, or a flag's.
+reference that invoke.yaml is (settings_reference.py). A flag overrides invoke.yaml, which overrides the default.
 """
 
 from __future__ import annotations
@@ -370,5 +370,5 @@ def _unfit(where: str, needed: str, value: object, cure: str) -> SettingsError:
 
 def _without_nul(text: str, where: str) -> str:
     if "\0" in text:
-        raise SettingsError(f"{where} holds a NUL byte, which no path or name can.", cure="give another value")
+        raise SettingsError(f"{where} contains a NUL byte, which no path or name can.", cure="give another value")
     return text

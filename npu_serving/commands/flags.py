@@ -44,7 +44,7 @@ class Call:
 
     @cached_property
     def settings(self) -> Settings:
-        """invoke.yaml's settings with the flags laid over them; SettingsError where they can't be meant."""
+        """invoke.yaml's settings with the flags laid over them; SettingsError for values of the wrong kind."""
         return load_table(self.table, self.given)  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""What is said about a command line that can't be understood: what is wrong, and the nearest thing that isn't."""
+"""The message for an invalid command line: what is wrong with it, and the nearest valid task or flag."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from npu_serving.errors import RequestError
 if TYPE_CHECKING:
     from invoke.parser.context import ParserContext
 
-# invoke's own messages (invoke/parser/parser.py, invoke/program.py), which have what is at fault in them alone.
+# invoke's own messages (invoke/parser/parser.py, invoke/program.py): only their text says which word is wrong.
 _UNKNOWN = re.compile(r"No idea what (?P<word>.*) is!", re.DOTALL)
 _NEEDS_VALUE = re.compile(r"Flag <Argument: (?P<name>[\w-]+).* needed value and was not given one!")
 _NEEDS_POSITIONAL = re.compile(r"'.*' did not receive required positional arguments: (?P<names>.*)")
@@ -30,14 +30,14 @@ def explanation(error: Exception, core: ParserContext, tasks: Sequence[str]) -> 
         return _unknown(_unquoted(unknown["word"]), task, [*context.flags, *context.inverse_flags, *core.flags], tasks)
     needs_value = _NEEDS_VALUE.fullmatch(str(error))
     if needs_value:
-        return RequestError(f"{_flag(needs_value['name'])} needs a value, and none was given.", cure=help_of_task)
+        return RequestError(f"{_flag(needs_value['name'])} needs a value.", cure=help_of_task)
     needs_positional = _NEEDS_POSITIONAL.fullmatch(str(error))
     if needs_positional:
         names = " ".join(re.findall(r"'([^']*)'", needs_positional["names"])).upper()
         return RequestError(f"{task} needs {names}.", cure=f"./inv {task} {names}")
     no_number = _NO_NUMBER.fullmatch(str(error))
     if no_number:
-        return RequestError(f"{no_number['value']} is given where a whole number is needed.", cure=help_of_task)
+        return RequestError(f"{no_number['value']} is not a whole number.", cure=help_of_task)
     return RequestError(str(error), cure=help_of_task)
 
 

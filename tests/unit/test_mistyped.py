@@ -1,4 +1,4 @@
-"""A command line that can't be understood is answered with the nearest one that can, and exit code 2."""
+"""An invalid command line is answered with the nearest valid one, and exit code 2."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def typed(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
             "./inv doctor --help",
         ),
         (["doctor", "list-build"], "There is no task 'list-build'.", "./inv list-builds"),
-        (["doctor", "--source"], "--source needs a value, and none was given.", "./inv doctor --help"),
+        (["doctor", "--source"], "--source needs a value.", "./inv doctor --help"),
         (
             ["build-image", "--base-image"],
-            "--base-image needs a value, and none was given.",
+            "--base-image needs a value.",
             "./inv build-image --help",
         ),
-        (["build-image", "--mirror"], "--mirror needs a value, and none was given.", "./inv build-image --help"),
+        (["build-image", "--mirror"], "--mirror needs a value.", "./inv build-image --help"),
         (["predict"], "predict needs MODEL.", "./inv predict MODEL"),
-        (["--list-depth", "x", "--list"], "'x' is given where a whole number is needed.", "./inv --help"),
+        (["--list-depth", "x", "--list"], "'x' is not a whole number.", "./inv --help"),
         (["serve", "--port", "abc"], "--port must be a whole number, not 'abc'.", "give a whole number, 0 or more"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
