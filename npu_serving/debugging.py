@@ -7,7 +7,6 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 DEBUG_VARIABLE = "NPU_SERVING_DEBUG"
 HIDDEN = "***"
@@ -37,12 +36,12 @@ def masked(text: str) -> str:
     return _SECRET_SETTING.sub(lambda found: found["name"] + HIDDEN, without_users)
 
 
-def show_start(argv: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> None:
+def show_start(argv: Sequence[str], where: str, env: Mapping[str, str]) -> None:
     """Shows a program that is being started, where, and with which environment."""
     if not debugging():
         return
     _show(f"starts {shlex.join(argv)}")
-    _show(f"    in {cwd if cwd is not None else Path.cwd()}")
+    _show(f"    in {where}")
     for name, value in sorted(env.items()):
         _show(f"    {name}={HIDDEN}" if _SECRET_NAME.search(name) else f"    {name}={shlex.quote(value)}")
 

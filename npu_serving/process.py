@@ -174,7 +174,7 @@ def running(
 def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None:
     """Becomes that program: the terminal, its signals and its exit status are the program's from here on."""
     words = [os.fspath(arg) for arg in argv]
-    debugging.show_start(words, None, env)
+    debugging.show_start(words, str(Path.cwd()), env)
     try:
         os.execve(words[0], words, dict(env))  # noqa: S606 - an argument list, no shell
     except OSError as error:
@@ -264,7 +264,7 @@ def _popen(
     stderr: int | IO[bytes],
 ) -> subprocess.Popen[bytes]:
     environment = dict(env) if env is not None else base_environment()
-    debugging.show_start(argv, cwd, environment)
+    debugging.show_start(argv, str(cwd or Path.cwd()), environment)
     try:
         return subprocess.Popen(
             argv,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Callable
 
-from npu_serving import process
+from npu_serving import debugging, process
 from npu_serving.errors import FileAccessError, MissingToolError, RequestError, StateLockedError
 from npu_serving.images.docker_engine import LABEL, ROLE, EngineFacts, engine_facts, explained
 from npu_serving.process import Finished, LineAssembler
@@ -88,6 +88,7 @@ def run_container(
         if log is not None:
             log.write(f"$ {command_line(spec.argv)}    # in a container of {spec.image}\n")
         stdout, stderr = LineAssembler(log, on_line), LineAssembler(log, on_line)
+        debugging.show_start(spec.argv, f"{spec.directory} in a container of {spec.image}", spec.environment)
         container = stack.enter_context(_created(client, spec))
         with _attached(client, container) as frames:
             _start(container, spec)
@@ -99,7 +100,9 @@ def run_container(
         stderr.close()
         if container.attrs["State"].get("OOMKilled"):
             stderr.add(OUT_OF_MEMORY.encode() + b"\n")
-    return Finished(spec.argv, returncode, "".join(stdout.text), "".join(stderr.text), time.monotonic() - started)
+    seconds = time.monotonic() - started
+    debugging.show_end(spec.argv, f"ended with status {returncode}", seconds)
+    return Finished(spec.argv, returncode, "".join(stdout.text), "".join(stderr.text), seconds)
 
 
 def remove_left_over(client: DockerClient, output_root: Path) -> int:

@@ -149,6 +149,8 @@ def test_a_wrong_request_gets_one_message_its_exit_code_and_changes_nothing(
         ["prune", "--dry-run"],
         ["clean", "--dry-run"],
         ["doctor"],
+        ["settings"],
+        ["settings", "--reference"],
     ],
     ids=" ".join,
 )

@@ -364,3 +364,16 @@ def test_nothing_is_left_when_a_line_can_not_be_handled(place: Path) -> None:
         run(runner_in(place), place, "/bin/sh", "-c", "echo hello; sleep 1000", on_line=fail)
     with connected() as client:
         assert containers_of(place / "out", client=client) == []
+
+
+def test_debug_shows_a_program_in_a_container_with_its_environment_and_its_time(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner = runner_in(place)
+    monkeypatch.setenv("NPU_SERVING_DEBUG", "1")
+    run(runner, place, "/bin/true")
+    shown = capsys.readouterr().err
+    assert "debug: starts /bin/true\n" in shown
+    assert f" in a container of {runner.identity()['image']}\n" in shown
+    assert "debug:     PATH=" in shown
+    assert "debug: /bin/true ended with status 0 after " in shown
