@@ -67,12 +67,13 @@ def test_a_shell_without_completion_is_refused_with_those_that_have_it() -> None
     assert "Next: use one of bash, zsh, fish" in done.stderr
 
 
-def switched_on(shell: str) -> str:
-    """What the page says to type into that shell."""
-    section = PAGE.read_text().partition(f"## {shell}")[2].partition("For good")[0]
-    lines = [line[2:] for line in section.splitlines() if line.startswith("$ ")]
-    assert any("--print-completion-script" in line for line in lines)
-    return "; ".join(lines)
+def commands_of(shell: str, *, for_good: bool) -> str:
+    """What the page says to type into that shell, to try it or for good."""
+    section = PAGE.read_text().partition(f"## {shell}")[2].partition("\n## ")[0]
+    lines = section.partition("For good")[2 if for_good else 0].splitlines()
+    commands = [line[2:] for line in lines if line.startswith("$ ")]
+    assert any("--print-completion-script" in command for command in commands)
+    return "; ".join(commands)
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_tab_completes_in_bash_and_zsh_as_the_page_says(shell: list[str], projec
         pytest.skip(f"{shell[0]} is not installed here")
     terminal = Terminal(shell, project)
     try:
-        terminal.type(f"{switched_on(shell[0])}; echo rea''dy\n", until="ready")
+        terminal.type(f"{commands_of(shell[0], for_good=False)}; echo rea''dy\n", until="ready")
         for keys, until in (
             ("./inv verify-s\t", "verify-serving"),
             ("./inv build-serving --remote-e\t", "--remote-executor"),
@@ -143,7 +144,7 @@ def test_tab_completes_in_fish_as_the_page_says(project: Path) -> None:
         pytest.skip("fish is not installed here")
 
     def completed(line: str) -> list[str]:
-        script = f"{switched_on('fish')}; complete --do-complete {line!r}"
+        script = f"{commands_of('fish', for_good=False)}; complete --do-complete {line!r}"
         environment = {"PATH": os.environ["PATH"], "HOME": str(project)}
         done = subprocess.run(
             [fish, "--no-config", "-c", script],
@@ -160,3 +161,30 @@ def test_tab_completes_in_fish_as_the_page_says(project: Path) -> None:
     assert completed("./inv build-serving --runner ") == ["auto", "docker", "host"]
     assert completed("./inv build-serving --source tree-o") == ["tree-of-mine/"]
     assert completed("~/inv verify-s") == ["verify-serving"]
+
+
+@pytest.mark.parametrize("shell", [["bash", "--noprofile", "-i"], ["zsh", "-i"]], ids=["bash", "zsh"])
+def test_what_the_page_says_for_good_holds_in_the_next_shell(shell: list[str], project: Path) -> None:
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"{shell[0]} is not installed here")
+    (project / f".{shell[0]}rc").write_text("# mine\n")  # without one, zsh asks a new user what it should hold
+    environment = {"PATH": os.environ["PATH"], "HOME": str(project)}
+    setup = [shell[0], "-c", commands_of(shell[0], for_good=True)]
+    subprocess.run(setup, cwd=project, env=environment, check=True)
+    terminal = Terminal(shell, project)
+    try:
+        terminal.type("echo rea''dy\n", until="ready")
+        terminal.type("./inv verify-s\t", until="verify-serving")
+    finally:
+        terminal.close()
+
+
+def test_what_the_page_says_for_good_holds_in_the_next_fish(project: Path) -> None:
+    fish = shutil.which("fish")
+    if fish is None:
+        pytest.skip("fish is not installed here")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(project)}
+    for script in (commands_of("fish", for_good=True), "complete --do-complete './inv verify-s'"):
+        words = [fish, "-c", script]
+        done = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["verify-serving"]
