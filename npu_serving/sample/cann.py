@@ -76,14 +76,6 @@ def upgrade_sample_cann(root: Path, version: str = NEXT_RELEASE, compiler: str =
     return install_sample_cann(root, (version,), version, compiler)
 
 
-def library_directories(ascend: Path) -> tuple[Path, ...]:
-    """What the environment scripts of the latest release put in front of LD_LIBRARY_PATH."""
-    return (
-        ascend / "tfplugin" / "latest" / "python" / "site-packages" / "npu_bridge",
-        ascend / "ascend-toolkit" / "latest" / "lib64",
-    )
-
-
 def build_sample_libpython(root: Path, compiler: str = "gcc") -> Path:
     """Makes `root`/python3.7.5/lib/libpython3.7m.so.1.0, and the name without a version beside it; returns its path."""
     path = root / "python3.7.5" / "lib" / LIBPYTHON

@@ -1,4 +1,4 @@
-"""docs/guide-coverage.md has every requirement of the guide, and everything it names exists."""
+"""docs/guide-coverage.md has every requirement of the guide; what it names exists, and is reached from a task."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import invoke
 import pytest
+from reachability import package_sources, reached_by_any_task, reached_by_task, used_by_test
 
 import tasks
 
@@ -102,6 +103,24 @@ def test_every_test_that_is_named_exists() -> None:
             if not separator or function not in functions_of(file):
                 missing.append((row.id, name))
     assert missing == []
+
+
+@pytest.mark.parametrize("row", [row for row in rows() if row.tests], ids=lambda row: row.id)
+def test_what_a_row_names_is_reached_from_one_of_its_tasks(row: Row) -> None:
+    reached = frozenset().union(*(reached_by_task(task) for task in row.tasks))
+    for name in row.tests:
+        used = used_by_test(*name.split("::"))
+        assert used.definitions & reached or used.words & set(row.tasks), (
+            f"{row.id}: no task of the row leads to {name}"
+        )
+        functions = {(module, name) for module, name in used.definitions if name in package_sources()[module].public}
+        assert functions <= reached_by_any_task(), f"{row.id}: {name} shows what only tests call"
+
+
+def test_a_function_that_no_task_calls_covers_nothing() -> None:
+    config = next(name for name in package_sources() if name.endswith(".platform_config"))
+    assert (config, "check_model_name") in reached_by_task("serve")
+    assert (config, "render_platform_config") not in reached_by_any_task()
 
 
 def test_bars_and_backslashes_within_a_cell_are_read_back() -> None:
