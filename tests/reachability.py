@@ -86,7 +86,7 @@ def _names_of(statement: ast.stmt) -> list[str]:
 def named_by(source: Source, nodes: Iterable[ast.AST]) -> set[Definition]:
     """What these nodes of a file name: definitions of the file itself, and those that it imports."""
     found: set[Definition] = set()
-    for node in (inner for node in nodes for inner in ast.walk(node)):
+    for node in _within(nodes):
         if isinstance(node, ast.Name):
             if node.id in source.imported:
                 found.add(source.imported[node.id])
@@ -99,6 +99,11 @@ def named_by(source: Source, nodes: Iterable[ast.AST]) -> set[Definition]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in package_sources():
             found.add((node.value, ON_IMPORT))  # python -m MODULE
     return found
+
+
+def _within(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    for node in nodes:
+        yield from ast.walk(node)
 
 
 def reached_from(starts: Iterable[Definition]) -> frozenset[Definition]:
@@ -186,7 +191,7 @@ def used_by_test(file: str, function: str) -> Use:
                     if helper not in files:
                         files.append(helper)
                     left.append(other)
-        for node in (inner for node in nodes for inner in ast.walk(node)):
+        for node in _within(nodes):
             if isinstance(node, ast.arg):
                 left.append(node.arg)  # a fixture
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):

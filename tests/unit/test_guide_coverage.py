@@ -110,10 +110,8 @@ def test_what_a_row_names_is_reached_from_one_of_its_tasks(row: Row) -> None:
     reached = frozenset().union(*(reached_by_task(task) for task in row.tasks))
     for name in row.tests:
         used = used_by_test(*name.split("::"))
-        assert used.definitions & reached or used.words & set(row.tasks), (
-            f"{row.id}: no task of the row leads to {name}"
-        )
-        functions = {(module, name) for module, name in used.definitions if name in package_sources()[module].public}
+        assert used.definitions & reached or used.words & set(row.tasks), f"{row.id}: no task leads to {name}"
+        functions = {item for item in used.definitions if item[1] in package_sources()[item[0]].public}
         assert functions <= reached_by_any_task(), f"{row.id}: {name} shows what only tests call"
 
 
