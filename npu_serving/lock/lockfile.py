@@ -50,6 +50,8 @@ class Archive:
     """Another declaration of the same name counts for Bazel 0.24.1, so it never asks for this one."""
     pinned_here: bool = False
     """The tree pins no sha256; this one is of the bytes that `lock-deps --pin` fetched first."""
+    urls_left_out: int = 0
+    """How many further URLs the tree declares that a person took out of the lock, such as a package index's."""
 
     @property
     def file_name(self) -> str:
@@ -159,10 +161,16 @@ def write_lock(path: Path, lock: Lock) -> bool:
 def carry_over(lock: Lock, known: Lock) -> Lock:
     """`lock` with what its tree can't tell taken from `known`: sizes by digest, who needs what by repository.
 
-    The name decides on the need because a build asks for a repository, whatever archive is declared for it.
+    The name decides on the need because a build asks for a repository, whatever archive is declared for it. URLs that
+    `known` leaves out stay out as long as the tree declares what `known` was made from.
     """
     sizes = {archive.sha256: archive.size_bytes for archive in (*known.archives, known.source) if archive.sha256}
     needs = {archive.name: archive for archive in known.archives if not archive.shadowed}
+    shortened = [archive for archive in known.archives if archive.urls_left_out]
+
+    def urls_of(archive: Archive) -> Archive:
+        """The archive as it is listed that was declared with these URLs; `archive` itself where none was."""
+        return next((item for item in shortened if _is_shortened(item, archive)), archive)
 
     def with_facts(archive: Archive) -> Archive:
         need = None if archive.shadowed or archive.needed_by else needs.get(archive.name)
@@ -171,6 +179,8 @@ def carry_over(lock: Lock, known: Lock) -> Lock:
             size_bytes=archive.size_bytes if archive.size_bytes is not None else sizes.get(archive.sha256 or ""),
             needed_by=need.needed_by if need is not None else archive.needed_by,
             only_with=need.only_with if need is not None else archive.only_with,
+            urls=urls_of(archive).urls,
+            urls_left_out=urls_of(archive).urls_left_out,
         )
 
     return dataclasses.replace(
@@ -178,6 +188,16 @@ def carry_over(lock: Lock, known: Lock) -> Lock:
         source=with_facts(lock.source),
         archives=tuple(with_facts(archive) for archive in lock.archives),
         platform_sources=lock.platform_sources or known.platform_sources,
+    )
+
+
+def _is_shortened(listed: Archive, declared: Archive) -> bool:
+    """Whether `listed` is `declared` without some of its URLs; the first, which gives the file's name, is kept."""
+    left = iter(declared.urls)
+    return (
+        (listed.name, listed.sha256, listed.urls[0]) == (declared.name, declared.sha256, declared.urls[0])
+        and len(listed.urls) + listed.urls_left_out == len(declared.urls)
+        and all(url in left for url in listed.urls)
     )
 
 
@@ -284,6 +304,7 @@ class _LockReader:
             only_with=self.text(entry, "only_with", place, default=""),
             shadowed=self._flag(entry, "shadowed", place),
             pinned_here=self._flag(entry, "pinned_here", place),
+            urls_left_out=self._count(entry, "urls_left_out", place),
         )
         if archive.pinned_here and archive.sha256 is None:
             raise self.error(f"{place}.pinned_here", "is true without a sha256", near=near)
@@ -331,6 +352,12 @@ class _LockReader:
         value = entry.get("size_bytes")
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value <= 0):
             raise self.error(f"{place}.size_bytes", f"is {value!r}, not a number of bytes", near=entry.get("name"))
+        return value
+
+    def _count(self, entry: Mapping[str, Any], field: str, place: str) -> int:
+        value = entry.get(field, 0)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self.error(f"{place}.{field}", f"is {value!r}, not a number of URLs", near=entry.get("name"))
         return value
 
     def _flag(self, entry: Mapping[str, Any], field: str, place: str) -> bool:

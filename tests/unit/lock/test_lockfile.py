@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npu_serving.errors import LockFileError
+from npu_serving.lock.comparing import differences
 from npu_serving.lock.lockfile import (
     Archive,
     Lock,
@@ -77,6 +78,12 @@ def test_every_archive_of_1_15_0_has_a_digest_and_safe_urls(real):
     assert all(archive.sha256 for archive in (*real.archives, real.source))
 
 
+def test_package_indexes_are_left_out_only_of_archives_that_the_server_does_not_need(real):
+    shortened = [archive for archive in real.archives if archive.urls_left_out]
+    assert "gast_archive" in {archive.name for archive in shortened}
+    assert all(archive.needed_by == () for archive in shortened)
+
+
 def test_the_lock_in_the_repository_is_in_the_form_that_is_written(real):
     assert render_lock(real) == REAL.read_text()
 
@@ -104,6 +111,7 @@ archives = st.builds(
     only_with=texts,
     shadowed=st.booleans(),
     pinned_here=st.booleans(),
+    urls_left_out=st.integers(0, 3),
 )
 locks = st.builds(
     Lock,
@@ -245,3 +253,26 @@ def test_sizes_are_carried_over_by_digest_and_needs_by_name():
         carried = carry_over(dataclasses.replace(LOCK, archives=(archive,)), known).archives[0]
         assert (carried.size_bytes, carried.needed_by) == (size, needed)
         assert carried.only_with == ("xla_cpu_jit" if needed else "")
+
+
+def test_a_url_that_the_lock_leaves_out_stays_out_as_long_as_the_tree_declares_the_same():
+    first, index, last = "https://a.example/v1.zip", "https://index.example/v1.zip", "https://b.example/v1.zip"
+    known = dataclasses.replace(
+        LOCK, archives=(dataclasses.replace(THING, urls=(first, last), urls_left_out=1, size_bytes=5),)
+    )
+    for urls, left_out in (
+        ((first, index, last), 1),
+        ((first, "https://other.example/v1.zip", last), 1),
+        ((first, index, last, "https://more.example/v1.zip"), 0),
+        ((first, last), 0),
+        ((index, first, last), 0),
+        ((first, last, "https://c.example/v1.zip"), 1),
+    ):
+        declared = dataclasses.replace(LOCK, archives=(dataclasses.replace(THING, urls=urls),))
+        carried = carry_over(declared, known)
+        assert carried.archives[0].urls_left_out == left_out
+        assert (carried == known) == bool(left_out) == (differences(known, carried) == ())
+    other_bytes = dataclasses.replace(
+        LOCK, archives=(dataclasses.replace(THING, urls=(first, index, last), sha256="3" * 64),)
+    )
+    assert carry_over(other_bytes, known).archives[0].urls_left_out == 0
