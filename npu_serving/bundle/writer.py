@@ -2,7 +2,7 @@
 
 The manifest decides every byte of the tar but the members' own: no times, owners or paths are in it. So the same
 members give the same file, and whoever reads one knows from its manifest what has to stand at which place.
-Reading is in bundle_reader.py, which files go in is decided in bundle/bundling.py.
+Reading is in reader.py, which files go in is decided in bundling.py.
 """
 
 from __future__ import annotations
