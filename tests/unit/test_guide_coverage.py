@@ -116,9 +116,8 @@ def test_what_a_row_names_is_reached_from_one_of_its_tasks(row: Row) -> None:
 
 
 def test_a_function_that_no_task_calls_covers_nothing() -> None:
-    config = next(name for name in package_sources() if name.endswith(".platform_config"))
-    assert (config, "check_model_name") in reached_by_task("serve")
-    assert (config, "render_platform_config") not in reached_by_any_task()
+    assert "plan_server" in {name for _, name in reached_by_task("serve")}
+    assert "render_platform_config" not in {name for _, name in reached_by_any_task()}
 
 
 def test_bars_and_backslashes_within_a_cell_are_read_back() -> None:
