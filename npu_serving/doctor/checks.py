@@ -1,4 +1,4 @@
-"""What the checks of doctor.py share: the finding, the machine that is looked at, and the rule for programs."""
+"""What the checks of examination.py share: the finding, the machine that is looked at, and the rule for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of doctor.py that look at Bazel and at the JDK that it is bootstrapped with."""
+"""The checks of examination.py that look at Bazel and at the JDK that it is bootstrapped with."""
 
 from __future__ import annotations
 

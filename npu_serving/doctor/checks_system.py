@@ -1,4 +1,4 @@
-"""The checks of doctor.py that look at disk, memory, the C library, dpkg, CANN and the Docker engine."""
+"""The checks of examination.py that look at disk, memory, the C library, dpkg, CANN and the Docker engine."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a build needs, as a typed table read from requirements.yaml, and how versions are compared.
 
-Looking at the machine is doctor.py's work and that of its checks.
+Looking at the machine is examination.py's work and that of its checks.
 """
 
 from __future__ import annotations
