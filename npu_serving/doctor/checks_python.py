@@ -1,4 +1,4 @@
-"""The checks of examination.py that look at Pythons: 3.7.5 with its library and packages, and those that run scripts."""
+"""The checks of examination.py that look at Pythons: 3.7.5 with library and packages, and those that run scripts."""
 
 from __future__ import annotations
 
