@@ -6,7 +6,7 @@ from pathlib import Path
 
 UNIT = Path(__file__).resolve().parent
 PACKAGE = UNIT.parents[1] / "npu_serving"
-ABOUT_THE_PROJECT = {"test_rooms", "test_guide_coverage"}
+ABOUT_THE_PROJECT = {"test_docs", "test_guide_coverage", "test_reachability", "test_rooms", "test_tracked_files"}
 """Tests of what no module holds: documents, and the order of the house."""
 
 
