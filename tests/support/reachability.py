@@ -129,19 +129,10 @@ def reached_from(starts: Iterable[Definition]) -> frozenset[Definition]:
 
 @functools.lru_cache(maxsize=1)
 def tasks() -> dict[str, Definition]:
-    """Each task's function, by the name that is typed."""
-    return {
-        node.name.replace("_", "-"): (name, node.name)
-        for name, source in package_sources().items()
-        if name.startswith(f"{PACKAGE}.commands.")
-        for node in source.tree.body
-        if isinstance(node, ast.FunctionDef) and _is_task(node)
-    }
-
-
-def _is_task(function: ast.FunctionDef) -> bool:
-    named = (item.func if isinstance(item, ast.Call) else item for item in function.decorator_list)
-    return any(isinstance(item, ast.Name) and item.id == "task" for item in named)
+    """Each task's function, by the name that is typed: what tasks.py imports."""
+    imported = package_sources()["tasks"].imported.values()
+    commands = f"{PACKAGE}.commands."
+    return {name.replace("_", "-"): (module, name) for module, name in imported if module.startswith(commands)}
 
 
 @functools.cache

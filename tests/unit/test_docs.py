@@ -9,11 +9,13 @@ import shlex
 import subprocess
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from invoke.parser.argument import Argument
 from invoke.program import Program
 from invoke.tasks import Task
 
@@ -114,27 +116,30 @@ def commands_in(page: str) -> Iterator[list[str]]:
             yield words[:end]
 
 
-def known_tasks() -> dict[str, Task]:
+def known_tasks() -> dict[str, Task[Any]]:
     return {value.name: value for value in vars(tasks).values() if isinstance(value, Task)}
 
 
-def flags_of(arguments: list) -> set[str]:
+def flags_of(arguments: Sequence[Argument]) -> set[str]:
     names = {name for argument in arguments for name in argument.names}
     return {f"--{name}" if len(name) > 1 else f"-{name}" for name in names}
 
 
 def problem_with(words: list[str]) -> str:
     """What is wrong with a command line behind `./inv`; empty if nothing is."""
-    core, task = flags_of(Program().core_args()), None
-    allowed = core
-    for word in words:
+    arguments, task = Program().core_args(), None
+    core = allowed = flags_of(arguments)
+    with_value = flags_of([argument for argument in arguments if argument.takes_value])
+    for before, word in zip(["", *words], words):
+        if before in with_value and allowed is core:
+            continue
         if word.startswith("-") and word not in {"-", "--"}:
             flag = word.partition("=")[0]
             if flag not in allowed:
                 return f"{task.name if task else './inv'} has no flag {flag}"
         elif task is None and allowed is core:
-            if word in {"TASK", "..."}:  # any task
-                return "" if set(words[1:]) <= {"--help"} or word == words[-1] else f"what is {' '.join(words)}?"
+            if word == "TASK":  # any one
+                return ""
             task = known_tasks().get(word)
             if task is None:
                 return f"there is no task {word}"
@@ -169,6 +174,7 @@ def test_commands_are_found_in_blocks_and_text_and_a_wrong_one_is_noticed() -> N
     assert [problem_with(words) for words in found] == [""] * 5
     assert problem_with(["prune", "--kep", "2"]) == "prune has no flag --kep"
     assert problem_with(["prun"]) == "there is no task prun"
+    assert problem_with(["--print-completion-script", "bash"]) == ""
     assert problem_with(["--verson"]) == "./inv has no flag --verson"
 
 
@@ -239,7 +245,7 @@ def prose(path: Path) -> str:
 
 def modules_named_in(text: str, existing: list[str]) -> set[str]:
     """The modules that a text names and that are not there."""
-    named = set(NAMED_FILE.findall(text)) - NOT_OF_THE_PROJECT
+    named = {name for name in NAMED_FILE.findall(text) if not name.startswith("invoke/")} - NOT_OF_THE_PROJECT
     return {name for name in named if not any(path.endswith(f"/{name}") for path in existing)}
 
 

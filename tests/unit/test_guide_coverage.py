@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import invoke
 import pytest
+from invoke.tasks import Task
 from reachability import package_sources, reached_by_any_task, reached_by_task, used_by_test
 
 import tasks
@@ -58,7 +58,7 @@ def rows() -> list[Row]:
 @functools.lru_cache(maxsize=1)
 def task_names() -> set[str]:
     """The tasks of tasks.py, by the names that are typed."""
-    return {value.name for value in vars(tasks).values() if isinstance(value, invoke.Task)}
+    return {value.name for value in vars(tasks).values() if isinstance(value, Task)}
 
 
 @functools.cache
