@@ -30,7 +30,7 @@ Steps = Union[tuple[()], tuple["Steps", Union[str, int]]]  # a path as it grows:
 _Schema = dict[str, Any]
 _Definitions = dict[str, _Schema]
 
-_KEYS_SHOWN = 12
+_KEYS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -388,7 +388,8 @@ class _ClassKind(Kind):
     def _unknown(self, key: str, at: Steps, reading: Reading, value: Mapping[str, object]) -> str:
         free = tuple(name for name in self._by_key if name not in value)
         near = reading.nearest(key, free)
-        names = ", ".join([*self._by_key][:_KEYS_SHOWN]) + (", ..." if len(self._by_key) > _KEYS_SHOWN else "")
+        further = len(self._by_key) - _KEYS_SHOWN
+        names = ", ".join([*self._by_key][:_KEYS_SHOWN]) + (f" and {further} more" if further > 0 else "")
         reading.wrong(at, f"unknown key; {f'did you mean {near}?' if near else f'the keys are {names}'}", key=True)
         return near
 

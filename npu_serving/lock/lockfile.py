@@ -10,13 +10,14 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from npu_serving import fsutil
+from npu_serving.documents import JSON, Refusal, Rule, parse_document
 from npu_serving.errors import LockFileError
 
 FORMAT = 1
@@ -27,24 +28,39 @@ SAFE_FILE_NAME = re.compile(r"[A-Za-z0-9_@%+=:,~][A-Za-z0-9_@%+=:,.~-]*")
 URL_SCHEMES = ("http", "https", "ftp")
 
 
+def _url_rule(url: str) -> str:
+    problem = url_problem(url)
+    return f"must be a URL to fetch from, not {url!r}, {problem}" if problem else ""
+
+
+OneLine = Annotated[str, Rule(pattern=r"[^\x00-\x1f]*", expected="a text of one line")]
+NonEmptyLine = Annotated[str, Rule(pattern=r"[^\x00-\x1f]+", expected="a text of one line that is not empty")]
+Sha256 = Annotated[str, Rule(pattern=SHA256.pattern, expected="64 hexadecimal digits")]
+Url = Annotated[str, Rule(pattern=r"[^\x00-\x1f]+", expected="a URL", check=_url_rule)]
+Urls = Annotated[tuple[Url, ...], Rule(fewest=1)]
+SizeBytes = Annotated[int, Rule(minimum=1, expected="a number of bytes")]
+RepositoryName = Annotated[str, Rule(pattern=REPOSITORY_NAME.pattern, expected="a repository's name")]
+PlatformKey = Annotated[str, Rule(pattern=PLATFORM_KEY.pattern, expected="a platform such as linux-x86_64-cpu")]
+
+
 @dataclass(frozen=True)
 class Archive:
     """One file that a repository rule downloads. `build_file` and `patch_files` are Bazel labels, as declared."""
 
-    name: str
+    name: RepositoryName
     """The repository that it becomes, such as com_google_absl."""
-    rule: str
+    rule: OneLine
     """The rule that declares it, such as tf_http_archive."""
-    urls: tuple[str, ...]
-    sha256: str | None
+    urls: Urls
+    sha256: Sha256 | None
     """None where the tree pins none: such a file is never used."""
-    size_bytes: int | None = None
-    strip_prefix: str = ""
-    build_file: str = ""
-    patch_files: tuple[str, ...] = ()
-    needed_by: tuple[str, ...] = ()
+    size_bytes: SizeBytes | None = None
+    strip_prefix: OneLine = ""
+    build_file: OneLine = ""
+    patch_files: tuple[NonEmptyLine, ...] = ()
+    needed_by: tuple[PlatformKey, ...] = ()
     """The platforms, such as linux-x86_64-cpu, whose build of the server asks for it; empty: merely declared."""
-    only_with: str = ""
+    only_with: OneLine = ""
     """The optional dependency of the server, such as xla_cpu_jit, without which nobody needs it."""
     shadowed: bool = False
     """Another declaration of the same name counts for Bazel 0.24.1, so it never asks for this one."""
@@ -68,10 +84,10 @@ class Archive:
 class OtherRepository:
     """A repository without an archive: made on the machine, or cloned with git, which no cache of files can serve."""
 
-    name: str
-    rule: str
-    remote: str = ""
-    commit: str = ""
+    name: RepositoryName
+    rule: OneLine
+    remote: OneLine = ""
+    commit: OneLine = ""
     shadowed: bool = False
 
     @property
@@ -102,6 +118,41 @@ class Lock:
         return hashlib.sha256(render_lock(self).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class _ArchiveEntry(Archive):
+    """An archive as it stands in the file, where a person also finds the name that Bazel looks for."""
+
+    written_name: str = field(default="", metadata={"key": "file_name"})
+
+    @property
+    def archive(self) -> Archive:
+        return Archive(**{item.name: getattr(self, item.name) for item in dataclasses.fields(Archive)})
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.pinned_here and self.sha256 is None:
+            yield "pinned_here", "is true without a sha256"
+        if self.written_name != self.file_name:
+            found = f"for which Bazel looks (the end of the first URL), not {self.written_name!r}"
+            yield "file_name", f"must be {self.file_name!r}, {found}"
+
+
+@dataclass(frozen=True)
+class _LockEntry:
+    """A lock as it stands in the file."""
+
+    serving_version: OneLine
+    source: _ArchiveEntry
+    tensorflow_commit: OneLine = ""
+    archives: tuple[_ArchiveEntry, ...] = ()
+    others: tuple[OtherRepository, ...] = ()
+    platform_sources: Mapping[str, OneLine] = field(default_factory=dict)
+
+
+_REFUSAL = Refusal(
+    error=LockFileError, cure="take the file from version control again, or make it anew with: ./inv lock-deps"
+)
+
+
 def file_name_of(url: str) -> str:
     """The last part of a URL's path, the query left out: the name Bazel 0.24.1 gives the file in a distdir."""
     return urlsplit(url).path.rsplit("/", 1)[-1]
@@ -115,25 +166,20 @@ def read_lock(path: Path) -> Lock:
             cause="no lock has been made for this version of TensorFlow Serving",
             cure="make one with: ./inv lock-deps --source PATH-OF-THE-TREE",
         )
-    return parse_lock(fsutil.read_text(path), str(path))
+    with fsutil.explained(path, doing="read"):
+        return parse_lock(path.read_bytes(), str(path))
 
 
-def parse_lock(text: str, where: str = "the lock") -> Lock:
+def parse_lock(text: str | bytes, where: str = "the lock") -> Lock:
     """The lock that `text` holds; `where` is its name in messages. Raises LockFileError."""
-    document = _load_json(text, where)
-    reader = _LockReader(text, where)
-    root = reader.entry(document, "the file", ("format", *(item.name for item in dataclasses.fields(Lock))))
-    if root.get("format") != FORMAT:
-        raise reader.error("format", f"is {root.get('format')!r}, and this program reads {FORMAT}")
+    read = parse_document(text, _LockEntry, where=where, syntax=JSON, format=FORMAT, refusal=_REFUSAL)
     return Lock(
-        serving_version=reader.text(root, "serving_version", "the file"),
-        tensorflow_commit=reader.text(root, "tensorflow_commit", "the file", default=""),
-        source=reader.archive(root.get("source"), "source"),
-        archives=tuple(
-            reader.archive(item, f"archives[{index}]") for index, item in enumerate(reader.items(root, "archives"))
-        ),
-        others=tuple(reader.other(item, f"others[{index}]") for index, item in enumerate(reader.items(root, "others"))),
-        platform_sources=reader.platform_sources(root),
+        serving_version=read.serving_version,
+        tensorflow_commit=read.tensorflow_commit,
+        source=read.source.archive,
+        archives=tuple(entry.archive for entry in read.archives),
+        others=read.others,
+        platform_sources=read.platform_sources,
     )
 
 
@@ -217,162 +263,6 @@ def _set_fields(item: Archive | OtherRepository) -> dict[str, Any]:
         for field in dataclasses.fields(item)
         if (value := getattr(item, field.name)) != field.default
     }
-
-
-def _load_json(text: str, where: str) -> object:
-    def without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found: dict[str, object] = {}
-        for key, value in pairs:
-            if key in found:
-                raise LockFileError(f"{where} has the field {key!r} twice in one entry.", cure=_CURE)
-            found[key] = value
-        return found
-
-    try:
-        return json.loads(text, object_pairs_hook=without_duplicates)
-    except json.JSONDecodeError as error:
-        raise LockFileError(
-            f"{where}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}.",
-            cause="it was edited by hand, or a merge left its marks in it",
-            cure=_CURE,
-        ) from error
-    except RecursionError as error:
-        raise LockFileError(f"{where} is nested too deeply for a lock.", cure=_CURE) from error
-
-
-_CURE = "take the file from version control again, or make it anew with: ./inv lock-deps"
-
-
-class _LockReader:
-    """Turns JSON values into the lock's types, and says which line is at fault when one doesn't fit."""
-
-    def __init__(self, text: str, where: str) -> None:
-        self._text = text
-        self._where = where
-
-    def error(self, field: str, problem: str, *, near: object = None) -> LockFileError:
-        line = self._line_of(near)
-        at = f"{self._where}, line {line}" if line else self._where
-        return LockFileError(f"{at}: {field} {problem}.", cure=_CURE)
-
-    def _line_of(self, name: object) -> int:
-        """The line where the entry of that name begins, 0 where it can't be told."""
-        if not isinstance(name, str):
-            return 0
-        found = re.search(r'"name"\s*:\s*' + re.escape(json.dumps(name)), self._text)
-        return self._text.count("\n", 0, found.start()) + 1 if found else 0
-
-    def entry(self, value: object, field: str, known: tuple[str, ...]) -> Mapping[str, Any]:
-        if not isinstance(value, dict):
-            raise self.error(field, "is not an object")
-        for key in value:
-            if key not in known:
-                raise self.error(f"{field}.{key}", "is not a field of a lock", near=value.get("name"))
-        return value
-
-    def items(self, entry: Mapping[str, Any], field: str) -> list[Any]:
-        value = entry.get(field, [])
-        if not isinstance(value, list):
-            raise self.error(field, "is not a list", near=entry.get("name"))
-        return value
-
-    def text(self, entry: Mapping[str, Any], field: str, place: str, *, default: str | None = None) -> str:
-        value = entry.get(field, default)
-        if not isinstance(value, str) or any(ord(letter) < 32 for letter in value):
-            raise self.error(f"{place}.{field}", "is not a text of one line", near=entry.get("name"))
-        return value
-
-    def texts(self, entry: Mapping[str, Any], field: str, place: str) -> tuple[str, ...]:
-        values = self.items(entry, field)
-        if not all(isinstance(value, str) and value and all(ord(letter) >= 32 for letter in value) for value in values):
-            raise self.error(f"{place}.{field}", "is not a list of texts", near=entry.get("name"))
-        return tuple(values)
-
-    def archive(self, value: object, place: str) -> Archive:
-        entry = self.entry(value, place, ("file_name", *(item.name for item in dataclasses.fields(Archive))))
-        near = entry.get("name")
-        archive = Archive(
-            name=self._repository_name(entry, place),
-            rule=self.text(entry, "rule", place),
-            urls=self.texts(entry, "urls", place),
-            sha256=self._digest(entry, place),
-            size_bytes=self._size(entry, place),
-            strip_prefix=self.text(entry, "strip_prefix", place, default=""),
-            build_file=self.text(entry, "build_file", place, default=""),
-            patch_files=self.texts(entry, "patch_files", place),
-            needed_by=self.texts(entry, "needed_by", place),
-            only_with=self.text(entry, "only_with", place, default=""),
-            shadowed=self._flag(entry, "shadowed", place),
-            pinned_here=self._flag(entry, "pinned_here", place),
-            urls_left_out=self._count(entry, "urls_left_out", place),
-        )
-        if archive.pinned_here and archive.sha256 is None:
-            raise self.error(f"{place}.pinned_here", "is true without a sha256", near=near)
-        self._check_urls(archive, place)
-        if entry.get("file_name") != archive.file_name:
-            raise self.error(
-                f"{place}.file_name",
-                f"is {entry.get('file_name')!r}, not {archive.file_name!r}, for which Bazel looks (see the first URL)",
-                near=near,
-            )
-        for key in archive.needed_by:
-            if not PLATFORM_KEY.fullmatch(key):
-                raise self.error(f"{place}.needed_by", f"has {key!r}, which names no platform", near=near)
-        return archive
-
-    def other(self, value: object, place: str) -> OtherRepository:
-        entry = self.entry(value, place, tuple(item.name for item in dataclasses.fields(OtherRepository)))
-        return OtherRepository(
-            name=self._repository_name(entry, place),
-            rule=self.text(entry, "rule", place),
-            remote=self.text(entry, "remote", place, default=""),
-            commit=self.text(entry, "commit", place, default=""),
-            shadowed=self._flag(entry, "shadowed", place),
-        )
-
-    def platform_sources(self, root: Mapping[str, Any]) -> dict[str, str]:
-        entry = root.get("platform_sources", {})
-        if not isinstance(entry, dict):
-            raise self.error("platform_sources", "is not an object")
-        return {key: self.text(entry, key, "platform_sources") for key in entry}
-
-    def _repository_name(self, entry: Mapping[str, Any], place: str) -> str:
-        name = self.text(entry, "name", place)
-        if not REPOSITORY_NAME.fullmatch(name):
-            raise self.error(f"{place}.name", f"is {name!r}, which is no repository's name", near=name)
-        return name
-
-    def _digest(self, entry: Mapping[str, Any], place: str) -> str | None:
-        value = entry.get("sha256")
-        if value is not None and not (isinstance(value, str) and SHA256.fullmatch(value)):
-            raise self.error(f"{place}.sha256", f"is {value!r}, not 64 hexadecimal digits", near=entry.get("name"))
-        return value
-
-    def _size(self, entry: Mapping[str, Any], place: str) -> int | None:
-        value = entry.get("size_bytes")
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value <= 0):
-            raise self.error(f"{place}.size_bytes", f"is {value!r}, not a number of bytes", near=entry.get("name"))
-        return value
-
-    def _count(self, entry: Mapping[str, Any], field: str, place: str) -> int:
-        value = entry.get(field, 0)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.error(f"{place}.{field}", f"is {value!r}, not a number of URLs", near=entry.get("name"))
-        return value
-
-    def _flag(self, entry: Mapping[str, Any], field: str, place: str) -> bool:
-        value = entry.get(field, False)
-        if not isinstance(value, bool):
-            raise self.error(f"{place}.{field}", f"is {value!r}, not true or false", near=entry.get("name"))
-        return value
-
-    def _check_urls(self, archive: Archive, place: str) -> None:
-        if not archive.urls:
-            raise self.error(f"{place}.urls", "is empty", near=archive.name)
-        for url in archive.urls:
-            problem = url_problem(url)
-            if problem:
-                raise self.error(f"{place}.urls", f"has {url!r}, {problem}", near=archive.name)
 
 
 def url_problem(url: str) -> str:
