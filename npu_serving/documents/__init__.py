@@ -17,8 +17,18 @@ from npu_serving.documents.kinds import Mistake, Reading, Rule, kind_of
 from npu_serving.documents.syntax import JSON, YAML, Path, Trouble, UnreadableError, find_places, parse
 from npu_serving.errors import DocumentError, NpuServingError
 
-__all__ = ["JSON", "YAML", "Document", "Place", "Refusal", "Rule", "json_schema", "load_document", "parse_document",
-           "read_document"]  # fmt: skip
+__all__ = [
+    "JSON",
+    "YAML",
+    "Document",
+    "Position",
+    "Refusal",
+    "Rule",
+    "json_schema",
+    "load_document",
+    "parse_document",
+    "read_document",
+]
 
 T = TypeVar("T")
 
@@ -28,17 +38,17 @@ MISTAKES_SHOWN = 100
 
 @dataclass(frozen=True)
 class Refusal:
-    """How a document with mistakes is refused: what it should have been, and the error's class, cause and cure."""
+    """How a document with mistakes is refused: what is said first, and the error's class, cause and cure."""
 
-    noun: str = ""
-    """Such as "a lock"; where given, a line that says that the file is none comes before the mistakes."""
+    heading: str = ""
+    """A line before the mistakes, such as `x.json is not a build manifest:`."""
     error: type[NpuServingError] = DocumentError
     cause: str = ""
     cure: str = ""
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where something stands. Lines and columns count from 1."""
 
     file: str
@@ -58,9 +68,9 @@ class Document(Generic[T]):
     text: str
     syntax: str
 
-    def place(self, *path: str | int) -> Place:
+    def place(self, *path: str | int) -> Position:
         """Where the value that these keys and positions lead to stands, or the nearest one around it."""
-        return Place(self.where, *find_places(self.text, self.syntax).of(path))
+        return Position(self.where, *find_places(self.text, self.syntax).of(path))
 
 
 def read_document(
@@ -115,7 +125,7 @@ def parse_document(
     reading = Reading(ignore_unknown)
     try:
         plain, troubles = parse(text, syntax)
-        found = _read(plain, kind, format, reading)
+        found = _read({} if plain is None and syntax == YAML else plain, kind, format, reading)
     except UnreadableError as error:
         raise _refused(error.troubles, where, refusal) from error
     if not reading.mistakes and not troubles:
@@ -136,7 +146,6 @@ def json_schema(kind: type, *, format: int | None = None) -> dict[str, Any]:
 
 def _read(plain: Any, kind: type, format: int | None, reading: Reading) -> Any:
     """The typed value; mistakes are noted in `reading`."""
-    plain = {} if plain is None else plain  # an empty file lacks every key
     if format is not None and isinstance(plain, dict):
         given = plain.get(FORMAT_KEY)
         if given.__class__ is not int or given != format:
@@ -169,7 +178,7 @@ def _refused(troubles: Iterable[Trouble], where: str, refusal: Refusal) -> NpuSe
     lines = [f"{where}:{item.line}:{item.column}: {_sentence(item)}" for item in ordered[:MISTAKES_SHOWN]]
     if len(ordered) > MISTAKES_SHOWN:
         lines.append(f"{where}: and {len(ordered) - MISTAKES_SHOWN} more mistakes.")
-    heading = [f"{where} is not {refusal.noun}:"] if refusal.noun else []
+    heading = [refusal.heading] if refusal.heading else []
     error = refusal.error("\n".join([*heading, *lines]), cause=refusal.cause, cure=refusal.cure or f"correct {where}")
     error.details["mistakes"] = [
         {"line": item.line, "column": item.column, "path": path_text(item.path), "message": item.message}

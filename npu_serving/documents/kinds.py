@@ -97,7 +97,7 @@ def shown(value: object) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
 
 
 class Kind:
@@ -301,7 +301,7 @@ class _TableKind(Kind):
             name = self._key.read(key, place, reading)
             if name is BAD:
                 last = reading.mistakes[-1]
-                reading.mistakes[-1] = Mistake(last.path, f"this key {last.message}", at_key=True)
+                reading.mistakes[-1] = Mistake(last.path, f"the key {last.message}", at_key=True)
             found[key if name is BAD else name] = self._item.read(item, place, reading)
         return found if len(reading.mistakes) == before else BAD
 

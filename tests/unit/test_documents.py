@@ -305,10 +305,10 @@ def test_a_file_is_read_by_its_name_and_its_bytes_have_to_be_utf_8(tmp_path: Pat
 
 
 def test_a_caller_chooses_the_error_and_what_it_says() -> None:
-    refusal = Refusal("a lock", LockFileError, "an editor", "make it new")
+    refusal = Refusal("This is no lock:", LockFileError, "an editor", "make it new")
     with pytest.raises(LockFileError) as caught:
         read("port: x", refusal=refusal)
-    assert caught.value.what.startswith("d.yaml is not a lock:\nd.yaml:1:7: port: ")
+    assert caught.value.what.startswith("This is no lock:\nd.yaml:1:7: port: ")
     assert (caught.value.cause, caught.value.cure) == ("an editor", "make it new")
     with pytest.raises(DocumentError) as plain:
         read("port: x")
