@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from npu_serving import fsutil
-from npu_serving.documents import Refusal, Rule, read_document
+from npu_serving.documents import DocumentRefusal, Rule, read_document
 from npu_serving.errors import NpuServingError, RequestError
 
 FORMAT = 1
@@ -184,5 +184,5 @@ def read_definers(directory: Path) -> Mapping[str, str]:
 
 def read_manifest(path: Path) -> BuildManifest:
     """The manifest in that file; RequestError if it is none."""
-    refusal = Refusal(f"{path} is not a build manifest:", RequestError, cure="build again: ./inv build-serving")
+    refusal = DocumentRefusal(f"{path} is not a build manifest:", RequestError, cure="build again: ./inv build-serving")
     return read_document(path, BuildManifest, format=FORMAT, refusal=refusal)

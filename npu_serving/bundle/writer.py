@@ -20,7 +20,7 @@ from typing import IO, Annotated
 
 from npu_serving import fsutil
 from npu_serving.console import Progress, Reporter
-from npu_serving.documents import JSON, Refusal, Rule, parse_document
+from npu_serving.documents import JSON, DocumentRefusal, Rule, parse_document
 from npu_serving.errors import PinMismatchError, UnsafeArchiveError
 from npu_serving.lock.lockfile import Sha256, is_safe_file_name
 
@@ -109,7 +109,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
 
     What comes back is fit to be printed and used: names are plain file names, sizes are numbers, nothing stands twice.
     """
-    refusal = Refusal(f"{where} {_HEADING}:", UnsafeArchiveError, _CAUSE, _CURE)
+    refusal = DocumentRefusal(f"{where} {_HEADING}:", UnsafeArchiveError, _CAUSE, _CURE)
     name = f"{where}/{MANIFEST_NAME}"
     manifest = parse_document(data, Manifest, where=name, syntax=JSON, format=FORMAT, refusal=refusal)
     if render_manifest(manifest) != data:

@@ -60,7 +60,7 @@ class UnreadableError(Exception):
 
 
 @dataclass
-class Places:
+class TextPlaces:
     """Line and column of each value, and of the key that it stands under."""
 
     values: dict[Path, tuple[int, int]] = field(default_factory=dict)
@@ -82,9 +82,9 @@ def parse(text: str, syntax: str) -> tuple[object, tuple[Trouble, ...]]:
     return builder.built(text), tuple(builder.troubles)
 
 
-def find_places(text: str, syntax: str) -> Places:
+def find_places(text: str, syntax: str) -> TextPlaces:
     """Where everything stands in a text that parse() could read: a second, slower reading, for messages."""
-    places = Places()
+    places = TextPlaces()
     if syntax == JSON:
         _JsonWalk(text, places).walk()
     else:
@@ -101,7 +101,7 @@ _DROPPED = object()  # the key of a value that nobody gets
 class _YamlBuilder:
     """Makes plain values of PyYAML's events, without recursion."""
 
-    def __init__(self, places: Places | None) -> None:
+    def __init__(self, places: TextPlaces | None) -> None:
         self.troubles: list[Trouble] = []
         self._places = places
         self._root: list[Any] = []
@@ -310,14 +310,14 @@ def _parse_json(text: str) -> tuple[object, tuple[Trouble, ...]]:
         digits = re.search("[0-9]{4300}", text)
         place = _Lines(text).place(digits.start()) if digits is not None else (1, 1)
         raise UnreadableError(Trouble(*place, (), "this number has too many digits")) from error
-    walk = _JsonWalk(text, Places())
+    walk = _JsonWalk(text, TextPlaces())
     return value, tuple(walk.walk()) if doubled else ()
 
 
 class _JsonWalk:
     """Goes through JSON that is known to be valid, and notes where everything stands."""
 
-    def __init__(self, text: str, places: Places) -> None:
+    def __init__(self, text: str, places: TextPlaces) -> None:
         self._text = text
         self._places = places
         self._lines = _Lines(text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from npu_serving.documents import Refusal, Rule, read_document
+from npu_serving.documents import DocumentRefusal, Rule, read_document
 from npu_serving.errors import LockFileError, MissingToolError
 from npu_serving.fetch.transfer import WantedFile
 from npu_serving.lock.lockfile import Sha256, SizeBytes, Urls, file_name_of, is_safe_file_name
@@ -63,7 +63,7 @@ class _ToolList:
 def read_tools(path: Path | None = None) -> tuple[Tool, ...]:
     """All tools of the file, locks/toolchains.json by default; LockFileError for one that isn't valid."""
     path = path if path is not None else TOOLCHAINS
-    refusal = Refusal(f"{path} is not valid:", LockFileError, cure="take it from version control again")
+    refusal = DocumentRefusal(f"{path} is not valid:", LockFileError, cure="take it from version control again")
     return read_document(path, _ToolList, format=FORMAT, refusal=refusal).tools
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from npu_serving import fsutil
 from npu_serving.console import Reporter
-from npu_serving.documents import Refusal, Rule, read_document
+from npu_serving.documents import DocumentRefusal, Rule, read_document
 from npu_serving.errors import FetchError, LockFileError, PinMismatchError, RequestError
 from npu_serving.images.build_steps import local_image, pull
 from npu_serving.images.docker_engine import connected
@@ -51,7 +51,9 @@ class PinsResult:
 
 def read_pins() -> dict[str, str]:
     """The digest for each name that is pinned; LockFileError for a file that isn't valid."""
-    return read_document(PINS, _Pins, refusal=Refusal(error=LockFileError, cure="take it from version control again"))
+    return read_document(
+        PINS, _Pins, refusal=DocumentRefusal(error=LockFileError, cure="take it from version control again")
+    )
 
 
 def pinned_reference(name: str) -> str:

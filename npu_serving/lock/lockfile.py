@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from npu_serving import fsutil
-from npu_serving.documents import JSON, Refusal, Rule, parse_document
+from npu_serving.documents import JSON, DocumentRefusal, Rule, parse_document
 from npu_serving.errors import LockFileError
 
 FORMAT = 1
@@ -148,7 +148,7 @@ class _LockEntry:
     platform_sources: Mapping[str, OneLine] = field(default_factory=dict)
 
 
-_REFUSAL = Refusal(
+_REFUSAL = DocumentRefusal(
     error=LockFileError, cure="take the file from version control again, or make it anew with: ./inv lock-deps"
 )
 

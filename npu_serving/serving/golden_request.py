@@ -9,7 +9,7 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.client.request import PredictRequest, read_request
-from npu_serving.documents import Refusal, read_document
+from npu_serving.documents import DocumentRefusal, read_document
 from npu_serving.errors import RequestError
 from npu_serving.settings import user_path
 
@@ -95,7 +95,7 @@ def read_golden(dist_root: Path) -> GoldenRequest | None:
     path = dist_root / FILE
     if not path.exists():
         return None
-    refusal = Refusal(
+    refusal = DocumentRefusal(
         f"{path} is no golden request:", RequestError, "it was changed by hand", f"record it anew: {RECORD}"
     )
     read = read_document(path, _GoldenFile, format=FORMAT, ignore_unknown=True, refusal=refusal)

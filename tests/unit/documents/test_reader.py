@@ -18,7 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npu_serving import documents
-from npu_serving.documents import JSON, YAML, Refusal, Rule, load_document, parse_document, read_document, syntax
+from npu_serving.documents import (
+    JSON,
+    YAML,
+    DocumentRefusal,
+    Rule,
+    load_document,
+    parse_document,
+    read_document,
+    syntax,
+)
 from npu_serving.documents.syntax import UnreadableError, parse
 from npu_serving.errors import DocumentError, FileAccessError, LockFileError
 
@@ -305,7 +314,7 @@ def test_a_file_is_read_by_its_name_and_its_bytes_have_to_be_utf_8(tmp_path: Pat
 
 
 def test_a_caller_chooses_the_error_and_what_it_says() -> None:
-    refusal = Refusal("This is no lock:", LockFileError, "an editor", "make it new")
+    refusal = DocumentRefusal("This is no lock:", LockFileError, "an editor", "make it new")
     with pytest.raises(LockFileError) as caught:
         read("port: x", refusal=refusal)
     assert caught.value.what.startswith("This is no lock:\nd.yaml:1:7: port: ")
