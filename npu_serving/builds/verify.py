@@ -16,7 +16,7 @@ from npu_serving.cann.install import Adapter, find_adapter, find_installation
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of
-from npu_serving.elf.report import ERROR, CompatReport
+from npu_serving.elf.report import CompatReport
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
     ElfError,
@@ -26,6 +26,7 @@ from npu_serving.errors import (
     RequestError,
     VerificationError,
 )
+from npu_serving.findings import PROBLEM
 from npu_serving.settings import Settings, user_path
 
 ADAPTER_SONAME = "_tf_adapter.so"
@@ -232,8 +233,8 @@ def check_directory(directory: Path, library_path: Sequence[Path]) -> CompatRepo
 
 def _headline(report: CompatReport) -> str:
     for finding in report.findings:
-        if finding.severity == ERROR:
-            return f"{finding.kind}: {', '.join(finding.details[:1]) or finding.subject}"
+        if finding.severity == PROBLEM:
+            return f"{finding.kind}: {', '.join(finding.details[:1]) or finding.where}"
     return report.verdict
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from npu_serving import fsutil
-from npu_serving.cann.finding import Finding
 from npu_serving.cann.info_files import ARCHITECTURES, PackageInfo, matching, read_info
+from npu_serving.findings import NOTE, Finding
 
 TABLE = Path(__file__).with_name("components.yaml")
 
@@ -232,7 +232,7 @@ def _in_use(package: Package, family: Path, releases: tuple[Path, ...], findings
         findings.append(Finding(trouble, _cure(package, family)))
     elif is_there(family / "set_env.sh") or (is_directory(family) and not any(matching(family, "*"))):
         left = f"{family} is all that is there of {package.name}: it was removed, or installed, half way."
-        findings.append(Finding(left, _cure(package, family), needs_action=False))
+        findings.append(Finding(left, _cure(package, family), severity=NOTE))
     return None
 
 
@@ -242,7 +242,7 @@ def _remarks_on(package: Package, family: Path, latest: Path) -> list[Finding]:
     real = Path(os.path.realpath(latest))
     if not real.is_relative_to(os.path.realpath(family.parent)):
         what = f"{latest} leads outside of {family.parent}, to {real}."
-        findings.append(Finding(what, f"ls -l {latest} (mean it, or ln -sfn a release there)", needs_action=False))
+        findings.append(Finding(what, f"ls -l {latest} (mean it, or ln -sfn a release there)", severity=NOTE))
     dead = [path.name for path in matching(latest, "*") if path.is_symlink() and not is_there(path)]
     if dead:
         some = ", ".join(dead[:3]) + (", …" if len(dead) > 3 else "")

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from npu_serving.doctor.bazel_version import bazel_version
-from npu_serving.doctor.checks import Examination, Finding
-from npu_serving.doctor.requirements import NOT_NEEDED, OK, WARNING, Requirement, version_of
+from npu_serving.doctor.checks import Examination, RequirementFinding
+from npu_serving.doctor.requirements import Requirement, version_of
+from npu_serving.findings import NOT_NEEDED, OK, WARNING
 
 FETCHABLE = ("x86_64",)  # upstream has no aarch64 binary before Bazel 3.6
 JAVA_SERIES = 11
 
 
-def check_bazel(requirement: Requirement, examination: Examination) -> Finding:
+def check_bazel(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A Bazel that TensorFlow 1.15 can be built with: the one that is set, the one on PATH, or one to be fetched.
 
     A Bazel that doesn't serve is a warning where the pinned one is fetched in its place.
@@ -36,7 +37,7 @@ def check_bazel(requirement: Requirement, examination: Examination) -> Finding:
     return examination.unfit(requirement, f"{found}; build-serving refuses it")
 
 
-def check_jdk(requirement: Requirement, examination: Examination) -> Finding:
+def check_jdk(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A JDK 11, where Bazel has to be bootstrapped because there is none and no binary of it exists."""
     bazel = examination.requirements["bazel"]
     machine = examination.machine
@@ -62,7 +63,7 @@ def _bazel(requirement: Requirement, examination: Examination) -> Path | None:
     return program if program.is_file() else None
 
 
-def _fetched(requirement: Requirement, examination: Examination, found: str) -> Finding:
+def _fetched(requirement: Requirement, examination: Examination, found: str) -> RequirementFinding:
     version = requirement.minimum(examination.machine.architecture)
     if examination.settings.offline:
         text = f"{found}; offline, so the pinned {version} has to be in {examination.settings.store_root} already"

@@ -14,13 +14,9 @@ from typing import Annotated
 
 from npu_serving import fsutil
 from npu_serving.documents import Rule, parse_document
+from npu_serving.findings import PROBLEM, WARNING
 
 TABLE = Path(__file__).with_name("requirements.yaml")
-
-OK = "ok"
-WARNING = "warning"
-PROBLEM = "problem"
-NOT_NEEDED = "not-needed"
 
 HOST = "host"
 DOCKER = "docker"

@@ -66,7 +66,7 @@ class Archive:
     """Another declaration of the same name counts for Bazel 0.24.1, so it never asks for this one."""
     pinned_here: bool = False
     """The tree pins no sha256; this one is of the bytes that `lock-deps --pin` fetched first."""
-    urls_left_out: int = 0
+    urls_left_out: Annotated[int, Rule(minimum=0)] = 0
     """How many further URLs the tree declares that a person took out of the lock, such as a package index's."""
 
     @property

@@ -6,13 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_serving.doctor.requirements import (
-    USES,
-    first_version_in,
-    load_requirements,
-    parse_requirements,
-    version_of,
-)
+from npu_serving.doctor.requirements import USES, first_version_in, load_requirements, parse_requirements, version_of
 from npu_serving.errors import RequestError
 
 # Table 6-1 of the guide (section 6.2), by our ids: (x86_64, aarch64).
