@@ -276,12 +276,13 @@ def _yaml_trouble(error: Any) -> Trouble:
     return Trouble(line, column, (), f"this is not valid YAML ({said}){advice}")
 
 
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Not compiled before it is needed: that takes longer than all else here.
+_UNPRINTABLE = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def _unprintable(text: str) -> Trouble:
     """YAML allows no control characters but tabs and line ends."""
-    found = _UNPRINTABLE.search(text)
+    found = re.search(_UNPRINTABLE, text)
     place = _Lines(text).place(found.start()) if found is not None else (1, 1)
     code = f" U+{ord(found.group()):04X}" if found is not None else ""
     return Trouble(*place, (), f"the control character{code} may not stand in a text file: it may be a binary file")
