@@ -35,6 +35,7 @@ to add a failure, add it there.
 
 If yours is not here: `./inv doctor` looks at this machine, `./inv cann-info` at what is installed of CANN, and
 `./inv verify-serving` at the server."""
+_GROUP = re.compile("{([0-9])}")
 _UNKNOWN = "it"  # what a group of the pattern that matched nothing is called
 
 
@@ -64,8 +65,8 @@ class KnownFailure:
             yield "example", "does not match the pattern"
         groups = re.compile(self.pattern).groups
         for name in ("cause", "cure"):
-            for used in re.findall(r"{(\d*)}", getattr(self, name)):
-                if not 1 <= int(used or 0) <= groups:
+            for used in _GROUP.findall(getattr(self, name)):
+                if not 1 <= int(used) <= groups:
                     yield name, f"{{{used}}} is no group of the pattern, which has {groups}"
 
     def diagnosis(self, output: str) -> Diagnosis | None:
@@ -73,8 +74,10 @@ class KnownFailure:
         found = re.search(self.pattern, output)
         if found is None:
             return None
-        groups = ("", *(group or _UNKNOWN for group in found.groups()))
-        return Diagnosis(self.id, self.cause.format(*groups), self.cure.format(*groups))
+        cause, cure = (
+            _GROUP.sub(lambda used: found[int(used[1])] or _UNKNOWN, text) for text in (self.cause, self.cure)
+        )
+        return Diagnosis(self.id, cause, cure)
 
 
 @dataclass(frozen=True)
