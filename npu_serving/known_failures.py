@@ -60,7 +60,7 @@ class KnownFailure:
     cure: str
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What documents.py asks: whether the fields fit together."""
+        """What the reader of documents asks: whether the fields fit together."""
         if re.search(self.pattern, self.example) is None:
             yield "example", "does not match the pattern"
         groups = re.compile(self.pattern).groups

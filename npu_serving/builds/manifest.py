@@ -57,7 +57,7 @@ class BuildManifest:
     format: int = field(default=FORMAT)
 
     def problems(self) -> Iterator[tuple[str | tuple[str, ...], str]]:
-        """What documents.py asks: what the types of the fields don't tell."""
+        """What the reader of documents asks: what the types of the fields don't tell."""
         if "name" not in self.source:
             yield "source", "has no name"
         for name, archive in self.archives.items():

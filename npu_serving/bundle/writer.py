@@ -74,7 +74,7 @@ class Manifest:
     members: tuple[BundleMember, ...]
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What documents.py asks: what only several members together show."""
+        """What the reader of documents asks: what only several members together show."""
         if len(self.members) > MAX_MEMBERS:
             yield "members", f"these are {len(self.members)} members, more than {MAX_MEMBERS}"
         # Wheels get into one directory under their own names, the others into the store under their digests.

@@ -4,7 +4,7 @@ All mistakes of a file are reported at once, each as FILE:LINE:COLUMN: path.to.k
 told in syntax.py, which types a document may hold in kinds.py.
 """
 
-from npu_serving.documents.kinds import Rule
+from npu_serving.documents.kinds import FieldsOf, Rule
 from npu_serving.documents.reader import (
     Document,
     DocumentRefusal,
@@ -21,6 +21,7 @@ __all__ = [
     "YAML",
     "Document",
     "DocumentRefusal",
+    "FieldsOf",
     "Position",
     "Rule",
     "json_schema",

@@ -50,6 +50,13 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class FieldsOf:
+    """`Annotated[dict[str, Any], FieldsOf(Settings)]`: those fields of a dataclass that are stated, by their names."""
+
+    made: type
+
+
+@dataclass(frozen=True)
 class Mistake:
     """One thing that is wrong, at the value that `path` leads to or (`at_key`) at its key."""
 
@@ -338,6 +345,7 @@ class _UnionKind(Kind):
 class _ClassKind(Kind):
     """A dataclass: its fields are the keys. metadata={"key": ...} gives another name, {"help": ...} a description.
 
+    It may also hold what a Rule does (minimum=..., pattern=...), and `choices`; both go without this module.
     A method problems() may yield the path within it and the message of each mistake that its fields only show together.
     """
 
@@ -356,7 +364,7 @@ class _ClassKind(Kind):
     def fill(self) -> None:
         """Looks at the fields' types, once the kind itself is known: a class may hold others of itself."""
         types = field_types(self._class)
-        self._kinds = {item.name: kind_of(types[item.name]) for item in self._fields}
+        self._kinds = {item.name: _field_kind(item, types[item.name]) for item in self._fields}
         self._by_key = {self._key_of[name]: (name, kind.read) for name, kind in self._kinds.items()}
 
     def read(self, value: Any, at: Steps, reading: Reading) -> Any:
@@ -376,8 +384,11 @@ class _ClassKind(Kind):
             for name in self._required - values.keys():
                 if self._key_of[name] not in meant:
                     reading.wrong((at, self._key_of[name]), "is missing")
-        if len(reading.mistakes) != before:
-            return BAD
+        return self._made(values, at, reading) if len(reading.mistakes) == before else BAD
+
+    def _made(self, values: dict[str, Any], at: Steps, reading: Reading) -> Any:
+        """The class's own, unless it has something to say against these fields together."""
+        before = len(reading.mistakes)
         found = self._class(**values)
         if self._problems is not None:
             for where, message in self._problems(found):
@@ -406,13 +417,29 @@ class _ClassKind(Kind):
             described = self._kinds[item.name].schema(definitions)
             text = item.metadata.get("help", "")
             properties[self._key_of[item.name]] = {**described, **({"description": text} if text else {})}
+        said = (self._class.__doc__ or "").partition("\n")[0]
+        generated = said.startswith(f"{self._class.__name__}(")  # dataclass() gives each class a docstring
         return {
             "type": "object",
-            "description": (self._class.__doc__ or "").partition("\n")[0],
+            **({} if generated else {"description": said}),
             "properties": properties,
             "required": [self._key_of[item.name] for item in self._fields if item.name in self._required],
             "additionalProperties": False,
         }
+
+
+class _StatedKind(_ClassKind):
+    """The stated fields of a dataclass; those that aren't have no default here."""
+
+    def __init__(self, made: type) -> None:
+        super().__init__(made)
+        self._required = set()
+
+    def _made(self, values: dict[str, Any], at: Steps, reading: Reading) -> Any:
+        return values
+
+    def schema(self, definitions: _Definitions) -> _Schema:
+        return self._definition(definitions)
 
 
 def is_required(item: dataclasses.Field[Any]) -> bool:
@@ -422,6 +449,8 @@ def is_required(item: dataclasses.Field[Any]) -> bool:
 
 # ---- from Python's types to kinds
 
+_RULES = tuple(item.name for item in dataclasses.fields(Rule))
+
 _classes: dict[type, _ClassKind] = {}
 
 
@@ -429,6 +458,11 @@ def kind_of(meant: Any, rule: Rule | None = None) -> Kind:
     """The kind that a type stands for; TypeError for a type that no document can hold."""
     if typing.get_origin(meant) is typing.Annotated:
         plain, *notes = typing.get_args(meant)
+        for note in notes:
+            if isinstance(note, FieldsOf):
+                stated = _StatedKind(note.made)
+                stated.fill()
+                return stated
         return kind_of(plain, next((note for note in notes if isinstance(note, Rule)), rule))
     rule = rule or Rule()
     if isinstance(meant, type) and typing.get_origin(meant) is None:  # Python 3.9 takes tuple[str, ...] for a class
@@ -441,6 +475,14 @@ def kind_of(meant: Any, rule: Rule | None = None) -> Kind:
     if kind is None:
         raise TypeError(f"a document can't hold {meant!r}")
     return kind
+
+
+def _field_kind(item: dataclasses.Field[Any], meant: Any) -> Kind:
+    """The kind of a field, with what its metadata asks besides."""
+    if item.metadata.get("choices"):
+        return _ChoiceKind({choice: choice for choice in item.metadata["choices"]})
+    asked = {name: item.metadata[name] for name in _RULES if name in item.metadata}
+    return kind_of(meant, Rule(**asked) if asked else None)
 
 
 def _simple_kind(meant: type, rule: Rule) -> Kind | None:

@@ -40,7 +40,7 @@ class Tool:
         return file_name_of(self.urls[0])
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What documents.py asks: what only several fields together show."""
+        """What the reader of documents asks: what only several fields together show."""
         if not is_safe_file_name(self.file_name):
             yield "urls", f"the first one ends in {self.file_name!r}, which is no name for a file"
 

@@ -77,6 +77,7 @@ def test_the_schema_has_names_descriptions_and_what_is_required() -> None:
     assert server["required"] == ["models"]
     assert server["properties"]["rest-port"] == {"type": "integer", "description": "0 for no REST API"}
     assert server["description"] == "A server and its models."
+    assert "description" not in SCHEMA["$defs"]["Batching"], "it has no docstring of its own"
 
 
 def test_a_format_is_part_of_the_schema() -> None:
