@@ -110,8 +110,8 @@ def commands_in(page: str) -> Iterator[list[str]]:
         for found in (match for span in spans if (match := INV.search(span))):
             try:
                 words = shlex.split(found.group(1), comments=True)
-            except ValueError:
-                words = found.group(1).split()
+            except ValueError:  # the end of a quote that began before: sh -c '... ./inv TASK'
+                words = found.group(1).rstrip("'\"").split()
             end = next((index for index, word in enumerate(words) if word in END_OF_A_COMMAND), len(words))
             yield words[:end]
 
@@ -159,7 +159,7 @@ def test_every_command_that_a_page_shows_exists() -> None:
 
 def test_commands_are_found_in_blocks_and_text_and_a_wrong_one_is_noticed() -> None:
     page = (
-        "Type `./inv demo`, or\n\n    npu-serving/inv fetch-deps --offline   # fast\n"
+        "Type `sh -c './inv demo'`, or\n\n    npu-serving/inv fetch-deps --offline   # fast\n"
         "    ./inv build-image --apt-source 'a b' \\\n        --flavour guide\n\n"
         "```console\n$ ./inv prune --keep 2 && ./inv nothing\n```\nand `./inv --version`.\n"
     )

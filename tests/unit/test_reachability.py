@@ -50,7 +50,7 @@ def test_every_public_method_is_named_somewhere_outside_the_tests() -> None:
         if isinstance(statement, ast.ClassDef)
         for method in statement.body
         if isinstance(method, ast.FunctionDef) and not method.name.startswith("_") and not named[method.name]
-        if method.name not in CALLED_BY_A_LIBRARY
+        if method.name not in CALLED_BY_A_LIBRARY and not method.name.startswith("visit_")  # ast.NodeVisitor
     }
     assert unused == set()
 
