@@ -23,22 +23,22 @@ DEBUG_HELP = "Show where each error came from, and every program that is started
 
 def main() -> None:
     """Runs the tasks of the command line and leaves with their exit code."""
-    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGINT, _interrupted)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `inv` blocks it until it can be answered: that is now
     try:
         _run()
-    except _Interrupted:
-        print("\nInterrupted before anything was begun.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ending:
+        if isinstance(ending.__context__, KeyboardInterrupt) and ending.code == 1:  # invoke's word for it
+            sys.exit(130)
+        raise
     except BrokenPipeError:  # `./inv --list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Interrupted(BaseException):
-    """Ctrl-C before a task has begun: invoke would take a KeyboardInterrupt for a failure."""
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise _Interrupted
+def _interrupted(_number: int, _frame: object) -> None:
+    """Ctrl-C before a task has begun: nothing is to be cleared away, and an exception could get lost in an import."""
+    os.write(2, b"\nInterrupted before anything was begun; nothing keeps running.\n")
+    os._exit(130)
 
 
 def _run() -> None:

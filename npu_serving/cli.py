@@ -43,9 +43,13 @@ def answer(work: Callable[[Console], Result | None], *, as_json: bool) -> NoRetu
     """Does the work, prints its result to standard output, and leaves with its exit code."""
     with errors_shown(as_json=as_json):
         result = work(Console())
-    if result is not None:
-        _print(json.dumps(result.to_json(), indent=2, sort_keys=True) if as_json else result.text())
-    sys.exit(getattr(result, "exit_code", 0))
+        if result is not None:
+            text = json.dumps(result.to_json(), indent=2, sort_keys=True) if as_json else result.text()
+            _leave_at_once_when_interrupted(EXIT_INTERRUPTED, "Interrupted while the result was printed.")
+            _print(text)
+        code = int(getattr(result, "exit_code", 0))
+        _leave_at_once_when_interrupted(code)
+    sys.exit(code)
 
 
 def answer_each(work: Callable[[Console], Iterator[Result]], *, as_json: bool) -> NoReturn:
@@ -53,40 +57,42 @@ def answer_each(work: Callable[[Console], Iterator[Result]], *, as_json: bool) -
     code = 0
     with errors_shown(as_json=as_json, indent=None):
         for result in work(Console()):
-            code = getattr(result, "exit_code", 0)
+            code = int(getattr(result, "exit_code", 0))
             if not _print(json.dumps(result.to_json(), sort_keys=True) if as_json else result.text()):
                 break  # nobody listens any more
+        _leave_at_once_when_interrupted(code)
     sys.exit(code)
 
 
 @contextlib.contextmanager
 def errors_shown(*, as_json: bool, indent: int | None = 2) -> Iterator[None]:
     """Ends the process with a message and an exit code where the block does not end well."""
-    signal.signal(signal.SIGINT, _interrupted)
-    signal.signal(signal.SIGHUP, _interrupted)  # the terminal was closed
-    signal.signal(signal.SIGTERM, _interrupted)  # ended from outside like Ctrl-C: nothing keeps running
     try:
+        _interruptible()
         yield
     except NpuServingError as error:
         debugging.show_traceback(error)
-        print(error, file=sys.stderr)
-        if as_json:
-            print(json.dumps(error.to_json(), indent=indent))
-        sys.exit(error.exit_code)
+        _show_error(error, as_json=as_json, indent=indent)
     except OSError as error:
         debugging.show_traceback(error)
         # Whatever no room foresaw, such as a name that is too long or a directory that can't be entered.
         refused = as_error(error, Path(os.fsdecode(error.filename or "a file")), doing="used")
-        print(refused, file=sys.stderr)
-        if as_json:
-            print(json.dumps(refused.to_json(), indent=indent))
-        sys.exit(refused.exit_code)
+        _show_error(refused, as_json=as_json, indent=indent)
     except KeyboardInterrupt as error:
+        _leave_at_once_when_interrupted(EXIT_INTERRUPTED)
         debugging.show_traceback(error)
         print("\nInterrupted; nothing keeps running. The same command goes on from here.", file=sys.stderr)
         if as_json:
             print(json.dumps({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED}, indent=indent))
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _show_error(error: NpuServingError, *, as_json: bool, indent: int | None) -> NoReturn:
+    _leave_at_once_when_interrupted(error.exit_code)
+    print(error, file=sys.stderr)
+    if as_json:
+        print(json.dumps(error.to_json(), indent=indent))
+    sys.exit(error.exit_code)
 
 
 def _print(text: str) -> bool:
@@ -180,8 +186,38 @@ class Interrupted(KeyboardInterrupt):
     """
 
 
+def _interruptible() -> None:
+    """Has whatever is being done end with Interrupted when a signal comes that means so."""
+    sys.unraisablehook = _interrupt_again
+    for number in process.ENDING_SIGNALS:
+        signal.signal(number, _interrupted)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # in `./inv unbundle` it is blocked until here
+
+
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
     raise Interrupted
+
+
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """An interruption that came within a destructor or a callback, where Python drops it: it comes again, later."""
+    if isinstance(unraisable.exc_value, Interrupted):
+        signal.signal(signal.SIGALRM, _interrupted)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _leave_at_once_when_interrupted(code: int, text: str = "") -> None:
+    """From here on a signal only makes it quicker: what there was to do is done, and the exit code is known."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        if text:
+            os.write(2, f"\n{text}\n".encode())
+        os._exit(code)
+
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    for number in process.ENDING_SIGNALS:
+        signal.signal(number, leave)
 
 
 def seconds(text: str, flag: str) -> float:
