@@ -29,6 +29,9 @@ SHELL_SCRIPTS = (
 )
 
 
+SUPPORTED_PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
+
+
 class Result(Protocol):
     """What a room hands to tasks.py. Where it isn't always 0, it has an `exit_code` as well."""
 
@@ -116,12 +119,71 @@ def _silence_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run_pytest(*, unit: bool, matching: str) -> None:
-    """Becomes pytest."""
+def run_pytest(*, unit: bool, matching: str, long: bool, coverage: bool, seed: int | None) -> None:
+    """Becomes pytest; with `coverage` it runs pytest, and leaves with its exit code when the lines that ran are listed.
+
+    In CI, and with `seed`, the tests run in a random order, whose seed is shown.
+    """
     os.chdir(PROJECT_ROOT)
-    places = ["tests/unit"] if unit else ["tests"]
-    words = [sys.executable, "-m", "pytest", *places, *(["-k", matching] if matching else [])]
-    process.replace_this_process(words, env=os.environ)
+    words = ["pytest", "tests/unit" if unit else "tests", *_workers(one_is_enough=bool(matching))]
+    environment = dict(os.environ)
+    if matching:
+        words += ["-k", matching]
+    if long:
+        words += ["-m", "long"]
+        environment["NPU_SERVING_TEST_TIER"] = "long"
+    if seed is not None or os.environ.get("CI") == "true":
+        words += ["-p", "randomly", *([f"--randomly-seed={seed}"] if seed is not None else [])]
+    python = [sys.executable, "-m"]
+    if not coverage:
+        process.replace_this_process([*python, *words], env=environment)
+    (PROJECT_ROOT / "build" / "coverage").mkdir(parents=True, exist_ok=True)
+    done = process.run([*python, "coverage", "run", "-m", *words], env=environment, check=False, on_line=_echo)
+    for command in ("combine", "report"):
+        process.run([*python, "coverage", command], env=environment, cure="see what pytest says above", on_line=_echo)
+    sys.exit(done.returncode)
+
+
+def _workers(*, one_is_enough: bool) -> list[str]:
+    """pytest-xdist's flags for a worker on each processor; tests/conftest.py says which tests go together."""
+    processors = len(os.sched_getaffinity(0))
+    if one_is_enough or processors == 1:
+        return []
+    return ["-n", str(processors), "--dist", "loadgroup", "--no-loadscope-reorder"]
+
+
+def run_unit_tests_on_each_python() -> None:
+    """Runs the unit tests on each supported Python that is here, and leaves with 1 if any failed."""
+    outcomes = {}
+    for version in SUPPORTED_PYTHONS:
+        python = _python_of(version)
+        if python is None:
+            outcomes[version] = "is not on this machine"
+            continue
+        print(f"== Python {version}: {python}", flush=True)
+        environment = {
+            **os.environ,
+            "NPU_SERVING_PYTHON": str(python),
+            "NPU_SERVING_VENV": str(PROJECT_ROOT / "build" / "pythons" / version),
+        }
+        (PROJECT_ROOT / "build" / "pythons").mkdir(parents=True, exist_ok=True)
+        command = [str(PROJECT_ROOT / "inv"), "test", "--unit"]
+        done = process.run(command, env=environment, check=False, on_line=_echo)
+        outcomes[version] = f"{'passed' if done.returncode == 0 else 'FAILED'} in {done.seconds:.0f} s, with {python}"
+    for version, outcome in outcomes.items():
+        print(f"Python {version} {outcome}")
+    sys.exit(1 if any(outcome.startswith("FAILED") for outcome in outcomes.values()) else 0)
+
+
+def _python_of(version: str) -> Path | None:
+    """A Python of that version with which an environment can be made: on PATH, or one of pyenv's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates = [process.find_program(f"python{version}"), *sorted(pyenv.glob(f"versions/{version}.*/bin/python3"))]
+    asked = f"import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != {version!r})"
+    for python in candidates:
+        if python is not None and process.run([python, "-I", "-c", asked], check=False).returncode == 0:
+            return python
+    return None
 
 
 def run_linters(*, fix: bool) -> None:

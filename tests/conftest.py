@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""What holds for every test: in which order and beside which others it runs, and what is put back after it."""
 
 from __future__ import annotations
 
@@ -31,3 +31,47 @@ def _handlers_of_the_process() -> Iterator[None]:
     sys.unraisablehook = hook
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+GROUPS = ("docker", "sample")
+"""The tests that share something which is dear to make, or the one engine: each group stays on one worker, and begins
+first, because it takes longest."""
+
+
+def _group(item: pytest.Item) -> str:
+    """The group that a test belongs to; every other test of the integration tests goes with its module's."""
+    if item.get_closest_marker("docker"):
+        return "docker"
+    if {"built", "sample_settings"} & set(getattr(item, "fixturenames", ())):
+        return "sample"
+    return item.path.stem if "integration" in item.path.parts else ""
+
+
+class _Groups:
+    """Two steps at two times: xdist reads the groups, pytest-randomly shuffles, and what is begun first is decided last."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            group = _group(item)
+            if group:
+                item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The groups first, then the other integration tests, then the unit tests; within each, the order that there is."""
+    rank = {group: place for place, group in enumerate((*GROUPS, "other", ""))}
+    items.sort(key=lambda item: rank.get(_group(item), rank["other"]))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_Groups())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    """Says at the end, where somebody looks, how the same order is had again."""
+    seed = getattr(terminalreporter.config.option, "randomly_seed", None)
+    shuffled = terminalreporter.config.pluginmanager.hasplugin("randomly")
+    if exitstatus and shuffled and isinstance(seed, int):
+        terminalreporter.write_line(f"The same random order again: ./inv test --seed {seed}")

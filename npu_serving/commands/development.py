@@ -11,13 +11,32 @@ if TYPE_CHECKING:
 
 
 @command(
-    json=False, help={"unit": "only the fast ones, without Bazel and Docker", "k": "only those whose name matches"}
+    json=False,
+    kinds={"seed": int},
+    help={
+        "unit": "only the fast ones, without Bazel and Docker",
+        "k": "only those whose name matches",
+        "long": "those that take longer than a person waits: fuzzing, huge files",
+        "coverage": "list the lines that no test ran",
+        "pythons": "the unit tests, on every Python from 3.9 to 3.13 that is here",
+        "seed": "in the random order of this number, which a failing run in CI shows",
+    },
 )
-def test(_call: Call, unit: bool = False, k: str = "") -> None:
+def test(
+    _call: Call,
+    unit: bool = False,
+    k: str = "",
+    long: bool = False,
+    coverage: bool = False,
+    pythons: bool = False,
+    seed: int | None = None,
+) -> None:
     """Run the tests."""
-    from npu_serving.cli import run_pytest
+    from npu_serving.cli import run_pytest, run_unit_tests_on_each_python
 
-    run_pytest(unit=unit, matching=k)
+    if pythons:
+        run_unit_tests_on_each_python()
+    run_pytest(unit=unit, matching=k, long=long, coverage=coverage, seed=seed)
 
 
 @command(json=False, help={"fix": "mend what can be mended"})

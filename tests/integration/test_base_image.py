@@ -27,6 +27,8 @@ from npu_serving.images.toolchain_image import ImagePlan, _with_base, plan_image
 from npu_serving.packaging.runtime_image import make_runtime_image
 from npu_serving.settings import Settings
 
+pytestmark = pytest.mark.docker
+
 A_BUILD = Build(
     Path("/nowhere"),
     BuildManifest(
