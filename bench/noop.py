@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from npu_serving.building import bazel as bazel_room
-from npu_serving.building import inputs, pipeline
+from npu_serving.building import inputs, pipeline, plan
 from npu_serving.console import Silent
 from npu_serving.resources import available_resources
 from npu_serving.settings import PROJECT_ROOT, Settings
@@ -54,8 +54,8 @@ def main() -> None:
         )  # fmt: skip
         pipeline.build_serving(settings, Silent())
         given = inputs.find_inputs(settings, Silent())
-        layout = pipeline.layout_of(given, settings)
-        flags = pipeline.bazel_flags(given, settings)
+        layout = plan.layout_of(given, settings)
+        flags = plan.bazel_flags(given, settings)
         command = bazel_room.Command(bazel_room.TARGET, "bench", flags)
         argv = bazel_room.argv(given.runner, layout, command, available_resources())
         warm = [word for word in argv if word != "--batch" and not word.startswith("--build_event")]

@@ -48,7 +48,7 @@ def _group(item: pytest.Item) -> str:
 
 
 class _Groups:
-    """Two steps at two times: xdist reads the groups, pytest-randomly shuffles, and what is begun first is decided last."""
+    """Told before xdist reads them; what is begun first is decided after pytest-randomly has shuffled."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:

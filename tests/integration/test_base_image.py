@@ -126,7 +126,7 @@ def registry() -> Iterator[tuple[Registry, str]]:
             thread.join()
             with connected() as client:
                 for image in client.images.list(repository):
-                    client.images.remove(image.id, force=True)
+                    client.images.remove(str(image.id), force=True)
 
 
 @pytest.fixture

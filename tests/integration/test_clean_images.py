@@ -24,7 +24,7 @@ def mark() -> Iterator[str]:
     yield mark
     with connected() as client:
         for container in client.containers.list(all=True, ignore_removed=True):
-            if container.name.startswith(mark):
+            if str(container.name).startswith(mark):
                 container.remove(force=True)
         for image in client.images.list():
             for tag in image.tags:

@@ -108,21 +108,23 @@ class Runner:
             [sys.executable, "-c", ZYGOTE + FETCH, "", json.dumps(listed)],
             cwd=PROJECT_ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
+        assert self._process.stdin and self._process.stdout
+        self._in, self._out = self._process.stdin, self._process.stdout
 
     def start(self, store: Path) -> int:
         """Its process id."""
-        self._process.stdin.write(f"{store}\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        self._in.write(f"{store}\n")
+        self._in.flush()
+        return int(self._out.readline())
 
     def end(self) -> int:
         """Waits for the last one; its exit status."""
-        return int(self._process.stdout.readline())
+        return int(self._out.readline())
 
     def close(self) -> None:
-        self._process.stdin.close()
+        self._in.close()
         self._process.wait(timeout=20)
-        self._process.stdout.close()
+        self._out.close()
 
 
 def test_after_being_killed_at_any_of_100_moments_a_run_goes_on_and_fetches_no_finished_file_again(tmp_path):

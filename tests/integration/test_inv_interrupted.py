@@ -120,7 +120,7 @@ def stand_in(path: Path, script: str) -> Path:
 
 
 def made_environment(project: Path, script: str = "") -> Path:
-    """An environment that passes for finished; its Python does what the script says, then becomes the one of the tests."""
+    """An environment that passes for finished; its Python does what the script says and goes on as ours."""
     place = project / ".venv"
     stand_in(place / "bin" / "python", script)
     shutil.copy(project / "requirements.txt", place / "installed-requirements.txt")

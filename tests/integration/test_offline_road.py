@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.building.bazel_program import pinned_version
+from npu_serving.doctor.bazel_version import pinned_version
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.toolchains import find_tool
 from npu_serving.settings import PROJECT_ROOT

@@ -20,6 +20,7 @@ from npu_serving.building import bazel as bazel_room
 from npu_serving.building import inputs, pipeline, plan
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.builds import pruning
+from npu_serving.builds.assembling import package
 from npu_serving.builds.current import CURRENT, PREVIOUS, check_link, find_build, make_current, read_builds
 from npu_serving.builds.listing import list_builds
 from npu_serving.builds.manifest import MANIFEST, SERVER, Build
@@ -39,6 +40,7 @@ from npu_serving.errors import (
     StateLockedError,
     VerificationError,
 )
+from npu_serving.overlay.adapter import plan_overlay
 from npu_serving.sample.cann import FIRST_RELEASE, GE_RUNNER, NEXT_RELEASE, install_sample_cann
 from npu_serving.serving import smoke
 from npu_serving.serving.from_build import plan_current
@@ -116,7 +118,7 @@ def upgrade(
         build_serving(sample_settings, Silent())
 
 
-def _ports() -> dict[str, int]:
+def _ports() -> dict[str, Any]:
     return dict(zip(("port", "rest_api_port"), smoke.spare_ports(2)))
 
 
@@ -383,7 +385,7 @@ def test_a_cann_that_is_removed_during_the_relink_is_named_and_nothing_is_compil
         (ascend_of(settings) / "ascend-toolkit" / "latest" / "lib64" / GE_RUNNER).unlink()
         return genuine(*arguments, clean=clean, **more)
 
-    genuine = rebuild.build_serving
+    genuine = build_serving
     monkeypatch.setattr(rebuild, "build_serving", without_toolkit)
     with pytest.raises(VerificationError, match="no rebuild changes that"):
         rebuild_after_cann(settings, Silent())
@@ -398,11 +400,11 @@ def test_an_adapter_that_is_replaced_between_the_look_and_the_link_is_noticed(
     before = _current(settings), _names(settings)
     other = ascend_of(settings) / "tfplugin" / FIRST_RELEASE / "python/site-packages/npu_bridge/_tf_adapter.so"
 
-    def replaced(*arguments: object) -> object:
+    def replaced(*arguments: Any) -> object:
         shutil.copyfile(other, adapter_of(settings))
         return genuine(*arguments)
 
-    genuine = pipeline.plan_overlay
+    genuine = plan_overlay
     monkeypatch.setattr(pipeline, "plan_overlay", replaced)
     with pytest.raises(AdapterError, match="was replaced while this run was under way") as caught:
         rebuild_after_cann(settings, Silent())
@@ -414,11 +416,11 @@ def test_an_adapter_that_is_replaced_while_it_is_packaged_is_noticed(
     back: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _current(back), _names(back)
-    genuine = rebuild.package
+    genuine = package
 
-    def replaced(*arguments: object) -> object:
+    def replaced(*arguments: Any) -> object:
         shutil.copyfile(find_build(back.dist_root).adapter, adapter_of(back))
-        return genuine(*arguments)  # type: ignore[arg-type]
+        return genuine(*arguments)
 
     monkeypatch.setattr(rebuild, "package", replaced)
     with pytest.raises(AdapterError, match="was replaced while this run was under way"):

@@ -42,7 +42,7 @@ class FakeRunner:
     def environment(self) -> dict[str, str]:
         return {"PATH": "/bin"}
 
-    def run(self, argv, *, layout, env, log_path, on_line=None):  # type: ignore[no-untyped-def]
+    def run(self, argv, *, layout, env, log_path, on_line=None):
         self.env = dict(env)
         for line in self.lines:
             on_line(line)

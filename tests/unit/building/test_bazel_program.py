@@ -171,7 +171,7 @@ def release() -> Iterator[Tool]:
     with faults.serving() as server:
         url = server.put("/bazel-0.24.1-linux-x86_64", RELEASE)
         digest = hashlib.sha256(RELEASE).hexdigest()
-        yield Tool("bazel", "0.24.1", "linux-x86_64", "program", digest, len(RELEASE), (url,), "this test")
+        yield Tool("bazel", "0.24.1", "linux-x86_64", "program", digest, len(RELEASE), (url,), ("this test",))
 
 
 def brought(release: Tool, settings: Settings) -> tuple[bytes, list[str]]:

@@ -51,9 +51,8 @@ def wanted(**changes: str) -> Caches:
 
 
 def flags_of(found: Caches, tmp_path: Path, runner: Any = None, reporter: Any = None) -> tuple[str, ...]:
-    return build_with(
-        found, runner or Here(), LAYOUT, reporter or Silent(), tmp_path / "logs" / "log", lambda _, flags: flags
-    )
+    runner = runner or Here()
+    return build_with(found, runner, LAYOUT, reporter or Silent(), tmp_path / "logs" / "log", lambda _, flags: flags)
 
 
 def test_without_a_cache_bazel_gets_no_flag_and_the_same_layout(tmp_path: Path) -> None:
@@ -67,13 +66,13 @@ def test_a_build_from_scratch_uses_none() -> None:
 
 def test_a_disk_cache_is_made_and_is_writable_for_the_build(tmp_path: Path) -> None:
     place = tmp_path / "a cache"
-    layout, flags = build_with(  # type: ignore[misc]
+    layout, flags = build_with(
         wanted(disk_cache=str(place)),
-        Here(),
+        Here(),  # type: ignore[arg-type]
         LAYOUT,
         Silent(),
         tmp_path / "log",
-        lambda *given: given,  # type: ignore[arg-type]
+        lambda *given: given,
     )
     assert place.is_dir()
     assert layout.writable == (place,)

@@ -58,7 +58,7 @@ def wheel(directory: Path, name: str, version: str, tag: str = "py3-none-any") -
 
 def tool(name: str, kind: str, where: str, data: bytes) -> Tool:
     url = f"https://tools.invalid/{name}-{kind}"
-    return Tool(name, "1", where, kind, sha256(data), len(data), (url,), "this test")
+    return Tool(name, "1", where, kind, sha256(data), len(data), (url,), ("this test",))
 
 
 TOOLS = (

@@ -346,10 +346,10 @@ def as_nobody(root: Path) -> process.Finished:
     else:
         pytest.skip("root can't become another user: there is no setpriv")
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(PROJECT_ROOT)}
-    python = [sys.executable, "-m", "npu_serving", "--search-root", PROJECT_ROOT]
+    python = [sys.executable, "-m", "npu_serving", "--search-root", str(PROJECT_ROOT)]
     if process.run([*prefix, *python, "--list"], env=environment, cwd=Path("/"), check=False).returncode != 0:
         pytest.skip("another user can't read this checkout or its Python")
-    words = [*prefix, *python, "cann-info", "--json", "--cann-root", root]
+    words = [*prefix, *python, "cann-info", "--json", "--cann-root", str(root)]
     return process.run(words, env=environment, cwd=Path("/"), check=False)
 
 

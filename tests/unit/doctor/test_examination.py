@@ -15,7 +15,7 @@ import pytest
 from doctor_world import PLAIN, World, healthy_world
 
 from npu_serving.console import Silent
-from npu_serving.doctor import checks, checks_system
+from npu_serving.doctor import checks
 from npu_serving.doctor.examination import SPECIAL_CHECKS, examine
 from npu_serving.doctor.requirements import load_requirements
 from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
@@ -24,7 +24,7 @@ from npu_serving.settings import Settings
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(checks_system.fsutil, "free_bytes", lambda _path: 100 * 10**9)
+    monkeypatch.setattr("npu_serving.doctor.checks_system.fsutil.free_bytes", lambda _path: 100 * 10**9)
     return healthy_world(tmp_path / "a machine, it's ours é")
 
 
@@ -373,7 +373,7 @@ def test_another_c_library_is_a_problem(world: World) -> None:
 def test_free_disk_space_is_judged_by_the_size_of_the_tree(
     world: World, monkeypatch: pytest.MonkeyPatch, source: str, free_gb: float, verdict: str
 ) -> None:
-    monkeypatch.setattr(checks_system.fsutil, "free_bytes", lambda _path: int(free_gb * 10**9))
+    monkeypatch.setattr("npu_serving.doctor.checks_system.fsutil.free_bytes", lambda _path: int(free_gb * 10**9))
     world.set(source=source)
     assert world.finding("disk").severity == verdict
 

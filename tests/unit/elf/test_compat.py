@@ -84,7 +84,7 @@ def test_a_server_that_fits_is_said_to_start_and_does(built: Tree) -> None:
 
 
 def test_an_adapter_that_the_linker_dropped_is_noticed(built: Tree, tmp_path: Path) -> None:
-    server = program(tmp_path, "server", "int main(void) { return 0; }", "-Wl,--as-needed", built.adapter)
+    server = program(tmp_path, "server", "int main(void) { return 0; }", "-Wl,--as-needed", str(built.adapter))
     text = only(check_server(server, library_path=built.path), "adapter-not-linked")
     assert "CPU" in text
     assert "build-serving" in text

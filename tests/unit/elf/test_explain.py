@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elf_samples import library, needs_gcc, program
@@ -43,7 +44,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def asked(root: Path, symbol: str, *library_path: str, adapter: str = "new", **more: object):
+def asked(root: Path, symbol: str, *library_path: str, adapter: str = "new", **more: Any):
     path = [root / name for name in library_path]
     return explain(root / "server", symbol, adapter=root / adapter / ADAPTER, library_path=path, **more)
 

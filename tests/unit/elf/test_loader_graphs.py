@@ -120,9 +120,9 @@ def link(path: Path, content: Content, world: World, root: Path) -> None:
     ]
     found = [str(item) for item in against if item is not None]
     if is_program:
-        command = ["gcc", "-o", path, objects() / "main.o", *used, f"-Wl,{','.join(flags)}", *found]
+        command: list[str | Path] = ["gcc", "-o", path, objects() / "main.o", *used, f"-Wl,{','.join(flags)}", *found]
     else:
-        libc = [objects() / "libc.o", *_libc()] if content.with_libc else []
+        libc: list[str | Path] = [objects() / "libc.o", *_libc()] if content.with_libc else []
         command = ["ld", "-shared", "-soname", path.name, "-o", path, *flags, *used, *libc, *found]
     subprocess.run(command, check=True)
 

@@ -5,6 +5,7 @@ import shutil
 import struct
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elf_samples import big_endian, for_aarch64, library, needs_gcc, program, without_sections
@@ -14,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npu_serving import process
-from npu_serving.elf import elf_file
 from npu_serving.elf.symbols import ElfFile, Symbol, read_elf
 from npu_serving.errors import ElfError, FileAccessError
 
@@ -66,7 +66,7 @@ def test_the_symbols_of_real_libraries_are_those_that_nm_lists(path: Path) -> No
 def test_names_versions_and_build_id_are_those_that_pyelftools_reads(path: Path) -> None:
     elf = read_elf(path)
     with path.open("rb") as file:
-        oracle = ELFFile(file)
+        oracle: Any = ELFFile(file)
         dynamic = list(oracle.get_section_by_name(".dynamic").iter_tags())
         assert list(elf.needed) == [tag.needed for tag in dynamic if tag.entry.d_tag == "DT_NEEDED"]
         assert elf.soname == next((tag.soname for tag in dynamic if tag.entry.d_tag == "DT_SONAME"), None)
@@ -116,6 +116,7 @@ def test_soname_runpath_and_build_id_are_read(sample: Path) -> None:
     elf = read_elf(sample)
     assert (elf.soname, elf.type) == ("libsample.so.1", "DYN")
     assert "$ORIGIN/x" in (elf.runpath, elf.rpath)
+    assert elf.build_id
     assert elf.build_id in process.run(["readelf", "-n", sample]).stdout
 
 
@@ -292,9 +293,10 @@ def test_symbols_that_all_share_one_huge_name_do_not_fill_the_memory(tmp_path: P
     functions = "".join(f"int f{number}(void) {{ return 0; }}" for number in range(3000))
     path = library(tmp_path, "libmany.so", functions)
     with path.open("rb") as file:
-        section = ELFFile(file).get_section_by_name(".dynstr")
+        oracle: Any = ELFFile(file)
+        section = oracle.get_section_by_name(".dynstr")
         strings = (section["sh_offset"], section["sh_size"])
-        table = ELFFile(file).get_section_by_name(".dynsym")
+        table = oracle.get_section_by_name(".dynsym")
         symbols = (table["sh_offset"], table.num_symbols())
     data = bytearray(path.read_bytes())
     data[strings[0] : strings[0] + strings[1] - 1] = b"x" * (strings[1] - 1)
@@ -309,7 +311,7 @@ def test_symbols_that_all_share_one_huge_name_do_not_fill_the_memory(tmp_path: P
 def test_a_definition_that_is_marked_hidden_in_the_table_binds_nothing(sample: Path, tmp_path: Path) -> None:
     data = bytearray(sample.read_bytes())
     with sample.open("rb") as file:
-        table = ELFFile(file).get_section_by_name(".dynsym")
+        table: Any = ELFFile(file).get_section_by_name(".dynsym")
         number = next(number for number, symbol in enumerate(table.iter_symbols()) if symbol.name == "plain")
         data[table["sh_offset"] + 24 * number + 5] = 2  # STV_HIDDEN
     (tmp_path / "hidden.so").write_bytes(data)
@@ -321,7 +323,8 @@ def test_a_definition_that_is_marked_hidden_in_the_table_binds_nothing(sample: P
 def test_a_table_of_versions_whose_records_overlap_is_damaged(tmp_path: Path) -> None:
     path = library(tmp_path, "libx.so", 'int puts(const char *); void f(void) { puts(""); }')
     with path.open("rb") as file:
-        at = ELFFile(file).get_section_by_name(".gnu.version_r")["sh_offset"]
+        section: Any = ELFFile(file).get_section_by_name(".gnu.version_r")
+        at = section["sh_offset"]
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, at + 12, 1)  # vn_next
     path.write_bytes(data)
@@ -383,7 +386,7 @@ def test_the_hash_table_leads_to_every_symbol_that_the_table_holds_and_to_no_oth
 def test_the_symbols_that_relocations_name_are_those_that_pyelftools_reads(path: Path) -> None:
     references = read_elf(path).references
     with path.open("rb") as file:
-        sections = {section.name: section for section in ELFFile(file).iter_sections("SHT_RELA")}
+        sections: dict[str, Any] = {section.name: section for section in ELFFile(file).iter_sections("SHT_RELA")}
         found = {
             name: {item["r_info_sym"] for item in sections[name].iter_relocations() if item["r_info_sym"]}
             for name in (".rela.dyn", ".rela.plt")
@@ -426,7 +429,7 @@ def test_a_file_that_is_changed_while_it_is_read_is_an_error_at_any_moment(
             os.utime(path, (1, 1))
         return read(descriptor, size, offset)
 
-    monkeypatch.setattr(elf_file.os, "pread", interrupted)
+    monkeypatch.setattr("npu_serving.elf.elf_file.os.pread", interrupted)
     path.write_bytes(content)
     read_elf(path)
     for moment in range(1, reads + 1):  # noqa: B007 - interrupted() looks at it
@@ -450,7 +453,7 @@ def test_a_file_that_is_replaced_by_renaming_is_read_as_the_one_it_was(
             (tmp_path / "new").replace(path)
         return read(descriptor, size, offset)
 
-    monkeypatch.setattr(elf_file.os, "pread", interrupted)
+    monkeypatch.setattr("npu_serving.elf.elf_file.os.pread", interrupted)
     assert read_elf(path).soname == "libsample.so.1"
     with pytest.raises(ElfError, match="not an ELF file"):
         read_elf(path)
@@ -462,7 +465,7 @@ def test_a_file_that_is_replaced_by_renaming_is_read_as_the_one_it_was(
 def test_a_length_that_lies_costs_no_memory(tag: int, lie: int, sample: Path, tmp_path: Path) -> None:
     data = bytearray(sample.read_bytes())
     with sample.open("rb") as file:
-        section = ELFFile(file).get_section_by_name(".dynamic")
+        section: Any = ELFFile(file).get_section_by_name(".dynamic")
         for number, entry in enumerate(section.iter_tags()):
             if entry.entry.d_tag == ENUM_D_TAG_NAMES.get(tag) or entry.entry.d_tag == tag:
                 struct.pack_into("<Q", data, section["sh_offset"] + 16 * number + 8, lie)

@@ -22,6 +22,7 @@ import threading
 import zipfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import fault_server as faults
 import pytest
@@ -144,7 +145,7 @@ def test_a_large_file_of_unknown_size_comes_in_ranges_too(server, store):
 
 def test_a_file_without_a_pinned_digest_is_left_alone_and_named(server, store):
     url = server.put("/one.zip", SMALL)
-    report = bring(store, Archive("unpinned_thing", "http_archive", (url,), None))
+    report = bring(store, Archive("unpinned_thing", "http_archive", (url,), None))  # type: ignore[arg-type]
     assert report.unpinned == ("unpinned_thing",)
     assert "unpinned_thing" in report.text()
     assert server.requests == []
@@ -886,7 +887,8 @@ def test_a_write_that_fails_in_the_middle_is_told_and_what_came_before_is_used_l
     server, store, monkeypatch, data, number
 ):
     url = server.put("/one.zip", data)
-    really_write, written = os.pwrite, []
+    really_write = os.pwrite
+    written: list[int] = []
 
     def write(descriptor, view, offset):
         if sum(written) >= len(data) // 2:
@@ -995,7 +997,7 @@ def test_a_fetch_that_failed_tells_each_file_for_json_too(server, store):
     gone, wrong = server.url + "/gone.zip", server.put("/wrong.zip", b"x" * 1000)
     with pytest.raises(PinMismatchError) as caught:
         bring(store, wanted(came, data=SMALL, label="came"), wanted(gone, wrong, data=bytes(1000), label="failed"))
-    document = caught.value.to_json()
+    document: Any = caught.value.to_json()
     assert document["exit_code"] == 5
     (entry,) = document["fetched"]
     assert {name: entry[name] for name in ("label", "size_bytes", "fetched_bytes", "retries", "mirror")} == {
@@ -1020,7 +1022,8 @@ def test_the_plan_tells_what_would_be_fetched(server, store):
     plan = plan_fetch([wanted(server.put("/one.zip", SMALL), data=SMALL)], store)
     assert plan.missing_bytes == len(SMALL)
     assert "/one.zip" in plan.text()
-    assert plan.to_json()["missing"][0]["size_bytes"] == len(SMALL)
+    document: Any = plan.to_json()
+    assert document["missing"][0]["size_bytes"] == len(SMALL)
     assert server.requests == []
 
 

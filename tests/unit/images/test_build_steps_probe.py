@@ -58,7 +58,7 @@ def _made(
     monkeypatch.setattr(toolchain_image, "connected", Connected)
     monkeypatch.setattr(build_steps, "run_container", lambda *_: answer)
     monkeypatch.setattr(toolchain_image, "make_layer", lambda *_, **__: build_steps.Made("sha256:made", {}))
-    return toolchain_image.build_image(plan, Settings(), SimpleNamespace())  # type: ignore[arg-type]
+    return toolchain_image.build_image(plan, Settings(), SimpleNamespace())
 
 
 GOOD = "package=gcc=1\npackage=make=4.3-4\ncompiler=gcc 12.2.0, g++ 12.2.0\nbazel=0.24.1\n"

@@ -90,7 +90,8 @@ def world(tmp_path, monkeypatch):
     def plan(toolchain=DEBIAN_12, among=archives):
         return plan_patches(tree, among, lambda archive: files[archive.name], tmp_path / "patched", toolchain)
 
-    plan.archives, plan.files, plan.tree, plan.patches, plan.root = archives, files, tree, wanted, tmp_path / "patched"
+    known = {"archives": archives, "files": files, "tree": tree, "patches": wanted, "root": tmp_path / "patched"}
+    vars(plan).update(known)  # a function's own attributes
     return plan
 
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -75,7 +75,7 @@ def put_program(artifact: Path, text: str) -> Path:
     return program
 
 
-def put_fake_server(artifact: Path, *answers: dict[str, object]) -> None:
+def put_fake_server(artifact: Path, *answers: Mapping[str, object]) -> None:
     put_program(artifact, f"#!{sys.executable}\n" + FAKE_SERVER.replace("{answers!r}", repr(list(answers))))
 
 
@@ -85,7 +85,7 @@ def plan(artifact: Path, model: Path | None, **changes: object) -> ServerPlan:
 
 
 def flags_of(made: ServerPlan) -> dict[str, str]:
-    return dict(word[2:].split("=", 1) for word in made.argv[1:])  # type: ignore[misc]
+    return dict(word[2:].split("=", 1) for word in made.argv[1:])
 
 
 # ---- the plan
