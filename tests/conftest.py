@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+from tiers import LONG, examples
 
 # A machine that is busy with other work is no failure: speed is measured in bench/, beside a rival.
-hypothesis.settings.register_profile("no-clock", deadline=None)
-hypothesis.settings.load_profile("no-clock")
+hypothesis.settings.register_profile("ours", deadline=None, max_examples=examples(50, 10_000))
+hypothesis.settings.load_profile("ours")
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
@@ -56,6 +57,8 @@ class _Groups:
             group = _group(item)
             if group:
                 item.add_marker(pytest.mark.xdist_group(group))
+            if LONG and getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker("long")  # the same test, with many more examples
 
 
 @pytest.hookimpl(trylast=True)

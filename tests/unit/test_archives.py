@@ -19,6 +19,7 @@ from typing import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from npu_serving import archives
 from npu_serving.errors import FileAccessError, UnsafeArchiveError
@@ -321,7 +322,7 @@ def test_a_wrong_checksum_of_gzip_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(15, 10_000))
 def test_one_flipped_bit_never_unpacks_to_something_else(
     mode: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

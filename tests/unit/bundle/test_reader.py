@@ -19,6 +19,7 @@ from typing import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from npu_serving.bundle import writer as form
 from npu_serving.bundle.placing import place_in_store, place_wheels
@@ -123,7 +124,7 @@ def test_order_time_umask_and_path_leave_no_trace(tmp_path: Path) -> None:
 FILE_NAMES = st.from_regex(r"[A-Za-z0-9_@%+=:,~][A-Za-z0-9_@%+=:,.~-]{0,120}", fullmatch=True)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20, 10_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=st.dictionaries(st.tuples(st.sampled_from(form.KINDS), FILE_NAMES), st.binary(max_size=2000), max_size=6))
 def test_whatever_goes_in_comes_out(tmp_path: Path, files: dict[tuple[str, str], bytes]) -> None:
     named = {"/".join(key): data for key, data in files.items()}
@@ -315,7 +316,7 @@ def test_a_member_with_other_bytes_never_gets_its_name(tmp_path: Path) -> None:
     assert not ContentStore(tmp_path / "store").has(sha256(FILES["archive/v1.15.0.tar.gz"]))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40, 100_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_one_flipped_bit_never_comes_out_as_something_else(tmp_path: Path, position: float, bit: int) -> None:
     """It is refused; but for one in the words that say what the bundle was made for, which decide nothing here."""
@@ -334,7 +335,7 @@ def test_one_flipped_bit_never_comes_out_as_something_else(tmp_path: Path, posit
     assert store.check([sha256(data) for data in FILES.values()], verify=True).damaged == ()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40, 100_000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.sampled_from(["bundle", "nothing"]), noise=st.binary(max_size=3000), at=st.integers(0, 3000))
 def test_whatever_stands_in_a_file_is_an_error_of_ours_or_a_bundle(
     tmp_path: Path, start: str, noise: bytes, at: int

@@ -13,6 +13,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_D_TAG
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from npu_serving import process
 from npu_serving.elf.symbols import ElfFile, Symbol, read_elf
@@ -20,9 +21,11 @@ from npu_serving.errors import ElfError, FileAccessError
 
 REAL = [
     path
-    for pattern in ("libc.so.6", "libstdc++.so.6", "libm.so.6", "libcrypto.so*", "ld-linux-*.so.*", "libLLVM-*.so.1")
+    for pattern in ("libc.so.6", "libstdc++.so.6", "libm.so.6", "libcrypto.so*", "ld-linux-*.so.*")
     for path in sorted(Path("/usr/lib").glob(f"*-linux-gnu/{pattern}"))[:1]
 ] + [path for path in (Path("/bin/bash"), Path("/bin/ls")) if path.exists()]
+HUGE = sorted(Path("/usr/lib").glob("*-linux-gnu/libLLVM-*.so.1"))[:1]
+REAL_AND_HUGE = [*REAL, *(pytest.param(path, marks=pytest.mark.long) for path in HUGE)]
 
 ENUM_D_TAG_NAMES = {value: name for name, value in ENUM_D_TAG.items()}
 SOURCE = """
@@ -54,7 +57,7 @@ def as_nm_writes(symbol: Symbol) -> str:
     return symbol.name if symbol.name == symbol.version else symbol.versioned_name
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", REAL_AND_HUGE, ids=lambda path: path.name)
 def test_the_symbols_of_real_libraries_are_those_that_nm_lists(path: Path) -> None:
     elf = read_elf(path)
     assert {as_nm_writes(symbol) for symbol in elf.defined} == names_by_nm(path, "--defined-only")
@@ -62,7 +65,7 @@ def test_the_symbols_of_real_libraries_are_those_that_nm_lists(path: Path) -> No
     assert elf.defined_names == {symbol.name for symbol in elf.defined}
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", REAL_AND_HUGE, ids=lambda path: path.name)
 def test_names_versions_and_build_id_are_those_that_pyelftools_reads(path: Path) -> None:
     elf = read_elf(path)
     with path.open("rb") as file:
@@ -88,7 +91,7 @@ def test_names_versions_and_build_id_are_those_that_pyelftools_reads(path: Path)
         assert elf.interpreter == interpreter
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", REAL_AND_HUGE, ids=lambda path: path.name)
 def test_a_file_without_section_headers_reads_the_same(path: Path, tmp_path: Path) -> None:
     whole, bare = read_elf(path), read_elf(without_sections(path, tmp_path / "bare"))
     assert bare.defined == whole.defined
@@ -236,7 +239,7 @@ def test_a_file_that_was_cut_short_anywhere_is_an_error_not_a_crash(sample: Path
 
 
 @needs_gcc
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(60, 100_000))
 @given(data=st.data())
 def test_no_damage_to_a_library_gives_anything_but_an_elf_error(data: st.DataObject, sample: Path) -> None:
     content = bytearray(sample.read_bytes())
@@ -259,7 +262,7 @@ def test_no_damage_to_a_library_gives_anything_but_an_elf_error(data: st.DataObj
         assert str(copy) in error.what
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(15, 10_000))
 @given(data=st.data())
 @pytest.mark.parametrize("path", [path for path in REAL if path.stat().st_size < 1 << 20], ids=lambda path: path.name)
 def test_no_damage_to_a_real_file_gives_anything_but_an_elf_error(
@@ -372,7 +375,7 @@ def test_what_is_compiled_for_aarch64_reads_as_readelf_shows_it(order: str, tmp_
     assert all(elf.defines(symbol.name) for symbol in elf.defined)
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", REAL_AND_HUGE, ids=lambda path: path.name)
 def test_the_hash_table_leads_to_every_symbol_that_the_table_holds_and_to_no_other(path: Path) -> None:
     elf = read_elf(path)
     assert all(elf.definition(symbol.name, symbol.version) is not None for symbol in elf.defined)
@@ -382,7 +385,7 @@ def test_the_hash_table_leads_to_every_symbol_that_the_table_holds_and_to_no_oth
     )
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", REAL_AND_HUGE, ids=lambda path: path.name)
 def test_the_symbols_that_relocations_name_are_those_that_pyelftools_reads(path: Path) -> None:
     references = read_elf(path).references
     with path.open("rb") as file:

@@ -12,6 +12,7 @@ import pytest
 from cann_trees import SITE, make_cann
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from npu_serving import process
 from npu_serving.errors import RequestError
@@ -67,7 +68,7 @@ def test_both_units_are_read_as_they_were_meant(tmp_path: Path, monkeypatch: pyt
 
 
 @needs_systemd
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5, 500))
 @given(st.lists(VALUES, min_size=40, max_size=60))
 def test_what_is_written_for_systemd_is_what_it_reads(
     tmp_path_factory: pytest.TempPathFactory, values: list[str]
