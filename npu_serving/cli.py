@@ -129,6 +129,8 @@ def run_pytest(*, unit: bool, matching: str, long: bool, coverage: bool, seed: i
     environment = dict(os.environ)
     if matching:
         words += ["-k", matching]
+    else:
+        words += ["--durations=30", "--durations-min=1"]
     if long:
         words += ["-m", "long"]
         environment["NPU_SERVING_TEST_TIER"] = "long"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
@@ -70,6 +71,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Groups())
+
+
+NOTHING_TO_INSTALL = (
+    "root may", "root can't", "only root", "mounting a small", "network namespaces are not permitted",
+    "it is this machine", "the file is made to say", "a release is published for", "this is no git work tree",
+    "it is the same file system", "no second file system", "another user can't read",
+)  # fmt: skip
+"""How the reasons begin for which a test may be skipped in CI as well: nothing that could be installed is missing."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a test that was skipped for want of something is a failure."""
+    report = yield
+    if report.skipped and os.environ.get("CI") == "true" and isinstance(report.longrepr, tuple):
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+        if not reason.startswith(NOTHING_TO_INSTALL):
+            report.outcome = "failed"
+            report.longrepr = f"Skipped in CI: {reason}\nLikely cause: .ci/run does not install what this test needs"
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
