@@ -35,8 +35,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, 
 
 
 def words_of(started: list[tuple[list[str], dict[str, str]]], **flags: object) -> str:
+    untyped = dict.fromkeys(("unit", "long", "coverage", "pythons"), False)
     with pytest.raises(Replaced):
-        development.test(Context(), **flags)
+        development.test(Context(), **{**untyped, "k": None, "seed": None, **flags})
     return " ".join(started[-1][0])
 
 
