@@ -140,6 +140,7 @@ def run_pytest(*, unit: bool, matching: str, long: bool, coverage: bool, seed: i
     if not coverage:
         process.replace_this_process([*python, *words], env=environment)
     (PROJECT_ROOT / "build" / "coverage").mkdir(parents=True, exist_ok=True)
+    process.run([*python, "coverage", "erase"], env=environment)  # what a run that was killed has left
     done = process.run([*python, "coverage", "run", "-m", *words], env=environment, check=False, on_line=_echo)
     for command in ("combine", "report"):
         process.run([*python, "coverage", command], env=environment, cure="see what pytest says above", on_line=_echo)
