@@ -152,7 +152,7 @@ def _workers(*, one_is_enough: bool) -> list[str]:
     processors = len(os.sched_getaffinity(0))
     if one_is_enough or processors == 1:
         return []
-    return ["-n", str(processors), "--dist", "loadgroup", "--no-loadscope-reorder"]
+    return ["-n", str(processors), "--dist", "loadscope", "--no-loadscope-reorder"]
 
 
 def run_unit_tests_on_each_python() -> None:

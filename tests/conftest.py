@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -35,42 +38,55 @@ def _handlers_of_the_process() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-GROUPS = ("docker", "sample")
-"""The tests that share something which is dear to make, or the one engine: each group stays on one worker, and begins
-first, because it takes longest."""
+UNIT = Path(__file__).parent / "unit"
+BEGUN_FIRST = ("containers", "sample", "test_needed", "engine")
+"""What takes longest. A worker is given two of these at the start: test_needed is short, so that they come out even."""
 
 
-def _group(item: pytest.Item) -> str:
-    """The group that a test belongs to; every other test of the integration tests goes with its module's."""
-    if item.get_closest_marker("docker"):
-        return "docker"
-    if {"built", "sample_settings"} & set(getattr(item, "fixturenames", ())):
-        return "sample"
-    return item.path.stem if "integration" in item.path.parts else ""
+@functools.cache
+def _group(path: Path) -> str:
+    """What is done by one worker, one test after the other: the tests of a module, or of all that share something dear.
+
+    That is the sample, which each worker builds for itself, and the one engine. "" where each test goes by itself.
+    """
+    if UNIT in path.parents:
+        return ""
+    text = path.read_text(encoding="utf-8")
+    of_engine, of_sample = "mark.docker" in text, "sample_settings" in text
+    if of_engine:
+        return "containers" if of_sample else "engine"
+    return "sample" if of_sample else path.stem
 
 
-class _Groups:
-    """Told before xdist reads them; what is begun first is decided after pytest-randomly has shuffled."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hands the tests out by their groups; xdist's own way, a mark in a test's name, does not work with pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            group = _group(item)
-            if group:
-                item.add_marker(pytest.mark.xdist_group(group))
-            if LONG and getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
-                item.add_marker("long")  # the same test, with many more examples
+    class Groups(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(config.rootpath / nodeid.partition("::")[0]) or nodeid
+
+    return Groups(config, log)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The groups first, then the other integration tests, then the unit tests; within each, the order that there is."""
-    rank = {group: place for place, group in enumerate((*GROUPS, "other", ""))}
-    items.sort(key=lambda item: rank.get(_group(item), rank["other"]))
+    """The groups first, then the other integration tests, then the unit tests; within each, the order that there is.
+
+    pytest-randomly has shuffled them before.
+    """
+    rank = {group: place for place, group in enumerate((*BEGUN_FIRST, "other", ""))}
+    items.sort(key=lambda item: rank.get(_group(item.path), rank["other"]))
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(_Groups())
+if LONG:
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_itemcollected(item: pytest.Item) -> None:
+        """What hypothesis makes up is in the long tier as well: the same test, with many more examples."""
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("long")
 
 
 NOTHING_TO_INSTALL = (
