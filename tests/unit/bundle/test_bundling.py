@@ -11,7 +11,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Callable
+from typing import IO, Callable, Literal
 
 import pytest
 
@@ -56,7 +56,7 @@ def wheel(directory: Path, name: str, version: str, tag: str = "py3-none-any") -
     return path, sha256(path.read_bytes())
 
 
-def tool(name: str, kind: str, where: str, data: bytes) -> Tool:
+def tool(name: str, kind: Literal["program", "archive", "sources"], where: str, data: bytes) -> Tool:
     url = f"https://tools.invalid/{name}-{kind}"
     return Tool(name, "1", where, kind, sha256(data), len(data), (url,), ("this test",))
 

@@ -29,7 +29,7 @@ NOBODY = 65534
 
 def table_with(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Has other values stand in components.yaml."""
-    changed = dataclasses.replace(places.table(), **changes)  # type: ignore[arg-type]
+    changed = dataclasses.replace(places.table(), **changes)  # type: ignore[arg-type, attr-defined]
     monkeypatch.setattr(places, "table", lambda: changed)
 
 
