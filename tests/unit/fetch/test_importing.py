@@ -155,7 +155,7 @@ def test_importing_twice_finds_everything_present(store, downloads):
     report = import_directory(downloads, [A_ZIP], store)
     assert report.present == ("a_zip",)
     assert report.missing == ()
-    assert "No archive that is needed is missing" in report.text()
+    assert "All needed archives are here" in report.text()
 
 
 def test_a_directory_that_is_none_is_refused(store, tmp_path):

@@ -416,7 +416,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 def test_an_address_that_is_taken_or_not_ours_is_refused(server: StoreServer, store: ContentStore) -> None:
     for address in (server.address, Address("192.0.2.1", 80), Address("no-such-host.invalid", 80)):
-        with pytest.raises(RequestError, match="can't be listened on"):
+        with pytest.raises(RequestError, match="Could not listen on"):
             StoreServer(store, {}, address, Silent())
 
 
