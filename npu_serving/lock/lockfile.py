@@ -1,7 +1,7 @@
 """The lock: every archive a serving tree declares, with its digest, and who needs it. Types and file format.
 
-A lock is JSON, sorted, one field a line, so that two locks differ where their trees do. How one is made is told in
-workspace.py, how the files come in, in fetch.py.
+A lock is JSON, sorted, one field a line, so that two locks differ where their trees do. workspace.py makes
+one; the room fetch/ gets the files.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class OtherRepository:
-    """A repository without an archive: made on the machine, or cloned with git, which no cache of files can serve."""
+    """A repository without an archive: made on the machine, or cloned with git, which no cache of files can hold."""
 
     name: RepositoryName
     rule: OneLine
@@ -162,7 +162,7 @@ def read_lock(path: Path) -> Lock:
     """The lock in the file at `path`; LockFileError names the line and the field at fault."""
     if not path.is_file():
         raise LockFileError(
-            f"There is no lock file {path}.",
+            f"The lock file {path} does not exist.",
             cause="no lock has been made for this version of TensorFlow Serving",
             cure="make one with: ./inv lock-deps --source PATH-OF-THE-TREE",
         )
@@ -205,7 +205,7 @@ def write_lock(path: Path, lock: Lock) -> bool:
 
 
 def carry_over(lock: Lock, known: Lock) -> Lock:
-    """`lock` with what its tree can't tell taken from `known`: sizes by digest, who needs what by repository.
+    """`lock` with what its tree doesn't say taken from `known`: sizes by digest, who needs what by repository.
 
     The name decides on the need because a build asks for a repository, whatever archive is declared for it. URLs that
     `known` leaves out stay out as long as the tree declares what `known` was made from.
@@ -266,7 +266,7 @@ def _set_fields(item: Archive | OtherRepository) -> dict[str, Any]:
 
 
 def url_problem(url: str) -> str:
-    """Why `url` is none that this project fetches from; empty if it is one."""
+    """Why this project can't fetch from `url`; empty if it can."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -274,9 +274,9 @@ def url_problem(url: str) -> str:
     except ValueError:
         return "which is not a URL"
     if parts.scheme not in URL_SCHEMES:
-        return f"whose scheme is none of {', '.join(URL_SCHEMES)}"
+        return f"whose scheme is not one of {', '.join(URL_SCHEMES)}"
     if not host:
-        return "which names no host"
+        return "which has no host"
     return ""
 
 

@@ -189,7 +189,7 @@ def changed(**fields) -> str:
         ({"needed_by": ["linux"]}, "must be a platform"),
         ({"needed_by": "linux-x86_64-cpu"}, "must be a list"),
         ({"shadowed": 1}, "true or false"),
-        ({"rule": "two\nlines"}, "one line"),
+        ({"rule": "two\nlines"}, "single line"),
     ],
 )
 def test_a_field_that_cannot_be_meant_is_named_with_its_place(fields, complaint):
