@@ -60,7 +60,7 @@ class BundleMember:
 
     @property
     def name(self) -> str:
-        """Its name in the tar: two files of one name but other bytes have room beside each other."""
+        """Its name in the tar: two files of one name but different bytes don't collide."""
         return f"{self.kind}/{self.sha256}/{self.file_name}"
 
 
@@ -107,7 +107,8 @@ def render_manifest(manifest: Manifest) -> bytes:
 def parse_manifest(data: bytes, where: str) -> Manifest:
     """The manifest in `data`; UnsafeArchiveError, with the field at fault, for any that render_manifest() won't write.
 
-    What comes back is fit to be printed and used: names are plain file names, sizes are numbers, nothing stands twice.
+    What comes back is fit to be printed and used: names are plain file names, sizes are numbers, nothing is listed
+    twice.
     """
     refusal = DocumentRefusal(f"{where} {_HEADING}:", UnsafeArchiveError, _CAUSE, _CURE)
     name = f"{where}/{MANIFEST_NAME}"
@@ -131,7 +132,7 @@ def places(manifest: Manifest) -> tuple[tuple[MemberPlace, ...], int]:
 
 
 def header(name: str, size_bytes: int) -> bytes:
-    """The blocks that stand before a file's bytes; names and sizes that ustar has no room for take three (pax)."""
+    """The blocks that stand before a file's bytes; names and sizes that don't fit into ustar take three (pax)."""
     info = tarfile.TarInfo(name)
     info.size = size_bytes
     info.mode = 0o644
@@ -146,7 +147,7 @@ def padding(size_bytes: int) -> bytes:
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path], reporter: Reporter) -> str:
     """Writes the bundle to `path`, which gets its name when it is whole, and returns its sha256.
 
-    `files` tells for each digest where the bytes are; they are read once, in pieces. Raises PinMismatchError for a
+    `files` says for each digest where the bytes are; they are read once, in pieces. Raises PinMismatchError for a
     file that doesn't hold the bytes its member states, DiskFullError, FileAccessError.
     """
     content = render_manifest(manifest)
@@ -193,9 +194,9 @@ class _Output:
                 self.write(chunk, of=member.file_name)
         if size_bytes != member.size_bytes or digest.hexdigest() != member.sha256:
             raise PinMismatchError(
-                f"{source} does not hold the bytes of {member.file_name} (sha256 {member.sha256}).",
-                cause="it was damaged, or was changed meanwhile",
-                cure="./inv fetch-deps --verify fetches it again; then the same command again",
+                f"{source} is not {member.file_name} with sha256 {member.sha256}.",
+                cause="it was damaged, or changed while the bundle was being written",
+                cure="fetch it again with ./inv fetch-deps --verify, then run the same command again",
             )
 
 
