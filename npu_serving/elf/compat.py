@@ -53,19 +53,24 @@ def check_server(
     former_definers: Mapping[str, str] | None = None,
     host: Host | None = None,
 ) -> CompatReport:
-    """What speaks against starting `server`, as it is, here with `library_path` as LD_LIBRARY_PATH; `.ok` if nothing.
+    """What would keep `server`, as it is, from starting here with `library_path` as LD_LIBRARY_PATH; `.ok` if nothing
+    would.
 
-    `adapter` stands in for the one that the loader would find: is the report on it ok, then all that it needs is met,
-    and it may replace the adapter of the build without another link. With `cann_absent`, on a machine that builds and
-    has no CANN, CANN's libraries may be missing, and the symbols that can only be theirs are not looked for.
-    `former_definers` is what a former report says of who defines which symbol of the adapter. `host` tells where this
-    machine's libraries are, if not in the usual places.
+    `adapter` stands in for the one that the loader would find: if the report on it is ok, then all that it needs is
+    there, and it may replace the adapter of the build without another link. With `cann_absent`, on a machine that
+    builds and has no CANN, CANN's libraries may be missing, and the symbols that can only be theirs are not looked for.
+    `former_definers` is what an earlier report says about who defines which symbol of the adapter. `host` says where
+    this machine's libraries are, if not in the usual places.
 
     Raises ElfError and FileAccessError when the server, or `adapter`, can't be read.
     """
     program = read_elf(server)
     if program.type not in ("EXEC", "DYN"):
-        raise ElfError(f"{server} is not a program.", cause="it is an object file", cure="name the linked server")
+        raise ElfError(
+            f"{server} is not a program.",
+            cause="it is an object file",
+            cure="name the linked server, such as dist/current/bin/tensorflow_model_server",
+        )
     if program.machine != platform.machine():
         return CompatReport(server, adapter, (server,), (_other_machine(server.name, program.machine),))
     host = host or Host()
@@ -214,15 +219,15 @@ class _Check:
 
     def _cure_for(self, item: NotLoaded, *, of_cann: bool) -> str:
         if item.name == self.subject.adapter_soname:
-            return "install tfplugin, or put the adapter's directory (…/npu_bridge) into LD_LIBRARY_PATH"
+            return "install tfplugin, or add the adapter's directory (…/npu_bridge) to LD_LIBRARY_PATH"
         if of_cann:
             return (
                 "install the CANN toolkit or nnae, name its directory with cann_root, "
-                "or source its set_env.sh before the server is started"
+                "or source its set_env.sh before starting the server"
             )
         if item.name.startswith("libpython"):
-            return "put the lib directory of the Python 3.7.5 that was built with --enable-shared into LD_LIBRARY_PATH"
-        return f"install the package that holds {item.name}, or put its directory into LD_LIBRARY_PATH"
+            return "add the lib directory of a Python 3.7.5 that was built with --enable-shared to LD_LIBRARY_PATH"
+        return f"install the package that contains {item.name}, or add its directory to LD_LIBRARY_PATH"
 
     # ---- versions
 

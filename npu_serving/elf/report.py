@@ -1,4 +1,4 @@
-"""What was found out about a server before it is started, for a person and for `--json`."""
+"""What was found about a server before it is started, for a person and for `--json`."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ class CompatReport:
         if not self.ok:
             return "this server will not start here with its adapter"
         if {LIBRARY_NOT_FOUND, CANNOT_TELL} & set(self.kinds(WARNING)):
-            return (
-                "nothing speaks against this server, but only where CANN is installed can it be told whether it starts"
-            )
+            return "nothing is wrong with this server so far, but only a machine with CANN can tell whether it starts"
         return "this server will start here with its adapter"
 
     def to_json(self) -> dict[str, object]:

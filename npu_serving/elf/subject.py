@@ -21,7 +21,7 @@ class Subject:
     """A server with its libraries, in the order in which the loader looks for symbols.
 
     `library_path` is LD_LIBRARY_PATH. With `cann_absent` this is a machine that builds and has no CANN.
-    `former_definers` tells who defined a symbol of the adapter at a former check.
+    `former_definers` says who defined a symbol of the adapter at an earlier check.
     """
 
     plan: LoadPlan
@@ -65,7 +65,7 @@ def label(library: Loaded) -> str:
 
 
 def is_of_tensorflow(name: str) -> bool:
-    """Whether a mangled name speaks of TensorFlow's own classes, not of CANN's copies of its messages."""
+    """Whether a mangled name refers to TensorFlow's own classes, not of CANN's copies of its messages."""
     return bool(_TENSORFLOW.search(name)) and not is_of_cann(name)
 
 

@@ -16,7 +16,7 @@ from npu_serving.findings import PROBLEM, WARNING, Finding
 _PYTHON_SYMBOL = re.compile(r"_?Py[A-Z_]")
 RELINK = "./inv rebuild-after-cann (a server exports exactly what the adapter it was linked with needed)"
 SAME_RELEASE = "install toolkit (or nnae) and tfplugin of the same CANN release, then ./inv verify-serving again"
-_REBUILD = "./inv build-serving, on or for a machine with the same libraries as this one"
+_REBUILD = "./inv build-serving, on a machine with the same libraries as this one"
 
 
 def unresolved_symbols(subject: Subject, library: Loaded, unresolved: Sequence[Unresolved]) -> Iterator[Finding]:

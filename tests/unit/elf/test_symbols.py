@@ -196,7 +196,7 @@ def test_a_static_program_has_no_needs_and_no_symbols(tmp_path: Path) -> None:
         (b"#!/bin/sh\n", "not an ELF file"),
         (b"\x7fELF", "damaged"),
         (b"\x7fELF\x01\x01" + bytes(80), "not a 64-bit"),
-        (b"\x7fELF\x02\x03" + bytes(80), "no byte order"),
+        (b"\x7fELF\x02\x03" + bytes(80), "unknown byte order"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_by_name(content: bytes, said: str, tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_a_file_that_lacks_its_end_is_damaged_even_where_its_tables_are_whole(sa
     cut.write_bytes(sample.read_bytes()[:end])
     assert read_elf(cut).soname == "libsample.so.1"
     cut.write_bytes(sample.read_bytes()[: end - 1])
-    with pytest.raises(ElfError, match="the loader would take"):
+    with pytest.raises(ElfError, match="its headers describe"):
         read_elf(cut)
 
 
@@ -438,7 +438,7 @@ def test_a_file_that_is_changed_while_it_is_read_is_an_error_at_any_moment(
     for moment in range(1, reads + 1):  # noqa: B007 - interrupted() looks at it
         path.write_bytes(content)
         reads = 0
-        with pytest.raises(ElfError, match="was changed while it was read"):
+        with pytest.raises(ElfError, match="changed while it was being read"):
             read_elf(path)
 
 
