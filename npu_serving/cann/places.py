@@ -23,7 +23,7 @@ class CannPlace:
 
 
 def places(environ: Mapping[str, str]) -> list[CannPlace]:
-    """Where the caller's own CANN may be, the most telling place first.
+    """Where the caller's own CANN may be, the most reliable place first.
 
     The environment (what a sourced set_env.sh leaves) comes first; then what the installers recorded; then the user's
     own ~/Ascend, which for root is /usr/local/Ascend; then the other of the two.

@@ -24,10 +24,12 @@ def runtime_of(components: Mapping[str, Component]) -> Component | None:
 
 def _missing(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
     if adapter is None and "tfplugin" not in components:
-        yield Finding("There is no tfplugin, so no adapter.", packages()["tfplugin"].install_command())
+        yield Finding(
+            "tfplugin, which contains the adapter, is not installed.", packages()["tfplugin"].install_command()
+        )
     if runtime_of(components) is None:
-        why = ": nnrt has no graph engine, which the adapter asks for" if "nnrt" in components else ""
-        yield Finding(f"There is neither a toolkit nor nnae{why}.", packages()["toolkit"].install_command())
+        why = ": nnrt lacks the graph engine that the adapter needs" if "nnrt" in components else ""
+        yield Finding(f"Neither the CANN toolkit nor nnae is installed{why}.", packages()["toolkit"].install_command())
 
 
 def _incomplete(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
@@ -37,11 +39,11 @@ def _incomplete(components: Mapping[str, Component], _adapter: Path | None) -> I
             continue
         closed = closed_directory(package, item.path)
         if closed is not None:
-            yield Finding(f"{closed} can't be entered by this user.", _opened(closed))
+            yield Finding(f"{closed} can't be entered by this user (permission denied).", _opened(closed))
         else:
             lacking = package.essential[0].rpartition("/")[2]
             yield Finding(
-                f"{item.path} holds no {lacking}: {item.name} was removed, or installed, half way.",
+                f"{item.path} has no {lacking}: installing or removing {item.name} was interrupted.",
                 package.install_command(),
             )
 
@@ -60,8 +62,8 @@ def _mixed_releases(components: Mapping[str, Component], _adapter: Path | None) 
         of_parts = sorted(set(item.info.parts.values()))
         if len(of_parts) > 1:
             yield Finding(
-                f"{item.path} is put together from CANN {' and '.join(of_parts)} (version.cfg): an upgrade of "
-                f"{item.name} ended half way.",
+                f"{item.path} mixes CANN {' and '.join(of_parts)} (version.cfg): an upgrade of "
+                f"{item.name} was interrupted.",
                 packages()[item.name].install_command(),
             )
 
@@ -100,7 +102,7 @@ def _other_machine(components: Mapping[str, Component], _adapter: Path | None) -
     for item in components.values():
         if item.architectures and platform.machine() not in item.architectures:
             yield Finding(
-                f"{item.path} is for {' and '.join(item.architectures)}; this machine is {platform.machine()}.",
+                f"{item.path} is for {' and '.join(item.architectures)}, but this machine is {platform.machine()}.",
                 packages()[item.name].install_command(),
             )
 
@@ -114,4 +116,4 @@ def _unreadable(components: Mapping[str, Component], adapter: Path | None) -> It
 
 
 def _opened(file: Path) -> str:
-    return f"ls -ld {file} shows whose it is: run as that user, or install CANN again with --install-for-all"
+    return f"ls -ld {file} shows its owner: run as that user, or reinstall CANN with --install-for-all"
