@@ -21,7 +21,7 @@ from npu_serving.writers.shell import command_line, shell_word
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # ours, and Debian's name for it
 PACKAGE_MANAGERS = {"apt-get": "deb", "dnf": "rpm", "yum": "rpm"}
 SECONDS_FOR_AN_ANSWER = 10.0
-MOST_LINES = 2000  # a program that prints more than this when asked for its version is not what its name says
+MOST_LINES = 2000  # a program that prints more than this when asked for its version is not the program it is called
 
 INSTALL_PACKAGES = "install-packages"
 REPAIR_DPKG = "repair-dpkg"
@@ -40,7 +40,7 @@ class RequirementFinding(Finding):
 
     @property
     def fix_is_safe(self) -> bool:
-        """Whether `--fix` carries the cure out."""
+        """Whether `--fix` applies the cure."""
         return bool(self.fix)
 
     def to_json(self) -> dict[str, object]:
@@ -62,7 +62,7 @@ class RequirementFinding(Finding):
 class Machine:
     """The machine that is looked at.
 
-    `root` is where its files are, for tests that bring their own; `build_path` the PATH that Bazel's actions get.
+    `root` is where its files are, for tests that have their own; `build_path` is the PATH that Bazel's actions get.
     """
 
     architecture: str
@@ -120,7 +120,7 @@ class Machine:
 
 @dataclass
 class Examination:
-    """One look at a machine: what is asked for, and what programs have answered so far."""
+    """One examination of a machine: what is required, and what programs have answered so far."""
 
     settings: Settings
     use: str
@@ -198,7 +198,7 @@ class Examination:
         template = cures.get(self.machine.packaging, cures.get("any", ""))
         if not template:
             names = requirement.packages.get("deb", ())
-            return f"install {' and '.join(names) or requirement.title} by the means of this distribution"
+            return f"install {' and '.join(names) or requirement.title} with this distribution's package manager"
         settings = self.settings
         known = {
             "at_least": requirement.minimum(self.machine.architecture),
@@ -230,7 +230,7 @@ def check_program(requirement: Requirement, examination: Examination) -> Require
     if requirement.for_actions:
         inside = find_program_in(examination.machine.build_path, requirement.program)
         if inside is None:
-            found = f"{program} only; the build's PATH is {examination.machine.build_path}"
+            found = f"only {program}, but the build's PATH is {examination.machine.build_path}"
             return examination.missing(requirement, found)
         program = inside
     if not requirement.arguments:
@@ -239,7 +239,7 @@ def check_program(requirement: Requirement, examination: Examination) -> Require
     if not version:
         return examination.unfit(requirement, silent_program(requirement, program, examination))
     found = f"{version} ({program})"
-    if requirement.serves(version, examination.machine.architecture):
+    if requirement.accepts(version, examination.machine.architecture):
         return examination.finding(requirement, OK, found)
     return examination.unfit(requirement, found)
 
@@ -258,7 +258,7 @@ def check_same_compilers(requirement: Requirement, examination: Examination) -> 
         versions[name] = program_version(row, program, examination) if program else ""
     if not all(versions.values()):
         unknown = " and ".join(name for name, version in versions.items() if not version)
-        return examination.finding(requirement, NOT_NEEDED, f"nothing to compare: no version of {unknown}")
+        return examination.finding(requirement, NOT_NEEDED, f"nothing to compare: the version of {unknown} is unknown")
     found = f"gcc {versions['gcc']}, g++ {versions['g++']}"
     if versions["gcc"] == versions["g++"]:
         return examination.finding(requirement, OK, found)
@@ -273,7 +273,7 @@ def check_cmake(requirement: Requirement, examination: Examination) -> Requireme
     if on_path.severity == OK or not os.access(own, os.X_OK):
         return on_path
     version = program_version(requirement, own, examination)
-    if version and requirement.serves(version, examination.machine.architecture):
+    if version and requirement.accepts(version, examination.machine.architecture):
         return examination.finding(requirement, OK, f"{version} ({own}); on PATH: {on_path.found}")
     return on_path
 
@@ -320,14 +320,18 @@ def _answer(words: tuple[str, ...], path: str, library_path: Path | None) -> pro
         nonlocal lines
         lines += 1
         if lines > MOST_LINES:
-            raise ProgramError("enough")
+            raise ProgramError("it prints more than a version", cure="use another program of that name")
 
     try:
         return process.run(words, env=environment, check=False, timeout_s=SECONDS_FOR_AN_ANSWER, on_line=count)
     except MissingToolError:
         return "it can't be started"
     except ProgramError:
-        return "it prints without end" if lines > MOST_LINES else f"it did not end in {SECONDS_FOR_AN_ANSWER:.0f} s"
+        return (
+            "it never stops printing"
+            if lines > MOST_LINES
+            else f"it did not finish within {SECONDS_FOR_AN_ANSWER:.0f} s"
+        )
 
 
 def _libc() -> str:
