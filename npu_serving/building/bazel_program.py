@@ -8,7 +8,7 @@ from pathlib import Path
 
 from npu_serving import archives, fsutil, process
 from npu_serving.console import Reporter
-from npu_serving.doctor.bazel_version import bazel_version, pinned_version, required_text, serves
+from npu_serving.doctor.bazel_version import bazel_version, can_build, pinned_version, required_text
 from npu_serving.errors import MissingToolError, NpuServingError, ProgramError, RequestError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch_file
@@ -39,7 +39,7 @@ def find_bazel(settings: Settings, reporter: Reporter) -> BazelProgram:
         if not path.is_file():
             raise RequestError(f"bazel is set to {path}, which is not a file.", cure="correct `bazel` in invoke.yaml")
         program = _examined(path)
-        if not serves(program.version):
+        if not can_build(program.version):
             raise RequestError(
                 f"{path} is {_described(program)}; this tree needs {required_text()}.",
                 cause=""
@@ -51,7 +51,7 @@ def find_bazel(settings: Settings, reporter: Reporter) -> BazelProgram:
     on_path = process.find_program("bazel")
     if on_path is not None:
         program = _examined(on_path)
-        if serves(program.version):
+        if can_build(program.version):
             return program
         reporter.note(f"{on_path} is {_described(program)}; the pinned {pinned_version()} is used.")
     return _pinned(settings)

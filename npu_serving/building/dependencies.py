@@ -213,7 +213,7 @@ def fetch_toolchains(
 
 def _tools(everything: bool) -> tuple[Tool, ...]:
     here = f"linux-{platform.machine()}"
-    return tuple(tool for tool in read_tools() if everything or tool.serves(here))
+    return tuple(tool for tool in read_tools() if everything or tool.works_on(here))
 
 
 def _archives(source: ServingSource, everything: bool) -> tuple[Archive, ...]:

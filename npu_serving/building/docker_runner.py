@@ -20,7 +20,7 @@ from npu_serving.images.container import (
     run_container,
 )
 from npu_serving.images.docker_engine import connected
-from npu_serving.images.guide_flavour import bring_guide_inputs
+from npu_serving.images.guide_flavour import fetch_guide_inputs
 from npu_serving.images.toolchain_image import (
     ImagePlan,
     ImageResult,
@@ -169,7 +169,7 @@ def _written(layout: Layout) -> tuple[Path, ...]:
 def _bring_inputs(settings: Settings, bazel: BazelProgram, reporter: Reporter) -> None:
     """Fetches what the image is made from, but its base and its packages."""
     if settings.docker_flavour == GUIDE_FLAVOUR:
-        bring_guide_inputs(settings, reporter)
+        fetch_guide_inputs(settings, reporter)
     bring_bazel(bazel, settings, reporter)
 
 

@@ -87,7 +87,7 @@ def test_a_member_that_leaves_the_directory_is_refused_and_nothing_is_left(
     tmp_path: Path, member: tuple[tarfile.TarInfo, bytes]
 ) -> None:
     archive = _tar(tmp_path / "a.tgz", _file("fine"), member)
-    with pytest.raises(UnsafeArchiveError, match=re.escape(f"member {member[0].name!r} is refused")):
+    with pytest.raises(UnsafeArchiveError, match=re.escape(f"member {member[0].name!r} is not allowed")):
         archives.extract(archive, tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
 
@@ -134,7 +134,9 @@ def test_a_tar_of_a_million_members_is_refused_long_before_its_end(
         for _ in range(100):
             packed.write(one.tobuf() * 10_000)
         packed.write(bytes(1024))
-    with pytest.raises(UnsafeArchiveError, match=r"'again and again' is refused, for .* more than 10,000 members"):
+    with pytest.raises(
+        UnsafeArchiveError, match=r"'again and again' is not allowed, because .* more than 10,000 members"
+    ):
         archives.extract(tmp_path / "a.tgz", tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
 
@@ -164,7 +166,9 @@ def _bomb(path: Path, kind: str) -> Path:
 def test_a_bomb_is_refused_by_the_name_of_its_member_before_it_is_unpacked(tmp_path: Path, kind: str) -> None:
     archive = _bomb(tmp_path / "a.bomb", kind)
     assert archive.stat().st_size < 1 << 20
-    with pytest.raises(UnsafeArchiveError, match="member 'bomb' is refused, for the archive unpacks to more than"):
+    with pytest.raises(
+        UnsafeArchiveError, match="member 'bomb' is not allowed, because the archive unpacks to more than"
+    ):
         archives.extract(archive, tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.bomb", "deep"]
 
@@ -212,7 +216,7 @@ def test_a_hard_link_to_a_deeper_symbolic_link_or_to_no_file_is_refused(tmp_path
         _special("a/b/deep", tarfile.SYMTYPE, "../../a"),
         _special("hard", tarfile.LNKTYPE, target),
     )
-    with pytest.raises(UnsafeArchiveError, match="member 'hard' is refused, for it is a hard link"):
+    with pytest.raises(UnsafeArchiveError, match="member 'hard' is not allowed, because it is a hard link"):
         archives.extract(archive, tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
 
@@ -222,7 +226,7 @@ def test_a_zip_of_too_many_members_is_refused(tmp_path: Path, monkeypatch: pytes
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
         for number in range(6):
             packed.writestr(f"f{number}", "x")
-    with pytest.raises(UnsafeArchiveError, match="'f5' is refused"):
+    with pytest.raises(UnsafeArchiveError, match="'f5' is not allowed"):
         archives.extract(tmp_path / "a.zip", tmp_path / "out")
 
 
@@ -231,7 +235,7 @@ def test_a_zip_member_that_leaves_the_directory_is_refused(tmp_path: Path, name:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
         packed.writestr("fine", "x")
         packed.writestr(name, "x")
-    with pytest.raises(UnsafeArchiveError, match="leads out of the directory"):
+    with pytest.raises(UnsafeArchiveError, match="points outside the directory"):
         archives.extract(tmp_path / "a.zip", tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.zip", "deep"]
 
@@ -389,7 +393,7 @@ def test_a_chain_of_links_that_leads_out_is_refused_and_nothing_is_left(tmp_path
         _special("a/b/c/d", tarfile.SYMTYPE, "../../.."),
         _special("esc", tarfile.SYMTYPE, "a/b/c/d/../.."),
     )
-    with pytest.raises(UnsafeArchiveError, match=r"'esc' is refused.*leads out"):
+    with pytest.raises(UnsafeArchiveError, match=r"'esc' is not allowed.*points outside"):
         archives.extract(archive, tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
 

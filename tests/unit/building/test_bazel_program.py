@@ -17,7 +17,7 @@ import pytest
 from npu_serving.building import bazel_program
 from npu_serving.building.bazel_program import find_bazel
 from npu_serving.console import Silent
-from npu_serving.doctor.bazel_version import bazel_version, pinned_version, required_text, serves
+from npu_serving.doctor.bazel_version import bazel_version, can_build, pinned_version, required_text
 from npu_serving.errors import FetchError, RequestError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.toolchains import Tool, find_tool
@@ -84,7 +84,7 @@ def test_the_version_is_read_from_the_binary_and_0_24_1_to_0_26_1_serve(
     tmp_path: Path, label: str, version: str, fits: bool
 ) -> None:
     assert bazel_version(binary(tmp_path / "bazel", label)) == version
-    assert serves(version) == fits
+    assert can_build(version) == fits
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_a_damaged_binary_breaks_nothing(tmp_path: Path, place: int) -> None:
     data = bytearray(path.read_bytes())
     data[place % len(data)] ^= 0xFF
     path.write_bytes(data)
-    assert bazel_version(path) in ("", "0.24.1") or not serves(bazel_version(path))
+    assert bazel_version(path) in ("", "0.24.1") or not can_build(bazel_version(path))
 
 
 def test_the_pinned_release_is_one_that_serves_and_that_can_be_fetched() -> None:
-    assert serves(pinned_version())
+    assert can_build(pinned_version())
     assert required_text() == "0.24.1 to 0.26.1"
     assert find_tool("bazel", "linux-x86_64", version=pinned_version()).kind == "program"
 
