@@ -132,7 +132,7 @@ def test_a_list_of_models_takes_the_place_of_a_model_directory(artifact: Path, m
     assert "model_base_path" not in flags_of(plan(artifact, None, extra_flags=flags))
     with pytest.raises(RequestError, match="cannot be combined"):
         plan(artifact, model, extra_flags=flags)
-    with pytest.raises(RequestError, match="no model to serve"):
+    with pytest.raises(RequestError, match="No model was named"):
         plan(artifact, None)
 
 
@@ -157,7 +157,7 @@ def test_a_version_directory_given_for_its_parent_is_told_from_a_model_without_v
 ) -> None:
     with pytest.raises(RequestError, match="contains a model itself") as caught:
         plan(artifact, model / "00000123")
-    assert caught.value.cure == f"give {model}"
+    assert caught.value.cure == f"name {model}"
     (model / "saved_model.pb").touch()
     with pytest.raises(RequestError, match="contains a model itself") as caught:
         plan(artifact, model)
@@ -216,7 +216,7 @@ def test_a_model_directory_with_a_nul_is_refused(artifact: Path) -> None:
 
 
 def test_a_platform_config_that_is_not_there_is_refused(artifact: Path, model: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="--platform_config_file: the file .* does not exist"):
+    with pytest.raises(RequestError, match=r"--platform_config_file: the file .* does not exist"):
         plan(artifact, model, platform_config_file=tmp_path / "none")
 
 
