@@ -27,10 +27,16 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `inv` blocks it until it can be answered: that is now
     try:
         _run()
+<<<<<<< HEAD
     except SystemExit as ending:
         if isinstance(ending.__context__, KeyboardInterrupt) and ending.code == 1:  # invoke's word for it
             sys.exit(130)
         raise
+=======
+    except _Interrupted:
+        print("\nInterrupted before anything was started.", file=sys.stderr)
+        sys.exit(130)
+>>>>>>> d7a523a (Refuse words of a private dialect in lint: the list, and the check of strings, comments, names and pages)
     except BrokenPipeError:  # `./inv --list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -126,7 +132,7 @@ def _help_first(words: list[str]) -> list[str]:
 
 
 def _flag_without_value(words: list[str], tasks: list[ParserContext]) -> tuple[ParserContext, str] | None:
-    """The flag that may be given several times and stands there without its value; invoke leaves it out silently."""
+    """The flag that may be given several times and is written without its value; invoke leaves it out silently."""
     for task in tasks:
         for word, following in zip(words, [*words[1:], None]):
             repeatable = word in task.flags and task.flags[word].kind is list
