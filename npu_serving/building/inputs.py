@@ -38,7 +38,7 @@ class Inputs:
     archives: tuple[Archive, ...]
 
     def overlay(self, settings: Settings) -> OverlayInputs:
-        """What goes into the tree. The runner has to be ready: its compiler decides which patches are called for."""
+        """What goes into the tree. The runner has to be ready: its compiler decides which patches are needed."""
         store = ContentStore(settings.store_root)
         patches = plan_patches(
             self.source.tree,
@@ -51,7 +51,7 @@ class Inputs:
 
 
 def find_inputs(settings: Settings, reporter: Reporter) -> Inputs:
-    """Finds all of them, or raises the error that tells which one is missing or unfit."""
+    """Finds all of them, or raises the error that names the one that is missing or unsuitable."""
     settings = with_sample(settings)
     for mirror in settings.mirrors:
         parse_mirror(mirror)  # a wrong one is refused, whether or not there is something to fetch
@@ -76,7 +76,7 @@ def needed_archives(lock: Lock, source: Archive | None, machine: str = "") -> tu
 
 
 def choose_runner(settings: Settings, reporter: Reporter) -> Runner:
-    """The runner that is asked for; `auto` takes Docker where its engine answers."""
+    """The runner that the settings name; `auto` takes Docker where its engine answers."""
     if runner_name(settings) == "docker":
         from npu_serving.building.docker_runner import DockerRunner
 
@@ -99,10 +99,10 @@ def find_libpython(settings: Settings) -> Path:
     if path.is_file():
         return path
     raise MissingToolError(
-        f"There is no {path}.",
+        f"The shared library {path} does not exist.",
         cause="Python 3.7.5 is not installed there, or was built without --enable-shared",
         cure="set python_prefix in invoke.yaml to the prefix of a Python 3.7 built with --enable-shared "
-        "(./inv doctor tells more)",
+        "(see ./inv doctor)",
     )
 
 
@@ -118,7 +118,7 @@ def toolchain_of(identity: Mapping[str, str]) -> Toolchain:
 
 
 def make_sample_archives(settings: Settings) -> None:
-    """Packs the sample's archives into the directory that serves as their mirror."""
+    """Packs the sample's archives into the directory that is their mirror."""
     from npu_serving.sample.sample_archives import build_archives
 
     build_archives(fsutil.make_directory(settings.build_root / "sample" / "archives"))

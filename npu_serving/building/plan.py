@@ -25,7 +25,7 @@ STEPS = ("dependencies", "source", "toolchain", "overlay", "build", "current")
 
 @dataclass(frozen=True)
 class Step:
-    """One stretch of the road. `why` says what is out of date, and is empty when nothing is."""
+    """One step of a build. `why` says what is out of date, and is empty when nothing is."""
 
     name: str
     why: str
@@ -48,9 +48,9 @@ class BuildPlan:
         """Whether every step is up to date."""
         return not any(step.needed for step in self.steps)
 
-    def anew(self) -> BuildPlan:
-        """The plan where everything that Bazel made is to be made again."""
-        steps = [Step(step.name, "asked for anew") if step.name == "build" else step for step in self.steps]
+    def from_scratch(self) -> BuildPlan:
+        """The plan where everything that Bazel made is made again."""
+        steps = [Step(step.name, "from scratch, as requested") if step.name == "build" else step for step in self.steps]
         return BuildPlan(tuple(steps))
 
     def to_json(self) -> dict[str, object]:
@@ -75,22 +75,22 @@ def plan_build(given: Inputs, settings: Settings) -> BuildPlan:
     missing = plan_fetch(given.archives, ContentStore(settings.store_root)).missing
     steps = [
         Step("dependencies", _count(len(missing), "archive", "archives") + " to fetch" if missing else ""),
-        Step("source", "" if source.is_ready else f"{source.tree} is to be made"),
+        Step("source", "" if source.is_ready else f"{source.tree} has to be created"),
         Step("toolchain", given.runner.what_is_missing()),
     ]
     if any(step.needed for step in steps):
-        later = "comes after what is to do above"
+        later = "after the steps above"
         return BuildPlan((*steps, Step("overlay", later), Step("build", later), Step("current", later)))
     changes = plan_overlay(source.tree, given.overlay(settings)).changes
     steps.append(Step("overlay", _count(len(changes), "file differs", "files differ") if changes else ""))
     existing = None if changes else existing_build(given, settings)
     if existing is None:
         steps.append(Step("build", "the overlay changes" if changes else "no build has been made from these inputs"))
-        steps.append(Step("current", "the new build takes its place"))
+        steps.append(Step("current", "switches to the new build"))
         return BuildPlan(tuple(steps))
     steps.append(Step("build", ""))
     elsewhere = not existing.current or link_differs(settings.dist_root, settings.install_link)
-    steps.append(Step("current", f"it does not name {existing.manifest.build_id}" if elsewhere else ""))
+    steps.append(Step("current", f"it points to another build than {existing.manifest.build_id}" if elsewhere else ""))
     return BuildPlan(tuple(steps), existing)
 
 
@@ -111,7 +111,7 @@ def output_base(given: Inputs, settings: Settings) -> Path:
 
 
 def bazel_flags(given: Inputs, settings: Settings) -> tuple[str, ...]:
-    """The flags that the toolchain's patches call for, with paths as Bazel sees them, and the user's."""
+    """The flags that the toolchain's patches need, with paths as Bazel sees them, and the user's."""
     patches = given.overlay(settings).patches
     (root,) = given.runner.inside(layout_of(given, settings)).extra
     return (*(patches.bazel_flags(root) if patches is not None else ()), *settings.bazel_args)
@@ -143,7 +143,7 @@ def input_digest(given: Inputs, settings: Settings) -> str:
 
 
 def digest_of_tree(given: Inputs, settings: Settings, *, without: str = "") -> str:
-    """The digest of the source tree as it stands, with the overlay unless that is left out."""
+    """The digest of the source tree as it is, with the overlay unless that is left out."""
     tree = given.source.tree
     name = hashlib.sha256(str(tree.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return tree_digest(tree, settings.build_root / "memo" / f"tree-{name}.json", without=without)

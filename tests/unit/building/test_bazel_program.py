@@ -128,7 +128,7 @@ def test_a_wrapper_on_path_is_not_started_and_the_pinned_release_is_used(setting
     program = find_bazel(settings, notes)
     assert program.version == "0.24.1"
     assert settings.build_root in program.path.parents
-    assert "is no Bazel itself" in notes.notes[0]
+    assert "is not Bazel itself" in notes.notes[0]
     assert not (tmp_path / "started").exists()
 
 
@@ -146,7 +146,7 @@ def test_a_bazel_that_could_not_be_read_once_is_looked_at_again(settings: Settin
     assert find_bazel(settings, Silent()).path == path
 
 
-@pytest.mark.parametrize(("label", "said"), [("7.4.1", "is Bazel 7.4.1"), ("", "is no Bazel itself")])
+@pytest.mark.parametrize(("label", "said"), [("7.4.1", "is Bazel 7.4.1"), ("", "is not Bazel itself")])
 def test_a_bazel_that_was_set_and_does_not_fit_is_refused(tmp_path: Path, label: str, said: str) -> None:
     path = binary(tmp_path / "my bazel", label)
     with pytest.raises(RequestError, match=said):
@@ -176,7 +176,7 @@ def release() -> Iterator[Tool]:
 
 def brought(release: Tool, settings: Settings) -> tuple[bytes, list[str]]:
     store, notes = ContentStore(settings.store_root), Notes()
-    bazel_program.bring_release(release, store, settings, notes)
+    bazel_program.fetch_release(release, store, settings, notes)
     assert [path.name for path in store.root.iterdir() if path.name.startswith("tmp")] == []
     return store.path(release.sha256).read_bytes(), notes.notes
 
@@ -212,7 +212,7 @@ def test_whatever_npm_brings_that_is_not_the_release_the_release_itself_is_fetch
     script(tmp_path / "bin/npm", command.format(tgz=shlex.quote(str(tgz))))
     data, notes = brought(release, settings)
     assert data == RELEASE
-    assert "npm did not bring it" in notes[1]
+    assert "npm could not fetch it" in notes[1]
 
 
 def test_an_npm_that_can_not_be_started_is_no_obstacle(release: Tool, settings: Settings, tmp_path: Path) -> None:

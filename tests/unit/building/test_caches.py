@@ -121,7 +121,7 @@ def test_a_grpc_cache_that_listens_gets_its_flags_and_one_that_does_not_is_left_
         assert flags[:2] == ("--tls_enabled=false", f"--remote_cache={address}")
     reporter = Listening()
     assert flags_of(wanted(remote_cache=f"grpc://{address}"), tmp_path, reporter=reporter) == ()
-    assert "goes on without it" in reporter.warnings[0]
+    assert "continues without it" in reporter.warnings[0]
 
 
 def test_a_grpc_cache_that_is_none_is_left_out_after_bazel_found_out(tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ def test_a_refusal_never_shows_credentials(text: str) -> None:
 @pytest.mark.parametrize(
     ("address", "cause"),
     [
-        ("http://me:a b@host", "a blank"),
-        ("http://me:a/b@host", "the host or the port"),
+        ("http://me:a b@host", "a space"),
+        ("http://me:a/b@host", "host or port is not valid"),
         ("http://me:1#b@host", "%23"),
         ("cache:8080", "does not begin with http://"),
         ("grpc://host", "no port"),
