@@ -1,4 +1,4 @@
-"""What an installed CANN calls for: nothing, another adapter in the build, a relink, or a full rebuild."""
+"""What an installed CANN requires: nothing, another adapter in the build, a relink, or a full rebuild."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FULL_REBUILD = "full rebuild"
 
 @dataclass(frozen=True)
 class RebuildPlan:
-    """What is to be done so that a build fits the CANN that is installed, and why.
+    """What has to be done so that a build fits the installed CANN, and why.
 
     `report` is on the build's server as it is, with the installed adapter. `obstacles` are findings that no rebuild
     takes away, such as a library of CANN that is missing.
@@ -47,7 +47,7 @@ class RebuildPlan:
     """CANN's own directories, where the server will look at run time."""
     obstacles: tuple[Finding, ...] = ()
     clean: bool = False
-    """Whether everything is to be built anew because that was asked for."""
+    """Whether everything is built again because that was requested."""
 
     @property
     def exit_code(self) -> int:
@@ -61,11 +61,11 @@ class RebuildPlan:
                 "The server would not start with the CANN that is installed, and no rebuild changes that:\n"
                 + "\n".join(finding_text(finding) for finding in self.obstacles),
                 cause="CANN is incomplete: its installation was interrupted, or it is being installed right now",
-                cure="complete the installation of CANN, then type the same command again",
+                cure="complete the installation of CANN, then run the same command again",
             )
 
     def _command(self) -> str:
-        """What carries this very plan out."""
+        """The command that applies this plan."""
         words = ["./inv", "rebuild-after-cann"]
         if not self.build.current:
             words += ["--build", self.build.directory.name]
@@ -97,7 +97,7 @@ class RebuildPlan:
 def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> RebuildPlan:
     """Compares a build (the current one by default) with the CANN that is installed now; changes nothing.
 
-    With `clean` everything is to be built anew, whatever the comparison says. Raises what find_build() and
+    With `clean` everything is built again, whatever the comparison says. Raises what find_build() and
     find_adapter() raise, and the errors of the inputs where the build has to be linked and one of them is gone.
     """
     build = find_build(settings.dist_root, name)
@@ -110,10 +110,10 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
     # All but the server, which is too large to be read for every plan: its tables were, for the report.
     is_sound = not build.damaged_file(without=SERVER)
     if clean:
-        action, why = FULL_REBUILD, "--clean was given"
+        action, why = FULL_REBUILD, "as requested with --clean"
     elif _carries(build, installed) and is_sound and (report.ok or obstacles):
         action = NOTHING
-        why = f"it carries the adapter that is installed, that of CANN {_version(installed.cann_version)}"
+        why = f"it contains the installed adapter, that of CANN {_version(installed.cann_version)}"
     else:
         action, why = _what_to_do(build, installed, report, settings)
     return RebuildPlan(build, installed, action, why, report, library_path, obstacles, clean)
@@ -143,15 +143,15 @@ def _what_to_do(build: Build, installed: Adapter, report: CompatReport, settings
     if not _carries(build, installed):
         reasons.append(
             f"it was linked with CANN {_version(build.manifest.adapter.get('cann_version', ''))}, "
-            f"installed is CANN {_version(installed.cann_version)}"
+            f"but CANN {_version(installed.cann_version)} is installed"
         )
     damaged = build.damaged_file()
     if damaged:
-        reasons.append(f"its {damaged} is gone, or was changed since it was built")
+        reasons.append(f"its {damaged} was removed or changed since it was built")
     why = "; ".join(reasons) or "it would not start"
     only_the_adapter = not damaged or build.directory / damaged == build.adapter
     if report.ok and only_the_adapter and CANNOT_TELL not in report.kinds(WARNING):
-        return REPLACE_ADAPTER, f"{why}, and the server as it is has all that the installed adapter needs"
+        return REPLACE_ADAPTER, f"{why}, and the server already has all that the installed adapter needs"
     reason = why_more_than_the_link(build, settings)
     if reason:
         return FULL_REBUILD, f"{why}; {reason}"
@@ -159,11 +159,11 @@ def _what_to_do(build: Build, installed: Adapter, report: CompatReport, settings
 
 
 def why_more_than_the_link(build: Build, settings: Settings) -> str:
-    """Why Bazel would have to do more than link; "" where nothing speaks for that.
+    """Why Bazel would have to do more than link; "" where it probably would not.
 
     It is an expectation: what was really done is read from Bazel's own log afterwards.
     """
-    # Only here, because a plan that needs no Bazel is to be quick.
+    # Only here, because a plan that needs no Bazel should be quick.
     from npu_serving.building import bazel, inputs, plan
     from npu_serving.console import Silent
     from npu_serving.overlay.adapter import DIRECTORY
@@ -173,21 +173,21 @@ def why_more_than_the_link(build: Build, settings: Settings) -> str:
     if manifest.compilation and manifest.compilation != bazel.COMPILATION_FLAGS:
         return "this version of npu-serving compiles with other flags"
     if manifest.lock_digest != given.source.lock.digest:
-        return "the lock is another one than it was built with"
+        return "the lock has changed since it was built"
     if not given.source.is_ready or manifest.source.get("digest") != plan.source_identity(given):
-        return f"the source tree {given.source.tree} is gone, or of another archive"
+        return f"the source tree {given.source.tree} is missing, or comes from a different archive"
     tree = plan.digest_of_tree(given, settings, without=DIRECTORY)
     if manifest.source.get("tree", tree) != tree:
-        return f"{given.source.tree} was changed since"
+        return f"{given.source.tree} has changed since it was built"
     missing = given.runner.what_is_missing()
     if missing:
         return missing
     other = _other_toolchain(manifest.toolchain, given.runner.identity())
     if other:
-        return f"the toolchain is another one: {other}"
+        return f"the toolchain has changed: {other}"
     output = plan.output_base(given, settings)
     if not (output / "execroot").is_dir():
-        return f"what Bazel had made of this tree is gone: {output}"
+        return f"Bazel's output for this tree was removed: {output}"
     return ""
 
 
@@ -207,7 +207,7 @@ def _what_is_missing(report: CompatReport) -> str:
 
 
 def _obstacles(build: Build, installed: Adapter, report: CompatReport) -> list[Finding]:
-    """Missing libraries that no build brings; and, with the adapter that the build was proven with, whatever else."""
+    """Missing libraries that no build provides; and, with the adapter that the build was proven with, whatever else."""
     own = {name.rpartition("/")[2] for name in build.manifest.files}
     errors = [finding for finding in report.findings if finding.severity == PROBLEM]
     missing = [finding for finding in errors if finding.kind in (LIBRARY_NOT_FOUND, LIBRARY_UNUSABLE)]

@@ -101,7 +101,7 @@ def test_what_a_unit_file_can_not_hold_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize("value", [" /a", "/a ", "/a\\", "/a\u3000"])
 def test_a_line_can_not_hold_blanks_or_a_backslash_at_its_end(value: str) -> None:
-    with pytest.raises(RequestError, match="blank"):
+    with pytest.raises(RequestError, match="with a space"):
         systemd_line(value)
     assert systemd_word(value).startswith('"')
 
@@ -142,5 +142,5 @@ def test_what_of_the_environment_leads_to_cann_and_to_the_settings_goes_along(
 def test_a_user_who_does_not_exist_and_the_sample_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no installer"):
         render_watch_units(Settings(adapter="sample"), tmp_path)
-    with pytest.raises(RequestError, match="no user 'nobody at all'"):
+    with pytest.raises(RequestError, match="user 'nobody at all' does not exist"):
         render_watch_units(Settings(), tmp_path, user="nobody at all")
