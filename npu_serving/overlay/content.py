@@ -27,14 +27,14 @@ _LIBRARY_NAME = re.compile(r"(lib[A-Za-z0-9_+.-]+?\.so)((?:\.[0-9]+)*)\Z")
 
 @dataclass(frozen=True)
 class OverlayInputs:
-    """What a person has that goes into the overlay. Both are ELF libraries for the same machine."""
+    """What the caller provides for the overlay. Both are ELF libraries for the same machine."""
 
     adapter: Path
     """_tf_adapter.so of the CANN that the server is to run with."""
     libpython: Path
     """The shared libpython that the adapter was linked with, such as libpython3.7m.so.1.0."""
     patches: PatchPlan | None = None
-    """The fixes that the toolchain calls for; None for none."""
+    """The fixes that the toolchain needs; None for none."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class OverlayEntry:
     """The CMake file that builds it."""
 
 
-def wanted_content(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
+def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
     """Every entry of third_party/tf_adapter, in the order in which they are put there.
 
     Raises AdapterError when one of the libraries is missing, is no ELF library, is for another machine than the
@@ -59,9 +59,9 @@ def wanted_content(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
     python = _library(inputs.libpython, "libpython")
     if adapter.machine != python.machine:
         raise AdapterError(
-            f"{inputs.adapter} is built for {adapter.machine}, {inputs.libpython} for {python.machine}.",
-            cause="one of them comes from a machine of another kind",
-            cure="give an adapter and a libpython for the machine that runs the server",
+            f"{inputs.adapter} is built for {adapter.machine}, but {inputs.libpython} for {python.machine}.",
+            cause="one of them comes from a machine with another processor",
+            cure="use an adapter and a libpython for the machine that runs the server",
         )
     python_file, python_link = python_names(python.soname or inputs.libpython.name, inputs.libpython)
     values = {
@@ -95,7 +95,7 @@ def python_names(soname: str, path: Path) -> tuple[str, str]:
     found = _LIBRARY_NAME.match(soname)
     if found is None:
         raise AdapterError(
-            f"{path} calls itself {soname!r}, which is no name of a shared library (libNAME.so.VERSION).",
+            f"{path} has the SONAME {soname!r}, which is not of the form libNAME.so.VERSION.",
             cause="it is not a libpython",
             cure="set python_prefix in invoke.yaml to a Python 3.7 that was configured with --enable-shared",
         )
@@ -113,7 +113,7 @@ def symbols_script(adapter: Path) -> str:
         )
     except UnwritableValueError as error:
         raise AdapterError(
-            f"{adapter} needs a symbol with an impossible name: {error.what}",
+            f"{adapter} needs a symbol with an invalid name ({error.what}).",
             cause="the file is damaged",
             cure="install the CANN package again",
         ) from error
@@ -130,16 +130,21 @@ def _library(path: Path, role: str) -> _Library:
 
     if not path.exists():
         raise AdapterError(
-            f"There is no file {path}, which is to be {role}.",
-            cause="CANN or Python 3.7 is not installed where this project looks",
+            f"The file {path}, meant as {role}, does not exist.",
+            cause="CANN or Python 3.7 is not installed where this project looks for it",
             cure="name the file: --adapter for the adapter, python_prefix in invoke.yaml for libpython",
         )
     try:
         elf = read_elf(path)
     except ElfError as error:
-        raise AdapterError(f"{path} can't be {role}: {error.what}", cause=error.cause, cure=error.cure) from error
+        raise AdapterError(
+            f"{path} can't be used as {role}: {error.what}", cause=error.cause, cure=error.cure
+        ) from error
     if elf.type != "DYN":
-        raise AdapterError(f"{path} can't be {role}: it is not a shared library ({elf.type}).")
+        raise AdapterError(
+            f"{path} can't be used as {role}: it is not a shared library ({elf.type}).",
+            cure="name the file: --adapter for the adapter, python_prefix in invoke.yaml for libpython",
+        )
     return _Library(elf.machine, elf.soname)
 
 

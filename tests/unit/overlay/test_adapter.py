@@ -326,7 +326,7 @@ def test_a_build_file_without_the_target_leaves_the_tree_as_it_was(tree, inputs)
 def test_a_link_in_place_of_the_directory_is_not_written_through(tree, inputs, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tree / "third_party/tf_adapter").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SourceError, match="not a directory of its own"):
+    with pytest.raises(SourceError, match="is a link or a file, not a directory"):
         plan_overlay(tree, inputs)
 
 
