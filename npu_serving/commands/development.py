@@ -39,7 +39,7 @@ def test(
     run_pytest(unit=unit, matching=k, long=long, coverage=coverage, seed=seed)
 
 
-@command(json=False, help={"fix": "mend what can be mended"})
+@command(json=False, help={"fix": "fix what can be fixed automatically"})
 def lint(_call: Call, fix: bool = False) -> None:
     """Check style, types and shell scripts."""
     from npu_serving.cli import run_linters
@@ -57,8 +57,8 @@ def bench(_call: Call, name: str = "") -> None:
 
 @command(
     help={
-        "all": "the fetched archives too; with --images, those of finished servers",
-        "images": "this project's containers, volumes and images instead, and nothing that doesn't carry its labels",
+        "all": "also the fetched archives; with --images, also the images of finished servers",
+        "images": "this project's containers, volumes and images instead, recognised by their labels",
     }
 )
 def clean(call: Call, all: bool = False, images: bool = False, dry_run: bool = False) -> Result:
