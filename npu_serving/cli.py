@@ -33,7 +33,7 @@ SUPPORTED_PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 
 
 class Result(Protocol):
-    """What a room hands to tasks.py. Where it isn't always 0, it has an `exit_code` as well."""
+    """What a task's work returns. Where it isn't always 0, it has an `exit_code` as well."""
 
     def to_json(self) -> dict[str, object]:
         """For --json."""
@@ -62,14 +62,14 @@ def answer_each(work: Callable[[Console], Iterator[Result]], *, as_json: bool) -
         for result in work(Console()):
             code = int(getattr(result, "exit_code", 0))
             if not _print(json.dumps(result.to_json(), sort_keys=True) if as_json else result.text()):
-                break  # nobody listens any more
+                break  # nobody is reading any more
         _leave_at_once_when_interrupted(code)
     sys.exit(code)
 
 
 @contextlib.contextmanager
 def errors_shown(*, as_json: bool, indent: int | None = 2) -> Iterator[None]:
-    """Ends the process with a message and an exit code where the block does not end well."""
+    """Ends the process with a message and an exit code where the block fails."""
     try:
         _interruptible()
         yield
@@ -78,13 +78,13 @@ def errors_shown(*, as_json: bool, indent: int | None = 2) -> Iterator[None]:
         _show_error(error, as_json=as_json, indent=indent)
     except OSError as error:
         debugging.show_traceback(error)
-        # Whatever no room foresaw, such as a name that is too long or a directory that can't be entered.
+        # Whatever was not expected elsewhere, such as a name that is too long or a directory that can't be entered.
         refused = as_error(error, Path(os.fsdecode(error.filename or "a file")), doing="used")
         _show_error(refused, as_json=as_json, indent=indent)
     except KeyboardInterrupt as error:
         _leave_at_once_when_interrupted(EXIT_INTERRUPTED)
         debugging.show_traceback(error)
-        print("\nInterrupted; nothing keeps running. The same command goes on from here.", file=sys.stderr)
+        print("\nInterrupted; nothing keeps running. Run the same command again to continue.", file=sys.stderr)
         if as_json:
             print(json.dumps({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED}, indent=indent))
         sys.exit(EXIT_INTERRUPTED)
@@ -99,7 +99,7 @@ def _show_error(error: NpuServingError, *, as_json: bool, indent: int | None) ->
 
 
 def _print(text: str) -> bool:
-    """Prints it; a path that is no UTF-8 is shown escaped. False where the reader has left (`| head`): no error."""
+    """Prints it; a path that is not UTF-8 is shown escaped. False where the reader has left (`| head`): no error."""
     try:
         sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
         sys.stdout.flush()
@@ -107,7 +107,10 @@ def _print(text: str) -> bool:
         _silence_stdout()
         return False
     except (OSError, ValueError) as error:  # a full disk, a closed descriptor
-        print(f"The result can't be printed: {error}", file=sys.stderr)
+        print(
+            f"Could not print the result ({error}).\nNext: check the disk or the program that standard output goes to",
+            file=sys.stderr,
+        )
         _silence_stdout()
         sys.exit(1)
     return True
@@ -205,7 +208,7 @@ def run_linters(*, fix: bool) -> None:
         scripts = [str(path) for pattern in SHELL_SCRIPTS for path in sorted(PROJECT_ROOT.glob(pattern))]
         commands.append([str(shellcheck), "--external-sources", "--source-path=SCRIPTDIR", *scripts])
     elif os.environ.get("CI"):
-        print(MissingToolError("There is no shellcheck.", cure="apt-get install shellcheck"), file=sys.stderr)
+        print(MissingToolError("shellcheck is not installed.", cure="apt-get install shellcheck"), file=sys.stderr)
         sys.exit(EXIT_UNFIT_TOOL)
     else:
         print("shellcheck is not installed: the shell scripts are not checked.", file=sys.stderr)
@@ -228,7 +231,7 @@ def run_benchmarks(name: str) -> None:
     """Runs bench/NAME.py, or all of them one after the other."""
     known = {path.stem: path for path in sorted((PROJECT_ROOT / "bench").glob("[a-z]*.py"))}
     if name and name not in known:
-        error = RequestError(f"There is no benchmark {name!r}.", cure=f"one of: {', '.join(known)}")
+        error = RequestError(f"There is no benchmark {name!r}.", cure=f"choose one of {', '.join(known)}")
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     for path in [known[name]] if name else known.values():
@@ -290,5 +293,5 @@ def seconds(text: str, flag: str) -> float:
     plain = text.replace(".", "", 1)
     value = float(text) if plain.isdecimal() and plain.isascii() else 0.0
     if not 0 < value < 86400:
-        raise RequestError(f"{flag} must be a number of seconds, not {text!r}.", cure="give one such as 10 or 0.5")
+        raise RequestError(f"{flag} must be a number of seconds, not {text!r}.", cure="use a value such as 10 or 0.5")
     return value

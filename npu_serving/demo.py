@@ -109,7 +109,7 @@ class _Demo:
             say("tfplugin and toolkit below build/demo/sample/Ascend")
         given = inputs.find_inputs(settings, self._reporter)
         with self._step("fetch") as say:
-            pipeline.bring_inputs(given, settings, self._reporter)
+            pipeline.fetch_inputs(given, settings, self._reporter)
             say(f"{len(given.archives)} archives verified, {given.runner.name} runner ready")
         with self._step("overlay") as say:
             say(self._overlay(given))

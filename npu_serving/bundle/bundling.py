@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.building.bazel_program import bring_release
+from npu_serving.building.bazel_program import fetch_release
 from npu_serving.building.inputs import make_sample_archives, needed_archives
 from npu_serving.building.sources import ServingSource, resolve_source
 from npu_serving.bundle.placing import WHEELS
@@ -226,7 +226,7 @@ def _fetch_archives(plan: BundlePlan, store: ContentStore, settings: Settings, r
         store.adopt(source.archive_file, source.archive.sha256 or "")
     for tool in plan.tools:
         if tool.name == BAZEL and tool.kind == "program":
-            bring_release(tool, store, settings, reporter)
+            fetch_release(tool, store, settings, reporter)
     missing = plan_fetch([*plan.archives, *(tool.wanted() for tool in plan.tools)], store)
     fetch(missing, store, mirrors=(*settings.mirrors, *source.mirrors), offline=settings.offline, reporter=reporter)
 

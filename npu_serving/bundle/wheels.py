@@ -1,6 +1,6 @@
 """The Python packages that this project itself needs, as wheels for a given Python and processor.
 
-What is needed, with which digests, stands in requirements.txt and requirements-dev.txt. pip fetches, from whatever
+What is needed, with which digests, is in requirements.txt and requirements-dev.txt. pip fetches, from whatever
 index it is configured with. This module imports the standard library only: see bootstrap.py.
 """
 

@@ -1,7 +1,7 @@
 """The bundle: everything that a machine without network needs, in one plain tar that begins with its manifest.
 
 The manifest decides every byte of the tar but the members' own: no times, owners or paths are in it. So the same
-members give the same file, and whoever reads one knows from its manifest what has to stand at which place.
+members give the same file, and whoever reads one knows from its manifest what has to be at which place.
 Reading is in reader.py, which files go in is decided in bundling.py.
 """
 
