@@ -223,7 +223,7 @@ def run_linters(*, fix: bool) -> None:
     elif not known_failures.page_is_current():
         print("docs/troubleshooting.md is not what the tables of known failures say: ./inv lint --fix")
         failed = True
-    print("lint: something to mend" if failed else "lint: clean")
+    print("lint: there is something to fix" if failed else "lint: clean")
     sys.exit(1 if failed else 0)
 
 

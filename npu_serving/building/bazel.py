@@ -221,7 +221,7 @@ def explain(finished: Finished, log_path: Path) -> BuildFailedError:
     what = f"Bazel failed with status {finished.returncode}."
     shown = "\n".join(f"    {line[:400]}" for line in errors[:6]) or base.what
     return BuildFailedError(
-        f"{what}\n{shown}\nThe command and its whole output are in {log_path}",
+        f"{what}\n{shown}\nThe command and its full output are in {log_path}",
         cause=known.cause if known is not None else "",
         cure=known.cure if known is not None else f"look for the first ERROR in {log_path}",
         returncode=finished.returncode,

@@ -185,6 +185,6 @@ def read_definers(directory: Path) -> Mapping[str, str]:
 
 
 def read_manifest(path: Path) -> BuildManifest:
-    """The manifest in that file; RequestError if it is none."""
+    """The manifest in that file; RequestError if it is not one."""
     refusal = DocumentRefusal(f"{path} is not a build manifest:", RequestError, cure="build again: ./inv build-serving")
     return read_document(path, BuildManifest, format=FORMAT, refusal=refusal)

@@ -162,14 +162,14 @@ def _first_with_components(others: Iterable[CannPlace]) -> list[tuple[CannPlace,
     for place in others:
         look = examine(place.root)
         if look.components:
-            note = Finding(f"{place.root} is {place.why}: theirs to upgrade and to remove.", severity=NOTE)
+            note = Finding(f"{place.root} is {place.why}: only they can upgrade or remove it.", severity=NOTE)
             return [(place, FoundComponent(look.components, (*look.findings, note)))]
     return []
 
 
 def _stale(environ: Mapping[str, str]) -> tuple[Finding, ...]:
     return tuple(
-        Finding(f"{name} names {path}, which is not there.", "source set_env.sh again, in a new shell", NOTE)
+        Finding(f"{name} points to {path}, which does not exist.", "source set_env.sh again, in a new shell", NOTE)
         for name, path in stale_variables(environ).items()
     )
 

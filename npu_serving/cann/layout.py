@@ -251,7 +251,7 @@ def _in_use(package: Package, family: Path, releases: tuple[Path, ...], findings
     if trouble:
         findings.append(Finding(trouble, _cure(package, family)))
     elif is_there(family / "set_env.sh") or (is_directory(family) and not any(matching(family, "*"))):
-        left = f"{family} is all that is there of {package.name}: it was removed, or installed, half way."
+        left = f"{package.name} in {family} is incomplete: installing or removing it was interrupted."
         findings.append(Finding(left, _cure(package, family), severity=NOTE))
     return None
 
@@ -261,8 +261,14 @@ def _remarks_on(package: Package, family: Path, latest: Path) -> list[Finding]:
     findings = []
     real = Path(os.path.realpath(latest))
     if not real.is_relative_to(os.path.realpath(family.parent)):
-        what = f"{latest} leads outside of {family.parent}, to {real}."
-        findings.append(Finding(what, f"ls -l {latest} (mean it, or ln -sfn a release there)", severity=NOTE))
+        what = f"{latest} points outside {family.parent}, to {real}."
+        findings.append(
+            Finding(
+                what,
+                f"ls -l {latest} (keep it if that is intended, or point it to a release there with ln -sfn)",
+                severity=NOTE,
+            )
+        )
     dead = [path.name for path in matching(latest, "*") if path.is_symlink() and not is_there(path)]
     if dead:
         some = ", ".join(dead[:3]) + (", …" if len(dead) > 3 else "")

@@ -36,7 +36,7 @@ def places(environ: Mapping[str, str]) -> list[CannPlace]:
 
 
 def places_of_others(environ: Mapping[str, str]) -> list[CannPlace]:
-    """~/Ascend of the other users, as far as it can be looked into: the guide's HwHiAiUser first, then by name."""
+    """~/Ascend of the other users, as far as it can be read: the guide's HwHiAiUser first, then by name."""
     usual = table().usual_user
     users = sorted(pwd.getpwall(), key=lambda user: (user.pw_name != usual, user.pw_name))
     found = [
@@ -58,7 +58,7 @@ def loose_adapters(environ: Mapping[str, str]) -> list[Path]:
 
 
 def stale_variables(environ: Mapping[str, str]) -> dict[str, Path]:
-    """The variables that name a directory which isn't there, as in a shell from before an upgrade."""
+    """The variables that name a directory which doesn't exist, as in a shell that was opened before an upgrade."""
     named = {name: path for name in table().variables for path in _entries(environ, name)}
     return {name: path for name, path in named.items() if not is_directory(path)}
 

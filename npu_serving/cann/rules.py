@@ -75,7 +75,7 @@ def _two_runtimes(components: Mapping[str, Component], _adapter: Path | None) ->
         used, other = both[0], both[1]
         yield Finding(
             f"{used.name} and {other.name} are both installed; {used.name} is used ({used.path}).",
-            f"source only {used.name}'s set_env.sh where the server is started by hand",
+            f"when you start the server by hand, source only {used.name}'s set_env.sh",
             severity=NOTE,
         )
 
@@ -84,15 +84,15 @@ def _driver(components: Mapping[str, Component], _adapter: Path | None) -> Itera
     """A driver and a runtime each name the V100R001C… families that they fit; an older one can't know a newer."""
     driver, runtime = components.get("driver"), runtime_of(components)
     if driver is None:
-        what = "There is no NPU driver: a server built here has to run on another machine."
+        what = "No NPU driver is installed: a server built here can run only on another machine."
         yield Finding(what, packages()["driver"].install_command(), severity=NOTE)
     elif runtime is not None and driver.info.family and runtime.info.family and driver.info.fits and runtime.info.fits:
         is_known = driver.info.declares(runtime.info.family) or runtime.info.declares(driver.info.family)
         if not is_known and driver.info.family != runtime.info.family:
             yield Finding(
                 f"Neither the driver {driver.version} ({driver.info.family}) nor the {runtime.name} {runtime.version} "
-                f"({runtime.info.family}) declares that it fits the other.",
-                "compare them with the version table of the CANN release, and install the driver that it names",
+                f"({runtime.info.family}) declares that it works with the other.",
+                "look them up in the version table of the CANN release, and install the driver that it names",
                 severity=NOTE,
             )
 
@@ -110,7 +110,7 @@ def _other_machine(components: Mapping[str, Component], _adapter: Path | None) -
 def _unreadable(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
     for item in components.values():
         for file in item.info.unreadable:
-            yield Finding(f"{file} can't be read, so it can't tell a version.", _opened(file), severity=NOTE)
+            yield Finding(f"{file} can't be read, so its version is unknown.", _opened(file), severity=NOTE)
     if adapter is not None and is_there(adapter) and not os.access(adapter, os.R_OK):
         yield Finding(f"{adapter} can't be read.", _opened(adapter))
 

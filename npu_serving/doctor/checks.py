@@ -161,7 +161,7 @@ class Examination:
         )
 
     def missing(self, requirement: Requirement, found: str, **values: object) -> RequirementFinding:
-        """The finding for what is not there: install the packages, or the cure of the table."""
+        """The finding for something that is not installed: install the packages, or the cure of the table."""
         verdict = requirement.missing.get(self.use, NOT_NEEDED)
         packages = requirement.packages.get(self.machine.packaging, ())
         if not packages:
@@ -177,7 +177,7 @@ class Examination:
         return replace(missing, cure=cure) if cure else missing
 
     def unfit(self, requirement: Requirement, found: str, **values: object) -> RequirementFinding:
-        """The finding for what is there but doesn't serve."""
+        """The finding for something that is installed but not suitable."""
         verdict = requirement.unfit.get(self.use, NOT_NEEDED)
         cures = requirement.cure_unfit or requirement.cure
         return self.finding(requirement, verdict, found, cure=self.cure_text(cures, requirement, values))
@@ -267,7 +267,7 @@ def check_same_compilers(requirement: Requirement, examination: Examination) -> 
 
 
 def check_cmake(requirement: Requirement, examination: Examination) -> RequirementFinding:
-    """CMake on PATH or, where that is none or too old, the one that pip put into this project's environment."""
+    """CMake on PATH or, where that is missing or too old, the one that pip put into this project's environment."""
     on_path = check_program(requirement, examination)
     own = examination.machine.venv_bin / "cmake"
     if on_path.severity == OK or not os.access(own, os.X_OK):

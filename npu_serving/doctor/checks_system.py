@@ -92,7 +92,7 @@ def check_memory(requirement: Requirement, examination: Examination) -> Requirem
 
 
 def check_dpkg_record(requirement: Requirement, examination: Examination) -> RequirementFinding:
-    """The record of an ascend-cann-toolkit that is to be reinstalled, and others like it."""
+    """The record of an ascend-cann-toolkit that has to be reinstalled, and others like it."""
     status = examination.machine.root / dpkg.STATUS
     if not status.is_file():
         return examination.finding(requirement, NOT_NEEDED, "no dpkg on this machine")

@@ -117,7 +117,7 @@ def begin(settings: Settings, runner: str, machine: Machine) -> Examination:
 
 
 def check(requirement: Requirement, examination: Examination) -> RequirementFinding:
-    """What is found about one requirement; what this use doesn't need is not looked at."""
+    """What is found about one requirement; what this use doesn't need is not checked."""
     if not requirement.needed_for(examination.use):
         return examination.finding(requirement, NOT_NEEDED, f"not checked: not needed for {examination.use}")
     return SPECIAL_CHECKS.get(requirement.id, checks.check_program)(requirement, examination)

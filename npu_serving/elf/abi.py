@@ -34,8 +34,8 @@ def mixed_strings(server: Loaded, adapter: Loaded, missing: Iterable[Symbol]) ->
             kind=ABI_MIXTURE,
             severity=PROBLEM if twins else WARNING,
             where=adapter.name or adapter.path.name,
-            what="Server and adapter were compiled for different std::strings, so that what one passes the other can't "
-            f"read{': ' + wanted if wanted else ''}.",
+            what="Server and adapter were compiled for different std::strings, so neither can read the other's"
+            f"{': ' + wanted if wanted else ''}.",
             cure=_CURE,
             details=twins,
         )
@@ -105,6 +105,6 @@ def changed_sizes(plan: LoadPlan) -> Iterator[Finding]:
                     where=library.name,
                     what=f"The server has a copy of its variable {copy.name} with {copy.size} bytes; in {library.path} "
                     f"it has {original.size}.",
-                    cure="./inv rebuild-after-cann (a link makes the copy anew)",
+                    cure="./inv rebuild-after-cann (linking again renews the copy)",
                 )
             break

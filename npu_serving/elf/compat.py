@@ -145,8 +145,8 @@ def _other_machine(name: str, machine: str) -> Finding:
         kind=OTHER_MACHINE,
         severity=PROBLEM,
         where=name,
-        what=f"It is built for {machine}; this machine is {platform.machine()}.",
-        cure=f"take one that is built for {platform.machine()}",
+        what=f"It is built for {machine}, but this machine is {platform.machine()}.",
+        cure=f"use one that is built for {platform.machine()}",
     )
 
 
@@ -198,8 +198,8 @@ class _Check:
                 kind=LIBRARY_UNUSABLE,
                 severity=PROBLEM,
                 where=item.name,
-                what=f"{by} needs it, and the loader would stop at the file that it finds first.",
-                cure="put a good copy in its place",
+                what=f"{by} needs it, and the loader would fail at the file that it finds first.",
+                cure="replace it with a good copy",
                 details=item.reasons,
             )
         of_cann = self._may_be_of_cann(item)
@@ -207,7 +207,7 @@ class _Check:
             kind=LIBRARY_NOT_FOUND,
             severity=WARNING if of_cann and self.subject.cann_absent else PROBLEM,
             where=item.name,
-            what=f"{by} needs it, and no directory that the loader looks in holds one that serves.",
+            what=f"{by} needs it, and no directory that the loader searches has one that fits.",
             cure=self._cure_for(item, of_cann=of_cann),
             details=item.reasons or tuple(str(path) for path in item.searched),
         )
@@ -242,7 +242,7 @@ class _Check:
                     kind=TOO_NEW,
                     severity=PROBLEM,
                     where=label(library),
-                    what=f"It needs versions that {provider.path} does not have: that one provides up to {newest}.",
+                    what=f"It needs versions that {provider.path} lacks: its newest is {newest}.",
                     cure=_CURES_FOR_VERSIONS.get(
                         family, f"install the version of {need.library} that it was linked with"
                     ),

@@ -44,8 +44,8 @@ class Tool:
         if not is_safe_file_name(self.file_name):
             yield "urls", f"the first one ends in {self.file_name!r}, which is no name for a file"
 
-    def serves(self, platform: str) -> bool:
-        """Whether it is of use on that platform."""
+    def works_on(self, platform: str) -> bool:
+        """Whether it runs, or can be built, on that platform."""
         return self.platform in (platform, "any")
 
     def wanted(self) -> WantedFile:

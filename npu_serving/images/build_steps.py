@@ -196,7 +196,7 @@ def _explain_failure(reason: str, lines: list[str], log_path: Path | None) -> Np
         what = "The toolchain image could not be made: there is no space left for it."
         return DiskFullError(what, cause=known.cause + (f"; {log}" if log else ""), cure=known.cure)
     tail = "".join(f"\n    {line}" for line in lines[-TAIL_LINES:])
-    what = f"The toolchain image could not be made: {reason}{tail}" + (f"\nT{log[1:]}" if log else "")
+    what = f"Could not make the toolchain image: {reason}{tail}" + (f"\nT{log[1:]}" if log else "")
     if known is not None:
         return ProgramError(what, cause=known.cause, cure=known.cure, output=output)
     return ProgramError(what, output=output)

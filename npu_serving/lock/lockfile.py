@@ -130,7 +130,7 @@ class _ArchiveEntry(Archive):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.pinned_here and self.sha256 is None:
-            yield "pinned_here", "is true without a sha256"
+            yield "pinned_here", "is true, but there is no sha256"
         if self.written_name != self.file_name:
             found = f"for which Bazel looks (the end of the first URL), not {self.written_name!r}"
             yield "file_name", f"must be {self.file_name!r}, {found}"

@@ -58,7 +58,7 @@ class RebuildPlan:
         """VerificationError where the server would not start, whatever is done to it."""
         if self.obstacles:
             raise VerificationError(
-                "The server would not start with the CANN that is installed, and no rebuild changes that:\n"
+                "The server would not start with the installed CANN, and a rebuild would not change that:\n"
                 + "\n".join(finding_text(finding) for finding in self.obstacles),
                 cause="CANN is incomplete: its installation was interrupted, or it is being installed right now",
                 cure="complete the installation of CANN, then run the same command again",
@@ -88,7 +88,7 @@ class RebuildPlan:
         lines = [f"{self.build.manifest.build_id}: {self.action}: {self.why}"]
         if self.obstacles:
             lines += [finding_text(finding) for finding in self.obstacles]
-            lines.append("No rebuild changes that. Next: complete the installation of CANN.")
+            lines.append("A rebuild would not change that. Next: complete the installation of CANN.")
         elif self.action != NOTHING:
             lines.append(f"Next: {self._command()}")
         return "\n".join(lines)

@@ -84,7 +84,7 @@ def render_watch_units(
 
 
 def _environment() -> dict[str, str]:
-    """What of the caller's environment leads ./inv to its settings and packages, and to CANN; all of it are paths."""
+    """The caller's variables by which ./inv finds its settings and packages, and CANN; all are paths."""
     names = (SETTINGS_FILE, VENV, *table().variables)
     return {name: os.path.abspath(os.environ[name]) for name in names if os.environ.get(name)}
 
