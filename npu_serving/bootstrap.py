@@ -39,7 +39,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def check_fits(manifest: Manifest) -> None:
-    """MissingToolError where the packages in the bundle are for another Python or processor than these."""
+    """MissingToolError where the packages in the bundle are not for this Python and processor."""
     here = (platform.machine(), f"{sys.version_info[0]}.{sys.version_info[1]}")
     if not manifest.of_kind(WHEEL) or (manifest.machine, manifest.python) == here:
         return

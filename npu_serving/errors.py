@@ -76,7 +76,7 @@ class LockFileError(RequestError):
 
 
 class SourceError(RequestError):
-    """The source named is missing, is not a TensorFlow Serving tree, or is of another version than the lock."""
+    """The source named is missing, is not a TensorFlow Serving tree, or is not of the lock's version."""
 
 
 class BuildFileError(RequestError):

@@ -177,7 +177,7 @@ def _without_credentials(url: str) -> str:
 def _silo_flag(runner: Runner) -> tuple[str, ...]:
     """Keeps the entries of different toolchains apart.
 
-    Bazel names an entry after the command and its inputs. /usr/bin/gcc and the headers of the C library are no inputs:
+    Bazel names an entry after the command and its inputs. /usr/bin/gcc and the headers of the C library are not inputs:
     two machines with different compilers would take each other's objects. The properties of the platform are part of
     the name.
     """

@@ -25,7 +25,7 @@ from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch_file, wanted_from
 from npu_serving.fetch.pinning import fetch_first
 from npu_serving.lock.comparing import differences, need_differences
-from npu_serving.lock.lockfile import Archive, Lock, OtherRepository, carry_over, read_lock, write_lock
+from npu_serving.lock.lockfile import Archive, Lock, OtherRepository, read_lock, with_known_facts, write_lock
 from npu_serving.lock.tree_facts import serving_version
 from npu_serving.lock.workspace import lock_tree
 from npu_serving.settings import Settings
@@ -239,7 +239,7 @@ def lock_deps(
 
     declared = lock_tree(tree, get_archive, known=former)
     lock = dataclasses.replace(declared, archives=tuple(pins.pinned(archive) for archive in declared.archives))
-    lock = carry_over(lock, former) if former is not None else lock
+    lock = with_known_facts(lock, former) if former is not None else lock
     found = differences(known, lock) if known is not None else (f"it is new, with {len(lock.archives)} archives",)
     written = False if check else write_lock(lock_path, lock)
     return LockReport(lock_path, lock, found, written, check, time.monotonic() - began)
@@ -259,7 +259,9 @@ class _Pins:
         self._digests = {(item.name, item.urls): item.sha256 for item in of_the_lock if item.pinned_here}
 
     def pinned(self, archive: Archive) -> Archive:
-        """The archive with its pin; as it is where it has one, nobody asked for it, or Bazel never takes it."""
+        """The archive with its pin; unchanged where it has one, where none was requested, or where Bazel never takes
+        it.
+        """
         key = (archive.name, archive.urls)
         if archive.sha256 is not None or archive.shadowed:
             return archive

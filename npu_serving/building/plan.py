@@ -90,7 +90,7 @@ def plan_build(given: Inputs, settings: Settings) -> BuildPlan:
         return BuildPlan(tuple(steps))
     steps.append(Step("build", ""))
     elsewhere = not existing.current or link_differs(settings.dist_root, settings.install_link)
-    steps.append(Step("current", f"it points to another build than {existing.manifest.build_id}" if elsewhere else ""))
+    steps.append(Step("current", f"it does not point to {existing.manifest.build_id}" if elsewhere else ""))
     return BuildPlan(tuple(steps), existing)
 
 

@@ -48,7 +48,7 @@ class Runner(Protocol):
         """What decides the outcome of a build here, for the manifest: compiler, C library, Bazel, Python, image."""
 
     def toolchain_key(self) -> str:
-        """What decides the outcome of an action here and is no input of it: the same text, the same objects."""
+        """What decides the outcome of an action here and is not an input of it: the same text, the same objects."""
 
     def inside(self, layout: Layout) -> Layout:
         """The layout as Bazel will see it."""

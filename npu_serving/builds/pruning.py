@@ -96,7 +96,7 @@ def _reasons_to_keep(builds: tuple[Build, ...], keep: int) -> dict[Path, str]:
 def directories_in_use(directories: list[Path]) -> dict[Path, int]:
     """Those of the directories that a process has its program or a library from, with the process's number.
 
-    Processes of other users can't be examined; for them the command line has to do, which serve begins with the
+    Processes of other users can't be examined; for them the command line has to do: ./inv serve begins it with the
     server's real path.
     """
     resolved = {os.fsencode(directory.resolve()) + b"/": directory for directory in directories}

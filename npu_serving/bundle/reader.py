@@ -81,7 +81,7 @@ def read_bundle(path: Path) -> Bundle:
 def member_bytes(bundle: Bundle, place: MemberPlace) -> Iterator[bytes]:
     """The bytes of a member, in pieces; at the end PinMismatchError unless they have its sha256.
 
-    So what was made of them is to be used only when the iteration has ended well.
+    So what was made of them may be used only when the iteration has succeeded.
     """
     digest = hashlib.sha256()
     left = place.member.size_bytes

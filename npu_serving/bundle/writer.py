@@ -35,13 +35,13 @@ END = b"\0" * (2 * tarfile.BLOCKSIZE)
 ARCHIVE, TOOL, WHEEL, IMAGE = "archive", "tool", "wheel", "image"
 KINDS = (ARCHIVE, TOOL, WHEEL, IMAGE)
 
-_HEADING = "is not taken apart, for its manifest is refused"
-_CAUSE = "it was made by another version of this project, was damaged on its way, or was made to do harm"
-_CURE = "make it anew with ./inv bundle, in the version of the project that is here"
+_HEADING = "was not unpacked, because its manifest is not valid"
+_CAUSE = "it was made by another version of this project, was damaged in transfer, or is malicious"
+_CURE = "make it again with ./inv bundle, using the version of the project that is here"
 
 
 def _file_name_rule(name: str) -> str:
-    return "" if is_safe_file_name(name) else f"must be a plain name of a file, not {name[:100]!r}"
+    return "" if is_safe_file_name(name) else f"must be a plain file name, not {name[:100]!r}"
 
 
 Word = Annotated[str, Rule(pattern="[0-9A-Za-z._+-]{1,100}", expected="a word such as 1.15.0")]
@@ -76,12 +76,12 @@ class Manifest:
     def problems(self) -> Iterator[tuple[str, str]]:
         """What the reader of documents asks: what only several members together show."""
         if len(self.members) > MAX_MEMBERS:
-            yield "members", f"these are {len(self.members)} members, more than {MAX_MEMBERS}"
+            yield "members", f"lists {len(self.members)} files, more than {MAX_MEMBERS}"
         # Wheels get into one directory under their own names, the others into the store under their digests.
         keys = Counter(member.file_name if member.kind == WHEEL else member.name for member in self.members)
         for key, count in keys.items():
             if count > 1:
-                yield "members", f"{key} stands in it twice"
+                yield "members", f"lists {key} twice"
 
     def of_kind(self, *kinds: str) -> tuple[BundleMember, ...]:
         """The members of these kinds."""

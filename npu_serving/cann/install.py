@@ -115,7 +115,7 @@ def find_installation(root: str = "", environ: Mapping[str, str] | None = None) 
 def find_adapter(setting: str, cann_root: str) -> Adapter:
     """The adapter that `setting` names: the path of a _tf_adapter.so, or "auto" for that of the CANN installed here.
 
-    Raises AdapterError when it is missing, unreadable, no shared library, or for another machine than this one, and
+    Raises AdapterError when it is missing, unreadable, no shared library, or for another machine, and
     MissingToolError when "auto" finds none.
     """
     if setting != "auto":

@@ -32,7 +32,7 @@ def test(
     seed: int | None = None,
 ) -> None:
     """Run the tests."""
-    from npu_serving.cli import run_pytest, run_unit_tests_on_each_python
+    from npu_serving.development import run_pytest, run_unit_tests_on_each_python
 
     if pythons:
         run_unit_tests_on_each_python()
@@ -42,7 +42,7 @@ def test(
 @command(json=False, help={"fix": "fix what can be fixed automatically"})
 def lint(_call: Call, fix: bool = False) -> None:
     """Check style, types and shell scripts."""
-    from npu_serving.cli import run_linters
+    from npu_serving.development import run_linters
 
     run_linters(fix=fix)
 
@@ -50,7 +50,7 @@ def lint(_call: Call, fix: bool = False) -> None:
 @command(json=False, help={"name": "one benchmark of bench/; all by default"})
 def bench(_call: Call, name: str = "") -> None:
     """Run the benchmarks."""
-    from npu_serving.cli import run_benchmarks
+    from npu_serving.development import run_benchmarks
 
     run_benchmarks(name)
 

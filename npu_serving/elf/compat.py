@@ -259,7 +259,7 @@ def _family(version: str) -> str:
 
 
 def _version_key(version: str) -> tuple[str, tuple[int, ...]]:
-    """GLIBC_2.9 comes before GLIBC_2.17; versions that are no numbers (GLIBC_PRIVATE) come first."""
+    """GLIBC_2.9 comes before GLIBC_2.17; versions that are not numbers (GLIBC_PRIVATE) come first."""
     family, _, numbers = version.rpartition("_")
     parts = numbers.split(".")
     return family, tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else ()

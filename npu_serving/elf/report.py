@@ -56,7 +56,10 @@ class CompatReport:
         if not self.ok:
             return "this server will not start here with its adapter"
         if {LIBRARY_NOT_FOUND, CANNOT_TELL} & set(self.kinds(WARNING)):
-            return "nothing is wrong with this server so far, but only a machine with CANN can tell whether it starts"
+            return (
+                "nothing is wrong with this server so far, but whether it starts can only be checked on a "
+                "machine with CANN"
+            )
         return "this server will start here with its adapter"
 
     def to_json(self) -> dict[str, object]:

@@ -143,7 +143,7 @@ class Attempts:
             return True
         self._wrong_bytes = True
         too_short = self._partial.size_bytes < (self._wanted.size_bytes or 0)
-        if not too_short or place.url in self._was_short:  # what was cut off on its way may come whole the next time
+        if not too_short or place.url in self._was_short:  # what was truncated may come whole the next time
             self._dead.add(place.url)
         self._was_short.add(place.url)
         self._line.on_bytes(-self._partial.size_bytes)

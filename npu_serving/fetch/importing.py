@@ -21,7 +21,7 @@ from npu_serving.lock.lockfile import Archive
 
 @dataclass(frozen=True)
 class Recognised:
-    """A file and the archive that it is. `healed`: it had been recompressed or unpacked on its way."""
+    """A file and the archive that it is. `healed`: it had been recompressed or unpacked before."""
 
     file: Path
     archive: str

@@ -42,7 +42,7 @@ class Tool:
     def problems(self) -> Iterator[tuple[str, str]]:
         """What the reader of documents asks: what only several fields together show."""
         if not is_safe_file_name(self.file_name):
-            yield "urls", f"the first one ends in {self.file_name!r}, which is no name for a file"
+            yield "urls", f"the first one ends in {self.file_name!r}, which can't be used as a file name"
 
     def works_on(self, platform: str) -> bool:
         """Whether it runs, or can be built, on that platform."""

@@ -33,8 +33,8 @@ def _url_rule(url: str) -> str:
     return f"must be a URL to fetch from, not {url!r}, {problem}" if problem else ""
 
 
-OneLine = Annotated[str, Rule(pattern=r"[^\x00-\x1f]*", expected="a text of one line")]
-NonEmptyLine = Annotated[str, Rule(pattern=r"[^\x00-\x1f]+", expected="a text of one line that is not empty")]
+OneLine = Annotated[str, Rule(pattern=r"[^\x00-\x1f]*", expected="a single line of text")]
+NonEmptyLine = Annotated[str, Rule(pattern=r"[^\x00-\x1f]+", expected="a single line of text that is not empty")]
 Sha256 = Annotated[str, Rule(pattern=SHA256.pattern, expected="64 hexadecimal digits")]
 Url = Annotated[str, Rule(pattern=r"[^\x00-\x1f]+", expected="a URL", check=_url_rule)]
 Urls = Annotated[tuple[Url, ...], Rule(fewest=1)]
@@ -73,7 +73,7 @@ class Archive:
     def file_name(self) -> str:
         """What Bazel before 0.29 looks for in each --distdir: the last part of the FIRST url's path.
 
-        Where that is no name that a file may get here, it is the repository's: such a file comes from the repository
+        Where that can't be used as a file name here, it is the repository's: such a file comes from the repository
         cache only. The same holds for one of two archives with one name: Bazel takes no file whose sha256 differs.
         """
         name = file_name_of(self.urls[0])
@@ -149,7 +149,7 @@ class _LockEntry:
 
 
 _REFUSAL = DocumentRefusal(
-    error=LockFileError, cure="take the file from version control again, or make it anew with: ./inv lock-deps"
+    error=LockFileError, cure="restore the file from version control, or make it again with: ./inv lock-deps"
 )
 
 
@@ -204,7 +204,7 @@ def write_lock(path: Path, lock: Lock) -> bool:
     return fsutil.write_file(path, text)
 
 
-def carry_over(lock: Lock, known: Lock) -> Lock:
+def with_known_facts(lock: Lock, known: Lock) -> Lock:
     """`lock` with what its tree doesn't say taken from `known`: sizes by digest, who needs what by repository.
 
     The name decides on the need because a build asks for a repository, whatever archive is declared for it. URLs that

@@ -38,7 +38,7 @@ def lock_tree(tree: Path, get_archive: GetArchive, *, known: Lock | None = None)
     """The lock of the serving tree at `tree`. `known`, a former one, gives version and source where the tree doesn't.
 
     `get_archive` is asked for those archives from which further .bzl files are loaded. Raises SourceError when there
-    is no WORKSPACE, WorkspaceError when it can't be evaluated, and what `get_archive` raises.
+    is not a WORKSPACE, WorkspaceError when it can't be evaluated, and what `get_archive` raises.
     """
     text, file_name = _workspace_file(tree)
     evaluation = Evaluator(

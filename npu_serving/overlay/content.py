@@ -52,7 +52,7 @@ class OverlayEntry:
 def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
     """Every entry of third_party/tf_adapter, in the order in which they are put there.
 
-    Raises AdapterError when one of the libraries is missing, is no ELF library, is for another machine than the
+    Raises AdapterError when one of the libraries is missing, is not an ELF library, is not for the same machine as the
     other one, or has a name that can't be written into a BUILD file.
     """
     adapter = _library(inputs.adapter, "the adapter")

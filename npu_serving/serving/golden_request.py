@@ -98,7 +98,7 @@ def read_golden(dist_root: Path) -> GoldenRequest | None:
     if not path.exists():
         return None
     refusal = DocumentRefusal(
-        f"{path} is no golden request:", RequestError, "it was changed by hand", f"record it anew: {RECORD}"
+        f"{path} is not a golden request:", RequestError, "it was changed by hand", f"record it again: {RECORD}"
     )
     read = read_document(path, _GoldenFile, format=FORMAT, ignore_unknown=True, refusal=refusal)
     try:

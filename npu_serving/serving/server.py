@@ -1,4 +1,4 @@
-"""Starting a built tensorflow_model_server: what it is started with, checked beforehand, and whether it serves."""
+"""Starting a built tensorflow_model_server: what it is started with, checked beforehand, and whether it is ready."""
 
 from __future__ import annotations
 
@@ -105,10 +105,10 @@ def plan_server(
     """How to start the server of `artifact`, a directory dist/<build-id> with bin/ and lib/.
 
     `model_base_path` holds the version directories; it is None when `extra_flags` (--flag=value) name a
-    --model_config_file. `rest_api_port` 0 is no REST API. LD_LIBRARY_PATH gets the artifact's lib directory where the
-    server would not find its libraries otherwise, then `library_path`, then what the caller has set.
-    Loading a model is tried once unless a flag says otherwise: by default the server keeps its ports shut for five
-    minutes while it tries a bad model again and again.
+    --model_config_file. With `rest_api_port` 0 there is no REST API. LD_LIBRARY_PATH gets the artifact's lib directory
+    where the server would not find its libraries otherwise, then `library_path`, then what the caller has set. Loading
+    a model is tried once unless a flag says otherwise: by default the server keeps its ports shut for five minutes
+    while it tries a bad model again and again.
 
     Raises RequestError and ServerError for whatever would keep the server from serving.
     """
