@@ -85,7 +85,8 @@ def _run() -> None:
                 self._take_debug()
                 missing = _flag_without_value(self.core.unparsed, self.tasks)
                 if missing:
-                    raise ParseError(f"{missing[1]} needs a value.", missing[0])
+                    name = missing[1].lstrip("-")
+                    raise ParseError(f"Flag <Argument: {name}> needed value and was not given one!", missing[0])
 
         def parse_cleanup(self) -> None:
             """What is to be done instead of a task."""

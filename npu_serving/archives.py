@@ -100,6 +100,7 @@ def _fill(archive: Path, directory: Path, strip_prefix: str) -> None:
         raise UnsafeArchiveError(
             f"{archive} has no directory {strip_prefix!r}.",
             cause="it is a different archive, or its top directory was renamed",
+            cure="fetch the archive again: ./inv fetch-deps --verify",
         )
 
 

@@ -50,7 +50,7 @@ class Passage:
 
 
 @dataclass(frozen=True, order=True)
-class Finding:
+class RefusedWord:
     """A refused word in a file; `path` is relative to the project."""
 
     path: str
@@ -69,7 +69,7 @@ def words() -> tuple[Word, ...]:
     return tuple(Word(**entry) for entry in _table()["words"])
 
 
-def check_project(root: Path = PROJECT_ROOT) -> list[Finding]:
+def check_project(root: Path = PROJECT_ROOT) -> list[RefusedWord]:
     """The refused words in everything that a person reads, but for the files that the list exempts."""
     exempt = _table()["exempt"]
     files = {path for pattern in PLACES for path in root.glob(pattern) if path.is_file() and path != TABLE}
@@ -79,13 +79,13 @@ def check_project(root: Path = PROJECT_ROOT) -> list[Finding]:
     ]
 
 
-def check_text(path: str, text: str) -> list[Finding]:
+def check_text(path: str, text: str) -> list[RefusedWord]:
     """The refused words in a file of that name: of Python its strings, comments and names, else all of it."""
     passages = _python_passages(text) if path.endswith(".py") else [Passage(1, text)]
     lines = text.split("\n")
     return sorted(
         {
-            Finding(path, _line_of(match, passage, lines), " ".join(match[0].split()), word.instead)
+            RefusedWord(path, _line_of(match, passage, lines), " ".join(match[0].split()), word.instead)
             for passage in passages
             for word in words()
             for match in word.regex.finditer(passage.text)
@@ -103,8 +103,7 @@ def _python_passages(text: str) -> Iterator[Passage]:
 def _strings(tree: ast.AST) -> Iterator[Passage]:
     """The string literals, f-strings as one text each, and the names of functions and classes as words."""
     if isinstance(tree, ast.JoinedStr):
-        parts = (item.value if isinstance(item, ast.Constant) else "{}" for item in tree.values)
-        yield Passage(tree.lineno, "".join(str(part) for part in parts))
+        yield Passage(tree.lineno, "".join(_part_text(item) for item in tree.values))
         tree_children: Iterable[ast.AST] = (item for item in tree.values if not isinstance(item, ast.Constant))
     else:
         tree_children = ast.iter_child_nodes(tree)
@@ -114,6 +113,13 @@ def _strings(tree: ast.AST) -> Iterator[Passage]:
         yield Passage(tree.lineno, tree.name.replace("_", " ").strip())
     for child in tree_children:
         yield from _strings(child)
+
+
+def _part_text(part: ast.expr) -> str:
+    """A piece of an f-string: its text, or {} for a value and {!r} for a quoted one."""
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    return "{!r}" if isinstance(part, ast.FormattedValue) and part.conversion == ord("r") else "{}"
 
 
 def _line_of(match: re.Match[str], passage: Passage, lines: list[str]) -> int:

@@ -151,6 +151,7 @@ def failure(finished: Finished, *, log_path: Path | None = None, cure: str = "")
     lines += [f"    {line}" for line in tail]
     if log_path is not None:
         lines.append(f"The full output is in {log_path}")
+    cure = cure or "correct what its output says, then run the same command again"
     return ProgramError("\n".join(lines), cure=cure, returncode=finished.returncode, output=finished.output)
 
 

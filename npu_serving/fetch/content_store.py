@@ -96,7 +96,10 @@ class ContentStore:
     def path(self, sha256: str) -> Path:
         """Where the file of that digest is, or would be."""
         if not SHA256.fullmatch(sha256):
-            raise RequestError(f"{sha256!r} is not a sha256: it must be 64 lower-case hexadecimal digits.")
+            raise RequestError(
+                f"{sha256!r} is not a sha256: it must be 64 lower-case hexadecimal digits.",
+                cure="copy the whole digest that sha256sum prints",
+            )
         return self.root / "content_addressable" / "sha256" / sha256 / "file"
 
     def has(self, sha256: str, *, verify: bool = False) -> bool:

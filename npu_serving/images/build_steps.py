@@ -190,16 +190,17 @@ def _lines(event: Mapping[str, Any]) -> Iterator[str]:
 
 def _explain_failure(reason: str, lines: list[str], log_path: Path | None) -> NpuServingError:
     output = "\n".join([*lines, reason])
-    log = f"the whole output is in {log_path}" if log_path is not None else ""
+    log = f"the full output is in {log_path}" if log_path is not None else ""
     known = diagnose(known_failures.IMAGES, output)
     if known is not None and known.id == NO_SPACE:
-        what = "The toolchain image could not be made: there is no space left for it."
+        what = "Could not make the toolchain image: there is no space left for it."
         return DiskFullError(what, cause=known.cause + (f"; {log}" if log else ""), cure=known.cure)
     tail = "".join(f"\n    {line}" for line in lines[-TAIL_LINES:])
     what = f"Could not make the toolchain image: {reason}{tail}" + (f"\nT{log[1:]}" if log else "")
     if known is not None:
         return ProgramError(what, cause=known.cause, cure=known.cure, output=output)
-    return ProgramError(what, output=output)
+    cure = "correct what the output says, or try another base image: --base-image NAME"
+    return ProgramError(what, cure=cure, output=output)
 
 
 @contextlib.contextmanager

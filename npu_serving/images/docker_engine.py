@@ -135,7 +135,11 @@ def _refused(reason: object) -> NpuServingError:
             cause="the disk that holds its images and containers (docker info: Docker Root Dir) is full",
             cure="free some space there (docker system df shows what uses it), then run the same command again",
         )
-    return ProgramError(f"The Docker engine refused: {text}")
+    return ProgramError(
+        f"The Docker engine could not do what was asked ({text}).",
+        cause="the engine's configuration or this user's permissions don't allow it",
+        cure="check `docker info` and the engine's log, then run the same command again" + OR_WITHOUT,
+    )
 
 
 def _require_this_machine(host: str) -> None:

@@ -10,12 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.cli import SHELL_SCRIPTS
+from npu_serving.development import SHELL_SCRIPTS
 
 UNIT = Path(__file__).resolve().parent
 ROOT = UNIT.parents[1]
 PACKAGE = ROOT / "npu_serving"
-ABOUT_THE_PROJECT = {"test_docs", "test_guide_coverage", "test_reachability", "test_rooms", "test_tracked_files"}
+ABOUT_THE_PROJECT = {
+    "test_docs",
+    "test_messages",
+    "test_guide_coverage",
+    "test_reachability",
+    "test_rooms",
+    "test_tracked_files",
+}
 """Tests of what no module holds: documents, and the order of the house."""
 
 
