@@ -27,16 +27,10 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `inv` blocks it until it can be answered: that is now
     try:
         _run()
-<<<<<<< HEAD
     except SystemExit as ending:
         if isinstance(ending.__context__, KeyboardInterrupt) and ending.code == 1:  # invoke's word for it
             sys.exit(130)
         raise
-=======
-    except _Interrupted:
-        print("\nInterrupted before anything was started.", file=sys.stderr)
-        sys.exit(130)
->>>>>>> d7a523a (Refuse words of a private dialect in lint: the list, and the check of strings, comments, names and pages)
     except BrokenPipeError:  # `./inv --list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

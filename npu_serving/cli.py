@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Protocol
 
-from npu_serving import debugging
+from npu_serving import debugging, process
 from npu_serving.console import Console
 from npu_serving.errors import EXIT_INTERRUPTED, NpuServingError, RequestError
 from npu_serving.fsutil import as_error

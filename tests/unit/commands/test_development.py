@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from invoke.context import Context
 
-from npu_serving import cli, process
+from npu_serving import development as tools
+from npu_serving import process
 from npu_serving.commands import development
 
 
@@ -83,5 +84,5 @@ def test_a_python_is_found_by_what_it_says_and_only_if_an_environment_can_be_mad
         place.chmod(0o755)
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert cli._python_of(ours) == tmp_path / "versions" / f"{ours}.99" / "bin" / "python3"
-    assert cli._python_of("3.8") is None
+    assert tools._python_of(ours) == tmp_path / "versions" / f"{ours}.99" / "bin" / "python3"
+    assert tools._python_of("3.8") is None
