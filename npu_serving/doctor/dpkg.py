@@ -121,7 +121,7 @@ def _refuse_pending_updates(directory: Path) -> None:
         raise ActionNeeded(
             f"{updates} contains changes that dpkg has not applied yet.",
             cause="dpkg was interrupted",
-            cure="run dpkg --configure -a, then the same command again",
+            cure="run dpkg --configure -a, then run the same command again",
         )
 
 

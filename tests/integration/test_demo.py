@@ -82,7 +82,7 @@ def test_the_demo_serves_on_the_npu_before_and_after_the_upgrade_and_a_second_on
             for version in (FIRST_RELEASE, NEXT_RELEASE)
         ]
         assert done["build"].startswith("0 sources compiled") == (run == "second"), done["build"]
-        assert "caught before starting" in done["verify the old server"]
+        assert "rejected before starting" in done["verify the old server"]
         log = fsutil.read_text(settings.build_root / "demo" / "logs" / f"server-{FIRST_RELEASE}.log")
         placements.add(log.count("placed on NPU"))
     assert len(placements) == 1, "a log of an earlier demo is no proof of this one"

@@ -206,7 +206,7 @@ def test_a_bundle_that_can_not_be_used_ends_it_before_an_environment_is_made(pro
     (tmp_path / "bundle").write_bytes(b"x" * 5000)
     done = _inv(project, "unbundle", "--sha256", "0" * 64, str(tmp_path / "bundle"))
     assert done.returncode == 2
-    assert "is no bundle of this project" in done.stderr
+    assert "is not a bundle of this project" in done.stderr
     assert _inv(project, "unbundle").returncode == 2
     assert not (project / ".venv").exists()
 
@@ -234,7 +234,7 @@ def test_debug_before_unbundle_is_no_bundle(project: Path, tmp_path: Path) -> No
     (tmp_path / "bundle").write_bytes(b"x" * 5000)
     done = _inv(project, "--debug", "unbundle", str(tmp_path / "bundle"))
     assert done.returncode == 2
-    assert "bundle is no bundle of this project" in done.stderr
+    assert "bundle is not a bundle of this project" in done.stderr
     assert "debug: Traceback" in done.stderr
 
 

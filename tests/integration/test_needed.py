@@ -89,5 +89,7 @@ def test_what_the_server_needs_and_no_store_can_give_is_named(settings, tree):
     (digest,) = [item.sha256 for item in read_lock(SAMPLE_LOCK).archives if item.name == "com_github_tencent_rapidjson"]
     edited(tree, "tensorflow_serving/workspace.bzl", (f'        sha256 = "{digest}",\n', ""))
     own = dataclasses.replace(settings, source=str(tree), mirrors=(mirror_of_the_sample(settings),))
-    with pytest.raises(LockFileError, match="needs com_github_tencent_rapidjson, which Bazel takes from no store"):
+    with pytest.raises(
+        LockFileError, match="needs com_github_tencent_rapidjson, which Bazel does not take from a store"
+    ):
         lock_source(own, Silent(), pin=True, needed=True)

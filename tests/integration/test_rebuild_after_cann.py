@@ -161,7 +161,7 @@ def test_the_upgrade_is_caught_before_anything_is_started(upgrade: Upgrade) -> N
 
 def test_the_plan_is_a_relink_and_names_the_symbol_that_calls_for_it(upgrade: Upgrade) -> None:
     assert (upgrade.plan.action, upgrade.plan.exit_code) == (RELINK, 3)
-    assert f"linked with CANN {FIRST_RELEASE}, installed is CANN {NEXT_RELEASE}" in upgrade.plan.text()
+    assert f"linked with CANN {FIRST_RELEASE}, but CANN {NEXT_RELEASE} is installed" in upgrade.plan.text()
     assert "NpuTrace" in upgrade.plan.why
 
 
@@ -207,7 +207,7 @@ def test_with_the_same_adapter_nothing_is_to_be_done(state: Settings) -> None:
     planned = plan_rebuild(state)
     assert (planned.action, planned.exit_code) == (NOTHING, 0)
     assert rebuild_after_cann(state, Silent()).build.manifest.build_id == planned.build.manifest.build_id
-    assert "nothing is to be done" in rebuild_after_cann(state, Silent()).text()
+    assert "nothing to do" in rebuild_after_cann(state, Silent()).text()
 
 
 def _with_output_root(state: Settings, upgrade: Upgrade) -> Settings:
@@ -225,7 +225,7 @@ def _with_output_root(state: Settings, upgrade: Upgrade) -> Settings:
         ({"lock_digest": "0"}, "the lock is another one"),
         ({"compilation": ["-c", "dbg"]}, "other flags"),
         ({"source": {"name": "sample", "digest": "0"}}, "of another archive"),
-        ({"source": {"name": "sample", "tree": "0"}}, "was changed since"),
+        ({"source": {"name": "sample", "tree": "0"}}, "has changed since"),
         ({"toolchain": {"runner": "host", "compiler": "gcc 1.0"}}, "compiler gcc 1.0 became gcc"),
         ({"toolchain": {"runner": "host", "machine": "riscv64"}}, "machine riscv64 became"),
     ],
@@ -250,8 +250,8 @@ def test_without_what_bazel_had_made_a_full_rebuild_is_planned(state: Settings, 
     fsutil.remove(settings.build_root / "bazel")
     planned = plan_rebuild(settings)
     assert planned.action == FULL_REBUILD
-    assert "what Bazel had made of this tree is gone" in planned.why
-    assert plan_rebuild(settings, clean=True).why == "--clean was given"
+    assert "Bazel's output for this tree was removed" in planned.why
+    assert plan_rebuild(settings, clean=True).why == "as requested with --clean"
 
 
 def test_a_changed_source_calls_for_a_full_rebuild(state: Settings, upgrade: Upgrade) -> None:
@@ -463,7 +463,7 @@ def test_a_new_server_that_dies_at_its_start_never_becomes_current(back: Setting
     adapter = tmp_path / "_tf_adapter.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,_tf_adapter.so", "-o", adapter, source], check=True)
     settings = dataclasses.replace(back, adapter=str(adapter), cann_root=str(ascend_of(back)))
-    _fails_the_golden_request(settings, "The server ended before it served: killed by signal 6")
+    _fails_the_golden_request(settings, "The server exited before it was ready: killed by signal 6")
 
 
 def test_a_server_that_serves_on_the_cpu_fails_though_its_answer_is_right(state: Settings) -> None:
@@ -541,7 +541,7 @@ def test_a_rollback_without_a_build_before_says_which_there_are(back: Settings) 
     assert _current(back) in caught.value.what
     with pytest.raises(RequestError, match="0 builds match"):
         roll_back(back, "no such build")
-    with pytest.raises(RequestError, match="There is no build in"):
+    with pytest.raises(RequestError, match="There are no builds in"):
         roll_back(dataclasses.replace(back, dist_root=back.dist_root / "nowhere"))
 
 
@@ -610,7 +610,7 @@ def test_two_runs_at_once_exclude_each_other_and_the_holder_is_named(back: Setti
 
 def test_an_install_link_that_cannot_be_made_is_told_before_anything_is_done(back: Settings) -> None:
     before = _current(back), _names(back)
-    with pytest.raises(FileAccessError, match="can't be made"):
+    with pytest.raises(FileAccessError, match="Could not create"):
         rebuild_after_cann(dataclasses.replace(back, install_link="/proc/1/tensorflow_model_server"), Silent())
     assert (_current(back), _names(back)) == before
 

@@ -193,7 +193,7 @@ def _fails(settings: Settings, error: type[Exception], match: str) -> None:
 
 def test_a_source_that_is_not_there_is_refused(sample_settings: Settings, tmp_path: Path) -> None:
     for source in ("9.9.9", str(tmp_path / "nowhere"), "sampel"):
-        _fails(dataclasses.replace(sample_settings, source=source), SourceError, "There is no source")
+        _fails(dataclasses.replace(sample_settings, source=source), SourceError, "Unknown source")
 
 
 def test_a_directory_or_a_file_that_is_no_serving_source_is_refused(sample_settings: Settings, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_tree_of_another_version_than_the_locks_is_refused(sample_settings: Se
     workspace = (tree / "WORKSPACE").read_text()
     found = next(line for line in workspace.splitlines() if "git_commit" in line)
     (tree / "WORKSPACE").write_text(workspace.replace(found, f'    git_commit = "{"0" * 40}",'))
-    _fails(dataclasses.replace(sample_settings, source=str(tree)), LockFileError, "no lock here is for that")
+    _fails(dataclasses.replace(sample_settings, source=str(tree)), LockFileError, "for which there is no lock")
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_a_bazel_that_came_along_is_told_though_no_archive_was_missing(
     monkeypatch.setattr(dependencies, "find_bazel", lambda *_: program)
     monkeypatch.setattr(dependencies, "fetch_bazel", lambda *_: program.path.write_bytes(b"x"))
     first, second = (dependencies.fetch_dependencies(settings, Silent()) for _ in range(2))
-    assert f"Bazel 0.24.1 was put in place, verified: {program.path}" in first.text()
+    assert f"Bazel 0.24.1 fetched and verified: {program.path}" in first.text()
     assert "was put in place" not in second.text()
 
 

@@ -98,7 +98,7 @@ def test_what_the_model_refuses_is_told_with_what_it_takes(
     tmp_path: Path,
 ) -> None:
     with started(plan(artifact, npu, base, None), log_path=tmp_path / "log") as server:
-        with pytest.raises(RequestError, match="refuses the request") as caught:
+        with pytest.raises(RequestError, match="rejected the request") as caught:
             predict(server.rest_url, MODEL, read_request('["one"]'))
         assert "takes x: DT_FLOAT" in caught.value.cause
         with pytest.raises(RequestError, match="not found in signature def") as caught:

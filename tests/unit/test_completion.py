@@ -64,7 +64,7 @@ def test_a_shell_without_completion_is_refused_with_those_that_have_it() -> None
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert "Next: use one of bash, zsh, fish" in done.stderr
+    assert "Next: choose one of bash, zsh, fish" in done.stderr
 
 
 def commands_of(shell: str, *, for_good: bool) -> str:

@@ -54,7 +54,7 @@ def test_the_page_of_troubleshooting_says_what_the_tables_say() -> None:
     [
         ("{id: a, pattern: '(', example: x, cause: y, cure: z}", "pattern: must be a regular expression of Python's"),
         ("{id: a, pattern: a, example: x, cause: y, cure: z}", "example: does not match the pattern"),
-        ("{id: a, pattern: a, example: a, cause: 'not {1}', cure: z}", "cause: {1} is no group of the pattern"),
+        ("{id: a, pattern: a, example: a, cause: 'not {1}', cure: z}", "cause: {1} is not a group of the pattern"),
         ("{id: a, pattern: a, example: a, cause: y}", "cure: is missing"),
         ("{id: a, pattern: a, example: a, cause: y, cure: z, cures: z}", "cures: unknown key"),
     ],

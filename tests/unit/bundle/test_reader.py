@@ -385,7 +385,7 @@ MEMBER = {"kind": "archive", "file_name": "a", "sha256": "0" * 64, "size_bytes":
         (b"[]", ""),
         (b"[" * 100_000, ""),
         (b'{"format": 1, "format": 1}', ""),
-        (render_manifest(manifest_of(FILES)) + b" ", "differs from what this program writes"),
+        (render_manifest(manifest_of(FILES)) + b" ", "not written the way"),
     ],
 )
 def test_a_manifest_that_this_project_would_not_write_is_refused(content: bytes, named: str) -> None:

@@ -54,7 +54,7 @@ def test_each_known_trouble_has_its_cure_and_the_log_is_named(tmp_path: Path, li
     assert line in (tmp_path / "log").read_text()
 
 
-def test_an_unknown_trouble_shows_the_end_of_the_output_and_invents_no_cure(tmp_path: Path) -> None:
+def test_an_unknown_trouble_shows_the_end_of_the_output_and_invents_no_cause(tmp_path: Path) -> None:
     error = failed(tmp_path, "strange words", "The command returned a non-zero code: 3")
     assert "strange words" in error.what
-    assert error.cure == ""
+    assert error.cause == ""

@@ -180,7 +180,7 @@ def changed(**fields) -> str:
         ({"sha265": "0" * 64}, "sha265: unknown key"),
         ({"urls": []}, "urls: must have 1 item"),
         ({"urls": ["file:///etc/passwd"]}, "whose scheme"),
-        ({"urls": ["https:///x"]}, "names no host"),
+        ({"urls": ["https:///x"]}, "has no host"),
         ({"urls": ["https://host.example/.bashrc"], "file_name": ".bashrc"}, "must be 'thing'"),
         ({"file_name": "../v1.0.zip"}, "file_name"),
         ({"name": "../thing"}, "must be a repository's name"),

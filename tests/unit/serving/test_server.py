@@ -157,7 +157,7 @@ def test_a_version_directory_given_for_its_parent_is_told_from_a_model_without_v
 ) -> None:
     with pytest.raises(RequestError, match="contains a model itself") as caught:
         plan(artifact, model / "00000123")
-    assert caught.value.cure == f"name {model}"
+    assert caught.value.cure == f"name {model} instead"
     (model / "saved_model.pb").touch()
     with pytest.raises(RequestError, match="contains a model itself") as caught:
         plan(artifact, model)
@@ -282,7 +282,7 @@ def test_a_library_that_is_nowhere_is_warned_of_and_recognised(
     assert any(warning.startswith("_tf_adapter.so ") for warning in made.warnings)
     with pytest.raises(ServerError, match="exit status 127") as caught, started(made, log_path=tmp_path / "log"):
         pytest.fail("it can't have started")
-    assert "_tf_adapter.so is in none of the directories" in caught.value.cause
+    assert "_tf_adapter.so is not in any directory" in caught.value.cause
     assert "set_env.sh" in caught.value.cure
 
 
@@ -323,7 +323,7 @@ def test_only_the_log_of_this_start_is_judged(artifact: Path, model: Path, tmp_p
             "build-serving --runner docker",
         ),
         ("s: error while loading shared libraries: libascendcl.so: cannot open shared object file: No such file or "
-         "directory", "libascendcl.so is in none", "set_env.sh"),
+         "directory", "libascendcl.so is not in any", "set_env.sh"),
         ("s: error while loading shared libraries: x.so: file too short", "x.so: file too short", "verify-serving"),
         ("E server.cc:349] Failed to start HTTP Server at localhost:8501", "port 8501", ":8501"),
         ("Failed to start server. Error: Invalid argument: Failed to BuildAndStart gRPC server", "port", "ss -ltnp"),
