@@ -155,6 +155,7 @@ def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
     """What build_serving() would do now."""
     wanted = caches.find_caches(settings)
     if sample_is_missing(settings):
+        inputs.choose_runner(settings, reporter).what_is_missing()  # refuses an engine that is down, as the run would
         later = "after the steps above"
         made = Step("sample", "the sample's CANN and libpython have to be made")
         return BuildPlan((made, *(Step(name, later) for name in STEPS)))

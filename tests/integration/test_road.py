@@ -137,11 +137,11 @@ def test_each_library_is_there_under_its_soname_and_found_withoutlibrary_path(bu
 
 
 def test_the_manifest_names_every_input_and_every_file(built: BuildResult) -> None:
-    manifest = json.loads((built.build.directory / "manifest.json").read_text())
-    assert manifest["adapter"]["cann_version"] == "6.3.RC2"
-    assert set(manifest["toolchain"]) >= {"compiler", "glibc", "bazel", "python", "machine", "runner"}
-    assert manifest["source"]["name"] == "sample"
-    for name, digest in manifest["files"].items():
+    document = json.loads((built.build.directory / "manifest.json").read_text())
+    assert document["adapter"]["cann_version"] == "6.3.RC2"
+    assert set(document["toolchain"]) >= {"compiler", "glibc", "bazel", "python", "machine", "runner"}
+    assert document["source"]["name"] == "sample"
+    for name, digest in document["files"].items():
         assert fsutil.sha256_of(built.build.directory / name) == digest
     definers = manifest.read_definers(built.build.directory)
     assert "" in definers.values(), "the server itself defines what the adapter needs of TensorFlow"
