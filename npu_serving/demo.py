@@ -11,7 +11,6 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.building import inputs, pipeline
 from npu_serving.building.inputs import Inputs
-from npu_serving.building.sources import SAMPLE
 from npu_serving.builds.current import find_build
 from npu_serving.builds.verify import verify_build
 from npu_serving.cann.install import find_installation
@@ -20,7 +19,9 @@ from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text, table
 from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay
+from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
+from npu_serving.sample.sample_settings import sample_root
 from npu_serving.serving.server import plan_server, started
 from npu_serving.serving.smoke import spare_ports
 from npu_serving.settings import Settings
@@ -97,7 +98,7 @@ class _Demo:
         self.result = result
         self._settings = settings
         self._reporter = reporter
-        self._cann = settings.build_root / "sample"
+        self._cann = sample_root(settings)
 
     def build_and_serve(self) -> None:
         """From nothing to a prediction on the "NPU"."""
@@ -158,8 +159,8 @@ class _Demo:
             model_name=MODEL,
             port=port,
             rest_api_port=rest_api_port,
-            model_base_path=SAMPLE / "models" / MODEL,
-            platform_config_file=SAMPLE / "config.cfg",
+            model_base_path=SAMPLE_DIRECTORY / "models" / MODEL,
+            platform_config_file=SAMPLE_DIRECTORY / "config.cfg",
             library_path=installation.library_directories if installation else (),
         )
         with self._step("serve and predict") as say:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from npu_serving import fsutil
 
-ADAPTER_FILE = "_tf_adapter.so"
-"""TF Adapter's library as CANN installs it, and the SONAME by which a server asks for it."""
+ADAPTER_SONAME = "_tf_adapter.so"
+"""The SONAME by which a server asks for TF Adapter, which is also the file's name where CANN installs it."""
 LIBPYTHON = "libpython3.7m.so.1.0"
 """The shared library of a Python 3.7, which the adapter asks for (guide 6.3, step 3.2)."""
 DEBIAN_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from npu_serving import archives, fsutil, process
 from npu_serving.console import Reporter
-from npu_serving.doctor.bazel_version import bazel_version, pinned_version, required_text, serves
+from npu_serving.doctor.bazel_version import bazel_version, required_text, serves
 from npu_serving.errors import MissingToolError, NpuServingError, ProgramError, RequestError
+from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch_file
 from npu_serving.fetch.toolchains import Tool, find_tool
@@ -53,7 +54,7 @@ def find_bazel(settings: Settings, reporter: Reporter) -> BazelProgram:
         program = _examined(on_path)
         if serves(program.version):
             return program
-        reporter.note(f"{on_path} is {_described(program)}; the pinned {pinned_version()} is used.")
+        reporter.note(f"{on_path} is {_described(program)}; the pinned {pinned_bazel()} is used.")
     return _pinned(settings)
 
 
@@ -67,7 +68,7 @@ def find_bazel_for_image(settings: Settings, reporter: Reporter) -> BazelProgram
     except MissingToolError:
         if settings.docker_flavour != "guide":
             raise
-        sources = find_tool("bazel", "any", version=pinned_version(), kind="sources")
+        sources = find_tool("bazel", "any", version=pinned_bazel(), kind="sources")
         return BazelProgram(ContentStore(settings.store_root).path(sources.sha256), sources.version, sources.sha256)
 
 
@@ -93,11 +94,12 @@ def _pinned(settings: Settings) -> BazelProgram:
 def _release() -> Tool:
     machine = platform.machine()
     try:
-        return find_tool("bazel", f"linux-{machine}", version=pinned_version(), kind="program")
+        return find_tool("bazel", f"linux-{machine}", version=pinned_bazel(), kind="program")
     except MissingToolError as error:
         raise MissingToolError(
-            f"There is no Bazel {pinned_version()} release for {machine}.",
-            cause="its makers published none before 3.6; it has to be made from bazel-0.24.1-dist.zip (guide 6.6.1)",
+            f"There is no Bazel {pinned_bazel()} release for {machine}.",
+            cause="its makers published none before 3.6; it has to be made from "
+            f"bazel-{pinned_bazel()}-dist.zip (guide 6.6.1)",
             cure="make it with JDK 11, and put it on PATH or name it under `bazel` in invoke.yaml",
         ) from error
 

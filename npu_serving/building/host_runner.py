@@ -15,6 +15,7 @@ from npu_serving.building.runner import Layout
 from npu_serving.console import Reporter
 from npu_serving.doctor.build_environment import STANDARD_PATH, build_python
 from npu_serving.errors import MissingToolError, RequestError
+from npu_serving.facts import pinned_bazel
 from npu_serving.process import Finished
 from npu_serving.settings import Settings
 
@@ -43,7 +44,8 @@ class HostRunner:
             )
             if unfit:
                 raise RequestError(
-                    f"Bazel 0.24.1 can't work in {str(path)!r}: the path holds {', '.join(map(repr, unfit))}.",
+                    f"Bazel {pinned_bazel()} can't work in {str(path)!r}: the path holds "
+                    f"{', '.join(map(repr, unfit))}.",
                     cause="it fails for blanks, line breaks, colons and letters outside of ASCII",
                     cure="set build_root in invoke.yaml to a path without them (and put the tree there), "
                     "or build in a container, which doesn't mind: ./inv build-serving --runner docker",

@@ -16,12 +16,13 @@ from npu_serving.building.sources import ServingSource, resolve_source
 from npu_serving.cann.install import Adapter, find_adapter, find_installation
 from npu_serving.console import Reporter
 from npu_serving.errors import MissingToolError
+from npu_serving.facts import LIBPYTHON
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.mirrors import parse_mirror
 from npu_serving.lock.lockfile import Archive, Lock
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.overlay.patches import Toolchain, plan_patches
-from npu_serving.sample.sample_settings import LIBPYTHON, with_sample
+from npu_serving.sample.sample_settings import sample_archives, with_sample
 from npu_serving.settings import Settings
 
 
@@ -121,4 +122,4 @@ def make_sample_archives(settings: Settings) -> None:
     """Packs the sample's archives into the directory that serves as their mirror."""
     from npu_serving.sample.sample_archives import build_archives
 
-    build_archives(fsutil.make_directory(settings.build_root / "sample" / "archives"))
+    build_archives(fsutil.make_directory(sample_archives(settings)))

@@ -12,11 +12,12 @@ from npu_serving.errors import LockFileError, SourceError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.lock.lockfile import Archive, Lock, read_lock
 from npu_serving.lock.tree_facts import serving_version, tensorflow_commit
+from npu_serving.sample import SAMPLE_DIRECTORY
+from npu_serving.sample.sample_settings import sample_archives
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.writers.shell import command_line
 
 LOCKS = PROJECT_ROOT / "locks"
-SAMPLE = PROJECT_ROOT / "examples" / "sample"
 MODEL_SERVERS = Path("tensorflow_serving/model_servers")
 
 _WORKSPACE_NAME = re.compile(r"""^workspace\(\s*name\s*=\s*["']tf_serving["']""", re.MULTILINE)
@@ -95,7 +96,8 @@ def check_tree(tree: Path) -> None:
         if not path.is_file():
             raise SourceError(
                 f"{tree} is not a TensorFlow Serving tree: there is no {path.relative_to(tree)} in it.",
-                cure="name the directory that holds WORKSPACE and tensorflow_serving/, such as serving-1.15.0",
+                cure="name the directory that holds WORKSPACE and tensorflow_serving/, such as "
+                f"serving-{Settings.source}",
             )
     if not _WORKSPACE_NAME.search(fsutil.read_text(workspace)):
         raise SourceError(
@@ -139,13 +141,13 @@ def own_lock_path(tree: Path, settings: Settings) -> Path:
 
 def _sample(settings: Settings) -> ServingSource:
     lock_path = LOCKS / "sample.json"
-    mirror = (settings.build_root / "sample" / "archives").absolute()
+    mirror = sample_archives(settings).absolute()
     return ServingSource(
         "sample",
         settings.build_root / "src" / "sample",
         read_lock(lock_path),
         lock_path,
-        copied_from=SAMPLE / "serving",
+        copied_from=SAMPLE_DIRECTORY / "serving",
         mirrors=(mirror.as_uri() + "/",),
     )
 

@@ -19,6 +19,7 @@ from npu_serving.elf.loader import library_path_of
 from npu_serving.elf.report import ERROR, CompatReport
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
+    EXIT_ACTION_NEEDED,
     ElfError,
     FileAccessError,
     MissingToolError,
@@ -43,7 +44,7 @@ class VerifyResult:
     @property
     def exit_code(self) -> int:
         """0, or 3 where something has to be done."""
-        return 3 if self.installed is not None else self.report.exit_code
+        return EXIT_ACTION_NEEDED if self.installed is not None else self.report.exit_code
 
     @property
     def headline(self) -> str:

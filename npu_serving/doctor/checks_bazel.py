@@ -8,7 +8,8 @@ from pathlib import Path
 
 from npu_serving.doctor.bazel_version import bazel_version
 from npu_serving.doctor.checks import Examination, Finding
-from npu_serving.doctor.requirements import NOT_NEEDED, OK, WARNING, Requirement, version_of
+from npu_serving.doctor.requirements import NOT_NEEDED, OK, WARNING, Requirement
+from npu_serving.versions import version_of
 
 FETCHABLE = ("x86_64",)  # upstream has no aarch64 binary before Bazel 3.6
 JAVA_SERIES = 11
@@ -47,7 +48,7 @@ def check_jdk(requirement: Requirement, examination: Examination) -> Finding:
         return examination.finding(requirement, NOT_NEEDED, f"{program} is there already")
     homes = {home: _java_version(home) for home in _java_homes(examination)}
     for home, version in homes.items():
-        if version_of(version)[:1] == (JAVA_SERIES,):
+        if version_of(version).major == JAVA_SERIES:
             return examination.finding(requirement, OK, f"{version} ({home})")
     if not homes:
         return examination.missing(requirement, "none")

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.doctor.checks import Examination, Finding
-from npu_serving.doctor.requirements import NOT_NEEDED, OK, WARNING, Requirement, version_of
+from npu_serving.doctor.requirements import NOT_NEEDED, OK, WARNING, Requirement
 from npu_serving.errors import MissingToolError
+from npu_serving.facts import LIBPYTHON
+from npu_serving.versions import version_of
 
-LIBPYTHON = Path("lib/libpython3.7m.so.1.0")
 INTERPRETERS = ("python3.7", "python3")
 EMBEDDED_SERIES = (3, 7)  # the Pythons whose libpython has the name and the interface that the adapter needs
 
@@ -80,7 +81,7 @@ def check_python(requirement: Requirement, examination: Examination) -> Finding:
     if requirement.serves(interpreter.version, examination.machine.architecture):
         return examination.finding(requirement, OK, found)
     unfit = examination.unfit(requirement, found)
-    if version_of(interpreter.version)[:2] == EMBEDDED_SERIES and unfit.verdict != NOT_NEEDED:
+    if version_of(interpreter.version).release[:2] == EMBEDDED_SERIES and unfit.verdict != NOT_NEEDED:
         return examination.finding(
             requirement, WARNING, f"{found}, whose library has the same interface", cure=unfit.cure
         )
@@ -91,7 +92,7 @@ def check_libpython(requirement: Requirement, examination: Examination) -> Findi
     """The shared library of that Python, under the name that the adapter asks for."""
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample's adapter brings a stand-in")
-    library = examination.settings.python_prefix / LIBPYTHON
+    library = examination.settings.python_prefix / "lib" / LIBPYTHON
     if library.is_file():
         return examination.finding(requirement, OK, str(library))
     return examination.no_adapter(requirement, f"no {library}")
@@ -125,7 +126,7 @@ def check_future(requirement: Requirement, examination: Examination) -> Finding:
     version = interpreter.packages.get(requirement.id, "")
     if version:
         return examination.finding(requirement, OK, version)
-    if version_of(interpreter.version) >= (3,):
+    if version_of(interpreter.version).major >= 3:
         found = f"not installed; Python {interpreter.version} has a builtins of its own"
         return examination.finding(requirement, NOT_NEEDED, found)
     return examination.missing(requirement, "not installed", python=interpreter.program)

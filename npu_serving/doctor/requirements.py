@@ -15,6 +15,7 @@ from typing import Any
 
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
+from npu_serving.versions import version_of
 
 TABLE = Path(__file__).with_name("requirements.yaml")
 
@@ -27,8 +28,6 @@ HOST = "host"
 DOCKER = "docker"
 SAMPLE = "sample"
 USES = (HOST, DOCKER, SAMPLE)
-
-Version = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -80,16 +79,10 @@ class Requirement:
         found = version_of(version)
         minimum, maximum = self.minimum(architecture), self.maximum(architecture)
         return not (
-            (minimum and _padded(found) < _padded(version_of(minimum)))
-            or (maximum and _padded(found) > _padded(version_of(maximum)))
-            or (self.exactly and _padded(found) != _padded(version_of(self.exactly)))
+            (minimum and found < version_of(minimum))
+            or (maximum and found > version_of(maximum))
+            or (self.exactly and found != version_of(self.exactly))
         )
-
-
-def version_of(text: str) -> Version:
-    """The numbers at the beginning of a version: "0.24.1- (@non-git)" is (0, 24, 1); () where there are none."""
-    match = re.match(r"\s*v?(\d+(?:\.\d+)*)", text)
-    return tuple(int(number) for number in match.group(1).split(".")) if match else ()
 
 
 def first_version_in(text: str) -> str:
@@ -168,8 +161,3 @@ def _texts(value: Any) -> bool:
 
 def _for_architecture(versions: Mapping[str, str], architecture: str) -> str:
     return versions.get(architecture, versions.get("any", ""))
-
-
-def _padded(version: Version) -> Version:
-    """The version with zeros behind it, so that 3.14 and 3.14.0 are equal."""
-    return version + (0,) * (6 - len(version))

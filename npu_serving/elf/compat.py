@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from npu_serving.elf.abi import changed_sizes, mixed_strings
 from npu_serving.elf.binding import lacks_version
@@ -27,6 +28,10 @@ from npu_serving.elf.subject import Subject, label
 from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.elf.unresolved import unresolved_symbols
 from npu_serving.errors import ElfError
+from npu_serving.versions import leading_version, version_of
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 ADAPTER_SONAME = "_tf_adapter.so"
 
@@ -246,15 +251,17 @@ class _Check:
 
 
 def _of_family(elf: ElfFile, family: str) -> Iterator[str]:
-    return (version for version in elf.provided_versions if _family(version) == family and _version_key(version)[1])
+    return (version for version in elf.provided_versions if _family(version) == family and _numbers(version))
 
 
 def _family(version: str) -> str:
     return version.rpartition("_")[0]
 
 
-def _version_key(version: str) -> tuple[str, tuple[int, ...]]:
+def _numbers(version: str) -> str:
+    return leading_version(version.rpartition("_")[2])
+
+
+def _version_key(version: str) -> tuple[str, Version]:
     """GLIBC_2.9 comes before GLIBC_2.17; versions that are no numbers (GLIBC_PRIVATE) come first."""
-    family, _, numbers = version.rpartition("_")
-    parts = numbers.split(".")
-    return family, tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else ()
+    return _family(version), version_of(_numbers(version))

@@ -17,6 +17,7 @@ from typing import IO, cast
 
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
+from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.images.apt_sources import render_sources
 from npu_serving.images.guide_flavour import GUIDE, GuideStep, guide_steps, guide_wheels
@@ -118,7 +119,8 @@ def _require_program(bazel: Path, *, sources_will_do: bool) -> None:
     raise RequestError(
         f"{bazel} is not Bazel itself but something that starts it; it can't be put into an image.",
         cause="it is bazelisk's or a distribution's wrapper script",
-        cure="set `bazel` in invoke.yaml to a real bazel 0.24.1, or leave it empty: the pinned release is fetched",
+        cure=f"set `bazel` in invoke.yaml to a real bazel {pinned_bazel()}, or leave it empty: the pinned release is "
+        "fetched",
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Callable
 
 from npu_serving import fsutil
 from npu_serving.errors import NpuServingError, WorkspaceError
+from npu_serving.facts import pinned_bazel
 from npu_serving.lock.limits import Budget, check_nesting
 from npu_serving.lock.starlark_files import Tree, Written
 
@@ -295,7 +296,8 @@ class Evaluator:
         if rule in _NATIVE_RULES and not module and self._part and self.effective_declaration(name) is not None:
             self._trouble = WorkspaceError(
                 f"{self._workspace}: {rule} declares {name!r} again, after a load().",
-                cause="Bazel 0.24.1 refuses that of its own rules: Cannot redefine repository after any load statement",
+                cause=f"Bazel {pinned_bazel()} refuses that of its own rules: Cannot redefine repository after any "
+                "load statement",
                 cure=f"take one of the declarations of {name} away",
             )
             raise self._trouble

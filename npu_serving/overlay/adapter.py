@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.errors import SourceError
+from npu_serving.errors import EXIT_ACTION_NEEDED, SourceError
 from npu_serving.overlay import buildfile
 from npu_serving.overlay.content import OverlayEntry, OverlayInputs, wanted_content
 from npu_serving.overlay.patches import PatchPlan, apply_patches
@@ -96,7 +96,7 @@ class OverlayResult:
     @property
     def exit_code(self) -> int:
         """3 when a check found changes to be made, else 0."""
-        return 3 if self.mode == "check" and self.plan.changes else 0
+        return EXIT_ACTION_NEEDED if self.mode == "check" and self.plan.changes else 0
 
     def to_json(self) -> dict[str, object]:
         """The result as `--json` shows it."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from npu_serving.errors import BuildFileError
 from npu_serving.overlay.starlark_text import Call, Item, StarlarkSource, string_value
+from npu_serving.settings import Settings
 
 RULE = "cc_binary"
 TARGET = "tensorflow_model_server"
@@ -166,7 +167,7 @@ def _absent(source: StarlarkSource, rule: str, target: str, names: Sequence[str]
     return BuildFileError(
         f"{source.name} has no {rule} named {target!r}; {said}.",
         cause="this is not a TensorFlow Serving tree, or the target was renamed",
-        cure="name the source of TensorFlow Serving 1.15.0 with --source",
+        cure=f"name the source of TensorFlow Serving {Settings.source} with --source",
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.errors import AdapterError, ElfError, UnwritableValueError
+from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.overlay.patches import PatchPlan
 from npu_serving.templating import render
 from npu_serving.writers.linker_script import extern_script
@@ -14,7 +15,7 @@ from npu_serving.writers.linker_script import extern_script
 TEMPLATES = "third_party_overlay/tf_adapter"
 
 # The guide's names (6.3, steps 3 to 5).
-ADAPTER_FILE = "lib_tf_adapter.so"
+ADAPTER_FILE = f"lib{ADAPTER_SONAME}"
 INTERNAL_STUB = "_pywrap_tensorflow_internal.so"
 FRAMEWORK_STUB = "libtensorflow_framework.so"
 FRAMEWORK_LINK = "libtensorflow_framework.so.1"
