@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.building import inputs, pipeline
-from npu_serving.building.inputs import Inputs
+from npu_serving.building import pipeline
+from npu_serving.building.context import BuildContext, find_context
 from npu_serving.builds.current import find_build
 from npu_serving.builds.verify import verify_build
 from npu_serving.cann.install import find_installation
@@ -107,12 +107,12 @@ class _Demo:
             fsutil.remove(settings.dist_root)  # so that every run shows a build and a relink
             install_sample_cann(self._cann)
             say("tfplugin and toolkit below build/demo/sample/Ascend")
-        given = inputs.find_inputs(settings, self._reporter)
+        context = find_context(settings, self._reporter)
         with self._step("fetch") as say:
-            pipeline.bring_inputs(given, settings, self._reporter)
-            say(f"{len(given.archives)} archives verified, {given.runner.name} runner ready")
+            pipeline.bring_inputs(context, self._reporter)
+            say(f"{len(context.archives)} archives verified, {context.runner.name} runner ready")
         with self._step("overlay") as say:
-            say(self._overlay(given))
+            say(self._overlay(context))
         with self._step("build") as say:
             built = pipeline.build_serving(settings, self._reporter)
             done = f"{built.record.compiled} sources compiled, {built.record.linked} linked"
@@ -145,8 +145,8 @@ class _Demo:
             say("it will start with the new adapter")
         self._serve_and_predict(NEXT_RELEASE)
 
-    def _overlay(self, given: Inputs) -> str:
-        plan = plan_overlay(given.source.tree, given.overlay(self._settings))
+    def _overlay(self, context: BuildContext) -> str:
+        plan = plan_overlay(context.source.tree, context.overlay)
         apply_overlay(plan)
         return f"{len(plan.changes)} files written" if plan.changes else "up to date"
 

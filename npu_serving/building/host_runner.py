@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Callable
 
 from npu_serving import fsutil, process
 from npu_serving.building.bazel_program import BazelProgram, bring_bazel
-from npu_serving.building.runner import Layout
+from npu_serving.building.runner import Layout, RunRequest
 from npu_serving.console import Reporter
 from npu_serving.doctor.build_environment import STANDARD_PATH, build_python
 from npu_serving.errors import MissingToolError, RequestError
@@ -108,17 +105,16 @@ class HostRunner:
             environment["LD_LIBRARY_PATH"] = str(library)
         return environment
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        layout: Layout,
-        env: Mapping[str, str],
-        log_path: Path,
-        on_line: Callable[[str], None] | None = None,
-    ) -> Finished:
+    def run(self, request: RunRequest) -> Finished:
         """Runs it in the workspace."""
-        return process.run(argv, cwd=layout.workspace, env=env, log_path=log_path, on_line=on_line, check=False)
+        return process.run(
+            request.argv,
+            cwd=request.layout.workspace,
+            env=request.env,
+            log_path=request.log_path,
+            on_line=request.on_line,
+            check=False,
+        )
 
     def _search_path(self) -> list[str]:
         # The py_binary tools of the tree start `python` from PATH, whatever PYTHON_BIN_PATH says.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from npu_serving.elf.binding import Binding
-from npu_serving.elf.loader import Loaded, LoadPlan
+from npu_serving.elf.loader import Host, Loaded, LoadPlan, plan_loading
+from npu_serving.facts import ADAPTER_SONAME
 
 # CANN has TensorFlow's messages as domi::tensorflow::…, and its own interfaces are ge::… and domi::…
 _TENSORFLOW = re.compile(r"(?<!4domi)10tensorflow")
@@ -17,23 +18,47 @@ _SCOPE_OF_CANN = re.compile(r"_Z(T[VTIS])?NK?(2ge|4domi)")
 
 
 @dataclass(frozen=True)
+class ServerCase:
+    """A server that is to be judged as it is, and the circumstances in which it would be started."""
+
+    server: Path
+    adapter: Path | None = None
+    """Stands in for the one that the loader would find: is the report on it ok, then all that it needs is met, and it
+    may replace the adapter of the build without another link."""
+    adapter_soname: str = ADAPTER_SONAME
+    library_path: Sequence[Path] = ()
+    """LD_LIBRARY_PATH."""
+    cann_absent: bool = False
+    """On a machine that builds and has no CANN, CANN's libraries may be missing, and the symbols that can only be
+    theirs are not looked for."""
+    former_definers: Mapping[str, str] = field(default_factory=dict)
+    """What a former report says of who defines which symbol of the adapter."""
+    host: Host = field(default_factory=Host)
+    """Where this machine's libraries are."""
+
+
+def subject_of(case: ServerCase) -> Subject:
+    """What the loader would load for it. Raises ElfError and FileAccessError for a file of it that can't be read."""
+    instead = {case.adapter_soname: case.adapter} if case.adapter is not None else {}
+    return Subject(case, plan_loading(case.server, library_path=case.library_path, instead=instead, host=case.host))
+
+
+@dataclass(frozen=True)
 class Subject:
-    """A server with its libraries, in the order in which the loader looks for symbols.
+    """A server with its libraries, in the order in which the loader looks for symbols."""
 
-    `library_path` is LD_LIBRARY_PATH. With `cann_absent` this is a machine that builds and has no CANN.
-    `former_definers` tells who defined a symbol of the adapter at a former check.
-    """
-
+    case: ServerCase
     plan: LoadPlan
-    adapter_soname: str
-    library_path: Sequence[Path]
-    cann_absent: bool
-    former_definers: Mapping[str, str]
 
     @property
     def program(self) -> Loaded:
         """The server."""
         return self.plan.program
+
+    @property
+    def adapter_soname(self) -> str:
+        """The name by which the server asks for its adapter."""
+        return self.case.adapter_soname
 
     @cached_property
     def adapter(self) -> Loaded | None:

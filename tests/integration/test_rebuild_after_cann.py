@@ -17,7 +17,8 @@ from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switc
 
 from npu_serving import fsutil
 from npu_serving.building import bazel as bazel_room
-from npu_serving.building import inputs, pipeline, plan
+from npu_serving.building import pipeline
+from npu_serving.building.context import find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.builds import pruning
 from npu_serving.builds.current import CURRENT, PREVIOUS, check_link, find_build, make_current, read_builds
@@ -26,6 +27,7 @@ from npu_serving.builds.manifest import MANIFEST, SERVER, Build
 from npu_serving.builds.pruning import prune_builds
 from npu_serving.builds.rollback import roll_back
 from npu_serving.builds.verify import VerifyResult, verify_build
+from npu_serving.cann.install import Cann
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
@@ -211,8 +213,8 @@ def test_with_the_same_adapter_nothing_is_to_be_done(state: Settings) -> None:
 def _with_output_root(state: Settings, upgrade: Upgrade) -> Settings:
     """The state where the former build is current again, the new CANN installed, and something in the output root."""
     make_current(find_build(state.dist_root, upgrade.before.build.manifest.build_id))
-    given = inputs.find_inputs(state, Silent())
-    (plan.output_base(given, state) / "execroot").mkdir(parents=True)
+    context = find_context(state, Silent())
+    (context.output_base / "execroot").mkdir(parents=True)
     return state
 
 
@@ -481,7 +483,7 @@ def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> 
     with pytest.raises(RequestError, match="No golden request"):
         smoke.smoke(state, "", Silent())
     listening = Listening()
-    smoke.prove(state, find_build(state.dist_root), listening)
+    smoke.prove(state, find_build(state.dist_root), Cann(state.adapter, state.cann_root), listening)
     assert "No golden request is recorded" in listening.said[0]
     recorded = smoke.record(state, "", ASKED, Silent())
     assert recorded.golden.expected == [3.5, 4.0, 5.5]
@@ -661,8 +663,8 @@ def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
     """What the first link leaves is the former server, as a linker that loses the new symbol would: it is verified."""
     settings = dataclasses.replace(upgrade.settings, dist_root=tmp_path / "dist", install_link="")
     make_current(_copied(upgrade.before.build.directory, settings))
-    given = inputs.find_inputs(settings, Silent())
-    output, layout = plan.output_base(given, settings), plan.layout_of(given, settings)
+    context = find_context(settings, Silent())
+    output, layout = context.output_base, context.layout
     warm = [
         str(bazel),
         "--nosystem_rc",
