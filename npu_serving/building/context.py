@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from npu_serving.building import bazel
-from npu_serving.building.inputs import choose_runner, find_libpython, needed_archives, toolchain_of
+from npu_serving.building.inputs import choose_runner, find_libpython, toolchain_of
 from npu_serving.building.runner import Layout, Runner
 from npu_serving.building.sources import ServingSource, resolve_source
 from npu_serving.building.tree_digest import tree_digest
@@ -155,5 +155,8 @@ def find_context(settings: Settings, reporter: Reporter, cann: Cann | None = Non
         cann=cann,
         libpython=find_libpython(settings),
         runner=runner,
-        archives=needed_archives(source.lock, source.archive if source.archive_file is None else None),
+        # What the user brought is not fetched.
+        archives=tuple(
+            item for item in source.needed_archives() if source.archive_file is None or item != source.archive
+        ),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +13,9 @@ from npu_serving.building.runner import Runner
 from npu_serving.console import Reporter
 from npu_serving.errors import MissingToolError
 from npu_serving.facts import LIBPYTHON
-from npu_serving.lock.lockfile import Archive, Lock
 from npu_serving.overlay.patches import Toolchain
 from npu_serving.sample.sample_settings import sample_archives
 from npu_serving.settings import Settings
-
-
-def needed_archives(lock: Lock, source: Archive | None, machine: str = "") -> tuple[Archive, ...]:
-    """What the server's build asks for on that architecture (by default this machine's), and the tree's own archive."""
-    needed = lock.needed(f"linux-{machine or platform.machine()}-cpu")
-    return (source, *needed) if source is not None else needed
 
 
 def choose_runner(settings: Settings, reporter: Reporter) -> Runner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 from dataclasses import dataclass
@@ -44,6 +45,11 @@ class ServingSource:
         if self.copied_from is not None:
             return _read_mark(self.tree) == _tree_mark(self.copied_from)
         return self.archive is None or _read_mark(self.tree) == self.archive.sha256
+
+    def needed_archives(self, machine: str = "") -> tuple[Archive, ...]:
+        """What the server's build asks for on that architecture (by default this machine's), and the tree's archive."""
+        own = (self.archive,) if self.archive is not None else ()
+        return (*own, *self.lock.needed(f"linux-{machine or platform.machine()}-cpu"))
 
 
 def resolve_source(settings: Settings) -> ServingSource:

@@ -148,6 +148,7 @@ def _build_case(settings: Settings, name: str) -> tuple[Build, ServerCase, Adapt
     case = ServerCase(
         build.server,
         adapter=installed.path if installed is not None else None,
+        adapter_elf=installed.elf if installed is not None else None,
         library_path=_deployed_library_path(cann),
         cann_absent=not cann.library_path,
         former_definers=manifest.read_definers(build.directory),
@@ -175,12 +176,13 @@ def _needed_as(server: Path, adapter: Path) -> str:
     return next((name for name in known if name in needed), known[0])
 
 
-def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Path | None = None) -> CompatReport:
+def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Adapter | None = None) -> CompatReport:
     """The report on a build directory as it stands, with the adapter it carries or with another one in its place."""
     return check_server(
         ServerCase(
             directory / manifest.SERVER,
-            adapter=adapter,
+            adapter=adapter.path if adapter is not None else None,
+            adapter_elf=adapter.elf if adapter is not None else None,
             library_path=tuple(library_path),
             cann_absent=not library_path,
         )

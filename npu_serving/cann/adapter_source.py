@@ -29,7 +29,7 @@ def error_for_directory(path: Path) -> AdapterError:
         return AdapterError(
             what,
             cause=f"{tree} is a source tree of TF Adapter; the library is in the wheel npu_bridge in {package}",
-            cure="unpack both (tar -xf, python3 -m zipfile -e), and give --adapter …/npu_bridge/_tf_adapter.so",
+            cure=f"unpack both (tar -xf, python3 -m zipfile -e), and give --adapter …/npu_bridge/{ADAPTER_SONAME}",
         )
     script = shell_word(tree / _CI_BUILD)
     return AdapterError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from npu_serving.elf.binding import Binding
 from npu_serving.elf.loader import Host, Loaded, LoadPlan, plan_loading
+from npu_serving.elf.symbols import ElfFile
 from npu_serving.facts import ADAPTER_SONAME
 
 # CANN has TensorFlow's messages as domi::tensorflow::…, and its own interfaces are ge::… and domi::…
@@ -25,6 +26,8 @@ class ServerCase:
     adapter: Path | None = None
     """Stands in for the one that the loader would find: is the report on it ok, then all that it needs is met, and it
     may replace the adapter of the build without another link."""
+    adapter_elf: ElfFile | None = None
+    """What was read from that one already; None where nothing was."""
     adapter_soname: str = ADAPTER_SONAME
     library_path: Sequence[Path] = ()
     """LD_LIBRARY_PATH."""
@@ -39,7 +42,7 @@ class ServerCase:
 
 def subject_of(case: ServerCase) -> Subject:
     """What the loader would load for it. Raises ElfError and FileAccessError for a file of it that can't be read."""
-    instead = {case.adapter_soname: case.adapter} if case.adapter is not None else {}
+    instead = {case.adapter_soname: case.adapter_elf or case.adapter} if case.adapter is not None else {}
     return Subject(case, plan_loading(case.server, library_path=case.library_path, instead=instead, host=case.host))
 
 

@@ -160,7 +160,8 @@ class Evaluator:
                     raise _not_evaluated(key, error) from error
                 stand_ins += _stand_in(unknown[1], text)
         raise WorkspaceError(
-            f"{key} uses more names that Bazel 0.24.1 doesn't know than could be meant.", cure="unpack the tree anew"
+            f"{key} uses more names that Bazel {pinned_bazel()} doesn't know than could be meant.",
+            cure="unpack the tree anew",
         )
 
     def _evaluate_once(

@@ -128,7 +128,7 @@ def _carries(build: Build, adapter: Adapter) -> bool:
 def _report(build: Build, cann: Cann) -> CompatReport:
     """The report on the build's server with the installed adapter; a server that can't be read is a finding of it."""
     try:
-        return verify_directory(build.directory, cann.library_path, cann.adapter.path)
+        return verify_directory(build.directory, cann.library_path, cann.adapter)
     except (ElfError, FileAccessError) as error:
         unusable = Finding(LIBRARY_UNUSABLE, ERROR, build.server.name, error.what, "./inv rebuild-after-cann")
         return CompatReport(build.server, cann.adapter.path, (), (unusable,))

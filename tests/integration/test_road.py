@@ -21,6 +21,7 @@ from npu_serving.building.bazel_program import BazelProgram
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.builds.bill_of_materials import bill_of_materials
 from npu_serving.builds.current import find_build
+from npu_serving.builds.manifest import read_definers
 from npu_serving.builds.provenance import provenance
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
@@ -143,7 +144,7 @@ def test_the_manifest_names_every_input_and_every_file(built: BuildResult) -> No
     assert manifest["source"]["name"] == "sample"
     for name, digest in manifest["files"].items():
         assert fsutil.sha256_of(built.build.directory / name) == digest
-    definers = manifest.read_definers(built.build.directory)
+    definers = read_definers(built.build.directory)
     assert "" in definers.values(), "the server itself defines what the adapter needs of TensorFlow"
     assert "libge_runner.so" in definers.values()
 
