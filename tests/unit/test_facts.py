@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,17 +34,23 @@ SAMPLE = {"sample/sample_settings.py", "sample/__init__.py", "building/sources.p
 """Whoever may join "sample" to a path: where it is made, its sources, and its tree among the others."""
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+@functools.cache
+def modules() -> tuple[tuple[str, ast.Module], ...]:
+    return tuple(
+        (path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8")))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    )
 
 
-def texts(module: ast.Module) -> Iterator[str]:
+@functools.cache
+def texts(module: ast.Module) -> tuple[str, ...]:
     """The string constants that are no docstring: a string that stands alone documents what is before it."""
     documenting = {node.value for node in ast.walk(module) if isinstance(node, ast.Expr)}
-    for node in ast.walk(module):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documenting:
-            yield node.value
+    return tuple(
+        node.value
+        for node in ast.walk(module)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documenting
+    )
 
 
 @pytest.mark.parametrize("fact", ONE_PLACE)
