@@ -60,7 +60,7 @@ def check_server(case: ServerCase) -> CompatReport:
     if program.machine != platform.machine():
         finding = _other_machine(case.server.name, program.machine)
         return CompatReport(case.server, case.adapter, (case.server,), (finding,))
-    subject = subject_of(case)
+    subject = subject_of(case, program)
     taken = subject.adapter.path if subject.adapter is not None else case.adapter
     paths = tuple(item.path for item in subject.plan.libraries)
     return CompatReport(case.server, taken, paths, tuple(_Check(subject).findings()), subject.definers())

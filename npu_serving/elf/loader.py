@@ -86,7 +86,7 @@ class LoadPlan:
 
 
 def plan_loading(
-    program: Path,
+    program: Path | ElfFile,
     *,
     library_path: Sequence[Path] = (),
     instead: Mapping[str, Path | ElfFile] | None = None,
@@ -94,11 +94,10 @@ def plan_loading(
 ) -> LoadPlan:
     """The libraries that ld.so would load for `program` with `library_path` as LD_LIBRARY_PATH, breadth first.
 
-    `instead` names files to take for some of the names, or what was read from them already. Raises ElfError and
-    FileAccessError for the program itself and for the files in `instead`; what is wrong with other libraries is told in
-    the plan.
+    `instead` names files to take for some of the names. Of these, and of the program, it may be given what was read
+    already. Raises ElfError and FileAccessError for them; what is wrong with other libraries is told in the plan.
     """
-    main = Loaded("", read_elf(program), "program")
+    main = Loaded("", _read(program), "program")
     walk = _Walk(main, library_path, instead or {}, host or Host())
     return walk.run()
 
@@ -129,8 +128,7 @@ class _Walk:
         searched: list[Path] = []
         reasons: list[str] = []
         if name in self._instead:
-            given = self._instead[name]
-            elf = given if isinstance(given, ElfFile) else read_elf(given)
+            elf = _read(self._instead[name])
             if _is_unfit(elf):
                 raise ElfError(_is_unfit(elf), cure="name a shared library")
             self._take(name, Loaded(name, elf, "given", by))
@@ -232,6 +230,10 @@ def lineage(library: Loaded) -> Iterator[Loaded]:
     while library.needed_by is not None:
         library = library.needed_by
         yield library
+
+
+def _read(file: Path | ElfFile) -> ElfFile:
+    return file if isinstance(file, ElfFile) else read_elf(file)
 
 
 def _passes_over(error: ElfError | FileAccessError, path: Path) -> bool:

@@ -40,10 +40,14 @@ class ServerCase:
     """Where this machine's libraries are."""
 
 
-def subject_of(case: ServerCase) -> Subject:
-    """What the loader would load for it. Raises ElfError and FileAccessError for a file of it that can't be read."""
+def subject_of(case: ServerCase, program: ElfFile | None = None) -> Subject:
+    """What the loader would load for it; `program` is the server where it was read already.
+
+    Raises ElfError and FileAccessError for a server, or an adapter that stands in, that can't be read.
+    """
     instead = {case.adapter_soname: case.adapter_elf or case.adapter} if case.adapter is not None else {}
-    return Subject(case, plan_loading(case.server, library_path=case.library_path, instead=instead, host=case.host))
+    server = program or case.server
+    return Subject(case, plan_loading(server, library_path=case.library_path, instead=instead, host=case.host))
 
 
 @dataclass(frozen=True)
