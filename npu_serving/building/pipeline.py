@@ -201,12 +201,12 @@ def _prepare(context: BuildContext, reporter: Reporter) -> None:
 
 
 def _check_adapter(context: BuildContext) -> None:
-    """AdapterError where the tree holds another adapter than the one examined, or the symbols of another one."""
-    directory = context.source.tree / overlay.DIRECTORY
-    taken = fsutil.sha256_of(directory / content.ADAPTER_FILE)
+    """AdapterError where CANN or the tree holds another adapter than the one examined, or the symbols of another."""
+    adapter, directory = context.adapter, context.source.tree / overlay.DIRECTORY
+    taken = {fsutil.sha256_of(path) for path in (adapter.path, directory / content.ADAPTER_FILE)}
     symbols = fsutil.read_text(directory / content.SYMBOLS_FILE)
-    if taken != context.adapter.sha256 or symbols != content.symbols_script(context.adapter.elf):
-        raise replaced_meanwhile(context.adapter.path)
+    if taken != {adapter.sha256} or symbols != content.symbols_script(adapter.elf):
+        raise replaced_meanwhile(adapter.path)
 
 
 def _run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.BuildRecord:
