@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 from npu_serving.doctor.requirements import load_requirements
-from npu_serving.versions import leading_version
+from npu_serving.version_numbers import leading_version
 
 SERVER_JAR = "A-server.jar"
 BUILD_DATA = "build-data.properties"

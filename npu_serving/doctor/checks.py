@@ -23,7 +23,7 @@ from npu_serving.doctor.requirements import (
 from npu_serving.errors import MissingToolError, ProgramError
 from npu_serving.facts import DEBIAN_MACHINES
 from npu_serving.settings import Settings
-from npu_serving.versions import version_of
+from npu_serving.version_numbers import version_of
 from npu_serving.writers.shell import command_line, shell_word
 
 PACKAGE_MANAGERS = {"apt-get": "deb", "dnf": "rpm", "yum": "rpm"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from npu_serving.doctor.bazel_version import bazel_version
 from npu_serving.doctor.checks import Examination, Finding
 from npu_serving.doctor.requirements import NOT_NEEDED, OK, WARNING, Requirement
-from npu_serving.versions import version_of
+from npu_serving.version_numbers import version_of
 
 FETCHABLE = ("x86_64",)  # upstream has no aarch64 binary before Bazel 3.6
 JAVA_SERIES = 11

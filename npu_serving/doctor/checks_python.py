@@ -10,7 +10,7 @@ from npu_serving.doctor.checks import Examination, Finding
 from npu_serving.doctor.requirements import NOT_NEEDED, OK, WARNING, Requirement
 from npu_serving.errors import MissingToolError
 from npu_serving.facts import LIBPYTHON
-from npu_serving.versions import version_of
+from npu_serving.version_numbers import version_of
 
 INTERPRETERS = ("python3.7", "python3")
 EMBEDDED_SERIES = (3, 7)  # the Pythons whose libpython has the name and the interface that the adapter needs

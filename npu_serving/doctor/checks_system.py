@@ -14,7 +14,7 @@ from npu_serving.doctor import dpkg
 from npu_serving.doctor.checks import REPAIR_DPKG, Examination, Finding
 from npu_serving.doctor.requirements import NOT_NEEDED, OK, PROBLEM, WARNING, Requirement
 from npu_serving.errors import MissingToolError, NpuServingError
-from npu_serving.versions import leading_version, version_of
+from npu_serving.version_numbers import leading_version, version_of
 
 GB = 10**9
 

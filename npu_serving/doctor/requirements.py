@@ -15,7 +15,7 @@ from typing import Any
 
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
-from npu_serving.versions import version_of
+from npu_serving.version_numbers import version_of
 
 TABLE = Path(__file__).with_name("requirements.yaml")
 

@@ -29,7 +29,7 @@ from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.elf.unresolved import unresolved_symbols
 from npu_serving.errors import ElfError
 from npu_serving.facts import ADAPTER_SONAME
-from npu_serving.versions import leading_version, version_of
+from npu_serving.version_numbers import leading_version, version_of
 
 if TYPE_CHECKING:
     from packaging.version import Version

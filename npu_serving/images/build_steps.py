@@ -27,7 +27,7 @@ from npu_serving.images.container import ContainerSpec, own_labels, run_containe
 from npu_serving.images.docker_engine import LABEL, ROLE
 from npu_serving.images.layer import EPOCH_S, LayerFile, normalised
 from npu_serving.process import PROXY_VARIABLES, TAIL_LINES, opened_log
-from npu_serving.versions import version_of
+from npu_serving.version_numbers import version_of
 from npu_serving.writers.dockerfile import checked_image_name
 
 if TYPE_CHECKING:

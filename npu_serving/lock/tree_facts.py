@@ -14,7 +14,7 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.facts import pinned_bazel
-from npu_serving.versions import version_of
+from npu_serving.version_numbers import version_of
 
 VERSION_FILE = "tensorflow_serving/model_servers/version.h"
 WORKSPACE_FILES = ("WORKSPACE", "WORKSPACE.bazel")

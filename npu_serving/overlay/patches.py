@@ -20,7 +20,7 @@ from npu_serving import archives, fsutil
 from npu_serving.errors import PinMismatchError, SourceError
 from npu_serving.lock.lockfile import Archive
 from npu_serving.settings import PROJECT_ROOT
-from npu_serving.versions import version_of
+from npu_serving.version_numbers import version_of
 
 PATCHES_FILE = PROJECT_ROOT / "third_party_overlay" / "patches" / "patches.yaml"
 TENSORFLOW = "org_tensorflow"

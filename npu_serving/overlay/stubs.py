@@ -10,7 +10,7 @@ from npu_serving import fsutil
 from npu_serving.errors import MissingToolError
 from npu_serving.facts import least_version
 from npu_serving.process import find_program, run
-from npu_serving.versions import version_of
+from npu_serving.version_numbers import version_of
 
 if TYPE_CHECKING:
     from packaging.version import Version

@@ -14,7 +14,7 @@ from npu_serving.errors import RequestError
 from npu_serving.facts import DEBIAN_MACHINES
 from npu_serving.packaging.contents import OWNER, PREFIX, PackageFile, build_time, contents, write_tar
 from npu_serving.tar_writer import GNU, TarWriter, compressed
-from npu_serving.versions import version_of
+from npu_serving.version_numbers import version_of
 
 if TYPE_CHECKING:
     from packaging.version import Version

@@ -24,7 +24,7 @@ ONE_PLACE = {
     r"0\.24\.1": (),  # locks/toolchains.json
     r"(?<!\d)8\.4(?!\d)": (),  # doctor/requirements.yaml
     r"3\.14(?!\d)": (),  # the same
-    r"libpython3\.7": ("facts.py",),
+    r"(?:\A|/)libpython3\.7": ("facts.py",),
     r"(?:\A|/)(?:lib)?_tf_adapter(?:\\?\.so)\Z": ("facts.py",),
     r"\A(?:amd64|arm64)\Z": ("facts.py",),
     r"1\.15\.0": ("settings.py", "sample/models.py"),  # of Serving; and TensorFlow's, in the sample's models

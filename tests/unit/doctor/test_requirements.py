@@ -13,7 +13,7 @@ from npu_serving.doctor.requirements import (
     parse_requirements,
 )
 from npu_serving.errors import RequestError
-from npu_serving.versions import leading_version, version_of
+from npu_serving.version_numbers import leading_version, version_of
 
 # Table 6-1 of the guide (section 6.2), by our ids: (x86_64, aarch64).
 TABLE_6_1 = {

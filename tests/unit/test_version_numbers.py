@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_serving.versions import leading_version, version_of
+from npu_serving.version_numbers import leading_version, version_of
 
 
 @pytest.mark.parametrize(
