@@ -63,6 +63,10 @@ class UnwritableValueError(RequestError):
     """A value can't be written in the language of the file it is meant for: no quoting would bring it back."""
 
 
+class DocumentError(RequestError):
+    """A YAML or JSON file is not what it is meant to be; the message has all its mistakes, each with its place."""
+
+
 class SettingsError(RequestError):
     """invoke.yaml or a flag has an unknown key or a value of the wrong kind."""
 

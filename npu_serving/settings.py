@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, TypeVar
+from typing import Annotated, Any, Callable, Optional, TypeVar
 
 from npu_serving.errors import RequestError, SettingsError
 
@@ -38,7 +38,10 @@ def setting(
     default: Value, *, help: str, flag: str = "", group: str = "", choices: Sequence[str] = (), text_is: str = ""
 ) -> Value:
     """A field of a table of settings; `flag` is its name without dashes where that isn't the field's own."""
-    metadata = {"help": help, "flag": flag, "group": group, "choices": tuple(choices), "text_is": text_is}
+    metadata: dict[str, Any] = {"help": help, "flag": flag, "group": group}
+    metadata |= {"choices": tuple(choices), "text_is": text_is}
+    if type(default) is int:
+        metadata["minimum"] = 0
     return field(default=default, metadata=metadata)
 
 
@@ -252,48 +255,27 @@ def settings_file() -> Path:
 
 
 def stated_in_file(file: Path, table: type[Any] = Settings) -> dict[str, Any]:
-    """The settings that the file states, converted; SettingsError as with load_settings."""
-    rows = table_of(table)
+    """The settings that the file states, converted; SettingsError with all mistakes of the file."""
+    if not file.exists():
+        return {}
+    from npu_serving.documents import DocumentRefusal, read_document
+
+    whole = read_document(file, file_type(table), refusal=DocumentRefusal(error=SettingsError))
     base = file.absolute().parent
+    rows = table_of(table)
     return {
         key: _converted(rows[key], value, f"{file}: {SECTION}.{key}", base)
-        for key, value in _read_section(file, tuple(rows)).items()
+        for key, value in (getattr(whole, SECTION) or {}).items()
     }
 
 
-def _read_section(file: Path, known: tuple[str, ...]) -> Mapping[str, object]:
-    if not file.exists():
-        return {}
-    import yaml
+def file_type(table: type[Any]) -> type[Any]:
+    """invoke.yaml as a class for the reader of documents: our section, and those of invoke."""
+    from npu_serving.documents import FieldsOf
 
-    from npu_serving import fsutil
-
-    try:
-        document = yaml.safe_load(fsutil.read_text(file))
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{file} is not valid YAML: {error}", cure=f"correct {file}") from error
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise SettingsError(f"{file} is not a mapping of keys to values.", cure=f"correct {file}")
-    for key in document:
-        if key != SECTION and key not in INVOKE_SECTIONS:
-            raise _unknown(str(key), f"{file}:", (SECTION, *INVOKE_SECTIONS))
-    section = document.get(SECTION) or {}
-    if not isinstance(section, dict):
-        raise SettingsError(f"{file}: {SECTION} is not a mapping of keys to values.", cure=f"correct {file}")
-    for key in section:
-        if key not in known:
-            raise _unknown(str(key), f"{file}: {SECTION}.", known)
-    return section
-
-
-def _unknown(key: str, where: str, known: tuple[str, ...]) -> SettingsError:
-    near = difflib.get_close_matches(key, known, n=1)
-    return SettingsError(
-        f"{where}{key} is not a setting of this project." if where.endswith(".") else f"{where} unknown key {key!r}.",
-        cure=f"did you mean {near[0]!r}?" if near else f"the settings are: {', '.join(known)}",
-    )
+    ours = (SECTION, Optional[Annotated[dict[str, Any], FieldsOf(table)]], None)
+    invokes = [(name, Any, None) for name in INVOKE_SECTIONS]
+    return dataclasses.make_dataclass("InvokeFile", [ours, *invokes], namespace={"__doc__": "invoke.yaml"})
 
 
 def user_path(text: str, where: str) -> Path:

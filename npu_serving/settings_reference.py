@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from npu_serving.settings import (
     SETTINGS_FILE,
     Setting,
     Settings,
+    file_type,
     settings_file,
     stated_in_file,
     table_of,
@@ -97,6 +99,21 @@ class Reference:
         """The file, but for its last line end."""
         rows = (_row_text(row) for row in table_of(self.table).values())
         return HEAD + "\n".join(rows)
+
+
+@dataclass(frozen=True)
+class SettingsSchema:
+    """The JSON Schema of invoke.yaml, by which an editor completes and checks it."""
+
+    def to_json(self) -> dict[str, object]:
+        """The schema itself."""
+        from npu_serving.documents import json_schema
+
+        return json_schema(file_type(Settings))
+
+    def text(self) -> str:
+        """The same, for a file."""
+        return json.dumps(self.to_json(), indent=2)
 
 
 def settings_in_force(offered: Mapping[str, tuple[str, ...]], table: type[Any] = Settings) -> SettingsInForce:

@@ -14,10 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import unquote, urlparse
 
-from npu_serving import fsutil
+from npu_serving import fsutil, known_failures
 from npu_serving.building.runner import Layout, Runner, RunRequest
 from npu_serving.console import Progress, Reporter
 from npu_serving.errors import BuildFailedError, FileAccessError, RequestError
+from npu_serving.known_failures import diagnose
 from npu_serving.process import Finished, failure
 from npu_serving.resources import Resources
 
@@ -209,31 +210,18 @@ def environment(runner: Runner, layout: Layout) -> dict[str, str]:
 def explain(finished: Finished, log_path: Path) -> BuildFailedError:
     """The error for a Bazel run that failed, with the known cause and cure if its output shows one."""
     base = failure(finished, log_path=log_path)
-    known = recognise(finished.output + (KILLED if finished.returncode in (-9, 137) else ""))
-    cause, cure = known if known is not None else ("", f"look for the first ERROR in {log_path}")
+    output = finished.output + (KILLED if finished.returncode in (-9, 137) else "")
+    known = diagnose(known_failures.BUILDING, output)
     errors = [line for line in finished.output.splitlines() if line.startswith(("ERROR:", "FATAL:"))]
     what = f"Bazel ended with status {finished.returncode}."
     shown = "\n".join(f"    {line[:400]}" for line in errors[:6]) or base.what
     return BuildFailedError(
         f"{what}\n{shown}\nThe command and its whole output are in {log_path}",
-        cause=cause,
-        cure=cure,
+        cause=known.cause if known is not None else "",
+        cure=known.cure if known is not None else f"look for the first ERROR in {log_path}",
         returncode=finished.returncode,
         output=finished.output,
     )
-
-
-def recognise(output: str) -> tuple[str, str] | None:
-    """Cause and cure of the first known failure that `output` shows (known_failures.yaml), or None."""
-    import yaml
-
-    entries = yaml.safe_load(fsutil.read_text(Path(__file__).with_name("known_failures.yaml")))
-    for entry in entries:
-        found = re.search(entry["pattern"], output)
-        if found:
-            groups = [group or "" for group in found.groups()]
-            return entry["cause"].format("", *groups, "", ""), entry["cure"].format("", *groups, "", "")
-    return None
 
 
 def read_events(path: Path, inside: Layout, outside: Layout, seconds: float) -> BuildRecord:

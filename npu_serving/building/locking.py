@@ -187,6 +187,9 @@ class LockReport:
                 "archive without a sha256 from no cache: without a network, give the tree the lock's."
             )
         lines += [f"{item.name} is cloned by git ({item.remote}), which no cache can serve." for item in _git(lock)]
+        left_out = [archive.name for archive in lock.archives if archive.urls_left_out]
+        if left_out:
+            lines.append(f"The lock leaves out some of the URLs that the tree declares for: {', '.join(left_out)}.")
         if not self.differences:
             lines.append(f"{self.path} agrees with the tree.")
         else:

@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from npu_serving import fsutil
+from npu_serving.documents import DocumentRefusal, Rule, read_document
 from npu_serving.errors import NpuServingError, RequestError
 
 FORMAT = 1
@@ -18,7 +20,14 @@ SERVER = "bin/tensorflow_model_server"
 DEFINERS = "definers.json"
 MANIFEST = "manifest.json"
 CREATED = "%Y-%m-%dT%H:%M:%SZ"
-_LISTS = ("flags", "compilation")
+
+
+def _is_within(name: str) -> str:
+    outside = name.startswith("/") or ".." in name.split("/")
+    return "names a file outside of the build" if outside else ""
+
+
+NameWithin = Annotated[str, Rule(check=_is_within)]
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class BuildManifest:
     actions: Mapping[str, int]
     patches: Mapping[str, object]
     """The fixes for this toolchain that were applied (third_party_overlay/patches)."""
-    files: Mapping[str, str]
+    files: Mapping[NameWithin, str]
     """sha256 of every file, by its path within the build."""
     created: str = ""
     compilation: tuple[str, ...] = ()
@@ -47,16 +56,17 @@ class BuildManifest:
     """`url` and `sha256` of each archive that was unpacked for it, by its repository; none in older manifests."""
     format: int = field(default=FORMAT)
 
+    def problems(self) -> Iterator[tuple[str | tuple[str, ...], str]]:
+        """What the reader of documents asks: what the types of the fields don't tell."""
+        if "name" not in self.source:
+            yield "source", "has no name"
+        for name, archive in self.archives.items():
+            if not {"url", "sha256"} <= set(archive):
+                yield ("archives", name), "has no url or no sha256"
+
     def to_json(self) -> dict[str, object]:
         """The manifest as it stands in manifest.json."""
         return dataclasses.asdict(self)
-
-
-_REQUIRED = [
-    item.name
-    for item in dataclasses.fields(BuildManifest)
-    if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-]
 
 
 @dataclass(frozen=True)
@@ -174,36 +184,5 @@ def read_definers(directory: Path) -> Mapping[str, str]:
 
 def read_manifest(path: Path) -> BuildManifest:
     """The manifest in that file; RequestError if it is none."""
-    try:
-        document = json.loads(fsutil.read_text(path))
-        if not isinstance(document, dict) or "format" not in document:
-            raise ValueError("it names no format")
-        if document["format"] != FORMAT:
-            raise ValueError(f"format {document['format']} is not known")
-        lacking = [name for name in _REQUIRED if name not in document]
-        if lacking:
-            raise ValueError(f"it lacks {', '.join(lacking)}")
-        manifest = BuildManifest(**{**document, **{name: tuple(document[name]) for name in _LISTS if name in document}})
-        _check_shape(manifest)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RequestError(
-            f"{path} is not a build manifest: {error}.", cure="build again: ./inv build-serving"
-        ) from error
-    return manifest
-
-
-def _check_shape(manifest: BuildManifest) -> None:
-    """TypeError for a field of another kind than it has to be: the file may have been damaged or edited."""
-    for name in ("build_id", "input_digest", "serving_version", "lock_digest", "created", "linked"):
-        if not isinstance(getattr(manifest, name), str):
-            raise TypeError(f"{name} is no text")
-    for name in ("source", "adapter", "toolchain", "files"):
-        value = getattr(manifest, name)
-        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise TypeError(f"{name} is no table of texts")
-    if not all(isinstance(item, dict) and {"url", "sha256"} <= set(item) for item in manifest.archives.values()):
-        raise TypeError("archives is no table of URLs and digests")
-    if any(name.startswith("/") or ".." in name.split("/") for name in manifest.files):
-        raise ValueError("files names one outside of the build")
-    if "name" not in manifest.source:
-        raise ValueError("source has no name")
+    refusal = DocumentRefusal(f"{path} is not a build manifest:", RequestError, cure="build again: ./inv build-serving")
+    return read_document(path, BuildManifest, format=FORMAT, refusal=refusal)

@@ -15,7 +15,7 @@ from npu_serving.cann.install import Adapter, Cann
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of
-from npu_serving.elf.report import ERROR, CompatReport
+from npu_serving.elf.report import CompatReport
 from npu_serving.elf.subject import ServerCase
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
@@ -27,6 +27,7 @@ from npu_serving.errors import (
     VerificationError,
 )
 from npu_serving.facts import ADAPTER_SONAME
+from npu_serving.findings import PROBLEM
 from npu_serving.settings import Settings, user_path
 
 
@@ -202,8 +203,8 @@ def check_directory(directory: Path, library_path: Sequence[Path]) -> CompatRepo
 
 def _headline(report: CompatReport) -> str:
     for finding in report.findings:
-        if finding.severity == ERROR:
-            return f"{finding.kind}: {', '.join(finding.details[:1]) or finding.subject}"
+        if finding.severity == PROBLEM:
+            return f"{finding.kind}: {', '.join(finding.details[:1]) or finding.where}"
     return report.verdict
 
 

@@ -1,7 +1,7 @@
 """The Python packages that this project itself needs, as wheels for a given Python and processor.
 
 What is needed, with which digests, stands in requirements.txt and requirements-dev.txt. pip fetches, from whatever
-index it is configured with. Only the standard library is needed to read this module: see unbundle.py.
+index it is configured with. This module imports the standard library only: see bootstrap.py.
 """
 
 from __future__ import annotations

@@ -2,26 +2,26 @@
 
 The manifest decides every byte of the tar but the members' own: no times, owners or paths are in it. So the same
 members give the same file, and whoever reads one knows from its manifest what has to stand at which place.
-Reading is in bundle/reader.py, which files go in is decided in bundle/bundling.py.
+Reading is in reader.py, which files go in is decided in bundling.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Callable
+from typing import IO, Annotated
 
 from npu_serving import fsutil, tar_writer
 from npu_serving.console import Progress, Reporter
+from npu_serving.documents import JSON, DocumentRefusal, Rule, parse_document
 from npu_serving.errors import PinMismatchError, UnsafeArchiveError
-from npu_serving.lock.lockfile import SHA256, is_safe_file_name
+from npu_serving.lock.lockfile import Sha256, is_safe_file_name
 from npu_serving.tar_writer import END, padding
 
 FORMAT = 1
@@ -33,17 +33,28 @@ MAX_MEMBER_BYTES = 1 << 40
 ARCHIVE, TOOL, WHEEL, IMAGE = "archive", "tool", "wheel", "image"
 KINDS = (ARCHIVE, TOOL, WHEEL, IMAGE)
 
-_WORD = re.compile(r"[0-9A-Za-z._+-]{1,100}")
+_HEADING = "is not taken apart, for its manifest is refused"
+_CAUSE = "it was made by another version of this project, was damaged on its way, or was made to do harm"
+_CURE = "make it anew with ./inv bundle, in the version of the project that is here"
+
+
+def _file_name_rule(name: str) -> str:
+    return "" if is_safe_file_name(name) else f"must be a plain name of a file, not {name[:100]!r}"
+
+
+Word = Annotated[str, Rule(pattern="[0-9A-Za-z._+-]{1,100}", expected="a word such as 1.15.0")]
+MemberKind = Annotated[str, Rule(pattern="|".join(KINDS), expected=f"one of {', '.join(KINDS)}")]
+FileName = Annotated[str, Rule(check=_file_name_rule)]
 
 
 @dataclass(frozen=True)
 class BundleMember:
     """One file of a bundle. `kind` is one of KINDS."""
 
-    kind: str
-    file_name: str
-    sha256: str
-    size_bytes: int
+    kind: MemberKind
+    file_name: FileName
+    sha256: Sha256
+    size_bytes: Annotated[int, Rule(minimum=0, maximum=MAX_MEMBER_BYTES)]
 
     @property
     def name(self) -> str:
@@ -55,10 +66,20 @@ class BundleMember:
 class Manifest:
     """What a bundle holds, and for which serving version, processor (x86_64) and Python (3.11) it was made."""
 
-    serving_version: str
-    machine: str
-    python: str
+    serving_version: Word
+    machine: Word
+    python: Word
     members: tuple[BundleMember, ...]
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What the reader of documents asks: what only several members together show."""
+        if len(self.members) > MAX_MEMBERS:
+            yield "members", f"these are {len(self.members)} members, more than {MAX_MEMBERS}"
+        # Wheels get into one directory under their own names, the others into the store under their digests.
+        keys = Counter(member.file_name if member.kind == WHEEL else member.name for member in self.members)
+        for key, count in keys.items():
+            if count > 1:
+                yield "members", f"{key} stands in it twice"
 
     def of_kind(self, *kinds: str) -> tuple[BundleMember, ...]:
         """The members of these kinds."""
@@ -86,18 +107,13 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
 
     What comes back is fit to be printed and used: names are plain file names, sizes are numbers, nothing stands twice.
     """
-    try:
-        document = json.loads(data)
-        version = document.pop("format")
-        if version != FORMAT:
-            raise ValueError(f"it is of format {_shown(version)}, and this program reads {FORMAT}")
-        members = tuple(BundleMember(**entry) for entry in document.pop("members"))
-        manifest = Manifest(**document, members=members)
-        _check(manifest)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _refused(where, str(error)) from error
+    refusal = DocumentRefusal(f"{where} {_HEADING}:", UnsafeArchiveError, _CAUSE, _CURE)
+    name = f"{where}/{MANIFEST_NAME}"
+    manifest = parse_document(data, Manifest, where=name, syntax=JSON, format=FORMAT, refusal=refusal)
     if render_manifest(manifest) != data:
-        raise _refused(where, "it is not written the way this program writes one")
+        raise UnsafeArchiveError(
+            f"{where} {_HEADING}: it is not written the way this program writes one.", cause=_CAUSE, cure=_CURE
+        )
     return manifest
 
 
@@ -205,38 +221,3 @@ class _DigestBeside:
     def _wait(self) -> None:
         if self._under_way is not None:
             self._under_way.result()
-
-
-def _check(manifest: Manifest) -> None:
-    for field in ("serving_version", "machine", "python"):
-        _require(getattr(manifest, field), _WORD.fullmatch, field)
-    if len(manifest.members) > MAX_MEMBERS:
-        raise ValueError(f"it lists {len(manifest.members)} members, more than {MAX_MEMBERS}")
-    for member in manifest.members:
-        _require(member.kind, KINDS.__contains__, "kind")
-        _require(member.file_name, is_safe_file_name, "file_name")
-        _require(member.sha256, SHA256.fullmatch, "sha256")
-        if type(member.size_bytes) is not int or not 0 <= member.size_bytes <= MAX_MEMBER_BYTES:
-            raise ValueError(f"{member.file_name} has the size {_shown(member.size_bytes)}")
-    # Wheels get into one directory under their own names, the others into the store under their digests.
-    keys = [member.file_name if member.kind == WHEEL else member.name for member in manifest.members]
-    twice = [key for key, count in Counter(keys).items() if count > 1]
-    if twice:
-        raise ValueError(f"{twice[0]} stands in it twice")
-
-
-def _require(value: object, fits: Callable[[str], object], field: str) -> None:
-    if not isinstance(value, str) or not fits(value):
-        raise ValueError(f"its field {field} is {_shown(value)}")
-
-
-def _shown(value: object) -> str:
-    return repr(value)[:100]
-
-
-def _refused(where: str, why: str) -> UnsafeArchiveError:
-    return UnsafeArchiveError(
-        f"{where} is not taken apart, for its manifest is refused: {why}.",
-        cause="it was made by another version of this project, was damaged on its way, or was made to do harm",
-        cure="make it anew with ./inv bundle, in the version of the project that is here",
-    )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from npu_serving.cann.finding import Finding
 from npu_serving.cann.install import Adapter, CannInstallation, find_adapter, find_installation, looked_at
 from npu_serving.cann.layout import packages
 from npu_serving.errors import EXIT_ACTION_NEEDED, AdapterError
+from npu_serving.findings import Finding
 from npu_serving.settings import Settings
 
 
@@ -32,7 +32,7 @@ class CannInfo:
             "installation": self.installation.to_json() if self.installation is not None else None,
             "adapter": self.adapter.describe() if self.adapter is not None else None,
             "looked_at": list(self.looked_at),
-            "findings": [finding.to_json() for finding in self.findings],
+            "findings": [_to_json(finding) for finding in self.findings],
             "exit_code": self.exit_code,
         }
 
@@ -40,7 +40,7 @@ class CannInfo:
         """The components, then the findings, the problems first."""
         lines = [self.installation.text()] if self.installation is not None else []
         ordered = sorted(self.findings, key=lambda finding: not finding.needs_action)
-        return "\n".join([*lines, *(finding.text() for finding in ordered)])
+        return "\n".join([*lines, *(_text(finding) for finding in ordered)])
 
 
 def cann_info(settings: Settings) -> CannInfo:
@@ -65,3 +65,12 @@ def cann_info(settings: Settings) -> CannInfo:
         damaged = Finding(error.what, packages()["tfplugin"].install_command())
         return CannInfo(installation, None, places, (*installation.findings, damaged))
     return CannInfo(installation, adapter, places, installation.findings)
+
+
+def _to_json(finding: Finding) -> dict[str, object]:
+    return {"what": finding.what, "cure": finding.cure, "needs_action": finding.needs_action}
+
+
+def _text(finding: Finding) -> str:
+    """The sentence, and the cure in a line of its own."""
+    return f"{finding.severity}: {finding.what}" + (f"\n  Next: {finding.cure}" if finding.cure else "")

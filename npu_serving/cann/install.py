@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 from npu_serving.cann.adapter_source import error_for_directory
-from npu_serving.cann.finding import Finding
 from npu_serving.cann.layout import (
     Component,
     FoundComponent,
@@ -25,6 +24,7 @@ from npu_serving.cann.places import CannPlace, loose_adapters, places, places_of
 from npu_serving.cann.rules import contradictions, runtime_of
 from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.errors import AdapterError, ElfError, FileAccessError, MissingToolError, RequestError
+from npu_serving.findings import NOTE, Finding
 
 
 @dataclass(frozen=True)
@@ -200,14 +200,14 @@ def _first_with_components(others: Iterable[CannPlace]) -> list[tuple[CannPlace,
     for place in others:
         look = examine(place.root)
         if look.components:
-            note = Finding(f"{place.root} is {place.why}: theirs to upgrade and to remove.", needs_action=False)
+            note = Finding(f"{place.root} is {place.why}: theirs to upgrade and to remove.", severity=NOTE)
             return [(place, FoundComponent(look.components, (*look.findings, note)))]
     return []
 
 
 def _stale(environ: Mapping[str, str]) -> tuple[Finding, ...]:
     return tuple(
-        Finding(f"{name} names {path}, which is not there.", "source set_env.sh again, in a new shell", False)
+        Finding(f"{name} names {path}, which is not there.", "source set_env.sh again, in a new shell", NOTE)
         for name, path in stale_variables(environ).items()
     )
 

@@ -13,11 +13,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from npu_serving import fsutil
-from npu_serving.cann.finding import Finding
 from npu_serving.cann.info_files import ARCHITECTURES, PackageInfo, matching, read_info
+from npu_serving.documents import read_document
+from npu_serving.findings import NOTE, Finding
 
 TABLE = Path(__file__).with_name("components.yaml")
 
@@ -39,6 +38,33 @@ class Package:
     def install_command(self) -> str:
         """How it is installed; the version is the reader's to choose."""
         return f"./{self.package}_VERSION_linux-{platform.machine()}.run --install"
+
+
+@dataclass(frozen=True)
+class _PackageRow:
+    """A package as it stands in the table."""
+
+    package: str
+    directories: tuple[str, ...]
+    essential: tuple[str, ...]
+    libraries: tuple[str, ...] = ()
+    serves: bool = False
+
+
+@dataclass(frozen=True)
+class CannLayout:
+    """components.yaml, whose comments say what each key means."""
+
+    components: Mapping[str, _PackageRow]
+    adapters: tuple[str, ...]
+    variables: tuple[str, ...]
+    search_paths: tuple[str, ...]
+    records: tuple[str, ...]
+    records_at_home: tuple[str, ...]
+    system_root: str
+    home_root: str
+    usual_user: str
+    site_packages: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -78,27 +104,17 @@ class FoundComponent:
 
 
 @functools.cache
-def table() -> dict[str, Any]:
-    """components.yaml, as its head describes it."""
-    import yaml
-
-    content: dict[str, Any] = yaml.safe_load(fsutil.read_text(TABLE))
-    return content
+def table() -> CannLayout:
+    """components.yaml."""
+    return read_document(TABLE, CannLayout)
 
 
 @functools.cache
 def packages() -> dict[str, Package]:
     """The rows of the table, by name."""
     return {
-        name: Package(
-            name,
-            row["package"],
-            tuple(row["directories"]),
-            tuple(row["essential"]),
-            tuple(row.get("libraries", ())),
-            row.get("serves", False),
-        )
-        for name, row in table()["components"].items()
+        name: Package(name, row.package, row.directories, row.essential, row.libraries, row.serves)
+        for name, row in table().components.items()
     }
 
 
@@ -131,7 +147,7 @@ def root_above(path: Path) -> Path | None:
 
 def adapter_in(plugin: Path) -> Path | None:
     """The adapter of the tfplugin at `plugin`."""
-    return next((plugin / name for name in table()["adapters"] if os.path.lexists(plugin / name)), None)
+    return next((plugin / name for name in table().adapters if os.path.lexists(plugin / name)), None)
 
 
 def version_around(file: Path) -> str:
@@ -232,7 +248,7 @@ def _in_use(package: Package, family: Path, releases: tuple[Path, ...], findings
         findings.append(Finding(trouble, _cure(package, family)))
     elif is_there(family / "set_env.sh") or (is_directory(family) and not any(matching(family, "*"))):
         left = f"{family} is all that is there of {package.name}: it was removed, or installed, half way."
-        findings.append(Finding(left, _cure(package, family), needs_action=False))
+        findings.append(Finding(left, _cure(package, family), severity=NOTE))
     return None
 
 
@@ -242,7 +258,7 @@ def _remarks_on(package: Package, family: Path, latest: Path) -> list[Finding]:
     real = Path(os.path.realpath(latest))
     if not real.is_relative_to(os.path.realpath(family.parent)):
         what = f"{latest} leads outside of {family.parent}, to {real}."
-        findings.append(Finding(what, f"ls -l {latest} (mean it, or ln -sfn a release there)", needs_action=False))
+        findings.append(Finding(what, f"ls -l {latest} (mean it, or ln -sfn a release there)", severity=NOTE))
     dead = [path.name for path in matching(latest, "*") if path.is_symlink() and not is_there(path)]
     if dead:
         some = ", ".join(dead[:3]) + (", …" if len(dead) > 3 else "")

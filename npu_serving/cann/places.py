@@ -29,21 +29,19 @@ def places(environ: Mapping[str, str]) -> list[CannPlace]:
     The environment (what a sourced set_env.sh leaves) comes first; then what the installers recorded; then the user's
     own ~/Ascend, which for root is /usr/local/Ascend; then the other of the two.
     """
-    system = CannPlace(Path(table()["system_root"]), "the default of root's installers")
+    system = CannPlace(Path(table().system_root), "the default of root's installers")
     home = environ.get("HOME", "")
-    own = (
-        [CannPlace(Path(home, table()["home_root"]), "the default of your installers")] if home.startswith("/") else []
-    )
+    own = [CannPlace(Path(home, table().home_root), "the default of your installers")] if home.startswith("/") else []
     usual = [system, *own] if os.geteuid() == 0 else [*own, system]
     return _first_of_each([*_named(environ), *_recorded(home), *usual])
 
 
 def places_of_others(environ: Mapping[str, str]) -> list[CannPlace]:
     """~/Ascend of the other users, as far as it can be looked into: the guide's HwHiAiUser first, then by name."""
-    usual = table()["usual_user"]
+    usual = table().usual_user
     users = sorted(pwd.getpwall(), key=lambda user: (user.pw_name != usual, user.pw_name))
     found = [
-        CannPlace(Path(user.pw_dir, table()["home_root"]), f"the home of {user.pw_name}")
+        CannPlace(Path(user.pw_dir, table().home_root), f"the home of {user.pw_name}")
         for user in users
         if user.pw_dir.startswith("/") and user.pw_dir != environ.get("HOME")
     ]
@@ -52,11 +50,9 @@ def places_of_others(environ: Mapping[str, str]) -> list[CannPlace]:
 
 def loose_adapters(environ: Mapping[str, str]) -> list[Path]:
     """Adapters outside of a CANN directory: where npu_bridge was installed with pip."""
-    entries = [entry for name in table()["search_paths"] for entry in _entries(environ, name)]
+    entries = [entry for name in table().search_paths for entry in _entries(environ, name)]
     prefixes = [Path("/usr/local"), *([Path(environ["HOME"], ".local")] if environ.get("HOME") else [])]
-    entries += [
-        path for prefix in prefixes for pattern in table()["site_packages"] for path in matching(prefix, pattern)
-    ]
+    entries += [path for prefix in prefixes for pattern in table().site_packages for path in matching(prefix, pattern)]
     # PYTHONPATH names the directory above npu_bridge, LD_LIBRARY_PATH npu_bridge itself (guide 6.4, step 4).
     candidates = [entry / ADAPTER.name if entry.name == ADAPTER.parent.name else entry / ADAPTER for entry in entries]
     return list(dict.fromkeys(path for path in candidates if os.path.lexists(path)))
@@ -64,15 +60,15 @@ def loose_adapters(environ: Mapping[str, str]) -> list[Path]:
 
 def stale_variables(environ: Mapping[str, str]) -> dict[str, Path]:
     """The variables that name a directory which isn't there, as in a shell from before an upgrade."""
-    named = {name: path for name in table()["variables"] for path in _entries(environ, name)}
+    named = {name: path for name in table().variables for path in _entries(environ, name)}
     return {name: path for name, path in named.items() if not is_directory(path)}
 
 
 def _named(environ: Mapping[str, str]) -> Iterator[CannPlace]:
-    for name in table()["variables"]:
+    for name in table().variables:
         for path in _entries(environ, name):
             yield CannPlace(root_above(path) or path, name)
-    for name in table()["search_paths"]:
+    for name in table().search_paths:
         for path in _entries(environ, name):
             root = root_above(path.parent)  # a list names what is in a component, never the component itself
             if root is not None:
@@ -85,8 +81,8 @@ def _entries(environ: Mapping[str, str], name: str) -> list[Path]:
 
 
 def _recorded(home: str) -> Iterator[CannPlace]:
-    records = [Path(name) for name in table()["records"]]
-    records += [Path(home, name) for name in table()["records_at_home"]] if home.startswith("/") else []
+    records = [Path(name) for name in table().records]
+    records += [Path(home, name) for name in table().records_at_home] if home.startswith("/") else []
     for record in records:
         try:
             pairs = parse_pairs(text_of(record))

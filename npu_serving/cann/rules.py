@@ -7,8 +7,8 @@ import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from npu_serving.cann.finding import Finding
 from npu_serving.cann.layout import Component, closed_directory, has_essentials, is_there, packages
+from npu_serving.findings import NOTE, Finding
 
 
 def contradictions(components: Mapping[str, Component], adapter: Path | None) -> tuple[Finding, ...]:
@@ -74,7 +74,7 @@ def _two_runtimes(components: Mapping[str, Component], _adapter: Path | None) ->
         yield Finding(
             f"{used.name} and {other.name} are both installed; {used.name} is used ({used.path}).",
             f"source only {used.name}'s set_env.sh where the server is started by hand",
-            needs_action=False,
+            severity=NOTE,
         )
 
 
@@ -83,7 +83,7 @@ def _driver(components: Mapping[str, Component], _adapter: Path | None) -> Itera
     driver, runtime = components.get("driver"), runtime_of(components)
     if driver is None:
         what = "There is no NPU driver: a server built here has to run on another machine."
-        yield Finding(what, packages()["driver"].install_command(), needs_action=False)
+        yield Finding(what, packages()["driver"].install_command(), severity=NOTE)
     elif runtime is not None and driver.info.family and runtime.info.family and driver.info.fits and runtime.info.fits:
         is_known = driver.info.declares(runtime.info.family) or runtime.info.declares(driver.info.family)
         if not is_known and driver.info.family != runtime.info.family:
@@ -91,7 +91,7 @@ def _driver(components: Mapping[str, Component], _adapter: Path | None) -> Itera
                 f"Neither the driver {driver.version} ({driver.info.family}) nor the {runtime.name} {runtime.version} "
                 f"({runtime.info.family}) declares that it fits the other.",
                 "compare them with the version table of the CANN release, and install the driver that it names",
-                needs_action=False,
+                severity=NOTE,
             )
 
 
@@ -108,7 +108,7 @@ def _other_machine(components: Mapping[str, Component], _adapter: Path | None) -
 def _unreadable(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
     for item in components.values():
         for file in item.info.unreadable:
-            yield Finding(f"{file} can't be read, so it can't tell a version.", _opened(file), needs_action=False)
+            yield Finding(f"{file} can't be read, so it can't tell a version.", _opened(file), severity=NOTE)
     if adapter is not None and is_there(adapter) and not os.access(adapter, os.R_OK):
         yield Finding(f"{adapter} can't be read.", _opened(adapter))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from npu_serving.commands.flags import OFFERED, Call, command
+from npu_serving.errors import RequestError
 
 if TYPE_CHECKING:
     from npu_serving.cli import Result
@@ -32,9 +33,18 @@ def doctor(call: Call, fix: bool = False, dry_run: bool = False) -> Result:
     return plan if dry_run else apply_fixes(plan, call.console)
 
 
-@command(help={"reference": "print an invoke.yaml with every setting at its default, explained"})
-def settings(_call: Call, reference: bool = False) -> Result:
+@command(
+    help={
+        "reference": "print an invoke.yaml with every setting at its default, explained",
+        "schema": "print the JSON Schema of invoke.yaml, for an editor to complete and check it by",
+    }
+)
+def settings(_call: Call, reference: bool = False, schema: bool = False) -> Result:
     """Show every setting: its value here, where that comes from, and which tasks take it as a flag."""
-    from npu_serving.settings_reference import Reference, settings_in_force
+    from npu_serving.settings_reference import Reference, SettingsSchema, settings_in_force
 
+    if reference and schema:
+        raise RequestError("--reference and --schema cannot be combined.", cure="give one of them at a time")
+    if schema:
+        return SettingsSchema()
     return Reference() if reference else settings_in_force(OFFERED)

@@ -1,4 +1,4 @@
-"""What the checks of doctor.py share: the finding, the machine that is looked at, and the rule for programs."""
+"""What the checks of examination.py share: the finding, the machine that is looked at, and the rule for programs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 from npu_serving import process
-from npu_serving.doctor.requirements import (
-    NOT_NEEDED,
-    OK,
-    PROBLEM,
-    WARNING,
-    Requirement,
-    first_version_in,
-)
+from npu_serving.doctor.requirements import Requirement, first_version_in
 from npu_serving.errors import MissingToolError, ProgramError
 from npu_serving.facts import DEBIAN_MACHINES
+from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING, Finding
 from npu_serving.settings import Settings
 from npu_serving.version_numbers import version_of
 from npu_serving.writers.shell import command_line, shell_word
@@ -37,17 +31,11 @@ SAMPLE_CURE = "./inv build-serving --source sample --adapter sample"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one check found. `fix` names what `--fix` may do about it, empty where a person has to decide."""
+class RequirementFinding(Finding):
+    """What one check found about a requirement. `fix` names what `--fix` may do, empty where a person has to decide."""
 
-    id: str
-    title: str
-    section: str
-    required: str
-    why: str
-    found: str
-    verdict: str
-    cure: str = ""
+    section: str = ""
+    why: str = ""
     fix: str = ""
     packages: tuple[str, ...] = ()
 
@@ -59,13 +47,13 @@ class Finding:
     def to_json(self) -> dict[str, object]:
         """The finding as `--json` shows it."""
         return {
-            "id": self.id,
-            "title": self.title,
+            "id": self.kind,
+            "title": self.what,
             "section": self.section,
             "required": self.required,
             "why": self.why,
             "found": self.found,
-            "verdict": self.verdict,
+            "verdict": self.severity,
             "cure": self.cure,
             "fix_is_safe": self.fix_is_safe,
         }
@@ -160,20 +148,20 @@ class Examination:
             self._answers[key] = _answer(words, self.machine.path, library_path)
         return self._answers[key]
 
-    def finding(self, requirement: Requirement, verdict: str, found: str, *, cure: str = "") -> Finding:
+    def finding(self, requirement: Requirement, verdict: str, found: str, *, cure: str = "") -> RequirementFinding:
         """A finding about that requirement; without a problem there is nothing to cure."""
-        return Finding(
-            id=requirement.id,
-            title=requirement.title,
+        return RequirementFinding(
+            kind=requirement.id,
+            what=requirement.title,
             section=requirement.section,
             required=requirement.required_text(self.machine.architecture),
             why=requirement.why,
             found=printable(found),
-            verdict=verdict,
+            severity=verdict,
             cure=cure if verdict not in (OK, NOT_NEEDED) else "",
         )
 
-    def missing(self, requirement: Requirement, found: str, **values: object) -> Finding:
+    def missing(self, requirement: Requirement, found: str, **values: object) -> RequirementFinding:
         """The finding for what is not there: install the packages, or the cure of the table."""
         verdict = requirement.missing.get(self.use, NOT_NEEDED)
         packages = requirement.packages.get(self.machine.packaging, ())
@@ -182,22 +170,22 @@ class Examination:
         plain = self.finding(requirement, verdict, found, cure=self._package_command("install -y", packages))
         return self.with_fix(plain, INSTALL_PACKAGES, packages)
 
-    def no_adapter(self, requirement: Requirement, found: str, *, cure: str = "") -> Finding:
+    def no_adapter(self, requirement: Requirement, found: str, *, cure: str = "") -> RequirementFinding:
         """The finding for what only a real adapter needs: for the sample's tree there is the sample's own."""
         if self.is_sample:
             return self.finding(requirement, WARNING, found, cure=SAMPLE_CURE)
         missing = self.missing(requirement, found)
         return replace(missing, cure=cure) if cure else missing
 
-    def unfit(self, requirement: Requirement, found: str, **values: object) -> Finding:
+    def unfit(self, requirement: Requirement, found: str, **values: object) -> RequirementFinding:
         """The finding for what is there but doesn't serve."""
         verdict = requirement.unfit.get(self.use, NOT_NEEDED)
         cures = requirement.cure_unfit or requirement.cure
         return self.finding(requirement, verdict, found, cure=self.cure_text(cures, requirement, values))
 
-    def with_fix(self, finding: Finding, fix: str, packages: tuple[str, ...] = ()) -> Finding:
+    def with_fix(self, finding: RequirementFinding, fix: str, packages: tuple[str, ...] = ()) -> RequirementFinding:
         """The finding with what --fix may do about it, if there is anything to cure."""
-        return replace(finding, fix=fix, packages=packages) if finding.verdict in (PROBLEM, WARNING) else finding
+        return replace(finding, fix=fix, packages=packages) if finding.severity in (PROBLEM, WARNING) else finding
 
     def reinstall_command(self, packages: Sequence[str]) -> str:
         """The command that installs these packages of dpkg's once more."""
@@ -232,10 +220,10 @@ class Examination:
         return "" if self.machine.user_id == 0 else "sudo "
 
 
-Check = Callable[[Requirement, Examination], Finding]
+Check = Callable[[Requirement, Examination], RequirementFinding]
 
 
-def check_program(requirement: Requirement, examination: Examination) -> Finding:
+def check_program(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A program on PATH and, where the table has a rule for it, its version."""
     program = examination.machine.find(*requirement.program)
     if program is None:
@@ -262,7 +250,7 @@ def find_program_in(path: str, names: Sequence[str]) -> Path | None:
     return next((found for name in names if (found := process.find_program(name, path=path))), None)
 
 
-def check_same_compilers(requirement: Requirement, examination: Examination) -> Finding:
+def check_same_compilers(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """Both compilers have to be of one version (guide 6.2), to the last number."""
     versions = {}
     for name in ("gcc", "g++"):
@@ -279,11 +267,11 @@ def check_same_compilers(requirement: Requirement, examination: Examination) -> 
     return examination.unfit(requirement, found, major=newer.split(".", maxsplit=1)[0])
 
 
-def check_cmake(requirement: Requirement, examination: Examination) -> Finding:
+def check_cmake(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """CMake on PATH or, where that is none or too old, the one that pip put into this project's environment."""
     on_path = check_program(requirement, examination)
     own = examination.machine.venv_bin / "cmake"
-    if on_path.verdict == OK or not os.access(own, os.X_OK):
+    if on_path.severity == OK or not os.access(own, os.X_OK):
         return on_path
     version = program_version(requirement, own, examination)
     if version and requirement.serves(version, examination.machine.architecture):
@@ -291,7 +279,7 @@ def check_cmake(requirement: Requirement, examination: Examination) -> Finding:
     return on_path
 
 
-def check_architecture(requirement: Requirement, examination: Examination) -> Finding:
+def check_architecture(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """The processor's architecture."""
     architecture = examination.machine.architecture
     if architecture in DEBIAN_MACHINES:

@@ -1,4 +1,4 @@
-"""The checks of doctor.py that look at Bazel and at the JDK that it is bootstrapped with."""
+"""The checks of examination.py that look at Bazel and at the JDK that it is bootstrapped with."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from npu_serving.doctor.bazel_version import bazel_version
-from npu_serving.doctor.checks import Examination, Finding
-from npu_serving.doctor.requirements import NOT_NEEDED, OK, WARNING, Requirement
+from npu_serving.doctor.checks import Examination, RequirementFinding
+from npu_serving.doctor.requirements import Requirement
+from npu_serving.findings import NOT_NEEDED, OK, WARNING
 from npu_serving.version_numbers import version_of
 
 FETCHABLE = ("x86_64",)  # upstream has no aarch64 binary before Bazel 3.6
 JAVA_SERIES = 11
 
 
-def check_bazel(requirement: Requirement, examination: Examination) -> Finding:
+def check_bazel(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A Bazel that TensorFlow 1.15 can be built with: the one that is set, the one on PATH, or one to be fetched.
 
     A Bazel that doesn't serve is a warning where the pinned one is fetched in its place.
@@ -37,7 +38,7 @@ def check_bazel(requirement: Requirement, examination: Examination) -> Finding:
     return examination.unfit(requirement, f"{found}; build-serving refuses it")
 
 
-def check_jdk(requirement: Requirement, examination: Examination) -> Finding:
+def check_jdk(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A JDK 11, where Bazel has to be bootstrapped because there is none and no binary of it exists."""
     bazel = examination.requirements["bazel"]
     machine = examination.machine
@@ -63,7 +64,7 @@ def _bazel(requirement: Requirement, examination: Examination) -> Path | None:
     return program if program.is_file() else None
 
 
-def _fetched(requirement: Requirement, examination: Examination, found: str) -> Finding:
+def _fetched(requirement: Requirement, examination: Examination, found: str) -> RequirementFinding:
     version = requirement.minimum(examination.machine.architecture)
     if examination.settings.offline:
         text = f"{found}; offline, so the pinned {version} has to be in {examination.settings.store_root} already"

@@ -1,4 +1,4 @@
-"""The checks of doctor.py that look at Pythons: 3.7.5 with its library and packages, and those that run scripts."""
+"""The checks of examination.py that look at Pythons: 3.7.5 with library and packages, and those that run scripts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from npu_serving.doctor.checks import Examination, Finding
-from npu_serving.doctor.requirements import NOT_NEEDED, OK, WARNING, Requirement
+from npu_serving.doctor.checks import Examination, RequirementFinding
+from npu_serving.doctor.requirements import Requirement
 from npu_serving.errors import MissingToolError
 from npu_serving.facts import LIBPYTHON
+from npu_serving.findings import NOT_NEEDED, OK, WARNING
 from npu_serving.version_numbers import version_of
 
 INTERPRETERS = ("python3.7", "python3")
@@ -67,7 +68,7 @@ def own_python(examination: Examination) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def check_python(requirement: Requirement, examination: Examination) -> Finding:
+def check_python(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """Python 3.7.5 in settings.python_prefix."""
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample's adapter brings a stand-in")
@@ -81,14 +82,14 @@ def check_python(requirement: Requirement, examination: Examination) -> Finding:
     if requirement.serves(interpreter.version, examination.machine.architecture):
         return examination.finding(requirement, OK, found)
     unfit = examination.unfit(requirement, found)
-    if version_of(interpreter.version).release[:2] == EMBEDDED_SERIES and unfit.verdict != NOT_NEEDED:
+    if version_of(interpreter.version).release[:2] == EMBEDDED_SERIES and unfit.severity != NOT_NEEDED:
         return examination.finding(
             requirement, WARNING, f"{found}, whose library has the same interface", cure=unfit.cure
         )
     return unfit
 
 
-def check_libpython(requirement: Requirement, examination: Examination) -> Finding:
+def check_libpython(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """The shared library of that Python, under the name that the adapter asks for."""
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample's adapter brings a stand-in")
@@ -98,7 +99,7 @@ def check_libpython(requirement: Requirement, examination: Examination) -> Findi
     return examination.no_adapter(requirement, f"no {library}")
 
 
-def check_package(requirement: Requirement, examination: Examination) -> Finding:
+def check_package(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A Python package that the guide asks for, seen by the interpreter in settings.python_prefix."""
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample uses none")
@@ -115,7 +116,7 @@ def check_package(requirement: Requirement, examination: Examination) -> Finding
     return examination.missing(requirement, "not installed", python=interpreter.program)
 
 
-def check_future(requirement: Requirement, examination: Examination) -> Finding:
+def check_future(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """future, which only Python 2 has a use for."""
     program = own_python(examination)
     interpreter = interpreter_at(program, examination) if program else "no interpreter"
@@ -132,7 +133,7 @@ def check_future(requirement: Requirement, examination: Examination) -> Finding:
     return examination.missing(requirement, "not installed", python=interpreter.program)
 
 
-def check_builtins(requirement: Requirement, examination: Examination) -> Finding:
+def check_builtins(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """What gen_git_source.py does first, done by the interpreter that will run it."""
     from npu_serving.doctor.build_environment import build_python
 
@@ -148,7 +149,7 @@ def check_builtins(requirement: Requirement, examination: Examination) -> Findin
     return examination.finding(requirement, OK, f"works in Python {interpreter.version} ({program})")
 
 
-def check_python_link(requirement: Requirement, examination: Examination) -> Finding:
+def check_python_link(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """Which Python the word `python` means on PATH, and whether /usr/bin/python is there."""
     on_path = examination.machine.find("python")
     usual = examination.machine.root / "usr/bin/python"

@@ -1,4 +1,4 @@
-"""The checks of doctor.py that look at disk, memory, the C library, dpkg, CANN and the Docker engine."""
+"""The checks of examination.py that look at disk, memory, the C library, dpkg, CANN and the Docker engine."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 from npu_serving import fsutil
 from npu_serving.console import amount_text
 from npu_serving.doctor import dpkg
-from npu_serving.doctor.checks import REPAIR_DPKG, Examination, Finding
-from npu_serving.doctor.requirements import NOT_NEEDED, OK, PROBLEM, WARNING, Requirement
+from npu_serving.doctor.checks import REPAIR_DPKG, Examination, RequirementFinding
+from npu_serving.doctor.requirements import Requirement
 from npu_serving.errors import MissingToolError, NpuServingError
+from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
 from npu_serving.version_numbers import leading_version, version_of
 
 GB = 10**9
 
 
-def check_glibc(requirement: Requirement, examination: Examination) -> Finding:
+def check_glibc(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """Which GNU C library there is; its clash with gRPC's gettid is cured by a patch of this project."""
     name, _, version = examination.machine.libc.partition(" ")
     if name != "glibc" or not leading_version(version):
@@ -29,7 +30,7 @@ def check_glibc(requirement: Requirement, examination: Examination) -> Finding:
     return examination.finding(requirement, OK, f"{version}, which declares gettid: the declared fix is applied")
 
 
-def check_disk(requirement: Requirement, examination: Examination) -> Finding:
+def check_disk(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """Free space where the build goes: with less than the smallest build takes, a problem; else a warning."""
     tree = "sample" if examination.is_sample else "real"
     least, wanted = (requirement.limits[f"{tree}{suffix}"] for suffix in ("_least_gb", "_gb"))
@@ -38,7 +39,7 @@ def check_disk(requirement: Requirement, examination: Examination) -> Finding:
     return _space(requirement, examination, place, fsutil.free_bytes(place), least, wanted, required)
 
 
-def check_docker_disk(requirement: Requirement, examination: Examination) -> Finding:
+def check_docker_disk(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """Free space where the engine keeps its images, if that is on this machine."""
     least = requirement.limits["least_gb"]
     try:
@@ -51,7 +52,7 @@ def check_docker_disk(requirement: Requirement, examination: Examination) -> Fin
     return _space(requirement, examination, root, free, least, least, f"{least:.0f} GB")
 
 
-def check_build_root(requirement: Requirement, examination: Examination) -> Finding:
+def check_build_root(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """Whether the build's directory is there and may be written to; the first build makes it where it may."""
     place = examination.settings.build_root
     existing = place
@@ -66,7 +67,7 @@ def check_build_root(requirement: Requirement, examination: Examination) -> Find
     )
 
 
-def check_memory(requirement: Requirement, examination: Examination) -> Finding:
+def check_memory(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """Whether the memory that is free now is enough for one compiler job, and for as many as were asked for."""
     from npu_serving.resources import MEMORY_FOR_BAZEL_MB, MEMORY_PER_JOB_MB, available_resources
 
@@ -91,7 +92,7 @@ def check_memory(requirement: Requirement, examination: Examination) -> Finding:
     return examination.finding(requirement, OK, f"{found}, for {jobs} jobs at once")
 
 
-def check_dpkg_record(requirement: Requirement, examination: Examination) -> Finding:
+def check_dpkg_record(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """The record of an ascend-cann-toolkit that is to be reinstalled, and others like it."""
     status = examination.machine.root / dpkg.STATUS
     if not status.is_file():
@@ -111,7 +112,7 @@ def check_dpkg_record(requirement: Requirement, examination: Examination) -> Fin
     return examination.with_fix(examination.unfit(requirement, found), REPAIR_DPKG)
 
 
-def check_cann(requirement: Requirement, examination: Examination) -> Finding:
+def check_cann(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A CANN installation, which the server needs when it runs; its parts have to be of one version."""
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample brings its own")
@@ -129,7 +130,7 @@ def check_cann(requirement: Requirement, examination: Examination) -> Finding:
     return examination.finding(requirement, OK, f"CANN {installation.version} in {installation.root}")
 
 
-def check_tfplugin(requirement: Requirement, examination: Examination) -> Finding:
+def check_tfplugin(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """The adapter that will be linked: the one that was named, or that of the tfplugin installed here."""
     settings = examination.settings
     if examination.adapter_is_sample:
@@ -144,7 +145,7 @@ def check_tfplugin(requirement: Requirement, examination: Examination) -> Findin
     return examination.finding(requirement, OK, f"{adapter.path} ({adapter.machine})")
 
 
-def check_docker(requirement: Requirement, examination: Examination) -> Finding:
+def check_docker(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A Docker engine that answers within a few seconds."""
     try:
         info = _engine_info(examination)
@@ -175,12 +176,12 @@ def _space(
     least: float,
     wanted: float,
     required: str,
-) -> Finding:
+) -> RequirementFinding:
     found = f"{amount_text(free, 'bytes')} free for {place}"
     if free >= wanted * GB:
         finding = examination.finding(requirement, OK, found)
     else:
         finding = examination.unfit(requirement, found, place=place)
-        if free >= least * GB and finding.verdict == PROBLEM:
-            finding = replace(finding, verdict=WARNING)
+        if free >= least * GB and finding.severity == PROBLEM:
+            finding = replace(finding, severity=WARNING)
     return replace(finding, required=required)

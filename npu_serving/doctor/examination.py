@@ -10,19 +10,10 @@ from dataclasses import dataclass
 
 from npu_serving.console import Reporter
 from npu_serving.doctor import checks, checks_bazel, checks_python, checks_system
-from npu_serving.doctor.checks import Check, Examination, Finding, Machine
-from npu_serving.doctor.requirements import (
-    DOCKER,
-    HOST,
-    NOT_NEEDED,
-    OK,
-    PROBLEM,
-    SAMPLE,
-    WARNING,
-    Requirement,
-    load_requirements,
-)
+from npu_serving.doctor.checks import Check, Examination, Machine, RequirementFinding
+from npu_serving.doctor.requirements import DOCKER, HOST, SAMPLE, Requirement, load_requirements
 from npu_serving.errors import EXIT_ACTION_NEEDED
+from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
 from npu_serving.settings import Settings
 
 # What looks at each requirement; the others are programs, and their row says everything.
@@ -58,16 +49,16 @@ class DoctorReport:
     runner: str
     source: str
     architecture: str
-    findings: tuple[Finding, ...]
+    findings: tuple[RequirementFinding, ...]
 
     @property
     def exit_code(self) -> int:
         """0 where the build can go ahead (warnings don't keep it), 3 where something has to be done first."""
         return EXIT_ACTION_NEEDED if self.with_verdict(PROBLEM) else 0
 
-    def with_verdict(self, verdict: str) -> tuple[Finding, ...]:
+    def with_verdict(self, verdict: str) -> tuple[RequirementFinding, ...]:
         """The findings of one kind."""
-        return tuple(finding for finding in self.findings if finding.verdict == verdict)
+        return tuple(finding for finding in self.findings if finding.severity == verdict)
 
     def to_json(self) -> dict[str, object]:
         """The report as `--json` shows it."""
@@ -87,7 +78,7 @@ class DoctorReport:
         for verdict, heading in ((PROBLEM, "Problem"), (WARNING, "Warning")):
             parts += [_described(finding, heading) for finding in self.with_verdict(verdict)]
         for verdict, heading in ((OK, "Fine"), (NOT_NEEDED, "Not needed here")):
-            titles = [finding.title for finding in self.with_verdict(verdict)]
+            titles = [finding.what for finding in self.with_verdict(verdict)]
             if titles:
                 parts.append(f"\n{heading}: {', '.join(titles)}.")
         parts.append("\n" + self._conclusion())
@@ -125,7 +116,7 @@ def begin(settings: Settings, runner: str, machine: Machine) -> Examination:
     return Examination(settings, use, machine, load_requirements())
 
 
-def check(requirement: Requirement, examination: Examination) -> Finding:
+def check(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """What is found about one requirement; what this use doesn't need is not looked at."""
     if not requirement.needed_for(examination.use):
         return examination.finding(requirement, NOT_NEEDED, f"not looked at: not needed for {examination.use}")
@@ -140,11 +131,11 @@ def _resolved(runner: str) -> str:
     return DOCKER if engine_answers() else HOST
 
 
-def _described(finding: Finding, heading: str) -> str:
+def _described(finding: RequirementFinding, heading: str) -> str:
     lines = [
-        f"\n{heading}: {finding.title} (guide {finding.section})"
+        f"\n{heading}: {finding.what} (guide {finding.section})"
         if finding.section[:1].isdigit()
-        else f"\n{heading}: {finding.title}",
+        else f"\n{heading}: {finding.what}",
         f"    found     {finding.found}",
         f"    required  {finding.required}: {finding.why}" if finding.required else f"    required  {finding.why}",
     ]

@@ -14,10 +14,10 @@ from typing import Callable
 from npu_serving import process
 from npu_serving.console import Reporter
 from npu_serving.doctor import dpkg
-from npu_serving.doctor.checks import INSTALL_PACKAGES, REPAIR_DPKG, Finding, Machine
+from npu_serving.doctor.checks import INSTALL_PACKAGES, REPAIR_DPKG, Machine, RequirementFinding
 from npu_serving.doctor.examination import DoctorReport
-from npu_serving.doctor.requirements import PROBLEM, WARNING
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_FAILED, NpuServingError
+from npu_serving.findings import PROBLEM, WARNING
 from npu_serving.writers.shell import command_line
 
 SECONDS_FOR_PACKAGES = 1800.0
@@ -49,7 +49,7 @@ class FixPlan:
     """What --fix would do, in that order, and what it leaves to a person."""
 
     actions: tuple[Action, ...]
-    left: tuple[Finding, ...]
+    left: tuple[RequirementFinding, ...]
     exit_code: int
 
     def to_json(self) -> dict[str, object]:
@@ -80,14 +80,14 @@ class FixReport:
     """What was done, and what is left to a person."""
 
     outcomes: tuple[FixOutcome, ...]
-    left: tuple[Finding, ...]
+    left: tuple[RequirementFinding, ...]
 
     @property
     def exit_code(self) -> int:
         """1 where an action failed, 3 where a problem is left, else 0."""
         if any(outcome.error for outcome in self.outcomes):
             return EXIT_FAILED
-        return EXIT_ACTION_NEEDED if any(finding.verdict == PROBLEM for finding in self.left) else 0
+        return EXIT_ACTION_NEEDED if any(finding.severity == PROBLEM for finding in self.left) else 0
 
     def to_json(self) -> dict[str, object]:
         """The report as `--json` shows it."""
@@ -132,11 +132,11 @@ def apply_fixes(plan: FixPlan, reporter: Reporter, *, machine: Machine | None = 
     return FixReport(tuple(outcomes), plan.left)
 
 
-def _possible_fixes(complaints: tuple[Finding, ...], here: Machine) -> set[str]:
+def _possible_fixes(complaints: tuple[RequirementFinding, ...], here: Machine) -> set[str]:
     """What this user can do on this machine: all of it is root's work, and apt can't install past a broken record."""
     if here.user_id != 0:
         return set()
-    stuck = any(finding.id == "dpkg-record" and finding.fix != REPAIR_DPKG for finding in complaints)
+    stuck = any(finding.kind == "dpkg-record" and finding.fix != REPAIR_DPKG for finding in complaints)
     return {REPAIR_DPKG} if stuck or not here.package_manager else {REPAIR_DPKG, INSTALL_PACKAGES}
 
 
@@ -158,13 +158,13 @@ def _install_packages(action: Action, here: Machine) -> str:
     return f"installed {', '.join(action.packages)}"
 
 
-def _left_lines(left: tuple[Finding, ...]) -> list[str]:
+def _left_lines(left: tuple[RequirementFinding, ...]) -> list[str]:
     if not left:
         return []
     lines = ["Left to you:"]
     for finding in left:
         lines += [
-            f"  {finding.title}: {finding.found}",
+            f"  {finding.what}: {finding.found}",
             f"    {finding.cure.encode('utf-8', 'backslashreplace').decode()}",
         ]
     return lines

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from npu_serving.elf.loader import Loaded, LoadPlan
-from npu_serving.elf.report import ABI_MIXTURE, ERROR, SIZE_CHANGED, WARNING, Finding
+from npu_serving.elf.report import ABI_MIXTURE, SIZE_CHANGED
 from npu_serving.elf.symbols import Symbol
+from npu_serving.findings import PROBLEM, WARNING, Finding
 
 _IDENTIFIER = re.compile(r"(?<![ST])(?<![ST][0-9])[0-9]+")  # S0_ and T1_ name something that came before
 _NEW_STRING = ("7__cxx11", "B5cxx11")  # namespace and ABI tag of GCC's dual ABI
@@ -30,13 +31,13 @@ def mixed_strings(server: Loaded, adapter: Loaded, missing: Iterable[Symbol]) ->
     if twins or (len(sides["server"]) == len(sides["adapter"]) == 1 and sides["server"] != sides["adapter"]):
         wanted = "; ".join(f"the {side}'s is {_NAMES[min(kinds)]}" for side, kinds in sides.items() if len(kinds) == 1)
         yield Finding(
-            ABI_MIXTURE,
-            ERROR if twins else WARNING,
-            adapter.name or adapter.path.name,
-            "Server and adapter were compiled for different std::strings, so that what one passes the other can't "
+            kind=ABI_MIXTURE,
+            severity=PROBLEM if twins else WARNING,
+            where=adapter.name or adapter.path.name,
+            what="Server and adapter were compiled for different std::strings, so that what one passes the other can't "
             f"read{': ' + wanted if wanted else ''}.",
-            _CURE,
-            twins,
+            cure=_CURE,
+            details=twins,
         )
 
 
@@ -99,11 +100,11 @@ def changed_sizes(plan: LoadPlan) -> Iterator[Finding]:
                 continue
             if original.size != copy.size:
                 yield Finding(
-                    SIZE_CHANGED,
-                    ERROR if original.size > copy.size else WARNING,
-                    library.name,
-                    f"The server has a copy of its variable {copy.name} with {copy.size} bytes; in {library.path} it "
-                    f"has {original.size}.",
-                    "./inv rebuild-after-cann (a link makes the copy anew)",
+                    kind=SIZE_CHANGED,
+                    severity=PROBLEM if original.size > copy.size else WARNING,
+                    where=library.name,
+                    what=f"The server has a copy of its variable {copy.name} with {copy.size} bytes; in {library.path} "
+                    f"it has {original.size}.",
+                    cure="./inv rebuild-after-cann (a link makes the copy anew)",
                 )
             break

@@ -14,14 +14,11 @@ from npu_serving.elf.binding import lacks_version
 from npu_serving.elf.loader import Host, Loaded, NotLoaded, lineage, plan_loading
 from npu_serving.elf.report import (
     ADAPTER_NOT_LINKED,
-    ERROR,
     LIBRARY_NOT_FOUND,
     LIBRARY_UNUSABLE,
     OTHER_MACHINE,
     TOO_NEW,
-    WARNING,
     CompatReport,
-    Finding,
 )
 from npu_serving.elf.stubs import stub_findings
 from npu_serving.elf.subject import ServerCase, Subject, label, subject_of
@@ -29,6 +26,7 @@ from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.elf.unresolved import unresolved_symbols
 from npu_serving.errors import ElfError
 from npu_serving.facts import ADAPTER_SONAME
+from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.version_numbers import leading_version, version_of
 
 if TYPE_CHECKING:
@@ -104,11 +102,11 @@ def needed_from_server(
 
 def _other_machine(name: str, machine: str) -> Finding:
     return Finding(
-        OTHER_MACHINE,
-        ERROR,
-        name,
-        f"It is built for {machine}; this machine is {platform.machine()}.",
-        f"take one that is built for {platform.machine()}",
+        kind=OTHER_MACHINE,
+        severity=PROBLEM,
+        where=name,
+        what=f"It is built for {machine}; this machine is {platform.machine()}.",
+        cure=f"take one that is built for {platform.machine()}",
     )
 
 
@@ -140,14 +138,14 @@ class _Check:
 
     def _not_linked(self) -> Finding:
         return Finding(
-            ADAPTER_NOT_LINKED,
-            ERROR,
-            self.subject.program.path.name,
-            f"None of the libraries that it names is {self.subject.adapter_soname}, so it would serve every model on "
-            "the CPU and say nothing about it. A linker that works --as-needed drops a library that no object refers "
-            "to.",
-            "./inv build-serving (the overlay keeps the linker from dropping it)",
-            tuple(self.subject.program.elf.needed),
+            kind=ADAPTER_NOT_LINKED,
+            severity=PROBLEM,
+            where=self.subject.program.path.name,
+            what=f"None of the libraries that it names is {self.subject.adapter_soname}, so it would serve every model "
+            "on the CPU and say nothing about it. A linker that works --as-needed drops a library that no object "
+            "refers to.",
+            cure="./inv build-serving (the overlay keeps the linker from dropping it)",
+            details=tuple(self.subject.program.elf.needed),
         )
 
     # ---- libraries
@@ -156,21 +154,21 @@ class _Check:
         by = label(item.needed_by)
         if item.is_broken:
             return Finding(
-                LIBRARY_UNUSABLE,
-                ERROR,
-                item.name,
-                f"{by} needs it, and the loader would stop at the file that it finds first.",
-                "put a good copy in its place",
-                item.reasons,
+                kind=LIBRARY_UNUSABLE,
+                severity=PROBLEM,
+                where=item.name,
+                what=f"{by} needs it, and the loader would stop at the file that it finds first.",
+                cure="put a good copy in its place",
+                details=item.reasons,
             )
         of_cann = self._may_be_of_cann(item)
         return Finding(
-            LIBRARY_NOT_FOUND,
-            WARNING if of_cann and self.subject.case.cann_absent else ERROR,
-            item.name,
-            f"{by} needs it, and no directory that the loader looks in holds one that serves.",
-            self._cure_for(item, of_cann=of_cann),
-            item.reasons or tuple(str(path) for path in item.searched),
+            kind=LIBRARY_NOT_FOUND,
+            severity=WARNING if of_cann and self.subject.case.cann_absent else PROBLEM,
+            where=item.name,
+            what=f"{by} needs it, and no directory that the loader looks in holds one that serves.",
+            cure=self._cure_for(item, of_cann=of_cann),
+            details=item.reasons or tuple(str(path) for path in item.searched),
         )
 
     def _may_be_of_cann(self, item: NotLoaded) -> bool:
@@ -200,12 +198,14 @@ class _Check:
                 family = _family(lacking[0])
                 newest = max(_of_family(provider.elf, family), key=_version_key, default=f"no {family} version")
                 yield Finding(
-                    TOO_NEW,
-                    ERROR,
-                    label(library),
-                    f"It needs versions that {provider.path} does not have: that one provides up to {newest}.",
-                    _CURES_FOR_VERSIONS.get(family, f"install the version of {need.library} that it was linked with"),
-                    tuple(sorted(lacking, key=_version_key)),
+                    kind=TOO_NEW,
+                    severity=PROBLEM,
+                    where=label(library),
+                    what=f"It needs versions that {provider.path} does not have: that one provides up to {newest}.",
+                    cure=_CURES_FOR_VERSIONS.get(
+                        family, f"install the version of {need.library} that it was linked with"
+                    ),
+                    details=tuple(sorted(lacking, key=_version_key)),
                 )
 
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving.errors import EXIT_ACTION_NEEDED
-
-ERROR = "error"
-WARNING = "warning"
+from npu_serving.findings import PROBLEM, WARNING, Finding
 
 ADAPTER_NOT_LINKED = "adapter-not-linked"
 UNDEFINED_SYMBOL = "undefined-symbol"
@@ -24,37 +22,7 @@ ABI_MIXTURE = "abi-mixture"
 SIZE_CHANGED = "size-changed"
 
 _DETAILS_SHOWN = 20
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that speaks against a server. `subject` is a file's name; `details` are symbols, versions or paths."""
-
-    kind: str
-    severity: str
-    subject: str
-    explanation: str
-    cure: str
-    details: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, object]:
-        """The finding as `--json` shows it."""
-        return {
-            "kind": self.kind,
-            "severity": self.severity,
-            "subject": self.subject,
-            "explanation": self.explanation,
-            "details": list(self.details),
-            "cure": self.cure,
-        }
-
-    def text(self) -> str:
-        """What, why, and what to type next."""
-        lines = [f"{self.severity}: {self.kind}: {self.subject}", f"  {self.explanation}"]
-        lines += [f"    {detail}" for detail in self.details[:_DETAILS_SHOWN]]
-        if len(self.details) > _DETAILS_SHOWN:
-            lines.append(f"    and {len(self.details) - _DETAILS_SHOWN} more (--json lists them all)")
-        return "\n".join([*lines, f"  Next: {self.cure}"])
+_SEVERITIES = {PROBLEM: "error"}  # as this report has always called it
 
 
 @dataclass(frozen=True)
@@ -71,14 +39,14 @@ class CompatReport:
     @property
     def ok(self) -> bool:
         """Whether no finding is an error."""
-        return all(finding.severity != ERROR for finding in self.findings)
+        return all(finding.severity != PROBLEM for finding in self.findings)
 
     @property
     def exit_code(self) -> int:
         """0, or 3 where something has to be done before the server is started."""
         return 0 if self.ok else EXIT_ACTION_NEEDED
 
-    def kinds(self, severity: str = ERROR) -> tuple[str, ...]:
+    def kinds(self, severity: str = PROBLEM) -> tuple[str, ...]:
         """The kinds of the findings of that severity, in their order."""
         return tuple(finding.kind for finding in self.findings if finding.severity == severity)
 
@@ -100,10 +68,32 @@ class CompatReport:
             "adapter": str(self.adapter) if self.adapter is not None else None,
             "ok": self.ok,
             "verdict": self.verdict,
-            "findings": [finding.to_json() for finding in self.findings],
+            "findings": [finding_json(finding) for finding in self.findings],
             "libraries": [str(path) for path in self.libraries],
         }
 
     def text(self) -> str:
         """The findings, each with its cure, and the verdict."""
-        return "\n".join([*(finding.text() for finding in self.findings), f"verdict: {self.verdict}"])
+        return "\n".join([*(finding_text(finding) for finding in self.findings), f"verdict: {self.verdict}"])
+
+
+def finding_json(finding: Finding) -> dict[str, object]:
+    """A finding about a server as `--json` shows it."""
+    return {
+        "kind": finding.kind,
+        "severity": _SEVERITIES.get(finding.severity, finding.severity),
+        "subject": finding.where,
+        "explanation": finding.what,
+        "details": list(finding.details),
+        "cure": finding.cure,
+    }
+
+
+def finding_text(finding: Finding) -> str:
+    """What, why, and what to type next."""
+    severity = _SEVERITIES.get(finding.severity, finding.severity)
+    lines = [f"{severity}: {finding.kind}: {finding.where}", f"  {finding.what}"]
+    lines += [f"    {detail}" for detail in finding.details[:_DETAILS_SHOWN]]
+    if len(finding.details) > _DETAILS_SHOWN:
+        lines.append(f"    and {len(finding.details) - _DETAILS_SHOWN} more (--json lists them all)")
+    return "\n".join([*lines, f"  Next: {finding.cure}"])

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from npu_serving.elf.loader import own_directories
-from npu_serving.elf.report import SECOND_TENSORFLOW, STRAY_STUB, WARNING, Finding
+from npu_serving.elf.report import SECOND_TENSORFLOW, STRAY_STUB
 from npu_serving.elf.subject import Subject, is_of_tensorflow
 from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.errors import NpuServingError
+from npu_serving.findings import WARNING, Finding
 
 STUBS = ("libtensorflow_framework.so", "_pywrap_tensorflow_internal.so")
 
@@ -20,21 +21,21 @@ def stub_findings(subject: Subject) -> Iterator[Finding]:
     for library in subject.plan.libraries[1:]:
         if library.name.startswith(STUBS) and _is_a_tensorflow(library.elf):
             yield Finding(
-                SECOND_TENSORFLOW,
-                WARNING,
-                library.name,
-                f"{library.path} is a real TensorFlow, which would be loaded beside the server's own; "
+                kind=SECOND_TENSORFLOW,
+                severity=WARNING,
+                where=library.name,
+                what=f"{library.path} is a real TensorFlow, which would be loaded beside the server's own; "
                 "an empty library of that name belongs here.",
-                f"take {library.path.parent} out of LD_LIBRARY_PATH",
+                cure=f"take {library.path.parent} out of LD_LIBRARY_PATH",
             )
     for path in _everybodys_stubs(subject):
         yield Finding(
-            STRAY_STUB,
-            WARNING,
-            path.name,
-            f"{path} is empty, a stub to link with. Where it is, every other program finds it before a real one: "
+            kind=STRAY_STUB,
+            severity=WARNING,
+            where=path.name,
+            what=f"{path} is empty, a stub to link with. Where it is, every other program finds it before a real one: "
             "TensorFlow for Python fails with undefined symbols.",
-            f"remove {path}: the build has its own copy, which nobody else finds",
+            cure=f"remove {path}: the build has its own copy, which nobody else finds",
         )
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from npu_serving.elf.binding import Unresolved
 from npu_serving.elf.demangle import demangled
 from npu_serving.elf.loader import Loaded
-from npu_serving.elf.report import CANNOT_TELL, ERROR, UNDEFINED_SYMBOL, WARNING, Finding
+from npu_serving.elf.report import CANNOT_TELL, UNDEFINED_SYMBOL
 from npu_serving.elf.subject import Subject, is_of_cann, is_of_tensorflow, label
 from npu_serving.elf.symbols import Symbol
+from npu_serving.findings import PROBLEM, WARNING, Finding
 
 _PYTHON_SYMBOL = re.compile(r"_?Py[A-Z_]")
 RELINK = "./inv rebuild-after-cann (a server exports exactly what the adapter it was linked with needed)"
@@ -28,32 +29,32 @@ def unresolved_symbols(subject: Subject, library: Loaded, unresolved: Sequence[U
     certain = [item.symbol for item in missing if is_judged or item.at_start]
     for cure, symbols in _by_cure(subject, library, certain):
         yield Finding(
-            UNDEFINED_SYMBOL,
-            ERROR,
-            label(library),
-            f"{_count(symbols)} defined neither by the server nor by a library that it loads: it would end with "
+            kind=UNDEFINED_SYMBOL,
+            severity=PROBLEM,
+            where=label(library),
+            what=f"{_count(symbols)} defined neither by the server nor by a library that it loads: it would end with "
             "'symbol lookup error … undefined symbol'.",
-            cure,
-            _described(subject, symbols),
+            cure=cure,
+            details=_described(subject, symbols),
         )
     if at_call:
         yield Finding(
-            UNDEFINED_SYMBOL,
-            WARNING,
-            label(library),
-            f"{_count(at_call)} defined by nothing that is loaded: the server starts, and ends when it is called.",
-            SAME_RELEASE,
-            _described(subject, at_call),
+            kind=UNDEFINED_SYMBOL,
+            severity=WARNING,
+            where=label(library),
+            what=f"{_count(at_call)} defined by nothing that is loaded: the server starts, and ends when it is called.",
+            cure=SAME_RELEASE,
+            details=_described(subject, at_call),
         )
     if open_questions:
         yield Finding(
-            CANNOT_TELL,
-            WARNING,
-            label(library),
-            f"{_count(open_questions)} defined by nothing that was found; a library that is missing here may "
+            kind=CANNOT_TELL,
+            severity=WARNING,
+            where=label(library),
+            what=f"{_count(open_questions)} defined by nothing that was found; a library that is missing here may "
             f"define them: {', '.join(sorted(subject.missing_names))}.",
-            "check it again where those libraries are",
-            _described(subject, open_questions),
+            cure="check it again where those libraries are",
+            details=_described(subject, open_questions),
         )
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-from npu_serving import fsutil
+from npu_serving.documents import DocumentRefusal, Rule, read_document
 from npu_serving.errors import LockFileError, MissingToolError
 from npu_serving.fetch.transfer import WantedFile
-from npu_serving.lock.lockfile import SHA256, file_name_of, is_safe_file_name, url_problem
+from npu_serving.lock.lockfile import Sha256, SizeBytes, Urls, file_name_of, is_safe_file_name
 from npu_serving.settings import PROJECT_ROOT
 
 TOOLCHAINS = PROJECT_ROOT / "locks" / "toolchains.json"
 FORMAT = 1
-KINDS = ("program", "archive", "sources")
-DIGEST_SOURCE = re.compile(r"[^:]+: .+")
+DigestSource = Annotated[str, Rule(pattern="[^:]+: .+", expected="`PROJECT: FILE` or `measured: HOW`")]
 
 
 @dataclass(frozen=True)
@@ -26,19 +25,24 @@ class Tool:
     name: str
     version: str
     platform: str
-    kind: str
+    kind: Literal["program", "archive", "sources"]
     """`program` (made executable and run), `archive` (unpacked), or `sources` (built)."""
-    sha256: str
-    size_bytes: int | None
+    sha256: Sha256
+    size_bytes: SizeBytes | None
     """None where no recipe states it."""
-    urls: tuple[str, ...]
-    digest_from: tuple[str, ...]
+    urls: Urls
+    digest_from: Annotated[tuple[DigestSource, ...], Rule(fewest=1)]
     """Who vouches for the digest: `PROJECT: FILE` for a public recipe that pins it, or `measured: HOW`."""
 
     @property
     def file_name(self) -> str:
         """The last part of the first URL."""
         return file_name_of(self.urls[0])
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What the reader of documents asks: what only several fields together show."""
+        if not is_safe_file_name(self.file_name):
+            yield "urls", f"the first one ends in {self.file_name!r}, which is no name for a file"
 
     def serves(self, platform: str) -> bool:
         """Whether it is of use on that platform."""
@@ -49,22 +53,18 @@ class Tool:
         return WantedFile(f"{self.name} {self.version}", self.file_name, self.urls, self.sha256, self.size_bytes)
 
 
+@dataclass(frozen=True)
+class _ToolList:
+    """The file."""
+
+    tools: tuple[Tool, ...]
+
+
 def read_tools(path: Path | None = None) -> tuple[Tool, ...]:
     """All tools of the file, locks/toolchains.json by default; LockFileError for one that isn't valid."""
     path = path if path is not None else TOOLCHAINS
-    try:
-        document = json.loads(fsutil.read_text(path))
-        if document["format"] != FORMAT:
-            raise ValueError(f"format {document['format']!r}, and this program reads {FORMAT}")
-        tools = tuple(
-            Tool(**{**entry, "urls": tuple(entry["urls"]), "digest_from": tuple(entry["digest_from"])})
-            for entry in document["tools"]
-        )
-        for tool in tools:
-            _check(tool)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LockFileError(f"{path} is not valid: {error}.", cure="take it from version control again") from error
-    return tools
+    refusal = DocumentRefusal(f"{path} is not valid:", LockFileError, cure="take it from version control again")
+    return read_document(path, _ToolList, format=FORMAT, refusal=refusal).tools
 
 
 def find_tool(name: str, platform: str, *, version: str = "", kind: str = "") -> Tool:
@@ -79,17 +79,3 @@ def find_tool(name: str, platform: str, *, version: str = "", kind: str = "") ->
         cause=f"{TOOLCHAINS.name} declares none: nobody publishes one with a stable URL and digest",
         cure=f"install {described} on this machine and put it on PATH",
     )
-
-
-def _check(tool: Tool) -> None:
-    if not SHA256.fullmatch(tool.sha256):
-        raise ValueError(f"{tool.name} has the sha256 {tool.sha256!r}")
-    if tool.kind not in KINDS:
-        raise ValueError(f"{tool.name} is of the kind {tool.kind!r}")
-    if not tool.digest_from or not all(DIGEST_SOURCE.fullmatch(source) for source in tool.digest_from):
-        raise ValueError(f"{tool.name} doesn't say who vouches for its digest")
-    for url in tool.urls:
-        if url_problem(url):
-            raise ValueError(f"{tool.name} has the URL {url!r}")
-    if not tool.urls or not is_safe_file_name(tool.file_name):
-        raise ValueError(f"{tool.name} has no file name")

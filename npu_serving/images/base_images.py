@@ -6,15 +6,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from npu_serving import fsutil
 from npu_serving.console import Reporter
+from npu_serving.documents import DocumentRefusal, Rule, read_document
 from npu_serving.errors import FetchError, LockFileError, PinMismatchError, RequestError
 from npu_serving.images.build_steps import local_image, pull
 from npu_serving.images.docker_engine import connected
 from npu_serving.settings import PROJECT_ROOT
-from npu_serving.writers.dockerfile import checked_image_name
+from npu_serving.writers.dockerfile import checked_image_name, is_image_name
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 PINS = PROJECT_ROOT / "docker" / "base-images.json"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_ImageName = Annotated[str, Rule(check=lambda name: "" if is_image_name(name) else "is not the name of an image")]
+_ImageDigest = Annotated[str, Rule(pattern=_DIGEST.pattern, expected="a digest, sha256: and 64 hexadecimal digits")]
+_Pins = dict[_ImageName, _ImageDigest]
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,9 @@ class PinsResult:
 
 def read_pins() -> dict[str, str]:
     """The digest for each name that is pinned; LockFileError for a file that isn't valid."""
-    try:
-        pins = json.loads(fsutil.read_text(PINS))
-        for name, digest in pins.items():
-            checked_image_name(name)
-            if not _DIGEST.fullmatch(digest):
-                raise ValueError(f"{name} has the digest {digest!r}")
-    except (ValueError, TypeError, AttributeError, RequestError) as error:
-        raise LockFileError(f"{PINS} is not valid: {error}.", cure="take it from version control again") from error
-    return dict(pins)
+    return read_document(
+        PINS, _Pins, refusal=DocumentRefusal(error=LockFileError, cure="take it from version control again")
+    )
 
 
 def pinned_reference(name: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from npu_serving import known_failures
 from npu_serving.console import Progress, Reporter
 from npu_serving.errors import (
     DiskFullError,
@@ -26,6 +27,7 @@ from npu_serving.images.build_context import ImageContext, context_archive
 from npu_serving.images.container import ContainerSpec, own_labels, run_container
 from npu_serving.images.docker_engine import LABEL, ROLE
 from npu_serving.images.layer import EPOCH_S, LayerFile, normalised
+from npu_serving.known_failures import diagnose
 from npu_serving.process import PROXY_VARIABLES, TAIL_LINES, opened_log
 from npu_serving.version_numbers import version_of
 from npu_serving.writers.dockerfile import checked_image_name
@@ -41,31 +43,7 @@ PACKAGES = f"{LABEL}.packages"
 """The label with the packages of the image, NAME=VERSION, with blanks between them."""
 PROBE = ("/bin/sh", "/usr/local/share/npu-serving/probe.sh")
 BUILD_TIMEOUT_S = 3600
-
-# What a failed image build says, why, and what to do. The first that is found counts.
-_TROUBLE: tuple[tuple[str, str, str], ...] = (
-    (
-        r"exec format error",
-        "the base image is for another processor than this machine's",
-        "give --base-image the name of an image for this machine",
-    ),
-    (
-        r"Temporary failure resolving|Could not connect to|Failed to fetch|Could not resolve|Unable to connect to",
-        "the package archive of the base image's distribution, or the one that was named, can't be reached from here",
-        "set http_proxy and https_proxy if there is a proxy, or name a mirror or another snapshot: "
-        "--apt-source 'URL SUITE COMPONENT'",
-    ),
-    (
-        r"Unable to locate package|has no installation candidate",
-        "the distribution of the base image has no package of that name",
-        "give --base-image an Ubuntu 18.04 or a Debian 12",
-    ),
-    (
-        r"apt-get: (?:command )?not found|os-release: No such file|exec: \"/bin/sh\"",
-        "the base image is neither a Debian nor an Ubuntu",
-        "give --base-image an Ubuntu 18.04 or a Debian 12",
-    ),
-)
+NO_SPACE = "no-space"  # the known failure that is an error of its own
 
 
 @dataclass(frozen=True)
@@ -213,17 +191,14 @@ def _lines(event: Mapping[str, Any]) -> Iterator[str]:
 def _explain_failure(reason: str, lines: list[str], log_path: Path | None) -> NpuServingError:
     output = "\n".join([*lines, reason])
     log = f"the whole output is in {log_path}" if log_path is not None else ""
-    if "no space left on device" in output.lower():
-        return DiskFullError(
-            "The toolchain image could not be made: the disk that holds the engine's images is full.",
-            cause="docker info names it under Docker Root Dir" + (f"; {log}" if log else ""),
-            cure="docker system df shows what takes the space; free some, then the same command again",
-        )
+    known = diagnose(known_failures.IMAGES, output)
+    if known is not None and known.id == NO_SPACE:
+        what = "The toolchain image could not be made: there is no space left for it."
+        return DiskFullError(what, cause=known.cause + (f"; {log}" if log else ""), cure=known.cure)
     tail = "".join(f"\n    {line}" for line in lines[-TAIL_LINES:])
     what = f"The toolchain image could not be made: {reason}{tail}" + (f"\nT{log[1:]}" if log else "")
-    for pattern, cause, cure in _TROUBLE:
-        if re.search(pattern, output):
-            return ProgramError(what, cause=cause, cure=cure, output=output)
+    if known is not None:
+        return ProgramError(what, cause=known.cause, cure=known.cure, output=output)
     return ProgramError(what, output=output)
 
 

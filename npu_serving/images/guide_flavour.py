@@ -7,11 +7,13 @@ import platform
 import re
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil, process
 from npu_serving.console import Reporter
+from npu_serving.documents import read_document
 from npu_serving.errors import FetchError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch, plan_fetch
@@ -44,21 +46,26 @@ class GuideStep:
     tools: tuple[Tool, ...]
 
 
+@dataclass(frozen=True)
+class _StepEntry:
+    """An entry of steps.yaml: the version of each tool, or one for each processor."""
+
+    step: str
+    tools: Mapping[str, str | Mapping[str, str]]
+
+
 def guide_steps(machine: str = "") -> tuple[GuideStep, ...]:
     """The steps in their order, for that architecture (by default this machine's)."""
-    import yaml
-
     machine = machine or platform.machine()
-    entries = yaml.safe_load(fsutil.read_text(GUIDE / "steps.yaml"))
     return tuple(
         GuideStep(
-            str(entry["step"]),
+            entry.step,
             tuple(
                 find_tool(name, f"linux-{machine}", version=_version(version, machine))
-                for name, version in entry["tools"].items()
+                for name, version in entry.tools.items()
             ),
         )
-        for entry in entries
+        for entry in read_document(GUIDE / "steps.yaml", tuple[_StepEntry, ...])
     )
 
 
@@ -119,5 +126,5 @@ def _download(wheels: list[Wheel], directory: Path, reporter: Reporter) -> None:
     )
 
 
-def _version(declared: object, machine: str) -> str:
-    return str(declared.get(machine, "")) if isinstance(declared, dict) else str(declared)
+def _version(declared: str | Mapping[str, str], machine: str) -> str:
+    return declared if isinstance(declared, str) else declared.get(machine, "")

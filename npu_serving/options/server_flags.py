@@ -5,6 +5,7 @@ The server itself is no judge: given a flag that it does not know it prints its 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import os
@@ -12,9 +13,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from npu_serving import fsutil
+from npu_serving.documents import read_document
 from npu_serving.errors import RequestError
 
 TABLE = Path(__file__).with_name("server_flags.yaml")
@@ -25,27 +26,53 @@ _INTEGER_BITS = {"int32": 32, "int64": 64}
 class ServerFlag:
     """One line of the table; see the head of server_flags.yaml for what the fields say."""
 
-    name: str
-    type: str
+    type: Literal["int32", "int64", "float", "string", "bool"]
     default: bool | int | float | str | None
     meaning: str
     path: bool = False
     must_exist: bool = False
     ignored_with_platform_config: bool = False
     set_by_plan: bool = False
+    name: str = ""
+    """The key under which the line stands."""
+
+
+@dataclass(frozen=True)
+class _FlagSource:
+    """The file that the flags were read from."""
+
+    file: str
+    tag: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _ServerEnvironment:
+    """The variables that a server may know of."""
+
+    prefixes: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _ServerFlagTable:
+    """server_flags.yaml."""
+
+    source: _FlagSource
+    flags: Mapping[str, ServerFlag]
+    environment: _ServerEnvironment
 
 
 @functools.cache
 def known_flags() -> Mapping[str, ServerFlag]:
     """Every flag of the server, by its name without the dashes."""
-    return {name: ServerFlag(name=name, **fields) for name, fields in _table()["flags"].items()}
+    return {name: dataclasses.replace(flag, name=name) for name, flag in _table().flags.items()}
 
 
 def server_environment(caller: Mapping[str, str]) -> dict[str, str]:
     """What of the caller's environment CANN and TensorFlow read within a server; LD_LIBRARY_PATH is not among it."""
-    allowed = _table()["environment"]
-    prefixes = tuple(allowed["prefixes"])
-    return {name: value for name, value in caller.items() if name in set(allowed["names"]) or name.startswith(prefixes)}
+    allowed = _table().environment
+    return {name: value for name, value in caller.items() if name in allowed.names or name.startswith(allowed.prefixes)}
 
 
 def checked_flags(texts: Sequence[str]) -> dict[str, str]:
@@ -76,11 +103,8 @@ def existing_file(path: Path, flag_name: str) -> Path:
 
 
 @functools.cache
-def _table() -> dict[str, dict[str, Any]]:
-    import yaml
-
-    table: dict[str, dict[str, Any]] = yaml.safe_load(fsutil.read_text(TABLE))
-    return table
+def _table() -> _ServerFlagTable:
+    return read_document(TABLE, _ServerFlagTable)
 
 
 def _parsed(text: str) -> tuple[ServerFlag, str]:

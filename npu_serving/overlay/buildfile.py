@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npu_serving.errors import BuildFileError
-from npu_serving.overlay.starlark_text import Call, Item, StarlarkSource, string_value
+from npu_serving.overlay.starlark_text import Item, StarlarkCall, StarlarkSource, string_value
 from npu_serving.settings import Settings
 
 RULE = "cc_binary"
@@ -85,7 +85,7 @@ class _Deps:
     """The target's call, its deps argument if it has one, and what is in it."""
 
     source: StarlarkSource
-    call: Call
+    call: StarlarkCall
     target: str
     argument: Item | None = None
     lists: tuple[int, ...] = ()
@@ -111,8 +111,8 @@ def _find_deps(source: StarlarkSource, rule: str, target: str) -> _Deps:
     return deps
 
 
-def _find_call(source: StarlarkSource, rule: str, target: str) -> Call:
-    named: list[tuple[Call, str]] = []
+def _find_call(source: StarlarkSource, rule: str, target: str) -> StarlarkCall:
+    named: list[tuple[StarlarkCall, str]] = []
     for call in source.calls():
         arguments = source.items(call.opening)
         for argument in arguments:

@@ -14,11 +14,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import Annotated, Callable
 
 from npu_serving import archives, fsutil
+from npu_serving.documents import Rule, read_document
 from npu_serving.errors import PinMismatchError, SourceError
-from npu_serving.lock.lockfile import Archive
+from npu_serving.lock.lockfile import Archive, RepositoryName, Sha256
 from npu_serving.settings import PROJECT_ROOT
 from npu_serving.version_numbers import version_of
 
@@ -46,7 +47,7 @@ class Edit:
     file: str
     replace: str
     by: str
-    count: int
+    count: Annotated[int, Rule(minimum=1)]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,26 @@ class Patch:
     when: Mapping[str, str]
     archive_name: str = ""
     archive_sha256: str = ""
+    edits: tuple[Edit, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _EditedArchive:
+    """The archive that the edits of an entry were written for."""
+
+    name: RepositoryName
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
+class _PatchEntry:
+    """An entry of patches.yaml, whose head says what the keys mean."""
+
+    id: str
+    why: str
+    when: Mapping[Annotated[str, Rule(pattern="glibc|gcc", expected="glibc or gcc")], str]
+    archive: _EditedArchive | None = None
     edits: tuple[Edit, ...] = ()
     flags: tuple[str, ...] = ()
 
@@ -132,19 +153,17 @@ def needed_patches(toolchain: Toolchain) -> tuple[Patch, ...]:
 
 def load_patches(path: Path = PATCHES_FILE) -> tuple[Patch, ...]:
     """Every declared patch."""
-    import yaml
-
     return tuple(
         Patch(
-            id=entry["id"],
-            why=entry["why"],
-            when=entry["when"],
-            archive_name=entry.get("archive", {}).get("name", ""),
-            archive_sha256=entry.get("archive", {}).get("sha256", ""),
-            edits=tuple(Edit(**edit) for edit in entry.get("edits", [])),
-            flags=tuple(entry.get("flags", [])),
+            id=entry.id,
+            why=entry.why,
+            when=entry.when,
+            archive_name=entry.archive.name if entry.archive is not None else "",
+            archive_sha256=entry.archive.sha256 if entry.archive is not None else "",
+            edits=entry.edits,
+            flags=entry.flags,
         )
-        for entry in yaml.safe_load(fsutil.read_text(path))
+        for entry in read_document(path, tuple[_PatchEntry, ...])
     )
 
 

@@ -39,7 +39,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Call:
+class StarlarkCall:
     """A call such as cc_binary(…): the function's name, and the tokens of its parentheses."""
 
     function: str
@@ -86,7 +86,7 @@ class StarlarkSource:
         """The number of the token after this one, or after the whole bracket that it opens."""
         return self.partner.get(number, number) + 1 if self.tokens[number].text in _OPENING else number + 1
 
-    def calls(self) -> Iterator[Call]:
+    def calls(self) -> Iterator[StarlarkCall]:
         """Every call of a plain name or of native.NAME, however deep, except where a function is defined."""
         for number, token in enumerate(self.tokens[:-1]):
             if token.kind != "name" or self.tokens[number + 1].text != "(":
@@ -94,7 +94,7 @@ class StarlarkSource:
             before = [item.text for item in self.tokens[max(0, number - 2) : number]]
             if before[-1:] == ["def"] or (before[-1:] == ["."] and before != ["native", "."]):
                 continue
-            yield Call(token.text, number + 1, self.partner[number + 1])
+            yield StarlarkCall(token.text, number + 1, self.partner[number + 1])
 
     def keyword(self, item: Item) -> str | None:
         """The name of a keyword argument, or None for another kind of argument."""

@@ -65,7 +65,7 @@ class PackageResult:
         next_steps = {
             TAR: command_line(["tar", "-xzf", target, "-C", "/opt"]),
             DEB: command_line(["sudo", "apt-get", "install", target]),
-            IMAGE: f"docker save {target}, or docker run as docs/containers.md shows",
+            IMAGE: f"docker save {target}, or docker run as docs/image-to-run.md shows",
         }
         size_mb = self.size_bytes / 1e6
         return f"{target} ({size_mb:.1f} MB, {self.digest[:23]}…) is made.\nNext: {next_steps[self.plan.format]}"

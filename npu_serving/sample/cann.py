@@ -5,15 +5,16 @@ The adapter is compiled from examples/sample/adapter; its two releases differ in
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil, process
+from npu_serving.documents import read_document
 from npu_serving.errors import RequestError
 from npu_serving.facts import ADAPTER_SONAME, LIBPYTHON
 from npu_serving.sample import SAMPLE_DIRECTORY
@@ -36,16 +37,25 @@ COMPONENTS = ("runtime", "compiler", "hccl", "opp", "toolkit", "aoe")
 class Release:
     """One CANN release of the sample."""
 
-    version: str
     inner: str
     component: str
     traces: bool
+    version: str = ""
+    """The key under which it stands."""
+
+
+@dataclass(frozen=True)
+class _ReleaseList:
+    """releases.json."""
+
+    note: str
+    releases: Mapping[str, Release]
 
 
 def releases() -> dict[str, Release]:
     """The releases there are, by version."""
-    table = json.loads((ADAPTER_SOURCES / "releases.json").read_text(encoding="utf-8"))["releases"]
-    return {version: Release(version, **fields) for version, fields in table.items()}
+    rows = read_document(ADAPTER_SOURCES / "releases.json", _ReleaseList).releases
+    return {version: dataclasses.replace(release, version=version) for version, release in rows.items()}
 
 
 def install_sample_cann(
@@ -75,14 +85,6 @@ def install_sample_cann(
 def upgrade_sample_cann(root: Path, version: str = NEXT_RELEASE, compiler: str = "g++") -> Path:
     """Installs a release beside those that are there, and makes it the latest; returns `root`/Ascend."""
     return install_sample_cann(root, (version,), version, compiler)
-
-
-def library_directories(ascend: Path) -> tuple[Path, ...]:
-    """What the environment scripts of the latest release put in front of LD_LIBRARY_PATH."""
-    return (
-        ascend / "tfplugin" / "latest" / "python" / "site-packages" / "npu_bridge",
-        ascend / "ascend-toolkit" / "latest" / "lib64",
-    )
 
 
 def build_sample_libpython(root: Path, compiler: str = "gcc") -> Path:

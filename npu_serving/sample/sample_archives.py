@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.documents import read_document
 from npu_serving.errors import PinMismatchError
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.tar_writer import USTAR, TarWriter, stored_gzip
@@ -41,10 +42,16 @@ class SampleArchive:
     needed: str  # by whom: "server", "xla_cpu_jit" or "nobody"
 
 
+@dataclass(frozen=True)
+class _SampleArchiveList:
+    """archives.json."""
+
+    archives: tuple[SampleArchive, ...]
+
+
 def load_archives(sample: Path = SAMPLE_DIRECTORY) -> list[SampleArchive]:
     """The archives of archives.json. One that holds the pin of another comes after it."""
-    table = json.loads((sample / "archives.json").read_text(encoding="utf-8"))
-    return [SampleArchive(**row) for row in table["archives"]]
+    return list(read_document(sample / "archives.json", _SampleArchiveList).archives)
 
 
 def build_archives(output_dir: Path) -> list[Path]:

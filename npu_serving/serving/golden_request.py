@@ -9,6 +9,7 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.client.request import PredictRequest, read_request
+from npu_serving.documents import DocumentRefusal, read_document
 from npu_serving.errors import RequestError
 from npu_serving.settings import user_path
 
@@ -52,6 +53,19 @@ class GoldenRequest:
         return _difference(self.expected, answer, self.tolerance, self.request.answer_key)
 
 
+@dataclass(frozen=True)
+class _GoldenFile:
+    """A golden request as it stands in its file."""
+
+    model_base_path: Path
+    model_name: str
+    platform_config_file: Path | None
+    request: dict[str, object] | tuple[object, ...]
+    expected: object
+    tolerance: float
+    build_id: str
+
+
 def asked_for(
     model_base_path: str | None, model_name: str, request: str | None, platform_config_file: str | None, tolerance: str
 ) -> GoldenRequest:
@@ -81,24 +95,23 @@ def read_golden(dist_root: Path) -> GoldenRequest | None:
     path = dist_root / FILE
     if not path.exists():
         return None
+    refusal = DocumentRefusal(
+        f"{path} is no golden request:", RequestError, "it was changed by hand", f"record it anew: {RECORD}"
+    )
+    read = read_document(path, _GoldenFile, format=FORMAT, ignore_unknown=True, refusal=refusal)
     try:
-        document = json.loads(fsutil.read_text(path))
-        if document["format"] != FORMAT:
-            raise ValueError(f"format {document['format']} is not known")
-        config = document["platform_config_file"]
-        return GoldenRequest(
-            model_base_path=Path(document["model_base_path"]),
-            model_name=str(document["model_name"]),
-            platform_config_file=Path(config) if config is not None else None,
-            request=read_request(json.dumps(document["request"])),
-            expected=document["expected"],
-            tolerance=float(document["tolerance"]),
-            build_id=str(document["build_id"]),
-        )
-    except (ValueError, KeyError, TypeError, RecursionError, RequestError) as error:
-        raise RequestError(
-            f"{path} is no golden request: {error}.", cause="it was changed by hand", cure=f"record it anew: {RECORD}"
-        ) from error
+        request = read_request(json.dumps(read.request))
+    except RequestError as error:
+        raise RequestError(f"{refusal.heading} {error.what}", cause=refusal.cause, cure=refusal.cure) from error
+    return GoldenRequest(
+        read.model_base_path,
+        read.model_name,
+        read.platform_config_file,
+        request,
+        read.expected,
+        read.tolerance,
+        read.build_id,
+    )
 
 
 def _difference(expected: object, answer: object, tolerance: float, where: str) -> str:

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from npu_serving import fsutil, process
+from npu_serving import fsutil, known_failures, process
 from npu_serving.client import rest_client
 from npu_serving.console import Reporter
 from npu_serving.elf.loader import library_path_of
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.facts import ADAPTER_SONAME
+from npu_serving.known_failures import diagnose
 from npu_serving.models.layout import MODEL_LAYOUT, check_model_directory, check_model_name
 from npu_serving.options import server_flags
 from npu_serving.serving import preflight
@@ -305,20 +306,12 @@ def _ending(returncode: int) -> str:
 def _start_failure(what: str, log: _Log) -> ServerError:
     text = log.text()
     tail = [f"    {line}" for line in text.splitlines() if line.strip()][-process.TAIL_LINES :]
-    cause, cure = recognised_failure(text) or ("", f"read the whole log: {log.path}")
-    return ServerError("\n".join([what, *tail, f"The log is {log.path}"]), cause=cause, cure=cure)
-
-
-def recognised_failure(log_text: str) -> tuple[str, str] | None:
-    """Cause and cure of the first known failure to start that the log shows (start_failures.yaml), or None."""
-    import yaml
-
-    for entry in yaml.safe_load(fsutil.read_text(Path(__file__).with_name("start_failures.yaml"))):
-        found = re.search(entry["pattern"], log_text)
-        if found:
-            groups = ("", *(group or "it" for group in found.groups()))
-            return entry["cause"].format(*groups), entry["cure"].format(*groups)
-    return None
+    known = diagnose(known_failures.SERVING, text)
+    return ServerError(
+        "\n".join([what, *tail, f"The log is {log.path}"]),
+        cause=known.cause if known is not None else "",
+        cure=known.cure if known is not None else f"read the whole log: {log.path}",
+    )
 
 
 def _mapped_adapter(pid: int) -> Path | None:

@@ -12,14 +12,14 @@ from npu_serving.builds.verify import verify_directory
 from npu_serving.cann.install import Adapter, Cann
 from npu_serving.elf.report import (
     CANNOT_TELL,
-    ERROR,
     LIBRARY_NOT_FOUND,
     LIBRARY_UNUSABLE,
-    WARNING,
     CompatReport,
-    Finding,
+    finding_json,
+    finding_text,
 )
 from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, VerificationError
+from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.settings import Settings
 from npu_serving.writers.shell import command_line
 
@@ -62,7 +62,7 @@ class RebuildPlan:
         if self.obstacles:
             raise VerificationError(
                 "The server would not start with the CANN that is installed, and no rebuild changes that:\n"
-                + "\n".join(finding.text() for finding in self.obstacles),
+                + "\n".join(finding_text(finding) for finding in self.obstacles),
                 cause="CANN is incomplete: its installation was interrupted, or it is being installed right now",
                 cure="complete the installation of CANN, then type the same command again",
             )
@@ -82,15 +82,15 @@ class RebuildPlan:
             "installed": self.installed.describe(),
             "action": self.action,
             "why": self.why,
-            "obstacles": [finding.to_json() for finding in self.obstacles],
-            "findings": [finding.to_json() for finding in self.report.findings],
+            "obstacles": [finding_json(finding) for finding in self.obstacles],
+            "findings": [finding_json(finding) for finding in self.report.findings],
         }
 
     def text(self) -> str:
         """The action, the reason, and what to type next."""
         lines = [f"{self.build.manifest.build_id}: {self.action}: {self.why}"]
         if self.obstacles:
-            lines += [finding.text() for finding in self.obstacles]
+            lines += [finding_text(finding) for finding in self.obstacles]
             lines.append("No rebuild changes that. Next: complete the installation of CANN.")
         elif self.action != NOTHING:
             lines.append(f"Next: {self._command()}")
@@ -130,7 +130,13 @@ def _report(build: Build, cann: Cann) -> CompatReport:
     try:
         return verify_directory(build.directory, cann.library_path, cann.adapter)
     except (ElfError, FileAccessError) as error:
-        unusable = Finding(LIBRARY_UNUSABLE, ERROR, build.server.name, error.what, "./inv rebuild-after-cann")
+        unusable = Finding(
+            kind=LIBRARY_UNUSABLE,
+            severity=PROBLEM,
+            where=build.server.name,
+            what=error.what,
+            cure="./inv rebuild-after-cann",
+        )
         return CompatReport(build.server, cann.adapter.path, (), (unusable,))
 
 
@@ -195,21 +201,21 @@ def _other_toolchain(former: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 def _what_is_missing(report: CompatReport) -> str:
     for finding in report.findings:
-        if finding.severity == ERROR and finding.details:
+        if finding.severity == PROBLEM and finding.details:
             more = f" and {len(finding.details) - 1} more" if len(finding.details) > 1 else ""
             return f"{finding.kind}: {finding.details[0]}{more}"
-        if finding.severity == ERROR and finding.kind == LIBRARY_UNUSABLE:
-            return finding.explanation
+        if finding.severity == PROBLEM and finding.kind == LIBRARY_UNUSABLE:
+            return finding.what
     return report.verdict
 
 
 def _obstacles(build: Build, installed: Adapter, report: CompatReport) -> list[Finding]:
     """Missing libraries that no build brings; and, with the adapter that the build was proven with, whatever else."""
     own = {name.rpartition("/")[2] for name in build.manifest.files}
-    errors = [finding for finding in report.findings if finding.severity == ERROR]
+    errors = [finding for finding in report.findings if finding.severity == PROBLEM]
     missing = [finding for finding in errors if finding.kind in (LIBRARY_NOT_FOUND, LIBRARY_UNUSABLE)]
-    if any(finding.subject in own for finding in missing):
-        return [finding for finding in missing if finding.subject not in own]
+    if any(finding.where in own for finding in missing):
+        return [finding for finding in missing if finding.where not in own]
     return errors if _carries(build, installed) else missing
 
 

@@ -80,7 +80,7 @@ def render_watch_units(
 
 def _environment() -> dict[str, str]:
     """What of the caller's environment leads ./inv to its settings and packages, and to CANN; all of it are paths."""
-    names = (SETTINGS_FILE, VENV, *table()["variables"])
+    names = (SETTINGS_FILE, VENV, *table().variables)
     return {name: os.path.abspath(os.environ[name]) for name in names if os.environ.get(name)}
 
 

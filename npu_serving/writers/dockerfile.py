@@ -15,9 +15,14 @@ _IMAGE_NAME = re.compile(
 _LONGEST_NAME = 512
 
 
+def is_image_name(name: str) -> bool:
+    """Whether an image can have that name."""
+    return len(name) <= _LONGEST_NAME and _IMAGE_NAME.fullmatch(name) is not None
+
+
 def checked_image_name(name: str) -> str:
     """The name, if it is an image's; RequestError otherwise."""
-    if len(name) > _LONGEST_NAME or not _IMAGE_NAME.fullmatch(name):
+    if not is_image_name(name):
         raise RequestError(
             f"{name!r} is not the name of an image.",
             cause="a name is lower case, with / between its parts and a tag after a colon",

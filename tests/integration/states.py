@@ -9,7 +9,6 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.cann.install import find_installation
 from npu_serving.sample import SAMPLE_DIRECTORY
-from npu_serving.sample.cann import library_directories
 from npu_serving.settings import Settings
 
 MODEL = SAMPLE_DIRECTORY / "models" / "half_plus_two"
@@ -27,6 +26,14 @@ def copy_of(settings: Settings, root: Path) -> Settings:
 def ascend_of(settings: Settings) -> Path:
     """Where the sample's CANN is."""
     return settings.build_root / "sample" / "Ascend"
+
+
+def library_directories(ascend: Path) -> tuple[Path, ...]:
+    """What the environment scripts of the sample's latest release put in front of LD_LIBRARY_PATH."""
+    return (
+        ascend / "tfplugin" / "latest" / "python" / "site-packages" / "npu_bridge",
+        ascend / "ascend-toolkit" / "latest" / "lib64",
+    )
 
 
 def adapter_of(settings: Settings) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from npu_serving.console import Silent
 from npu_serving.doctor.examination import examine
-from npu_serving.doctor.requirements import NOT_NEEDED, OK
+from npu_serving.findings import NOT_NEEDED, OK
 from npu_serving.settings import Settings
 
 pytestmark = pytest.mark.docker
@@ -20,8 +20,8 @@ def test_an_engine_that_answers_is_found_with_its_version_and_the_space_for_its_
     if not engine_answers():
         pytest.skip("no Docker engine answers here")
     report = examine(Settings(source="sample", adapter="sample", build_root=tmp_path), "docker", Silent())
-    findings = {finding.id: finding for finding in report.findings}
-    assert findings["docker"].verdict == OK
+    findings = {finding.kind: finding for finding in report.findings}
+    assert findings["docker"].severity == OK
     assert findings["docker"].found.startswith("engine ")
-    assert findings["docker-disk"].verdict != NOT_NEEDED
+    assert findings["docker-disk"].severity != NOT_NEEDED
     assert examine(Settings(source="sample", build_root=tmp_path), "auto", Silent()).runner == "docker"

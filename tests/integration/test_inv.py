@@ -57,6 +57,35 @@ def test_the_first_call_makes_the_environment_and_later_ones_find_it_made(projec
     assert (later.stdout, later.stderr) == (first.stdout, "")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--list",
+        "fetch-deps --help",
+        "fetch-deps --source sample --offline --dry-run --json",
+        "init-ci --system gitlab --dry-run",
+        "init-ci --system nothing",
+    ],
+)
+def test_invoke_with_the_requirements_installed_does_what_inv_does(words: str) -> None:
+    typed = [
+        subprocess.run(
+            [*program, *words.split()],
+            cwd=ROOT,
+            env={**os.environ, "NPU_SERVING_VENV": sys.prefix},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for program in ([ROOT / "inv"], [sys.executable, "-m", "invoke"])
+    ]
+    ours, plain = (
+        (done.returncode, done.stdout.replace("Usage: inv[oke] ", "Usage: ./inv "), done.stderr) for done in typed
+    )
+    assert ours == plain
+    assert ours[1] or ours[2]
+
+
 def test_plain_invoke_in_the_activated_environment_is_the_same(project: Path) -> None:
     assert _inv(project, "where").returncode == 0
     done = subprocess.run(

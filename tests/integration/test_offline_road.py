@@ -1,4 +1,4 @@
-"""docs/dependencies.md's five commands: from a machine with a network to a server built on one that has none."""
+"""docs/offline.md's five commands: from a machine with a network to a server built on one that has none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_NETWORK = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net",
 
 def commands() -> tuple[list[str], list[str]]:
     """The commands of the page's first section: those before the road is cut, and those behind."""
-    page = (PROJECT_ROOT / "docs" / "dependencies.md").read_text()
+    page = (PROJECT_ROOT / "docs" / "offline.md").read_text()
     section = page.split("\n## Five commands\n")[1].split("\n## ")[0]
     blocks = re.findall(r"(?:^    .+\n)+", section, re.MULTILINE)
     before, behind = ([line.strip() for line in block.splitlines()] for block in blocks)

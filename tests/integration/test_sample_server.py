@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from states import library_directories
 
 from npu_serving import process
 from npu_serving.elf.compat import check_server
@@ -82,12 +83,12 @@ class Npu:
 
     def environment(self) -> dict[str, str]:
         """What the server needs to find its libraries."""
-        directories = (*cann.library_directories(self.ascend), self.root / "stubs", self.root / "python3.7.5" / "lib")
+        directories = (*library_directories(self.ascend), self.root / "stubs", self.root / "python3.7.5" / "lib")
         return {**process.base_environment(), "LD_LIBRARY_PATH": ":".join(map(str, directories))}
 
     def link(self, name: str, *symbols: str) -> Path:
         """Links a server with the adapter of the latest CANN, asking for these symbols."""
-        adapter = cann.library_directories(self.ascend)[0] / "_tf_adapter.so"
+        adapter = library_directories(self.ascend)[0] / "_tf_adapter.so"
         asked = [f"-Wl,-u,{symbol}" for symbol in symbols]
         flags = ["-Wl,--no-as-needed", "-Wl,--allow-shlib-undefined"]
         return self.objects.link(self.root / name, *asked, *flags, str(adapter))
@@ -530,7 +531,7 @@ def test_without_an_adapter_the_server_computes_on_the_cpu_and_says_nothing(
 def test_an_adapter_that_the_linker_dropped_is_missed_in_silence_by_the_server_and_caught_by_verify_serving(
     npu: Npu, tmp_path: Path, base: Path
 ) -> None:
-    adapter = cann.library_directories(npu.ascend)[0] / "_tf_adapter.so"
+    adapter = library_directories(npu.ascend)[0] / "_tf_adapter.so"
     flags = (f"-Wl,-u,{NEEDED_BY_ALL}", "-Wl,--as-needed", "-Wl,--allow-shlib-undefined", str(adapter))
     dropped = npu.objects.link(npu.root / "dropped", *flags)
     flags = (*model_flags(base), f"--platform_config_file={PLATFORM_CONFIG}")
@@ -604,7 +605,7 @@ def test_a_link_that_asks_for_no_symbols_leaves_them_out(npu: Npu) -> None:
 
 def test_a_server_without_the_toolkit_in_its_library_path_does_not_start(npu: Npu) -> None:
     environment = npu.environment()
-    toolkit = str(cann.library_directories(npu.ascend)[1])
+    toolkit = str(library_directories(npu.ascend)[1])
     environment["LD_LIBRARY_PATH"] = environment["LD_LIBRARY_PATH"].replace(toolkit, "/nonexistent")
     finished = process.run([npu.server, "--version"], env=environment, check=False)
     assert finished.returncode == 127
@@ -629,7 +630,7 @@ def test_an_upgrade_keeps_the_old_release_and_moves_latest(tmp_path: Path) -> No
 
 
 def test_an_install_that_is_there_is_left_alone(tmp_path: Path) -> None:
-    adapter = cann.library_directories(cann.install_sample_cann(tmp_path))[0] / "_tf_adapter.so"
+    adapter = library_directories(cann.install_sample_cann(tmp_path))[0] / "_tf_adapter.so"
     before = adapter.stat()
     cann.install_sample_cann(tmp_path)
     assert (adapter.stat().st_ino, adapter.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

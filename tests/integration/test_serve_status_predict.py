@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from states import library_directories
 from test_sample_server import NEEDED_BY_NEXT, Npu, base, npu, objects  # noqa: F401 - fixtures
 
 from npu_serving.client.request import read_request
@@ -56,7 +57,7 @@ def plan(artifact: Path, npu: Npu, model: Path | None, config: Path | None, *fla
         port=port,
         rest_api_port=rest_api_port,
         platform_config_file=config,
-        library_path=[*cann.library_directories(npu.ascend), npu.root / "stubs", npu.root / "python3.7.5" / "lib"],
+        library_path=[*library_directories(npu.ascend), npu.root / "stubs", npu.root / "python3.7.5" / "lib"],
         extra_flags=flags,
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from npu_serving.console import Silent
-from npu_serving.doctor.checks import Finding, Machine
+from npu_serving.doctor.checks import Machine, RequirementFinding
 from npu_serving.doctor.examination import DoctorReport, begin, check, examine
 from npu_serving.settings import Settings
 
@@ -80,7 +80,7 @@ class World:
     def examine(self, runner: str = "host") -> DoctorReport:
         return examine(self.settings, runner, Silent(), machine=self.machine)
 
-    def finding(self, name: str, runner: str = "host") -> Finding:
+    def finding(self, name: str, runner: str = "host") -> RequirementFinding:
         examination = begin(self.settings, runner, self.machine)
         return check(examination.requirements[name], examination)
 

@@ -45,7 +45,7 @@ def commands_of(system: str, content: str) -> list[str]:
 @pytest.mark.parametrize("system", list(SYSTEMS))
 def test_every_system_runs_exactly_the_documented_commands(system: str, tmp_path: Path) -> None:
     assert tuple(commands_of(system, init_ci(system, tmp_path).content)) == COMMANDS
-    documented = (PROJECT_ROOT / "docs" / "containers.md").read_text()
+    documented = (PROJECT_ROOT / "docs" / "ci.md").read_text()
     for command in COMMANDS:
         assert command in documented
 

@@ -1,4 +1,4 @@
-"""docs/guide-coverage.md has every requirement of the guide, and everything it names exists."""
+"""docs/guide-coverage.md has every requirement of the guide; what it names exists, and is reached from a task."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import invoke
 import pytest
+from invoke.tasks import Task
+from reachability import package_sources, reached_by_any_task, reached_by_task, used_by_test
 
 import tasks
 
@@ -57,7 +58,7 @@ def rows() -> list[Row]:
 @functools.lru_cache(maxsize=1)
 def task_names() -> set[str]:
     """The tasks of tasks.py, by the names that are typed."""
-    return {value.name for value in vars(tasks).values() if isinstance(value, invoke.Task)}
+    return {value.name for value in vars(tasks).values() if isinstance(value, Task)}
 
 
 @functools.cache
@@ -102,6 +103,21 @@ def test_every_test_that_is_named_exists() -> None:
             if not separator or function not in functions_of(file):
                 missing.append((row.id, name))
     assert missing == []
+
+
+@pytest.mark.parametrize("row", [row for row in rows() if row.tests], ids=lambda row: row.id)
+def test_what_a_row_names_is_reached_from_one_of_its_tasks(row: Row) -> None:
+    reached = frozenset().union(*(reached_by_task(task) for task in row.tasks))
+    for name in row.tests:
+        used = used_by_test(*name.split("::"))
+        assert used.definitions & reached or used.words & set(row.tasks), f"{row.id}: no task leads to {name}"
+        functions = {item for item in used.definitions if item[1] in package_sources()[item[0]].public}
+        assert functions <= reached_by_any_task(), f"{row.id}: {name} shows what only tests call"
+
+
+def test_a_function_that_no_task_calls_covers_nothing() -> None:
+    assert "plan_server" in {name for _, name in reached_by_task("serve")}
+    assert "render_platform_config" not in {name for _, name in reached_by_any_task()}
 
 
 def test_bars_and_backslashes_within_a_cell_are_read_back() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
 from npu_serving.errors import SettingsError
 from npu_serving.settings import PROJECT_ROOT, Settings, load_settings, table_of
-from npu_serving.settings_reference import Reference, settings_in_force
+from npu_serving.settings_reference import Reference, SettingsSchema, settings_in_force
 
 
 def _file(tmp_path: Path, text: str) -> Path:
@@ -24,6 +25,16 @@ def test_the_shipped_file_is_what_the_generator_writes_and_means_the_defaults() 
     assert shipped.read_text() == Reference().text() + "\n"
     assert load_settings(shipped) == Settings()
     assert list(yaml.safe_load(shipped.read_text())["npu_serving"]) == list(table_of())
+
+
+def test_the_schema_of_the_file_accepts_the_shipped_one_and_refuses_a_slip() -> None:
+    schema = jsonschema.Draft202012Validator(SettingsSchema().to_json())
+    shipped = yaml.safe_load((PROJECT_ROOT / "invoke.yaml").read_text())
+    assert schema.is_valid(shipped)
+    assert schema.is_valid({})
+    for section in ({"jobs": "8"}, {"jobs": -1}, {"runner": "dockr"}, {"job": 1}):
+        assert not schema.is_valid({"npu_serving": section})
+    assert "npu_servin" not in schema.schema["$defs"]["InvokeFile"]["properties"]
 
 
 def test_every_setting_says_what_it_is_for_and_has_a_kind_that_can_be_loaded() -> None:
@@ -78,8 +89,20 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path)
 def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(_file(tmp_path, "npu_serving: {pyhton_prefix: /x}"))
-    assert "pyhton_prefix" in caught.value.what
-    assert "python_prefix" in caught.value.cure
+    assert caught.value.what.endswith(
+        "invoke.yaml:1:15: npu_serving.pyhton_prefix: unknown key; did you mean python_prefix?"
+    )
+
+
+def test_all_mistakes_of_the_file_are_told_at_once_with_their_places(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(_file(tmp_path, "npu_serving:\n  jobs: '8'\n  runner: dockr\n  offline: yes\nrunn: {}\n"))
+    assert [line.partition("invoke.yaml:")[2] for line in caught.value.what.split("\n")] == [
+        "2:9: npu_serving.jobs: must be a whole number that is 0 or more, not '8': leave out the quotes.",
+        "3:11: npu_serving.runner: must be one of auto, host, docker, not 'dockr': did you mean docker?",
+        "4:12: npu_serving.offline: must be true or false, not 'yes'.",
+        "5:1: runn: unknown key; did you mean run?",
+    ]
 
 
 def test_an_unknown_section_is_refused_and_invokes_own_are_not(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from npu_serving.building.locking import lock_deps
 from npu_serving.errors import FetchError, WorkspaceError
 from npu_serving.fetch.content_store import ContentStore
-from npu_serving.lock.lockfile import read_lock
+from npu_serving.lock.lockfile import read_lock, write_lock
 
 ARCHIVE = b"the bytes of an archive" * 100
 DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
@@ -167,3 +168,17 @@ def test_a_difference_is_told_with_both_values(tmp_path, store):
         "thing (x.zip): strip_prefix: the lock has x-1, the tree none",
     )
     assert "Next: " in report.text()
+
+
+def test_a_url_that_was_taken_out_of_the_lock_is_no_difference_and_does_not_come_back(tmp_path, store):
+    urls = ["https://a.example/x.zip", "https://index.example/x.zip"]
+    declaring = tree(tmp_path, f'http_archive(name = "thing", urls = {urls}, sha256 = "{DIGEST}")\n')
+    path = tmp_path / "lock.json"
+    lock = lock_deps(declaring, path, store).lock
+    shorter = dataclasses.replace(lock.archives[0], urls=(urls[0],), urls_left_out=1)
+    write_lock(path, dataclasses.replace(lock, archives=(shorter,)))
+    for check in (True, False):
+        report = lock_deps(declaring, path, store, check=check)
+        assert (report.exit_code, report.differences, report.written) == (0, (), False)
+        assert "leaves out some of the URLs that the tree declares for: thing." in report.text()
+    assert "index.example" not in path.read_text()

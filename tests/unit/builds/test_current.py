@@ -93,7 +93,8 @@ def test_what_a_manifest_lacks_is_named(tmp_path: Path) -> None:
     document = json.loads(path.read_text())
     path.write_text(json.dumps({name: value for name, value in document.items() if name not in ("adapter", "flags")}))
     (damaged,) = read_builds(tmp_path).damaged
-    assert damaged.why == f"{path} is not a build manifest: it lacks adapter, flags."
+    assert damaged.why.startswith(f"{path} is not a build manifest:\n{path}:1:1: ")
+    assert {line.split(": ")[1] for line in damaged.why.split("\n")[1:]} == {"adapter", "flags"}
 
 
 def test_a_manifest_names_no_file_outside_of_its_build(tmp_path: Path) -> None:

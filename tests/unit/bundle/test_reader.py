@@ -364,7 +364,7 @@ MEMBER = {"kind": "archive", "file_name": "a", "sha256": "0" * 64, "size_bytes":
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (with_field(("format",), 2), "format 2"),
+        (with_field(("format",), 2), "format: is 2"),
         (with_field(("members", 0, "file_name"), "../../x"), "file_name"),
         (with_field(("members", 0, "file_name"), ".hidden"), "file_name"),
         (with_field(("members", 0, "file_name"), "a/b"), "file_name"),

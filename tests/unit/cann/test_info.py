@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pwd
@@ -16,6 +17,7 @@ from cann_trees import MACHINE, OTHER_MACHINE, SITE, make_cann, make_driver, mak
 from elf_samples import for_aarch64, library, needs_gcc
 
 from npu_serving import process
+from npu_serving.cann import places
 from npu_serving.cann.info import CannInfo, cann_info
 from npu_serving.cann.install import find_installation
 from npu_serving.cann.layout import packages, table
@@ -23,6 +25,12 @@ from npu_serving.errors import RequestError
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 NOBODY = 65534
+
+
+def table_with(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """Has other values stand in components.yaml."""
+    changed = dataclasses.replace(places.table(), **changes)  # type: ignore[arg-type]
+    monkeypatch.setattr(places, "table", lambda: changed)
 
 
 def info(root: Path) -> CannInfo:
@@ -257,7 +265,7 @@ def test_what_the_installers_recorded_is_looked_at(tmp_path: Path, monkeypatch: 
     assert found is not None
     assert found.root == root
     put(tmp_path / "etc", f"Driver_Install_Path_Param={make_driver(tmp_path / 'elsewhere')}\nUserName=HwHiAiUser\n")
-    monkeypatch.setitem(table(), "records", [str(tmp_path / "etc")])
+    table_with(monkeypatch, records=(str(tmp_path / "etc"),))
     found = find_installation("", {"HOME": str(record.parents[1])})
     assert found is not None
     assert found.component("driver") is not None
@@ -269,7 +277,7 @@ def test_the_home_of_another_user_is_looked_at_last_and_is_named(
     homes = {"zoe": make_cann(tmp_path / "zoe/Ascend"), "HwHiAiUser": make_cann(tmp_path / "hw/Ascend", "7.0.RC1")}
     users = [pwd.struct_passwd((name, "x", 1, 1, "", str(root.parent), "")) for name, root in homes.items()]
     monkeypatch.setattr(pwd, "getpwall", lambda: users)
-    monkeypatch.setitem(table(), "system_root", str(tmp_path / "nowhere"))
+    table_with(monkeypatch, system_root=str(tmp_path / "nowhere"))
     found = find_installation("", {"HOME": str(tmp_path)})
     assert found is not None
     assert found.version == "7.0.RC1", "the guide's user comes first"
@@ -286,8 +294,8 @@ def test_root_looks_into_the_systems_directory_first_and_others_into_their_own(
 ) -> None:
     for name in ("system", "home"):
         make_cann(tmp_path / name / "Ascend")
-    monkeypatch.setitem(table(), "system_root", str(tmp_path / "system/Ascend"))
-    monkeypatch.setitem(table(), "records", [])
+    table_with(monkeypatch, system_root=str(tmp_path / "system/Ascend"))
+    table_with(monkeypatch, records=())
     monkeypatch.setattr(os, "geteuid", lambda: user)
     found = find_installation("", {"HOME": str(tmp_path / "home")})
     assert found is not None
@@ -303,8 +311,8 @@ def test_an_explicit_directory_counts_before_the_environment(tmp_path: Path) -> 
 
 def test_no_cann_at_all_is_told_with_the_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwall", list)
-    monkeypatch.setitem(table(), "system_root", str(tmp_path / "nowhere"))
-    for name in (*table()["variables"], *table()["search_paths"]):
+    table_with(monkeypatch, system_root=str(tmp_path / "nowhere"))
+    for name in (*table().variables, *table().search_paths):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     result = cann_info(Settings())

@@ -17,7 +17,8 @@ from doctor_world import PLAIN, World, healthy_world
 from npu_serving.console import Silent
 from npu_serving.doctor import checks, checks_system
 from npu_serving.doctor.examination import SPECIAL_CHECKS, examine
-from npu_serving.doctor.requirements import NOT_NEEDED, OK, PROBLEM, WARNING, load_requirements
+from npu_serving.doctor.requirements import load_requirements
+from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
 from npu_serving.settings import Settings
 
 
@@ -49,8 +50,8 @@ def engineless(test: Callable[..., None]) -> Callable[..., None]:
 
 def test_a_machine_with_everything_in_its_lowest_version_has_no_problem(world: World) -> None:
     report = world.examine()
-    assert [finding.id for finding in report.with_verdict(PROBLEM)] == []
-    assert {finding.id for finding in report.with_verdict(WARNING)} <= {"cann"}
+    assert [finding.kind for finding in report.with_verdict(PROBLEM)] == []
+    assert {finding.kind for finding in report.with_verdict(WARNING)} <= {"cann"}
     assert report.exit_code == 0
 
 
@@ -67,20 +68,20 @@ def test_warnings_alone_leave_the_exit_code_at_0_and_a_problem_makes_it_3(world:
 )
 def test_gcc_serves_from_8_4_on(world: World, version: str, verdict: str) -> None:
     world.tool("gcc", version)
-    assert world.finding("gcc").verdict == verdict
+    assert world.finding("gcc").severity == verdict
 
 
 @pytest.mark.parametrize(("version", "verdict"), [("8.3.1", PROBLEM), ("8.4.0", OK)])
 def test_gxx_serves_from_8_4_on(world: World, version: str, verdict: str) -> None:
     world.tool("g++", version)
-    assert world.finding("g++").verdict == verdict
+    assert world.finding("g++").severity == verdict
 
 
 @pytest.mark.parametrize(("gxx", "verdict"), [("8.4.0", OK), ("8.5.0", PROBLEM), ("9.4.0", PROBLEM)])
 def test_gcc_and_gxx_have_to_be_exactly_the_same_version(world: World, gxx: str, verdict: str) -> None:
     world.tool("g++", gxx)
     found = world.finding("gcc-is-g++")
-    assert found.verdict == verdict
+    assert found.severity == verdict
     assert found.found == f"gcc 8.4.0, g++ {gxx}"
 
 
@@ -113,7 +114,7 @@ def test_the_cure_names_sudo_for_a_user_who_is_not_root(world: World) -> None:
 def test_a_tool_outside_the_path_of_the_build_counts_as_missing(world: World, tmp_path: Path) -> None:
     world.on(build_path=str(tmp_path / "usr bin"))
     found = world.finding("autoconf")
-    assert found.verdict == PROBLEM
+    assert found.severity == PROBLEM
     assert str(world.bin / "autoconf") in found.found
 
 
@@ -132,13 +133,13 @@ def test_swig_is_asked_for_in_the_version_of_the_architecture_but_only_warned_ab
 ) -> None:
     world.on(architecture=architecture)
     world.tool("swig", f"\nSWIG Version {version}\n\nCompiled with g++ 9.9.9")
-    assert world.finding("swig").verdict == verdict
+    assert world.finding("swig").severity == verdict
 
 
 @pytest.mark.parametrize(("version", "verdict"), [("3.13.5", PROBLEM), ("3.14.0", OK), ("3.25.1", OK), ("4.0.0", OK)])
 def test_cmake_serves_from_3_14_on(world: World, version: str, verdict: str) -> None:
     world.tool("cmake", f"cmake version {version}\n\nCMake suite maintained by Kitware")
-    assert world.finding("cmake").verdict == verdict
+    assert world.finding("cmake").severity == verdict
 
 
 @pytest.mark.parametrize("on_path", [None, "cmake version 3.10.2"])
@@ -146,9 +147,9 @@ def test_pips_cmake_counts_where_the_one_on_path_is_missing_or_too_old(world: Wo
     world.without("cmake")
     if on_path:
         world.tool("cmake", on_path)
-    assert world.finding("cmake").verdict == PROBLEM
+    assert world.finding("cmake").severity == PROBLEM
     world.script(world.machine.venv_bin / "cmake", "echo cmake version 3.31.0")
-    assert world.finding("cmake").verdict == OK
+    assert world.finding("cmake").severity == OK
 
 
 @pytest.mark.parametrize(
@@ -167,20 +168,20 @@ def test_bazel_serves_from_0_24_1_to_0_26_1_and_is_replaced_only_where_a_release
     world: World, label: str, x86: str, arm: str
 ) -> None:
     world.bazel(label)
-    assert world.finding("bazel").verdict == x86
+    assert world.finding("bazel").severity == x86
     world.on(architecture="aarch64")
-    assert world.finding("bazel").verdict == arm
+    assert world.finding("bazel").severity == arm
 
 
 def test_without_a_bazel_the_pinned_one_is_fetched_on_x86_64_and_has_to_be_made_on_aarch64(world: World) -> None:
     world.without("bazel")
-    assert world.finding("bazel").verdict == OK
+    assert world.finding("bazel").severity == OK
     assert "fetches the pinned 0.24.1" in world.finding("bazel").found
     world.set(offline=True)
-    assert world.finding("bazel").verdict == WARNING
+    assert world.finding("bazel").severity == WARNING
     world.on(architecture="aarch64")
     found = world.finding("bazel")
-    assert found.verdict == PROBLEM
+    assert found.severity == PROBLEM
     assert "bazel-0.24.1-dist.zip" in found.cure
 
 
@@ -188,23 +189,23 @@ def test_a_bazel_that_was_set_is_a_problem_when_it_does_not_serve(world: World) 
     other = world.bazel("0.29.0", world.root / "my bazel")
     world.set(bazel=str(other))
     found = world.finding("bazel")
-    assert found.verdict == PROBLEM
+    assert found.severity == PROBLEM
     assert "build-serving refuses it" in found.found
     world.set(bazel=str(world.root / "nothing"))
-    assert world.finding("bazel").verdict == PROBLEM
+    assert world.finding("bazel").severity == PROBLEM
 
 
 def test_bazels_version_is_read_from_its_file_without_starting_it(world: World) -> None:
     world.bazel("0.25.2")  # which can't be started
     found = world.finding("bazel")
-    assert found.verdict == OK
+    assert found.severity == OK
     assert found.found.startswith("0.25.2 ")
 
 
 def test_a_script_named_bazel_is_not_started_and_the_pinned_release_takes_its_place(world: World) -> None:
     world.script(world.root / "bin/bazel", f"touch '{world.root}/started'; echo Build label: 0.24.1")
     found = world.finding("bazel")
-    assert found.verdict == WARNING
+    assert found.severity == WARNING
     assert "fetches the pinned 0.24.1" in found.found
     assert not (world.root / "started").exists()
 
@@ -214,14 +215,14 @@ def test_a_script_named_bazel_is_not_started_and_the_pinned_release_takes_its_pl
 )
 def test_jdk_11_is_needed_where_bazel_has_to_be_bootstrapped(world: World, version: str, verdict: str) -> None:
     world.on(architecture="aarch64")
-    assert world.finding("jdk").verdict == NOT_NEEDED
+    assert world.finding("jdk").severity == NOT_NEEDED
     world.without("bazel")
-    assert world.finding("jdk").verdict == PROBLEM
+    assert world.finding("jdk").severity == PROBLEM
     world.script(world.root / "usr/lib/jvm/java/bin/javac", "")
     (world.root / "usr/lib/jvm/java/release").write_text(f'IMPLEMENTOR="x"\nJAVA_VERSION="{version}"\n')
-    assert world.finding("jdk").verdict == verdict
+    assert world.finding("jdk").severity == verdict
     world.on(architecture="x86_64")
-    assert world.finding("jdk").verdict == NOT_NEEDED
+    assert world.finding("jdk").severity == NOT_NEEDED
 
 
 @pytest.mark.parametrize(("manager", "package"), [("apt-get", "openjdk-11-jdk"), ("yum", "java-11-openjdk-devel")])
@@ -239,7 +240,7 @@ def test_the_jdk_of_java_home_counts(world: World) -> None:
     world.without("bazel")
     world.script(world.root / "my jdk/bin/javac", "")
     (world.root / "my jdk/release").write_text('JAVA_VERSION="11.0.2"\n')
-    assert world.finding("jdk").verdict == OK
+    assert world.finding("jdk").severity == OK
 
 
 @pytest.mark.parametrize(
@@ -248,13 +249,13 @@ def test_the_jdk_of_java_home_counts(world: World) -> None:
 )
 def test_python_is_3_7_5_and_another_3_7_is_warned_about(world: World, version: str, verdict: str) -> None:
     world.python(world.prefix / "bin/python3.7", version)
-    assert world.finding("python").verdict == verdict
+    assert world.finding("python").severity == verdict
 
 
 def test_a_python_without_its_shared_library_is_a_problem(world: World) -> None:
     (world.prefix / "lib/libpython3.7m.so.1.0").unlink()
     found = world.finding("libpython")
-    assert found.verdict == PROBLEM
+    assert found.severity == PROBLEM
     assert "--enable-shared" in found.cure
 
 
@@ -263,7 +264,7 @@ def test_a_shared_python_is_started_with_its_own_library_directory(world: World)
     world.script(
         world.prefix / "bin/python3.7", f'[ "$LD_LIBRARY_PATH" = "${{0%/bin/*}}/lib" ] && printf "%s\\n" \'{told}\''
     )
-    assert world.finding("python").verdict == OK
+    assert world.finding("python").severity == OK
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "tensorflow-serving-api"])
@@ -276,7 +277,7 @@ def test_the_python_packages_of_the_guide_are_warned_about_only(
     packages = {name.replace("-", "_"): version} if version else {}
     program = world.python(world.prefix / "bin/python3.7", **packages)
     found = world.finding(name)
-    assert found.verdict == verdict
+    assert found.severity == verdict
     if verdict == WARNING:
         assert found.cure == f"{shlex.quote(str(program))} -m pip install {name}==1.15.0"
 
@@ -299,41 +300,41 @@ def test_packages_are_those_that_the_interpreter_itself_sees(world: World, tmp_p
 def test_future_is_needed_under_python_2_only(world: World) -> None:
     program = world.prefix / "bin/python3.7"
     world.python(program, "3.7.5")
-    assert world.finding("future").verdict == NOT_NEEDED
+    assert world.finding("future").severity == NOT_NEEDED
     world.python(program, "2.7.18")
-    assert world.finding("future").verdict == PROBLEM
+    assert world.finding("future").severity == PROBLEM
     world.python(program, "2.7.18", future="0.18.2")
-    assert world.finding("future").verdict == OK
+    assert world.finding("future").severity == OK
 
 
 def test_the_very_interpreter_of_the_build_scripts_imports_builtins(world: World) -> None:
     other = world.python(world.root / "py2/bin/python", "2.7.18", error="ImportError: No module named builtins")
     world.set(python_bin=str(other))
     found = world.finding("builtins")
-    assert found.verdict == PROBLEM
+    assert found.severity == PROBLEM
     assert "No module named builtins" in found.found
     assert found.cure == f"{shlex.quote(str(other))} -m pip install future"
     world.set(python_bin=sys.executable)
-    assert world.finding("builtins").verdict == OK
+    assert world.finding("builtins").severity == OK
 
 
 def test_an_interpreter_that_is_missing_or_does_not_start_is_a_problem(world: World) -> None:
     world.set(python_bin=str(world.root / "none"))
-    assert world.finding("builtins").verdict == PROBLEM
+    assert world.finding("builtins").severity == PROBLEM
     broken = world.script(world.root / "broken/bin/python", "echo libpython3.7m.so.1.0: cannot open >&2; exit 127")
     world.set(python_bin=str(broken))
     assert "libpython3.7m.so.1.0: cannot open" in world.finding("builtins").found
 
 
 def test_python_that_is_missing_or_python_2_without_future_is_warned_about(world: World) -> None:
-    assert world.finding("python-link").verdict == OK
+    assert world.finding("python-link").severity == OK
     (world.root / "usr/bin/python").unlink()
     found = world.finding("python-link")
-    assert found.verdict == WARNING
+    assert found.severity == WARNING
     assert "ln -s" in found.cure
     world.without("python")
     world.python(world.bin / "python", "2.7.18", error="ImportError: No module named builtins")
-    assert world.finding("python-link").verdict == WARNING
+    assert world.finding("python-link").severity == WARNING
     world.without("python")
     assert world.finding("python-link").found.startswith("no python on PATH")
 
@@ -349,13 +350,13 @@ def test_glibc_declares_gettid_from_2_30_on_which_the_declared_fix_takes_care_of
 ) -> None:
     world.on(libc=libc)
     found = world.finding("glibc")
-    assert found.verdict == OK
+    assert found.severity == OK
     assert ("gettid" in found.found) == clash
 
 
 def test_another_c_library_is_a_problem(world: World) -> None:
     world.on(libc="")
-    assert world.finding("glibc").verdict == PROBLEM
+    assert world.finding("glibc").severity == PROBLEM
 
 
 @pytest.mark.parametrize(
@@ -374,7 +375,7 @@ def test_free_disk_space_is_judged_by_the_size_of_the_tree(
 ) -> None:
     monkeypatch.setattr(checks_system.fsutil, "free_bytes", lambda _path: int(free_gb * 10**9))
     world.set(source=source)
-    assert world.finding("disk").verdict == verdict
+    assert world.finding("disk").severity == verdict
 
 
 @pytest.mark.parametrize(
@@ -386,14 +387,14 @@ def test_memory_has_to_be_enough_for_the_jobs_that_run_at_once(
 ) -> None:
     world.on(memory_mb=memory_mb)
     world.set(jobs=jobs)
-    assert world.finding("memory").verdict == verdict
+    assert world.finding("memory").severity == verdict
 
 
 def test_a_build_root_that_is_a_file_or_below_one_is_a_problem(world: World) -> None:
     (world.root / "file").touch()
     for place in (world.root / "file", world.root / "file/below"):
         world.set(build_root=place)
-        assert world.finding("build-root").verdict == PROBLEM
+        assert world.finding("build-root").severity == PROBLEM
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -401,23 +402,23 @@ def test_a_build_root_that_may_not_be_written_to_is_a_problem(world: World) -> N
     closed = world.root / "closed"
     closed.mkdir(mode=0o555)
     world.set(build_root=closed / "build")
-    assert world.finding("build-root").verdict == PROBLEM
+    assert world.finding("build-root").severity == PROBLEM
 
 
 @pytest.mark.parametrize(("architecture", "verdict"), [("x86_64", OK), ("aarch64", OK), ("ppc64le", PROBLEM)])
 def test_other_architectures_than_the_two_of_cann_are_a_problem(world: World, architecture: str, verdict: str) -> None:
     world.on(architecture=architecture)
-    assert world.finding("architecture").verdict == verdict
+    assert world.finding("architecture").severity == verdict
 
 
 @engineless
 def test_an_adapter_that_is_named_has_to_be_a_library_that_is_there(world: World) -> None:
-    assert world.finding("tfplugin").verdict == OK
+    assert world.finding("tfplugin").severity == OK
     Path(world.settings.adapter).write_text("no library")
-    assert world.finding("tfplugin").verdict == PROBLEM
+    assert world.finding("tfplugin").severity == PROBLEM
     Path(world.settings.adapter).unlink()
-    assert world.finding("tfplugin").verdict == PROBLEM
-    assert world.finding("tfplugin", "docker").verdict == PROBLEM
+    assert world.finding("tfplugin").severity == PROBLEM
+    assert world.finding("tfplugin", "docker").severity == PROBLEM
 
 
 def test_the_sample_without_its_adapter_is_warned_about_with_the_command_that_takes_it(
@@ -425,7 +426,7 @@ def test_the_sample_without_its_adapter_is_warned_about_with_the_command_that_ta
 ) -> None:
     world.set(source="sample", adapter=str(tmp_path / "none.so"), python_prefix=tmp_path)
     for name in ("tfplugin", "libpython"):
-        assert world.finding(name).verdict == WARNING
+        assert world.finding(name).severity == WARNING
         assert world.finding(name).cure.endswith("--adapter sample")
 
 
@@ -435,8 +436,8 @@ def test_without_cann_auto_finds_no_adapter_and_the_server_alone_is_only_warned_
     empty = tmp_path / "no cann"
     empty.mkdir()
     world.set(adapter="auto", cann_root=str(empty))
-    assert world.finding("tfplugin").verdict == PROBLEM
-    assert world.finding("cann").verdict == WARNING
+    assert world.finding("tfplugin").severity == PROBLEM
+    assert world.finding("cann").severity == WARNING
 
 
 def test_the_sample_needs_a_compiler_cmake_and_python_and_none_of_the_rest(world: World) -> None:
@@ -448,23 +449,23 @@ def test_the_sample_needs_a_compiler_cmake_and_python_and_none_of_the_rest(world
     assert report.exit_code == 0
     assert report.with_verdict(WARNING) == ()
     world.without("g++")
-    assert [finding.id for finding in world.examine().with_verdict(PROBLEM)] == ["g++"]
+    assert [finding.kind for finding in world.examine().with_verdict(PROBLEM)] == ["g++"]
 
 
 def test_an_old_compiler_is_only_warned_about_for_the_sample(world: World) -> None:
     world.set(source="sample")
     world.tool("gcc", "7.5.0")
     world.tool("g++", "7.5.0")
-    assert world.finding("gcc").verdict == WARNING
+    assert world.finding("gcc").severity == WARNING
 
 
 @engineless
 def test_an_engine_that_does_not_answer_is_a_problem_for_docker_and_not_looked_at_for_the_host(world: World) -> None:
     found = world.finding("docker", "docker")
-    assert found.verdict == PROBLEM
+    assert found.severity == PROBLEM
     assert found.cure
-    assert world.finding("docker-disk", "docker").verdict == NOT_NEEDED
-    assert world.finding("docker").verdict == NOT_NEEDED
+    assert world.finding("docker-disk", "docker").severity == NOT_NEEDED
+    assert world.finding("docker").severity == NOT_NEEDED
 
 
 @engineless
@@ -475,7 +476,7 @@ def test_auto_is_the_host_where_no_engine_answers(world: World) -> None:
 @engineless
 def test_docker_needs_none_of_the_tools_that_the_image_brings(world: World) -> None:
     report = world.examine("docker")
-    verdicts = {finding.id: finding.verdict for finding in report.findings}
+    verdicts = {finding.kind: finding.severity for finding in report.findings}
     for name in ("zip", "unzip", "libtool", "automake", "autoconf", "patch", "swig", "bazel", "jdk", "dpkg-record"):
         assert verdicts[name] == NOT_NEEDED
 
@@ -508,7 +509,7 @@ def test_a_tool_that_hangs_or_floods_is_a_finding_like_any_other(
     monkeypatch.setattr(process, "SECONDS_AFTER_TERMINATE", 0.1)
     world.script(world.bin / "swig", body)
     found = world.finding("swig")
-    assert found.verdict == WARNING
+    assert found.severity == WARNING
     assert "did not end in" in found.found or "prints without end" in found.found
 
 
@@ -517,7 +518,7 @@ def test_a_tool_that_prints_garbage_is_a_finding_that_any_terminal_can_show(worl
     (world.bin / "garbage").write_bytes(output.encode("utf-8", "surrogatepass"))
     world.script(world.bin / "gcc", f'/bin/cat "{world.bin}/garbage"')
     found = world.finding("gcc")
-    assert found.verdict == PROBLEM
+    assert found.severity == PROBLEM
     assert found.found.isprintable()
     assert found.found.encode()
 
@@ -530,7 +531,7 @@ def test_a_tool_that_can_not_be_started_is_a_finding(world: World) -> None:
 def test_a_python_that_prints_garbage_is_a_finding(world: World) -> None:
     for output in ("[]", "{}", "null", '{"version": 1}', "", "Traceback (most recent call last)"):
         world.script(world.prefix / "bin/python3.7", f"echo {shlex.quote(output)}")
-        assert world.finding("python").verdict == PROBLEM
+        assert world.finding("python").severity == PROBLEM
 
 
 def test_cures_can_be_pasted_whatever_the_path_holds(tmp_path: Path) -> None:
@@ -578,7 +579,7 @@ def test_every_problem_and_warning_has_a_cure(tmp_path: Path) -> None:
         report = world.examine()
         assert len(report.with_verdict(PROBLEM)) > 15
         for finding in report.with_verdict(PROBLEM) + report.with_verdict(WARNING):
-            assert finding.cure, finding.id
+            assert finding.cure, finding.kind
             assert finding.why
 
 
@@ -590,7 +591,7 @@ def test_every_check_has_its_row_and_every_row_its_check() -> None:
 
 def test_the_real_machine_can_be_examined_and_its_real_gcc_is_found(tmp_path: Path) -> None:
     report = examine(Settings(source="sample", build_root=tmp_path), "host", Silent())
-    findings = {finding.id: finding for finding in report.findings}
-    if findings["gcc"].verdict == OK:
+    findings = {finding.kind: finding for finding in report.findings}
+    if findings["gcc"].severity == OK:
         assert findings["gcc"].found.split()[0][0].isdigit()
     assert report.text()

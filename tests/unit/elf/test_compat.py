@@ -157,7 +157,7 @@ def test_a_missing_library_of_our_own_is_an_error_also_without_cann(built: Tree,
         tmp_path / "copy" / "server", library_path=[built.cann, tmp_path / "copy" / "lib"], cann_absent=True
     )
     assert "library-not-found" in report.kinds()
-    assert name in [finding.subject for finding in report.findings if finding.severity == "error"]
+    assert name in [finding.where for finding in report.findings if finding.severity == "problem"]
     assert "adapter-not-linked" not in report.kinds()
 
 

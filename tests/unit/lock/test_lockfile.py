@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from npu_serving.errors import LockFileError
+from npu_serving.lock.comparing import differences
 from npu_serving.lock.lockfile import (
     Archive,
     Lock,
@@ -77,6 +79,12 @@ def test_every_archive_of_1_15_0_has_a_digest_and_safe_urls(real):
     assert all(archive.sha256 for archive in (*real.archives, real.source))
 
 
+def test_package_indexes_are_left_out_only_of_archives_that_the_server_does_not_need(real):
+    shortened = [archive for archive in real.archives if archive.urls_left_out]
+    assert "gast_archive" in {archive.name for archive in shortened}
+    assert all(archive.needed_by == () for archive in shortened)
+
+
 def test_the_lock_in_the_repository_is_in_the_form_that_is_written(real):
     assert render_lock(real) == REAL.read_text()
 
@@ -104,6 +112,7 @@ archives = st.builds(
     only_with=texts,
     shadowed=st.booleans(),
     pinned_here=st.booleans(),
+    urls_left_out=st.integers(0, 3),
 )
 locks = st.builds(
     Lock,
@@ -168,27 +177,34 @@ def changed(**fields) -> str:
     [
         ({"sha256": "abc"}, "sha256"),
         ({"sha256": "A" * 64}, "sha256"),
-        ({"sha265": "0" * 64}, r"sha265 is not a field"),
-        ({"urls": []}, "urls is empty"),
+        ({"sha265": "0" * 64}, "sha265: unknown key"),
+        ({"urls": []}, "urls: must have 1 item"),
         ({"urls": ["file:///etc/passwd"]}, "whose scheme"),
         ({"urls": ["https:///x"]}, "names no host"),
-        ({"urls": ["https://host.example/.bashrc"], "file_name": ".bashrc"}, "not 'thing'"),
+        ({"urls": ["https://host.example/.bashrc"], "file_name": ".bashrc"}, "must be 'thing'"),
         ({"file_name": "../v1.0.zip"}, "file_name"),
-        ({"name": "../thing"}, "no repository's name"),
+        ({"name": "../thing"}, "must be a repository's name"),
         ({"size_bytes": -1}, "size_bytes"),
         ({"size_bytes": True}, "size_bytes"),
-        ({"needed_by": ["linux"]}, "names no platform"),
-        ({"needed_by": "linux-x86_64-cpu"}, "not a list"),
+        ({"needed_by": ["linux"]}, "must be a platform"),
+        ({"needed_by": "linux-x86_64-cpu"}, "must be a list"),
         ({"shadowed": 1}, "true or false"),
         ({"rule": "two\nlines"}, "one line"),
     ],
 )
-def test_a_field_that_cannot_be_meant_is_named_with_its_line(fields, complaint):
+def test_a_field_that_cannot_be_meant_is_named_with_its_place(fields, complaint):
     with pytest.raises(LockFileError, match=complaint) as caught:
         parse_lock(changed(**fields), "my.json")
-    assert "my.json" in caught.value.what
-    if fields.get("name") is None:
-        assert "line " in caught.value.what
+    assert re.match(r"my\.json:\d+:\d+: archives\[0\]", caught.value.what)
+
+
+def test_every_mistake_of_a_lock_is_told_at_once():
+    document = json.loads(render_lock(LOCK))
+    document["archives"][0] |= {"sha256": "abc", "size_bytes": 0}
+    document["source"]["urls"] = ["nowhere"]
+    with pytest.raises(LockFileError) as caught:
+        parse_lock(json.dumps(document, indent=2))
+    assert len(caught.value.what.split("\n")) == 3
 
 
 def test_two_files_may_want_one_name_for_bazel_has_the_repository_cache():
@@ -212,12 +228,12 @@ def test_a_field_given_twice_is_refused():
 
 
 def test_json_that_is_broken_off_is_named_by_line_and_column():
-    with pytest.raises(LockFileError, match=r"line \d+, column \d+"):
+    with pytest.raises(LockFileError, match=r"the lock:\d+:\d+: this is not valid JSON"):
         parse_lock(render_lock(LOCK)[:-20])
 
 
 def test_a_lock_of_another_format_is_refused():
-    with pytest.raises(LockFileError, match="format is 2"):
+    with pytest.raises(LockFileError, match=r"format: is 2, and this program reads format 1"):
         parse_lock(render_lock(LOCK).replace('"format": 1', '"format": 2'))
 
 
@@ -245,3 +261,26 @@ def test_sizes_are_carried_over_by_digest_and_needs_by_name():
         carried = carry_over(dataclasses.replace(LOCK, archives=(archive,)), known).archives[0]
         assert (carried.size_bytes, carried.needed_by) == (size, needed)
         assert carried.only_with == ("xla_cpu_jit" if needed else "")
+
+
+def test_a_url_that_the_lock_leaves_out_stays_out_as_long_as_the_tree_declares_the_same():
+    first, index, last = "https://a.example/v1.zip", "https://index.example/v1.zip", "https://b.example/v1.zip"
+    known = dataclasses.replace(
+        LOCK, archives=(dataclasses.replace(THING, urls=(first, last), urls_left_out=1, size_bytes=5),)
+    )
+    for urls, left_out in (
+        ((first, index, last), 1),
+        ((first, "https://other.example/v1.zip", last), 1),
+        ((first, index, last, "https://more.example/v1.zip"), 0),
+        ((first, last), 0),
+        ((index, first, last), 0),
+        ((first, last, "https://c.example/v1.zip"), 1),
+    ):
+        declared = dataclasses.replace(LOCK, archives=(dataclasses.replace(THING, urls=urls),))
+        carried = carry_over(declared, known)
+        assert carried.archives[0].urls_left_out == left_out
+        assert (carried == known) == bool(left_out) == (differences(known, carried) == ())
+    other_bytes = dataclasses.replace(
+        LOCK, archives=(dataclasses.replace(THING, urls=(first, index, last), sha256="3" * 64),)
+    )
+    assert carry_over(other_bytes, known).archives[0].urls_left_out == 0

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from npu_serving import known_failures
 from npu_serving.console import Silent
 from npu_serving.errors import NpuServingError, RequestError, ServerError
-from npu_serving.serving.server import ServerPlan, plan_server, recognised_failure, serve_in_foreground, started
+from npu_serving.known_failures import diagnose
+from npu_serving.serving.server import ServerPlan, plan_server, serve_in_foreground, started
 
 # Answers as TensorFlow Serving does: 404 at first, then the states that it was given, one after the other.
 FAKE_SERVER = r"""
@@ -332,14 +334,14 @@ def test_only_the_log_of_this_start_is_judged(artifact: Path, model: Path, tmp_p
     ],
 )  # fmt: skip
 def test_a_known_failure_is_recognised(line: str, cause: str, cure: str) -> None:
-    found = recognised_failure(f"before\n{line}\nafter\n")
+    found = diagnose(known_failures.SERVING, f"before\n{line}\nafter\n")
     assert found is not None
-    assert cause in found[0]
-    assert cure in found[1]
+    assert cause in found.cause
+    assert cure in found.cure
 
 
 def test_an_unknown_failure_is_not_explained_away() -> None:
-    assert recognised_failure("Segmentation fault\n") is None
+    assert diagnose(known_failures.SERVING, "Segmentation fault\n") is None
 
 
 # ---- servers that start

@@ -1,0 +1,31 @@
+"""One reader for the YAML and JSON files that people or machines write: frozen dataclasses out of them.
+
+All mistakes of a file are reported at once, each as FILE:LINE:COLUMN: path.to.key: what is wrong. How YAML is read is
+told in syntax.py, which types a document may hold in kinds.py.
+"""
+
+from npu_serving.documents.kinds import FieldsOf, Rule
+from npu_serving.documents.reader import (
+    Document,
+    DocumentRefusal,
+    Position,
+    json_schema,
+    load_document,
+    parse_document,
+    read_document,
+)
+from npu_serving.documents.syntax import JSON, YAML
+
+__all__ = [
+    "JSON",
+    "YAML",
+    "Document",
+    "DocumentRefusal",
+    "FieldsOf",
+    "Position",
+    "Rule",
+    "json_schema",
+    "load_document",
+    "parse_document",
+    "read_document",
+]

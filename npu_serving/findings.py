@@ -1,0 +1,38 @@
+"""What a check found: one form for doctor, cann-info, verify-serving and whatever else looks at something.
+
+How findings are printed, and under which names --json shows them, is the task's own affair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OK = "ok"
+NOT_NEEDED = "not-needed"  # and so not looked at
+NOTE = "note"  # worth knowing; nothing has to be done
+WARNING = "warning"  # it will go on, perhaps not as meant
+PROBLEM = "problem"  # something has to be done first
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found, right or wrong."""
+
+    what: str
+    """What is wrong, in a sentence; where there is a requirement, its title."""
+    cure: str = ""
+    """What to type next."""
+    severity: str = PROBLEM
+    kind: str = ""
+    """Which check found it, such as undefined-symbol: the same word whatever file it is found in."""
+    where: str = ""
+    """The file, or the place in one, that it is about."""
+    found: str = ""
+    required: str = ""
+    details: tuple[str, ...] = ()
+    """All symbols, versions or paths of it."""
+
+    @property
+    def needs_action(self) -> bool:
+        """Whether something has to be done."""
+        return self.severity == PROBLEM

@@ -1,0 +1,67 @@
+"""The tables of known failures: each row is right, is found, and is on the page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from npu_serving import known_failures
+from npu_serving.errors import DocumentError
+from npu_serving.known_failures import SECTIONS, KnownFailure, diagnose, read_known_failures
+
+ROWS = [(table, failure) for table, _, _ in SECTIONS for failure in read_known_failures(table)]
+
+
+@pytest.mark.parametrize(("table", "failure"), ROWS, ids=lambda item: getattr(item, "id", ""))
+def test_each_known_failure_is_found_by_what_the_program_prints(table: Path, failure: KnownFailure) -> None:
+    found = diagnose(table, f"INFO: before\n{failure.example}\nafter")
+    assert found is not None
+    assert found.id == failure.id, "a row before it takes its example"
+    assert re.search(r"{\d}", found.cause + found.cure) is None
+    assert found.cause
+    assert found.cure
+
+
+def test_no_two_rows_of_a_table_have_one_name() -> None:
+    for table, _, _ in SECTIONS:
+        names = [failure.id for failure in read_known_failures(table)]
+        assert len(set(names)) == len(names)
+
+
+def test_what_no_row_knows_is_not_explained_away() -> None:
+    for table, _, _ in SECTIONS:
+        assert diagnose(table, "something new\n") is None
+
+
+def test_a_group_that_matched_nothing_is_no_empty_place_in_the_sentence() -> None:
+    output = "s: version `GLIBC_2.34' not found"
+    found = diagnose(known_failures.SERVING, output)
+    assert found is not None
+    assert found.cause.startswith("it was built where")
+
+
+def test_the_page_of_troubleshooting_says_what_the_tables_say() -> None:
+    assert known_failures.page_is_current(), "./inv lint --fix writes it"
+    page = known_failures.PAGE.read_text()
+    for _, failure in ROWS:
+        assert failure.example in page
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("{id: a, pattern: '(', example: x, cause: y, cure: z}", "pattern: must be a regular expression of Python's"),
+        ("{id: a, pattern: a, example: x, cause: y, cure: z}", "example: does not match the pattern"),
+        ("{id: a, pattern: a, example: a, cause: 'not {1}', cure: z}", "cause: {1} is no group of the pattern"),
+        ("{id: a, pattern: a, example: a, cause: y}", "cure: is missing"),
+        ("{id: a, pattern: a, example: a, cause: y, cure: z, cures: z}", "cures: unknown key"),
+    ],
+)
+def test_a_row_that_could_not_work_is_refused_with_its_place(tmp_path: Path, row: str, said: str) -> None:
+    table = tmp_path / "known_failures.yaml"
+    table.write_text(f"- {row}\n")
+    with pytest.raises(DocumentError, match=r"known_failures\.yaml:1:\d+: \[0\]") as caught:
+        read_known_failures(table)
+    assert said in caught.value.what
