@@ -27,7 +27,8 @@ ONE_PLACE = {
     r"(?:\A|/)libpython3\.7": ("facts.py",),
     r"(?:\A|/)(?:lib)?_tf_adapter(?:\\?\.so)\Z": ("facts.py",),
     r"\A(?:amd64|arm64)\Z": ("facts.py",),
-    r"1\.15\.0": ("settings.py", "sample/models.py"),  # of Serving; and TensorFlow's, in the sample's models
+    # Of Serving. The others are TensorFlow's in the sample's models, and an example of what a version looks like.
+    r"1\.15\.0": ("settings.py", "sample/models.py", "bundle/writer.py"),
     r"\Apython3\.7\.5\Z": ("sample/sample_settings.py",),
 }
 SAMPLE = {"sample/sample_settings.py", "sample/__init__.py", "building/sources.py"}
