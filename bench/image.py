@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from npu_serving.building.bazel_program import bring_bazel, find_bazel_for_image
+from npu_serving.building.bazel_program import fetch_bazel, find_bazel_for_image
 from npu_serving.console import Silent
 from npu_serving.images.build_context import context_archive, read_context
 from npu_serving.settings import PROJECT_ROOT, Settings
@@ -31,7 +31,7 @@ def main() -> None:
         root = Path(temporary)
         settings = Settings(docker_base_image=BASE, build_root=root / "build")
         bazel = find_bazel_for_image(settings, Silent())
-        bring_bazel(bazel, settings, Silent())
+        fetch_bazel(bazel, settings, Silent())
         context = read_context(settings, bazel.path, bazel.sha256)
         directory = root / "context"
         with context_archive(context) as archive, tarfile.open(fileobj=archive) as tar:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from npu_serving.building.bazel_program import bring_bazel, find_bazel
+from npu_serving.building.bazel_program import fetch_bazel, find_bazel
 from npu_serving.building.inputs import make_sample_archives
 from npu_serving.console import Silent
 from npu_serving.process import base_environment
@@ -38,7 +38,7 @@ def main() -> None:
         root = Path(temporary)
         settings = Settings(build_root=root / "build", bazel=os.environ.get("NPU_SERVING_TEST_BAZEL", ""))
         bazel = find_bazel(settings, Silent())
-        bring_bazel(bazel, settings, Silent())
+        fetch_bazel(bazel, settings, Silent())
         make_sample_archives(settings)
         archives = Path(os.environ.get("NPU_SERVING_BENCH_ARCHIVES", root / "build" / "sample" / "archives")).absolute()
         values = {"build_root": str(settings.build_root), "dist_root": str(root / "dist")}

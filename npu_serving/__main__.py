@@ -23,22 +23,22 @@ DEBUG_HELP = "Show where each error came from, and every program that is started
 
 def main() -> None:
     """Runs the tasks of the command line and leaves with their exit code."""
-    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGINT, _interrupted)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `inv` blocks it until it can be answered: that is now
     try:
         _run()
-    except _Interrupted:
-        print("\nInterrupted before anything was begun.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ending:
+        if isinstance(ending.__context__, KeyboardInterrupt) and ending.code == 1:  # invoke's word for it
+            sys.exit(130)
+        raise
     except BrokenPipeError:  # `./inv --list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Interrupted(BaseException):
-    """Ctrl-C before a task has begun: invoke would take a KeyboardInterrupt for a failure."""
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise _Interrupted
+def _interrupted(_number: int, _frame: object) -> None:
+    """Ctrl-C before a task has begun: nothing is to be cleared away, and an exception could get lost in an import."""
+    os.write(2, b"\nInterrupted before anything was begun; nothing keeps running.\n")
+    os._exit(130)
 
 
 def _run() -> None:
@@ -79,7 +79,8 @@ def _run() -> None:
                 self._take_debug()
                 missing = _flag_without_value(self.core.unparsed, self.tasks)
                 if missing:
-                    raise ParseError(f"{missing[1]} needs a value.", missing[0])
+                    name = missing[1].lstrip("-")
+                    raise ParseError(f"Flag <Argument: {name}> needed value and was not given one!", missing[0])
 
         def parse_cleanup(self) -> None:
             """What is to be done instead of a task."""
@@ -126,7 +127,7 @@ def _help_first(words: list[str]) -> list[str]:
 
 
 def _flag_without_value(words: list[str], tasks: list[ParserContext]) -> tuple[ParserContext, str] | None:
-    """The flag that may be given several times and stands there without its value; invoke leaves it out silently."""
+    """The flag that may be given several times and is written without its value; invoke leaves it out silently."""
     for task in tasks:
         for word, following in zip(words, [*words[1:], None]):
             repeatable = word in task.flags and task.flags[word].kind is list

@@ -1,4 +1,4 @@
-"""Taking tar and zip archives apart safely: every member is checked before anything of it is written.
+"""Unpacking tar and zip archives safely: every member is checked before anything of it is written.
 
 Python's own tarfile filters have been bypassed more than once (CVE-2025-4517 and others), and most Python versions in
 use lack the fixes, so the rules are kept here: no absolute names, no "..", no links out of the directory, no writing
@@ -30,9 +30,7 @@ MAX_MEMBERS = 150_000  # LLVM, the largest, has 70,000
 MAX_UNPACKED_BYTES = 20 << 30
 MAX_TIMES_UNPACKED = 200  # LLVM unpacks to 10 times its size; deflate reaches 1,000 with nothing but zeros
 ALWAYS_FINE_BYTES = 64 << 20  # small files may well be one long repetition
-MAX_HEADER_BYTES = (
-    8 << 20
-)  # a tar's long names and extended headers, which are read as a whole; files are read in pieces
+MAX_HEADER_BYTES = 8 << 20  # a tar's long names and extended headers, which are read at once; files are read in pieces
 MAX_PADDING_BYTES = 64 << 20  # after a tar's end; tapes have records of 10 kB
 UNREADABLE = (
     tarfile.TarError,
@@ -43,11 +41,11 @@ UNREADABLE = (
     EOFError,
     ValueError,
     OverflowError,
-    NotImplementedError,  # a zip's way of compressing that Python doesn't know
+    NotImplementedError,  # a zip compression method that Python doesn't know
 )
 
-# How a tar may be compressed, by its first bytes. The files are opened here and not by tarfile, so that a failure to
-# read them is known for one wherever it comes up.
+# How a tar may be compressed, by its first bytes. The files are opened here and not by tarfile, so that a failure
+# to read them is recognised as such wherever it occurs.
 _COMPRESSIONS: tuple[tuple[bytes, Callable[[Path], IO[bytes]]], ...] = (
     (b"\x1f\x8b", lambda path: cast("IO[bytes]", gzip.GzipFile(path))),
     (b"BZh", lambda path: cast("IO[bytes]", bz2.BZ2File(path))),
@@ -71,7 +69,7 @@ def extract(archive: Path, directory: Path, *, strip_prefix: str = "") -> None:
     """Unpacks `archive` into the new directory `directory`, which appears only when every member is in place.
 
     `strip_prefix` is a directory at the top of the archive that is left out, as in Bazel's http_archive; members
-    outside it are skipped. Raises UnsafeArchiveError for an archive that is not to be unpacked, and for one that does
+    outside it are skipped. Raises UnsafeArchiveError for an archive that must not be unpacked, and for one that does
     not hold `strip_prefix`.
     """
     with fsutil.new_directory(directory) as temporary, _readable(archive):
@@ -100,8 +98,9 @@ def _fill(archive: Path, directory: Path, strip_prefix: str) -> None:
     _check_where_links_lead(archive, directory)
     if not found:
         raise UnsafeArchiveError(
-            f"{archive} does not hold a directory {strip_prefix!r}.",
-            cause="it is an archive of something else, or its top directory was renamed",
+            f"{archive} has no directory {strip_prefix!r}.",
+            cause="it is a different archive, or its top directory was renamed",
+            cure="fetch the archive again: ./inv fetch-deps --verify",
         )
 
 
@@ -109,7 +108,7 @@ def _fill(archive: Path, directory: Path, strip_prefix: str) -> None:
 def _readable(archive: Path) -> Iterator[None]:
     """Turns whatever the readers of Python raise for a damaged archive into one error.
 
-    An OSError is left alone, for it may come from writing; _reading() takes those that don't.
+    An OSError is not caught, because it may come from writing; _reading() takes those that don't.
     """
     try:
         yield
@@ -131,9 +130,9 @@ def _reading(archive: Path) -> Iterator[None]:
 
 def _damaged(archive: Path, why: str) -> UnsafeArchiveError:
     return UnsafeArchiveError(
-        f"{archive} can't be read as an archive: {why}.",
+        f"Could not read {archive} as an archive ({why}).",
         cause="the file is truncated or damaged, or is not an archive",
-        cure="fetch it again",
+        cure="fetch it again: ./inv fetch-deps --verify",
     )
 
 
@@ -160,7 +159,7 @@ def _tar_members(archive: Path) -> Iterator[Member]:
     with _opened(archive) as stream, tarfile.open(fileobj=_Tracked(stream, archive), mode="r:") as tar:  # type: ignore[call-overload]
         for info in tar:
             if not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
-                raise _refused(archive, info.name, "it is a device, a pipe or the like")
+                raise _refused(archive, info.name, "it is a device or a pipe")
             if info.islnk():
                 # A hard link is a second name of a file in the same archive: written as a copy of that member.
                 source = _linked_file(tar, info)
@@ -175,7 +174,7 @@ def _tar_members(archive: Path) -> Iterator[Member]:
 
 
 class _Tracked:
-    """A stream for tarfile whose failures are no OSError, which tarfile might take for the archive's end."""
+    """A stream for tarfile whose failures are not an OSError, which tarfile might take for the archive's end."""
 
     def __init__(self, stream: IO[bytes], archive: Path) -> None:
         self._stream = stream
@@ -248,10 +247,10 @@ def _zip_file(packed: zipfile.ZipFile, info: zipfile.ZipInfo, executable: bool) 
 
 
 def _inside(archive: Path, name: str, strip_prefix: str) -> tuple[str, ...] | None:
-    """The parts of a member's path below `strip_prefix`; None when it is outside of it."""
+    """The parts of a member's path below `strip_prefix`; None when it is outside."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise _refused(archive, name, "its name leads out of the directory")
+        raise _refused(archive, name, "its name points outside the directory")
     prefix = PurePosixPath(strip_prefix).parts if strip_prefix else ()
     if path.parts[: len(prefix)] != prefix:
         return None
@@ -263,12 +262,12 @@ def _place(archive: Path, member: Member, directory: Path, parts: tuple[str, ...
     _make_parents(archive, member, directory, parts)
     if member.is_directory:
         if target.is_symlink() or (target.exists() and not target.is_dir()):
-            raise _refused(archive, member.name, "a directory takes the place of something else")
+            raise _refused(archive, member.name, "it is a directory where the archive has something else")
         target.mkdir(exist_ok=True)
         return
     if target.is_symlink() or target.exists():
         if target.is_dir() and not target.is_symlink():
-            raise _refused(archive, member.name, "a file takes the place of a directory")
+            raise _refused(archive, member.name, "it is a file where the archive has a directory")
         target.unlink()
     if member.link_to is not None:
         _check_link(archive, member, parts)
@@ -304,7 +303,7 @@ def _check_link(archive: Path, member: Member, parts: tuple[str, ...]) -> None:
     for part in target.parts:
         depth += -1 if part == ".." else 1
         if depth < 0:
-            raise _refused(archive, member.name, "it is a link out of the directory")
+            raise _refused(archive, member.name, "it is a link that points outside the directory")
 
 
 def _check_where_links_lead(archive: Path, directory: Path) -> None:
@@ -313,7 +312,7 @@ def _check_where_links_lead(archive: Path, directory: Path) -> None:
     for place, directories, files in os.walk(root):
         for path in (Path(place, name) for name in directories + files):
             if path.is_symlink() and os.path.commonpath([root, os.path.realpath(path)]) != root:
-                raise _refused(archive, os.path.relpath(path, root), "it is a link that leads out of the directory")
+                raise _refused(archive, os.path.relpath(path, root), "it is a link that points outside the directory")
 
 
 class _Bounded:
@@ -323,7 +322,7 @@ class _Bounded:
         self._source = source
         self._archive = archive
         self._left = member.size_bytes
-        self._refusal = _refused(archive, member.name, "it holds more than its header says")
+        self._refusal = _refused(archive, member.name, "it contains more than its header says")
 
     def read(self, size: int = -1) -> bytes:
         with _reading(self._archive):
@@ -336,7 +335,7 @@ class _Bounded:
 
 def _refused(archive: Path, name: str, why: str) -> UnsafeArchiveError:
     return UnsafeArchiveError(
-        f"{archive} is not unpacked: member {name!r} is refused, for {why}.",
-        cause="the archive is damaged, or was made to do harm",
-        cure="fetch it from another mirror, and tell whoever runs this one",
+        f"Did not unpack {archive}: its member {name!r} is not allowed, because {why}.",
+        cause="the archive is damaged or malicious",
+        cure="fetch it from another mirror, and report it to whoever runs this one",
     )

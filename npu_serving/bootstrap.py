@@ -1,6 +1,6 @@
-"""What `./inv unbundle` runs before there is an environment: takes this project's own packages out of the bundle.
+"""What `./inv unbundle` runs before there is an environment: unpacks this project's own packages from the bundle.
 
-Only the standard library is here at that time. The task itself, which brings in the rest, follows.
+Only the standard library is here at that time. The task itself, which unpacks the rest, follows.
 """
 
 from __future__ import annotations
@@ -30,22 +30,25 @@ def main(words: Sequence[str]) -> None:
     known, _ = parser.parse_known_args(words)
     with errors_shown(as_json=known.json):
         if known.bundle is None:
-            raise RequestError("No bundle is named.", cure="./inv unbundle FILE [--sha256 DIGEST] [--dry-run] [--json]")
+            raise RequestError(
+                "unbundle needs the bundle's file.", cure="./inv unbundle FILE [--sha256 DIGEST] [--dry-run] [--json]"
+            )
         bundle = read_bundle(user_path(known.bundle, "the bundle"))
         check_fits(bundle.manifest)
         place_wheels(bundle, PROJECT_ROOT, lambda _: None)
 
 
 def check_fits(manifest: Manifest) -> None:
-    """MissingToolError where the packages in the bundle are for another Python or processor than these."""
+    """MissingToolError where the packages in the bundle are not for this Python and processor."""
     here = (platform.machine(), f"{sys.version_info[0]}.{sys.version_info[1]}")
     if not manifest.of_kind(WHEEL) or (manifest.machine, manifest.python) == here:
         return
     raise MissingToolError(
-        f"The bundle has Python packages for {manifest.machine} with Python {manifest.python}; "
-        f"here it is {here[0]} with Python {here[1]}.",
-        cure=f"make it with: ./inv bundle --arch {here[0]} --python {here[1]} --output FILE; or, if this machine has "
-        f"it: NPU_SERVING_PYTHON=python{manifest.python} ./inv unbundle FILE",
+        f"The bundle's Python packages are for {manifest.machine} with Python {manifest.python}, "
+        f"but this machine is {here[0]} with Python {here[1]}.",
+        cure=f"make the bundle with: ./inv bundle --arch {here[0]} --python {here[1]} --output FILE; or, if "
+        "this machine has "
+        f"that Python: NPU_SERVING_PYTHON=python{manifest.python} ./inv unbundle FILE",
     )
 
 

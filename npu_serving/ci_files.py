@@ -1,4 +1,4 @@
-"""init-ci: the file by which a CI system builds the server, with the documented commands and its caches kept."""
+"""init-ci: the file with which a CI system builds the server, using the documented commands and keeping its caches."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ class CiFile:
         """The text itself in a dry run; else what was done."""
         if self.dry_run:
             return f"# {self.path}\n{self.content}".rstrip()
-        return f"{self.path} is {'written' if self.changed else 'up to date'}."
+        return f"Wrote {self.path}." if self.changed else f"{self.path} is up to date."
 
 
 def init_ci(system: str, output: Path | None = None, *, dry_run: bool = False) -> CiFile:
     """Writes the file where the system looks for it, below `output` (the project by default).
 
-    RequestError for a system that isn't known, and where the file is there with another content: it is somebody's.
+    RequestError for a system that isn't known, and where the file exists with different content: somebody wrote it.
     """
     if system not in SYSTEMS:
-        raise RequestError(f"--system is {system!r}.", cure=f"use one of {', '.join(SYSTEMS)}")
+        raise RequestError(f"--system can't be {system!r}.", cure=f"choose one of {', '.join(SYSTEMS)}")
     name, template = SYSTEMS[system]
     path = (output or PROJECT_ROOT).absolute() / name
     content = _rendered(template)
@@ -70,9 +70,9 @@ def init_ci(system: str, output: Path | None = None, *, dry_run: bool = False) -
         return CiFile(path, content, dry_run=True)
     if path.exists() and fsutil.read_text(path) != content:
         raise RequestError(
-            f"{path} is there already, and is not what would be written.",
-            cause="it was written by hand or changed, or is of another version of this project",
-            cure="give --output DIR to look at the new one beside it, or move it away",
+            f"{path} already exists with different content, so it was not overwritten.",
+            cause="it was written or changed by hand, or comes from another version of this project",
+            cure="write the new one elsewhere with --output DIR and compare, or move the old one away",
         )
     return CiFile(path, content, changed=fsutil.write_file(path, content))
 

@@ -1,4 +1,4 @@
-"""clean: removes what can be made again, and nothing that this project didn't make."""
+"""clean: removes what can be made again, and nothing that this project didn't create."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 
 # What this project makes below a build root. It is a list of what to remove, not of what to keep: with
-# `build_root: /data` there are strangers' files beside these.
+# `build_root: /data` there are other people's files beside these.
 MADE_HERE = ("src", "bazel", "logs", "memo", "home", "patched", "sample", "demo", "reproduce", "tests", ".bundling")
 FETCHED = ("store", "distdir", "locks", "tools", "wheels")
 
@@ -31,7 +31,7 @@ class CleanResult:
     def text(self) -> str:
         """A line for each path."""
         if not self.removed:
-            return "There is nothing to remove."
+            return "Nothing to remove."
         verb = "would be removed" if self.dry_run else "removed"
         return "\n".join(f"{verb}: {path}" for path in self.removed)
 
@@ -64,7 +64,7 @@ def _check_apart(dist_root: Path, doomed: Path) -> None:
     }
     if any(builds == directory or directory in builds.parents for builds, directory in places):
         raise RequestError(
-            f"Nothing is removed: the finished builds, {dist_root}, are inside {doomed}.",
-            cause="dist_root is set to a directory of build_root's that clean empties",
-            cure=f"move them out, set dist_root in invoke.yaml to the new place, or remove {doomed} by hand",
+            f"Removed nothing: the finished builds, {dist_root}, are inside {doomed}.",
+            cause="dist_root is set to a directory below build_root that clean empties",
+            cure=f"move them elsewhere and set dist_root in invoke.yaml to the new place, or remove {doomed} by hand",
         )

@@ -19,14 +19,14 @@ SHELLS = ("bash", "zsh", "fish")
 def print_script(shell: str) -> int:
     """Prints what the shell has to read; returns the exit code."""
     if shell not in SHELLS:
-        print(f"There is no completion for {shell!r}.\nNext: use one of {', '.join(SHELLS)}", file=sys.stderr)
+        print(f"There is no completion for {shell!r}.\nNext: choose one of {', '.join(SHELLS)}", file=sys.stderr)
         return 2
     sys.stdout.write((SCRIPTS / f"inv.{shell}").read_text(encoding="utf-8"))
     return 0
 
 
 def candidates(words: Sequence[str], core: ParserContext, parser: Parser) -> list[str]:
-    """What may stand for the last of the words, of which the first is the program; none where a file may."""
+    """What may replace the last of the words, of which the first is the program; none where a file may."""
     *before, current = words[1:] or [""]
     if before[-1:] == ["="]:  # bash takes --flag=value for three words
         before.pop()

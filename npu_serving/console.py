@@ -1,6 +1,6 @@
-"""What a person sees while work is going on: notes, warnings, progress. Results are printed by tasks.py.
+"""What a person sees while work is going on: notes, warnings, progress. cli.py prints the results.
 
-Rooms take a Reporter and say what happens; they never print. Everything here goes to standard error.
+Everything else takes a Reporter and never prints. Everything here goes to standard error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import IO, Callable, Protocol
 SECONDS_BETWEEN_LINES = 5.0  # without a terminal
 SECONDS_BETWEEN_MOVES = 0.1  # on one
 SECONDS_OF_THE_RATE = 10.0  # the latest ones: what is left is judged by how it goes now
-SIZE_OF_A_TERMINAL = (80, 24)  # where it doesn't tell
+SIZE_OF_A_TERMINAL = (80, 24)  # where its size is unknown
 
 
 class Progress(Protocol):
@@ -32,7 +32,7 @@ class Progress(Protocol):
 
 
 class Reporter(Protocol):
-    """Where a room says what happens."""
+    """Receives notes, warnings and progress."""
 
     def note(self, text: str) -> None:
         """Something the person wants to know, once."""
@@ -52,7 +52,7 @@ class SilentProgress:
     def update(
         self, done: float, *, total: float | None = None, detail: str = "", under_way: Sequence[str] = ()
     ) -> None:
-        """Takes note of nothing."""
+        """Ignores it."""
 
 
 class Silent:
@@ -107,7 +107,7 @@ class Console:
 
 
 class _State:
-    """How far a piece of work is, and the lines that tell it."""
+    """How far a piece of work is, and the lines that show it."""
 
     def __init__(self, title: str, unit: str, total: float | None, started_s: float) -> None:
         self._title = title
@@ -191,7 +191,7 @@ class _ProgressBlock:
             self._lines_shown = len(lines)
 
     def _back_to_the_first(self) -> str:
-        """Where a terminal has been made narrower and breaks the old lines anew, some of these stay; nothing that was
+        """Where a terminal has been made narrower and wraps the old lines, some of these stay; nothing that was
         above them is ever written over.
         """
         return "\r" + (f"\x1b[{self._lines_shown - 1}A" if self._lines_shown > 1 else "")
@@ -229,7 +229,7 @@ def table(rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> s
 
 
 def _size(stream: IO[str]) -> os.terminal_size:
-    """The size of the terminal that the stream is; COLUMNS and standard output may tell another one's."""
+    """The size of the terminal that the stream is; COLUMNS and standard output may give another one's."""
     columns, lines = 0, 0
     with contextlib.suppress(OSError, ValueError):
         columns, lines = os.get_terminal_size(stream.fileno())

@@ -26,12 +26,12 @@ def debugging() -> bool:
 
 
 def switch_on() -> None:
-    """From here on it is so, in the programs of this project that are started too."""
+    """From now on they are shown, also by the programs of this project that are started."""
     os.environ[DEBUG_VARIABLE] = "1"
 
 
 def masked(text: str) -> str:
-    """The text without what is secret in it: user and password of a URL, the value of NAME_TOKEN=... and the like."""
+    """The text without its secrets: user and password of a URL, the value of NAME_TOKEN=... and so on."""
     without_users = _CREDENTIALS.sub(f"{HIDDEN}@", text)
     return _SECRET_SETTING.sub(lambda found: found["name"] + HIDDEN, without_users)
 

@@ -31,6 +31,7 @@ from npu_serving.upgrade.rebuild import rebuild_after_cann
 MODEL = "half_plus_two"
 INSTANCES = [1.0, 2.0, 5.0]
 WIDEST_RESULT = 90
+_AGAIN = "run it again, and report it with build/demo/build/logs if it fails again: ./inv demo"
 EXPECTED = [3.5, 4.0, 5.5]  # version 2 of the model, the newest, adds three
 
 
@@ -65,15 +66,15 @@ class DemoResult:
         total = sum(step.seconds for step in self.steps)
         return (
             f"{table(rows, header=('step', 'result', 'seconds'))}\n"
-            f"All of it took {duration_text(total)}; it is in {self.directory}\n"
-            "Next: ./inv doctor tells what this machine needs for the real TensorFlow Serving."
+            f"The demo took {duration_text(total)}; its files are in {self.directory}\n"
+            "Next: ./inv doctor shows what this machine needs to build the real TensorFlow Serving."
         )
 
 
 def run_demo(settings: Settings, reporter: Reporter) -> DemoResult:
     """Runs the demo below build/demo, apart from everything else; raises the error of the step that fails.
 
-    The outer build root is locked, as clean and the builds lock it: clean would remove what the demo stands on.
+    The outer build root is locked, as clean and the builds lock it: clean would remove the files that the demo uses.
     """
     root = settings.build_root / "demo"
     mine = replace(
@@ -109,7 +110,7 @@ class _Demo:
             say("tfplugin and toolkit below build/demo/sample/Ascend")
         context = find_context(settings, self._reporter)
         with self._step("fetch") as say:
-            pipeline.bring_inputs(context, self._reporter)
+            pipeline.fetch_inputs(context, self._reporter)
             say(f"{len(context.archives)} archives verified, {context.runner.name} runner ready")
         with self._step("overlay") as say:
             say(self._overlay(context))
@@ -120,7 +121,7 @@ class _Demo:
         with self._step("verify") as say:
             verified = verify_build(settings)
             if verified.exit_code != 0:
-                raise ServerError(verified.text())
+                raise ServerError(verified.text(), cure=_AGAIN)
             say("the adapter is linked in, every symbol is defined")
         self._serve_and_predict(FIRST_RELEASE)
 
@@ -133,15 +134,15 @@ class _Demo:
         with self._step("verify the old server") as say:
             verified = verify_build(settings)
             if verified.exit_code == 0:
-                raise ServerError("The upgrade was not noticed.")
-            say("caught before starting: " + verified.headline)
+                raise ServerError("verify-serving did not notice the CANN upgrade.", cure=_AGAIN)
+            say("rejected before starting: " + verified.headline)
         with self._step("relink") as say:
             built = rebuild_after_cann(settings, self._reporter)
             say(f"{built.record.compiled} sources compiled, {built.record.linked} linked; {built.plan.why}")
         with self._step("verify the new server") as say:
             verified = verify_build(settings)
             if verified.exit_code != 0:
-                raise ServerError(verified.text())
+                raise ServerError(verified.text(), cure=_AGAIN)
             say("it will start with the new adapter")
         self._serve_and_predict(NEXT_RELEASE)
 
@@ -169,10 +170,12 @@ class _Demo:
             with started(plan, log_path=log_path) as server:
                 prediction = predict(server.rest_url, MODEL, PredictRequest(ROW, INSTANCES))
                 if not server.adapter_loaded:
-                    raise ServerError("The server answers, but the adapter is not loaded: it serves on the CPU.")
+                    raise ServerError(
+                        "The server answers, but without the adapter loaded, so it serves on the CPU.", cure=_AGAIN
+                    )
             placed = _placed_on_npu(log_path, version)
             if prediction.outputs != EXPECTED:
-                raise ServerError(f"The server answered {prediction.outputs}, not {EXPECTED}.")
+                raise ServerError(f"The server answered {prediction.outputs}, not {EXPECTED}.", cure=_AGAIN)
             say(f"{INSTANCES} -> {prediction.outputs} on the {placed}")
 
     @contextlib.contextmanager
@@ -183,7 +186,7 @@ class _Demo:
         try:
             yield say
         except NpuServingError as error:
-            error.cause = error.cause or f"the demo's step {name!r} failed"
+            error.cause = error.cause or f"step {name!r} of the demo failed"
             raise
         step = DemoStep(name, say.text, time.monotonic() - began)
         self.result.steps.append(step)
@@ -191,7 +194,7 @@ class _Demo:
 
 
 class _Say:
-    """Takes the sentence that a step has to say in the end."""
+    """Takes the sentence that a step reports at its end."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -201,7 +204,7 @@ class _Say:
 
 
 def _cut(text: str) -> str:
-    """One line that leaves room for the table's other columns; --json has all of it."""
+    """One line, short enough for the table's other columns; --json has all of it."""
     line = " ".join(text.split())
     return line if len(line) <= WIDEST_RESULT else line[: WIDEST_RESULT - 3].rstrip() + "..."
 
@@ -211,6 +214,6 @@ def _placed_on_npu(log_path: Path, version: str) -> str:
     wanted = f"placed on NPU (sample, CANN {version})"
     if wanted not in fsutil.read_text(log_path):
         raise ServerError(
-            "The server answers, but no graph was placed on the NPU.", cure=f"look into {log_path} for what it did"
+            "The server answers, but no graph was placed on the NPU.", cure=f"look in {log_path} for the reason"
         )
     return f"NPU (sample, CANN {version})"

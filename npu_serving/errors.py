@@ -54,13 +54,13 @@ class NpuServingError(Exception):
 
 
 class RequestError(NpuServingError):
-    """A flag, a setting or a file that was handed in can't be meant as it stands."""
+    """A flag, a setting or a file that was given is not valid."""
 
     exit_code = EXIT_BAD_REQUEST
 
 
 class UnwritableValueError(RequestError):
-    """A value can't be written in the language of the file it is meant for: no quoting would bring it back."""
+    """A value can't be written in the language of the file it is meant for: no quoting would preserve it."""
 
 
 class DocumentError(RequestError):
@@ -76,7 +76,7 @@ class LockFileError(RequestError):
 
 
 class SourceError(RequestError):
-    """The source named is missing, is not a TensorFlow Serving tree, or is of another version than the lock."""
+    """The source named is missing, is not a TensorFlow Serving tree, or is not of the lock's version."""
 
 
 class BuildFileError(RequestError):
@@ -103,7 +103,7 @@ class WorkspaceError(RequestError):
 
 
 class ActionNeeded(NpuServingError):
-    """A check ended well and found that action is needed."""
+    """A check succeeded and found that action is needed."""
 
     exit_code = EXIT_ACTION_NEEDED
 
@@ -112,11 +112,11 @@ class VerificationError(ActionNeeded):
     """A built server would not start, or would start without its adapter."""
 
 
-# ---- 4: a tool on this machine is missing or unfit
+# ---- 4: a tool on this machine is missing or unsuitable
 
 
 class MissingToolError(NpuServingError):
-    """A program, library or service that the work needs is not here, or not in a version that serves."""
+    """A program, library or service that the work needs is not here, or not in a suitable version."""
 
     exit_code = EXIT_UNFIT_TOOL
 
@@ -125,7 +125,7 @@ class MissingToolError(NpuServingError):
 
 
 class PinMismatchError(NpuServingError):
-    """Bytes have another sha256 than the one pinned for them; they were not used."""
+    """Bytes have a different sha256 from the pinned one; they were not used."""
 
     exit_code = EXIT_PIN_MISMATCH
 
@@ -163,8 +163,8 @@ class DiskFullError(NpuServingError):
 
 
 class FileAccessError(NpuServingError):
-    """A file or directory could not be read or written for want of permission, or is on a read-only disk."""
+    """A file or directory could not be read or written because permission is missing, or the disk is read-only."""
 
 
 class ServerError(NpuServingError):
-    """A model server did not start, died, or answered with an error."""
+    """A model server did not start, exited, or answered with an error."""

@@ -1,4 +1,4 @@
-"""Names and versions that others have given and several rooms need, each in one place.
+"""Names and versions that others have given and several packages need, each in one place.
 
 What is a table of its own stays in its data file: the versions are read from there.
 """

@@ -1,6 +1,6 @@
 """Files that appear whole or not at all: atomic writes, links and directories, digests.
 
-Nothing else in this project replaces a file. Taking archives apart is archives.py's work.
+Nothing else in this project replaces a file. archives.py unpacks archives.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def as_error(error: OSError, path: Path, *, doing: str = "written") -> NpuServin
         return DiskFullError(
             f"{path} could not be {doing}: the disk is full.",
             cause=f"the file system that holds {path.parent} has no space left for it",
-            cure="free some space there (df -h shows how much), then type the same command again",
+            cure="free some space there (df -h shows how much), then run the same command again",
         )
     return FileAccessError(
         f"{path} could not be {doing}: {error.strerror or error}.",
         cause=f"user {os.geteuid()} lacks permission there, or the file system is read-only"
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         else "",
-        cure=f"check {path.parent}, then type the same command again",
+        cure=f"check {path.parent}, then run the same command again",
     )
 
 
@@ -53,7 +53,7 @@ def _first_of(error: OSError) -> OSError:
 
 @contextlib.contextmanager
 def explained(path: Path, *, doing: str = "written") -> Iterator[None]:
-    """Turns an OSError raised within into the error that tells a person what to do about it."""
+    """Turns an OSError raised within into the error that says what to do about it."""
     try:
         yield
     except OSError as error:
@@ -136,9 +136,9 @@ def point_link(link: Path, target: Path | str) -> bool:
             return False
     elif link.exists():
         raise FileAccessError(
-            f"{link} is not a symbolic link, so it is left as it is.",
-            cause="something else was put there by hand",
-            cure=f"move {link} away, then type the same command again",
+            f"{link} is not a symbolic link, so it was not replaced.",
+            cause="a file or directory was put there by hand",
+            cure=f"move {link} away, then run the same command again",
         )
     make_directory(link.parent)
     with explained(link), _temporary_name_beside(link) as temporary:
@@ -150,7 +150,7 @@ def point_link(link: Path, target: Path | str) -> bool:
 
 @contextlib.contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A directory to fill; it gets the name `path` when the block ends well, and is removed when it doesn't.
+    """A directory to fill; it gets the name `path` when the block succeeds, and is removed when it doesn't.
 
     What was at `path` before is replaced in that last step; it stays where that fails. What runs that were killed
     left half made is removed. An OSError raised in the block becomes the error that as_error() makes of it.
@@ -169,7 +169,7 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to fill, however large; it gets the name `path` when the block ends well, and is removed when it doesn't.
+    """A file to fill, however large; it gets the name `path` when the block succeeds, and is removed when it doesn't.
 
     What runs that were killed left half written is removed. An OSError raised in the block becomes the error that
     as_error() makes of it. A device, a pipe or a directory at `path` is refused.
@@ -208,11 +208,11 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
 
 
 def refuse_other_than_file(path: Path) -> None:
-    """RequestError where something stands at `path` that no file may take the place of: /dev/null, for one."""
+    """RequestError where `path` is something that a file must not replace, such as /dev/null."""
     with explained(path, doing="used"):
         if path.exists() and not path.is_file():
-            kind = "a directory" if path.is_dir() else "a device, a pipe or the like"
-            raise RequestError(f"{path} is {kind}; no file is put in its place.", cure="name another file")
+            kind = "a directory" if path.is_dir() else "a device or a pipe"
+            raise RequestError(f"{path} is {kind}, so it can't be replaced by a file.", cure="name another file")
 
 
 def remove(path: Path) -> None:
@@ -238,7 +238,7 @@ def sha256_of(path: Path) -> str:
 
 
 def chunks(file: IO[bytes], path: Path) -> Iterator[bytes]:
-    """The bytes of `file`, in pieces. Failures are told as those of reading, within a block that writes."""
+    """The bytes of `file`, in pieces. Failures are reported as those of reading, even within a block that writes."""
     while True:
         with explained(path, doing="read"):
             chunk = file.read(CHUNK_BYTES)
@@ -248,7 +248,7 @@ def chunks(file: IO[bytes], path: Path) -> Iterator[bytes]:
 
 
 def read_text(path: Path) -> str:
-    """A file's text; bytes that are no UTF-8 are kept as surrogates, line ends as they are."""
+    """A file's text; bytes that are not UTF-8 are kept as surrogates, line ends as they are."""
     with explained(path, doing="read"):
         return path.read_bytes().decode("utf-8", "surrogateescape")
 
@@ -262,13 +262,13 @@ def free_bytes(path: Path) -> int:
 
 
 def check_space(place: Path, needed_bytes: int, *, what: str, instead: str) -> None:
-    """DiskFullError where the file system of `place` has no room for `what`, which needs so many bytes."""
+    """DiskFullError where the file system of `place` is too full for `what`, which needs that many bytes."""
     free = free_bytes(place)
     if needed_bytes > free:
         raise DiskFullError(
-            f"{what} need {amount_text(needed_bytes, 'bytes')}, and {place} has only "
+            f"{what} need {amount_text(needed_bytes, 'bytes')}, but {place} has only "
             f"{amount_text(free, 'bytes')} left.",
-            cause="the disk is too full",
+            cause="the disk is almost full",
             cure=f"free {amount_text(needed_bytes - free, 'bytes')} there, or {instead}",
         )
 
@@ -299,7 +299,7 @@ def _same_file_content(source: Path, path: Path, mode: int) -> bool:
 
 @contextlib.contextmanager
 def _replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` when the block ends well, on the disk for good."""
+    """A file that takes the place of `path` when the block succeeds, and is on the disk for good then."""
     with explained(path):
         descriptor, temporary = tempfile.mkstemp(prefix=".tmp.", dir=path.parent)
         try:

@@ -1,6 +1,7 @@
 """Failures that are known: what a program prints, the likely cause, and what to type next; and the page made of them.
 
-Each room that starts such a program has its table, known_failures.yaml. docs/troubleshooting.md is made of all of them.
+Each package that starts such a program has its table, known_failures.yaml. docs/troubleshooting.md is made of all of
+them.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class KnownFailure:
         for name in ("cause", "cure"):
             for used in _GROUP.findall(getattr(self, name)):
                 if not 1 <= int(used) <= groups:
-                    yield name, f"{{{used}}} is no group of the pattern, which has {groups}"
+                    yield name, f"{{{used}}} is not a group of the pattern, which has {groups}"
 
     def diagnosis(self, output: str) -> Diagnosis | None:
         """What it says about that output; None where the pattern is not in it."""

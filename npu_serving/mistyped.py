@@ -38,7 +38,7 @@ def explanation(error: Exception, core: ParserContext, tasks: Sequence[str]) -> 
     no_number = _NO_NUMBER.fullmatch(str(error))
     if no_number:
         return RequestError(f"{no_number['value']} is not a whole number.", cure=help_of_task)
-    return RequestError(str(error), cure=help_of_task)
+    return RequestError(f"The command line is not valid ({error}).", cure=help_of_task)
 
 
 def _unknown(word: str, task: str, flags: Iterable[str], tasks: Sequence[str]) -> RequestError:

@@ -68,7 +68,7 @@ def require_program(name: str, *, cure: str) -> Path:
     """The program of that name on PATH; MissingToolError with the cure where there is none."""
     found = find_program(name)
     if found is None:
-        raise MissingToolError(f"There is no program {name!r} on PATH.", cure=cure)
+        raise MissingToolError(f"The program {name!r} is not on PATH.", cure=cure)
     return found
 
 
@@ -120,7 +120,7 @@ def run(
 class Log:
     """A file that text is added to, a piece at a time and at once; what can't be written is an error with a cure.
 
-    Arguments and names that are no UTF-8 are written as the bytes that they are.
+    Arguments and names that are not UTF-8 are written as the bytes that they are.
     """
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
@@ -145,12 +145,13 @@ def opened_log(path: Path) -> Iterator[Log]:
 
 
 def failure(finished: Finished, *, log_path: Path | None = None, cure: str = "") -> ProgramError:
-    """The error that tells how a program ended, with the tail of its output and the path of its log."""
+    """The error that says how a program ended, with the tail of its output and the path of its log."""
     lines = [f"{Path(finished.argv[0]).name} {_how_it_ended(finished.returncode)}: {command_line(finished.argv)}"]
     tail = [line for line in finished.output.splitlines() if line.strip()][-TAIL_LINES:]
     lines += [f"    {line}" for line in tail]
     if log_path is not None:
-        lines.append(f"The whole output is in {log_path}")
+        lines.append(f"The full output is in {log_path}")
+    cure = cure or "correct what its output says, then run the same command again"
     return ProgramError("\n".join(lines), cure=cure, returncode=finished.returncode, output=finished.output)
 
 
@@ -178,13 +179,16 @@ def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None
     try:
         os.execve(words[0], words, dict(env))  # noqa: S606 - an argument list, no shell
     except OSError as error:
-        raise MissingToolError(f"{words[0]} can't be started: {error.strerror}.") from error
+        raise MissingToolError(
+            f"Could not start {words[0]} ({error.strerror}).",
+            cure=f"check that {words[0]} is a program for this machine that this user may execute",
+        ) from error
 
 
 def end_process_tree(process: subprocess.Popen[bytes], *, first: int = signal.SIGINT) -> None:
     """Ends a program and everything it started: politely, then firmly, then for good.
 
-    A signal that comes meanwhile, such as a second Ctrl-C, has its effect when that is done.
+    A signal that comes in between, such as a second Ctrl-C, has its effect when that is done.
     """
     if process.returncode is not None:
         return  # by now the number may be somebody else's
@@ -226,7 +230,7 @@ def _signals_put_off() -> Iterator[None]:
 
 
 def descendants(pid: int) -> set[int]:
-    """The processes that `pid` started, and those that they started, as /proc tells now."""
+    """The processes that `pid` started, and those that they started, according to /proc."""
     children: dict[int, set[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -278,10 +282,19 @@ def _popen(
         )
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
-            raise ProgramError(f"{argv[0]} can't be started in {cwd}: there is no such directory.") from error
-        raise MissingToolError(f"There is no program {argv[0]!r}.", cure="install it, or put it on PATH") from error
+            raise ProgramError(
+                f"Could not start {argv[0]} in {cwd}: the directory does not exist.",
+                cause="it was removed in the meantime",
+                cure="run the same command again",
+            ) from error
+        raise MissingToolError(
+            f"The program {argv[0]!r} was not found.", cure="install it, or add its directory to PATH"
+        ) from error
     except (PermissionError, OSError) as error:
-        raise MissingToolError(f"{argv[0]} can't be started: {error.strerror}.") from error
+        raise MissingToolError(
+            f"Could not start {argv[0]} ({error.strerror}).",
+            cure=f"check that {argv[0]} is a program for this machine that this user may execute",
+        ) from error
 
 
 def _words(argv: Sequence[Arg]) -> tuple[str, ...]:
@@ -295,8 +308,8 @@ def _words(argv: Sequence[Arg]) -> tuple[str, ...]:
         if not fit:
             raise RequestError(
                 f"{word!r} can't be an argument of {words[0]!r}.",
-                cause="it holds a NUL byte, or half of a character",
-                cure="give a name without it",
+                cause="it contains a NUL byte, or half of a character",
+                cure="use a name without it",
             )
     return words
 
@@ -344,7 +357,12 @@ def _drain(
         while selector.get_map():
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                raise ProgramError(f"{process.args!r} did not end in time.", cause="it hangs, or the machine is busy")
+                argv = cast("Sequence[Arg]", process.args)
+                raise ProgramError(
+                    f"{command_line(argv)} did not finish in time.",
+                    cause="it hangs, or the machine is busy",
+                    cure="run the same command again when the machine is less busy",
+                )
             for key, _ in selector.select(left):
                 piece = os.read(key.fd, 1 << 16)
                 if piece:

@@ -20,7 +20,7 @@ from npu_serving.errors import RequestError, SettingsError
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SECTION = "npu_serving"  # our key in invoke.yaml; its other keys belong to invoke itself
 SETTINGS_FILE = "NPU_SERVING_SETTINGS"  # names another invoke.yaml: one checkout, several deployments
-INVOKE_SECTIONS = ("run", "runners", "sudo", "tasks", "timeouts")  # invoke's own configuration, not ours to judge
+INVOKE_SECTIONS = ("run", "runners", "sudo", "tasks", "timeouts")  # invoke's own configuration, which we don't check
 RUNNERS = ("auto", "host", "docker")
 DISTRO, GUIDE_FLAVOUR = "distro", "guide"  # of the toolchain image
 
@@ -86,7 +86,7 @@ class Settings:
     )
     cann_root: str = setting(
         "",
-        help="the directory that holds tfplugin/ and ascend-toolkit/; empty to look in /usr/local/Ascend, ~/Ascend "
+        help="the directory that contains tfplugin/ and ascend-toolkit/; empty to look in /usr/local/Ascend, ~/Ascend "
         "and the environment",
         text_is=PATH,
     )
@@ -101,7 +101,7 @@ class Settings:
     )
     bazel: str = setting(
         "",
-        help="the bazel program; empty for a fitting one on PATH, else the pinned one is fetched",
+        help="the bazel program; empty for a suitable one on PATH, else the pinned release",
         text_is=PATH,
     )
     mirrors: tuple[str, ...] = setting(
@@ -173,7 +173,7 @@ class Settings:
 
     @property
     def logs(self) -> Path:
-        """One file for each run of a program that says much."""
+        """One file for each run of a program that prints much."""
         return self.build_root / "logs"
 
 
@@ -226,7 +226,7 @@ def table_of(table: type[Any] = Settings) -> Mapping[str, Setting]:
 
 
 def load_settings(path: Path | None = None, **flags: object) -> Settings:
-    """The settings of invoke.yaml at `path` (the project's own by default) with the flags laid over them.
+    """The settings of invoke.yaml at `path` (the project's own by default) overridden by the flags.
 
     A flag that is None, "", () or False was not given. Raises SettingsError for unknown keys, with the nearest known
     one, and for values of the wrong kind.
@@ -279,34 +279,38 @@ def file_type(table: type[Any]) -> type[Any]:
 
 
 def user_path(text: str, where: str) -> Path:
-    """A path as a person types it, its ~ filled in; RequestError for none and for a ~user that nobody is here."""
+    """A path as a person types it, its ~ filled in; RequestError for an empty one and for an unknown ~user."""
     if not text:
-        raise RequestError(f"{where} is empty.", cause="a variable of the shell that is not set", cure="name a path")
+        raise RequestError(
+            f"{where} is empty.", cause="it comes from a shell variable that is not set", cure="name a path"
+        )
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise RequestError(f"{where} is {text!r}: {error}", cure="write the whole path") from error
+        raise RequestError(f"{where} can't be {text!r} ({error}).", cure="write the whole path") from error
 
 
 def whole_number(value: object, where: str) -> int:
     """The whole number, 0 or more, that was given at `where`."""
     text = str(value)
     if isinstance(value, bool) or not (text.isdecimal() and text.isascii()):
-        raise _unfit(where, "a whole number", value, "give a whole number, 0 or more")
+        raise _unfit(where, "a whole number", value, "use a whole number, 0 or more")
     return int(text)
 
 
 def _path(row: Setting, value: object, where: str, base: Path) -> Path:
     if not isinstance(value, (str, Path)):
-        raise _unfit(where, "a path", value, "give the path of a file or directory")
+        raise _unfit(where, "a path", value, "use the path of a file or directory")
     if not str(value):
-        raise SettingsError(f"{where} is empty.", cause="a variable of the shell that is not set", cure="name a path")
+        raise SettingsError(
+            f"{where} is empty.", cause="it comes from a shell variable that is not set", cure="name a path"
+        )
     return base / user_path(_without_nul(str(value), where), where)
 
 
 def _text(row: Setting, value: object, where: str, base: Path) -> str:
     if not isinstance(value, (str, Path)):
-        raise _unfit(where, "a text", value, f'in quotes it is one: "{value}"')
+        raise _unfit(where, "a string", value, f'write it in quotes: "{value}"')
     text = _without_nul(str(value), where)
     if row.choices and text not in row.choices:
         near = difflib.get_close_matches(text, row.choices, n=1)
@@ -318,7 +322,7 @@ def _text(row: Setting, value: object, where: str, base: Path) -> str:
 
 def _yes_or_no(row: Setting, value: object, where: str, base: Path) -> bool:
     if not isinstance(value, bool):
-        raise _unfit(where, "true or false", value, "give true or false, without quotes")
+        raise _unfit(where, "true or false", value, "write true or false, without quotes")
     return value
 
 
@@ -328,7 +332,7 @@ def _whole_number(row: Setting, value: object, where: str, base: Path) -> int:
 
 def _texts(row: Setting, value: object, where: str, base: Path) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise _unfit(where, "a list of texts", value, "give a list of texts, such as [a, b]")
+        raise _unfit(where, "a list of strings", value, "write it like [a, b]")
     return tuple(value)
 
 
@@ -352,5 +356,5 @@ def _unfit(where: str, needed: str, value: object, cure: str) -> SettingsError:
 
 def _without_nul(text: str, where: str) -> str:
     if "\0" in text:
-        raise SettingsError(f"{where} contains a NUL byte, which no path or name can.", cure="give another value")
+        raise SettingsError(f"{where} contains a NUL byte, which no path or name can.", cure="use another value")
     return text

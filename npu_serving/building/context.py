@@ -33,7 +33,7 @@ class BuildContext:
     """Everything that a build is made from, and the settings by which it is made.
 
     What is worked out from the tree is kept as well, from the moment when it is first asked for: that is once the
-    overlay is in place. After Bazel has run, hashed_anew() tells whether the tree is still what it was.
+    overlay is in place. After Bazel has run, hashed_again() shows whether the tree is still what it was.
     """
 
     settings: Settings
@@ -111,8 +111,8 @@ class BuildContext:
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
-    def hashed_anew(self) -> str:
-        """The input digest of the tree as it is now: another one than before tells that somebody changed it."""
+    def hashed_again(self) -> str:
+        """The input digest of the tree as it is now; if it differs from before, somebody has changed the tree."""
         return dataclasses.replace(self).input_digest
 
     def tree_digest(self, *, without: str = "") -> str:
@@ -138,7 +138,7 @@ class BuildContext:
 
 
 def find_context(settings: Settings, reporter: Reporter, cann: Cann | None = None) -> BuildContext:
-    """Finds all that goes into a build, or raises the error that tells which of it is missing or unfit.
+    """Finds all that goes into a build, or raises the error that says what is missing or unsuitable.
 
     `cann` is the one to build with where somebody has looked for it already.
     """
@@ -155,7 +155,7 @@ def find_context(settings: Settings, reporter: Reporter, cann: Cann | None = Non
         cann=cann,
         libpython=find_libpython(settings),
         runner=runner,
-        # What the user brought is not fetched.
+        # A file that the user named is not fetched.
         archives=tuple(
             item for item in source.needed_archives() if source.archive_file is None or item != source.archive
         ),

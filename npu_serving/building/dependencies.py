@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from npu_serving.building.bazel_program import BazelProgram, bring_bazel, find_bazel
+from npu_serving.building.bazel_program import BazelProgram, fetch_bazel, find_bazel
 from npu_serving.building.inputs import make_sample_archives
 from npu_serving.building.sources import ServingSource, resolve_source, shipped_locks
 from npu_serving.console import Reporter, Silent
@@ -26,7 +26,7 @@ from npu_serving.writers.shell import command_line
 
 @dataclass(frozen=True)
 class FetchDepsResult:
-    """What was fetched, and where it is now. `bazel` is None where none can be had for this machine."""
+    """What was fetched, and where it is now. `bazel` is None where there is none for this machine."""
 
     report: FetchReport
     placement: Placement
@@ -51,14 +51,14 @@ class FetchDepsResult:
         """The report, the Bazel that came along, and the flags for a Bazel that is run by hand."""
         lines = [self.report.text()]
         if self.bazel is not None and self.bazel_is_new:
-            lines.append(f"Bazel {self.bazel.version} was put in place, verified: {self.bazel.path}")
-        lines.append(f"For a bazel of your own: --repository_cache={self.store} --distdir={self.distdir}")
+            lines.append(f"Bazel {self.bazel.version} fetched and verified: {self.bazel.path}")
+        lines.append(f"To run Bazel by hand, use: --repository_cache={self.store} --distdir={self.distdir}")
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class ServePlan:
-    """What `--serve` hands out. `missing` are files that the source needs and the store doesn't have."""
+    """What `--serve` offers. `missing` are files that the source needs and the store doesn't have."""
 
     address: Address
     source: str
@@ -77,11 +77,11 @@ class ServePlan:
 
     def text(self) -> str:
         """For a person, before it begins."""
-        lines = [f"{self.held} files are handed out at {self.address.url} until Ctrl-C. On the other machines type:"]
+        lines = [f"Serving {self.held} files at {self.address.url} until Ctrl-C. On the other machines, run:"]
         lines.append(f"  {self.command}")
         if self.missing:
             lines.append(
-                f"{len(self.missing)} files that {self.source} needs are not here; ./inv fetch-deps brings them:"
+                f"{len(self.missing)} files that {self.source} needs are missing; fetch them with ./inv fetch-deps:"
             )
             lines += [f"  {name}" for name in self.missing]
         return "\n".join(lines)
@@ -96,7 +96,7 @@ def plan_dependencies(settings: Settings, *, everything: bool = False, verify: b
 def fetch_dependencies(
     settings: Settings, reporter: Reporter, *, everything: bool = False, verify: bool = False
 ) -> FetchDepsResult:
-    """Fetches what the server's build needs (or `everything` that the tree declares), verifies it and puts it in place.
+    """Fetches what the server's build needs (or `everything` that the tree declares), verifies it and places it.
 
     Raises FetchError, PinMismatchError, DiskFullError.
     """
@@ -113,7 +113,7 @@ def _fetch(settings: Settings, reporter: Reporter, *, everything: bool, verify: 
     plan = plan_fetch(archives, store, verify=verify)
     mirrors = (*settings.mirrors, *source.mirrors)
     report = fetch(plan, store, mirrors=mirrors, offline=settings.offline, reporter=reporter)
-    bazel, is_new = _bring_bazel(settings, reporter)
+    bazel, is_new = _fetch_bazel(settings, reporter)
     placement = store.place(archives, settings.distdir)
     return FetchDepsResult(report, placement, settings.store_root, settings.distdir, bazel, is_new)
 
@@ -121,7 +121,7 @@ def _fetch(settings: Settings, reporter: Reporter, *, everything: bool, verify: 
 def serve_dependencies(
     settings: Settings, listen: str, reporter: Reporter, *, dry_run: bool = False
 ) -> ServePlan | ServeReport:
-    """Hands the store out as a mirror for other machines, until Ctrl-C: all that any lock here names.
+    """Offers the store as a mirror to other machines, until Ctrl-C: all that any lock here names.
 
     Changes nothing and takes no lock, so fetches may go on beside it. Raises RequestError for an address that can't be
     listened on.
@@ -147,14 +147,18 @@ def import_dependencies(
 ) -> ImportReport:
     """Adopts files fetched by hand, under whatever name, by what they hold; all archives of the lock count.
 
-    What the build needs (or `everything` that the tree declares) and nobody brought is told as missing.
+    What the build needs (or `everything` that the tree declares) and that isn't there is reported as missing.
     """
     if dry_run:
         raise RequestError(
-            "--import has no dry run.", cause="it only copies, into the store", cure="leave --dry-run out"
+            "--import and --dry-run cannot be combined.",
+            cause="an import only copies files into the store",
+            cure="leave out --dry-run",
         )
     if not directory.is_dir():
-        raise RequestError(f"There is no directory {directory}.", cure="--import takes the directory of the files")
+        raise RequestError(
+            f"The directory {directory} does not exist.", cure="use --import with the directory that contains the files"
+        )
     source = resolve_source(settings)
     store = ContentStore(settings.store_root)
     archives = _archives(source, everything=True)
@@ -168,7 +172,7 @@ def import_dependencies(
 
 
 def _missing_bazel(settings: Settings) -> list[WantedFile]:
-    """The pinned bazel, where this machine has no fitting one and it isn't fetched yet."""
+    """The pinned bazel, where this machine has no suitable one and it isn't fetched yet."""
     try:
         program = find_bazel(settings, Silent())
     except MissingToolError:
@@ -178,15 +182,15 @@ def _missing_bazel(settings: Settings) -> list[WantedFile]:
     return [tool.wanted() for tool in read_tools() if tool.sha256 == program.sha256]
 
 
-def _bring_bazel(settings: Settings, reporter: Reporter) -> tuple[BazelProgram | None, bool]:
-    """A build is to need nothing more, so the pinned bazel comes along where this machine has no fitting one.
+def _fetch_bazel(settings: Settings, reporter: Reporter) -> tuple[BazelProgram | None, bool]:
+    """Fetches the pinned bazel where this machine has no suitable one, so that a build needs nothing more.
 
-    Returns the bazel of a build, and whether it came just now.
+    Returns the bazel of a build, and whether it was fetched just now.
     """
     try:
         program = find_bazel(settings, reporter)
         is_new = not program.path.is_file()
-        bring_bazel(program, settings, reporter)
+        fetch_bazel(program, settings, reporter)
     except MissingToolError as error:
         reporter.warn(f"{error.what} {error.cause}")
         return None, False
@@ -213,7 +217,7 @@ def fetch_toolchains(
 
 def _tools(everything: bool) -> tuple[Tool, ...]:
     here = f"linux-{platform.machine()}"
-    return tuple(tool for tool in read_tools() if everything or tool.serves(here))
+    return tuple(tool for tool in read_tools() if everything or tool.works_on(here))
 
 
 def _archives(source: ServingSource, everything: bool) -> tuple[Archive, ...]:

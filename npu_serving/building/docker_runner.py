@@ -6,7 +6,7 @@ import os
 from pathlib import Path, PurePosixPath
 
 from npu_serving import fsutil
-from npu_serving.building.bazel_program import BazelProgram, bring_bazel, find_bazel_for_image
+from npu_serving.building.bazel_program import BazelProgram, fetch_bazel, find_bazel_for_image
 from npu_serving.building.runner import Layout, RunRequest
 from npu_serving.console import Reporter
 from npu_serving.errors import MissingToolError
@@ -18,7 +18,7 @@ from npu_serving.images.container import (
     run_container,
 )
 from npu_serving.images.docker_engine import connected
-from npu_serving.images.guide_flavour import bring_guide_inputs
+from npu_serving.images.guide_flavour import fetch_guide_inputs
 from npu_serving.images.toolchain_image import (
     ImagePlan,
     ImageResult,
@@ -60,18 +60,18 @@ class DockerRunner:
         """Nothing to refuse: the paths inside are always the same."""
 
     def what_is_missing(self) -> str:
-        """The toolchain image, and the bazel that goes into it, where they have to be brought."""
+        """The toolchain image, and the bazel that goes into it, where they are missing."""
         return "; ".join(self.plan().steps)
 
     def prepare(self, reporter: Reporter) -> None:
         """Makes the toolchain image if it isn't there, and fetches the bazel for it."""
         plan = self.plan()
         if not plan.image_id:
-            _bring_inputs(self._settings, self._bazel, reporter)
+            _fetch_inputs(self._settings, self._bazel, reporter)
         self._image = build_image(plan, self._settings, reporter)
 
     def identity(self) -> dict[str, str]:
-        """Image, compiler, C library, Bazel and Python, as the finished image tells; needs the image."""
+        """Image, compiler, C library, Bazel and Python, as recorded in the finished image; needs the image."""
         image = self._ready_image()
         return {"runner": self.name, "image": image.image_id, "base_image": image.base_image, **image.identity}
 
@@ -106,7 +106,7 @@ class DockerRunner:
         """Runs it in the workspace, in a container that is gone when this returns or raises.
 
         Everything but the output is read-only. A container that a killed run left in the same output root is ended
-        first. A program that the kernel ended for want of memory says so in the last line of its output.
+        first. Where the kernel killed a program that ran out of memory, the last line of its output says so.
         """
         output_root = fsutil.make_directory(request.layout.output_user_root).resolve()
         resources = available_resources(self._settings.jobs, self._settings.memory_mb)
@@ -124,7 +124,7 @@ class DockerRunner:
         )
         with connected() as client:
             if remove_left_over(client, output_root):
-                self._reporter.note("A container that an earlier, killed run had left was removed.")
+                self._reporter.note("removed a container that an earlier, killed run had left behind")
             return run_container(client, spec, log_path=request.log_path, on_line=request.on_line)
 
     def _binds(self, layout: Layout) -> tuple[Bind, ...]:
@@ -140,9 +140,9 @@ class DockerRunner:
             plan = self.plan()
             if not plan.image_id:
                 raise MissingToolError(
-                    "The toolchain image for this build is not here.",
-                    cause=f"it was never made from {plan.base_image}, or something that goes into it has changed",
-                    cure="./inv build-image",
+                    "The toolchain image for this build is missing.",
+                    cause=f"it was never made from {plan.base_image}, or one of its inputs has changed",
+                    cure="make it with: ./inv build-image",
                 )
             self._image = build_image(plan, self._settings, self._reporter)
         return self._image
@@ -156,23 +156,23 @@ def _written(layout: Layout) -> tuple[Path, ...]:
     return (layout.output_user_root, *layout.writable)
 
 
-def _bring_inputs(settings: Settings, bazel: BazelProgram, reporter: Reporter) -> None:
+def _fetch_inputs(settings: Settings, bazel: BazelProgram, reporter: Reporter) -> None:
     """Fetches what the image is made from, but its base and its packages."""
     if settings.docker_flavour == GUIDE_FLAVOUR:
-        bring_guide_inputs(settings, reporter)
-    bring_bazel(bazel, settings, reporter)
+        fetch_guide_inputs(settings, reporter)
+    fetch_bazel(bazel, settings, reporter)
 
 
 def make_image(
     settings: Settings, reporter: Reporter, *, no_cache: bool = False, reproduce: bool = False, dry_run: bool = False
 ) -> ImagePlan | ImageResult | ReproductionReport:
-    """The task `build-image`: the plan, or the image it leads to, made if it isn't there, or made twice."""
+    """The task `build-image`: the plan, or the image itself, made if it is missing, or made twice."""
     bazel = find_bazel_for_image(settings, reporter)
     plan = DockerRunner(settings, bazel, reporter).plan()
     if dry_run:
         return plan
     if no_cache or reproduce or not plan.image_id:
-        _bring_inputs(settings, bazel, reporter)
+        _fetch_inputs(settings, bazel, reporter)
     if reproduce:
         return reproduce_image(plan, settings, reporter)
     return build_image(plan, settings, reporter, no_cache=no_cache)

@@ -7,7 +7,7 @@ import os
 import platform
 
 from npu_serving import fsutil, process
-from npu_serving.building.bazel_program import BazelProgram, bring_bazel
+from npu_serving.building.bazel_program import BazelProgram, fetch_bazel
 from npu_serving.building.runner import Layout, RunRequest
 from npu_serving.console import Reporter
 from npu_serving.doctor.build_environment import STANDARD_PATH, build_python
@@ -41,20 +41,20 @@ class HostRunner:
             )
             if unfit:
                 raise RequestError(
-                    f"Bazel {pinned_bazel()} can't work in {str(path)!r}: the path holds "
+                    f"Bazel {pinned_bazel()} can't work in {str(path)!r}: the path contains "
                     f"{', '.join(map(repr, unfit))}.",
-                    cause="it fails for blanks, line breaks, colons and letters outside of ASCII",
-                    cure="set build_root in invoke.yaml to a path without them (and put the tree there), "
-                    "or build in a container, which doesn't mind: ./inv build-serving --runner docker",
+                    cause="it fails with spaces, line breaks, colons and letters outside of ASCII",
+                    cure="set build_root in invoke.yaml to a path without them (and move the tree there), "
+                    "or build in a container, where such paths work: ./inv build-serving --runner docker",
                 )
 
     def what_is_missing(self) -> str:
         """The pinned bazel, where it isn't fetched yet."""
-        return "" if self._bazel.path.is_file() else f"Bazel {self._bazel.version} is to be fetched"
+        return "" if self._bazel.path.is_file() else f"Bazel {self._bazel.version} has to be fetched"
 
     def prepare(self, reporter: Reporter) -> None:
         """Fetches the pinned bazel where it is missing."""
-        bring_bazel(self._bazel, self._settings, reporter)
+        fetch_bazel(self._bazel, self._settings, reporter)
 
     def identity(self) -> dict[str, str]:
         """Compiler, C library, Bazel, Python and machine."""
@@ -94,7 +94,7 @@ class HostRunner:
         return str(self._python)
 
     def environment(self) -> dict[str, str]:
-        """PATH, HOME and the library path of a shared Python; nothing else, for all of it goes into every action."""
+        """PATH, HOME and the library path of a shared Python; nothing else: all of it goes into every action."""
         environment = {
             "PATH": os.pathsep.join(self._search_path()),
             "HOME": str(fsutil.make_directory(self._settings.build_root / "home")),
@@ -131,8 +131,8 @@ class HostRunner:
         finished = process.run([self._python, "-c", code], env=self.environment(), timeout_s=30, check=False)
         if finished.returncode != 0:
             raise MissingToolError(
-                f"{self._python} does not start: {finished.output.strip()[-300:]}",
-                cure="set python_bin in invoke.yaml to an interpreter that does",
+                f"The Python interpreter {self._python} does not start ({finished.output.strip()[-300:]}).",
+                cure="set python_bin in invoke.yaml to an interpreter that starts",
             )
         return finished.stdout.strip()
 

@@ -19,7 +19,7 @@ from npu_serving.settings import Settings
 
 
 def choose_runner(settings: Settings, reporter: Reporter) -> Runner:
-    """The runner that is asked for; `auto` takes Docker where its engine answers."""
+    """The runner that the settings name; `auto` takes Docker where its engine answers."""
     if runner_name(settings) == "docker":
         from npu_serving.building.docker_runner import DockerRunner
 
@@ -42,10 +42,10 @@ def find_libpython(settings: Settings) -> Path:
     if path.is_file():
         return path
     raise MissingToolError(
-        f"There is no {path}.",
+        f"The shared library {path} does not exist.",
         cause="Python 3.7.5 is not installed there, or was built without --enable-shared",
         cure="set python_prefix in invoke.yaml to the prefix of a Python 3.7 built with --enable-shared "
-        "(./inv doctor tells more)",
+        "(see ./inv doctor)",
     )
 
 
@@ -56,7 +56,7 @@ def toolchain_of(identity: Mapping[str, str]) -> Toolchain:
 
 
 def make_sample_archives(settings: Settings) -> None:
-    """Packs the sample's archives into the directory that serves as their mirror."""
+    """Packs the sample's archives into the directory that is their mirror."""
     from npu_serving.sample.sample_archives import build_archives
 
     build_archives(fsutil.make_directory(sample_archives(settings)))

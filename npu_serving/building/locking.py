@@ -26,7 +26,7 @@ from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch_file, wanted_from
 from npu_serving.fetch.pinning import fetch_first
 from npu_serving.lock.comparing import differences, need_differences
-from npu_serving.lock.lockfile import Archive, Lock, OtherRepository, carry_over, read_lock, write_lock
+from npu_serving.lock.lockfile import Archive, Lock, OtherRepository, read_lock, with_known_facts, write_lock
 from npu_serving.lock.tree_facts import serving_version
 from npu_serving.lock.workspace import lock_tree
 from npu_serving.settings import Settings
@@ -36,15 +36,16 @@ from npu_serving.writers.shell import command_line
 def lock_source(
     settings: Settings, reporter: Reporter, *, check: bool = False, pin: bool = False, needed: bool = False
 ) -> LockReport:
-    """Evaluates the tree and writes its lock; with `check` only tells whether the two agree.
+    """Evaluates the tree and writes its lock; with `check` only reports whether the two agree.
 
     A tree of the user's gets a lock of its own below build/; what this project ships is renewed for its own sources.
     With `needed`, Bazel is asked which of the archives the server needs on each platform.
     """
     if pin and (check or settings.offline):
         raise RequestError(
-            "--pin fetches what has no sha256 and writes the lock; --check, --dry-run and --offline forbid that.",
-            cure="give --pin without them",
+            "--pin cannot be combined with --check, --dry-run or --offline.",
+            cause="it fetches archives without a sha256 and writes the lock, which those flags forbid",
+            cure="use --pin without them",
         )
     found = _tree_to_lock(settings, reporter, check=check)
     report = lock_deps(
@@ -74,8 +75,8 @@ def check_agreement(source: ServingSource, settings: Settings) -> None:
     if report.differences:
         shown = "\n".join(f"  {difference}" for difference in report.differences[:10])
         raise LockFileError(
-            f"{source.tree} and {source.lock_path} don't agree:\n{shown}",
-            cause="the tree was changed after its lock was made, or has none of its own",
+            f"{source.tree} does not match its lock {source.lock_path}:\n{shown}",
+            cause="the tree was changed after its lock was made, or has no lock of its own",
             cure=command_line(["./inv", "lock-deps", "--source", source.tree]),
         )
 
@@ -99,12 +100,12 @@ def _tree_to_lock(settings: Settings, reporter: Reporter, *, check: bool) -> _Tr
     if source.copied_from is not None:
         make_sample_archives(settings)
         return _TreeToLock(source.copied_from, source.lock_path, mirrors)
-    _bring_tree(source, ContentStore(settings.store_root), settings, reporter)
+    _fetch_tree(source, ContentStore(settings.store_root), settings, reporter)
     return _TreeToLock(source.tree, source.lock_path, mirrors)
 
 
 def _with_needs(report: LockReport, found: _TreeToLock, settings: Settings, reporter: Reporter) -> LockReport:
-    """The report with the needs that Bazel tells; they go into the lock, unless it is only checked."""
+    """The report with the needs that Bazel reports; they go into the lock, unless it is only checked."""
     lock = measure_needs(found.tree, report.lock, settings, reporter, mirrors=found.mirrors)
     written = False if report.checked_only else write_lock(report.path, lock)
     return dataclasses.replace(
@@ -115,7 +116,7 @@ def _with_needs(report: LockReport, found: _TreeToLock, settings: Settings, repo
     )
 
 
-def _bring_tree(source: ServingSource, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
+def _fetch_tree(source: ServingSource, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
     if source.archive is not None and source.archive_file is None and not source.is_ready:
         wanted = wanted_from(source.archive)
         fetch_file(wanted, store, mirrors=settings.mirrors, offline=settings.offline, reporter=reporter)
@@ -123,7 +124,7 @@ def _bring_tree(source: ServingSource, store: ContentStore, settings: Settings, 
 
 
 def _shipped_facts(tree: Path) -> Lock | None:
-    """The lock of the same version: it knows what a tree can't tell, the sizes and who needs what."""
+    """The lock of the same version: it knows what a tree doesn't say, the sizes and who needs what."""
     version = serving_version(tree)
     path = LOCKS / f"serving-{version}.json" if version else LOCKS / "sample.json"
     try:
@@ -186,18 +187,18 @@ class LockReport:
                 f"Pinned by --pin, not by the tree: {', '.join(pinned_here)}. Bazel {pinned_bazel()} takes an "
                 "archive without a sha256 from no cache: without a network, give the tree the lock's."
             )
-        lines += [f"{item.name} is cloned by git ({item.remote}), which no cache can serve." for item in _git(lock)]
+        lines += [f"{item.name} is cloned by git ({item.remote}), which no cache can hold." for item in _git(lock)]
         left_out = [archive.name for archive in lock.archives if archive.urls_left_out]
         if left_out:
             lines.append(f"The lock leaves out some of the URLs that the tree declares for: {', '.join(left_out)}.")
         if not self.differences:
             lines.append(f"{self.path} agrees with the tree.")
         else:
-            verb = "differs from the tree" if self.checked_only else "was written; what changed"
+            verb = "differs from the tree" if self.checked_only else "was written with these changes"
             lines.append(f"{self.path} {verb}:")
             lines += [f"  {difference}" for difference in self.differences]
             if self.checked_only:
-                lines.append("Next: ./inv lock-deps writes it anew.")
+                lines.append("Next: update it with ./inv lock-deps")
         return "\n".join(lines)
 
 
@@ -215,7 +216,7 @@ def lock_deps(
 ) -> LockReport:
     """Evaluates the tree and writes its lock to `lock_path`; with `check` only compares.
 
-    What a tree can't tell (sizes, who needs what) is taken from the lock that is there, or from `facts`, another lock
+    What a tree doesn't say (sizes, who needs what) is taken from the lock that is there, or from `facts`, another lock
     of the same version. Archives that hold .bzl files come from the store, or are fetched and verified first. With
     `pin`, archives that the tree gives no sha256 are fetched once, and theirs goes into the lock. Raises as lock_tree()
     and fetch_first() do, and LockFileError when there is no lock to check or the one that is there isn't valid.
@@ -230,22 +231,23 @@ def lock_deps(
         archive = pins.pinned(declared)
         if archive.sha256 is None:
             raise WorkspaceError(
-                f"{archive.name} holds .bzl files that the WORKSPACE loads, but no sha256 is pinned for it.",
-                cause="nothing is used unverified",
-                cure=f"{command_line(['./inv', 'lock-deps', '--pin', '--source', tree])}, or a sha256 in the tree",
+                f"The WORKSPACE loads .bzl files from {archive.name}, for which no sha256 is pinned.",
+                cause="the tree declares it without a sha256, and nothing is used unverified",
+                cure=f"{command_line(['./inv', 'lock-deps', '--pin', '--source', tree])}, or write its sha256 "
+                "into the tree",
             )
         return fetch_file(wanted_from(archive), store, mirrors=mirrors, offline=offline, reporter=said)
 
     declared = lock_tree(tree, get_archive, known=former)
     lock = dataclasses.replace(declared, archives=tuple(pins.pinned(archive) for archive in declared.archives))
-    lock = carry_over(lock, former) if former is not None else lock
+    lock = with_known_facts(lock, former) if former is not None else lock
     found = differences(known, lock) if known is not None else (f"it is new, with {len(lock.archives)} archives",)
     written = False if check else write_lock(lock_path, lock)
     return LockReport(lock_path, lock, found, written, check, time.monotonic() - began)
 
 
 class _Pins:
-    """The digests that the tree does not give: those of the former lock, and with `fetching` new ones."""
+    """The digests that the tree does not give: those of the existing lock, and with `fetching` new ones."""
 
     def __init__(
         self, former: Lock | None, store: ContentStore, mirrors: Sequence[str], reporter: Reporter, *, fetching: bool
@@ -258,7 +260,9 @@ class _Pins:
         self._digests = {(item.name, item.urls): item.sha256 for item in of_the_lock if item.pinned_here}
 
     def pinned(self, archive: Archive) -> Archive:
-        """The archive with its pin; as it is where it has one, nobody asked for it, or Bazel never takes it."""
+        """The archive with its pin; unchanged where it has one, where none was requested, or where Bazel never takes
+        it.
+        """
         key = (archive.name, archive.urls)
         if archive.sha256 is not None or archive.shadowed:
             return archive

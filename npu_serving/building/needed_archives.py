@@ -54,10 +54,10 @@ class Needs:
 def measure_needs(
     tree: Path, lock: Lock, settings: Settings, reporter: Reporter, *, mirrors: Sequence[str] = ()
 ) -> Lock:
-    """The lock with `needed_by`, `only_with` and `platform_sources` as Bazel tells them. The tree is left as it is.
+    """The lock with `needed_by`, `only_with` and `platform_sources` as Bazel reports them. The tree stays unchanged.
 
     Raises what find_bazel() and fetching raise, BuildFailedError when Bazel can't analyse the server, LockFileError
-    when it asks for what no store can give it.
+    when it asks for something that can't be in a store.
     """
     with state_lock(settings.build_root, doing="lock-deps --needed"):
         made = with_sample(dataclasses.replace(settings, adapter="sample"))
@@ -73,23 +73,23 @@ def measure_needs(
             finally:
                 fsutil.remove(asking.directory)
     version = find_bazel(settings, reporter).version
-    return with_needs(lock, needs, {platform: _told(version, cpu) for platform, cpu in PROCESSORS.items()})
+    return with_needs(lock, needs, {platform: _how_measured(version, cpu) for platform, cpu in PROCESSORS.items()})
 
 
 def with_needs(lock: Lock, needs: Mapping[str, Needs], sources: Mapping[str, str]) -> Lock:
     """The lock with these needs in place of its own."""
 
-    def told(archive: Archive) -> Archive:
+    def with_need(archive: Archive) -> Archive:
         platforms = [name for name in sorted(needs) if archive.name in needs[name].names and not archive.shadowed]
         optional = bool(platforms) and all(archive.name in needs[name].optional for name in platforms)
         return dataclasses.replace(archive, needed_by=tuple(platforms), only_with=_OPTIONAL_DEP if optional else "")
 
     return dataclasses.replace(
-        lock, archives=tuple(told(archive) for archive in lock.archives), platform_sources=dict(sources)
+        lock, archives=tuple(with_need(archive) for archive in lock.archives), platform_sources=dict(sources)
     )
 
 
-def _told(version: str, cpu: str) -> str:
+def _how_measured(version: str, cpu: str) -> str:
     return (
         f"what Bazel {version} fetched into an empty output root to load and analyse {bazel.TARGET} with the overlay, "
         f"for --cpu={cpu} with a toolchain that only analyses (lock-deps --needed)"
@@ -136,7 +136,7 @@ class _Asking:
         shutil.copytree(_TEMPLATES, tree / _PACKAGE)
         self._runner.check(self._layout)
         apply_overlay(plan_removal(tree))
-        self._bring([archive for archive in self._lock.archives if archive.needed_by])  # a good guess spares rounds
+        self._fetch([archive for archive in self._lock.archives if archive.needed_by])  # a good guess saves rounds
         without = self._fetched_for_the_server()
         apply_overlay(plan_overlay(tree, overlay))
         names = self._fetched_for_the_server()
@@ -150,14 +150,14 @@ class _Asking:
                 break
             except BuildFailedError:
                 asked_for = _unfetched(self._external)
-                if not self._bring([archive for archive in self._lock.archives if archive.name in asked_for]):
+                if not self._fetch([archive for archive in self._lock.archives if archive.name in asked_for]):
                     self._explain(asked_for)
                     raise
         names = _fetched(self._external)
         known = {item.name for item in self._lock.archives} | {item.name for item in self._lock.others}
         unknown = sorted(name for name in names - known if not name.startswith(_OF_BAZEL))
         if unknown:
-            self._reporter.warn(f"Bazel also asks for what the lock doesn't name: {', '.join(unknown)}")
+            self._reporter.warn(f"Bazel also asks for archives that are not in the lock: {', '.join(unknown)}")
         return names & known
 
     @property
@@ -171,7 +171,7 @@ class _Asking:
         flags += [f"--{name}={analysis}:linux-{self._cpu}" for name in ("platforms", "host_platform")]
         command = bazel.Command(bazel.TARGET, "analysis", ("--nobuild", "--keep_going", *flags))
         log_path = self._settings.logs / f"needed-{self._platform}.log"
-        self._reporter.note(f"Bazel analyses the server for {self._platform}; its log: {log_path}")
+        self._reporter.note(f"analysing the server for {self._platform} with Bazel; its log is {log_path}")
         bazel.build(
             self._runner,
             self._layout,
@@ -182,7 +182,7 @@ class _Asking:
             further_environment=_NO_NETWORK,
         )
 
-    def _bring(self, archives: Sequence[Archive]) -> bool:
+    def _fetch(self, archives: Sequence[Archive]) -> bool:
         """Fetches those that the store lacks; whether there were any."""
         plan = plan_fetch([item for item in archives if not item.shadowed], self._store)
         fetch(plan, self._store, mirrors=self._mirrors, offline=self._settings.offline, reporter=self._reporter)
@@ -195,9 +195,9 @@ class _Asking:
         cloned = sorted(item.name for item in self._lock.others if item.name in asked_for and item.is_git)
         if unpinned or cloned:
             raise LockFileError(
-                f"The server needs {', '.join([*unpinned, *cloned])}, which Bazel takes from no store.",
-                cause="the tree gives it no sha256, or has it cloned by git",
-                cure="declare it in the tree as an archive with a sha256, then type the same command again",
+                f"The server needs {', '.join([*unpinned, *cloned])}, which Bazel does not take from a store.",
+                cause="the tree declares it without a sha256, or clones it with git",
+                cure="declare it in the tree as an archive with a sha256, then run the same command again",
             )
 
 

@@ -16,15 +16,16 @@ from npu_serving.state_lock import state_lock
 def render(
     settings: Settings, *, diff: bool = False, check: bool = False, remove: bool = False, dry_run: bool = False
 ) -> OverlayResult:
-    """Writes the overlay into the tree, shows what it would change, checks it, or takes it away."""
+    """Writes the overlay into the tree, shows what it would change, checks it, or removes it."""
     if diff and check:
-        raise RequestError("--diff and --check were given together.", cure="give one of them")
+        raise RequestError("--diff and --check cannot be combined.", cure="use one of them at a time")
     mode = "diff" if diff else "check" if check else "dry-run" if dry_run else "apply"
     settings = with_sample(settings)
     source = resolve_source(settings)
     if not source.tree.is_dir():
         raise SourceError(
-            f"{source.tree} is not there yet.", cure="./inv build-serving makes it; or give the path of a tree"
+            f"The source tree {source.tree} does not exist yet.",
+            cure="create it with ./inv build-serving, or name a tree with --source PATH",
         )
     wanted = None
     if not remove:

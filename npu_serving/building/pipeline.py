@@ -1,4 +1,4 @@
-"""The whole road: brings up to date, step by step, what the plan found out of date."""
+"""The whole build: updates, step by step, what the plan found out of date."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class BuildResult:
         """Where it is and what was done."""
         manifest = self.build.manifest
         if self.plan.nothing_to_do:
-            return f"{manifest.build_id} is up to date; nothing was done.\n{self.build.server}"
+            return f"{manifest.build_id} is already up to date.\n{self.build.server}"
         done = (
             f"{self.record.compiled} sources compiled, {self.record.linked} linked"
             if self.record.actions
@@ -67,7 +67,7 @@ class BuildResult:
         )
         done += f", {self.record.cached} results from the cache" if self.record.cached else ""
         return (
-            f"{manifest.build_id} is built, verified and current ({done}, {duration_text(self.seconds)}).\n"
+            f"Built and verified {manifest.build_id}, which is now current ({done}, {duration_text(self.seconds)}).\n"
             f"{self.build.server}\nNext: ./inv serve --model-base-path PATH-OF-A-MODEL"
         )
 
@@ -84,12 +84,12 @@ def build_serving(
     cann: Cann | None = None,
     doing: str = "build-serving",
 ) -> BuildResult:
-    """Takes the whole road; what is up to date is left alone. The former build stays current until this one is proven.
+    """Runs every step that is out of date. The previous build stays current until this one is proven.
 
     `clean` first removes what Bazel made of this tree, and uses no cache: every action runs. `proof` gets a finished
-    build that is not current yet, and raises what speaks against it: then it stays in dist/ without becoming current.
+    build that is not current yet, and raises what is wrong with it: then it stays in dist/ without becoming current.
     `cann` is the one to build with, where it was looked for already.
-    Raises the error of the step that fails; what was finished before it is kept, so the next run goes on from there.
+    Raises the error of the step that fails; what was finished before it is kept, so the next run resumes there.
     """
     started = time.monotonic()
     bazel.checked_flags(settings.bazel_args)
@@ -103,9 +103,9 @@ def build_serving(
         return BuildResult(plan.existing, plan, bazel.BuildRecord(), time.monotonic() - started)
     with state_lock(settings.build_root, doing=doing):
         if clean:
-            plan = plan.anew()
+            plan = plan.from_scratch()
             _remove_output(context, reporter)
-        build, record = _build(context, reporter, anew=clean)
+        build, record = _build(context, reporter, again=clean)
         if proof is not None and not build.current:
             proof(build)
         make_current(build, settings.install_link)
@@ -128,13 +128,13 @@ class AnalysisResult:
     def text(self) -> str:
         """The same."""
         return (
-            f"{self.source}: everything that the build asks for is there ({self.summary}, "
+            f"{self.source}: everything that the build needs is here ({self.summary}, "
             f"{duration_text(self.seconds)}).\nNext: ./inv build-serving"
         )
 
 
 def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
-    """All of the road up to the first compiler run: half a minute that tells whether hours of building can begin."""
+    """All of the road up to the first compiler run: half a minute to find out whether hours of building can begin."""
     context = find_context(settings, reporter)
     with state_lock(settings.build_root, doing="build-serving --analyse"):
         _prepare(context, reporter)
@@ -146,15 +146,15 @@ def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
     """What build_serving() would do now."""
     wanted = caches.find_caches(settings)
     if sample_is_missing(settings):
-        later = "comes after what is to do above"
-        made = Step("sample", "the sample's CANN and libpython are to be made")
+        later = "after the steps above"
+        made = Step("sample", "the sample's CANN and libpython have to be made")
         return BuildPlan((made, *(Step(name, later) for name in STEPS)))
     context = find_context(settings, reporter)
     caches.check_reachable(wanted, context.runner)
     return plan_build(context)
 
 
-def bring_inputs(context: BuildContext, reporter: Reporter) -> None:
+def fetch_inputs(context: BuildContext, reporter: Reporter) -> None:
     """Fetches, unpacks and prepares everything that is not there: what a build needs before its overlay."""
     settings, source = context.settings, context.source
     context.runner.check(context.layout)
@@ -169,39 +169,39 @@ def bring_inputs(context: BuildContext, reporter: Reporter) -> None:
 
 
 def _remove_output(context: BuildContext, reporter: Reporter) -> None:
-    """Guide 6.6.6, done right: the server of this tree's Bazel is stopped, and what it made of this tree removed."""
+    """Guide 6.6.6, done right: this tree's Bazel server is stopped, and what it made of this tree removed."""
     output = context.output_base
-    with reporter.progress("removing the former output", unit="trees"):
+    with reporter.progress("removing the previous output", unit="trees"):
         log_path = _log_path(context.settings, "shutdown")
         bazel.stop_server(context.runner, context.layout, output, log_path=log_path)
         fsutil.remove(output)
 
 
-def _build(context: BuildContext, reporter: Reporter, *, anew: bool) -> tuple[Build, bazel.BuildRecord]:
+def _build(context: BuildContext, reporter: Reporter, *, again: bool) -> tuple[Build, bazel.BuildRecord]:
     _prepare(context, reporter)
-    existing = None if anew else context.existing_build()
+    existing = None if again else context.existing_build()
     record = bazel.BuildRecord()
     if existing is None:
         digest = context.input_digest
         record = _run_bazel(context, reporter)
-        if context.hashed_anew() != digest:
+        if context.hashed_again() != digest:
             raise SourceError(
-                f"{context.source.tree}, or something else that goes into the build, was changed while Bazel ran.",
-                cure="the same command again: Bazel makes only what the change calls for",
+                f"{context.source.tree}, or another input of the build, was changed while Bazel was running.",
+                cure="run the same command again: Bazel makes only what the change requires",
             )
         existing = _package(context, record)
     return existing, record
 
 
 def _prepare(context: BuildContext, reporter: Reporter) -> None:
-    bring_inputs(context, reporter)
+    fetch_inputs(context, reporter)
     _check_lock(context)
     apply_overlay(plan_overlay(context.source.tree, context.overlay))
     _check_adapter(context)
 
 
 def _check_adapter(context: BuildContext) -> None:
-    """AdapterError where CANN or the tree holds another adapter than the one examined, or the symbols of another."""
+    """AdapterError where CANN or the tree has a different adapter from the one examined, or the symbols of another."""
     adapter, directory = context.adapter, context.source.tree / overlay.DIRECTORY
     taken = {fsutil.sha256_of(path) for path in (adapter.path, directory / content.ADAPTER_FILE)}
     symbols = fsutil.read_text(directory / content.SYMBOLS_FILE)
@@ -213,7 +213,7 @@ def _run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.
     settings, runner = context.settings, context.runner
     log_path = _log_path(settings, "build")
     resources = available_resources(settings.jobs, settings.memory_mb)
-    reporter.note(f"Bazel runs {runner.where} with {resources.jobs} jobs; its log: {log_path}")
+    reporter.note(f"running Bazel {runner.where} with {resources.jobs} jobs; its log is {log_path}")
     for directory in (context.layout.output_user_root, *context.layout.extra):
         fsutil.make_directory(directory)
 
@@ -235,12 +235,12 @@ def _log_path(settings: Settings, kind: str) -> Path:
 
 
 def _package(context: BuildContext, record: bazel.BuildRecord) -> Build:
-    """Puts the artifact together and proves it; only then does it get its name."""
+    """Assembles the build and verifies it; only then does it get its name."""
     if record.output is None:
         raise BuildFailedError(
-            "Bazel ended well, but its event log names no server.",
-            cause="a flag of --bazel-arg or bazel_args that keeps Bazel from building",
-            cure="leave those flags out; ./inv build-serving --analyse is for a look without a build",
+            "Bazel succeeded but built no server.",
+            cause="a flag in --bazel-arg or bazel_args keeps Bazel from building",
+            cure="leave those flags out; to analyse without building, use ./inv build-serving --analyse",
         )
     dist_root, version = context.settings.dist_root, context.source.lock.serving_version
     digest, adapter = context.input_digest, context.adapter
@@ -277,6 +277,6 @@ def _check_lock(context: BuildContext) -> None:
     version = serving_version(source.tree)
     if version and version != source.lock.serving_version:
         raise LockFileError(
-            f"{source.tree} is version {version}; {source.lock_path} is for {source.lock.serving_version}.",
+            f"{source.tree} is version {version}, but {source.lock_path} is for {source.lock.serving_version}.",
             cure=command_line(["./inv", "lock-deps", "--source", source.tree]),
         )

@@ -16,7 +16,7 @@ STEPS = ("dependencies", "source", "toolchain", "overlay", "build", "current")
 
 @dataclass(frozen=True)
 class Step:
-    """One stretch of the road. `why` says what is out of date, and is empty when nothing is."""
+    """One step of a build. `why` says what is out of date, and is empty when nothing is."""
 
     name: str
     why: str
@@ -39,9 +39,9 @@ class BuildPlan:
         """Whether every step is up to date."""
         return not any(step.needed for step in self.steps)
 
-    def anew(self) -> BuildPlan:
-        """The plan where everything that Bazel made is to be made again."""
-        steps = [Step(step.name, "asked for anew") if step.name == "build" else step for step in self.steps]
+    def from_scratch(self) -> BuildPlan:
+        """The plan where everything that Bazel made is made again."""
+        steps = [Step(step.name, "from scratch, as requested") if step.name == "build" else step for step in self.steps]
         return BuildPlan(tuple(steps))
 
     def to_json(self) -> dict[str, object]:
@@ -66,22 +66,22 @@ def plan_build(context: BuildContext) -> BuildPlan:
     missing = plan_fetch(context.archives, context.store).missing
     steps = [
         Step("dependencies", _count(len(missing), "archive", "archives") + " to fetch" if missing else ""),
-        Step("source", "" if source.is_ready else f"{source.tree} is to be made"),
+        Step("source", "" if source.is_ready else f"{source.tree} has to be created"),
         Step("toolchain", context.runner.what_is_missing()),
     ]
     if any(step.needed for step in steps):
-        later = "comes after what is to do above"
+        later = "after the steps above"
         return BuildPlan((*steps, Step("overlay", later), Step("build", later), Step("current", later)))
     changes = plan_overlay(source.tree, context.overlay).changes
     steps.append(Step("overlay", _count(len(changes), "file differs", "files differ") if changes else ""))
     existing = None if changes else context.existing_build()
     if existing is None:
         steps.append(Step("build", "the overlay changes" if changes else "no build has been made from these inputs"))
-        steps.append(Step("current", "the new build takes its place"))
+        steps.append(Step("current", "switches to the new build"))
         return BuildPlan(tuple(steps))
     steps.append(Step("build", ""))
     elsewhere = not existing.current or link_differs(settings.dist_root, settings.install_link)
-    steps.append(Step("current", f"it does not name {existing.manifest.build_id}" if elsewhere else ""))
+    steps.append(Step("current", f"it does not point to {existing.manifest.build_id}" if elsewhere else ""))
     return BuildPlan(tuple(steps), existing)
 
 

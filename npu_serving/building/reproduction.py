@@ -83,18 +83,18 @@ class ReproduceResult:
         took = duration_text(self.seconds)
         if not self.differing:
             return (
-                f"Built twice, the same bytes: {SERVER} and {len(self.files) - 1} libraries ({took}).\n"
+                f"Built twice with identical results: {SERVER} and {len(self.files) - 1} libraries ({took}).\n"
                 f"sha256 {self.files[SERVER][0]}"
             )
         lines = [f"Built twice, and {len(self.differing)} of {len(self.files)} files differ ({took}):"]
         for name in self.differing:
-            lines.append(f"    {name}  {'  '.join(digest[:16] or 'not there' for digest in self.files[name])}")
+            lines.append(f"    {name}  {'  '.join(digest[:16] or 'missing' for digest in self.files[name])}")
         lines += [f"Both builds are kept: {self.places[0]} and {self.places[1]}"]
         if self.report is not None:
-            lines.append(f"What differs, as diffoscope sees it: {self.report}")
+            lines.append(f"diffoscope's report on the difference: {self.report}")
         else:
             both = command_line([str(place) for place in self.places])
-            lines.append(f"Next: diffoscope {both} shows what differs (apt-get install diffoscope)")
+            lines.append(f"Next: see what differs with diffoscope {both} (apt-get install diffoscope)")
         return "\n".join(lines)
 
 
@@ -106,7 +106,7 @@ def plan(settings: Settings) -> ReproducePlan:
 def reproduce(settings: Settings, reporter: Reporter) -> ReproduceResult:
     """Builds twice and compares; builds that are the same are removed, others kept to be looked at.
 
-    dist/ is left alone. Raises what build_serving() raises.
+    dist/ stays unchanged. Raises what build_serving() raises.
     """
     started = time.monotonic()
     settings = with_sample(settings)  # its adapter and CANN are inputs: the same ones for both
@@ -142,21 +142,21 @@ def _compared(one: Build, other: Build) -> dict[str, tuple[str, str]]:
 
 
 def _diffoscope(builds: list[Build], name: str, root: Path, reporter: Reporter) -> Path | None:
-    """Diffoscope's report on one file of both builds; None where it isn't installed, or does not come to an end.
+    """Diffoscope's report on one file of both builds; None where it isn't installed, or does not finish.
 
-    What two builds found out is told all the same.
+    The comparison of the two builds is reported anyway.
     """
     program = process.find_program("diffoscope")
     if program is None:
         return None
     report = root / "diffoscope.txt"
     try:
-        with reporter.progress(f"diffoscope compares {name}"):
+        with reporter.progress(f"comparing {name} with diffoscope"):
             process.run(
                 [program, "--text", report, *(build.directory / name for build in builds)],
                 check=False,  # 1 means that they differ
                 timeout_s=DIFFOSCOPE_TIMEOUT_S,
             )
     except ProgramError as error:
-        reporter.warn(f"diffoscope did not tell what differs: {error.what}")
+        reporter.warn(f"diffoscope failed: {error.what}")
     return report if report.is_file() else None

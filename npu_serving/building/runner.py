@@ -1,4 +1,4 @@
-"""What the pipeline asks of the place where Bazel runs. host_runner.py and docker_runner.py answer it."""
+"""The interface to the place where Bazel runs; host_runner.py and docker_runner.py implement it."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ class Runner(Protocol):
         """Raises RequestError for a layout that Bazel can't work with here."""
 
     def what_is_missing(self) -> str:
-        """What prepare() would have to bring, for a person; empty when the runner is ready."""
+        """What prepare() would have to fetch or make, for a person; empty when the runner is ready."""
 
     def prepare(self, reporter: Reporter) -> None:
-        """Brings what is missing: the bazel program, the image."""
+        """Fetches or makes what is missing: the bazel program, the image."""
 
     def identity(self) -> dict[str, str]:
         """What decides the outcome of a build here, for the manifest: compiler, C library, Bazel, Python, image."""
 
     def toolchain_key(self) -> str:
-        """What decides the outcome of an action here and is no input of it: the same text, the same objects."""
+        """What decides the outcome of an action here and is not an input of it: the same text, the same objects."""
 
     def inside(self, layout: Layout) -> Layout:
         """The layout as Bazel will see it."""

@@ -1,4 +1,4 @@
-"""The serving tree that is built: which one is meant, which lock belongs to it, and putting it in place."""
+"""The serving tree that is built: which one is meant, which lock belongs to it, and unpacking it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ServingSource:
     archive_file: Path | None = None
     """The file that the user named; the store holds the archive otherwise."""
     copied_from: Path | None = None
-    """The sample's tree, which is copied, for the overlay is written into what is built."""
+    """The sample's tree, which is copied, because the overlay is written into what is built."""
     mirrors: tuple[str, ...] = ()
 
     @property
@@ -70,8 +70,8 @@ def resolve_source(settings: Settings) -> ServingSource:
         return _archive_file(path, settings)
     versions = ", ".join(sorted(lock.stem[len("serving-") :] for lock in LOCKS.glob("serving-*.json")))
     raise SourceError(
-        f"There is no source {name!r}: it is no path, and no version that this project has a lock for.",
-        cure=f"give one of {versions}, `sample`, or the path of a serving tree or of its archive",
+        f"Unknown source {name!r}: it is neither an existing path nor a version that this project has a lock for.",
+        cure=f"use --source with one of {versions}, `sample`, or the path of a serving tree or of its archive",
     )
 
 
@@ -101,20 +101,22 @@ def check_tree(tree: Path) -> None:
     for path in (workspace, build_file):
         if not path.is_file():
             raise SourceError(
-                f"{tree} is not a TensorFlow Serving tree: there is no {path.relative_to(tree)} in it.",
-                cure="name the directory that holds WORKSPACE and tensorflow_serving/, such as "
+                f"{tree} is not a TensorFlow Serving tree: it has no {path.relative_to(tree)}.",
+                cure="name the directory that has WORKSPACE and tensorflow_serving/ in it, such as "
                 f"serving-{Settings.source}",
             )
     if not _WORKSPACE_NAME.search(fsutil.read_text(workspace)):
         raise SourceError(
-            f"{workspace} does not declare the workspace tf_serving.", cure="name a TensorFlow Serving tree"
+            f"{workspace} does not declare the workspace tf_serving.",
+            cause="it belongs to another project",
+            cure="name the directory of TensorFlow Serving's source",
         )
 
 
 def lock_for_tree(tree: Path, settings: Settings) -> tuple[Path, Lock]:
     """The lock that goes with `tree`: one that lock-deps wrote for this very tree, else the one of its version.
 
-    LockFileError where there is none, and where the lock was made for another TensorFlow than the tree pins.
+    LockFileError where there is none, and where the lock was made for a TensorFlow that the tree doesn't pin.
     """
     own = own_lock_path(tree, settings)
     version, commit = serving_version(tree), tensorflow_commit(tree)
@@ -126,8 +128,8 @@ def lock_for_tree(tree: Path, settings: Settings) -> tuple[Path, Lock]:
         f"TensorFlow Serving {version or 'of no known version'} with TensorFlow {commit[:12] or 'of no known commit'}"
     )
     raise LockFileError(
-        f"{tree} is {described}; no lock here is for that.",
-        cause="the tree is of another version than the locks that this project ships, or its WORKSPACE was changed",
+        f"{tree} is {described}, for which there is no lock.",
+        cause="this project ships no lock for that version, or the tree's WORKSPACE was changed",
         cure=command_line(["./inv", "lock-deps", "--source", tree]),
     )
 
@@ -173,9 +175,9 @@ def _archive_file(path: Path, settings: Settings) -> ServingSource:
             tree = settings.build_root / "src" / f"serving-{lock.serving_version}"
             return ServingSource(lock.serving_version, tree, lock, lock_path, archive=lock.source, archive_file=path)
     raise SourceError(
-        f"{path} (sha256 {digest}) is no archive of a TensorFlow Serving source that this project has a lock for.",
-        cause="it is truncated, was packed again, or is of another version",
-        cure="./inv fetch-deps brings the pinned one; or unpack it, and give the directory",
+        f"{path} (sha256 {digest}) is not an archive of a TensorFlow Serving version that this project has a lock for.",
+        cause="it is truncated, was repacked, or is of another version",
+        cure="fetch the pinned one with ./inv fetch-deps; or unpack yours, and name the directory",
     )
 
 

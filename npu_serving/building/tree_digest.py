@@ -74,6 +74,6 @@ def _check_kind(path: Path, mode: int) -> None:
     """Bazel builds from files; reading a pipe would wait for somebody to write into it."""
     if not stat.S_ISREG(mode):
         raise SourceError(
-            f"{path} is a pipe, a socket or a device, which no source tree holds.",
-            cure=f"move {path} away, then type the same command again",
+            f"{path} is a pipe, a socket or a device, which does not belong in a source tree.",
+            cure=f"move {path} away, then run the same command again",
         )

@@ -1,4 +1,4 @@
-"""A finished server and its libraries become dist/<build-id>: put together, proven, and only then given that name."""
+"""A finished server and its libraries become dist/<build-id>: assembled, verified, and only then given that name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def package(
     """The build that `manifest` describes, made of those files; `library_path` is where CANN's libraries are.
 
     Raises VerificationError where the server would not start, or not with its adapter, and AdapterError where the
-    adapter that was packed is not the one that the manifest names. Nothing is left behind then.
+    adapter that was packed is not the one that the manifest names. Then nothing is left behind.
     """
     with assembled(dist_root, manifest, server, libraries) as (directory, whole):
         if manifest.adapter["sha256"] not in whole.files.values():
@@ -35,9 +35,9 @@ def package(
 
 
 def replaced_meanwhile(adapter: Path) -> AdapterError:
-    """The error for an adapter that is not any more what it was when the run began."""
+    """The error for an adapter that has changed since the run began."""
     return AdapterError(
-        f"{adapter} was replaced while this run was under way; the former build stays current.",
+        f"{adapter} was replaced during this run; the previous build stays current.",
         cause="CANN is being installed or removed right now",
-        cure="the same command again, once that has ended",
+        cure="run the same command again when that is finished",
     )

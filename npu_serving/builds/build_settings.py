@@ -18,7 +18,11 @@ def settings_of(build: Build, settings: Settings) -> Settings:
     manifest = build.manifest
     runner = manifest.toolchain.get("runner", settings.runner)
     if runner not in RUNNERS:
-        raise RequestError(f"{build.directory}/manifest.json names a runner {runner!r}.", cure="./inv build-serving")
+        raise RequestError(
+            f"{build.directory}/manifest.json names an unknown runner {runner!r}.",
+            cause="it was changed by hand, or written by another version of this project",
+            cure="build again: ./inv build-serving",
+        )
     return with_sample(
         replace(
             settings,

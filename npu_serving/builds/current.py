@@ -18,7 +18,7 @@ PREVIOUS = "previous"
 
 @dataclass(frozen=True)
 class DamagedBuild:
-    """A directory of dist/ that was a build, and whose manifest can't be read any more."""
+    """A directory of dist/ that was a build, and whose manifest can no longer be read."""
 
     directory: Path
     why: str
@@ -74,22 +74,22 @@ def find_build(dist_root: Path, name: str = "") -> Build:
 
 def _not_found(dist_root: Path, name: str, builds: Builds, matches: int) -> RequestError:
     if not builds.sound and not builds.damaged:
-        return RequestError(f"There is no build in {dist_root}.", cure="./inv build-serving")
+        return RequestError(f"There is no build in {dist_root}.", cure="make one with: ./inv build-serving")
     named = name or link_target(dist_root, CURRENT)
     broken = next((item for item in builds.damaged if named and item.directory.name.startswith(named)), None)
     if broken is not None:
         return RequestError(
             f"The build {broken.directory.name} is damaged: {broken.why}",
-            cure="build again (./inv build-serving), or go back to another one (./inv rollback --build ID)",
+            cure="build again with ./inv build-serving, or switch to another one with ./inv rollback --build ID",
         )
     known = "\n".join(f"    {build.manifest.build_id}" for build in builds.sound)
     if name:
-        cure = "name one of them (./inv list-builds shows more)"
+        cure = "write more of the name (./inv list-builds shows all)"
         return RequestError(f"{matches} builds match {name!r}. The builds are:\n{known}", cure=cure)
-    gone = f": {dist_root / CURRENT} names {named}, which is no build here" if named else ""
+    gone = f": {dist_root / CURRENT} points to {named}, which is not a build" if named else ""
     return RequestError(
-        f"No build is the current one{gone}. The builds are:\n{known}",
-        cure="name one with --build; ./inv rollback --build ID makes one the current one",
+        f"No build is current{gone}. The builds are:\n{known}",
+        cure="name one with --build, or make one current with ./inv rollback --build ID",
     )
 
 
@@ -100,22 +100,24 @@ def build_made_from(dist_root: Path, input_digest: str) -> Build | None:
 
 
 def unused_id(dist_root: Path, build_id: str) -> str:
-    """The id, or with a number behind it where dist/ has it: a build that is made anew leaves the former one alone."""
+    """The id, or with a number behind it where dist/ has it: a build that is made again does not replace the earlier
+    one.
+    """
     numbered = (f"{build_id}-{number}" for number in itertools.count(2))
     return next(name for name in itertools.chain([build_id], numbered) if not os.path.lexists(dist_root / name))
 
 
 def link_target(dist_root: Path, link: str) -> str:
-    """The name of the build that `current` or `previous` leads to; "" where there is no such link."""
+    """The name of the build that `current` or `previous` points to; "" where there is no such link."""
     path = dist_root / link
     return path.readlink().name if path.is_symlink() else ""
 
 
 def make_current(build: Build, install_link: str = "") -> bool:
-    """Points dist/current, and the link that was asked for, to the build; True if that changed anything.
+    """Points dist/current, and the link that the settings name, to the build; True if that changed anything.
 
     What was current becomes `previous`. Each link is switched in one step, `current` last: whatever fails or is killed
-    before that leaves the old build in service.
+    before that leaves the old build current.
     """
     root = build.directory.parent
     changed = False
@@ -123,7 +125,11 @@ def make_current(build: Build, install_link: str = "") -> bool:
         changed = fsutil.point_link(_link_path(install_link), _link_target(root))
     with state_lock(root, doing="switching the current build", wait=True):
         if not (build.directory / MANIFEST).is_file():  # prune holds the same lock
-            raise RequestError(f"The build {build.directory.name} was removed meanwhile.", cure="./inv list-builds")
+            raise RequestError(
+                f"The build {build.directory.name} was removed in the meantime.",
+                cause="./inv prune ran at the same time",
+                cure="choose another one that ./inv list-builds shows",
+            )
         former = link_target(root, CURRENT)
         if former and former != build.directory.name:
             fsutil.point_link(root / PREVIOUS, former)
@@ -137,19 +143,22 @@ def check_link(install_link: str, dist_root: Path) -> None:
         return
     link = _link_path(install_link)
     if link.exists() and not link.is_symlink():
-        raise FileAccessError(f"{link} is not a symbolic link, so it is left as it is.", cure=f"move {link} away")
+        raise FileAccessError(
+            f"{link} is not a symbolic link, so it was not replaced.",
+            cure=f"move {link} away, then run the same command again",
+        )
     directory = link.parent
     while not directory.exists():
         directory = directory.parent
     if not os.access(directory, os.W_OK | os.X_OK):
         raise FileAccessError(
-            f"{link} can't be made: {directory} is not writable for user {os.geteuid()}.",
-            cure="give --install-link another path, or type the same command as a user who may write there",
+            f"Could not create {link}: user {os.geteuid()} may not write to {directory}.",
+            cure="use --install-link with another path, or run the same command as a user who may write there",
         )
 
 
 def link_differs(dist_root: Path, install_link: str) -> bool:
-    """Whether the link that was asked for is missing, or leads elsewhere than to the current build."""
+    """Whether the link that the settings name is missing, or does not point to the current build."""
     if not install_link:
         return False
     link = _link_path(install_link)

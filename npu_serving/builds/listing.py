@@ -14,12 +14,12 @@ from npu_serving.settings import Settings
 
 SECONDS_OF_A_DAY = 86400
 DIGITS_OF_A_DIGEST = 12
-HEADER = ("", "build", "CANN", "adapter", "runner", "age", "size", "fits the CANN installed now?")
+HEADER = ("", "build", "CANN", "adapter", "runner", "age", "size", "fits the installed CANN?")
 
 
 @dataclass(frozen=True)
 class ListedBuild:
-    """A build, its age in seconds (None where the manifest tells no time), and how it fits."""
+    """A build, its age in seconds (None where the manifest has no time), and how it fits."""
 
     build: Build
     age_s: float | None
@@ -67,7 +67,7 @@ class BuildList:
     def text(self) -> str:
         """A line for each: `*` is the current one, `-` the one that a rollback goes back to."""
         if not self.builds and not self.damaged:
-            return "There is no build yet. Next: ./inv build-serving"
+            return "There are no builds yet. Next: ./inv build-serving"
         lines = [table([listed.row() for listed in self.builds], header=HEADER)] if self.builds else []
         return "\n".join([*lines, *(f"damaged: {item.directory.name}: {item.why}" for item in self.damaged)])
 

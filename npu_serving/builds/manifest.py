@@ -32,7 +32,7 @@ NameWithin = Annotated[str, Rule(check=_is_within)]
 
 @dataclass(frozen=True)
 class BuildManifest:
-    """What a build was made from, each input by its digest: two manifests tell why two builds differ."""
+    """What a build was made from, each input by its digest: two manifests show why two builds differ."""
 
     build_id: str
     input_digest: str
@@ -49,7 +49,7 @@ class BuildManifest:
     """sha256 of every file, by its path within the build."""
     created: str = ""
     compilation: tuple[str, ...] = ()
-    """The flags of ours that decide the code that comes out; none in a manifest of before they were written down."""
+    """The flags of ours that decide the code that comes out; none in a manifest from before they were recorded."""
     linked: str = ""
     """The input digest of the build whose server this is, where only the packaged adapter was replaced."""
     archives: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class BuildManifest:
                 yield ("archives", name), "has no url or no sha256"
 
     def to_json(self) -> dict[str, object]:
-        """The manifest as it stands in manifest.json."""
+        """The manifest as it is in manifest.json."""
         return dataclasses.asdict(self)
 
 
@@ -117,7 +117,9 @@ class Build:
             if digest == wanted:
                 return self.directory / name
         raise RequestError(
-            f"{self.directory / MANIFEST} names no adapter among the build's files.", cure="./inv build-serving"
+            f"{self.directory / MANIFEST} names no adapter among the build's files.",
+            cause="it was changed by hand",
+            cure="build again: ./inv build-serving",
         )
 
     def to_json(self) -> dict[str, object]:
@@ -143,7 +145,7 @@ def build_id(serving_version: str, cann_version: str, input_digest: str) -> str:
 def assembled(
     dist_root: Path, manifest: BuildManifest, server: Path, libraries: Mapping[str, Path]
 ) -> Iterator[tuple[Path, BuildManifest]]:
-    """A directory with the whole build, to look at, and its manifest; dist/<build-id> when the block ends well.
+    """A directory with the whole build, to look at, and its manifest; dist/<build-id> when the block succeeds.
 
     `libraries` are the server's own, by the name under which the loader asks for them: the SONAME, which is not the
     name that they were linked under.
@@ -166,13 +168,13 @@ def assembled(
 def write_definers(directory: Path, definers: Mapping[str, str]) -> None:
     """Keeps, beside the manifest, which library defined each symbol of the adapter when the build was proven.
 
-    After an upgrade of CANN nothing else tells who used to define a symbol that is missing then.
+    After an upgrade of CANN nothing else shows who used to define a symbol that is then missing.
     """
     fsutil.write_file(directory / DEFINERS, json.dumps(definers, indent=0, sort_keys=True) + "\n")
 
 
 def read_definers(directory: Path) -> Mapping[str, str]:
-    """What write_definers() kept; empty for a build without it, or where it is damaged: it only serves the messages."""
+    """What write_definers() kept; empty for a build without it, or where it is damaged: it is only used in messages."""
     try:
         document = json.loads(fsutil.read_text(directory / DEFINERS))
     except (NpuServingError, ValueError, RecursionError):
@@ -183,6 +185,6 @@ def read_definers(directory: Path) -> Mapping[str, str]:
 
 
 def read_manifest(path: Path) -> BuildManifest:
-    """The manifest in that file; RequestError if it is none."""
+    """The manifest in that file; RequestError if it is not one."""
     refusal = DocumentRefusal(f"{path} is not a build manifest:", RequestError, cure="build again: ./inv build-serving")
     return read_document(path, BuildManifest, format=FORMAT, refusal=refusal)

@@ -1,4 +1,4 @@
-"""prune: removes builds that nobody needs any more, never one that is in use or that a rollback would go back to."""
+"""prune: removes builds that are no longer needed, never one that is in use or that a rollback would go back to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 
 DOOMED = ".pruned"
-"""What the name of a directory ends with that is being removed; it begins with a dot, so that it is no build."""
+"""What the name of a directory ends with that is being removed; it begins with a dot, so that it doesn't count as a
+build.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ class PruneResult:
         verb = "would be removed" if self.dry_run else "removed"
         lines = [f"{verb}: {build.directory.name}" for build in self.removed]
         lines += [f"kept: {build.directory.name} ({why})" for build, why in self.kept]
-        lines += [f"left alone, for it can't be read: {item.directory.name}" for item in self.damaged]
+        lines += [f"kept: {item.directory.name} (its manifest can't be read)" for item in self.damaged]
         if self.removed:
             lines.append(f"{amount_text(self.freed_bytes, 'bytes')} {'would be ' if self.dry_run else ''}freed")
-        return "\n".join(lines or ["There is no build."])
+        return "\n".join(lines or ["There are no builds."])
 
 
 def prune_builds(settings: Settings, keep: int, *, dry_run: bool = False) -> PruneResult:
@@ -59,7 +61,7 @@ def prune_builds(settings: Settings, keep: int, *, dry_run: bool = False) -> Pru
     root = settings.dist_root
     if not root.is_dir():
         return PruneResult((), (), (), 0, dry_run)
-    # No build becomes current meanwhile; a dry run leaves nothing behind, not even the lock's file.
+    # No build becomes current in between; a dry run leaves nothing behind, not even the lock's file.
     with contextlib.nullcontext() if dry_run else state_lock(root, doing="prune", wait=True):
         builds = read_builds(root)
         reasons = _reasons_to_keep(builds.sound, keep)
@@ -83,9 +85,9 @@ def _reasons_to_keep(builds: tuple[Build, ...], keep: int) -> dict[Path, str]:
         if build.current:
             reasons[build.directory] = "it is current"
         elif build.previous:
-            reasons[build.directory] = "a rollback goes back to it"
+            reasons[build.directory] = "a rollback switches to it"
         elif build.directory in in_use:
-            reasons[build.directory] = f"process {in_use[build.directory]} runs from it"
+            reasons[build.directory] = f"process {in_use[build.directory]} is running from it"
         elif position < keep:
             reasons[build.directory] = f"one of the {keep} newest"
     return reasons
@@ -94,7 +96,7 @@ def _reasons_to_keep(builds: tuple[Build, ...], keep: int) -> dict[Path, str]:
 def directories_in_use(directories: list[Path]) -> dict[Path, int]:
     """Those of the directories that a process has its program or a library from, with the process's number.
 
-    Processes of other users may not be looked into; for them the command line has to do, which serve begins with the
+    Processes of other users can't be examined; for them the command line has to do: ./inv serve begins it with the
     server's real path.
     """
     resolved = {os.fsencode(directory.resolve()) + b"/": directory for directory in directories}
@@ -109,7 +111,7 @@ def directories_in_use(directories: list[Path]) -> dict[Path, int]:
 
 
 def _files_of(process: Path) -> Iterator[bytes]:
-    """What tells the files of a process: its memory map, its program, the first word of its command line."""
+    """What names the files of a process: its memory map, its program, the first word of its command line."""
     for name in ("maps", "cmdline"):
         try:
             content = (process / name).read_bytes()

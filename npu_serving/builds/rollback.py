@@ -31,14 +31,14 @@ class RollbackResult:
         }
 
     def text(self) -> str:
-        """What was done, and what has to follow: a server that runs goes on with the build it was started from."""
+        """What was done, and what to do next: a running server continues with the build it was started from."""
         name = self.build.manifest.build_id
         warning = "" if self.fit.fits else f"\nwarning: {self.fit.why}"
         if self.former == self.build.directory.name:
-            return f"{name} is current already; nothing is to be done.{warning}"
+            return f"{name} is already current.{warning}"
         if self.dry_run:
-            return f"{name} would become current.{warning}"
-        return f"{name} is current now; {self.former or 'no build'} was.{warning}\nNext: start the server again"
+            return f"Would switch to {name}.{warning}"
+        return f"Switched from {self.former or 'no build'} to {name}.{warning}\nNext: restart the server"
 
 
 def roll_back(settings: Settings, name: str = "", *, force: bool = False, dry_run: bool = False) -> RollbackResult:
@@ -51,10 +51,10 @@ def roll_back(settings: Settings, name: str = "", *, force: bool = False, dry_ru
     fit = fit_of(build, settings)
     if not fit.fits and not force:
         raise VerificationError(
-            f"{build.manifest.build_id} does not fit the CANN that is installed now: {fit.why}.",
+            f"{build.manifest.build_id} does not fit the installed CANN: {fit.why}.",
             cause="CANN was replaced since that build was made" if not build.current else "",
-            cure="bring the CANN back that it was made with (the `latest` links), or ./inv rebuild-after-cann; "
-            "--force switches all the same",
+            cure="restore the CANN that it was made with (the `latest` links), or run ./inv rebuild-after-cann; "
+            "--force switches anyway",
         )
     former = link_target(settings.dist_root, CURRENT)
     if not dry_run:
@@ -72,7 +72,7 @@ def _previous(settings: Settings) -> Build:
         return find_build(settings.dist_root, name)  # says what is wrong with it
     known = "\n".join(f"    {build.manifest.build_id}" for build in builds.sound)
     raise RequestError(
-        "There is no build that was current before this one."
-        + (f" The builds are:\n{known}" if known else f" There is no build in {settings.dist_root}."),
-        cure="name one: ./inv rollback --build ID" if known else "./inv build-serving",
+        "There is no previous build to go back to."
+        + (f" The builds are:\n{known}" if known else f" There are no builds in {settings.dist_root}."),
+        cure="name one: ./inv rollback --build ID" if known else "make one with: ./inv build-serving",
     )

@@ -47,7 +47,7 @@ class VerifyResult:
 
     @property
     def headline(self) -> str:
-        """The first thing that speaks against it, in a few words."""
+        """The first thing that is wrong with it, in a few words."""
         return _headline(self.report)
 
     def to_json(self) -> dict[str, object]:
@@ -65,7 +65,7 @@ class VerifyResult:
         lines = [str(self.server), self.report.text()]
         if self.installed is not None:
             lines.append(
-                f"It was linked with the adapter of CANN {self.linked_cann}; the one installed now is that of CANN "
+                f"It was linked with the adapter of CANN {self.linked_cann}, but the installed one is that of CANN "
                 f"{self.installed.cann_version}.\nNext: ./inv rebuild-after-cann"
             )
         return "\n".join(lines)
@@ -73,7 +73,7 @@ class VerifyResult:
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a build fits the CANN that is installed now; `why` tells what speaks against it, or what is not known."""
+    """Whether a build fits the CANN that is installed now; `why` says what is wrong, or what is not known."""
 
     fits: bool
     why: str = ""
@@ -95,12 +95,12 @@ def fit_of(build: Build, settings: Settings) -> Fit:
     if not report.ok:
         return Fit(False, _headline(report))
     if damaged:
-        return Fit(False, f"its {damaged} is gone, or was changed since it was built")
+        return Fit(False, f"its {damaged} was removed or changed since it was built")
     if installed is None:
-        return Fit(True, "as far as can be told without CANN")
+        return Fit(True, "as far as can be known without CANN")
     if installed.sha256 != build.manifest.adapter.get("sha256"):
         carried = build.manifest.adapter.get("cann_version") or "another version"
-        return Fit(False, f"it carries the adapter of CANN {carried}, installed is {installed.cann_version}")
+        return Fit(False, f"it contains the adapter of CANN {carried}, but {installed.cann_version} is installed")
     return Fit(True)
 
 
@@ -108,7 +108,7 @@ def verify_build(settings: Settings, name: str = "") -> VerifyResult:
     """The report on a build (the current one by default) with the adapter of the CANN that is installed now.
 
     Nothing is started. Where no CANN is installed, the build is checked with the adapter it carries. Raises
-    VerificationError for a build that is damaged where the report would not tell.
+    VerificationError for a build that is damaged in a way that the report would not show.
     """
     build, case, installed = _build_case(settings, name)
     try:
@@ -117,7 +117,7 @@ def verify_build(settings: Settings, name: str = "") -> VerifyResult:
         raise _damaged(build, error.what) from error
     file = build.damaged_file(without=manifest.SERVER) if report.ok else ""
     if file:  # the loader may find another one, such as CANN's own adapter
-        raise _damaged(build, f"its {file} is gone, or was changed since it was built.")
+        raise _damaged(build, f"its {file} was removed or changed since it was built.")
     return VerifyResult(case.server, report, build.manifest.adapter.get("cann_version", ""), installed)
 
 
@@ -161,7 +161,7 @@ def _files_case(settings: Settings, server: Path) -> ServerCase:
     adapter = None if settings.adapter == "auto" else user_path(settings.adapter, "--adapter")
     for path, what, wanted in ((server, "server", "tensorflow_model_server"), (adapter, "adapter", ADAPTER_SONAME)):
         if path is not None and not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises for long names
-            raise RequestError(f"There is no {what} {path}.", cure=f"give the path of a {wanted}")
+            raise RequestError(f"The {what} {path} does not exist.", cure=f"name an existing {wanted}")
     return ServerCase(
         server,
         adapter=adapter,
@@ -178,7 +178,7 @@ def _needed_as(server: Path, adapter: Path) -> str:
 
 
 def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Adapter | None = None) -> CompatReport:
-    """The report on a build directory as it stands, with the adapter it carries or with another one in its place."""
+    """The report on a build directory as it is, with its own adapter or with another one in its place."""
     return check_server(
         ServerCase(
             directory / manifest.SERVER,
@@ -191,12 +191,12 @@ def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Ada
 
 
 def check_directory(directory: Path, library_path: Sequence[Path]) -> CompatReport:
-    """The same, of the build as it is; VerificationError where its server would not serve on the NPU."""
+    """The same, of the build as it is; VerificationError where its server would not run models on the NPU."""
     report = verify_directory(directory, library_path)
     if not report.ok:
         raise VerificationError(
-            f"The server was built, but would not serve on the NPU; the former build stays current.\n{report.text()}",
-            cure="do what the findings above say, then the same command again",
+            f"The new server would not run models on the NPU, so the previous build stays current.\n{report.text()}",
+            cure="do what the findings above say, then run the same command again",
         )
     return report
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.building.bazel_program import bring_release
+from npu_serving.building.bazel_program import fetch_release
 from npu_serving.building.inputs import make_sample_archives
 from npu_serving.building.sources import ServingSource, resolve_source
 from npu_serving.bundle.placing import WHEELS
@@ -49,7 +49,7 @@ class BundleRequest:
 
     @property
     def target(self) -> Target:
-        """The Python and processor of the other machine; RequestError for those that this project isn't for."""
+        """The Python and processor of the other machine; RequestError for those that this project doesn't support."""
         here = f"{sys.version_info[0]}.{sys.version_info[1]}"
         return Target(self.python or here, self.machine or platform.machine())
 
@@ -85,10 +85,11 @@ class BundlePlan:
         """For a person."""
         target = self.request.target
         lines = [
-            f"{self.request.output} would get, for Python {target.python} on {target.machine}:",
+            f"Would write {self.request.output}, for Python {target.python} on {target.machine}, with:",
             f"  {len(self.archives)} archives of TensorFlow Serving {self.source.lock.serving_version}",
             *(f"  {tool.name} {tool.version}, {tool.kind}" for tool in self.tools),
-            f"  {len(self.packages)} Python packages" + (", to be fetched first" if self.wheels_to_fetch else ""),
+            f"  {len(self.packages)} Python packages"
+            + (", which would be fetched first" if self.wheels_to_fetch else ""),
             *(f"  the image {image}" for image in self.request.images),
             *(f"  (left out: {name}, for which no sha256 is pinned)" for name in self.fetching.unpinned),
         ]
@@ -132,14 +133,14 @@ class BundleResult:
             table(rows),
             *(f"Left out: {name}, for which no sha256 is pinned." for name in self.left_out),
             f"sha256 {self.sha256}",
-            "Carry it over together with a clone of this project. There:",
+            "Copy it to the other machine together with a clone of this project. There, run:",
             "  " + command_line(["./inv", "unbundle", self.path.name, "--sha256", self.sha256]),
         ]
         return "\n".join(lines)
 
 
 def plan_bundle(settings: Settings, request: BundleRequest) -> BundlePlan:
-    """What make_bundle() would do. Changes nothing but memos. Raises RequestError for what can't be meant."""
+    """What make_bundle() would do. Changes nothing but memos. Raises RequestError for what isn't possible."""
     target = request.target
     fsutil.refuse_other_than_file(request.output)
     for name in request.images:
@@ -162,15 +163,15 @@ def plan_bundle(settings: Settings, request: BundleRequest) -> BundlePlan:
 def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) -> BundleResult:
     """Fetches what is missing, and writes the bundle; the same inputs give the same bytes.
 
-    Raises FetchError, PinMismatchError, DiskFullError; then there is no file, or still the former one.
+    Raises FetchError, PinMismatchError, DiskFullError; then there is no file, or still the earlier one.
     """
     started = time.monotonic()
     with state_lock(settings.build_root, doing="bundle"):
         plan = plan_bundle(settings, request)
         fsutil.check_writable(request.output.parent)  # before much is fetched for a file that can't be written
         store = ContentStore(settings.store_root)
-        _bring_archives(plan, store, settings, reporter)
-        wheels = _bring_wheels(plan, settings, reporter)
+        _fetch_archives(plan, store, settings, reporter)
+        wheels = _fetch_wheels(plan, settings, reporter)
         scratch = settings.build_root / SCRATCH
         try:
             images = _save_images(request, scratch, reporter)
@@ -184,9 +185,11 @@ def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) 
         finally:
             fsutil.remove(scratch)
     if not any(tool.name == BAZEL and tool.kind == "program" for tool in plan.tools):
-        reporter.warn(f"There is no Bazel for {target.machine} in it: nobody publishes one (guide 6.6.1 makes one).")
+        reporter.warn(
+            f"The bundle has no Bazel for {target.machine}: nobody publishes one (guide 6.6.1 says how to build it)."
+        )
     if plan.source.archive is None and plan.source.copied_from is None:
-        reporter.note(f"The tree {plan.source.tree} itself is not in the bundle: carry it over as well.")
+        reporter.note(f"The tree {plan.source.tree} itself is not in the bundle: copy it to the other machine as well.")
     return BundleResult(
         request.output, sha256, size_bytes, manifest, plan.fetching.unpinned, time.monotonic() - started
     )
@@ -199,23 +202,23 @@ def _archives(source: ServingSource, request: BundleRequest) -> tuple[Archive, .
         return (*own, *source.lock.archives)
     if not source.lock.needed(f"linux-{machine}-cpu"):
         raise RequestError(
-            f"{source.lock_path} does not tell which archives a build on {machine} needs.",
-            cause="nobody has asked Bazel yet for that tree and processor",
-            cure="the same command with --all, which takes every archive that the tree declares",
+            f"{source.lock_path} does not say which archives a build on {machine} needs.",
+            cause="Bazel has not been asked yet for that tree and processor",
+            cure="run the same command with --all, which takes every archive that the tree declares",
         )
     return source.needed_archives(machine)
 
 
 def _tools(request: BundleRequest) -> tuple[Tool, ...]:
     """The tools for that machine: Bazel in any case, as a program or, where nobody publishes one, as its sources."""
-    fitting = [tool for tool in read_tools() if tool.serves(f"linux-{request.target.machine}")]
+    fitting = [tool for tool in read_tools() if tool.works_on(f"linux-{request.target.machine}")]
     if request.toolchains:
         return tuple(fitting)
     bazel = [tool for tool in fitting if tool.name == BAZEL]
     return tuple([tool for tool in bazel if tool.kind == "program"] or bazel)
 
 
-def _bring_archives(plan: BundlePlan, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
+def _fetch_archives(plan: BundlePlan, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
     source = plan.source
     if source.copied_from is not None:
         make_sample_archives(settings)
@@ -223,7 +226,7 @@ def _bring_archives(plan: BundlePlan, store: ContentStore, settings: Settings, r
         store.adopt(source.archive_file, source.archive.sha256 or "")
     for tool in plan.tools:
         if tool.name == BAZEL and tool.kind == "program":
-            bring_release(tool, store, settings, reporter)
+            fetch_release(tool, store, settings, reporter)
     missing = plan_fetch([*plan.archives, *(tool.wanted() for tool in plan.tools)], store)
     fetch(missing, store, mirrors=(*settings.mirrors, *source.mirrors), offline=settings.offline, reporter=reporter)
 
@@ -233,7 +236,7 @@ def _wheel_directory(settings: Settings, request: BundleRequest) -> Path:
     return settings.build_root / "wheels" / f"{target.tag}-{target.machine}{'-dev' if request.development else ''}"
 
 
-def _bring_wheels(plan: BundlePlan, settings: Settings, reporter: Reporter) -> dict[str, Path]:
+def _fetch_wheels(plan: BundlePlan, settings: Settings, reporter: Reporter) -> dict[str, Path]:
     directory = _wheel_directory(settings, plan.request)
     held = held_wheels(directory, plan.packages)
     if held is not None:

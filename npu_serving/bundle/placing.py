@@ -27,7 +27,8 @@ Count = Callable[[int], None]
 def place_in_store(bundle: Bundle, wanted: Iterable[MemberPlace], store: ContentStore, count: Count) -> None:
     """Copies these members into the store, each verified before it gets its name there.
 
-    `count` is told the size of each piece. Raises PinMismatchError for a member that isn't what the manifest says.
+    `count` is called with the size of each piece. Raises PinMismatchError for a member that isn't what the manifest
+    says.
     """
     fsutil.make_directory(store.partial)
     temporary = store.partial / UNFINISHED
@@ -65,12 +66,12 @@ def refuse_unpinned(members: Sequence[BundleMember]) -> None:
         return
     raise PinMismatchError(
         "\n".join(
-            [f"No lock or requirement of this project pins {len(members)} of the bundle's members:"]
+            [f"{len(members)} files of the bundle are not pinned by any lock or requirements file of this project:"]
             + [f"  {member.kind} {member.file_name}  (sha256 {member.sha256})" for member in members]
         ),
-        cause="the bundle was made by another version of this project, or for a tree of its maker's own, or to do harm",
-        cure="take the version of the project that made the bundle; archives, tools and images that its maker vouches "
-        "for come in with --sha256 DIGEST, the bundle's digest as ./inv bundle printed it",
+        cause="the bundle was made by another version of this project, for a modified tree, or with malicious intent",
+        cure="use the version of the project that made the bundle; archives, tools and images that its maker vouches "
+        "for are accepted with --sha256 DIGEST, the bundle's digest as ./inv bundle printed it",
     )
 
 

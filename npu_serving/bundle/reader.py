@@ -27,7 +27,7 @@ from npu_serving.bundle.writer import (
 from npu_serving.errors import PinMismatchError, RequestError, UnsafeArchiveError
 from npu_serving.tar_writer import END, padding
 
-CARRY_AGAIN = "carry the bundle over again, and compare what sha256sum says of it on both machines"
+CARRY_AGAIN = "copy the bundle again, and compare its sha256sum on both machines"
 
 _KINDS_OF_MEMBERS = {
     tarfile.SYMTYPE: "a symbolic link",
@@ -52,12 +52,13 @@ class Bundle:
 def read_bundle(path: Path) -> Bundle:
     """The bundle at `path`. Reads its manifest and the headers only.
 
-    Raises RequestError for what is no bundle, UnsafeArchiveError for one that was cut off (how many bytes are missing),
-    that goes on behind its end, or that holds anything else than its manifest lists, at the place it has to be.
+    Raises RequestError for what is not a bundle, UnsafeArchiveError for one that is truncated (how many bytes are
+    missing), that goes on behind its end, or that holds anything other than its manifest lists, at the place it has to
+    be.
     """
     with fsutil.explained(path, doing="read"):
         if not path.exists():
-            raise RequestError(f"There is no bundle {path}.", cure="name the file that ./inv bundle made")
+            raise RequestError(f"The bundle {path} does not exist.", cure="name the file that ./inv bundle made")
         status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise RequestError(f"{path} is not a file.", cure="name the file that ./inv bundle made")
@@ -79,7 +80,7 @@ def read_bundle(path: Path) -> Bundle:
 def member_bytes(bundle: Bundle, place: MemberPlace) -> Iterator[bytes]:
     """The bytes of a member, in pieces; at the end PinMismatchError unless they have its sha256.
 
-    So what was made of them is to be used only when the iteration has ended well.
+    So what was made of them may be used only when the iteration has succeeded.
     """
     digest = hashlib.sha256()
     left = place.member.size_bytes
@@ -98,13 +99,13 @@ def member_bytes(bundle: Bundle, place: MemberPlace) -> Iterator[bytes]:
     if digest.hexdigest() != place.member.sha256:
         raise PinMismatchError(
             f"{bundle.path}: {place.member.file_name} has sha256 {digest.hexdigest()}, not {place.member.sha256}.",
-            cause="the bundle was damaged on its way",
+            cause="the bundle was damaged in transfer",
             cure=CARRY_AGAIN,
         )
 
 
 def copy_member(bundle: Bundle, place: MemberPlace, target: IO[bytes], count: Callable[[int], None]) -> None:
-    """Writes the bytes of a member to `target`, and tells `count` how many with each piece. Raises like the above."""
+    """Writes a member's bytes to `target`; calls `count` with the size of each piece. Raises like member_bytes()."""
     for chunk in member_bytes(bundle, place):
         target.write(chunk)
         count(len(chunk))
@@ -119,7 +120,7 @@ def _manifest_bytes(path: Path, file: IO[bytes], size_bytes: int) -> bytes:
     if info.name != MANIFEST_NAME:
         raise _no_bundle(path)
     if info.size > MAX_MANIFEST_BYTES or block != header(MANIFEST_NAME, info.size):
-        raise _refused(path, "the header of its manifest is none that this project writes")
+        raise _refused(path, "its manifest has a header that this project does not write")
     if size_bytes < len(block) + info.size:
         raise _truncated(path, size_bytes, len(block) + info.size, at_least=True)
     return file.read(info.size)
@@ -129,7 +130,7 @@ def _check_size(path: Path, found: int, expected: int) -> None:
     if found < expected:
         raise _truncated(path, found, expected)
     if found > expected:
-        raise _refused(path, f"{found - expected} bytes follow behind its end")
+        raise _refused(path, f"{found - expected} bytes follow its end")
 
 
 def _check_header(path: Path, file: IO[bytes], place: MemberPlace) -> None:
@@ -142,20 +143,20 @@ def _check_header(path: Path, file: IO[bytes], place: MemberPlace) -> None:
         info = tarfile.TarInfo.frombuf(found[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
         described = f"{_KINDS_OF_MEMBERS.get(info.type, 'a file')} {info.name[:200]!r}"
     except tarfile.TarError:
-        described = "no header of a file"
-    raise _refused(path, f"at byte {place.header_at} stands {described}, and its manifest lists {place.member.name}")
+        described = "no file header"
+    raise _refused(path, f"at byte {place.header_at} there is {described}, but its manifest lists {place.member.name}")
 
 
 def _check_zeros(path: Path, file: IO[bytes], position: int, zeros: bytes) -> None:
     file.seek(position)
     if file.read(len(zeros)) != zeros:
-        raise _refused(path, f"at byte {position} stand other bytes than the zeros between its members")
+        raise _refused(path, f"at byte {position} there are bytes other than the zeros between its members")
 
 
 def _no_bundle(path: Path) -> RequestError:
     return RequestError(
-        f"{path} is no bundle of this project.",
-        cause="it does not begin with a manifest",
+        f"{path} is not a bundle of this project.",
+        cause="it is another kind of file: it does not begin with a bundle's manifest",
         cure="make one with: ./inv bundle --output FILE",
     )
 
@@ -163,7 +164,7 @@ def _no_bundle(path: Path) -> RequestError:
 def _truncated(path: Path, found: int, expected: int, *, at_least: bool = False) -> UnsafeArchiveError:
     missing = f"{'at least ' if at_least else ''}{expected - found} bytes"
     return UnsafeArchiveError(
-        f"{path} was cut off: {missing} are missing at its end.",
+        f"{path} is truncated: {missing} are missing at its end.",
         cause="the copy was not finished, or the medium is full or can't hold files of that size (FAT32: 4 GB)",
         cure=CARRY_AGAIN,
     )
@@ -171,7 +172,7 @@ def _truncated(path: Path, found: int, expected: int, *, at_least: bool = False)
 
 def _refused(path: Path, why: str) -> UnsafeArchiveError:
     return UnsafeArchiveError(
-        f"{path} is not taken apart: {why}.",
-        cause="it was damaged on its way, or was made to do harm",
+        f"{path} was not unpacked: {why}.",
+        cause="it was damaged in transfer, or is malicious",
         cure=CARRY_AGAIN,
     )

@@ -66,12 +66,12 @@ class UnbundlePlan:
         lines = [
             f"{self.bundle.path} was made for TensorFlow Serving {manifest.serving_version} on {manifest.machine} "
             f"with Python {manifest.python}.",
-            f"{len(self.present)} of its files are here, {len(self.coming)} would be put in place "
+            f"{len(self.present)} of its files are already here, {len(self.coming)} would be added "
             f"({amount_text(self.coming_bytes, 'bytes')}):",
             *(f"  {member.kind} {member.file_name}" for member in self.coming),
         ]
         if self.unpinned:
-            lines += ["Only the bundle's own digest (--sha256) vouches for:"]
+            lines += ["Accepted only with the bundle's own digest (--sha256):"]
             lines += [f"  {member.kind} {member.file_name}" for member in self.unpinned]
         return "\n".join(lines)
 
@@ -103,13 +103,13 @@ class UnbundleResult:
     def text(self) -> str:
         """What happened, and what to type next."""
         if not self.plan.coming:
-            head = f"All {len(self.plan.present)} files of the bundle are here already; nothing was done."
+            head = f"All {len(self.plan.present)} files of the bundle were already here; nothing was done."
         else:
             head = (
-                f"{len(self.plan.coming)} files verified and put in place, {len(self.plan.present)} were here already: "
+                f"{len(self.plan.coming)} files verified and added, {len(self.plan.present)} were already here: "
                 f"{amount_text(self.plan.coming_bytes, 'bytes')} in {duration_text(self.seconds)}"
             )
-        images = [f"The engine has the image {name} now." for name in self.image_names]
+        images = [f"Loaded the image {name} into Docker." for name in self.image_names]
         return "\n".join([head, *images, f"Next: {self.next_command}"])
 
 
@@ -117,7 +117,8 @@ def plan_unbundle(settings: Settings, path: Path, *, sha256: str = "") -> Unbund
     """What unbundle() would do. Reads the manifest and the headers; raises what read_bundle() raises."""
     if sha256 and not SHA256.fullmatch(sha256):
         raise RequestError(
-            f"--sha256 is {sha256!r}.", cure="give the 64 hexadecimal digits that ./inv bundle or sha256sum printed"
+            f"--sha256 must be 64 hexadecimal digits, not {sha256!r}.",
+            cure="copy the digest that ./inv bundle or sha256sum printed",
         )
     bundle = read_bundle(path)
     stored = [place for place in bundle.places if place.member.kind in (ARCHIVE, TOOL)]
@@ -140,11 +141,11 @@ def plan_unbundle(settings: Settings, path: Path, *, sha256: str = "") -> Unbund
 
 
 def unbundle(settings: Settings, path: Path, reporter: Reporter, *, sha256: str = "") -> UnbundleResult:
-    """Puts what the bundle holds in its place; what is here already is left alone, so a second run goes on.
+    """Puts what the bundle holds in its place; what is here already is kept, so a second run resumes.
 
     Every member has to be pinned by a lock or requirement of this project, or the whole bundle has to have the
-    `sha256` that its maker told; each is verified before it gets its name. Raises PinMismatchError, UnsafeArchiveError,
-    DiskFullError, and MissingToolError where there is an image and no engine to take it.
+    `sha256` that its maker published; each is verified before it gets its name. Raises PinMismatchError,
+    UnsafeArchiveError, DiskFullError, and MissingToolError where there is an image and no engine to take it.
     """
     started = time.monotonic()
     with state_lock(settings.build_root, doing="unbundle"):
@@ -192,7 +193,7 @@ def _apply(plan: UnbundlePlan, settings: Settings, reporter: Reporter) -> tuple[
 def _next_command(plan: UnbundlePlan, settings: Settings) -> str:
     """What builds the source whose archives the bundle holds."""
     held = {member.sha256 for member in plan.bundle.manifest.of_kind(ARCHIVE)}
-    source = "TREE"  # one that its maker carries over beside the bundle
+    source = "TREE"  # one that its maker copies along with the bundle
     for path in shipped_locks():
         lock = read_lock(path)
         if held <= {archive.sha256 for archive in (lock.source, *lock.archives)}:
@@ -222,7 +223,7 @@ def _check_whole(bundle: Bundle, sha256: str, reporter: Reporter) -> None:
     found = digest.hexdigest()
     if found != sha256:
         raise PinMismatchError(
-            f"{bundle.path} has sha256 {found}, not {sha256}; no archive, tool or image of it was used.",
-            cause="it is another bundle, or was changed on its way",
+            f"{bundle.path} has sha256 {found}, not {sha256}; nothing from it was used.",
+            cause="it is a different bundle, or was changed in transfer",
             cure=CARRY_AGAIN,
         )

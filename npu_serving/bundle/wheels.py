@@ -1,6 +1,6 @@
 """The Python packages that this project itself needs, as wheels for a given Python and processor.
 
-What is needed, with which digests, stands in requirements.txt and requirements-dev.txt. pip fetches, from whatever
+What is needed, with which digests, is in requirements.txt and requirements-dev.txt. pip fetches, from whatever
 index it is configured with. This module imports the standard library only: see bootstrap.py.
 """
 
@@ -41,7 +41,7 @@ class Target:
     def __post_init__(self) -> None:
         for value, known, flag in ((self.python, PYTHONS, "--python"), (self.machine, MACHINES, "--arch")):
             if value not in known:
-                raise RequestError(f"{flag} is {value!r}.", cure=f"give one of {', '.join(known)}")
+                raise RequestError(f"{flag} can't be {value!r}.", cure=f"choose one of {', '.join(known)}")
 
     @property
     def tag(self) -> str:
@@ -155,14 +155,14 @@ def fetch_wheels(
             try:
                 process.run(command, env=_pip_environment(), on_line=on_line)
             except ProgramError as error:
-                raise _not_to_be_had(error, local) from error
+                raise _could_not_fetch(error, local) from error
         listed.unlink()
     wheels = held_wheels(directory, packages)
     if wheels is None:
         raise PinMismatchError(
-            f"pip ended well, and left not every wheel in {directory}.",
-            cause="its configuration makes it put files elsewhere, or take others",
-            cure="pip config list shows it",
+            f"pip succeeded but did not put every wheel into {directory}.",
+            cause="its configuration redirects its output or excludes files",
+            cure="look at the output of `pip config list` and remove such settings",
         )
     return wheels
 
@@ -172,15 +172,17 @@ def _pip_environment() -> dict[str, str]:
     return {**process.base_environment(proxies=True), **given, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
-def _not_to_be_had(error: ProgramError, local: Path | None) -> FetchError:
+def _could_not_fetch(error: ProgramError, local: Path | None) -> FetchError:
     tail = "\n".join(f"    {line}" for line in error.output.strip().splitlines()[-5:])
-    what = f"The Python packages of this project could not be had:\n{tail}"
+    what = f"Could not fetch the Python packages of this project with pip:\n{tail}"
     if local is not None:
         return FetchError(
-            what, cause=f"{local} lacks wheels for that Python and processor", cure="run it where there is a network"
+            what,
+            cause=f"{local} lacks wheels for that Python and processor",
+            cure="run the same command on a machine with network access",
         )
     return FetchError(
         what,
-        cause="no network, or a proxy or an index that isn't set (https_proxy, PIP_INDEX_URL)",
-        cure="set PIP_INDEX_URL to your mirror of the index, then the same command again",
+        cause="no network, or a proxy or a package index that isn't set (https_proxy, PIP_INDEX_URL)",
+        cure="set PIP_INDEX_URL to your mirror of the package index, then run the same command again",
     )

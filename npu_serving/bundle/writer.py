@@ -1,7 +1,7 @@
 """The bundle: everything that a machine without network needs, in one plain tar that begins with its manifest.
 
 The manifest decides every byte of the tar but the members' own: no times, owners or paths are in it. So the same
-members give the same file, and whoever reads one knows from its manifest what has to stand at which place.
+members give the same file, and whoever reads one knows from its manifest what has to be at which place.
 Reading is in reader.py, which files go in is decided in bundling.py.
 """
 
@@ -33,13 +33,13 @@ MAX_MEMBER_BYTES = 1 << 40
 ARCHIVE, TOOL, WHEEL, IMAGE = "archive", "tool", "wheel", "image"
 KINDS = (ARCHIVE, TOOL, WHEEL, IMAGE)
 
-_HEADING = "is not taken apart, for its manifest is refused"
-_CAUSE = "it was made by another version of this project, was damaged on its way, or was made to do harm"
-_CURE = "make it anew with ./inv bundle, in the version of the project that is here"
+_HEADING = "was not unpacked, because its manifest is not valid"
+_CAUSE = "it was made by another version of this project, was damaged in transfer, or is malicious"
+_CURE = "make it again with ./inv bundle, using the version of the project that is here"
 
 
 def _file_name_rule(name: str) -> str:
-    return "" if is_safe_file_name(name) else f"must be a plain name of a file, not {name[:100]!r}"
+    return "" if is_safe_file_name(name) else f"must be a plain file name, not {name[:100]!r}"
 
 
 Word = Annotated[str, Rule(pattern="[0-9A-Za-z._+-]{1,100}", expected="a word such as 1.15.0")]
@@ -58,7 +58,7 @@ class BundleMember:
 
     @property
     def name(self) -> str:
-        """Its name in the tar: two files of one name but other bytes have room beside each other."""
+        """Its name in the tar: two files of one name but different bytes don't collide."""
         return f"{self.kind}/{self.sha256}/{self.file_name}"
 
 
@@ -74,12 +74,12 @@ class Manifest:
     def problems(self) -> Iterator[tuple[str, str]]:
         """What the reader of documents asks: what only several members together show."""
         if len(self.members) > MAX_MEMBERS:
-            yield "members", f"these are {len(self.members)} members, more than {MAX_MEMBERS}"
+            yield "members", f"lists {len(self.members)} files, more than {MAX_MEMBERS}"
         # Wheels get into one directory under their own names, the others into the store under their digests.
         keys = Counter(member.file_name if member.kind == WHEEL else member.name for member in self.members)
         for key, count in keys.items():
             if count > 1:
-                yield "members", f"{key} stands in it twice"
+                yield "members", f"lists {key} twice"
 
     def of_kind(self, *kinds: str) -> tuple[BundleMember, ...]:
         """The members of these kinds."""
@@ -105,7 +105,8 @@ def render_manifest(manifest: Manifest) -> bytes:
 def parse_manifest(data: bytes, where: str) -> Manifest:
     """The manifest in `data`; UnsafeArchiveError, with the field at fault, for any that render_manifest() won't write.
 
-    What comes back is fit to be printed and used: names are plain file names, sizes are numbers, nothing stands twice.
+    What comes back is fit to be printed and used: names are plain file names, sizes are numbers, nothing is listed
+    twice.
     """
     refusal = DocumentRefusal(f"{where} {_HEADING}:", UnsafeArchiveError, _CAUSE, _CURE)
     name = f"{where}/{MANIFEST_NAME}"
@@ -130,14 +131,14 @@ def places(manifest: Manifest) -> tuple[tuple[MemberPlace, ...], int]:
 
 
 def header(name: str, size_bytes: int) -> bytes:
-    """The blocks that stand before a file's bytes; names and sizes that ustar has no room for take three (pax)."""
+    """The blocks that stand before a file's bytes; names and sizes that don't fit into ustar take three (pax)."""
     return tar_writer.header(tar_writer.member(name, size_bytes), errors="strict")
 
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path], reporter: Reporter) -> str:
     """Writes the bundle to `path`, which gets its name when it is whole, and returns its sha256.
 
-    `files` tells for each digest where the bytes are; they are read once, in pieces. Raises PinMismatchError for a
+    `files` says for each digest where the bytes are; they are read once, in pieces. Raises PinMismatchError for a
     file that doesn't hold the bytes its member states, DiskFullError, FileAccessError.
     """
     content = render_manifest(manifest)
@@ -184,9 +185,9 @@ class _Output:
                 self.write(chunk, of=member.file_name)
         if size_bytes != member.size_bytes or digest.hexdigest() != member.sha256:
             raise PinMismatchError(
-                f"{source} does not hold the bytes of {member.file_name} (sha256 {member.sha256}).",
-                cause="it was damaged, or was changed meanwhile",
-                cure="./inv fetch-deps --verify fetches it again; then the same command again",
+                f"{source} is not {member.file_name} with sha256 {member.sha256}.",
+                cause="it was damaged, or changed while the bundle was being written",
+                cure="fetch it again with ./inv fetch-deps --verify, then run the same command again",
             )
 
 

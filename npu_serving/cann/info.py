@@ -46,13 +46,13 @@ class CannInfo:
 def cann_info(settings: Settings) -> CannInfo:
     """What is installed below cann_root, or in the usual places where that isn't set. Changes nothing.
 
-    Raises RequestError for a cann_root that isn't there or holds nothing of CANN.
+    Raises RequestError for a cann_root that doesn't exist or has no CANN in it.
     """
     places = tuple(looked_at(settings.cann_root, os.environ))
     installation = find_installation(settings.cann_root)
     if installation is None:
         none = Finding(
-            f"No CANN is installed here: there is nothing of it in {', '.join(places)}.",
+            f"CANN is not installed here: nothing found in {', '.join(places)}.",
             f"{packages()['toolkit'].install_command()}, then {packages()['tfplugin'].install_command()}; "
             "or ./inv cann-info --cann-root DIRECTORY",
         )

@@ -1,4 +1,4 @@
-"""The files by which CANN's installers tell what they installed: ascend_*_install.info, version.info, version.cfg.
+"""The files in which CANN's installers record what they installed: ascend_*_install.info, version.info, version.cfg.
 
 They are read as they come: a byte order mark, CRLF, a binary file or one without end give what can be made of them, and
 never an error.
@@ -26,11 +26,12 @@ ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", DEBIAN_MACHINES["aarc
 
 @dataclass(frozen=True)
 class PackageInfo:
-    """What the files of one package tell; "" and nothing where they don't.
+    """What the files of one package say; "" and nothing where they don't.
 
     `release` is CANN's version, 6.3.RC2; `build` the package's own, 6.3.0.1.241, which is all that a driver has;
     `family` is the V100R001C11 of its inner version, and `fits` are the families that it declares to fit, as pairs of
-    the first and the last; `parts` are the releases of a toolkit's parts; `unreadable` are files that are closed to us.
+    the first and the last; `parts` are the releases of a toolkit's parts; `unreadable` are files without read
+    permission.
     """
 
     release: str = ""
@@ -47,7 +48,7 @@ class PackageInfo:
 
 
 def read_info(directory: Path, package: str = "*") -> PackageInfo:
-    """What the info files in `directory` tell of that package (toolkit, tfplugin, …), the most telling one first."""
+    """What the info files in `directory` say about that package (toolkit, tfplugin, …), the most detailed one first."""
     unreadable: list[Path] = []
     installed = [
         values
@@ -58,7 +59,7 @@ def read_info(directory: Path, package: str = "*") -> PackageInfo:
     for values in _pairs_of(directory, "version.cfg", unreadable):
         parts = _parts(values)
     own = list(_pairs_of(directory, "version.info", unreadable))
-    # A toolkit's parts have a version.info each: asked only where nothing else tells the release.
+    # A toolkit's parts have a version.info each: read only where nothing else names the release.
     of_parts = [] if installed or parts or own else list(_pairs_of(directory, "*/version.info", unreadable))
     described = [*installed, *own, *of_parts]
     release = (
@@ -87,7 +88,7 @@ def parse_pairs(text: str) -> dict[str, str]:
 
 
 def text_of(file: Path) -> str:
-    """The beginning of a file, as text; "" for what is no file. Raises OSError where it can't be read."""
+    """The beginning of a file, as text; "" for what is not a file. Raises OSError where it can't be read."""
     if not file.is_file():
         return ""
     with file.open("rb") as stream:
@@ -95,7 +96,7 @@ def text_of(file: Path) -> str:
 
 
 def matching(directory: Path, pattern: str) -> Iterator[Path]:
-    """What matches in a directory, in order; nothing where it is closed to us or leads in a circle."""
+    """What matches in a directory, in order; nothing where it can't be entered or is a loop of links."""
     try:
         yield from sorted(directory.glob(pattern))
     except (OSError, RuntimeError):  # no permission; a loop of links, on Python 3.9

@@ -29,7 +29,7 @@ from npu_serving.findings import NOTE, Finding
 
 @dataclass(frozen=True)
 class CannInstallation:
-    """What of CANN is installed: the directory that holds it, its version ("" if it tells none), its components.
+    """What of CANN is installed: the directory that holds it, its version ("" if unknown), its components.
 
     `library_directories` are those that the set_env.sh scripts, and the guide's 6.4 for the adapter, put into
     LD_LIBRARY_PATH, as far as they exist, in that order.
@@ -78,7 +78,7 @@ class CannInstallation:
 
 @dataclass(frozen=True)
 class Adapter:
-    """The adapter library to build with; `cann_version` is "" where nothing around the file tells it."""
+    """The adapter library to build with; `cann_version` is "" where nothing around the file names it."""
 
     path: Path
     sha256: str
@@ -102,7 +102,7 @@ def find_installation(root: str = "", environ: Mapping[str, str] | None = None) 
 
     Each component is taken from the first of the caller's own places that has it (see places.py); where they have
     nothing of CANN but a driver, from the home of another user. None where no place has any. Raises RequestError for a
-    `root` that isn't there or holds nothing of CANN.
+    `root` that does not exist or has no CANN in it.
     """
     environment = os.environ if environ is None else environ
     if root:
@@ -133,7 +133,7 @@ class Cann:
     def adapter(self) -> Adapter:
         """The adapter.
 
-        Raises AdapterError when it is missing, unreadable, no shared library, or for another machine than this one,
+        Raises AdapterError when it is missing, unreadable, no shared library, or for another machine,
         and MissingToolError when "auto" finds none.
         """
         if self.setting != "auto":
@@ -142,11 +142,11 @@ class Cann:
         if installation is None or installation.adapter is None:
             problems = installation.problems if installation is not None else ()
             raise MissingToolError(
-                "No CANN installation here has an adapter (_tf_adapter.so).",
+                "Found no adapter (_tf_adapter.so) in the CANN installed here.",
                 cause=" ".join(finding.what for finding in problems)
                 or f"no tfplugin in {', '.join(looked_at(self.cann_root, os.environ))}",
                 cure="install Ascend-cann-tfplugin, name the directory that holds tfplugin/ with cann_root, "
-                "or give --adapter PATH",
+                "or use --adapter PATH",
             )
         plugin = installation.component("tfplugin")
         return _adapter_at(installation.adapter, plugin.version if plugin else "")
@@ -180,18 +180,18 @@ def looked_at(root: str, environ: Mapping[str, str]) -> list[str]:
 def _explicit(root: Path) -> CannInstallation:
     if not is_directory(root):
         raise RequestError(
-            f"{root} is not a directory that can be read, so no CANN is there.",
-            cure="set cann_root to the directory that holds tfplugin/ and ascend-toolkit/",
+            f"cann_root {root} is not a readable directory.",
+            cure="set cann_root to the directory that contains tfplugin/ and ascend-toolkit/",
         )
     # The path of a component is understood as well: …/Ascend/ascend-toolkit/latest.
     looks = [(CannPlace(place, "named"), examine(place)) for place in (root_above(root), root) if place is not None]
     installation = _installation([max(looks, key=lambda look: len(look[1].components))], (), ())
     if installation is None:
         raise RequestError(
-            f"{root} holds nothing of CANN.",
+            f"There is no CANN in {root}.",
             cause=" ".join(finding.what for finding in looks[-1][1].findings)
             or "there is no ascend-toolkit, nnae or tfplugin in it",
-            cure="set cann_root to the directory that holds tfplugin/ and ascend-toolkit/",
+            cure="set cann_root to the directory that contains tfplugin/ and ascend-toolkit/",
         )
     return installation
 
@@ -200,14 +200,14 @@ def _first_with_components(others: Iterable[CannPlace]) -> list[tuple[CannPlace,
     for place in others:
         look = examine(place.root)
         if look.components:
-            note = Finding(f"{place.root} is {place.why}: theirs to upgrade and to remove.", severity=NOTE)
+            note = Finding(f"{place.root} is {place.why}: only they can upgrade or remove it.", severity=NOTE)
             return [(place, FoundComponent(look.components, (*look.findings, note)))]
     return []
 
 
 def _stale(environ: Mapping[str, str]) -> tuple[Finding, ...]:
     return tuple(
-        Finding(f"{name} names {path}, which is not there.", "source set_env.sh again, in a new shell", NOTE)
+        Finding(f"{name} points to {path}, which does not exist.", "source set_env.sh again, in a new shell", NOTE)
         for name, path in stale_variables(environ).items()
     )
 
@@ -265,24 +265,30 @@ def _expanded(text: str, environ: Mapping[str, str]) -> str:
 def _adapter_at(path: Path, cann_version: str) -> Adapter:
     if "\0" in str(path):
         raise AdapterError(
-            f"The adapter's path {str(path)!r} holds a NUL byte.", cause="no path can", cure="check the path"
+            f"The adapter's path {str(path)!r} contains a NUL byte.",
+            cause="it was mistyped: no path can contain one",
+            cure="check the path",
         )
     try:
         if path.is_dir():
             raise error_for_directory(path)
         if not path.exists():
-            raise AdapterError(f"There is no adapter at {path}.", cure="check the path, or use --adapter auto")
+            raise AdapterError(f"The adapter {path} does not exist.", cure="check the path, or use --adapter auto")
         elf = read_elf(path, digest=True)
     except (ElfError, FileAccessError) as error:
-        raise AdapterError(error.what, cause=error.cause, cure="give --adapter the path of a _tf_adapter.so") from error
+        raise AdapterError(
+            error.what, cause=error.cause, cure="use --adapter with the path of a _tf_adapter.so"
+        ) from error
     except OSError as error:  # a closed directory, a name that is too long
-        raise AdapterError(f"{path!s:.200} can't be looked at: {error}.", cure="check the path") from error
+        raise AdapterError(
+            f"The adapter {path!s:.200} can't be read ({error}).", cure="check the path and its permissions"
+        ) from error
     if elf.type != "DYN":
-        raise AdapterError(f"{path} is not a shared library.", cure="give --adapter the path of a _tf_adapter.so")
+        raise AdapterError(f"{path} is not a shared library.", cure="use --adapter with the path of a _tf_adapter.so")
     if elf.machine != platform.machine():
         raise AdapterError(
-            f"{path} is built for {elf.machine}; this machine is {platform.machine()}.",
-            cause="it was taken from a CANN package for the other architecture",
+            f"{path} is built for {elf.machine}, but this machine is {platform.machine()}.",
+            cause="it comes from a CANN package for the other architecture",
             cure=f"install Ascend-cann-tfplugin_…_linux-{platform.machine()}.run and use its adapter",
         )
     return Adapter(path, elf.sha256, cann_version or version_around(path), elf.machine, elf)

@@ -1,6 +1,6 @@
 """What is installed below one directory such as /usr/local/Ascend: components, their releases, and their links.
 
-components.yaml tells how the packages lie there. Nothing here looks at the environment or at other places.
+components.yaml describes how the packages are laid out. Nothing here looks at the environment or at other places.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class CannLayout:
 
 @dataclass(frozen=True)
 class Component:
-    """An installed package: its directory (through `latest` where that is good), and what its files tell.
+    """An installed package: its directory (through `latest` where that is good), and what its files say.
 
-    `version` is "" if nothing tells it; `architectures` are those that it has files for, () if nothing tells;
+    `version` is "" if unknown; `architectures` are those that it has files for, () if unknown;
     `releases` are the directories of all releases that are there, the newest last.
     """
 
@@ -151,7 +151,7 @@ def adapter_in(plugin: Path) -> Path | None:
 
 
 def version_around(file: Path) -> str:
-    """The version that the directories around a file tell, the nearest first; "" where none does."""
+    """The version that the directories around a file name, the nearest first; "" where none does."""
     for directory in list(Path(os.path.realpath(file)).parents)[:_LEVELS_OF_A_RELEASE]:
         version = version_of(directory)
         if version:
@@ -160,12 +160,14 @@ def version_around(file: Path) -> str:
 
 
 def version_of(directory: Path) -> str:
-    """The version that a component's files tell, or its directory's name; "" where neither does."""
+    """The version that a component's files name, or its directory's name; "" where neither does."""
     return _version(read_info(directory), directory)
 
 
 def is_directory(path: Path) -> bool:
-    """Whether `path` leads to a directory that can be seen; False for loops of links and closed doors."""
+    """Whether `path` leads to a directory that can be seen; False for loops of links and directories that can't be
+    entered.
+    """
     try:
         return path.is_dir()
     except OSError:
@@ -197,7 +199,7 @@ def _essentials(package: Package) -> list[str]:
 
 
 def _component(package: Package, family: Path, findings: list[Finding]) -> Component | None:
-    """The component in that directory, in the release that is in use; without one, findings tell what is left of it."""
+    """The component in that directory, in the release that is in use; without one, findings say what is left of it."""
     trouble = _trouble_with(family)
     if trouble:
         findings.append(Finding(trouble, _cure(package, family)))
@@ -241,28 +243,36 @@ def _in_use(package: Package, family: Path, releases: tuple[Path, ...], findings
     if not trouble and (has_essentials(package, family) or (family.is_symlink() and is_directory(family))):
         return family
     if newest is not None:
-        trouble = trouble or f"{latest} is missing, so {family.parent}'s set_env.sh scripts lead nowhere."
-        findings.append(Finding(f"{trouble} The newest release there is {newest.name}.", f"ln -sfn {newest} {latest}"))
+        trouble = trouble or f"{latest} is missing, so the set_env.sh scripts in {family.parent} point nowhere."
+        findings.append(
+            Finding(f"{trouble} The newest installed release is {newest.name}.", f"ln -sfn {newest} {latest}")
+        )
         return newest
     if trouble:
         findings.append(Finding(trouble, _cure(package, family)))
     elif is_there(family / "set_env.sh") or (is_directory(family) and not any(matching(family, "*"))):
-        left = f"{family} is all that is there of {package.name}: it was removed, or installed, half way."
+        left = f"{package.name} in {family} is incomplete: installing or removing it was interrupted."
         findings.append(Finding(left, _cure(package, family), severity=NOTE))
     return None
 
 
 def _remarks_on(package: Package, family: Path, latest: Path) -> list[Finding]:
-    """A `latest` that leads away, or that is a directory of links some of which are dead."""
+    """A `latest` that points elsewhere, or that is a directory of links some of which are dead."""
     findings = []
     real = Path(os.path.realpath(latest))
     if not real.is_relative_to(os.path.realpath(family.parent)):
-        what = f"{latest} leads outside of {family.parent}, to {real}."
-        findings.append(Finding(what, f"ls -l {latest} (mean it, or ln -sfn a release there)", severity=NOTE))
+        what = f"{latest} points outside {family.parent}, to {real}."
+        findings.append(
+            Finding(
+                what,
+                f"ls -l {latest} (keep it if that is intended, or point it to a release there with ln -sfn)",
+                severity=NOTE,
+            )
+        )
     dead = [path.name for path in matching(latest, "*") if path.is_symlink() and not is_there(path)]
     if dead:
         some = ", ".join(dead[:3]) + (", …" if len(dead) > 3 else "")
-        what = f"{len(dead)} of the links in {latest} lead nowhere ({some}): its release was removed half way."
+        what = f"{len(dead)} of the links in {latest} are broken ({some}): removing its release was interrupted."
         findings.append(Finding(what, _cure(package, family)))
     return findings
 
@@ -283,8 +293,8 @@ def _trouble_with(path: Path) -> str:
         return f"{path} points to {os.readlink(path)}, which does not exist." if path.is_symlink() else ""
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return f"{path} is a link that leads back to itself."
-        return f"{path} can't be looked at: {error.strerror}."
+            return f"{path} is a link that points back to itself."
+        return f"{path} can't be read ({error.strerror})."
 
 
 def _version(info: PackageInfo, directory: Path) -> str:
@@ -292,7 +302,7 @@ def _version(info: PackageInfo, directory: Path) -> str:
 
 
 def _release_named_by(real: Path) -> str:
-    """The release that a directory's name tells, where it is in the place of one: any may be called like a version."""
+    """The release that a directory's name says, where it is in the place of one: any may be called like a version."""
     name, _, suffix = real.name.partition("-")
     if _is_component(name) and _is_release(suffix):
         return suffix

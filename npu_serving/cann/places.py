@@ -24,7 +24,7 @@ class CannPlace:
 
 
 def places(environ: Mapping[str, str]) -> list[CannPlace]:
-    """Where the caller's own CANN may be, the most telling place first.
+    """Where the caller's own CANN may be, the most reliable place first.
 
     The environment (what a sourced set_env.sh leaves) comes first; then what the installers recorded; then the user's
     own ~/Ascend, which for root is /usr/local/Ascend; then the other of the two.
@@ -37,7 +37,7 @@ def places(environ: Mapping[str, str]) -> list[CannPlace]:
 
 
 def places_of_others(environ: Mapping[str, str]) -> list[CannPlace]:
-    """~/Ascend of the other users, as far as it can be looked into: the guide's HwHiAiUser first, then by name."""
+    """~/Ascend of the other users, as far as it can be read: the guide's HwHiAiUser first, then by name."""
     usual = table().usual_user
     users = sorted(pwd.getpwall(), key=lambda user: (user.pw_name != usual, user.pw_name))
     found = [
@@ -59,7 +59,7 @@ def loose_adapters(environ: Mapping[str, str]) -> list[Path]:
 
 
 def stale_variables(environ: Mapping[str, str]) -> dict[str, Path]:
-    """The variables that name a directory which isn't there, as in a shell from before an upgrade."""
+    """The variables that name a directory which doesn't exist, as in a shell that was opened before an upgrade."""
     named = {name: path for name in table().variables for path in _entries(environ, name)}
     return {name: path for name, path in named.items() if not is_directory(path)}
 

@@ -24,10 +24,12 @@ def runtime_of(components: Mapping[str, Component]) -> Component | None:
 
 def _missing(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
     if adapter is None and "tfplugin" not in components:
-        yield Finding("There is no tfplugin, so no adapter.", packages()["tfplugin"].install_command())
+        yield Finding(
+            "tfplugin, which contains the adapter, is not installed.", packages()["tfplugin"].install_command()
+        )
     if runtime_of(components) is None:
-        why = ": nnrt has no graph engine, which the adapter asks for" if "nnrt" in components else ""
-        yield Finding(f"There is neither a toolkit nor nnae{why}.", packages()["toolkit"].install_command())
+        why = ": nnrt lacks the graph engine that the adapter needs" if "nnrt" in components else ""
+        yield Finding(f"Neither the CANN toolkit nor nnae is installed{why}.", packages()["toolkit"].install_command())
 
 
 def _incomplete(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
@@ -37,11 +39,11 @@ def _incomplete(components: Mapping[str, Component], _adapter: Path | None) -> I
             continue
         closed = closed_directory(package, item.path)
         if closed is not None:
-            yield Finding(f"{closed} can't be entered by this user.", _opened(closed))
+            yield Finding(f"{closed} can't be entered by this user (permission denied).", _opened(closed))
         else:
             lacking = package.essential[0].rpartition("/")[2]
             yield Finding(
-                f"{item.path} holds no {lacking}: {item.name} was removed, or installed, half way.",
+                f"{item.path} has no {lacking}: installing or removing {item.name} was interrupted.",
                 package.install_command(),
             )
 
@@ -60,8 +62,8 @@ def _mixed_releases(components: Mapping[str, Component], _adapter: Path | None) 
         of_parts = sorted(set(item.info.parts.values()))
         if len(of_parts) > 1:
             yield Finding(
-                f"{item.path} is put together from CANN {' and '.join(of_parts)} (version.cfg): an upgrade of "
-                f"{item.name} ended half way.",
+                f"{item.path} mixes CANN {' and '.join(of_parts)} (version.cfg): an upgrade of "
+                f"{item.name} was interrupted.",
                 packages()[item.name].install_command(),
             )
 
@@ -73,7 +75,7 @@ def _two_runtimes(components: Mapping[str, Component], _adapter: Path | None) ->
         used, other = both[0], both[1]
         yield Finding(
             f"{used.name} and {other.name} are both installed; {used.name} is used ({used.path}).",
-            f"source only {used.name}'s set_env.sh where the server is started by hand",
+            f"when you start the server by hand, source only {used.name}'s set_env.sh",
             severity=NOTE,
         )
 
@@ -82,15 +84,15 @@ def _driver(components: Mapping[str, Component], _adapter: Path | None) -> Itera
     """A driver and a runtime each name the V100R001C… families that they fit; an older one can't know a newer."""
     driver, runtime = components.get("driver"), runtime_of(components)
     if driver is None:
-        what = "There is no NPU driver: a server built here has to run on another machine."
+        what = "No NPU driver is installed: a server built here can run only on another machine."
         yield Finding(what, packages()["driver"].install_command(), severity=NOTE)
     elif runtime is not None and driver.info.family and runtime.info.family and driver.info.fits and runtime.info.fits:
         is_known = driver.info.declares(runtime.info.family) or runtime.info.declares(driver.info.family)
         if not is_known and driver.info.family != runtime.info.family:
             yield Finding(
                 f"Neither the driver {driver.version} ({driver.info.family}) nor the {runtime.name} {runtime.version} "
-                f"({runtime.info.family}) declares that it fits the other.",
-                "compare them with the version table of the CANN release, and install the driver that it names",
+                f"({runtime.info.family}) declares that it works with the other.",
+                "look them up in the version table of the CANN release, and install the driver that it names",
                 severity=NOTE,
             )
 
@@ -100,7 +102,7 @@ def _other_machine(components: Mapping[str, Component], _adapter: Path | None) -
     for item in components.values():
         if item.architectures and platform.machine() not in item.architectures:
             yield Finding(
-                f"{item.path} is for {' and '.join(item.architectures)}; this machine is {platform.machine()}.",
+                f"{item.path} is for {' and '.join(item.architectures)}, but this machine is {platform.machine()}.",
                 packages()[item.name].install_command(),
             )
 
@@ -108,10 +110,10 @@ def _other_machine(components: Mapping[str, Component], _adapter: Path | None) -
 def _unreadable(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
     for item in components.values():
         for file in item.info.unreadable:
-            yield Finding(f"{file} can't be read, so it can't tell a version.", _opened(file), severity=NOTE)
+            yield Finding(f"{file} can't be read, so its version is unknown.", _opened(file), severity=NOTE)
     if adapter is not None and is_there(adapter) and not os.access(adapter, os.R_OK):
         yield Finding(f"{adapter} can't be read.", _opened(adapter))
 
 
 def _opened(file: Path) -> str:
-    return f"ls -ld {file} shows whose it is: run as that user, or install CANN again with --install-for-all"
+    return f"ls -ld {file} shows its owner: run as that user, or reinstall CANN with --install-for-all"

@@ -42,7 +42,7 @@ class ModelStatus:
 
     @property
     def failed(self) -> bool:
-        """Whether every version has come to its end: none answers, and none will."""
+        """Whether every version has ended: none answers, and none will."""
         return bool(self.versions) and all(version.state == "END" for version in self.versions)
 
     @property
@@ -95,14 +95,14 @@ class ModelMetadata:
     signatures: tuple[Signature, ...]
 
     def what_it_takes(self, signature_name: str) -> str:
-        """A sentence that tells the inputs of that signature (the default one for an empty name)."""
+        """A sentence that names the inputs of that signature (the default one for an empty name)."""
         wanted = signature_name or DEFAULT_SIGNATURE
         for signature in self.signatures:
             if signature.name == wanted:
                 inputs = "; ".join(item.text() for item in signature.inputs)
                 return f"the signature {wanted!r} takes {inputs or 'no inputs'}"
         names = ", ".join(repr(signature.name) for signature in self.signatures)
-        return f"there is no signature {wanted!r}; the model has {names or 'none at all'}"
+        return f"the model has no signature {wanted!r}, only {names or 'no signature at all'}"
 
     def to_json(self) -> dict[str, object]:
         """The metadata as `--json` shows it."""
@@ -152,7 +152,7 @@ class Prediction:
 
 
 def error_message(body: bytes) -> str | None:
-    """The message of an answer `{"error": "..."}`, or None if the body is none.
+    """The message of an answer `{"error": "..."}`, or None if the body isn't one.
 
     TensorFlow Serving escapes the message as C would (absl::CEscape): a single quote or a letter beyond ASCII makes
     the body invalid JSON, so it is read by C's rules.
@@ -210,7 +210,7 @@ def _shape(entry: object) -> tuple[int, ...] | None:
 
 def _mapping(entry: object) -> dict[str, Any]:
     if not isinstance(entry, dict):
-        raise TypeError(f"{entry!r} is no object")
+        raise TypeError(f"{entry!r} is not an object")
     return entry
 
 

@@ -1,4 +1,4 @@
-"""What a person hands in to be predicted: read from a file, from standard input or from the command line."""
+"""What a person wants predicted: read from a file, from standard input or from the command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PredictRequest:
         return ANSWERS[self.form]
 
     def body(self, signature_name: str = "") -> str:
-        """The request as the server reads it; NaN and Infinity stand in it as they are."""
+        """The request as the server reads it; NaN and Infinity are written as they are."""
         name = signature_name or self.signature_name
         document = {**({"signature_name": name} if name else {}), self.form: self.values}
         return json.dumps(document, ensure_ascii=True, separators=(",", ":"))
@@ -43,8 +43,8 @@ class PredictRequest:
 def read_request(source: str, *, stdin: BinaryIO | None = None) -> PredictRequest:
     """The request in `source`: JSON if it begins with `[` or `{`, `-` for standard input, else the path of a file.
 
-    Raises RequestError where no file is, where the JSON is broken (with line and column), and where it has none of
-    the shapes that TensorFlow Serving takes.
+    Raises RequestError where the file doesn't exist, where the JSON is broken (with line and column), and where it has
+    none of the shapes that TensorFlow Serving takes.
     """
     if source.lstrip()[:1] in ("[", "{"):
         return _request(source, "the text given")
@@ -58,8 +58,8 @@ def read_request(source: str, *, stdin: BinaryIO | None = None) -> PredictReques
 
 def _file(source: str) -> Path:
     missing = RequestError(
-        f"{source!r} is neither JSON nor a file.",
-        cause="a text that begins with [ or { is taken as JSON, '-' as standard input, anything else as a path",
+        f"The request {source!r} is neither JSON nor an existing file.",
+        cause="text that begins with [ or { is read as JSON, '-' means standard input, anything else is a path",
         cure=f"give {SHAPES}",
     )
     if not source.strip() or "\0" in source:
@@ -76,7 +76,7 @@ def _decoded(data: bytes, where: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RequestError(
-            f"{where} is no UTF-8 text: byte {error.start + 1} does not fit.",
+            f"{where} is not UTF-8 text: byte {error.start + 1} is not valid.",
             cause="it is a binary file, or text in another encoding",
             cure=f"give {SHAPES} in UTF-8",
         ) from error
@@ -87,7 +87,7 @@ def _request(text: str, where: str) -> PredictRequest:
     if isinstance(document, list):
         return PredictRequest(ROW, document)
     if not isinstance(document, dict):
-        raise RequestError(f"{where} holds {_excerpt(text)}, which is no request.", cure=f"give {SHAPES}")
+        raise RequestError(f"{where} contains {_excerpt(text)}, which is not a request.", cure=f"give {SHAPES}")
     forms = [key for key in (ROW, COLUMN) if key in document]
     if len(forms) != 1:
         what = f"has both {ROW!r} and {COLUMN!r}" if forms else f"has neither {ROW!r} nor {COLUMN!r}"
@@ -96,11 +96,14 @@ def _request(text: str, where: str) -> PredictRequest:
     if unknown:
         raise RequestError(
             f"The request in {where} has the unknown key {min(unknown)!r}.",
-            cure=f"beside {forms[0]!r} only 'signature_name' is allowed",
+            cure=f"remove it: besides {forms[0]!r} only 'signature_name' is allowed",
         )
     signature_name = document.get("signature_name", "")
     if not isinstance(signature_name, str):
-        raise RequestError(f"signature_name in {where} is {signature_name!r}.", cure="give the name as a text")
+        raise RequestError(
+            f"signature_name in {where} must be a string, not {signature_name!r}.",
+            cure='write it like "signature_name": "serving_default"',
+        )
     return PredictRequest(forms[0], document[forms[0]], signature_name)
 
 
@@ -111,17 +114,17 @@ def _parsed(text: str, where: str) -> object:
         line = text.split("\n")[error.lineno - 1]
         around = line[max(0, error.colno - EXCERPT_CHARACTERS // 2 - 1) :]
         raise RequestError(
-            f"{where} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}: {_excerpt(around)}",
-            cure="correct that place",
+            f"{where} is not valid JSON ({error.msg} at line {error.lineno}, column {error.colno}): {_excerpt(around)}",
+            cure="correct the JSON at that place",
         ) from error
     except RecursionError as error:
         raise RequestError(f"{where} is nested too deeply to be read.", cure=f"give {SHAPES}") from error
     except ValueError as error:
-        raise RequestError(f"{where} can't be read: {error}.", cure="correct the value") from error
+        raise RequestError(f"{where} can't be read as JSON: {error}.", cure="correct that value") from error
 
 
 def _number(text: str) -> float:
-    """The number; one beyond the range of a double would turn into Infinity without a word."""
+    """The number; one beyond the range of a double would silently turn into Infinity."""
     value = float(text)
     if math.isinf(value):
         raise ValueError(f"the number {text[:EXCERPT_CHARACTERS]} is larger than a double can hold")
@@ -134,7 +137,7 @@ def _object(pairs: list[tuple[str, object]]) -> Mapping[str, object]:
     if len(whole) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} is there twice in one object")
+        raise ValueError(f"the key {twice!r} occurs twice in one object")
     return whole
 
 

@@ -23,7 +23,7 @@ from npu_serving.errors import NpuServingError, RequestError, ServerError
 SECONDS_TO_CONNECT = 5.0
 STATUS_TIMEOUT_S = 30.0
 PREDICT_TIMEOUT_S = 600.0  # the first request compiles the model for the NPU, which takes minutes
-# Characters that may stand in a URL's path as they are (RFC 3986, pchar), but for those that end a model's name: the
+# Characters that may appear in a URL's path as they are (RFC 3986, pchar), but for those that end a model's name: the
 # server does not decode what it finds there, so as little as possible is encoded.
 SAFE_IN_NAME = "!$&'()*+,;=@"
 
@@ -42,13 +42,13 @@ class _Answer:
             return json.loads(self.body)
         except (ValueError, RecursionError) as error:
             start = self.body[:80].decode(errors="replace")
-            raise _not_a_model_server(self.url, f"the answer is no JSON: {start!r}") from error
+            raise _not_a_model_server(self.url, f"the answer is not JSON: {start!r}") from error
 
 
 def model_status(
     base_url: str, model: str, version: int | None = None, *, timeout_s: float = STATUS_TIMEOUT_S
 ) -> ModelStatus:
-    """The state of the model's versions, or of the one asked for.
+    """The state of the model's versions, or of the requested one.
 
     The HTTP status says nothing of it: a model that failed to load is answered with 200 as well. Raises RequestError
     for a model the server doesn't know, ServerError when nothing or something else answers.
@@ -98,13 +98,19 @@ def predict(
 
 def _model_url(base_url: str, model: str, version: int | None) -> str:
     if not model:
-        raise RequestError("The name of the model is empty.", cure="name the model as --model_name of the server does")
+        raise RequestError(
+            "The model's name is empty.", cure="use the name that the server was started with (--model_name)"
+        )
     if version is not None and version < 0:
-        raise RequestError(f"The version is {version}.", cure="give the number of a version directory")
+        raise RequestError(
+            f"The version must not be negative: {version}.", cure="use the number of a version directory, such as 1"
+        )
     try:
         quoted = urllib.parse.quote(model, safe=SAFE_IN_NAME)
     except UnicodeEncodeError as error:
-        raise RequestError(f"{model!r} can't be the name of a model.", cure="give one that is text") from error
+        raise RequestError(
+            f"{model!r} is not a valid model name.", cure="use letters, digits, '-', '_' and '.'"
+        ) from error
     path = f"/v1/models/{quoted}" + ("" if version is None else f"/versions/{version}")
     return _checked_base(base_url) + path
 
@@ -113,10 +119,10 @@ def _checked_base(base_url: str) -> str:
     try:
         parts = urllib.parse.urlsplit(base_url)
         fit = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket left open
+    except ValueError:  # a port that is not a number, a bracket left open
         fit = False
     if not fit or parts.query or parts.fragment:
-        raise RequestError(f"{base_url!r} is not the URL of a server.", cure="write it as http://HOST:PORT")
+        raise RequestError(f"{base_url!r} is not the URL of a server.", cure="write it like http://HOST:PORT")
     return base_url.rstrip("/")
 
 
@@ -161,40 +167,40 @@ def _is_loopback(url: str) -> bool:
 def _unreachable(error: Exception, url: str, timeout_s: float) -> NpuServingError:
     server = "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(url))
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError)):
-        return RequestError(f"{server!r} is not the URL of a server.", cure="write it as http://HOST:PORT")
+        return RequestError(f"{server!r} is not the URL of a server.", cure="write it like http://HOST:PORT")
     if isinstance(error, requests.ConnectTimeout):
         return ServerError(
             f"{server} does not answer.",
-            cause="the host is down, or a firewall drops what is sent to that port",
-            cure="check the address",
+            cause="the host is down, or a firewall blocks that port",
+            cure="check the host and port",
         )
     if isinstance(error, requests.Timeout):
         return ServerError(
-            f"{server} gave no answer within {timeout_s:g} s.",
+            f"{server} did not answer within {timeout_s:g} s.",
             cause="it is busy; the first request after a start compiles the model for the NPU, which takes minutes",
-            cure="./inv status shows the model's state; then try again",
+            cure="check the model's state with ./inv status, then try again",
         )
     if isinstance(error, requests.exceptions.ProxyError):
         return ServerError(
-            f"The proxy in the environment does not reach {server}.",
+            f"The proxy set in the environment could not reach {server}.",
             cause=_innermost(error),
-            cure="put the host into no_proxy",
+            cure="add the host to the environment variable no_proxy",
         )
     if "refused" in _innermost(error):
         return ServerError(
             f"Nothing listens at {server}.",
-            cause="the server is not running, still loads its models, or has its REST API on another port",
-            cure="./inv serve starts one; or name the right address",
+            cause="the server is not running, is still loading its models, or has its REST API on another port",
+            cure="start one with ./inv serve, or correct the address",
         )
     return ServerError(
-        f"{server} can't be asked: {_innermost(error)}.",
-        cause="there is no such host, or what listens on that port does not speak HTTP, such as the gRPC API",
-        cure="name the host and the REST port of the server (--rest_api_port, 8501 by custom)",
+        f"Got no valid answer from {server} ({_innermost(error)}).",
+        cause="the host does not exist, or the port does not speak HTTP (such as the gRPC port)",
+        cure="use the host and the REST port of the server (--rest_api_port, usually 8501)",
     )
 
 
 def _innermost(error: BaseException) -> str:
-    """The words of the first cause: requests and urllib3 wrap it several times over."""
+    """The text of the first cause: requests and urllib3 wrap it several times."""
     while True:
         inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
         if not isinstance(inner, BaseException):
@@ -205,9 +211,9 @@ def _innermost(error: BaseException) -> str:
 
 def _not_a_model_server(url: str, what: str) -> ServerError:
     return ServerError(
-        f"What answers at {url} is not TensorFlow Serving: {what}.",
-        cause="a proxy or another program has this port",
-        cure="name the REST port of the server (--rest_api_port)",
+        f"The program at {url} is not TensorFlow Serving: {what}.",
+        cause="a proxy or another program uses this port",
+        cure="use the REST port of the server (--rest_api_port)",
     )
 
 
@@ -216,43 +222,45 @@ def _raise_for_refusal(answer: _Answer, base_url: str, model: str, version: int 
         return
     message = error_message(answer.body)
     if message is None:
-        raise _not_a_model_server(answer.url, f"it answers with HTTP status {answer.status} and no error in JSON")
+        raise _not_a_model_server(answer.url, f"it sent HTTP status {answer.status} without an error in JSON")
     if answer.status == requests.codes.not_found:
         raise _unknown_model(message, base_url, model, version)
     error = RequestError if answer.status == requests.codes.bad_request else ServerError
     raise error(
-        f"{answer.url}: HTTP status {answer.status}: {message}",
-        cure="./inv status, and the log of the server, tell more",
+        f"The server answered {answer.url} with HTTP status {answer.status} ({message}).",
+        cure="look at ./inv status and at the server's log",
     )
 
 
 def _unknown_model(message: str, base_url: str, model: str, version: int | None) -> RequestError:
     wanted = f"model {model!r}" + ("" if version is None else f" in version {version}")
-    what = f"The server at {base_url} has no {wanted} to offer: {message}"
+    what = f"The server at {base_url} has no {wanted} ({message})."
     if urllib.parse.quote(model, safe=SAFE_IN_NAME) != model:
         return RequestError(
             what,
-            cause="TensorFlow Serving does not decode the name in a URL, so this one can't be asked for over REST",
-            cure="give the model a name of letters, digits, '-', '_' and '.' (--model_name of the server)",
+            cause="TensorFlow Serving does not decode the name in a URL, so this one can't be requested over REST",
+            cure="start the server with a --model_name of letters, digits, '-', '_' and '.'",
         )
     return RequestError(
         what,
-        cause="the name or version is not the one the server was started with, or the model is not loaded",
-        cure="compare --model_name of the server" if version is None else f"./inv status of {model} lists its versions",
+        cause="the server was started with another name or version, or the model is not loaded",
+        cure="compare with the server's --model_name"
+        if version is None
+        else f"choose a version that ./inv status lists for {model}",
     )
 
 
 def _refused(answer: _Answer, base_url: str, model: str, version: int | None, signature_name: str) -> NpuServingError:
     message = error_message(answer.body)
     if message is None:
-        return _not_a_model_server(answer.url, f"it answers with HTTP status {answer.status} and no error in JSON")
+        return _not_a_model_server(answer.url, f"it sent HTTP status {answer.status} without an error in JSON")
     takes = ""
     with contextlib.suppress(NpuServingError):
         metadata = model_metadata(base_url, model, version)
         takes = metadata.what_it_takes(signature_name)
     unknown_signature = re.search(r"signature name: .* not found in signature def", message) is not None
     return RequestError(
-        f"The model {model!r} refuses the request: {message}",
+        f"The model {model!r} rejected the request ({message}).",
         cause=takes,
-        cure="name one of its signatures" if unknown_signature else "give each input in its type and shape",
+        cure="use one of its signatures" if unknown_signature else "give each input with its type and shape",
     )

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     settings=("source", "adapter"),
     help={
         "diff": "show what would change, change nothing",
-        "check": "only say whether the overlay is up to date",
-        "remove": "take the overlay out of the tree",
+        "check": "only report whether the overlay is up to date",
+        "remove": "remove the overlay from the tree",
     },
 )
 def render_overlay(
@@ -31,7 +31,7 @@ def render_overlay(
 @command(
     settings=(IMAGE, "apt_sources", FETCHING),
     help={
-        "no_cache": "make it again, even if it is there",
+        "no_cache": "make it again, even if it exists",
         "reproduce": "make it twice and compare, file by file where they differ",
     },
 )
@@ -42,7 +42,7 @@ def build_image(call: Call, no_cache: bool = False, reproduce: bool = False, dry
     return make_image(call.settings, call.console, no_cache=no_cache, reproduce=reproduce, dry_run=dry_run)
 
 
-@command(help={"base_image": "a further image to pin"})
+@command(help={"base_image": "another image to pin"})
 def renew_base_images(_call: Call, base_image: str | None = None, dry_run: bool = False) -> Result:
     """Pin base images to the digests that their registries have now."""
     from npu_serving.images.base_images import renew_base_images
@@ -53,8 +53,8 @@ def renew_base_images(_call: Call, base_image: str | None = None, dry_run: bool 
 @command(
     settings=("source", "adapter", "runner", IMAGE, FETCHING, BUILDING),
     help={
-        "reproduce": "build twice from scratch, in two places, and tell whether the same bytes come out",
-        "analyse": "stop before the first compiler run: is everything there that the build asks for?",
+        "reproduce": "build twice from scratch, in two places, and report whether the results are identical",
+        "analyse": "stop before the first compiler run, to check that everything the build needs is here",
     },
 )
 def build_serving(call: Call, reproduce: bool = False, analyse: bool = False, dry_run: bool = False) -> Result:
@@ -65,7 +65,7 @@ def build_serving(call: Call, reproduce: bool = False, analyse: bool = False, dr
         left_out = ("install_link", "disk_cache", "remote_cache", "remote_executor")
         refuse_together(
             "--reproduce",
-            "it builds twice from scratch, on this machine, without a cache, and leaves dist/ and the link alone",
+            "it builds twice from scratch, on this machine, without a cache, and does not touch dist/ and the link",
             analyse=analyse,
             **{name: call.given.get(name) for name in left_out},
         )

@@ -1,4 +1,4 @@
-"""What becomes of finished builds: whether they start, and what a new CANN calls for."""
+"""Finished builds: whether they start, and what a new CANN requires."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     settings=("adapter",),
     kinds={"server": Path},
     help={
-        "server": "look at this server instead of a build's",
-        "explain": "a symbol, as the loader or as C++ writes it: who wants it, who defines it, why it is missing",
+        "server": "check this server instead of a build's",
+        "explain": "a symbol, as the loader or as C++ writes it: what needs it, what defines it, why it is missing",
     },
 )
 def verify_serving(call: Call, build: str = "", server: Path | None = None, explain: str = "") -> Result:
-    """Tell whether the server will start here, with the adapter that is installed, without starting anything."""
+    """Check whether the server will start here with the installed adapter, without starting anything."""
     from npu_serving.builds import verify
     from npu_serving.errors import RequestError
 
     if server is not None and build:
-        raise RequestError("--server and --build name two servers.", cure="give one of the two")
+        raise RequestError("--server and --build cannot be combined.", cure="use one of them")
     if explain:
         return verify.explain_symbol(call.settings, explain, name=build, server=server)
     if server is not None:
@@ -36,7 +36,7 @@ def verify_serving(call: Call, build: str = "", server: Path | None = None, expl
 
 @command()
 def list_builds(call: Call) -> Result:
-    """List what was built, from what, and whether each build fits the CANN that is installed now."""
+    """List the builds, what they were made from, and whether each one fits the installed CANN."""
     from npu_serving.builds import listing
 
     return listing.list_builds(call.settings)
@@ -46,12 +46,12 @@ def list_builds(call: Call) -> Result:
     settings=("adapter",),
     lines_with="watch",
     help={
-        "check": "only say what is to be done (exit code 3 if anything)",
-        "clean": "build all of it from scratch",
-        "watch": "stay, and report each time when CANN was replaced and its installer has finished",
-        "act": "with --watch: rebuild then",
-        "once": "with --watch: end when the state that is found has been dealt with",
-        "interval": "with --watch: seconds between two looks",
+        "check": "only report what has to be done (exit code 3 if anything)",
+        "clean": "build everything from scratch",
+        "watch": "keep running, and report each time CANN was replaced and its installer has finished",
+        "act": "with --watch: rebuild instead of reporting",
+        "once": "with --watch: exit when the state found at the start has been handled",
+        "interval": "with --watch: seconds between two checks",
     },
 )
 def rebuild_after_cann(
@@ -65,7 +65,7 @@ def rebuild_after_cann(
     interval: str = "10",
     dry_run: bool = False,
 ) -> Result | Iterator[Result]:
-    """Bring the current build up to the CANN that is installed now, by the least that does it."""
+    """Update the current build to the installed CANN, with the least work that is enough."""
     from npu_serving.errors import RequestError
 
     if watch:
@@ -74,17 +74,15 @@ def rebuild_after_cann(
 
         if check or clean:
             raise RequestError(
-                "--check and --clean are for one run, not for --watch.",
-                cause="--watch reports, and with --act it does what is called for",
-                cure="./inv rebuild-after-cann --watch",
+                "--check and --clean cannot be combined with --watch.",
+                cause="--watch reports by itself, and with --act it does what is needed",
+                cure="leave them out: ./inv rebuild-after-cann --watch",
             )
         interval_s = seconds(interval, "--interval")
         act = act and not dry_run
         return watch_build(call.settings, call.console, build, act=act, once=once, interval_s=interval_s)
     if act or once:
-        raise RequestError(
-            "--act and --once have no effect without --watch.", cure="./inv rebuild-after-cann --watch --act"
-        )
+        raise RequestError("--act and --once need --watch.", cure="./inv rebuild-after-cann --watch --act")
     if check or dry_run:
         from npu_serving.upgrade.rebuild_plan import plan_rebuild
 
@@ -96,20 +94,20 @@ def rebuild_after_cann(
 
 @command(
     help={
-        "build": "the build to go back to; the one that was current before by default",
-        "force": "switch even if it does not fit the CANN that is installed now",
+        "build": "the build to switch to; the previous one by default",
+        "force": "switch even if it does not fit the installed CANN",
     },
 )
 def rollback(call: Call, build: str = "", force: bool = False, dry_run: bool = False) -> Result:
-    """Make the build current that was so before, or another one; nothing is built."""
+    """Switch back to the previous build, or to another one; nothing is built."""
     from npu_serving.builds.rollback import roll_back
 
     return roll_back(call.settings, build, force=force, dry_run=dry_run)
 
 
-@command(help={"keep": "how many of the newest builds stay in any case"})
+@command(help={"keep": "how many of the newest builds to keep in any case"})
 def prune(call: Call, keep: int = 3, dry_run: bool = False) -> Result:
-    """Remove old builds; never the current one, the one a rollback goes back to, or one that is running."""
+    """Remove old builds, but never the current one, the previous one, or one that is running."""
     from npu_serving.builds.pruning import prune_builds
 
     return prune_builds(call.settings, keep, dry_run=dry_run)
@@ -117,12 +115,12 @@ def prune(call: Call, keep: int = 3, dry_run: bool = False) -> Result:
 
 @command(
     help={
-        "record": "keep the answer as what every rebuilt server has to answer",
-        "model_base_path": "with --record: the directory that holds the model's version directories",
+        "record": "record the answer that every rebuilt server has to give",
+        "model_base_path": "with --record: the directory that contains the model's version directories",
         "model_name": "with --record: its name; the directory's by default",
         "request": "with --record: the request in JSON: a file, - for standard input, or the text itself",
         "platform_config_file": "with --record: the platform configuration (NpuOptimizer)",
-        "tolerance": "with --record: by how much a number may differ, as a fraction of it; 0.001 by default",
+        "tolerance": "with --record: the allowed relative difference of numbers; 0.001 by default",
     },
 )
 def smoke(
@@ -136,7 +134,7 @@ def smoke(
     tolerance: str | None = None,
     dry_run: bool = False,
 ) -> Result:
-    """Start a build's server on spare ports, ask it the golden request, and compare its answer."""
+    """Start a build's server on free ports, send it the golden request, and compare its answer."""
     from npu_serving.errors import RequestError
     from npu_serving.serving import smoke as room
     from npu_serving.serving.golden_request import RECORD, asked_for
@@ -145,7 +143,7 @@ def smoke(
     if record:
         golden = asked_for(model_base_path, model_name, request, platform_config_file, tolerance or "0.001")
     elif model_base_path or model_name or request or platform_config_file or tolerance:
-        raise RequestError("What is asked and expected is said when it is recorded.", cure=RECORD)
+        raise RequestError("The request and the model can only be set with --record.", cure=RECORD)
     else:
         golden = room.golden_of(settings)
     if dry_run:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @command(
     settings=("cann_root",),
-    help={"cann_root": "the directory that holds tfplugin/ and ascend-toolkit/, to look there only"},
+    help={"cann_root": "the directory that contains tfplugin/ and ascend-toolkit/, to look only there"},
 )
 def cann_info(call: Call) -> Result:
-    """Show what of CANN is installed here, and what is wrong with it (exit code 3 if anything)."""
+    """Show which parts of CANN are installed here, and what is wrong with them (exit code 3 if anything)."""
     from npu_serving.cann.info import cann_info
 
     return cann_info(call.settings)
@@ -25,9 +25,9 @@ def cann_info(call: Call) -> Result:
 @command(
     kinds={"directory": Path},
     help={
-        "directory": "where the units go: /etc/systemd/system, or ~/.config/systemd/user",
-        "act": "the service rebuilds; without, it reports",
-        "user": "whom a system service runs as",
+        "directory": "where to write the units: /etc/systemd/system, or ~/.config/systemd/user",
+        "act": "let the service rebuild instead of only reporting",
+        "user": "the user that a system service runs as",
     },
 )
 def render_watch_units(
@@ -38,5 +38,9 @@ def render_watch_units(
     from npu_serving.upgrade.watch_units import render_watch_units
 
     if directory is None:
-        raise RequestError("--directory is missing.", cause="it is where the units go", cure="--directory DIRECTORY")
+        raise RequestError(
+            "--directory is required.",
+            cause="it is where the units are written",
+            cure="./inv render-watch-units --directory /etc/systemd/system",
+        )
     return render_watch_units(call.settings, directory, act=act, user=user, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""Archives: which ones a tree declares, bringing them in, and carrying them to a machine without network."""
+"""Archives: which ones a tree declares, fetching them, and taking them to a machine without network."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 @command(
     settings=("source", FETCHING),
     help={
-        "check": "only say whether the tree and its lock agree",
-        "pin": "fetch archives that the tree gives no sha256 once, and write theirs into the lock",
+        "check": "only report whether the tree and its lock agree",
+        "pin": "fetch archives that have no sha256 in the tree once, and write their sha256 into the lock",
         "needed": "ask Bazel which archives the server needs on x86_64 and aarch64, which takes minutes",
     },
 )
@@ -28,7 +28,9 @@ def lock_deps(
     from npu_serving.errors import RequestError
 
     if needed and dry_run:
-        raise RequestError("--needed has no dry run.", cure="--check measures, and leaves the lock as it is")
+        raise RequestError(
+            "--needed and --dry-run cannot be combined.", cure="use --check, which leaves the lock unchanged"
+        )
     return lock_source(call.settings, call.console, check=check or dry_run, pin=pin, needed=needed)
 
 
@@ -36,11 +38,12 @@ def lock_deps(
     settings=("source", FETCHING),
     kinds={"import_": Path},
     help={
-        "import_": "adopt the files in this directory, whatever their names, by what they hold",
-        "toolchains": "the tools and the sources of tools that images are made from, instead of the tree's archives",
+        "import_": "import the files in this directory, recognised by their content, whatever their names",
+        "toolchains": "fetch the tools, and the sources of tools, that images are made from, instead of the "
+        "tree's archives",
         "all": "every archive that the tree declares, needed or not; with --toolchains, for every platform",
         "verify": "read every file of the store again",
-        "serve": "hand the store out as a mirror for other machines, until Ctrl-C",
+        "serve": "offer the store as a mirror to other machines, until Ctrl-C",
         "listen": "where --serve listens: ADDRESS:PORT, 0.0.0.0:8280 by default",
     },
 )
@@ -59,11 +62,11 @@ def fetch_deps(
     from npu_serving.errors import RequestError
 
     if listen and not serve:
-        raise RequestError("--listen is where --serve listens.", cure="give --serve as well, or leave it out")
+        raise RequestError("--listen needs --serve.", cure="add --serve, or leave out --listen")
     if verify and (serve or import_ is not None):
-        raise RequestError("--verify reads the store again before a fetch.", cure="give it without the others")
+        raise RequestError("--verify cannot be combined with --import or --serve.", cure="leave out --verify")
     if sum([import_ is not None, serve, toolchains]) > 1:
-        raise RequestError("--import, --serve and --toolchains cannot be combined.", cure="give one of them at a time")
+        raise RequestError("--import, --serve and --toolchains cannot be combined.", cure="use one of them at a time")
     settings, console = call.settings, call.console
     if import_ is not None:
         return dependencies.import_dependencies(settings, import_, console, everything=all, dry_run=dry_run)
@@ -84,11 +87,11 @@ def fetch_deps(
     help={
         "output": "the file to write",
         "all": "every archive that the tree declares, needed or not",
-        "toolchains": "every tool of locks/toolchains.json for that machine; without it the pinned Bazel alone",
-        "dev": "the packages that ./inv test and lint need, too",
+        "toolchains": "every tool of locks/toolchains.json for that machine, not only the pinned Bazel",
+        "dev": "also the packages that ./inv test and lint need",
         "python": "the other machine's Python, such as 3.11; this one's by default",
         "arch": "the other machine's processor, x86_64 or aarch64; this one's by default",
-        "image": "an image of this machine's Docker engine to take along (repeatable)",
+        "image": "an image of this machine's Docker engine to include (repeatable)",
     },
 )
 def bundle(
@@ -107,7 +110,7 @@ def bundle(
     from npu_serving.errors import RequestError
 
     if output is None:
-        raise RequestError("--output is missing.", cure="./inv bundle --output FILE")
+        raise RequestError("--output is required.", cure="./inv bundle --output FILE")
     request = bundling.BundleRequest(
         output=output,
         everything=all,
@@ -124,7 +127,7 @@ def bundle(
 
 @command(help={"bundle": "the file that ./inv bundle made", "sha256": "the digest that ./inv bundle printed"})
 def unbundle(call: Call, bundle: str, sha256: str = "", dry_run: bool = False) -> Result:
-    """Verify a bundle and put what it holds in place."""
+    """Verify a bundle and unpack its contents to where they belong."""
     from npu_serving.bundle import unbundling
     from npu_serving.settings import user_path
 

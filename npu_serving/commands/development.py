@@ -11,19 +11,38 @@ if TYPE_CHECKING:
 
 
 @command(
-    json=False, help={"unit": "only the fast ones, without Bazel and Docker", "k": "only those whose name matches"}
+    json=False,
+    kinds={"seed": int},
+    help={
+        "unit": "only the fast ones, without Bazel and Docker",
+        "k": "only those whose name matches",
+        "long": "those that take longer than a person waits: fuzzing, huge files",
+        "coverage": "list the lines that no test ran",
+        "pythons": "the unit tests, on every Python from 3.9 to 3.13 that is here",
+        "seed": "in the random order of this number, which a failing run in CI shows",
+    },
 )
-def test(_call: Call, unit: bool = False, k: str = "") -> None:
+def test(
+    _call: Call,
+    unit: bool = False,
+    k: str = "",
+    long: bool = False,
+    coverage: bool = False,
+    pythons: bool = False,
+    seed: int | None = None,
+) -> None:
     """Run the tests."""
-    from npu_serving.cli import run_pytest
+    from npu_serving.development import run_pytest, run_unit_tests_on_each_python
 
-    run_pytest(unit=unit, matching=k)
+    if pythons:
+        run_unit_tests_on_each_python()
+    run_pytest(unit=unit, matching=k, long=long, coverage=coverage, seed=seed)
 
 
-@command(json=False, help={"fix": "mend what can be mended"})
+@command(json=False, help={"fix": "fix what can be fixed automatically"})
 def lint(_call: Call, fix: bool = False) -> None:
     """Check style, types and shell scripts."""
-    from npu_serving.cli import run_linters
+    from npu_serving.development import run_linters
 
     run_linters(fix=fix)
 
@@ -31,15 +50,15 @@ def lint(_call: Call, fix: bool = False) -> None:
 @command(json=False, help={"name": "one benchmark of bench/; all by default"})
 def bench(_call: Call, name: str = "") -> None:
     """Run the benchmarks."""
-    from npu_serving.cli import run_benchmarks
+    from npu_serving.development import run_benchmarks
 
     run_benchmarks(name)
 
 
 @command(
     help={
-        "all": "the fetched archives too; with --images, those of finished servers",
-        "images": "this project's containers, volumes and images instead, and nothing that doesn't carry its labels",
+        "all": "also the fetched archives; with --images, also the images of finished servers",
+        "images": "this project's containers, volumes and images instead, recognised by their labels",
     }
 )
 def clean(call: Call, all: bool = False, images: bool = False, dry_run: bool = False) -> Result:

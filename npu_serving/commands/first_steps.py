@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 @command()
 def demo(call: Call) -> Result:
-    """Take the whole road on the embedded sample: build, verify, serve, predict, upgrade CANN, relink, serve again."""
+    """Try everything on the embedded sample: build, verify, serve, predict, upgrade CANN, relink, serve again."""
     from npu_serving.demo import run_demo
 
     return run_demo(call.settings, call.console)
 
 
-@command(settings=("source", "adapter", "runner"), help={"fix": "carry out the cures that are safe"})
+@command(settings=("source", "adapter", "runner"), help={"fix": "apply the fixes that are safe"})
 def doctor(call: Call, fix: bool = False, dry_run: bool = False) -> Result:
-    """Check everything that a build needs; each finding comes with its cure."""
+    """Check everything that a build needs, and show how to fix what is missing."""
     from npu_serving.building.inputs import runner_name
     from npu_serving.doctor.examination import examine
     from npu_serving.doctor.fixes import apply_fixes, plan_fixes

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SHARED_HELP = {
-    "build": "a build of list-builds; the current one by default",
+    "build": "a build that list-builds shows; the current one by default",
     "json": "print one JSON document",
-    "dry_run": "print the plan, change nothing",
+    "dry_run": "print the plan and change nothing",
 }
 
 OFFERED: dict[str, tuple[str, ...]] = {}
@@ -44,7 +44,7 @@ class Call:
 
     @cached_property
     def settings(self) -> Settings:
-        """invoke.yaml's settings with the flags laid over them; SettingsError for values of the wrong kind."""
+        """invoke.yaml's settings overridden by the flags; SettingsError for values of the wrong kind."""
         return load_table(self.table, self.given)  # type: ignore[no-any-return]
 
 

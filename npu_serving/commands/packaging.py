@@ -1,4 +1,4 @@
-"""A finished build, packed to be taken elsewhere."""
+"""A finished build, packaged for another machine."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     help={
         "format": "tar, deb or image",
         "output": "the directory of the file; dist/packages by default",
-        "base_image": "the image that an image to run is made from",
+        "base_image": "with --format image: the image that it is made from",
     },
 )
 def package(
     call: Call, format: str = "tar", build: str = "", output: Path | None = None, dry_run: bool = False
 ) -> Result:
-    """Make a tar file, a Debian package, or an image to run, of a finished build."""
+    """Make a tar file, a Debian package, or a runtime image of a finished build."""
     return _package(call, format, build, output, dry_run)
 
 
 @command(settings=("docker_base_image", "offline"), help={"base_image": "the image that it is made from"})
 def package_image(call: Call, build: str = "", dry_run: bool = False) -> Result:
-    """Make an image to run of a finished build: package --format image."""
+    """Make a runtime image of a finished build: package --format image."""
     return _package(call, "image", build, None, dry_run)
 
 
@@ -37,7 +37,7 @@ def _package(call: Call, kind: str, build: str, output: Path | None, dry_run: bo
     from npu_serving.packaging import package as packages
 
     if kind == packages.IMAGE:
-        refuse_together("--format image", "an image goes to the engine, not into a file", output=output)
+        refuse_together("--format image", "an image is stored by Docker, not in a file", output=output)
     else:
         because = "only an image is made from another image"
         refuse_together(f"--format {kind}", because, base_image=call.given.get("docker_base_image"))

@@ -18,12 +18,12 @@ SERVER = "http://localhost:8501"
     kinds={"model_base_path": Path, "platform_config_file": Path},
     json=False,
     help={
-        "model_base_path": "the directory that holds the model's version directories",
+        "model_base_path": "the directory that contains the model's version directories",
         "model_name": "its name; the directory's by default",
         "port": "the gRPC port",
         "rest_api_port": "the REST port; 0 for none",
         "platform_config_file": "the platform configuration (NpuOptimizer)",
-        "flag": "a further flag of the server, --name=value (repeatable)",
+        "flag": "another flag of the server, --name=value (repeatable)",
     },
 )
 def serve(
@@ -58,7 +58,7 @@ def serve(
 
 @command(kinds={"version": int}, help={"model": "the model's name", "url": "the server", "version": "one version"})
 def status(_call: Call, model: str, url: str = SERVER, version: int | None = None) -> Result:
-    """Tell whether a model is being served."""
+    """Show whether a model is being served."""
     from npu_serving.client.rest_client import model_status
 
     return model_status(url, model, version)

@@ -45,7 +45,7 @@ def render_platform_config(options: Mapping[str, OptionValue]) -> str:
     rewriter_config.proto, MemoryOptimizerEnabled()). The kind of a value (bool, int, str) decides the field of the
     AttrValue it is written to.
 
-    Raises RequestError for names and values that can't be written, and for options that would not serve on an NPU.
+    Raises RequestError for names and values that can't be written, and for options that don't work on an NPU.
     """
     _refuse_conflicts(options)
     precision = {} if {"precision_mode", "precision_mode_v2"} & set(options) else DEFAULT_PRECISION
@@ -57,17 +57,17 @@ def render_platform_config(options: Mapping[str, OptionValue]) -> str:
 def render_models_config(models: Sequence[ServedModel]) -> str:
     """The list of models for --model_config_file. Raises RequestError for names twice and for relative paths."""
     if not models:
-        raise RequestError("There is no model to list.", cure="name at least one")
+        raise RequestError("The list of models is empty.", cure="name at least one model")
     seen: set[str] = set()
     for model in models:
         check_model_name(model.name)
         if model.name in seen:
-            raise RequestError(f"The model {model.name!r} is listed twice.", cure="give each model a name of its own")
+            raise RequestError(f"The model {model.name!r} is listed twice.", cure="give each model its own name")
         if not model.base_path.is_absolute():
             raise RequestError(
-                f"The path of the model {model.name!r} is {str(model.base_path)!r}, which is relative.",
-                cause="a server reads it from its own directory, not from that of this file",
-                cure="give an absolute path",
+                f"The path of the model {model.name!r} must be absolute, not {str(model.base_path)!r}.",
+                cause="a server looks for it in its own working directory, not beside this file",
+                cure="write the whole path, beginning with /",
             )
         seen.add(model.name)
     return render("templates/models.config.j2", models=models)
@@ -77,21 +77,23 @@ def _refuse_conflicts(options: Mapping[str, OptionValue]) -> None:
     for name, value in FIXED_OPTIONS.items():
         if name in options and (type(options[name]), options[name]) != (type(value), value):
             raise RequestError(
-                f"{name} is {options[name]!r}.",
+                f"{name} can't be {options[name]!r}.",
                 cause=f"a server on the NPU needs {name} {_attribute(name, value)}, which is always written",
                 cure="leave it out",
             )
     if {"precision_mode", "precision_mode_v2"} <= set(options):
         raise RequestError(
-            "precision_mode and precision_mode_v2 are both given.",
-            cause="they exclude each other",
+            "precision_mode and precision_mode_v2 cannot be combined.",
+            cause="they set the same thing",
             cure="keep precision_mode_v2, the newer of the two",
         )
 
 
 def _option_name(name: str) -> str:
     if not _OPTION_NAME.match(name):
-        raise RequestError(f"{name!r} can't be the name of a session option.", cure="use its name as the guide has it")
+        raise RequestError(
+            f"{name!r} is not a valid name of a session option.", cure="use the name that the guide gives it"
+        )
     return name
 
 
@@ -101,8 +103,10 @@ def _attribute(name: str, value: OptionValue) -> str:
         return f"b: {'true' if value else 'false'}"
     if isinstance(value, int):
         if value not in INT64_RANGE:
-            raise RequestError(f"{name} is {value}, which 64 bits can't hold.", cure="give a smaller number")
+            raise RequestError(f"{name} can't be {value}: it does not fit into 64 bits.", cure="use a smaller number")
         return f"i: {value}"
     if isinstance(value, str):
         return f"s: {textproto_string(value)}"
-    raise RequestError(f"{name} is {value!r}.", cure="give true or false, a whole number or a text")
+    raise RequestError(
+        f"{name} must be true or false, a whole number or a string, not {value!r}.", cure="correct its value"
+    )

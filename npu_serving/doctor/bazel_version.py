@@ -21,7 +21,7 @@ _UNREADABLE = (OSError, KeyError, ValueError, NotImplementedError, RuntimeError,
 
 
 def bazel_version(program: Path) -> str:
-    """The version of the Bazel in that file, such as 0.24.1; empty for what is no Bazel, or doesn't say.
+    """The version of the Bazel in that file, such as 0.24.1; empty for anything else, or where it doesn't say.
 
     Bazel's build appends an archive to its binary, which holds the label: reading it takes 0.3 s, where asking the
     program starts a server and unpacks 100 MB. A wrapper script and bazelisk have no such archive, and no version of
@@ -40,13 +40,13 @@ def bazel_version(program: Path) -> str:
     return leading_version(label)
 
 
-def serves(version: str) -> bool:
+def can_build(version: str) -> bool:
     """Whether that version can build the tree on this machine; the bounds are those of requirements.yaml."""
-    return bool(version) and load_requirements()["bazel"].serves(version, platform.machine())
+    return bool(version) and load_requirements()["bazel"].accepts(version, platform.machine())
 
 
 def required_text() -> str:
-    """The versions that serve, for a person: `0.24.1 to 0.26.1`."""
+    """The versions that can build the tree, for a person: `0.24.1 to 0.26.1`."""
     return load_requirements()["bazel"].required_text(platform.machine())
 
 

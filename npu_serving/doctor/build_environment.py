@@ -18,8 +18,8 @@ def build_python(settings: Settings) -> Path:
         chosen = Path(settings.python_bin).expanduser()
         if not os.access(chosen, os.X_OK) or chosen.is_dir():
             raise MissingToolError(
-                f"python_bin is {chosen}, which is not a program.",
-                cure="set python_bin in invoke.yaml to an interpreter, or leave it empty",
+                f"python_bin must be a Python interpreter, but {chosen} is not a program.",
+                cure="correct python_bin in invoke.yaml, or leave it empty",
             )
         return chosen.absolute()
     for name in ("python3.7", "python3"):

@@ -22,7 +22,7 @@ from npu_serving.writers.shell import command_line, shell_word
 
 PACKAGE_MANAGERS = {"apt-get": "deb", "dnf": "rpm", "yum": "rpm"}
 SECONDS_FOR_AN_ANSWER = 10.0
-MOST_LINES = 2000  # a program that prints more than this when asked for its version is not what its name says
+MOST_LINES = 2000  # a program that prints more than this when asked for its version is not the program it is called
 
 INSTALL_PACKAGES = "install-packages"
 REPAIR_DPKG = "repair-dpkg"
@@ -41,7 +41,7 @@ class RequirementFinding(Finding):
 
     @property
     def fix_is_safe(self) -> bool:
-        """Whether `--fix` carries the cure out."""
+        """Whether `--fix` applies the cure."""
         return bool(self.fix)
 
     def to_json(self) -> dict[str, object]:
@@ -63,7 +63,7 @@ class RequirementFinding(Finding):
 class Machine:
     """The machine that is looked at.
 
-    `root` is where its files are, for tests that bring their own; `build_path` the PATH that Bazel's actions get.
+    `root` is where its files are, for tests that have their own; `build_path` is the PATH that Bazel's actions get.
     """
 
     architecture: str
@@ -121,7 +121,7 @@ class Machine:
 
 @dataclass
 class Examination:
-    """One look at a machine: what is asked for, and what programs have answered so far."""
+    """One examination of a machine: what is required, and what programs have answered so far."""
 
     settings: Settings
     use: str
@@ -162,7 +162,7 @@ class Examination:
         )
 
     def missing(self, requirement: Requirement, found: str, **values: object) -> RequirementFinding:
-        """The finding for what is not there: install the packages, or the cure of the table."""
+        """The finding for something that is not installed: install the packages, or the cure of the table."""
         verdict = requirement.missing.get(self.use, NOT_NEEDED)
         packages = requirement.packages.get(self.machine.packaging, ())
         if not packages:
@@ -178,7 +178,7 @@ class Examination:
         return replace(missing, cure=cure) if cure else missing
 
     def unfit(self, requirement: Requirement, found: str, **values: object) -> RequirementFinding:
-        """The finding for what is there but doesn't serve."""
+        """The finding for something that is installed but not suitable."""
         verdict = requirement.unfit.get(self.use, NOT_NEEDED)
         cures = requirement.cure_unfit or requirement.cure
         return self.finding(requirement, verdict, found, cure=self.cure_text(cures, requirement, values))
@@ -199,7 +199,7 @@ class Examination:
         template = cures.get(self.machine.packaging, cures.get("any", ""))
         if not template:
             names = requirement.packages.get("deb", ())
-            return f"install {' and '.join(names) or requirement.title} by the means of this distribution"
+            return f"install {' and '.join(names) or requirement.title} with this distribution's package manager"
         settings = self.settings
         known = {
             "at_least": requirement.minimum(self.machine.architecture),
@@ -231,7 +231,7 @@ def check_program(requirement: Requirement, examination: Examination) -> Require
     if requirement.for_actions:
         inside = find_program_in(examination.machine.build_path, requirement.program)
         if inside is None:
-            found = f"{program} only; the build's PATH is {examination.machine.build_path}"
+            found = f"only {program}, but the build's PATH is {examination.machine.build_path}"
             return examination.missing(requirement, found)
         program = inside
     if not requirement.arguments:
@@ -240,7 +240,7 @@ def check_program(requirement: Requirement, examination: Examination) -> Require
     if not version:
         return examination.unfit(requirement, silent_program(requirement, program, examination))
     found = f"{version} ({program})"
-    if requirement.serves(version, examination.machine.architecture):
+    if requirement.accepts(version, examination.machine.architecture):
         return examination.finding(requirement, OK, found)
     return examination.unfit(requirement, found)
 
@@ -259,7 +259,7 @@ def check_same_compilers(requirement: Requirement, examination: Examination) -> 
         versions[name] = program_version(row, program, examination) if program else ""
     if not all(versions.values()):
         unknown = " and ".join(name for name, version in versions.items() if not version)
-        return examination.finding(requirement, NOT_NEEDED, f"nothing to compare: no version of {unknown}")
+        return examination.finding(requirement, NOT_NEEDED, f"nothing to compare: the version of {unknown} is unknown")
     found = f"gcc {versions['gcc']}, g++ {versions['g++']}"
     if versions["gcc"] == versions["g++"]:
         return examination.finding(requirement, OK, found)
@@ -268,13 +268,13 @@ def check_same_compilers(requirement: Requirement, examination: Examination) -> 
 
 
 def check_cmake(requirement: Requirement, examination: Examination) -> RequirementFinding:
-    """CMake on PATH or, where that is none or too old, the one that pip put into this project's environment."""
+    """CMake on PATH or, where that is missing or too old, the one that pip put into this project's environment."""
     on_path = check_program(requirement, examination)
     own = examination.machine.venv_bin / "cmake"
     if on_path.severity == OK or not os.access(own, os.X_OK):
         return on_path
     version = program_version(requirement, own, examination)
-    if version and requirement.serves(version, examination.machine.architecture):
+    if version and requirement.accepts(version, examination.machine.architecture):
         return examination.finding(requirement, OK, f"{version} ({own}); on PATH: {on_path.found}")
     return on_path
 
@@ -321,14 +321,18 @@ def _answer(words: tuple[str, ...], path: str, library_path: Path | None) -> pro
         nonlocal lines
         lines += 1
         if lines > MOST_LINES:
-            raise ProgramError("enough")
+            raise ProgramError("it prints more than a version", cure="use another program of that name")
 
     try:
         return process.run(words, env=environment, check=False, timeout_s=SECONDS_FOR_AN_ANSWER, on_line=count)
     except MissingToolError:
         return "it can't be started"
     except ProgramError:
-        return "it prints without end" if lines > MOST_LINES else f"it did not end in {SECONDS_FOR_AN_ANSWER:.0f} s"
+        return (
+            "it never stops printing"
+            if lines > MOST_LINES
+            else f"it did not finish within {SECONDS_FOR_AN_ANSWER:.0f} s"
+        )
 
 
 def _libc() -> str:

@@ -19,23 +19,23 @@ JAVA_SERIES = 11
 def check_bazel(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A Bazel that TensorFlow 1.15 can be built with: the one that is set, the one on PATH, or one to be fetched.
 
-    A Bazel that doesn't serve is a warning where the pinned one is fetched in its place.
+    An unsuitable Bazel is a warning where the pinned one is fetched in its place.
     """
     settings, architecture = examination.settings, examination.machine.architecture
     minimum = requirement.minimum(architecture)
     replaced = not settings.bazel and architecture in FETCHABLE
     program = _bazel(requirement, examination)
     if program is None:
-        found = f"no program {settings.bazel!r}" if settings.bazel else "none on PATH"
+        found = f"no program {settings.bazel!r}" if settings.bazel else "not on PATH"
         return _fetched(requirement, examination, found) if replaced else examination.missing(requirement, found)
     version = bazel_version(program)
-    found = f"{version} ({program})" if version else f"{program}, which is no Bazel itself (a wrapper, it seems)"
-    if version and requirement.serves(version, architecture):
+    found = f"{version} ({program})" if version else f"{program}, which is not Bazel itself (probably a wrapper)"
+    if version and requirement.accepts(version, architecture):
         return examination.finding(requirement, OK, found)
     if replaced and requirement.needed_for(examination.use):
-        text = f"{found}; build-serving leaves it alone and fetches the pinned {minimum}"
+        text = f"{found}; build-serving ignores it and fetches the pinned {minimum}"
         return examination.finding(requirement, WARNING, text, cure="./inv fetch-deps")
-    return examination.unfit(requirement, f"{found}; build-serving refuses it")
+    return examination.unfit(requirement, f"{found}; build-serving can't use it")
 
 
 def check_jdk(requirement: Requirement, examination: Examination) -> RequirementFinding:
@@ -45,8 +45,8 @@ def check_jdk(requirement: Requirement, examination: Examination) -> Requirement
     if machine.architecture in FETCHABLE:
         return examination.finding(requirement, NOT_NEEDED, "Bazel is fetched as a binary on this architecture")
     program = _bazel(bazel, examination)
-    if program and bazel.serves(bazel_version(program) or "0", machine.architecture):
-        return examination.finding(requirement, NOT_NEEDED, f"{program} is there already")
+    if program and bazel.accepts(bazel_version(program) or "0", machine.architecture):
+        return examination.finding(requirement, NOT_NEEDED, f"{program} is already installed")
     homes = {home: _java_version(home) for home in _java_homes(examination)}
     for home, version in homes.items():
         if version_of(version).major == JAVA_SERIES:
@@ -67,7 +67,7 @@ def _bazel(requirement: Requirement, examination: Examination) -> Path | None:
 def _fetched(requirement: Requirement, examination: Examination, found: str) -> RequirementFinding:
     version = requirement.minimum(examination.machine.architecture)
     if examination.settings.offline:
-        text = f"{found}; offline, so the pinned {version} has to be in {examination.settings.store_root} already"
+        text = f"{found}; with --offline the pinned {version} has to be in {examination.settings.store_root} already"
         return examination.finding(requirement, WARNING, text, cure="./inv fetch-deps  (where there is a network)")
     return examination.finding(requirement, OK, f"{found}; build-serving fetches the pinned {version}")
 
@@ -91,7 +91,7 @@ def _java_homes(examination: Examination) -> Iterator[Path]:
 
 
 def _java_version(home: Path) -> str:
-    """The version in a JDK's `release` file, which spares starting it, or ""."""
+    """The version in a JDK's `release` file, so that it needn't be started, or ""."""
     try:
         text = (home / "release").read_text(encoding="utf-8", errors="replace")
     except OSError:

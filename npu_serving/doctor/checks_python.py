@@ -38,7 +38,7 @@ print(json.dumps({"version": "%d.%d.%d" % sys.version_info[:3], "builtins": buil
 
 @dataclass(frozen=True)
 class Interpreter:
-    """What an interpreter told about itself. `builtins_error` is empty where `from builtins import bytes` works."""
+    """What an interpreter reports about itself. `builtins_error` is empty where `from builtins import bytes` works."""
 
     program: Path
     version: str
@@ -47,7 +47,7 @@ class Interpreter:
 
 
 def interpreter_at(program: Path, examination: Examination) -> Interpreter | str:
-    """An interpreter's account of itself, or the reason why it gives none.
+    """An interpreter's report on itself, or the reason why there is none.
 
     A python3.7 built with --enable-shared starts only with its library's directory in LD_LIBRARY_PATH.
     """
@@ -58,7 +58,7 @@ def interpreter_at(program: Path, examination: Examination) -> Interpreter | str
         told = json.loads(answer.stdout.splitlines()[-1])
         return Interpreter(program, str(told["version"]), str(told["builtins"]), dict(told["packages"]))
     except (ValueError, IndexError, KeyError, TypeError):
-        last = answer.output.strip().splitlines()[-1:] or ["it says nothing"]
+        last = answer.output.strip().splitlines()[-1:] or ["it prints nothing"]
         return last[0][:200]
 
 
@@ -71,7 +71,7 @@ def own_python(examination: Examination) -> Path | None:
 def check_python(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """Python 3.7.5 in settings.python_prefix."""
     if examination.adapter_is_sample:
-        return examination.finding(requirement, NOT_NEEDED, "the sample's adapter brings a stand-in")
+        return examination.finding(requirement, NOT_NEEDED, "the sample's adapter includes a stand-in")
     program = own_python(examination)
     if program is None:
         return examination.missing(requirement, f"no interpreter in {examination.settings.python_prefix / 'bin'}")
@@ -79,7 +79,7 @@ def check_python(requirement: Requirement, examination: Examination) -> Requirem
     if isinstance(interpreter, str):
         return examination.unfit(requirement, f"{program}: {interpreter}")
     found = f"{interpreter.version} ({program})"
-    if requirement.serves(interpreter.version, examination.machine.architecture):
+    if requirement.accepts(interpreter.version, examination.machine.architecture):
         return examination.finding(requirement, OK, found)
     unfit = examination.unfit(requirement, found)
     if version_of(interpreter.version).release[:2] == EMBEDDED_SERIES and unfit.severity != NOT_NEEDED:
@@ -92,7 +92,7 @@ def check_python(requirement: Requirement, examination: Examination) -> Requirem
 def check_libpython(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """The shared library of that Python, under the name that the adapter asks for."""
     if examination.adapter_is_sample:
-        return examination.finding(requirement, NOT_NEEDED, "the sample's adapter brings a stand-in")
+        return examination.finding(requirement, NOT_NEEDED, "the sample's adapter includes a stand-in")
     library = examination.settings.python_prefix / "lib" / LIBPYTHON
     if library.is_file():
         return examination.finding(requirement, OK, str(library))
@@ -102,14 +102,14 @@ def check_libpython(requirement: Requirement, examination: Examination) -> Requi
 def check_package(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A Python package that the guide asks for, seen by the interpreter in settings.python_prefix."""
     if examination.adapter_is_sample:
-        return examination.finding(requirement, NOT_NEEDED, "the sample uses none")
+        return examination.finding(requirement, NOT_NEEDED, "not used by the sample")
     program = own_python(examination)
     interpreter = interpreter_at(program, examination) if program else "no such interpreter"
     if isinstance(interpreter, str):
         where = program or examination.settings.python_prefix / "bin" / INTERPRETERS[0]
         return examination.missing(requirement, f"{where}: {interpreter}")
     version = interpreter.packages.get(requirement.id, "")
-    if version and requirement.serves(version, examination.machine.architecture):
+    if version and requirement.accepts(version, examination.machine.architecture):
         return examination.finding(requirement, OK, version)
     if version:
         return examination.unfit(requirement, version, python=interpreter.program)
@@ -122,13 +122,13 @@ def check_future(requirement: Requirement, examination: Examination) -> Requirem
     interpreter = interpreter_at(program, examination) if program else "no interpreter"
     if examination.adapter_is_sample or isinstance(interpreter, str):
         return examination.finding(
-            requirement, NOT_NEEDED, "no Python to have it" if program is None else "not looked at"
+            requirement, NOT_NEEDED, "no Python to install it for" if program is None else "not checked"
         )
     version = interpreter.packages.get(requirement.id, "")
     if version:
         return examination.finding(requirement, OK, version)
     if version_of(interpreter.version).major >= 3:
-        found = f"not installed; Python {interpreter.version} has a builtins of its own"
+        found = f"not installed; Python {interpreter.version} has its own builtins"
         return examination.finding(requirement, NOT_NEEDED, found)
     return examination.missing(requirement, "not installed", python=interpreter.program)
 

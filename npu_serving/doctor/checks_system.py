@@ -45,10 +45,10 @@ def check_docker_disk(requirement: Requirement, examination: Examination) -> Req
     try:
         root = Path(_engine_info(examination)["DockerRootDir"])
         if not root.is_dir():
-            return examination.finding(requirement, OK, f"{root} of the engine can't be looked into from here")
+            return examination.finding(requirement, OK, f"Docker's {root} can't be read from here")
         free = fsutil.free_bytes(root)
     except (NpuServingError, OSError, KeyError):
-        return examination.finding(requirement, NOT_NEEDED, "no engine to ask")
+        return examination.finding(requirement, NOT_NEEDED, "no Docker engine")
     return _space(requirement, examination, root, free, least, least, f"{least:.0f} GB")
 
 
@@ -61,9 +61,9 @@ def check_build_root(requirement: Requirement, examination: Examination) -> Requ
     if not existing.is_dir():
         return examination.unfit(requirement, f"{existing} is not a directory", place=place)
     if not os.access(existing, os.W_OK | os.X_OK):
-        return examination.unfit(requirement, f"{existing} may not be written to by this user", place=place)
+        return examination.unfit(requirement, f"this user may not write to {existing}", place=place)
     return examination.finding(
-        requirement, OK, str(place) if existing == place else f"{place}, made by the first build"
+        requirement, OK, str(place) if existing == place else f"{place}, which the first build creates"
     )
 
 
@@ -83,24 +83,24 @@ def check_memory(requirement: Requirement, examination: Examination) -> Requirem
         )
     by_memory = (memory - MEMORY_FOR_BAZEL_MB) // MEMORY_PER_JOB_MB
     if by_memory < 1:
-        return examination.unfit(requirement, f"{found}; not enough for one job beside Bazel", jobs=1)
+        return examination.unfit(requirement, f"{found}; not enough for Bazel and one job", jobs=1)
     if settings.jobs > by_memory:
         unfit = examination.unfit(requirement, "", jobs=by_memory)
-        text = f"{found}: enough for {by_memory} jobs, not for the {settings.jobs} that are set"
+        text = f"{found}: enough for {by_memory} jobs, but jobs is set to {settings.jobs}"
         return examination.finding(requirement, WARNING, text, cure=unfit.cure)
     jobs = settings.jobs or min(fitting, by_memory)
     return examination.finding(requirement, OK, f"{found}, for {jobs} jobs at once")
 
 
 def check_dpkg_record(requirement: Requirement, examination: Examination) -> RequirementFinding:
-    """The record of an ascend-cann-toolkit that is to be reinstalled, and others like it."""
+    """The record of an ascend-cann-toolkit that has to be reinstalled, and others like it."""
     status = examination.machine.root / dpkg.STATUS
     if not status.is_file():
         return examination.finding(requirement, NOT_NEEDED, "no dpkg on this machine")
     try:
         broken = dpkg.broken_records(status.read_bytes())
     except OSError as error:
-        return examination.finding(requirement, WARNING, f"{status} can't be read: {error.strerror}")
+        return examination.finding(requirement, WARNING, f"{status} can't be read ({error.strerror})")
     if not broken:
         return examination.finding(requirement, OK, "none")
     found = "; ".join(f"{record.package}: {record.status}" for record in broken)
@@ -115,7 +115,7 @@ def check_dpkg_record(requirement: Requirement, examination: Examination) -> Req
 def check_cann(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A CANN installation, which the server needs when it runs; its parts have to be of one version."""
     if examination.adapter_is_sample:
-        return examination.finding(requirement, NOT_NEEDED, "the sample brings its own")
+        return examination.finding(requirement, NOT_NEEDED, "the sample has its own")
     from npu_serving.cann.install import find_installation
 
     try:
@@ -134,13 +134,13 @@ def check_tfplugin(requirement: Requirement, examination: Examination) -> Requir
     """The adapter that will be linked: the one that was named, or that of the tfplugin installed here."""
     settings = examination.settings
     if examination.adapter_is_sample:
-        return examination.finding(requirement, NOT_NEEDED, "the sample brings its own")
+        return examination.finding(requirement, NOT_NEEDED, "the sample has its own")
     from npu_serving.cann.install import find_adapter
 
     try:
         adapter = find_adapter(settings.adapter, settings.cann_root)
     except NpuServingError as error:
-        # For a file that was named, the cure is another file; for none, it is to install the package.
+        # For a file that was named, the cure is another file; otherwise it is to install the package.
         return examination.no_adapter(requirement, error.what, cure="" if settings.adapter == "auto" else error.cure)
     return examination.finding(requirement, OK, f"{adapter.path} ({adapter.machine})")
 

@@ -1,4 +1,4 @@
-"""dpkg's status file: the records that keep apt from installing anything, and how one of them is taken out.
+"""dpkg's status file: the records that keep apt from installing anything, and how one of them is removed.
 
 The file is a sequence of records ("Field: value" lines) with an empty line behind each; see deb-control(5), dpkg(1).
 """
@@ -20,7 +20,7 @@ REINSTALL_REQUIRED = "reinstreq"
 LOCKS = ("lock-frontend", "lock")  # apt takes them in this order
 
 # Installers of Ascend packages leave such a record behind, and no archive exists that could reinstall it (guide 6.7.1).
-# Any other package can be had again from its distribution, which is better than forgetting that it is there.
+# Any other package can be reinstalled from its distribution, which is better than forgetting that it is there.
 REMOVABLE = "ascend-cann-toolkit"
 
 
@@ -33,7 +33,7 @@ class BrokenRecord:
 
     @property
     def removable(self) -> bool:
-        """Whether the cure is to take the record out."""
+        """Whether the cure is to remove the record."""
         return self.package == REMOVABLE
 
 
@@ -70,14 +70,14 @@ def broken_records(data: bytes) -> list[BrokenRecord]:
 
 
 def without_removable(data: bytes) -> bytes:
-    """The file without the broken records that are there to be removed; every other byte is as it was."""
+    """The file without the removable broken records; every other byte is unchanged."""
     return b"".join(record for record in split_records(data) if not _is_removable(record))
 
 
 def repair(status: Path) -> Path | None:
-    """Takes the removable broken records out of a status file, and returns the backup that it made first.
+    """Removes the removable broken records from a status file, and returns the backup that it made first.
 
-    None where there is nothing to take out. Raises StateLockedError while dpkg or apt is at work, ActionNeeded when an
+    None where there is nothing to remove. Raises StateLockedError while dpkg or apt is running, ActionNeeded when an
     interrupted dpkg has left changes that are not in the file yet, FileAccessError without the right to write.
     """
     file = status.resolve()
@@ -102,8 +102,8 @@ def _is_removable(record: bytes) -> bool:
 def _fields(record: bytes) -> dict[bytes, bytes]:
     """The first line of each field, by its name in lower case; none for what holds two packages.
 
-    Two of them in one record mean that the file isn't separated as dpkg separates it, so that taking out this "record"
-    would take out more than was meant.
+    Two of them in one record mean that the file isn't separated as dpkg separates it, so that removing this "record"
+    would remove too much.
     """
     fields: dict[bytes, bytes] = {}
     for line in record.split(b"\n"):
@@ -119,9 +119,9 @@ def _refuse_pending_updates(directory: Path) -> None:
     updates = directory / "updates"
     if updates.is_dir() and any(entry.name.isdigit() for entry in updates.iterdir()):
         raise ActionNeeded(
-            f"{updates} holds changes that dpkg has not carried out yet.",
+            f"{updates} contains changes that dpkg has not applied yet.",
             cause="dpkg was interrupted",
-            cure="dpkg --configure -a",
+            cure="run dpkg --configure -a, then the same command again",
         )
 
 
@@ -138,9 +138,9 @@ def _locks(directory: Path) -> Iterator[None]:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise StateLockedError(
-                    f"{path} is held by another program.",
-                    cause="apt or dpkg is at work; an edit now would be overwritten",
-                    cure="wait until it has ended, then type the same command again",
+                    f"{path} is locked by another program.",
+                    cause="apt or dpkg is running and would overwrite the edit",
+                    cure="wait until it has finished, then run the same command again",
                 ) from error
         yield
 

@@ -1,4 +1,4 @@
-"""doctor: looks at this machine and tells what the build that is asked for needs, what is there, and how to cure it.
+"""doctor: looks at this machine and reports what the requested build needs, what is there, and how to fix it.
 
 Nothing here changes anything; fixes.py does, and only what is safe.
 """
@@ -16,7 +16,7 @@ from npu_serving.errors import EXIT_ACTION_NEEDED
 from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
 from npu_serving.settings import Settings
 
-# What looks at each requirement; the others are programs, and their row says everything.
+# What checks each requirement; the others are programs, and their row says everything.
 SPECIAL_CHECKS: Mapping[str, Check] = {
     "architecture": checks.check_architecture,
     "gcc-is-g++": checks.check_same_compilers,
@@ -53,7 +53,7 @@ class DoctorReport:
 
     @property
     def exit_code(self) -> int:
-        """0 where the build can go ahead (warnings don't keep it), 3 where something has to be done first."""
+        """0 where the build can go ahead (warnings don't prevent it), 3 where something has to be done first."""
         return EXIT_ACTION_NEEDED if self.with_verdict(PROBLEM) else 0
 
     def with_verdict(self, verdict: str) -> tuple[RequirementFinding, ...]:
@@ -87,11 +87,11 @@ class DoctorReport:
     def _conclusion(self) -> str:
         problems = self.with_verdict(PROBLEM)
         if not problems:
-            return "Nothing keeps the build from going ahead."
+            return "This machine is ready for the build."
         safe = sum(finding.fix_is_safe for finding in problems + self.with_verdict(WARNING))
-        offer = f" ./inv doctor --fix would cure {safe} of the above; --dry-run shows how." if safe else ""
+        offer = f" ./inv doctor --fix can fix {safe} of them; add --dry-run to see how." if safe else ""
         count = "1 problem keeps" if len(problems) == 1 else f"{len(problems)} problems keep"
-        return f"{count} the build from going ahead.{offer}"
+        return f"{count} this machine from building.{offer}"
 
 
 def examine(settings: Settings, runner: str, reporter: Reporter, *, machine: Machine | None = None) -> DoctorReport:
@@ -117,9 +117,9 @@ def begin(settings: Settings, runner: str, machine: Machine) -> Examination:
 
 
 def check(requirement: Requirement, examination: Examination) -> RequirementFinding:
-    """What is found about one requirement; what this use doesn't need is not looked at."""
+    """What is found about one requirement; what this use doesn't need is not checked."""
     if not requirement.needed_for(examination.use):
-        return examination.finding(requirement, NOT_NEEDED, f"not looked at: not needed for {examination.use}")
+        return examination.finding(requirement, NOT_NEEDED, f"not checked: not needed for {examination.use}")
     return SPECIAL_CHECKS.get(requirement.id, checks.check_program)(requirement, examination)
 
 

@@ -1,4 +1,4 @@
-"""doctor --fix: the cures that are safe are carried out, the others are shown as commands.
+"""doctor --fix: safe cures are applied, the others are shown as commands.
 
 Safe is what only adds (packages of the distribution, and only as root) and what keeps a copy of what it changes (the
 record of dpkg). Nothing is removed, and no link or Python of the system is changed.
@@ -21,7 +21,7 @@ from npu_serving.findings import PROBLEM, WARNING
 from npu_serving.writers.shell import command_line
 
 SECONDS_FOR_PACKAGES = 1800.0
-# apt-get asks nobody, takes nothing away, and brings no more than what was asked for.
+# apt-get asks no questions, removes nothing, and installs no more than what was named.
 INSTALL_ARGUMENTS = {
     "apt-get": ("install", "-y", "--no-remove", "--no-install-recommends"),
     "dnf": ("install", "-y"),
@@ -40,7 +40,7 @@ class Action:
     def text(self) -> str:
         """The action in a line."""
         if self.kind == REPAIR_DPKG:
-            return f"take the broken record of {dpkg.REMOVABLE} out of {self.target}, keeping a copy of the file"
+            return f"remove the broken record of {dpkg.REMOVABLE} from {self.target}, keeping a copy of the file"
         return command_line([self.target, *INSTALL_ARGUMENTS[self.target], *self.packages])
 
 
@@ -68,7 +68,7 @@ class FixPlan:
 
 @dataclass(frozen=True)
 class FixOutcome:
-    """What became of an action: `error` is empty where it went well."""
+    """The result of an action: `error` is empty where it succeeded."""
 
     action: Action
     detail: str = ""
@@ -96,7 +96,7 @@ class FixReport:
 
     def text(self) -> str:
         """The report for a person."""
-        lines = [] if self.outcomes else ["There was nothing that could be done safely."]
+        lines = [] if self.outcomes else ["There was nothing that could be fixed safely."]
         for outcome in self.outcomes:
             lines.append(f"{'failed' if outcome.error else 'done'}: {outcome.action.text()}")
             lines += [f"    {line}" for line in (outcome.error or outcome.detail).splitlines()]
@@ -120,7 +120,7 @@ def plan_fixes(report: DoctorReport, *, machine: Machine | None = None) -> FixPl
 
 
 def apply_fixes(plan: FixPlan, reporter: Reporter, *, machine: Machine | None = None) -> FixReport:
-    """Carries the plan out; an action that fails is reported and doesn't keep the next from being tried."""
+    """Applies the plan; an action that fails is reported, and the next one is still tried."""
     here = machine if machine is not None else Machine.here()
     outcomes = []
     for action in plan.actions:
@@ -142,11 +142,11 @@ def _possible_fixes(complaints: tuple[RequirementFinding, ...], here: Machine) -
 
 def _repair_dpkg(action: Action, _here: Machine) -> str:
     backup = dpkg.repair(Path(action.target))
-    return f"the file as it was: {backup}" if backup else "nothing was left to take out"
+    return f"the old file is kept as {backup}" if backup else "nothing was left to remove"
 
 
 def _install_packages(action: Action, here: Machine) -> str:
-    """Installs; where apt has no list of packages yet, or an old one, it is brought up to date once."""
+    """Installs; where apt has no list of packages yet, or an old one, the list is updated once."""
     environment = {**process.base_environment(here.path, proxies=True), "DEBIAN_FRONTEND": "noninteractive"}
     argv = [action.target, *INSTALL_ARGUMENTS[action.target], *action.packages]
     first = process.run(
@@ -161,7 +161,7 @@ def _install_packages(action: Action, here: Machine) -> str:
 def _left_lines(left: tuple[RequirementFinding, ...]) -> list[str]:
     if not left:
         return []
-    lines = ["Left to you:"]
+    lines = ["To be done by hand:"]
     for finding in left:
         lines += [
             f"  {finding.what}: {finding.found}",
@@ -170,7 +170,7 @@ def _left_lines(left: tuple[RequirementFinding, ...]) -> list[str]:
     return lines
 
 
-_BY_HAND = "type that command yourself to see what it asks for"
+_BY_HAND = "run that command yourself to see what it asks for"
 _APPLY: Mapping[str, Callable[[Action, Machine], str]] = {
     REPAIR_DPKG: _repair_dpkg,
     INSTALL_PACKAGES: _install_packages,

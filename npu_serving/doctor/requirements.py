@@ -57,11 +57,11 @@ class Requirement:
         return use in self.missing or use in self.unfit
 
     def minimum(self, architecture: str) -> str:
-        """The lowest version that serves on that architecture, or ""."""
+        """The lowest version that works on that architecture, or ""."""
         return _for_architecture(self.at_least, architecture)
 
     def maximum(self, architecture: str) -> str:
-        """The highest version that serves on that architecture, or ""."""
+        """The highest version that works on that architecture, or ""."""
         return _for_architecture(self.at_most, architecture)
 
     def required_text(self, architecture: str) -> str:
@@ -73,7 +73,7 @@ class Requirement:
         minimum = self.minimum(architecture)
         return f"{minimum} or newer" if minimum else "any version"
 
-    def serves(self, version: str, architecture: str) -> bool:
+    def accepts(self, version: str, architecture: str) -> bool:
         """Whether that version keeps every rule of this row."""
         found = version_of(version)
         minimum, maximum = self.minimum(architecture), self.maximum(architecture)

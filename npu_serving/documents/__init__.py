@@ -1,7 +1,7 @@
 """One reader for the YAML and JSON files that people or machines write: frozen dataclasses out of them.
 
-All mistakes of a file are reported at once, each as FILE:LINE:COLUMN: path.to.key: what is wrong. How YAML is read is
-told in syntax.py, which types a document may hold in kinds.py.
+All mistakes of a file are reported at once, each as FILE:LINE:COLUMN: path.to.key: what is wrong. syntax.py reads YAML
+and JSON, kinds.py knows which types a document may hold.
 """
 
 from npu_serving.documents.kinds import FieldsOf, Rule

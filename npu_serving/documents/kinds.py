@@ -1,7 +1,7 @@
 """The kinds of value that a document may hold, made from Python's types: each reads a plain value and has its schema.
 
 A kind returns the typed value, or notes a mistake and returns BAD; nothing is raised, so that all mistakes of a
-document are found in one go. Nothing is converted in silence: "8500" is no number, 1 is not true, 1.0 not whole.
+document are found in one go. Nothing is converted in silence: "8500" is not a number, 1 is not true, 1.0 not whole.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Callable, Union
 from npu_serving.documents.syntax import Path
 
 BAD: Any = object()
-"""What a kind returns in place of a value that can't be meant."""
+"""What a kind returns in place of a value that is not valid."""
 
 Steps = Union[tuple[()], tuple["Steps", Union[str, int]]]  # a path as it grows: (((), "models"), 3)
 _Schema = dict[str, Any]
@@ -127,7 +127,7 @@ class Kind:
 
 
 class _AnyKind(Kind):
-    """Whatever stands there."""
+    """Any value."""
 
     accepts = frozenset((str, int, float, bool, list, dict, type(None)))
 
@@ -178,7 +178,7 @@ class _TextKind(Kind):
     def read(self, value: Any, at: Steps, reading: Reading) -> Any:
         if value.__class__ is not str:
             scalar = value is None or isinstance(value, (bool, int, float))
-            return self.unfit(value, at, reading, "a text that looks like this takes quotes" if scalar else "")
+            return self.unfit(value, at, reading, "write a string that looks like this in quotes" if scalar else "")
         if self._pattern is not None and self._pattern.fullmatch(value) is None:
             return self.unfit(value, at, reading)
         if self._rule.check is not None and (problem := self._rule.check(value)):
@@ -319,7 +319,7 @@ class _TableKind(Kind):
 
 
 class _UnionKind(Kind):
-    """One of several kinds, by what stands there."""
+    """One of several kinds, by the value."""
 
     def __init__(self, kinds: tuple[Kind, ...]) -> None:
         self._kinds = kinds

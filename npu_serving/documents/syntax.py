@@ -164,7 +164,7 @@ class _YamlBuilder:
     def _start_entry(self, event: Any, key: str) -> None:
         self._key = key
         if key == "<<" and not event.style:
-            self._trouble(event, "is a merge key, which is no part of YAML 1.2: write the keys themselves")
+            self._trouble(event, "is a merge key, which is not part of YAML 1.2: write the keys themselves")
             self._key = _DROPPED
         elif key in self._holder:
             self._trouble(event, "is there twice: keep one of the two")

@@ -1,1 +1,1 @@
-"""ELF files: reading them, and telling whether a server will load an adapter."""
+"""ELF files: reading them, and predicting whether a server will load an adapter."""

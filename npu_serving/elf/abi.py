@@ -1,4 +1,4 @@
-"""Where server and adapter agree on names and not on what is behind them: std::string, and the sizes of variables."""
+"""Where server and adapter agree on names but not on what the names mean: std::string, and the sizes of variables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CURE = (
 
 
 def mixed_strings(server: Loaded, adapter: Loaded, missing: Iterable[Symbol]) -> Iterator[Finding]:
-    """What tells that server and adapter were compiled for different std::strings.
+    """Signs that server and adapter were compiled for different std::strings.
 
     For certain where the server defines a missing function with the other one; probably where one side asks for
     functions with the new std::string only, and the other side with the old one only.
@@ -34,8 +34,8 @@ def mixed_strings(server: Loaded, adapter: Loaded, missing: Iterable[Symbol]) ->
             kind=ABI_MIXTURE,
             severity=PROBLEM if twins else WARNING,
             where=adapter.name or adapter.path.name,
-            what="Server and adapter were compiled for different std::strings, so that what one passes the other can't "
-            f"read{': ' + wanted if wanted else ''}.",
+            what="Server and adapter were compiled for different std::strings, so neither can read the other's"
+            f"{': ' + wanted if wanted else ''}.",
             cure=_CURE,
             details=twins,
         )
@@ -89,7 +89,7 @@ def _pieces(name: str) -> Iterator[tuple[str, str]]:
 
 
 def changed_sizes(plan: LoadPlan) -> Iterator[Finding]:
-    """The variables of libraries that the server keeps a copy of (R_*_COPY) in a size that is no longer theirs.
+    """The variables of libraries that the server keeps a copy of (R_*_COPY) with a size that has since changed.
 
     The loader copies what fits, and says "has different size in shared object, consider re-linking" for one that grew.
     """
@@ -105,6 +105,6 @@ def changed_sizes(plan: LoadPlan) -> Iterator[Finding]:
                     where=library.name,
                     what=f"The server has a copy of its variable {copy.name} with {copy.size} bytes; in {library.path} "
                     f"it has {original.size}.",
-                    cure="./inv rebuild-after-cann (a link makes the copy anew)",
+                    cure="./inv rebuild-after-cann (linking again renews the copy)",
                 )
             break

@@ -24,7 +24,7 @@ class Binding:
         self._known: dict[tuple[str, str | None, str | None], Loaded | None] = {}
 
     def definer(self, symbol: Symbol) -> Loaded | None:
-        """The library that an undefined symbol is bound to; None where the loader finds none that serves."""
+        """The library that an undefined symbol is bound to; None where the loader finds none that fits."""
         key = (symbol.name, symbol.version, symbol.library)
         if key not in self._known:
             found = next((item for item in self._plan.libraries if item.elf.defines(symbol.name, symbol.version)), None)

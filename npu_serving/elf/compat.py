@@ -48,13 +48,17 @@ _CURES_FOR_VERSIONS = {
 
 
 def check_server(case: ServerCase) -> CompatReport:
-    """What speaks against starting the server; `.ok` if nothing.
+    """What would keep the server from starting; `.ok` if nothing would.
 
     Raises ElfError and FileAccessError when the server, or the adapter that stands in, can't be read.
     """
     program = read_elf(case.server)
     if program.type not in ("EXEC", "DYN"):
-        raise ElfError(f"{case.server} is not a program.", cause="it is an object file", cure="name the linked server")
+        raise ElfError(
+            f"{case.server} is not a program.",
+            cause="it is an object file",
+            cure="name the linked server, such as dist/current/bin/tensorflow_model_server",
+        )
     if program.machine != platform.machine():
         finding = _other_machine(case.server.name, program.machine)
         return CompatReport(case.server, case.adapter, (case.server,), (finding,))
@@ -105,8 +109,8 @@ def _other_machine(name: str, machine: str) -> Finding:
         kind=OTHER_MACHINE,
         severity=PROBLEM,
         where=name,
-        what=f"It is built for {machine}; this machine is {platform.machine()}.",
-        cure=f"take one that is built for {platform.machine()}",
+        what=f"It is built for {machine}, but this machine is {platform.machine()}.",
+        cure=f"use one that is built for {platform.machine()}",
     )
 
 
@@ -157,8 +161,8 @@ class _Check:
                 kind=LIBRARY_UNUSABLE,
                 severity=PROBLEM,
                 where=item.name,
-                what=f"{by} needs it, and the loader would stop at the file that it finds first.",
-                cure="put a good copy in its place",
+                what=f"{by} needs it, and the loader would fail at the file that it finds first.",
+                cure="replace it with a good copy",
                 details=item.reasons,
             )
         of_cann = self._may_be_of_cann(item)
@@ -166,7 +170,7 @@ class _Check:
             kind=LIBRARY_NOT_FOUND,
             severity=WARNING if of_cann and self.subject.case.cann_absent else PROBLEM,
             where=item.name,
-            what=f"{by} needs it, and no directory that the loader looks in holds one that serves.",
+            what=f"{by} needs it, and no directory that the loader searches has one that fits.",
             cure=self._cure_for(item, of_cann=of_cann),
             details=item.reasons or tuple(str(path) for path in item.searched),
         )
@@ -178,15 +182,15 @@ class _Check:
 
     def _cure_for(self, item: NotLoaded, *, of_cann: bool) -> str:
         if item.name == self.subject.adapter_soname:
-            return "install tfplugin, or put the adapter's directory (…/npu_bridge) into LD_LIBRARY_PATH"
+            return "install tfplugin, or add the adapter's directory (…/npu_bridge) to LD_LIBRARY_PATH"
         if of_cann:
             return (
                 "install the CANN toolkit or nnae, name its directory with cann_root, "
-                "or source its set_env.sh before the server is started"
+                "or source its set_env.sh before starting the server"
             )
         if item.name.startswith("libpython"):
-            return "put the lib directory of the Python 3.7.5 that was built with --enable-shared into LD_LIBRARY_PATH"
-        return f"install the package that holds {item.name}, or put its directory into LD_LIBRARY_PATH"
+            return "add the lib directory of a Python 3.7.5 that was built with --enable-shared to LD_LIBRARY_PATH"
+        return f"install the package that contains {item.name}, or add its directory to LD_LIBRARY_PATH"
 
     # ---- versions
 
@@ -201,7 +205,7 @@ class _Check:
                     kind=TOO_NEW,
                     severity=PROBLEM,
                     where=label(library),
-                    what=f"It needs versions that {provider.path} does not have: that one provides up to {newest}.",
+                    what=f"It needs versions that {provider.path} lacks: its newest is {newest}.",
                     cure=_CURES_FOR_VERSIONS.get(
                         family, f"install the version of {need.library} that it was linked with"
                     ),
@@ -222,5 +226,5 @@ def _numbers(version: str) -> str:
 
 
 def _version_key(version: str) -> tuple[str, Version]:
-    """GLIBC_2.9 comes before GLIBC_2.17; versions that are no numbers (GLIBC_PRIVATE) come first."""
+    """GLIBC_2.9 comes before GLIBC_2.17; versions that are not numbers (GLIBC_PRIVATE) come first."""
     return _family(version), version_of(_numbers(version))

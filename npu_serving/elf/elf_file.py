@@ -32,7 +32,7 @@ def corrupt(path: Path, why: str) -> ElfError:
     """The error for a file that begins like an ELF file and contradicts itself later."""
     return ElfError(
         f"{path} is damaged: {why}.",
-        cause="it was copied or downloaded in part, or overwritten while it was written",
+        cause="it was only partly copied or downloaded, or two programs wrote it at once",
         cure=f"put a good copy at {path}",
     )
 
@@ -54,8 +54,9 @@ class Segment(NamedTuple):
 def opened(path: Path) -> Iterator[Image]:
     """The file, to be read within the block; what it says there counts only if nobody wrote to it meanwhile.
 
-    Raises ElfError for what is no 64-bit ELF file, for a damaged one, and for one that was changed while it was read,
-    and FileAccessError where it can't be read. A file that is replaced by renaming stays the old one until the end.
+    Raises ElfError for anything but a 64-bit ELF file, for a damaged one, and for one that was changed while it was
+    read, and FileAccessError where it can't be read. A file that is replaced by renaming stays the old one until the
+    end.
     """
     with fsutil.explained(path, doing="read"):
         # A FIFO would make a plain open wait for a writer.
@@ -63,7 +64,7 @@ def opened(path: Path) -> Iterator[Image]:
         try:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
-                raise ElfError(f"{path} is not a regular file.", cure="name the file itself")
+                raise ElfError(f"{path} is not a regular file.", cure="name the ELF file itself")
             try:
                 yield Image(path, descriptor, before.st_size)
             except ElfError as error:
@@ -81,9 +82,9 @@ def _differs(descriptor: int, before: os.stat_result) -> bool:
 
 def _changed(path: Path) -> ElfError:
     return ElfError(
-        f"{path} was changed while it was read.",
-        cause="CANN is just being installed, or the file is being copied",
-        cure="wait for that to end, then type the same command again",
+        f"{path} changed while it was being read.",
+        cause="CANN is being installed right now, or the file is being copied",
+        cure="wait until that is done, then run the same command again",
     )
 
 
@@ -104,22 +105,24 @@ class Image:
         self.segments = tuple(Segment(*item) for item in struct.iter_unpack(self.order + _PROGRAM_HEADER, headers))
         loaded_up_to = max((item.offset + item.file_size for item in self.segments if item.type == PT_LOAD), default=0)
         if loaded_up_to > size:  # the loader would map it all the same, and die of SIGBUS
-            raise corrupt(path, f"it has {size} bytes, and the loader would take {loaded_up_to}")
+            raise corrupt(path, f"it has {size} bytes, but its headers describe {loaded_up_to}")
 
     def _byte_order(self) -> str:
         ident = self.part(0, min(self._size, _IDENT_SIZE))
         if ident[:4] != b"\x7fELF":
             raise ElfError(
                 f"{self.path} is not an ELF file.",
-                cause="it is a script, a text, or a download that went wrong" if self._size else "it is empty",
+                cause="it is a script, a text file, or a failed download" if self._size else "it is empty",
                 cure="name a program or a shared library for Linux",
             )
         if len(ident) < _IDENT_SIZE:
-            raise corrupt(self.path, "it ends within its header")
+            raise corrupt(self.path, "it ends inside its header")
         if ident[4] != _CLASS_64:
-            raise ElfClassError(f"{self.path} is not a 64-bit ELF file.", cure="name one for x86_64 or aarch64")
+            raise ElfClassError(
+                f"{self.path} is not a 64-bit ELF file.", cure="name a file built for x86_64 or aarch64"
+            )
         if ident[5] not in BYTE_ORDERS:
-            raise corrupt(self.path, f"{ident[5]} is no byte order")
+            raise corrupt(self.path, f"its header has the unknown byte order {ident[5]}")
         return BYTE_ORDERS[ident[5]]
 
     def sha256(self) -> str:
@@ -136,19 +139,19 @@ class Image:
     def part(self, offset: int, size: int) -> bytes:
         """That part of the file; ElfError where it has no such part, or where it is longer than any table is."""
         if offset + size > self._size:
-            raise corrupt(self.path, "a part of it lies behind its end")
+            raise corrupt(self.path, "it refers to a part behind its end")
         if size > _LONGEST_TABLE:
-            raise corrupt(self.path, f"a table of it would have {size >> 20} MiB")
+            raise corrupt(self.path, f"it claims to have a table of {size >> 20} MiB")
         data = os.pread(self._descriptor, size, offset) if size else b""
         if len(data) < size:
-            raise corrupt(self.path, "it became shorter while it was read")
+            raise corrupt(self.path, "it became shorter while it was being read")
         return data
 
     def at(self, address: int, size: int) -> bytes:
         """The bytes that the loader puts there; ElfError where the file has none."""
         offset, available = self.extent(address)
         if size > available:
-            raise corrupt(self.path, "a table of it is longer than the segment that holds it")
+            raise corrupt(self.path, "one of its tables is longer than the segment that holds it")
         return self.part(offset, size)
 
     def contents(self, kind: int) -> Iterator[tuple[Segment, bytes]]:
@@ -163,4 +166,4 @@ class Image:
             if segment.type == PT_LOAD and segment.address <= address < segment.address + segment.file_size:
                 skipped = address - segment.address
                 return segment.offset + skipped, min(segment.file_size - skipped, self._size - segment.offset - skipped)
-        raise corrupt(self.path, f"nothing of it is loaded at the address {address:#x} that it names")
+        raise corrupt(self.path, f"it refers to the address {address:#x}, where nothing is loaded")

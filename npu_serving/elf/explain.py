@@ -1,4 +1,4 @@
-"""verify-serving --explain: who wants a symbol, who defines it, in which order it is looked for, why it is missing."""
+"""verify-serving --explain: what needs a symbol, what defines it, the search order, and why it is missing."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Explanation:
         """A line for each use and definition, then the reason and the cure."""
         lines = [self.readable if self.readable == self.name else f"{self.readable}  [{self.name}]"]
         for use in self.uses:
-            wanted = f"{'weakly, ' if use.is_weak else ''}looked for {use.when}"
+            wanted = f"{'weak, ' if use.is_weak else ''}looked up {use.when}"
             version = f", version {use.version}" if use.version else ""
-            lines.append(f"  wanted by {use.file} ({wanted}{version}); bound to {use.bound_to or 'nothing'}")
+            lines.append(f"  needed by {use.file} ({wanted}{version}); bound to {use.bound_to or 'nothing'}")
         for item in self.definitions:
             lines.append(f"  defined by {item.file} as {item.versioned_name} ({item.type}, {item.size_bytes} bytes)")
         lines += [f"  defined by {path}, which is not loaded" for path in self.elsewhere]
@@ -82,23 +82,23 @@ class ExplainResult:
     def text(self) -> str:
         """The symbols, then the order."""
         numbered = [f"  {number} {file} ({rule})" for number, (file, rule) in enumerate(self.order, 1)]
-        return "\n".join([*(symbol.text() for symbol in self.symbols), "looked for in this order:", *numbered])
+        return "\n".join([*(symbol.text() for symbol in self.symbols), "searched in this order:", *numbered])
 
 
 def explain(case: ServerCase, symbol: str) -> ExplainResult:
-    """What there is to know of `symbol`, mangled or as C++ writes it, with or without its parameters.
+    """Everything known about `symbol`, mangled or as C++ writes it, with or without its parameters.
 
-    Raises what check_server() does; RequestError for a symbol that no file wants or defines.
+    Raises what check_server() does; RequestError for a symbol that no file needs or defines.
     """
     subject = subject_of(case)
     name, _, version = symbol.partition("@")
     names = names_meant(name, _all_names(subject.plan.libraries))
     if not names:
         raise RequestError(
-            f"Neither {case.server.name} nor any library that it loads wants or defines {symbol}.",
-            cause="it is spelled otherwise there; C++ names are compared as c++filt (of binutils) writes them"
+            f"Neither {case.server.name} nor any library that it loads needs or defines {symbol}.",
+            cause="it is spelled differently there; C++ names are compared as c++filt (of binutils) writes them"
             + (f", or it is in a library that is missing: {_missing(subject)}" if subject.missing_names else ""),
-            cure="give the name as verify-serving or the loader shows it",
+            cure="copy the name from the output of verify-serving or the loader",
         )
     readable = demangled(names)
     wanted_version = version.lstrip("@") or None
@@ -155,9 +155,9 @@ def _use(subject: Subject, library: Loaded, symbol: Symbol) -> Use:
 
 def _why_found(subject: Subject, found: Sequence[tuple[Loaded, Symbol]]) -> str:
     if not found:
-        return "Nothing that is loaded asks for it."
+        return "Nothing that is loaded needs it."
     if any(subject.binding.definer(symbol) is None for _, symbol in found):
-        return "Nothing defines it, which is no error: it is wanted weakly."
+        return "Nothing defines it, which is fine: the reference is weak."
     return "It is found: the first file in the order below that defines it is taken."
 
 
@@ -167,16 +167,16 @@ def _why_missing(subject: Subject, symbol: Symbol, definitions: Sequence[Definit
         if provider is not None and lacks_version(provider, symbol.version):
             return f"It is missing: {provider.path} has no version {symbol.version}."
     if definitions:
-        return f"It is missing: it is defined, but not with the version that is wanted, {symbol.version}."
+        return f"It is missing: it is defined, but not in the needed version, {symbol.version}."
     if elsewhere:
-        return "It is missing: what defines it is installed, but no file that is loaded names that library."
+        return "It is missing: the library that defines it is installed, but nothing that is loaded depends on it."
     former = symbol.library or subject.case.former_definers.get(symbol.name)
     if former in subject.missing_names:
-        return f"It is missing, as {former} is, which defined it."
+        return f"It is missing because {former}, which defined it, is missing."
     if former:
-        return f"It is missing: {former} defined it, and the one that is here does not."
+        return f"It is missing: an earlier {former} defined it, but the one installed here does not."
     if subject.missing_names:
-        return f"It is missing, and may be defined by a library that is: {_missing(subject)}."
+        return f"It is missing, perhaps because a library is missing: {_missing(subject)}."
     return f"It is missing: neither {label(subject.program)} nor any library defines it."
 
 

@@ -1,4 +1,4 @@
-"""The hash tables of a dynamic symbol table: by them the loader finds a name, and only they tell the table's length."""
+"""The hash tables of a dynamic symbol table: by them the loader finds a name, and only they give the table's length."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class NotLoaded:
-    """A library that is needed and can't be loaded; `reasons` tells of files of that name that don't serve."""
+    """A library that is needed and can't be loaded; `reasons` says why files of that name don't fit."""
 
     name: str
     needed_by: Loaded
@@ -95,7 +95,7 @@ def plan_loading(
     """The libraries that ld.so would load for `program` with `library_path` as LD_LIBRARY_PATH, breadth first.
 
     `instead` names files to take for some of the names. Of these, and of the program, it may be given what was read
-    already. Raises ElfError and FileAccessError for them; what is wrong with other libraries is told in the plan.
+    already. Raises ElfError and FileAccessError for them; what is wrong with other libraries is in the plan.
     """
     main = Loaded("", _read(program), "program")
     walk = _Walk(main, library_path, instead or {}, host or Host())
@@ -130,7 +130,7 @@ class _Walk:
         if name in self._instead:
             elf = _read(self._instead[name])
             if _is_unfit(elf):
-                raise ElfError(_is_unfit(elf), cure="name a shared library")
+                raise ElfError(_is_unfit(elf), cure="name a shared library, such as _tf_adapter.so")
             self._take(name, Loaded(name, elf, "given", by))
             return
         for rule, path in self._candidates(name, by):
@@ -185,7 +185,7 @@ class _Walk:
 
     def _directories(self, by: Loaded) -> Iterator[tuple[str, Path]]:
         if by.elf.runpath is None:
-            for ancestor in lineage(by):  # each one's DT_RPATH counts for what it brings in
+            for ancestor in lineage(by):  # each one's DT_RPATH counts for what it loads
                 if ancestor.elf.runpath is None and ancestor.elf.rpath is not None:
                     for directory in expanded(ancestor.elf.rpath, ancestor):
                         yield "rpath", directory

@@ -1,4 +1,4 @@
-"""What was found out about a server before it is started, for a person and for `--json`."""
+"""What was found about a server before it is started, for a person and for `--json`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class CompatReport:
             return "this server will not start here with its adapter"
         if {LIBRARY_NOT_FOUND, CANNOT_TELL} & set(self.kinds(WARNING)):
             return (
-                "nothing speaks against this server, but only where CANN is installed can it be told whether it starts"
+                "nothing is wrong with this server so far, but whether it starts can only be checked on a "
+                "machine with CANN"
             )
         return "this server will start here with its adapter"
 

@@ -24,18 +24,18 @@ def stub_findings(subject: Subject) -> Iterator[Finding]:
                 kind=SECOND_TENSORFLOW,
                 severity=WARNING,
                 where=library.name,
-                what=f"{library.path} is a real TensorFlow, which would be loaded beside the server's own; "
-                "an empty library of that name belongs here.",
-                cure=f"take {library.path.parent} out of LD_LIBRARY_PATH",
+                what=f"{library.path} is a real TensorFlow, which would be loaded in addition to the server's own; "
+                "the server expects an empty library of that name.",
+                cure=f"remove {library.path.parent} from LD_LIBRARY_PATH",
             )
     for path in _everybodys_stubs(subject):
         yield Finding(
             kind=STRAY_STUB,
             severity=WARNING,
             where=path.name,
-            what=f"{path} is empty, a stub to link with. Where it is, every other program finds it before a real one: "
+            what=f"{path} is an empty stub, made for linking. Other programs find it there instead of a real one: "
             "TensorFlow for Python fails with undefined symbols.",
-            cure=f"remove {path}: the build has its own copy, which nobody else finds",
+            cure=f"remove {path}: the build has its own copy, which other programs don't find",
         )
 
 

@@ -24,8 +24,8 @@ class ServerCase:
 
     server: Path
     adapter: Path | None = None
-    """Stands in for the one that the loader would find: is the report on it ok, then all that it needs is met, and it
-    may replace the adapter of the build without another link."""
+    """Stands in for the one that the loader would find: if the report on it is ok, then all that it needs is there, and
+    it may replace the adapter of the build without another link."""
     adapter_elf: ElfFile | None = None
     """What was read from that one already; None where nothing was."""
     adapter_soname: str = ADAPTER_SONAME
@@ -35,7 +35,7 @@ class ServerCase:
     """On a machine that builds and has no CANN, CANN's libraries may be missing, and the symbols that can only be
     theirs are not looked for."""
     former_definers: Mapping[str, str] = field(default_factory=dict)
-    """What a former report says of who defines which symbol of the adapter."""
+    """What an earlier report says about who defines which symbol of the adapter."""
     host: Host = field(default_factory=Host)
     """Where this machine's libraries are."""
 
@@ -97,7 +97,7 @@ def label(library: Loaded) -> str:
 
 
 def is_of_tensorflow(name: str) -> bool:
-    """Whether a mangled name speaks of TensorFlow's own classes, not of CANN's copies of its messages."""
+    """Whether a mangled name refers to TensorFlow's own classes, not of CANN's copies of its messages."""
     return bool(_TENSORFLOW.search(name)) and not is_of_cann(name)
 
 

@@ -259,7 +259,7 @@ class ElfFile:
 
 
 def read_elf(path: Path, *, digest: bool = False) -> ElfFile:
-    """What the loader would know of the file at `path`; with `digest` also the sha256 of the bytes that tell it.
+    """What the loader would know of the file at `path`; with `digest` also the sha256 of the whole file.
 
     Raises ElfError for anything that is not a whole, unchanging 64-bit ELF file, and FileAccessError where the file
     can't be read. A file without a dynamic section (a static program, an object file) has no names and symbols.

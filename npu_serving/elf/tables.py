@@ -128,7 +128,7 @@ def read_version_needs(image: Image, dynamic: Dynamic, strings: Strings) -> tupl
             versions.append(NeededVersion(strings.at(name), number % _MOST_VERSIONS, bool(flags & _WEAK_VERSION)))
         found += len(versions)
         if found > _MOST_VERSIONS:
-            raise corrupt(image.path, "it needs more versions than there can be")
+            raise corrupt(image.path, "it needs more versions than an ELF file can have")
         needs.append(VersionNeed(strings.at(library), tuple(versions)))
     return tuple(needs)
 
@@ -139,7 +139,7 @@ def read_version_definitions(image: Image, dynamic: Dynamic, strings: Strings) -
     for address, fields in _chain(image, first(dynamic, DynamicTag.VERDEF), _DEFINITION):
         _, flags, number, count, _, names, _ = fields
         if not count:
-            raise corrupt(image.path, "a version of it has no name")
+            raise corrupt(image.path, "one of its versions has no name")
         name, _ = _record(image, address + names, _DEFINITION_NAME)  # the others name the versions it inherits
         definitions.append(VersionDefinition(strings.at(name), number % _MOST_VERSIONS, bool(flags & _BASE)))
     return tuple(definitions)
@@ -157,7 +157,7 @@ def _chain(image: Image, address: int, form: str) -> Iterator[tuple[int, tuple[i
         if fields[-1] < struct.calcsize(f"={form}"):
             raise corrupt(image.path, "its table of versions overlaps itself")
         address += fields[-1]
-    raise corrupt(image.path, "it has more versions than there can be")
+    raise corrupt(image.path, "it has more versions than an ELF file can have")
 
 
 def _record(image: Image, address: int, form: str) -> tuple[int, ...]:

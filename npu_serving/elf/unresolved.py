@@ -16,7 +16,7 @@ from npu_serving.findings import PROBLEM, WARNING, Finding
 _PYTHON_SYMBOL = re.compile(r"_?Py[A-Z_]")
 RELINK = "./inv rebuild-after-cann (a server exports exactly what the adapter it was linked with needed)"
 SAME_RELEASE = "install toolkit (or nnae) and tfplugin of the same CANN release, then ./inv verify-serving again"
-_REBUILD = "./inv build-serving, on or for a machine with the same libraries as this one"
+_REBUILD = "./inv build-serving, on a machine with the same libraries as this one"
 
 
 def unresolved_symbols(subject: Subject, library: Loaded, unresolved: Sequence[Unresolved]) -> Iterator[Finding]:
@@ -32,7 +32,7 @@ def unresolved_symbols(subject: Subject, library: Loaded, unresolved: Sequence[U
             kind=UNDEFINED_SYMBOL,
             severity=PROBLEM,
             where=label(library),
-            what=f"{_count(symbols)} defined neither by the server nor by a library that it loads: it would end with "
+            what=f"{_count(symbols)} defined neither by the server nor by a library that it loads: it would fail with "
             "'symbol lookup error … undefined symbol'.",
             cure=cure,
             details=_described(subject, symbols),
@@ -42,7 +42,7 @@ def unresolved_symbols(subject: Subject, library: Loaded, unresolved: Sequence[U
             kind=UNDEFINED_SYMBOL,
             severity=WARNING,
             where=label(library),
-            what=f"{_count(at_call)} defined by nothing that is loaded: the server starts, and ends when it is called.",
+            what=f"{_count(at_call)} defined by nothing that is loaded: the server starts, but fails when it calls it.",
             cure=SAME_RELEASE,
             details=_described(subject, at_call),
         )
@@ -51,9 +51,9 @@ def unresolved_symbols(subject: Subject, library: Loaded, unresolved: Sequence[U
             kind=CANNOT_TELL,
             severity=WARNING,
             where=label(library),
-            what=f"{_count(open_questions)} defined by nothing that was found; a library that is missing here may "
+            what=f"{_count(open_questions)} not defined by anything that was found; a library that is missing here may "
             f"define them: {', '.join(sorted(subject.missing_names))}.",
-            cure="check it again where those libraries are",
+            cure="check again on a machine that has those libraries: ./inv verify-serving",
             details=_described(subject, open_questions),
         )
 

@@ -1,1 +1,1 @@
-"""Bringing archives and tools in, verified: content store, engine, mirrors, import by content, serving the store."""
+"""Fetching archives and tools, verified: content store, engine, mirrors, import by content, serving the store."""

@@ -37,17 +37,17 @@ class Shared:
 
 
 class Watch(Protocol):
-    """Who is told how a file comes along."""
+    """Who is kept informed of a file's progress."""
 
     def came(self, size_bytes: int) -> None:
-        """So many bytes are there; a negative number when some have to come again."""
+        """That many bytes have arrived; a negative number when some have to be fetched again."""
 
     def asks(self, host: str) -> None:
-        """From here on this host (or directory) is asked."""
+        """From now on the file is fetched from this host (or directory)."""
 
 
 class Attempts:
-    """All that is tried for one file, and what came of it."""
+    """Everything that is tried for one file, and the result."""
 
     def __init__(self, shared: Shared, wanted: WantedFile, partial: PartialFile, watch: Watch) -> None:
         self._shared = shared
@@ -65,7 +65,7 @@ class Attempts:
         self._wrong_bytes = False
         self._healable_from = ""
 
-    def bring(self) -> FileReport | Failure:
+    def fetch(self) -> FileReport | Failure:
         """Tries every place, in rounds, until the file is in the store or nothing is left to try."""
         self._watch.came(self._partial.size_bytes)
         if self._is_right():
@@ -95,7 +95,7 @@ class Attempts:
         )
 
     def _try(self, place: Candidate) -> bool:
-        """Whether the file is complete and right now. Goes on at the same place as long as each try brings bytes."""
+        """Whether the file is complete and right now. Goes on at the same place as long as each try adds bytes."""
         self._watch.asks(place.host)
         for _ in range(_RESUMES_IN_A_ROW):
             had_bytes = self._partial.size_bytes
@@ -143,7 +143,7 @@ class Attempts:
             return True
         self._wrong_bytes = True
         too_short = self._partial.size_bytes < (self._wanted.size_bytes or 0)
-        if not too_short or place.url in self._was_short:  # what was cut off on its way may come whole the next time
+        if not too_short or place.url in self._was_short:  # what was truncated may come whole the next time
             self._dead.add(place.url)
         self._was_short.add(place.url)
         self._line.on_bytes(-self._partial.size_bytes)
@@ -194,7 +194,7 @@ def report_of(
     retries: int = 0,
     healed: bool = False,
 ) -> FileReport:
-    """What is told about a file that is in the store now."""
+    """The report on a file that is in the store now."""
     return FileReport(
         label=wanted.label,
         file_name=wanted.file_name,

@@ -24,7 +24,7 @@ MEMO_NAME = "memo.json"
 PARTIAL_NAME = "partial"
 PLACED_NAME = ".placed-by-npu-serving.json"
 ELSEWHERE = "set build_root in invoke.yaml to a larger disk"
-"""What to do about a disk that has no room for the store."""
+"""What to do about a disk that is too small for the store."""
 
 _Fingerprint = tuple[int, int, int]  # size in bytes, mtime in ns, inode
 
@@ -80,7 +80,7 @@ class ContentStore:
     """Files by their sha256 below `root`. Two processes may use one store at once; threads may share one object.
 
     A memo of size, time and inode spares hashing a file again that nothing has touched since. Writing it is skipped
-    where the store is read-only, so a read-only store serves as long as nothing is missing.
+    where the store is read-only, so a read-only store can be used as long as nothing is missing.
     """
 
     def __init__(self, root: Path) -> None:
@@ -96,7 +96,10 @@ class ContentStore:
     def path(self, sha256: str) -> Path:
         """Where the file of that digest is, or would be."""
         if not SHA256.fullmatch(sha256):
-            raise RequestError(f"{sha256!r} is not a sha256: 64 hexadecimal digits, small letters.")
+            raise RequestError(
+                f"{sha256!r} is not a sha256: it must be 64 lower-case hexadecimal digits.",
+                cure="copy the whole digest that sha256sum prints",
+            )
         return self.root / "content_addressable" / "sha256" / sha256 / "file"
 
     def has(self, sha256: str, *, verify: bool = False) -> bool:
@@ -196,7 +199,9 @@ class ContentStore:
             if sha256 not in held:
                 continue
             if not is_safe_file_name(name):
-                raise RequestError(f"{name!r} is no name for a file in {distdir}.")
+                raise RequestError(
+                    f"{name!r} can't be used as a file name in {distdir}.", cure="correct the archive's URL in its lock"
+                )
             target = distdir / name
             before = target.exists() or target.is_symlink()
             changed = self._place_one(sha256, target, earlier.get(name))
@@ -214,7 +219,8 @@ class ContentStore:
         source = self.path(sha256)
         if target.is_dir() and not target.is_symlink():
             raise RequestError(
-                f"{target} is a directory, where an archive has to be.", cure=f"move {target} away, then type it again"
+                f"{target} is a directory, but an archive of that name belongs there.",
+                cure=f"move {target} away, then run the same command again",
             )
         if target.is_symlink():
             fsutil.remove(target)
@@ -317,6 +323,6 @@ def _fingerprint(status: os.stat_result) -> _Fingerprint:
 def _mismatch(file: Path, found: str, expected: str) -> PinMismatchError:
     return PinMismatchError(
         f"{file} has sha256 {found}, not {expected}.",
-        cause="it is another file than the one pinned, or was damaged on its way",
-        cure="fetch it again, from another place if this goes on",
+        cause="it is a different file from the pinned one, or it was damaged in transfer",
+        cure="fetch it again: ./inv fetch-deps; if it happens again, name another mirror with --mirror URL",
     )

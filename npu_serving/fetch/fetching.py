@@ -60,13 +60,13 @@ class FetchPlan:
     def text(self) -> str:
         """The plan for a person."""
         notes = [f"  {name} is in the store, but damaged" for name in self.damaged]
-        notes += [f"  {name} is left alone: no sha256 is pinned for it" for name in self.unpinned]
+        notes += [f"  {name} is skipped: no sha256 is pinned for it" for name in self.unpinned]
         if not self.missing:
-            return "\n".join([f"All {len(self.present)} files are there; there is nothing to fetch.", *notes])
+            return "\n".join([f"All {len(self.present)} files are already here; nothing to fetch.", *notes])
         unknown = sum(wanted.size_bytes is None for wanted in self.missing)
         size = amount_text(self.missing_bytes, "bytes") + (f" and {unknown} of unknown size" if unknown else "")
         return "\n".join(
-            [f"{len(self.present)} files are there, {len(self.missing)} are to be fetched ({size}):"]
+            [f"{len(self.present)} files are already here; would fetch {len(self.missing)} ({size}):"]
             + [f"  {wanted.label}: {wanted.urls[0]}" for wanted in self.missing]
             + notes
         )
@@ -111,8 +111,8 @@ def fetch(
     """Fetches what the plan misses into the store.
 
     All files are tried before anything is given up. With `offline` only file:// mirrors are asked. Raises FetchError
-    (naming every file with its URLs) when some can't be had, PinMismatchError when wrong bytes came, DiskFullError,
-    FileAccessError; the error's details are the report of what was done until then.
+    (naming every file with its URLs) when some could not be fetched, PinMismatchError when wrong bytes came,
+    DiskFullError, FileAccessError; the error's details are the report of what was done until then.
     """
     said = reporter if reporter is not None else Silent()
     started = time.monotonic()
@@ -122,7 +122,7 @@ def fetch(
     if not places.any:
         raise offline_error(plan.missing)
     for name in plan.damaged:
-        said.warn(f"{name} in the store was damaged; it is fetched again")
+        said.warn(f"{name} in the store is damaged; fetching it again")
     for wanted in plan.missing:
         store.remove_damaged(wanted.sha256)
     _check_space(plan, store)

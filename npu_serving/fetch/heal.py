@@ -1,4 +1,4 @@
-"""What wrong bytes are, in words; and right bytes made again from an archive that was only compressed anew.
+"""What wrong bytes are, in words; and right bytes made again from an archive that was only recompressed.
 
 GitHub's archives change their bytes, not their content, when GitHub changes its compressor. The digests pinned in the
 years of TensorFlow 1.15 are those of `git archive --format=tar … | gzip -n` with GNU gzip.
@@ -18,7 +18,7 @@ from typing import BinaryIO, Callable, cast
 from npu_serving import fsutil, process
 from npu_serving.archives import ALWAYS_FINE_BYTES, MAX_TIMES_UNPACKED
 from npu_serving.errors import DiskFullError, MissingToolError, ProgramError
-from npu_serving.fetch.heal_zip import deflate_anew
+from npu_serving.fetch.heal_zip import deflate_again
 
 LARGEST_TAR_BYTES = 8 << 30
 _GZIP = b"\x1f\x8b"
@@ -40,12 +40,12 @@ def describe(file: Path, expected_bytes: int | None) -> str:
     elif lowered.startswith(b"version https://git-lfs"):
         kind = "a Git LFS pointer, not the file"
     elif lowered.startswith((b"<?xml", b"{")):
-        kind = "an error message of the server, it seems"
+        kind = "apparently an error message from the server"
     elif head.startswith(_GZIP):
         kind = "a gzip archive" + ("" if _gzip_is_whole(file) else _DAMAGED)
     elif head.startswith(_ZIP):
         kind = "a zip archive" + ("" if zipfile.is_zipfile(file) else _DAMAGED)
-    parts = [f"{size} bytes" + (f" where {expected_bytes} are right" if expected_bytes not in (None, size) else "")]
+    parts = [f"{size} bytes" + (f", not the expected {expected_bytes}" if expected_bytes not in (None, size) else "")]
     return ", ".join([part for part in (kind, *parts) if part])
 
 
@@ -69,7 +69,7 @@ def top_directory(file: Path) -> str:
 
 
 def heal(file: Path, wanted: Callable[[str], bool], work: Path) -> Path | None:
-    """The file that `file` was before somebody compressed or unpacked it anew, or None.
+    """The file that `file` was before somebody recompressed or unpacked it, or None.
 
     Tries what is inside the gzip, and what GNU gzip makes of it with -n; of a zip, what git makes of its content. The
     first whose sha256 is `wanted` is returned, a new file in the scratch directory `work`. `file` itself is only read.
@@ -79,7 +79,7 @@ def heal(file: Path, wanted: Callable[[str], bool], work: Path) -> Path | None:
     try:
         if _head(file).startswith(_ZIP):
             with fsutil.explained(packed):
-                return packed if deflate_anew(file, packed) and wanted(fsutil.sha256_of(packed)) else None
+                return packed if deflate_again(file, packed) and wanted(fsutil.sha256_of(packed)) else None
         if _unpack(file, tar, wanted):
             return tar
         return packed if _pack(tar, packed) and wanted(fsutil.sha256_of(packed)) else None
@@ -88,7 +88,7 @@ def heal(file: Path, wanted: Callable[[str], bool], work: Path) -> Path | None:
 
 
 def _unpack(file: Path, target: Path, wanted: Callable[[str], bool]) -> bool:
-    """Writes what is inside the gzip (or the file itself if it is none) to `target`; True if that is wanted.
+    """Writes what is inside the gzip (or the file itself if it is not a gzip) to `target`; True if that is wanted.
 
     Of a damaged gzip, and of one that no archive is packed so densely as, nothing is left in `target`.
     """

@@ -1,4 +1,5 @@
-"""A zip whose members were deflated anew, made into what `git archive --format=zip` writes: zlib at its default level.
+"""A zip whose members were deflated again, turned back into what `git archive --format=zip` writes: zlib at its default
+level.
 
 Checked on the zips of GitHub that TensorFlow 1.15 pins (gemmlowp, double-conversion, libevent, rapidjson): all 671
 deflated members of theirs are what zlib 1.2.13 makes of the content. Only the compressed bytes are made again; names,
@@ -21,9 +22,9 @@ _STORED, _DEFLATED = 0, 8
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeError, NotImplementedError, EOFError)
 
 
-def deflate_anew(file: Path, target: Path, *, level: int = zlib.Z_DEFAULT_COMPRESSION) -> bool:
-    """Writes the zip in `file` to `target` with every member deflated by zlib at `level`; False for what is no zip of
-    the plain kind that git writes.
+def deflate_again(file: Path, target: Path, *, level: int = zlib.Z_DEFAULT_COMPRESSION) -> bool:
+    """Writes the zip in `file` to `target` with every member deflated by zlib at `level`; False for what is not a zip
+    of the plain kind that git writes.
     """
     try:
         with zipfile.ZipFile(file) as packed:
@@ -41,7 +42,7 @@ def deflate_anew(file: Path, target: Path, *, level: int = zlib.Z_DEFAULT_COMPRE
 def _rebuilt(
     old: bytes, members: Sequence[zipfile.ZipInfo], contents: Sequence[bytes], directory_at: int, level: int
 ) -> bytes:
-    """The headers as they are in `old`, but for sizes and places, around the members deflated anew."""
+    """The headers as they are in `old`, but for sizes and places, around the members that were deflated again."""
     made = bytearray()
     directory = bytearray()
     place = directory_at
@@ -52,7 +53,7 @@ def _rebuilt(
         local_end = member.header_offset + _LOCAL.size + local[9] + local[10]
         central_end = place + _CENTRAL.size + central[10] + central[11] + central[12]
         if local[0] != b"PK\x03\x04" or central[0] != b"PK\x01\x02" or local[2] & 0x08:  # sizes that follow the data
-            raise ValueError("not of the kind that git writes")
+            raise ValueError("not a zip of the kind that git writes")
         local[3], local[7] = method, len(data)
         central[4], central[8], central[16] = method, len(data), len(made)
         made += _LOCAL.pack(*local) + old[member.header_offset + _LOCAL.size : local_end] + data

@@ -34,10 +34,10 @@ class Tuning:
     backoff_s: float = 1.0
     """The pause before the second round; it doubles from round to round."""
     outage_s: float = 10.0
-    """Hosts that couldn't be reached for so long, several tries included, are not waited for any more."""
+    """Hosts that couldn't be reached for that long, over several tries, are not waited for any more."""
     connect_timeout_s: float = 15.0
     silence_timeout_s: float = 30.0
-    """A connection that says nothing for so long is given up; the file goes on elsewhere."""
+    """A connection that is silent for that long is closed; the file is fetched from elsewhere."""
     slowest_bytes_per_s: float = 1024.0
     """One slower than this over a whole silence_timeout_s is given up as well."""
     ranges_from_bytes: int = 8 << 20
@@ -99,7 +99,7 @@ class Answer:
             now = time.monotonic()
             if now - window_began >= tuning.silence_timeout_s:
                 if window_bytes < tuning.slowest_bytes_per_s * (now - window_began):
-                    raise Refusal(f"only {window_bytes} bytes came in {now - window_began:.0f} s", passing=True)
+                    raise Refusal(f"only {window_bytes} bytes arrived in {now - window_began:.0f} s", passing=True)
                 window_began, window_bytes = now, 0
 
     def close(self) -> None:
@@ -160,7 +160,7 @@ def _get(session: requests.Session, url: str, headers: dict[str, str], tuning: T
         )
     except requests.exceptions.SSLError as error:
         raise Refusal(
-            f"TLS: {_short(error)} (a CA of your own goes into REQUESTS_CA_BUNDLE)", host_down=True
+            f"TLS error: {_short(error)} (name your own CA file in REQUESTS_CA_BUNDLE)", host_down=True
         ) from error
     except requests.exceptions.ReadTimeout as error:
         raise Refusal(f"no answer within {tuning.silence_timeout_s:g} s", passing=True) from error
@@ -187,7 +187,7 @@ def _answer(response: requests.Response, url: str, wanted_offset: int) -> Answer
         span = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
         if span is None or int(span[1]) != wanted_offset:
             response.close()
-            raise Refusal("it answered with another range than the one asked for", passing=True)
+            raise Refusal("it sent a different range from the one requested", passing=True)
         offset = wanted_offset
         total = _number(span[3])
         body_bytes = int(span[2]) - offset + 1
@@ -244,7 +244,7 @@ def _retry_after(value: str) -> float:
 
 
 def _number(value: str) -> int | None:
-    """The number that a header states; None for what is none. (str.isdigit() holds for more than int() reads.)"""
+    """The number that a header states; None for anything else. (str.isdigit() holds for more than int() reads.)"""
     return int(value) if _NUMBER.fullmatch(value) else None
 
 

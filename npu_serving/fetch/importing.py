@@ -21,7 +21,7 @@ from npu_serving.lock.lockfile import Archive
 
 @dataclass(frozen=True)
 class Recognised:
-    """A file and the archive that it is. `healed`: it had been compressed or unpacked anew on its way."""
+    """A file and the archive that it is. `healed`: it had been recompressed or unpacked before."""
 
     file: Path
     archive: str
@@ -31,7 +31,7 @@ class Recognised:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What was found in a directory. `present` archives were in the store before; `missing` ones are needed yet."""
+    """What was found in a directory. `present` archives were in the store before; `missing` ones are still needed."""
 
     directory: Path
     recognised: tuple[Recognised, ...]
@@ -63,15 +63,15 @@ class ImportReport:
         }
 
     def text(self) -> str:
-        """What a person wants to know: what came in, what was not recognised, what is still to be had and where."""
+        """What a person wants to know: what came in, what was not recognised, what is still missing and its URL."""
         lines = [f"{len(self.recognised)} archives recognised in {self.directory}."]
         lines += [
             f"  {item.file.name} is {item.file_name} ({item.archive})"
-            + (", compressed anew: the pinned bytes were made from it" if item.healed else "")
+            + (", recompressed: the pinned bytes were recreated from it" if item.healed else "")
             for item in self.recognised
         ]
         if self.unrecognised:
-            lines.append(f"{len(self.unrecognised)} files are none of the archives, or are damaged:")
+            lines.append(f"{len(self.unrecognised)} files are not among the archives in the lock, or are damaged:")
             lines += [f"  {path}" for path in self.unrecognised]
         if self.unreadable:
             lines.append(f"{len(self.unreadable)} files could not be read:")
@@ -80,7 +80,7 @@ class ImportReport:
             lines.append(f"{len(self.missing)} archives that are needed are still missing:")
             lines += [f"  {item.file_name} ({item.name})  {item.urls[-1]}" for item in self.missing]
         else:
-            lines.append("No archive that is needed is missing.")
+            lines.append("All needed archives are here.")
         return "\n".join(lines)
 
 
@@ -94,12 +94,15 @@ def import_directory(
 ) -> ImportReport:
     """Takes every file below `directory` that is one of the archives into the store, by its sha256.
 
-    Of what is not there, the archives whose sha256 is among `needed` (all, by default) are told as missing.
+    Of what is not there, the archives whose sha256 is among `needed` (all, by default) are reported as missing.
     The directory is only read. Raises RequestError when it isn't one, and what the store raises when it can't be
     written. Files that differ from an archive only in their compression are healed where GNU gzip is there.
     """
     if not directory.is_dir():
-        raise RequestError(f"{directory} is not a directory.", cure="name the directory that holds the files")
+        raise RequestError(
+            f"{directory} is not a directory.",
+            cure="name the directory that holds the files: ./inv fetch-deps --import DIR",
+        )
     said = reporter if reporter is not None else Silent()
     by_digest = {archive.sha256: archive for archive in archives if archive.sha256 is not None}
     present = store.check(by_digest).present

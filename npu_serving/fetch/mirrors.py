@@ -61,7 +61,7 @@ def parse_mirror(text: str) -> Mirror:
     if _is_base(mirror.base) and not re.search(r"[\x00-\x20]", text):
         return mirror
     raise RequestError(
-        f"{text!r} is not a mirror.",
+        f"--mirror must be a URL or NEW=OLD, not {text!r}.",
         cause="a mirror is the URL of a directory, or NEW=OLD with two beginnings of URLs",
         cure="write it like https://my.mirror/dir/, file:///srv/archives (a space as %20), or "
         "https://my.mirror/=https://github.com/",
@@ -125,7 +125,7 @@ class HostRecord:
             self._failing_since.setdefault(host, time.monotonic())
 
     def delivered(self, host: str, size_bytes: int, seconds: float) -> None:
-        """The host handed a file over."""
+        """The host delivered a file."""
         with self._guard:
             self._failures.pop(host, None)
             self._failing_since.pop(host, None)

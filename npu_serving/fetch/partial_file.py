@@ -55,7 +55,7 @@ class PartialFile:
                 self.size_bytes += len(chunk)
 
     def _read_journal(self) -> bool:
-        """Takes the finished ranges from the journal; False if it tells nothing that fits the file."""
+        """Takes the finished ranges from the journal; False if it doesn't fit the file."""
         try:
             lines = self.journal.read_text(encoding="ascii").split("\n")[:-1]  # the last line may be half written
             total = int(lines[0])
@@ -118,7 +118,7 @@ class PartialFile:
         return self._hash.hexdigest() if self.total_bytes is None else fsutil.sha256_of(self.path)
 
     def set_aside(self) -> Path:
-        """Moves the bytes to a file of their own and begins anew; that file's path."""
+        """Moves the bytes to a file of their own and starts over; returns that file's path."""
         other = self.path.with_name(self.path.name + OTHER_SUFFIX)
         fresh = self.path.with_name(self.path.name + ".fresh")
         with fsutil.explained(other):

@@ -1,7 +1,7 @@
 """The first fetch of an archive that its tree pins no sha256 for: the digest that `lock-deps --pin` writes down.
 
-Everything else is fetched by fetch.py, which takes nothing unverified. What comes in here is trusted once, on the
-word of the person who typed --pin; from then on the lock's digest holds.
+Everything else is fetched by fetching.py, which takes nothing unverified. What comes in here is trusted once, because
+the person typed --pin; from then on the lock's digest holds.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def fetch_first(
 ) -> str:
     """The sha256 of what the first place that answers gives for `archive`; its bytes are in the store then.
 
-    Raises FetchError, naming what each place said, when none gives it; DiskFullError, FileAccessError.
+    Raises FetchError, naming what each source answered, when none has it; DiskFullError, FileAccessError.
     """
     places = Places([parse_mirror(text) for text in mirrors]).candidates(archive.urls, NO_DIGEST)
     patience = tuning if tuning is not None else Tuning()
     session = new_session(1)
     answers = []
-    with reporter.progress(f"fetching {archive.file_name} for its first pin", unit="bytes") as progress:
+    with reporter.progress(f"fetching {archive.file_name} to pin its sha256", unit="bytes") as progress:
         for place in places:
             try:
                 sha256 = _take(_body(place, session, patience), store)
@@ -44,10 +44,10 @@ def fetch_first(
                 answers.append(f"    {place.url}: {refusal.reason}")
             else:
                 progress.update(store.path(sha256).stat().st_size)
-                reporter.note(f"{archive.name} is pinned to sha256 {sha256}, as it came from {place.url}")
+                reporter.note(f"pinned {archive.name} to sha256 {sha256}, as fetched from {place.url}")
                 return sha256
     raise FetchError(
-        "\n".join([f"{archive.name} could not be fetched for its first pin:", *answers]),
+        "\n".join([f"Could not fetch {archive.name} to pin its sha256:", *answers]),
         cause="no network, or the archive has moved",
         cure="name a mirror that has it: --mirror https://my.mirror/",
     )
@@ -62,7 +62,7 @@ def _take(body: Iterator[bytes], store: ContentStore) -> str:
             for chunk in body:
                 size += len(chunk)
                 if size > LARGEST_UNKNOWN_BYTES:
-                    raise Refusal(f"it sends more than {LARGEST_UNKNOWN_BYTES} bytes")
+                    raise Refusal(f"it sent more than {LARGEST_UNKNOWN_BYTES} bytes")
                 digest.update(chunk)
                 with fsutil.explained(temporary):
                     file.write(chunk)
@@ -78,7 +78,7 @@ def _body(place: Candidate, session: requests.Session, tuning: Tuning) -> Iterat
     answer = ask(session, place.url, tuning)
     try:
         if answer.content_type in ("text/html", "application/xhtml+xml") or answer.encoded:
-            raise Refusal(f"it answers with {answer.content_type or 'an encoded body'}, which is no archive")
+            raise Refusal(f"it sent {answer.content_type or 'an encoded body'}, which is not an archive")
         received = 0
         for chunk in answer.chunks(tuning):
             received += len(chunk)

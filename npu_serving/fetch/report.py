@@ -1,4 +1,4 @@
-"""What a fetch or an import did, for people and for --json, and the errors for what could not be had."""
+"""What a fetch or an import did, for people and for --json, and the errors for what could not be fetched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from npu_serving.console import amount_text, duration_text, table
 from npu_serving.errors import FetchError, NpuServingError, PinMismatchError
 from npu_serving.fetch.transfer import WantedFile
 
-IMPORT_CURE = "fetch them by hand under any name and hand the directory over: ./inv fetch-deps --import DIR"
+IMPORT_CURE = "download them by hand, under any name, and import the directory: ./inv fetch-deps --import DIR"
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class FileReport:
     sha256: str
     size_bytes: int
     fetched_bytes: int
-    """What this run brought over the line; less than the size when an earlier run left a beginning."""
+    """What this run downloaded; less than the size when an earlier run had downloaded a part."""
     seconds: float
     mirror: str
     url: str
@@ -35,13 +35,13 @@ class FileReport:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be had: what each place answered, and whether bytes came that were not the right ones."""
+    """A file that could not be fetched: what each source answered, and whether wrong bytes came."""
 
     wanted: WantedFile
     answers: tuple[tuple[str, str], ...]
     wrong_bytes: bool
     fetched_bytes: int = 0
-    """What this run brought over the line; it is kept for the next one unless the bytes were wrong."""
+    """What this run downloaded; it is kept for the next run unless the bytes were wrong."""
     seconds: float = 0.0
     retries: int = 0
     healable_from: str = ""
@@ -63,18 +63,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What a fetch did. `present` were in the store already; `unpinned` have no sha256 and were left alone."""
+    """What a fetch did. `present` were in the store already; `unpinned` have no sha256 and were skipped."""
 
     fetched: tuple[FileReport, ...]
     present: tuple[str, ...]
     unpinned: tuple[str, ...]
     seconds: float
     failed: tuple[Failure, ...] = ()
-    """Those that could not be had; the fetch has raised an error then."""
+    """Those that could not be fetched; the fetch has raised an error then."""
 
     @property
     def fetched_bytes(self) -> int:
-        """The bytes that came over the line."""
+        """The bytes that were downloaded."""
         return sum(file.fetched_bytes for file in self.fetched) + sum(file.fetched_bytes for file in self.failed)
 
     def to_json(self) -> dict[str, object]:
@@ -92,7 +92,7 @@ class FetchReport:
         """A line for the total, and one for each file that came in."""
         total = len(self.fetched) + len(self.present)
         if not self.fetched:
-            head = f"All {total} files are there already; nothing was fetched."
+            head = f"All {total} files were already here; nothing was fetched."
         else:
             head = (
                 f"{len(self.fetched)} of {total} files fetched and verified: "
@@ -104,45 +104,45 @@ class FetchReport:
                 amount_text(file.size_bytes, "bytes"),
                 duration_text(file.seconds),
                 file.mirror + (f", after {file.retries} failed tries" if file.retries else ""),
-                "healed: compressed anew" if file.healed else "",
+                "recreated from a recompressed archive" if file.healed else "",
             )
             for file in self.fetched
         ]
-        notes = [f"No sha256 is pinned for {name}: it was left alone." for name in self.unpinned]
+        notes = [f"Skipped {name}: no sha256 is pinned for it." for name in self.unpinned]
         return "\n".join(part for part in (head, table(rows), *notes) if part)
 
 
 def offline_error(missing: Sequence[WantedFile]) -> FetchError:
     """The error for files that are missing while no connection may be opened; it names every one."""
-    lines = [f"{_count(missing)} missing, and with --offline none is fetched:"]
+    lines = [f"{_count(missing)} missing, and --offline forbids fetching:"]
     for wanted in missing:
         lines.append(f"  {wanted.file_name}  ({wanted.label}, sha256 {wanted.sha256})")
         lines += [f"      {url}" for url in wanted.urls]
     return FetchError(
         "\n".join(lines),
-        cause="they were never fetched on this machine, or the store is another one",
-        cure=f"run ./inv fetch-deps on a machine with network and carry its store here; or {IMPORT_CURE}",
+        cause="they were never fetched on this machine, or build_root names a different store",
+        cure=f"run ./inv fetch-deps on a machine with network access and copy its store here; or {IMPORT_CURE}",
     )
 
 
 def failure_error(report: FetchReport) -> NpuServingError:
-    """The error for files that no place gave: PinMismatchError if wrong bytes came for one, else FetchError."""
+    """The error for files that no source had: PinMismatchError if wrong bytes came for one, else FetchError."""
     failures = report.failed
-    kept = f" {len(report.fetched)} others came in and are kept." if report.fetched else ""
-    lines = [f"{_count([failure.wanted for failure in failures])} not to be had.{kept}"]
+    kept = f" {len(report.fetched)} others were fetched and are kept." if report.fetched else ""
+    lines = [f"Could not fetch {'1 file' if len(failures) == 1 else f'{len(failures)} files'}.{kept}"]
     for failure in failures:
         lines.append(f"  {failure.wanted.file_name}  ({failure.wanted.label}, sha256 {failure.wanted.sha256})")
         lines += [f"      {url}: {answer}" for url, answer in failure.answers]
     if any(failure.wrong_bytes for failure in failures):
         return PinMismatchError(
             "\n".join(lines),
-            cause="a mirror serves another file under that URL, or something on the way answers in its place",
-            cure=f"name another mirror: the same command with --mirror URL; or {IMPORT_CURE}",
+            cause="the mirror has a different file at that URL, or a proxy answered in its place",
+            cure=f"run the same command with another mirror: --mirror URL; or {IMPORT_CURE}",
         )
     return FetchError(
         "\n".join(lines),
-        cause="no network, a proxy that isn't set (https_proxy), or files that have moved",
-        cure="type the same command again: it goes on where it stopped; or name a mirror with --mirror URL; "
+        cause="no network, a proxy that isn't set (https_proxy), or the files have moved",
+        cure="run the same command again: it resumes where it stopped; or name a mirror with --mirror URL; "
         f"or {IMPORT_CURE}",
     )
 

@@ -1,7 +1,7 @@
 """The store as a mirror on the local network: one machine with internet feeds a site. GET and HEAD only.
 
 Only names that are known beforehand lead to a file (see names_of()), so no request can name anything else on the disk,
-and a file is handed out only while the store vouches for its bytes.
+and a file is sent only while its bytes are verified in the store.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MOST_CONNECTIONS = 256
 SECONDS_FOR_A_REQUEST = 20.0
 """For a whole request to arrive, and for a kept connection to ask again."""
 SECONDS_WITHOUT_PROGRESS = 60.0
-"""A client that takes nothing of its answer for so long is left."""
+"""A client that reads nothing of its answer for that long is dropped."""
 MOST_REQUEST_BYTES = 32 << 10
 _BY_DIGEST = re.compile(r"/content_addressable/sha256/([0-9a-f]{64})/file")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -55,7 +55,7 @@ class Address:
 
 @dataclass(frozen=True)
 class ServeReport:
-    """What was handed out until Ctrl-C."""
+    """What was sent until Ctrl-C."""
 
     url: str
     requests: int
@@ -71,7 +71,7 @@ class ServeReport:
         """One line."""
         machines = "1 machine" if len(self.clients) == 1 else f"{len(self.clients)} machines"
         return (
-            f"{self.requests} requests of {machines} answered in {duration_text(self.seconds)}: "
+            f"Answered {self.requests} requests from {machines} in {duration_text(self.seconds)}: "
             f"{amount_text(self.sent_bytes, 'bytes')}."
         )
 
@@ -80,7 +80,9 @@ def parse_address(text: str) -> Address:
     """`ADDRESS:PORT` or `[IPv6]:PORT`; RequestError for anything else. Port 0 takes any that is free."""
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.%\w]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})", text, re.ASCII)
     if found is None or int(found[3]) > 65535:
-        raise RequestError(f"--listen is {text!r}.", cure="give ADDRESS:PORT, such as 0.0.0.0:8280 or [::]:8280")
+        raise RequestError(
+            f"--listen must be ADDRESS:PORT, not {text!r}.", cure="write it like 0.0.0.0:8280 or [::]:8280"
+        )
     return Address(found[1] or found[2], int(found[3]))
 
 
@@ -101,7 +103,7 @@ def names_of(files: Iterable[Archive | WantedFile]) -> dict[str, str]:
 
 
 class StoreServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """Listens from its making on; run() answers until Ctrl-C."""
+    """Listens from the start; run() answers until Ctrl-C."""
 
     daemon_threads = True
     block_on_close = False
@@ -124,9 +126,9 @@ class StoreServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             super().__init__(found[0][4], _StoreHandler)  # type: ignore[arg-type]
         except (OSError, UnicodeError) as error:
             raise RequestError(
-                f"{address.host}:{address.port} can't be listened on: {getattr(error, 'strerror', None) or error}.",
-                cause="another program listens there, or the address is none of this machine's",
-                cure="name another: ./inv fetch-deps --serve --listen ADDRESS:PORT",
+                f"Could not listen on {address.host}:{address.port} ({getattr(error, 'strerror', None) or error}).",
+                cause="another program uses that port, or this machine has no such address",
+                cure="choose another one: ./inv fetch-deps --serve --listen ADDRESS:PORT",
             ) from error
         self.address = Address(address.host, self.server_address[1])
 
@@ -140,7 +142,7 @@ class StoreServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             return ServeReport(self.address.url, self._requests, self._sent_bytes, clients, time.monotonic() - began)
 
     def answered(self, client: str, line: str, sent_bytes: int) -> None:
-        """Counts a request and tells it in one line."""
+        """Counts a request and reports it in one line."""
         with self._guard:
             self._requests += 1
             self._sent_bytes += sent_bytes
@@ -155,7 +157,7 @@ class StoreServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         return (sha256, opened) if sha256 and opened else None
 
     def listing(self) -> bytes:
-        """`DIGEST  NAME` of the files that can be had by name, as `sha256sum -c` reads it."""
+        """`DIGEST  NAME` of the files that can be fetched by name, as `sha256sum -c` reads it."""
         named = {path[1:]: sha256 for path, sha256 in self.names.items() if "/" not in path[1:]}
         held = set(self.store.check(named.values()).present)
         return "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(named.items()) if sha256 in held).encode()
@@ -163,7 +165,7 @@ class StoreServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
     # ---- connections
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
-        """Gives the connection a thread; the one that has been idle longest makes room where there are too many."""
+        """Gives the connection a thread; the one that has been idle longest is closed where there are too many."""
         with self._guard:
             full = self._open >= MOST_CONNECTIONS
             self._open += 1
@@ -197,7 +199,7 @@ class StoreServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._idle.pop(connection, None)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is nothing to report; anything else is a mistake of ours, and ends one connection."""
+        """A client that hangs up is nothing to report; anything else is a bug of ours, and ends one connection."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             self._reporter.warn(f"{type(error).__name__} while answering {client_address}: {error}")
@@ -247,7 +249,7 @@ class _StoreHandler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.close_connection = True
-        self._send(405, io.BytesIO(b"This mirror is only read.\n"), {"Allow": "GET, HEAD"})
+        self._send(405, io.BytesIO(b"This mirror is read-only.\n"), {"Allow": "GET, HEAD"})
 
     do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_POST  # noqa: N815
 
@@ -286,7 +288,7 @@ class _StoreHandler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             if self.command != "HEAD" and size:
                 self.connection.sendfile(body, first, size)
-        except OSError:  # the client left, or takes nothing any more
+        except OSError:  # the client left, or stopped reading
             self.close_connection = True
         finally:
             sent = body.tell() - first
@@ -296,7 +298,7 @@ class _StoreHandler(http.server.BaseHTTPRequestHandler):
             )
 
     def log_message(self, *args: object) -> None:
-        """Requests are told by _send()."""
+        """Requests are reported by _send()."""
 
 
 class _RequestTooLarge(Exception):

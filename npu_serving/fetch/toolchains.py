@@ -42,10 +42,10 @@ class Tool:
     def problems(self) -> Iterator[tuple[str, str]]:
         """What the reader of documents asks: what only several fields together show."""
         if not is_safe_file_name(self.file_name):
-            yield "urls", f"the first one ends in {self.file_name!r}, which is no name for a file"
+            yield "urls", f"the first one ends in {self.file_name!r}, which can't be used as a file name"
 
-    def serves(self, platform: str) -> bool:
-        """Whether it is of use on that platform."""
+    def works_on(self, platform: str) -> bool:
+        """Whether it runs, or can be built, on that platform."""
         return self.platform in (platform, "any")
 
     def wanted(self) -> WantedFile:
@@ -70,12 +70,12 @@ def read_tools(path: Path | None = None) -> tuple[Tool, ...]:
 def find_tool(name: str, platform: str, *, version: str = "", kind: str = "") -> Tool:
     """The tool for that platform (or for any); MissingToolError where none is declared."""
     for tool in read_tools():
-        fits = tool.serves(platform) and version in ("", tool.version) and kind in ("", tool.kind)
+        fits = tool.works_on(platform) and version in ("", tool.version) and kind in ("", tool.kind)
         if tool.name == name and fits:
             return tool
     described = f"{name} {version}".strip()
     raise MissingToolError(
-        f"There is no {described} for {platform} to fetch.",
-        cause=f"{TOOLCHAINS.name} declares none: nobody publishes one with a stable URL and digest",
+        f"No download of {described} is known for {platform}.",
+        cause=f"{TOOLCHAINS.name} lists none, because nobody publishes one with a stable URL and digest",
         cure=f"install {described} on this machine and put it on PATH",
     )

@@ -23,7 +23,7 @@ _COMPRESSED_NAMES = (".tar.gz", ".tgz")
 
 
 class Cancelled(Exception):
-    """The run is being ended; the partial file stays."""
+    """The run is being stopped; the partial file stays."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class WantedFile:
 
     @property
     def largest_bytes(self) -> int:
-        """How many bytes are taken in at most. An archive that was compressed anew may be a little longer."""
+        """How many bytes are taken in at most. A recompressed archive may be a little longer."""
         if self.size_bytes is None:
             return LARGEST_UNKNOWN_BYTES
         return self.size_bytes + (_slack(self.size_bytes) if self.file_name.endswith(_COMPRESSED_NAMES) else 0)
@@ -59,17 +59,17 @@ class Line:
     session: requests.Session
     tuning: Tuning
     on_bytes: Callable[[int], None]
-    """Called with the bytes that came in; with a negative number when some have to come again."""
+    """Called with the bytes that came in; with a negative number when some have to be fetched again."""
     cancelled: threading.Event
 
     def check(self) -> None:
-        """Raises Cancelled when the run is being ended."""
+        """Raises Cancelled when the run is being stopped."""
         if self.cancelled.is_set():
             raise Cancelled
 
 
 def receive(candidate: Candidate, wanted: WantedFile, partial: PartialFile, line: Line) -> None:
-    """Brings `partial` to its end from this URL, going on where it is. Whether the bytes are right is not judged here.
+    """Completes `partial` from this URL, resuming where it is. Whether the bytes are right is not judged here.
 
     Raises Refusal when the URL doesn't give the file, Cancelled, and DiskFullError or FileAccessError.
     """
@@ -106,7 +106,7 @@ def _worth_ranges(answer: Answer, total: int, partial: PartialFile, line: Line) 
 
 
 def _first_answer(url: str, wanted: WantedFile, partial: PartialFile, line: Line) -> Answer:
-    """Asks for the first range only, where the file may be large: the answer tells whether ranges are served."""
+    """Asks for the first range only, where the file may be large: the answer shows if the server supports ranges."""
     offset = partial.size_bytes
     small = wanted.size_bytes is not None and wanted.size_bytes - offset <= line.tuning.ranges_from_bytes
     whole = small or partial.in_one_stream
@@ -123,13 +123,13 @@ def _first_answer(url: str, wanted: WantedFile, partial: PartialFile, line: Line
 def _check_answer(answer: Answer, wanted: WantedFile) -> None:
     """Refuses what can't be the file before a byte of it is written."""
     if answer.content_type == "text/html" and not wanted.file_name.endswith((".html", ".htm")):
-        raise Refusal("it answered with an HTML page: a login, an error or a portal, not the file")
+        raise Refusal("it sent an HTML page (a login, an error or a portal), not the file")
     if answer.total_bytes is not None and answer.total_bytes > wanted.most_bytes_of(answer):
-        raise Refusal(f"it has {answer.total_bytes} bytes where {_expected(wanted)} are right")
+        raise Refusal(f"it has {answer.total_bytes} bytes, not the expected {_expected(wanted)}")
 
 
 def _expected(wanted: WantedFile) -> str:
-    return f"{wanted.size_bytes}" if wanted.size_bytes is not None else f"{wanted.largest_bytes} at most"
+    return f"{wanted.size_bytes}" if wanted.size_bytes is not None else f"{wanted.largest_bytes} or less"
 
 
 def _in_one_stream(answer: Answer, wanted: WantedFile, partial: PartialFile, line: Line) -> None:
@@ -138,7 +138,7 @@ def _in_one_stream(answer: Answer, wanted: WantedFile, partial: PartialFile, lin
         line.check()
         if partial.size_bytes + len(chunk) > wanted.most_bytes_of(answer):
             restart(partial, line)
-            raise Refusal(f"it sends more than the {_expected(wanted)} bytes that are right")
+            raise Refusal(f"it sent more than the expected {_expected(wanted)} bytes")
         partial.append(chunk)
         line.on_bytes(len(chunk))
     if end is not None and partial.size_bytes < end:
@@ -217,7 +217,7 @@ def _one_range_with_patience(url: str, gap: tuple[int, int], partial: PartialFil
 def _one_range(answer: Answer, gap: tuple[int, int], partial: PartialFile, line: Line) -> None:
     first, end = gap
     if answer.response.status_code != 206 or answer.total_bytes not in (None, partial.total_bytes):
-        raise RangesLost("the file changed, or ranges stopped being served, between two ranges")
+        raise RangesLost("the file changed, or the server stopped sending ranges, between two requests")
     place = first
     try:
         for chunk in answer.chunks(line.tuning):
@@ -252,7 +252,7 @@ def _from_disk(candidate: Candidate, wanted: WantedFile, partial: PartialFile, l
                 line.check()
                 if partial.size_bytes + len(chunk) > wanted.largest_bytes:
                     restart(partial, line)
-                    raise Refusal(f"it has more than the {_expected(wanted)} bytes that are right")
+                    raise Refusal(f"it has more than the expected {_expected(wanted)} bytes")
                 partial.append(chunk)
                 line.on_bytes(len(chunk))
     except FileNotFoundError as error:

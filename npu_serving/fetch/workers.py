@@ -89,7 +89,8 @@ class Run:
             raise self._fatal
 
     def heal(self, reporter: Reporter) -> None:
-        """Makes the right bytes from archives that were only compressed anew, for files that no place had rightly.
+        """Makes the right bytes from archives that were only recompressed, for files that no source had with the right
+        bytes.
 
         Apart from work() because it starts gzip, which must not be done beside other threads.
         """
@@ -104,9 +105,7 @@ class Run:
                 if healed is None:
                     continue
                 self._shared.store.take_verified(healed, failure.wanted.sha256)
-            reporter.note(
-                f"{failure.wanted.file_name} had been compressed anew; the pinned bytes were made from it again"
-            )
+            reporter.note(f"{failure.wanted.file_name} had been recompressed; the pinned bytes were recreated from it")
             self.failures.remove(failure)
             place = Candidate(failure.healable_from)
             seconds = time.monotonic() - began
@@ -138,7 +137,7 @@ class Run:
             with self._guard:
                 file = self._in_flight[wanted.sha256] = _InFlight(wanted, self._count)
             try:
-                self._bring(wanted, file)
+                self._fetch_one(wanted, file)
             except Cancelled:
                 return
             except BaseException as error:  # a full disk, a store that can't be written: the others would fail too
@@ -149,7 +148,7 @@ class Run:
                 with self._guard:
                     self._in_flight.pop(wanted.sha256, None)
 
-    def _bring(self, wanted: WantedFile, watch: Watch) -> None:
+    def _fetch_one(self, wanted: WantedFile, watch: Watch) -> None:
         store = self._shared.store
         with claimed(
             store.partial / wanted.sha256,
@@ -161,7 +160,7 @@ class Run:
                     raise Cancelled
                 self.fetched.append(report_of(store, wanted, OTHER_RUN))
                 return
-            outcome = Attempts(self._shared, wanted, partial, watch).bring()
+            outcome = Attempts(self._shared, wanted, partial, watch).fetch()
         if isinstance(outcome, FileReport):
             self.fetched.append(outcome)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from npu_serving.errors import SettingsError
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-# One line of sources.list(5) without its options. Login data has no place here: it would stay in the image.
+# One line of sources.list(5) without its options. Login data is refused: it would stay in the image.
 _SOURCE = re.compile(
     r"https?://(?P<host>[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~+:%-]*)*"
     r" [A-Za-z0-9][A-Za-z0-9./+-]*( [a-z][a-z0-9./-]*)+",
@@ -19,8 +19,8 @@ _SOURCE = re.compile(
 def render_sources(sources: Sequence[str]) -> str:
     """The file for apt; empty where there are no sources, and the base image's own hold.
 
-    A snapshot's index is past its date, so apt is told not to mind; its signature is checked all the same.
-    Raises SettingsError for what is no `URL SUITE COMPONENT...`.
+    A snapshot's index is past its date, so apt is told to ignore that; its signature is still checked.
+    Raises SettingsError for anything but `URL SUITE COMPONENT...`.
     """
     return "".join(f"deb [check-valid-until=no] {_checked(source)[0]}\n" for source in sources)
 
@@ -34,8 +34,8 @@ def _checked(source: str) -> tuple[str, str]:
     found = _SOURCE.fullmatch(source)
     if found is None:
         raise SettingsError(
-            f"{source!r} is no source of packages.",
-            cause="it is the URL of a package archive, a suite and one or more components, with one blank between them",
+            f"apt_sources must be URL SUITE COMPONENT..., not {source!r}.",
+            cause="it needs the URL of a package archive, a suite and one or more components, separated by one space",
             cure="correct --apt-source or apt_sources in invoke.yaml: 'http://mirror.example.org/debian bookworm main'",
         )
     return source, found["host"]

@@ -65,17 +65,17 @@ def pinned_reference(name: str) -> str:
 def check_pin(name: str, image: Image) -> None:
     """PinMismatchError where this machine has another image under the name than the pinned one.
 
-    An image that no registry gave (docker load, docker import) has no digest to compare; its id is part of the name of
-    all that is made from it.
+    An image that does not come from a registry (docker load, docker import) has no digest to compare; its id is part of
+    the name of all that is made from it.
     """
     digest = read_pins().get(name)
     here = [str(reference).rpartition("@")[2] for reference in image.attrs.get("RepoDigests") or ()]
     if not digest or not here or digest in here:
         return
     raise PinMismatchError(
-        f"{name} is {here[0]} on this machine, and {digest} is pinned.",
-        cause="the name was given to a newer or older image in its registry",
-        cure=f"docker rmi {name}, and the pinned one is pulled; or name this one: --base-image {name}@{here[0]}; "
+        f"{name} is {here[0]} on this machine, but {digest} is pinned.",
+        cause="the tag was moved to a newer or older image in its registry",
+        cure=f"docker rmi {name}, so that the pinned one is pulled; or use this one: --base-image {name}@{here[0]}; "
         "or pin what the registry has now: ./inv renew-base-images",
     )
 
@@ -89,7 +89,7 @@ def base_here(client: DockerClient, name: str) -> Image | None:
 
 
 def pull_base(client: DockerClient, name: str, reporter: Reporter) -> None:
-    """Brings the base image by the digest that is pinned for it, and gives it its name. Raises FetchError."""
+    """Pulls the base image by the digest that is pinned for it, and tags it with its name. Raises FetchError."""
     reference = pinned_reference(name)
     pull(client, reference, reporter)
     if reference != name:
@@ -104,9 +104,10 @@ def renew_base_images(name: str | None = None, *, dry_run: bool = False) -> Pins
     """
     if name is not None and "@" in name:
         raise RequestError(
-            f"{name!r} has its digest in it already; there is nothing to pin.",
-            cause="a name without one is pinned to the digest that its registry has now",
-            cure="give the name up to the @; or use it as it is: --base-image NAME@sha256:… of the other tasks",
+            f"{name!r} already contains a digest, so there is nothing to pin.",
+            cause="only a name without a digest can be pinned to the one that its registry has now",
+            cure="leave out the part from the @ on; or use the name as it is with the other tasks: --base-image "
+            "NAME@sha256:…",
         )
     former = read_pins()
     names = [*former, *([checked_image_name(name)] if name is not None and name not in former else [])]
@@ -125,13 +126,13 @@ def _digest_in_registry(name: str) -> str:
         except docker.errors.APIError as error:
             raise _no_answer(name, str(error.explanation)) from error
     if not _DIGEST.fullmatch(digest):
-        raise _no_answer(name, f"it says {digest!r}")
+        raise _no_answer(name, f"it sent {digest!r}")
     return digest
 
 
 def _no_answer(name: str, reason: str) -> FetchError:
     return FetchError(
-        f"The registry doesn't tell the digest of {name}: {reason}",
+        f"Could not get the digest of {name} from its registry ({reason}).",
         cause="there is no network here, a login is needed, or the name is wrong",
-        cure=f"docker pull {name} shows the same trouble; the pins are as they were",
+        cure=f"try `docker pull {name}`, and run the same command again when that works; the pins are unchanged",
     )

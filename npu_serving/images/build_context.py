@@ -74,7 +74,7 @@ def read_context(settings: Settings, bazel: Path, bazel_sha256: str = "") -> Ima
     """The context for the flavour and the base that are set, with that Bazel; a known sha256 is not taken again.
 
     The Bazel of a known sha256 need not be there yet: a plan can be made before it is fetched.
-    Raises RequestError for a base image whose name is none, and a Bazel that is not a program
+    Raises RequestError for a base image with an invalid name, and a Bazel that is not a program
     of its own (a script that fetches or starts another one would do neither inside).
     """
     flavour = settings.docker_flavour
@@ -117,10 +117,10 @@ def _require_program(bazel: Path, *, sources_will_do: bool) -> None:
     if magic == b"\x7fELF" or (sources_will_do and magic == b"PK\x03\x04"):
         return
     raise RequestError(
-        f"{bazel} is not Bazel itself but something that starts it; it can't be put into an image.",
+        f"{bazel} is not Bazel itself but a program that starts it, so it can't be put into an image.",
         cause="it is bazelisk's or a distribution's wrapper script",
-        cure=f"set `bazel` in invoke.yaml to a real bazel {pinned_bazel()}, or leave it empty: the pinned release is "
-        "fetched",
+        cure=f"set `bazel` in invoke.yaml to a real Bazel {pinned_bazel()}, or leave it empty to use the pinned "
+        "release",
     )
 
 
@@ -140,7 +140,7 @@ def render_dockerfile(flavour: str, base_image: str) -> str:
 
 @contextlib.contextmanager
 def context_archive(context: ImageContext) -> Iterator[IO[bytes]]:
-    """The context as the engine takes it: a tar file, ready to be read; gone when the block ends."""
+    """The context as Docker takes it: a tar file, ready to be read; removed when the block ends."""
     with tempfile.TemporaryFile(prefix="npu-serving-context-") as archive:
         with TarWriter(cast("IO[bytes]", archive), USTAR) as tar:
             tar.add_bytes("Dockerfile", context.dockerfile.encode())

@@ -65,7 +65,7 @@ def local_image(client: DockerClient, name: str) -> Image | None:
 
 
 def pull(client: DockerClient, name: str, reporter: Reporter) -> None:
-    """Brings the base image from its registry. Raises FetchError where it can't be had."""
+    """Pulls the base image from its registry. Raises FetchError where that fails."""
     import docker
 
     checked_image_name(name)
@@ -88,15 +88,16 @@ def pull(client: DockerClient, name: str, reporter: Reporter) -> None:
 def _no_base(name: str, reason: str) -> NpuServingError:
     if "verification failed for digest" in reason:
         return PinMismatchError(
-            f"What the registry gave for {name} is not what its digest says; it was not used: {reason}",
-            cause="the registry, or something on the way, answers with another image",
-            cure="try another registry mirror, or bring the image with docker load",
+            f"The registry sent an image for {name} that does not match its digest, so it was not used ({reason}).",
+            cause="the registry or a proxy in between answers with a different image",
+            cure="try another registry mirror, or load the image from a file with docker load",
         )
     return FetchError(
-        f"The base image {name} is not here and can't be pulled: {reason}",
+        f"Could not pull the base image {name} ({reason}).",
         cause="there is no network here, a registry mirror or a login is needed, or the name is wrong",
-        cure="the same command with --base-image NAME, one of `docker images`, or docker_base_image in invoke.yaml; "
-        "or --runner host. docker load or docker import brings an image without a registry (docker/README.md)",
+        cure="choose an image that `docker images` lists, with --base-image NAME or docker_base_image in invoke.yaml; "
+        "or use --runner host; or load an image without a registry, with docker load or docker import "
+        "(docker/README.md)",
     )
 
 
@@ -171,9 +172,9 @@ def _follow(events: Iterable[Mapping[str, Any]], log_path: Path, progress: Progr
                 step += line.startswith("Step ")
                 progress.update(step, detail=line)
             image_id = _image_id(event) or image_id
-            reason = str(event.get("error") or reason)  # told at the end: a stream that is left early stays open
+            reason = str(event.get("error") or reason)  # raised at the end: a stream that is left early stays open
     if reason or not image_id:
-        raise _explain_failure(reason or "the engine named no image", lines, log_path)
+        raise _explain_failure(reason or "Docker reported no image", lines, log_path)
     return image_id
 
 
@@ -190,21 +191,22 @@ def _lines(event: Mapping[str, Any]) -> Iterator[str]:
 
 def _explain_failure(reason: str, lines: list[str], log_path: Path | None) -> NpuServingError:
     output = "\n".join([*lines, reason])
-    log = f"the whole output is in {log_path}" if log_path is not None else ""
+    log = f"the full output is in {log_path}" if log_path is not None else ""
     known = diagnose(known_failures.IMAGES, output)
     if known is not None and known.id == NO_SPACE:
-        what = "The toolchain image could not be made: there is no space left for it."
+        what = "Could not make the toolchain image: there is no space left for it."
         return DiskFullError(what, cause=known.cause + (f"; {log}" if log else ""), cure=known.cure)
     tail = "".join(f"\n    {line}" for line in lines[-TAIL_LINES:])
-    what = f"The toolchain image could not be made: {reason}{tail}" + (f"\nT{log[1:]}" if log else "")
+    what = f"Could not make the toolchain image: {reason}{tail}" + (f"\nT{log[1:]}" if log else "")
     if known is not None:
         return ProgramError(what, cause=known.cause, cure=known.cure, output=output)
-    return ProgramError(what, output=output)
+    cure = "correct what the output says, or try another base image: --base-image NAME"
+    return ProgramError(what, cure=cure, output=output)
 
 
 @contextlib.contextmanager
 def removed_on_failure(client: DockerClient, image_id: str) -> Iterator[None]:
-    """Removes an image that is found unfit in the block. That it can't be removed does not hide why."""
+    """Removes an image that is rejected in the block. Failing to remove it does not hide why."""
     import docker
 
     try:
@@ -224,7 +226,7 @@ class ImageProbe:
 
 
 def probe(client: DockerClient, image_id: str, base_image: str, context: ImageContext) -> ImageProbe:
-    """What is in the image, tried without network as a build will be; raises when it would not do."""
+    """What is in the image, tried without network as a build will be; raises when something doesn't work."""
     spec = ContainerSpec(image=image_id, argv=PROBE, role="probe")
     finished = run_container(client, spec)
     lines = [line.partition("=")[::2] for line in finished.stdout.splitlines() if "=" in line]
@@ -232,8 +234,8 @@ def probe(client: DockerClient, image_id: str, base_image: str, context: ImageCo
     if finished.returncode != 0 or not found.get("bazel") or not found.get("compiler"):
         raise ProgramError(
             f"The image made from {base_image} does not work: {finished.output.strip()}",
-            cause="a tool in it does not start",
-            cure="give --base-image an Ubuntu 18.04 or a Debian 12 for this machine",
+            cause="one of its tools does not start",
+            cure="use --base-image with an Ubuntu 18.04 or a Debian 12 image for this machine's processor",
             returncode=finished.returncode,
             output=finished.output,
         )
@@ -246,14 +248,14 @@ def _require_compiler(compiler: str, base_image: str) -> None:
     numbers = re.search(r"[0-9][0-9.]*", compiler.partition(",")[0])
     if numbers is None:
         raise ProgramError(
-            f"The compiler of {base_image} does not tell its version: {compiler!r}",
-            cure="give --base-image an Ubuntu 18.04 or a Debian 12",
+            f"Could not find the version of the compiler in {base_image}: it printed {compiler!r}.",
+            cure="use --base-image with an Ubuntu 18.04 or a Debian 12 image",
         )
     oldest = least_version("gcc")
     if version_of(numbers.group()) < version_of(oldest):
         raise MissingToolError(
-            f"{base_image} has {compiler}; the guide's table 6-1 asks for {oldest} or later.",
-            cure="give --base-image an Ubuntu 18.04 or a Debian 12",
+            f"{base_image} has {compiler}, but the guide's table 6-1 requires {oldest} or later.",
+            cure="use --base-image with an Ubuntu 18.04 or a Debian 12 image",
         )
 
 
@@ -276,7 +278,7 @@ def finish(client: DockerClient, made: Made, tag: str, inputs: str, flavour: str
         raise _not_labelled(reason)
     named = [_image_id(report) for report in reports]
     if not any(named):
-        raise _not_labelled("the engine named no image")
+        raise _not_labelled("Docker reported no image")
     image = client.images.get([image_id for image_id in named if image_id][-1])
     repository, _, version = tag.partition(":")
     image.tag(repository, version)
@@ -285,7 +287,7 @@ def finish(client: DockerClient, made: Made, tag: str, inputs: str, flavour: str
 
 def _not_labelled(reason: str) -> ProgramError:
     return ProgramError(
-        f"The toolchain image could not be labelled: {reason}",
-        cause="the engine is too old for the label, or is not Docker's",
-        cure="docker version tells the engine; 18.09 or later will do. Then ./inv build-image again",
+        f"Could not label the toolchain image ({reason}).",
+        cause="the Docker engine is too old, or is another program with Docker's interface",
+        cure="check with `docker version` that it is 18.09 or later, then run ./inv build-image again",
     )

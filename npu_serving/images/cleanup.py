@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 OWN_NAMES = ("npu-serving-", "npu-serving:")
 FINISHED = "runtime"
-"""The role of an image of a finished server: like the builds in dist/, it is not made again for nothing."""
+"""The role of an image of a finished server: like the builds in dist/, making it again takes long."""
 
 
 @dataclass(frozen=True)
 class Doomed:
-    """Something that is to be removed: what it is, and how."""
+    """Something that will be removed: what it is, and how."""
 
     what: str
     remove: Callable[[], object]
@@ -30,7 +30,7 @@ class Doomed:
 
 @dataclass(frozen=True)
 class CleanImagesResult:
-    """What was, or would be, removed, and what was left alone, each with the reason."""
+    """What was, or would be, removed, and what was kept, each with the reason."""
 
     removed: tuple[str, ...]
     kept: tuple[str, ...]
@@ -43,7 +43,7 @@ class CleanImagesResult:
     def text(self) -> str:
         """A line for each."""
         verb = "would be removed" if self.dry_run else "removed"
-        lines = [f"{verb}: {what}" for what in self.removed] or ["There is nothing to remove."]
+        lines = [f"{verb}: {what}" for what in self.removed] or ["Nothing to remove."]
         return "\n".join([*lines, *(f"kept: {what}" for what in self.kept)])
 
 
@@ -83,7 +83,7 @@ def _doomed(client: DockerClient, label: str, everything: bool, kept: list[str])
     newest_first = sorted(client.images.list(filters=carrying), key=_created, reverse=True)
     for image in newest_first:
         if image.labels.get(label) == FINISHED and not everything:
-            kept.append(f"image {[*image.tags, str(image.id)][0]}: it is a finished server; --all removes it as well")
+            kept.append(f"image {[*image.tags, str(image.id)][0]}: it holds a finished server (--all removes it too)")
             continue
         strangers = [tag for tag in image.tags if not tag.startswith(OWN_NAMES)]
         if strangers:
@@ -99,7 +99,11 @@ def _created(image: Image) -> str:
 
 def _reason_to_keep(container: Container) -> str:
     if living_owner(container):  # one that is made and not yet started, or whose files are taken out, is in use as well
-        return "a run of this project that is alive owns it"
+        return "it belongs to a run of this project that is still alive"
     if container.status not in ("running", "paused", "restarting"):
         return ""
-    return "" if OWNER_LABEL in container.labels else "it runs, and not for a run of this project; docker stop it first"
+    return (
+        ""
+        if OWNER_LABEL in container.labels
+        else "it is running, and was not started by this project (docker stop it first)"
+    )

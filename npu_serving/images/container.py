@@ -1,4 +1,6 @@
-"""One container that can do no harm: made, followed line by line, and gone when it ends or when we are interrupted."""
+"""One container without network and privileges: made, followed line by line, and gone when it ends or when we are
+interrupted.
+"""
 
 from __future__ import annotations
 
@@ -116,9 +118,9 @@ def remove_left_over(client: DockerClient, output_root: Path) -> int:
         pid = living_owner(container)
         if pid and pid != os.getpid():
             raise StateLockedError(
-                f"{output_root} is in use by a container of process {pid}.",
-                cause="two builds in one output root would overwrite each other's work",
-                cure="wait until it has ended, or give this run a build_root of its own",
+                f"{output_root} is in use by a container that process {pid} started.",
+                cause="another build is running with the same build_root",
+                cure="wait until it has finished, or use another build_root for this run",
             )
         container.remove(force=True)
     return len(left)
@@ -192,12 +194,15 @@ def _start(container: Container, spec: ContainerSpec) -> None:
         container.start()
     except docker.errors.APIError as error:
         if f'exec: "{spec.argv[0]}"' in str(error.explanation):  # runc's words: not found, or not to be executed
-            raise MissingToolError(f"There is no program {spec.argv[0]} in the image {spec.image}.") from error
+            raise MissingToolError(
+                f"The image {spec.image} has no program {spec.argv[0]}.",
+                cure="use --base-image with an Ubuntu 18.04 or a Debian 12 image",
+            ) from error
         raise
 
 
 def _options(spec: ContainerSpec, facts: EngineFacts) -> dict[str, Any]:
-    """The engine's words for the spec: docker-py's arguments of containers.create()."""
+    """The spec in Docker's terms: docker-py's arguments of containers.create()."""
     options: dict[str, Any] = {
         "image": spec.image,
         "entrypoint": list(spec.argv),  # the image's own entry point, if its base has one, is not ours
@@ -231,7 +236,7 @@ def user_inside(user: tuple[int, int], facts: EngineFacts) -> tuple[int, int]:
 
 
 def own_labels(role: str) -> dict[str, str]:
-    """What tells a container of this run from those of others, and from one whose run is dead."""
+    """The labels that distinguish a container of this run from those of others, and from one whose run is dead."""
     return {ROLE: role, OWNER_LABEL: _process_identity(os.getpid())}
 
 
@@ -250,13 +255,13 @@ def _mount(bind: Bind) -> Any:
         str(bind.source).encode()
     except UnicodeEncodeError as error:
         raise RequestError(
-            f"{str(bind.source)!r} can't be mounted into the container: its name is not valid UTF-8.",
-            cure="use a directory with another name, or: --runner host",
+            f"Could not mount {str(bind.source)!r} into the container: its name is not valid UTF-8.",
+            cure="use a directory with another name, or --runner host",
         ) from error
     if not bind.source.is_dir():
         raise FileAccessError(
-            f"{bind.source} can't be mounted into the container: it is not a directory that this user can see.",
-            cure="check it, then type the same command again",
+            f"Could not mount {bind.source} into the container: this user sees no such directory.",
+            cure="check that it exists and can be read, then run the same command again",
         )
     return Mount(str(bind.target), str(bind.source.resolve()), type="bind", read_only=bind.read_only)
 

@@ -25,7 +25,7 @@ REQUEST_TIMEOUT_S = 120
 LABEL = "org.npu-serving"
 """Every image and container of this project carries labels that begin so; nothing without them is ever removed."""
 ROLE = f"{LABEL}.role"
-OR_WITHOUT = "; or build without it: ./inv build-serving --runner host"
+OR_WITHOUT = "; or build without Docker: ./inv build-serving --runner host"
 """Ends a cure: not every task that needs the engine has the flag --runner."""
 
 
@@ -49,7 +49,7 @@ class EngineFacts:
 
     @property
     def remaps_users(self) -> bool:
-        """User ids inside a container are others than those outside."""
+        """User ids inside a container differ from those outside."""
         return self._has("userns")
 
     @property
@@ -121,9 +121,9 @@ def explained() -> Iterator[None]:
         raise _refused(error.explanation or str(error)) from error
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise MissingToolError(
-            f"The Docker engine stopped answering: {error}",
+            f"The Docker engine stopped answering ({error}).",
             cause="it was stopped, restarted, or is out of memory or disk space",
-            cure="docker info, then the same command again; or build without it: --runner host",
+            cure="check it with `docker info`, then run the same command again; or build without Docker: --runner host",
         ) from error
 
 
@@ -131,25 +131,29 @@ def _refused(reason: object) -> NpuServingError:
     text = str(reason)
     if "no space left on device" in text:
         return DiskFullError(
-            f"The Docker engine could not go on: {text}",
+            f"The Docker engine ran out of disk space ({text}).",
             cause="the disk that holds its images and containers (docker info: Docker Root Dir) is full",
-            cure="free some space there (docker system df shows how much), then type the same command again",
+            cure="free some space there (docker system df shows what uses it), then run the same command again",
         )
-    return ProgramError(f"The Docker engine refused: {text}")
+    return ProgramError(
+        f"The Docker engine could not do what was asked ({text}).",
+        cause="the engine's configuration or this user's permissions don't allow it",
+        cure="check `docker info` and the engine's log, then run the same command again" + OR_WITHOUT,
+    )
 
 
 def _require_this_machine(host: str) -> None:
     """A build mounts directories of this machine, so an engine elsewhere can't run it."""
-    with contextlib.suppress(ValueError):  # a text that is no URL
+    with contextlib.suppress(ValueError):  # a text that is not a URL
         parts = urllib.parse.urlsplit(host if "://" in host else f"tcp://{host}")
         if parts.scheme in ("unix", "http+unix", "npipe"):
             return
         if parts.scheme in ("tcp", "http", "https") and parts.hostname in ("localhost", "127.0.0.1", "::1"):
             return
     raise MissingToolError(
-        f"DOCKER_HOST is {host!r}, which is not an engine of this machine.",
-        cause="a build mounts the source tree, the archives and the output of this machine into its container",
-        cure="unset DOCKER_HOST to use the engine here, or run this command on that machine" + OR_WITHOUT,
+        f"DOCKER_HOST is {host!r}, which is not a Docker engine on this machine.",
+        cause="a build mounts directories of this machine into its container, so the engine has to run here",
+        cure="unset DOCKER_HOST to use the local engine, or run this command on that machine" + OR_WITHOUT,
     )
 
 
@@ -170,13 +174,13 @@ def _unreachable(error: BaseException, host: str) -> MissingToolError:
 
     if isinstance(error, docker.errors.InvalidVersion):
         return MissingToolError(
-            f"The Docker engine at {host} is too old: {error}",
+            f"The Docker engine at {host} is too old ({error}).",
             cure="install Docker 18.09 or later" + OR_WITHOUT,
         )
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.EACCES, errno.EPERM):
         return MissingToolError(
-            f"The Docker engine at {host} may not be used by this user.",
+            f"This user has no permission to use the Docker engine at {host}.",
             cause="its socket belongs to the group docker",
             cure='sudo usermod -aG docker "$USER", then log in again' + OR_WITHOUT,
         )
@@ -188,7 +192,7 @@ def _unreachable(error: BaseException, host: str) -> MissingToolError:
             cure="sudo systemctl start docker (or: sudo apt-get install docker.io)" + OR_WITHOUT,
         )
     return MissingToolError(
-        f"The Docker engine at {host} can't be used: {error}",
+        f"Could not connect to the Docker engine at {host} ({error}).",
         cause="DOCKER_HOST, DOCKER_TLS_VERIFY or DOCKER_CERT_PATH is wrong, or the engine hangs",
-        cure="docker version shows the same trouble; or build without it: --runner host",
+        cure="fix these variables until `docker version` works; or build without Docker: --runner host",
     )

@@ -1,4 +1,4 @@
-"""The tools of the `guide` flavour: what is made from sources in the image, from which files, and bringing them."""
+"""The tools of the `guide` flavour: what is made from sources in the image, from which files, and fetching them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def guide_wheels(machine: str = "") -> tuple[Wheel, ...]:
     )
 
 
-def bring_guide_inputs(settings: Settings, reporter: Reporter) -> None:
+def fetch_guide_inputs(settings: Settings, reporter: Reporter) -> None:
     """Fetches what the guide's image is made from and the store doesn't have. Raises FetchError, PinMismatchError."""
     store = ContentStore(settings.store_root)
     wanted = [tool.wanted() for step in guide_steps() for tool in step.tools]
@@ -90,9 +90,10 @@ def bring_guide_inputs(settings: Settings, reporter: Reporter) -> None:
         return
     if settings.offline:
         raise FetchError(
-            "With --offline these Python packages can't be fetched: " + ", ".join(wheel.file_name for wheel in missing),
-            cause="they were never fetched on this machine, or the store is another one",
-            cure="./inv build-image --flavour guide on a machine with a network, then carry its store here",
+            "These Python packages are missing, and --offline forbids fetching: "
+            + ", ".join(wheel.file_name for wheel in missing),
+            cause="they were never fetched on this machine, or build_root names a different store",
+            cure="run ./inv build-image --flavour guide on a machine with network access, then copy its store here",
         )
     with tempfile.TemporaryDirectory(dir=fsutil.make_directory(store.root)) as temporary:
         _download(missing, Path(temporary), reporter)
@@ -101,8 +102,8 @@ def bring_guide_inputs(settings: Settings, reporter: Reporter) -> None:
 
 
 def _download(wheels: list[Wheel], directory: Path, reporter: Reporter) -> None:
-    """Pip fetches, from whatever index it is configured with."""
-    reporter.note(f"pip fetches {', '.join(wheel.requirement for wheel in wheels)}.")
+    """Fetches them with pip, from whatever index it is configured with."""
+    reporter.note(f"fetching with pip: {', '.join(wheel.requirement for wheel in wheels)}")
     platforms = [word for tag in OLDER_TAGS for word in ("--platform", f"{tag}_{platform.machine()}")]
     argv: list[process.Arg] = [
         sys.executable,
@@ -122,7 +123,7 @@ def _download(wheels: list[Wheel], directory: Path, reporter: Reporter) -> None:
         [*argv, *target, *(wheel.requirement for wheel in wheels)],
         env={**process.base_environment(proxies=True), **configured},
         timeout_s=900,
-        cure="configure an index for pip (PIP_INDEX_URL), or build the distro flavour",
+        cure="set PIP_INDEX_URL to a package index that you can reach, or use --flavour distro",
     )
 
 

@@ -1,4 +1,4 @@
-"""Images as files, to be carried to a machine without a registry: saved the same way each time, and loaded again."""
+"""Images as files, to be copied to a machine without a registry: saved the same way each time, and loaded again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def image_file_name(name: str) -> str:
     """A file name for the image of that name, such as ubuntu%3A18.04.tar; no two names share one."""
     file_name = urllib.parse.quote(checked_image_name(name), safe="") + ".tar"
     if not is_safe_file_name(file_name):
-        raise RequestError(f"{name} is too long to become a file's name.", cure="docker tag gives it a shorter one")
+        raise RequestError(f"{name} is too long for a file name.", cure="give the image a shorter name with docker tag")
     return file_name
 
 
@@ -32,8 +32,8 @@ def image_size_bytes(name: str) -> int:
             return int(client.images.get(checked_image_name(name)).attrs.get("Size", 0))
         except docker.errors.ImageNotFound as error:
             raise RequestError(
-                f"There is no image {name} on this machine.",
-                cure="docker images lists them; docker pull or ./inv build-image brings one",
+                f"This machine has no image {name}.",
+                cure="choose one that `docker images` lists, or get it with docker pull or ./inv build-image",
             ) from error
 
 
@@ -51,11 +51,15 @@ def save_image(name: str, path: Path, reporter: Reporter) -> None:
 
 
 def load_image(path: Path, reporter: Reporter) -> tuple[str, ...]:
-    """Gives the image in that file to the engine, and returns its names. Raises MissingToolError, ProgramError."""
+    """Loads the image in that file into Docker, and returns its names. Raises MissingToolError, ProgramError."""
     with connected() as client, path.open("rb") as file, reporter.progress(f"loading {path.name}", unit="bytes"):
         images = client.images.load(file)
     if not images:
-        raise ProgramError(f"The engine took {path}, and named no image that was in it.")
+        raise ProgramError(
+            f"Docker loaded {path} but reported no image in it.",
+            cause="the file was not made by docker save",
+            cure="make it again with docker save or ./inv bundle",
+        )
     return tuple(tag for image in images for tag in image.tags or [str(image.id)])
 
 

@@ -16,9 +16,11 @@ from typing import IO, cast
 from npu_serving.tar_writer import CHUNK_BYTES, END, header, member, padding
 
 EPOCH_S = 1556150400
-"""2019-04-25, about the day of Bazel 0.24.1. Nothing in the image is younger; what runs while it is made is told so."""
+"""2019-04-25, about the day of Bazel 0.24.1. Nothing in the image is younger; what runs while it is made gets it in
+SOURCE_DATE_EPOCH.
+"""
 XATTR = "SCHILY.xattr."
-# What an engine lays over every container; in a layer it would only tell about the machine that made it.
+# What Docker adds to every container; in a layer it would only describe the machine that made it.
 OF_THE_ENGINE = frozenset({".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf"})
 
 

@@ -58,7 +58,7 @@ class ImagePlan:
             return ()
         pull = () if self.base_id else (f"pull the base image {pinned_reference(self.base_image)}",)
         missing = ", ".join(file.name for file in self.context.missing)
-        fetch = (f"fetch what it is made from: {missing}",) if missing else ()
+        fetch = (f"fetch its inputs: {missing}",) if missing else ()
         made = self.tag or f"the {self.context.flavour} toolchain image"
         tools = " and the tools of docker/guide/steps.yaml" if self.context.flavour == GUIDE_FLAVOUR else ""
         return (*pull, *fetch, f"make {made} from {self.base_image} with the packages of docker/packages.txt{tools}")
@@ -145,9 +145,8 @@ class ReproductionReport:
     def text(self) -> str:
         """For a person: the first differences, file by file."""
         if self.same:
-            return (
-                f"{self.image.text()}\nMade twice, without any cache: the same layers ({', '.join(self.image.layers)})."
-            )
+            layers = ", ".join(self.image.layers)
+            return f"{self.image.text()}\nMade twice without any cache, with identical layers ({layers})."
         rows = [(f"  /{difference.path}", difference.what) for difference in self.differences[:MOST_LINES]]
         more = len(self.differences) - len(rows)
         lines = [self.image.text(), f"Made twice, and {len(self.differences)} paths differ:", table(rows)]
@@ -159,7 +158,7 @@ def plan_image(settings: Settings, bazel: Path, *, bazel_sha256: str = "") -> Im
 
     With `bazel_sha256`, which the caller has verified, the program need not be there before build_image().
 
-    Raises RequestError for a base image or Bazel that can't be meant, MissingToolError where no engine answers.
+    Raises RequestError for a base image or Bazel that can't be used, MissingToolError where no engine answers.
     """
     context = read_context(settings, bazel, bazel_sha256)
     with connected() as client:
@@ -191,7 +190,7 @@ def reproduce_image(plan: ImagePlan, settings: Settings, reporter: Reporter) -> 
         plan = _with_base(client, plan, settings, reporter)
         first = make_layer(client, plan.context, _fresh_log(plan), reporter, no_cache=True)
         image = _result(_named(client, plan, first), plan, built=True, seconds=time.monotonic() - started)
-        reporter.note(f"{image.text()} Once more, to compare.")
+        reporter.note(f"{image.text()} Making it again, to compare.")
         second = make_layer(client, plan.context, _fresh_log(plan), reporter, no_cache=True)
         try:
             layers = _layers(client.images.get(second.image_id))
@@ -205,9 +204,10 @@ def _with_base(client: DockerClient, plan: ImagePlan, settings: Settings, report
     if not plan.can_be_made or (settings.offline and not plan.base_id):
         missing = "a package archive" if plan.base_id else f"its base image {plan.base_image}"
         raise FetchError(
-            f"The toolchain image is not here, and it can't be made without {missing}.",
-            cause="--offline was asked for",
-            cure="./inv build-image without --offline, or docker load the image from a machine that has it; or name a "
+            f"Could not make the toolchain image without {missing}.",
+            cause="it is not on this machine, and --offline forbids fetching it",
+            cure="run ./inv build-image without --offline, or docker load the image from a machine that has it; "
+            "or name a "
             "mirror of the packages on this machine: --apt-source 'http://localhost:PORT/debian SUITE COMPONENT'",
         )
     if plan.base_id:

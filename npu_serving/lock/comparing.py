@@ -26,15 +26,14 @@ def need_differences(lock: Lock, measured: Lock) -> tuple[str, ...]:
     needs = [
         {(item.name, platform) for item in one.archives for platform in item.needed_by} for one in (lock, measured)
     ]
-    told = [{item.name: item.only_with for item in one.archives if item.only_with} for one in (lock, measured)]
-    found = [
-        f"{name} is not needed on {platform}, against what the lock says" for name, platform in needs[0] - needs[1]
-    ]
-    found += [f"{name} is needed on {platform}, which the lock does not say" for name, platform in needs[1] - needs[0]]
+    recorded = [{item.name: item.only_with for item in one.archives if item.only_with} for one in (lock, measured)]
+    found = [f"{name} is not needed on {platform}, but the lock says it is" for name, platform in needs[0] - needs[1]]
+    found += [f"{name} is needed on {platform}, but the lock does not say so" for name, platform in needs[1] - needs[0]]
     found += [
-        f"{name}: only_with: the lock has {_shown(told[0].get(name, ''))}, Bazel says {_shown(told[1].get(name, ''))}"
-        for name in {*told[0], *told[1]}
-        if told[0].get(name) != told[1].get(name)
+        f"{name}: only_with: the lock has {_shown(recorded[0].get(name, ''))}, Bazel says "
+        f"{_shown(recorded[1].get(name, ''))}"
+        for name in {*recorded[0], *recorded[1]}
+        if recorded[0].get(name) != recorded[1].get(name)
     ]
     return tuple(sorted(found))
 

@@ -43,7 +43,7 @@ _BAZEL_TOOLS_RULES = (
     "jvm_import_external", "jvm_maven_import_external", "maven_jar", "maybe",
 )  # fmt: skip
 
-# Those that are no Starlark in Bazel 0.24.1.
+# Those that are not Starlark in Bazel 0.24.1.
 _NATIVE_RULES = ("local_repository", "new_local_repository", "android_sdk_repository", "android_ndk_repository")
 
 _RULE = re.compile(r"^(?P<name>[A-Za-z_]\w*)(?P<assign>\s*=\s*)repository_rule\(", re.MULTILINE)
@@ -55,7 +55,7 @@ _DEEPEST_LOAD = 60
 
 @dataclass(frozen=True)
 class Declaration:
-    """A repository that a rule was instantiated for. `module` and `rule` tell where a rule of the tree's own is."""
+    """A repository that a rule was instantiated for. `module` and `rule` say where a rule of the tree's own is."""
 
     name: str
     rule: str
@@ -160,8 +160,8 @@ class Evaluator:
                     raise _not_evaluated(key, error) from error
                 stand_ins += _stand_in(unknown[1], text)
         raise WorkspaceError(
-            f"{key} uses more names that Bazel {pinned_bazel()} doesn't know than could be meant.",
-            cure="unpack the tree anew",
+            f"{key} uses more names that Bazel {pinned_bazel()} doesn't know than any real file does.",
+            cure="unpack the tree again",
         )
 
     def _evaluate_once(
@@ -216,8 +216,8 @@ class Evaluator:
         if label in self._loading or len(self._loading) > _DEEPEST_LOAD:
             raise WorkspaceError(
                 f"{label} loads itself: {' -> '.join([*self._loading, label])}.",
-                cause="the file was changed by hand, or is that of another version",
-                cure="take one of these load() statements away, or unpack the tree anew",
+                cause="the file was changed by hand, or belongs to another version",
+                cure="remove one of these load() statements, or unpack the tree again",
             )
         parts = _LABEL.fullmatch(label)
         assert parts is not None
@@ -226,9 +226,9 @@ class Evaluator:
         text = self.files_of(repository, label).read(path)
         if text is None:
             raise WorkspaceError(
-                f"{label} is loaded by {self._loading[-1] if self._loading else 'WORKSPACE'}, but isn't there.",
-                cause="the tree is not complete, or its archive is that of another version",
-                cure="unpack the tree anew",
+                f"{label} is loaded by {self._loading[-1] if self._loading else 'WORKSPACE'}, but does not exist.",
+                cause="the tree is incomplete, or its archive is of another version",
+                cure="unpack the tree again",
             )
         self._loading.append(label)
         try:
@@ -252,8 +252,8 @@ class Evaluator:
             if declaration is None:
                 raise WorkspaceError(
                     f"{label} is loaded before a repository {repository!r} is declared.",
-                    cause="the WORKSPACE expects something that this program doesn't evaluate, or is damaged",
-                    cure=f"declare {repository} before it is loaded from",
+                    cause="the WORKSPACE relies on something that this program doesn't evaluate, or is damaged",
+                    cure=f"declare {repository} above that load() in the WORKSPACE",
                 )
             self._trees[repository] = self._tree_of(declaration)
         return self._trees[repository]
@@ -297,15 +297,15 @@ class Evaluator:
         if rule in _NATIVE_RULES and not module and self._part and self.effective_declaration(name) is not None:
             self._trouble = WorkspaceError(
                 f"{self._workspace}: {rule} declares {name!r} again, after a load().",
-                cause=f"Bazel {pinned_bazel()} refuses that of its own rules: Cannot redefine repository after any "
-                "load statement",
-                cure=f"take one of the declarations of {name} away",
+                cause=f"Bazel {pinned_bazel()} doesn't allow that for its own rules: Cannot redefine repository after "
+                "any load statement",
+                cure=f"remove one of the declarations of {name}",
             )
             raise self._trouble
         self.declarations.append(Declaration(name, rule, module, dict(attributes), self._part))
 
     def _existing(self, name: str) -> dict[str, Any] | None:
-        """What native.existing_rule() tells: the attributes of a declared repository, and its rule as `kind`."""
+        """What native.existing_rule() returns: the attributes of a declared repository, and its rule as `kind`."""
         found = self.effective_declaration(name)
         return None if found is None else {**found.attributes, "kind": found.rule}
 
@@ -374,7 +374,7 @@ def _absolute(wanted: str, key: str) -> str:
         file = rest.removeprefix(":")
     label = (f"@{repository}" if repository else "") + f"//{package}:{file}"
     if not _LABEL.fullmatch(label):
-        raise WorkspaceError(f"{key} loads {wanted!r}, which is no label.", cure="correct that load() statement")
+        raise WorkspaceError(f"{key} loads {wanted!r}, which is not a label.", cure="correct that load() statement")
     return label
 
 
@@ -390,7 +390,8 @@ def _not_evaluated(key: str, error: BaseException) -> WorkspaceError:
     ]
     where = f"{places[-1][1]}, line {max(int(places[-1][2]) - 1, 1)}" if places else key
     return WorkspaceError(
-        f"{where}: {(what[1] if what else text)[:500]}",
-        cause="the file is damaged, or uses something of Bazel's that this program doesn't know",
-        cure="correct that line, or unpack the tree anew; if Bazel takes the file as it is, report the line",
+        f"Could not evaluate {where}: {(what[1] if what else text)[:500]}",
+        cause="the file is damaged, or uses a feature of Bazel that this program doesn't know",
+        cure="correct that line, or unpack the tree again; if Bazel accepts the file as it is, report the line "
+        "as a bug",
     )

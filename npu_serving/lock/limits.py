@@ -37,7 +37,7 @@ class Budget:
         self._most_bytes = _resident_bytes() + MOST_MEMORY_BYTES
 
     def options(self) -> Any:
-        """Options for starlark.eval_with() and call_with(), which are ended when the budget is used up."""
+        """Options for starlark.eval_with() and call_with(), which stop the evaluation when the budget is used up."""
         import starlark
 
         return starlark.EvalOptions(check_cancelled=self._is_to_end, max_callstack_size=DEEPEST_CALL)
@@ -46,9 +46,9 @@ class Budget:
         """WorkspaceError when the budget was used up by the file or rule `name`."""
         if self._used_up:
             raise WorkspaceError(
-                f"{name} was still being evaluated after {MOST_CHECKS * 1000:,} steps, or took too much memory.",
-                cause="a loop without end, or a file that was made to harm",
-                cure="correct that file, or unpack the tree anew",
+                f"Gave up evaluating {name} after {MOST_CHECKS * 1000:,} steps or too much memory.",
+                cause="an endless loop, or a malicious file",
+                cure="correct that file, or unpack the tree again",
             )
 
     def _is_to_end(self) -> bool:
@@ -63,17 +63,17 @@ def _resident_bytes() -> int:
 
 
 def check_size(size_bytes: int, name: str) -> None:
-    """WorkspaceError for a file that is larger than any that is meant."""
+    """WorkspaceError for a file that is larger than any legitimate one."""
     if size_bytes > LARGEST_FILE_BYTES:
         raise WorkspaceError(
-            f"{name} has {size_bytes} bytes; no Starlark file of a serving tree has a tenth of that.",
-            cause="the file is damaged, or was made to harm",
-            cure="unpack the tree anew",
+            f"{name} has {size_bytes} bytes, over ten times more than any Starlark file of a serving tree.",
+            cause="the file is damaged or malicious",
+            cure="unpack the tree again",
         )
 
 
 def check_nesting(text: str, name: str) -> None:
-    """WorkspaceError, with the line, where an expression of the file `name` is nested deeper than any that is meant."""
+    """WorkspaceError, with the line, where an expression of the file `name` is nested deeper than is legitimate."""
     chains = [0]  # operators since the last comma, for each bracket that is open
     depth = 0
     for token in _TOKEN.finditer(text):
@@ -90,7 +90,8 @@ def check_nesting(text: str, name: str) -> None:
                 chains.append(0)
             if depth > DEEPEST_NESTING:
                 raise WorkspaceError(
-                    f"{name}, line {text.count(chr(10), 0, token.start()) + 1}: nested too deeply to be read.",
-                    cause="the file is damaged, or was made to harm",
-                    cure="unpack the tree anew",
+                    f"{name}, line {text.count(chr(10), 0, token.start()) + 1}: expressions are nested too "
+                    "deeply to be read.",
+                    cause="the file is damaged or malicious",
+                    cure="unpack the tree again",
                 )

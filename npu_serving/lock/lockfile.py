@@ -1,7 +1,7 @@
 """The lock: every archive a serving tree declares, with its digest, and who needs it. Types and file format.
 
-A lock is JSON, sorted, one field a line, so that two locks differ where their trees do. How one is made is told in
-workspace.py, how the files come in, in fetch.py.
+A lock is JSON, sorted, one field a line, so that two locks differ where their trees do. workspace.py makes
+one; the room fetch/ gets the files.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def _url_rule(url: str) -> str:
     return f"must be a URL to fetch from, not {url!r}, {problem}" if problem else ""
 
 
-OneLine = Annotated[str, Rule(pattern=r"[^\x00-\x1f]*", expected="a text of one line")]
-NonEmptyLine = Annotated[str, Rule(pattern=r"[^\x00-\x1f]+", expected="a text of one line that is not empty")]
+OneLine = Annotated[str, Rule(pattern=r"[^\x00-\x1f]*", expected="a single line of text")]
+NonEmptyLine = Annotated[str, Rule(pattern=r"[^\x00-\x1f]+", expected="a single line of text that is not empty")]
 Sha256 = Annotated[str, Rule(pattern=SHA256.pattern, expected="64 hexadecimal digits")]
 Url = Annotated[str, Rule(pattern=r"[^\x00-\x1f]+", expected="a URL", check=_url_rule)]
 Urls = Annotated[tuple[Url, ...], Rule(fewest=1)]
@@ -73,7 +73,7 @@ class Archive:
     def file_name(self) -> str:
         """What Bazel before 0.29 looks for in each --distdir: the last part of the FIRST url's path.
 
-        Where that is no name that a file may get here, it is the repository's: such a file comes from the repository
+        Where that can't be used as a file name here, it is the repository's: such a file comes from the repository
         cache only. The same holds for one of two archives with one name: Bazel takes no file whose sha256 differs.
         """
         name = file_name_of(self.urls[0])
@@ -82,7 +82,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class OtherRepository:
-    """A repository without an archive: made on the machine, or cloned with git, which no cache of files can serve."""
+    """A repository without an archive: made on the machine, or cloned with git, which no cache of files can hold."""
 
     name: RepositoryName
     rule: OneLine
@@ -130,7 +130,7 @@ class _ArchiveEntry(Archive):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.pinned_here and self.sha256 is None:
-            yield "pinned_here", "is true without a sha256"
+            yield "pinned_here", "is true, but there is no sha256"
         if self.written_name != self.file_name:
             found = f"for which Bazel looks (the end of the first URL), not {self.written_name!r}"
             yield "file_name", f"must be {self.file_name!r}, {found}"
@@ -149,7 +149,7 @@ class _LockEntry:
 
 
 _REFUSAL = DocumentRefusal(
-    error=LockFileError, cure="take the file from version control again, or make it anew with: ./inv lock-deps"
+    error=LockFileError, cure="restore the file from version control, or make it again with: ./inv lock-deps"
 )
 
 
@@ -162,7 +162,7 @@ def read_lock(path: Path) -> Lock:
     """The lock in the file at `path`; LockFileError names the line and the field at fault."""
     if not path.is_file():
         raise LockFileError(
-            f"There is no lock file {path}.",
+            f"The lock file {path} does not exist.",
             cause="no lock has been made for this version of TensorFlow Serving",
             cure="make one with: ./inv lock-deps --source PATH-OF-THE-TREE",
         )
@@ -204,8 +204,8 @@ def write_lock(path: Path, lock: Lock) -> bool:
     return fsutil.write_file(path, text)
 
 
-def carry_over(lock: Lock, known: Lock) -> Lock:
-    """`lock` with what its tree can't tell taken from `known`: sizes by digest, who needs what by repository.
+def with_known_facts(lock: Lock, known: Lock) -> Lock:
+    """`lock` with what its tree doesn't say taken from `known`: sizes by digest, who needs what by repository.
 
     The name decides on the need because a build asks for a repository, whatever archive is declared for it. URLs that
     `known` leaves out stay out as long as the tree declares what `known` was made from.
@@ -266,7 +266,7 @@ def _set_fields(item: Archive | OtherRepository) -> dict[str, Any]:
 
 
 def url_problem(url: str) -> str:
-    """Why `url` is none that this project fetches from; empty if it is one."""
+    """Why this project can't fetch from `url`; empty if it can."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -274,9 +274,9 @@ def url_problem(url: str) -> str:
     except ValueError:
         return "which is not a URL"
     if parts.scheme not in URL_SCHEMES:
-        return f"whose scheme is none of {', '.join(URL_SCHEMES)}"
+        return f"whose scheme is not one of {', '.join(URL_SCHEMES)}"
     if not host:
-        return "which names no host"
+        return "which has no host"
     return ""
 
 

@@ -41,9 +41,9 @@ class DirectoryTree:
             return None
         if not file.resolve().is_relative_to(self._root.resolve()):
             raise WorkspaceError(
-                f"{file} is a link that leads out of {self._root}.",
-                cause="the tree was made to harm, or was not copied whole",
-                cure="put the file itself in its place",
+                f"{file} is a link that points outside {self._root}.",
+                cause="the tree is malicious, or was not copied completely",
+                cure="replace the link with the file itself",
             )
         check_size(file.stat().st_size, str(file))
         return fsutil.read_text(file)
@@ -61,7 +61,8 @@ class ArchiveTree:
                 total += len(data)
                 if total > LARGEST_TOTAL_BYTES:
                     raise WorkspaceError(
-                        f"{archive} holds more Starlark than any tree of this build does.", cure="fetch it again"
+                        f"{archive} has more Starlark files than any archive of this build should.",
+                        cure="fetch it again: ./inv fetch-deps --verify",
                     )
                 self._files[name[len(prefix) :]] = data
 
@@ -117,7 +118,9 @@ def _starlark_members(archive: Path) -> Iterator[tuple[str, bytes]]:
         else:
             yield from _of_tar(archive)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        raise WorkspaceError(f"{archive} can't be read as an archive: {error}.", cure="fetch it again") from error
+        raise WorkspaceError(
+            f"{archive} can't be read as an archive ({error}).", cure="fetch it again: ./inv fetch-deps --verify"
+        ) from error
 
 
 def _of_zip(archive: Path) -> Iterator[tuple[str, bytes]]:

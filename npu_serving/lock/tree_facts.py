@@ -50,7 +50,7 @@ def bazel_version(tree: Path) -> str:
 
 
 def tensorflow_commit(tree: Path) -> str:
-    """The commit of TensorFlow (40 hexadecimal digits) that the tree's WORKSPACE pins; empty where it tells none.
+    """The commit of TensorFlow (40 hexadecimal digits) that the tree's WORKSPACE pins; empty where it names none.
 
     Of several declarations Bazel 0.24.1 takes the last one before the next load(). A name that stands for a text is
     looked up; one that a .bzl file declares is not found.
@@ -67,7 +67,7 @@ def _commit_in(text: str) -> str:
     # A WORKSPACE is Starlark, whose grammar is a part of Python's.
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "\d" in a string is none of our business
+            warnings.simplefilter("ignore")  # "\d" in a string doesn't matter here
             module = ast.parse(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""

@@ -20,7 +20,7 @@ from npu_serving.lock.starlark_files import ArchiveTree, DirectoryTree, PartOfTr
 from npu_serving.lock.tree_facts import VERSION_FILE, WORKSPACE_FILES, bazel_version, serving_version, tensorflow_commit
 
 GetArchive = Callable[[Archive], Path]
-"""Gives the verified file of an archive, fetched if need be."""
+"""Returns the verified file of an archive, fetched if necessary."""
 
 SOURCE_URL = "https://github.com/tensorflow/serving/archive/{version}.tar.gz"
 _GIT_RULES = ("git_repository", "new_git_repository")
@@ -35,10 +35,10 @@ _DOWNLOAD_ATTRIBUTES = (
 
 
 def lock_tree(tree: Path, get_archive: GetArchive, *, known: Lock | None = None) -> Lock:
-    """The lock of the serving tree at `tree`. `known`, a former one, tells version and source where the tree doesn't.
+    """The lock of the serving tree at `tree`. `known`, a former one, gives version and source where the tree doesn't.
 
     `get_archive` is asked for those archives from which further .bzl files are loaded. Raises SourceError when there
-    is no WORKSPACE, WorkspaceError when it can't be evaluated, and what `get_archive` raises.
+    is not a WORKSPACE, WorkspaceError when it can't be evaluated, and what `get_archive` raises.
     """
     text, file_name = _workspace_file(tree)
     evaluation = Evaluator(
@@ -51,7 +51,7 @@ def lock_tree(tree: Path, get_archive: GetArchive, *, known: Lock | None = None)
     version = serving_version(tree) or (known.serving_version if known is not None else "")
     if not version:
         raise SourceError(
-            f"{tree} does not tell its version: {VERSION_FILE} is missing or of another shape.",
+            f"Could not find the version of {tree}: {VERSION_FILE} is missing or has no version in it.",
             cause="it is not a TensorFlow Serving tree",
             cure="name the directory of TensorFlow Serving's source",
         )
@@ -73,9 +73,9 @@ def _workspace_file(tree: Path) -> tuple[str, str]:
         if text is not None:
             return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), name
     raise SourceError(
-        f"{tree} holds no file WORKSPACE, so it is not a Bazel tree.",
-        cause="it is another directory, or one level too high or too low",
-        cure="name the directory that holds WORKSPACE and tensorflow_serving/",
+        f"{tree} has no file WORKSPACE, so it is not a Bazel tree.",
+        cause="it is the wrong directory, or one level too high or too low",
+        cure="name the directory that has WORKSPACE and tensorflow_serving/ in it",
     )
 
 
@@ -183,7 +183,7 @@ def _files_of(evaluation: Evaluator, declaration: Declaration, tree: Path, get_a
             return WrittenTree(outcome.files, evaluation.read_path)
     if not downloads:
         raise WorkspaceError(
-            f"{declaration.name} ({declaration.rule}) holds .bzl files that the WORKSPACE loads, and is no archive.",
+            f"The WORKSPACE loads .bzl files from {declaration.name} ({declaration.rule}), which is not an archive.",
             cause="it is cloned by git, or made on the machine where Bazel runs",
             cure="declare it as an http_archive with a sha256",
         )

@@ -1,4 +1,4 @@
-"""How a served model lies on disk, NAME/VERSION/saved_model.pb, and the names that it may have."""
+"""How a served model is laid out on disk, NAME/VERSION/saved_model.pb, and the names that it may have."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 from npu_serving.errors import RequestError
 
-MODEL_LAYOUT = "the layout is NAME/VERSION/saved_model.pb, such as resnet/1/saved_model.pb, and NAME is what to give"
-# The server takes a model's name from a URL as it stands, without decoding %20 and the like (http_rest_api_handler.cc
+MODEL_LAYOUT = (
+    "the layout must be NAME/VERSION/saved_model.pb, such as resnet/1/saved_model.pb, and the path to name is NAME"
+)
+# The server takes a model's name from a URL as it is, without decoding %20 and the like (http_rest_api_handler.cc
 # at 1.15.0: [^/:]+), so over REST only names of the characters that a URL's path may hold can be asked for.
 _PLAIN_IN_URL = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~!$&'()*+,;=@-]+\Z")
 
@@ -18,31 +20,31 @@ def check_model_name(name: str) -> None:
     """RequestError for a name under which no client could ask for the model over REST."""
     if not _PLAIN_IN_URL.match(name):
         raise RequestError(
-            f"{name!r} can't be the name of a model.",
+            f"{name!r} is not a valid model name.",
             cause="TensorFlow Serving reads it from the URL undecoded, so no REST call could name it",
             cure="use letters, digits, '-', '_' and '.'",
         )
 
 
 def check_model_directory(base: Path, wanted: str) -> None:
-    """RequestError where the version that the server would load, the highest, is not there or holds no model."""
+    """RequestError where the version that the server would load, the highest, does not exist or has no model."""
     if not base.is_dir():
-        raise RequestError(f"There is no model directory {base}.", cause=MODEL_LAYOUT, cure="name an existing one")
+        raise RequestError(f"The model directory {base} does not exist.", cause=MODEL_LAYOUT, cure="check the path")
     names = (wanted, "saved_model.pbtxt") if wanted == "saved_model.pb" else (wanted,)
     if any((base / name).is_file() for name in names):
         is_version = re.fullmatch("[0-9]+", base.name) is not None
-        cure = f"give {base.parent}" if is_version else f"mkdir {base}/1 and move the files of {base} into it"
-        raise RequestError(f"{base} holds a model itself, not version directories.", cause=MODEL_LAYOUT, cure=cure)
+        cure = f"name {base.parent} instead" if is_version else f"mkdir {base}/1 and move the files of {base} into it"
+        raise RequestError(f"{base} contains a model itself, not version directories.", cause=MODEL_LAYOUT, cure=cure)
     # Whatever strto64 reads is a version for the server (file_system_storage_path_source.cc), 00000123 as well.
     versions = {int(path.name): path for path in base.iterdir() if re.fullmatch("[0-9]{1,19}", path.name)}
     if not versions:
         raise RequestError(
-            f"{base} holds no version directory.", cause=MODEL_LAYOUT, cure=f"put the model into {base / '1'}"
+            f"{base} contains no version directory.", cause=MODEL_LAYOUT, cure=f"put the model into {base / '1'}"
         )
     latest = versions[max(versions)]
     if not any(os.access(latest / name, os.R_OK) for name in names):
         raise RequestError(
-            f"{latest} holds no {' or '.join(names)} that can be read.",
+            f"{latest} contains no readable {' or '.join(names)}.",
             cause=f"the server loads the highest version; {MODEL_LAYOUT}",
             cure=f"complete {latest} or remove it",
         )

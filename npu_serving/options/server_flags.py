@@ -1,6 +1,6 @@
-"""The flags of tensorflow_model_server: the table of server_flags.yaml, and what may be handed on to a server.
+"""The flags of tensorflow_model_server: the table of server_flags.yaml, and what may be passed on to a server.
 
-The server itself is no judge: given a flag that it does not know it prints its usage and starts anyway.
+The server itself doesn't check: given a flag that it does not know, it prints its usage and starts anyway.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from npu_serving.errors import RequestError
 
 TABLE = Path(__file__).with_name("server_flags.yaml")
 _INTEGER_BITS = {"int32": 32, "int64": 64}
+_EXAMPLES = {"bool": "true", "int32": "1", "int64": "1", "float": "0.5"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def server_environment(caller: Mapping[str, str]) -> dict[str, str]:
 
 
 def checked_flags(texts: Sequence[str]) -> dict[str, str]:
-    """The flags as name -> value, in their order, each fit for the server; paths are absolute in the result.
+    """The flags as name -> value, in their order, each valid for the server; paths are absolute in the result.
 
     Raises RequestError for what the server does not know or can't parse, for a flag given twice, and for one that
     plan_server() sets itself.
@@ -91,13 +92,14 @@ def checked_flags(texts: Sequence[str]) -> dict[str, str]:
 
 
 def existing_file(path: Path, flag_name: str) -> Path:
-    """The path made absolute; RequestError where no file is there that can be read."""
+    """The path made absolute; RequestError where it isn't a readable file."""
     absolute = path.expanduser().absolute()
     if not absolute.is_file():
-        raise RequestError(f"--{flag_name}: there is no file {absolute}.", cure="name an existing file")
+        raise RequestError(f"--{flag_name}: the file {absolute} does not exist.", cure="check the path")
     if not os.access(absolute, os.R_OK):
         raise RequestError(
-            f"--{flag_name}: {absolute} can't be read.", cure=f"ls -l {absolute.parent} shows whose it is"
+            f"--{flag_name}: {absolute} can't be read.",
+            cure=f"check its owner and permissions: ls -l {absolute.parent}",
         )
     return absolute
 
@@ -109,21 +111,21 @@ def _table() -> _ServerFlagTable:
 
 def _parsed(text: str) -> tuple[ServerFlag, str]:
     if "\0" in text:
-        raise RequestError(f"The server flag {text!r} holds a NUL byte.", cure="give a value without it")
+        raise RequestError(f"The server flag {text!r} contains a NUL byte.", cure="remove the NUL byte")
     name, equals, value = text[2:].partition("=")
     if not text.startswith("--") or not name:
-        raise RequestError(f"{text!r} is not a flag of the server.", cure="write it as --flag=value")
+        raise RequestError(f"{text!r} is not a flag of the server.", cure="write it like --flag=value")
     flag = known_flags().get(name)
     if flag is None:
         raise _unknown(name)
     if flag.set_by_plan:
         raise RequestError(
-            f"--{name} can't be among the further flags of the server.",
-            cause="this project sets it, or it would keep the server from serving",
-            cure=f"use the option of the task in its place, or leave --{name} out",
+            f"--{name} can't be passed on to the server.",
+            cause="this project sets it itself, or the server would exit without serving",
+            cure=f"use the task's own option instead, or leave --{name} out",
         )
     if not equals and flag.type != "bool":
-        raise RequestError(f"--{name} has no value.", cure=f"write --{name}=VALUE, with the '='")
+        raise RequestError(f"--{name} needs a value.", cure=f"write --{name}=VALUE, with the '='")
     return flag, value if equals else "true"
 
 
@@ -140,7 +142,7 @@ def _checked_value(flag: ServerFlag, value: str) -> str:
     if flag.type == "bool" and value not in ("true", "false"):
         raise _unfit(flag, value, "true or false")
     if flag.type in _INTEGER_BITS and not _fits(value, _INTEGER_BITS[flag.type]):
-        raise _unfit(flag, value, f"a whole number of {_INTEGER_BITS[flag.type]} bits")
+        raise _unfit(flag, value, f"a whole number that fits into {_INTEGER_BITS[flag.type]} bits")
     if flag.type == "float" and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value, re.ASCII):
         raise _unfit(flag, value, "a number")
     if flag.must_exist:
@@ -155,4 +157,7 @@ def _fits(value: str, bits: int) -> bool:
 
 
 def _unfit(flag: ServerFlag, value: str, wanted: str) -> RequestError:
-    return RequestError(f"--{flag.name} is {value!r}.", cause=f"it is: {flag.meaning}", cure=f"give {wanted}")
+    return RequestError(
+        f"--{flag.name} must be {wanted}, not {value!r}.",
+        cure=f"write it like --{flag.name}={_EXAMPLES[flag.type]}; it sets: {flag.meaning}",
+    )

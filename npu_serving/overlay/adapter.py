@@ -1,7 +1,7 @@
 """The overlay on a serving tree: third_party/tf_adapter and three deps of the server. Planned, applied, undone.
 
-A record beside the files, npu-serving.json, tells which of them are ours and which deps we added, so that undoing it
-takes away exactly these.
+A record beside the files, npu-serving.json, says which of them are ours and which deps we added, so that undoing it
+removes exactly these.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class OverlayPlan:
     tree: Path
     changes: tuple[Change, ...] = ()
     content: tuple[OverlayEntry, ...] = ()
-    """All that belongs into the directory; nothing when the overlay is to be taken away."""
+    """All that belongs in the directory; nothing when the overlay is removed."""
     deps_added: tuple[str, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict)
     """Our files by name: the sha256 of their bytes, or `-> target`; as the record in the tree has it."""
@@ -112,7 +112,7 @@ class OverlayResult:
     def text(self) -> str:
         """The result for a person."""
         if not self.plan.changes:
-            return f"{self.tree}: {'there is no overlay' if self.removing else 'the overlay is up to date'}."
+            return f"{self.tree}: {'it has no overlay' if self.removing else 'the overlay is up to date'}."
         if self.mode == "diff":
             return self.plan.diff().rstrip("\n")
         done = {"apply": "was changed", "check": "needs these changes", "dry-run": "would be changed"}[self.mode]
@@ -136,8 +136,8 @@ def render_overlay(
 def plan_overlay(tree: Path, inputs: OverlayInputs) -> OverlayPlan:
     """What has to change so that `tree` links the adapter in. Changes nothing.
 
-    Raises SourceError when the tree is none or third_party/tf_adapter holds files that aren't ours, BuildFileError
-    when the server's BUILD file can't be edited, AdapterError when a library is unfit.
+    Raises SourceError when it is not a serving tree or third_party/tf_adapter holds files that aren't ours,
+    BuildFileError when the server's BUILD file can't be edited, AdapterError when a library is unsuitable.
     """
     before = _server_build(tree)
     after = buildfile.add_deps(before, labels=SERVER_DEPS)
@@ -171,9 +171,9 @@ def plan_removal(tree: Path) -> OverlayPlan:
     if others or changed:
         kept = ", ".join(others + [f"{name} (changed since)" for name in changed])
         raise SourceError(
-            f"{directory} holds what this project did not write: {kept}.",
-            cause="it was put there or changed by hand",
-            cure="move it away, then type the same command again",
+            f"{directory} contains files that this project did not write: {kept}.",
+            cause="they were put there or changed by hand",
+            cure="move them away, then run the same command again",
         )
     after = buildfile.remove_deps(before, labels=_deps_of(record))
     changes = [Change(buildfile.FILE, "edit", before, after)] if after != before else []
@@ -184,7 +184,7 @@ def plan_removal(tree: Path) -> OverlayPlan:
 
 
 def apply_overlay(plan: OverlayPlan) -> None:
-    """Carries the plan out; a run that is killed goes on from where it was when it is started again."""
+    """Applies the plan; a run that was killed resumes where it was when it is started again."""
     if plan.patches is not None:
         apply_patches(plan.patches)
     if plan.content and any(change.action != "patch" for change in plan.changes):
@@ -224,19 +224,19 @@ def _server_build(tree: Path) -> str:
     if not path.is_file() or not (tree / "WORKSPACE").is_file():
         raise SourceError(
             f"{tree} is not a TensorFlow Serving tree: it has no {'WORKSPACE' if path.is_file() else buildfile.FILE}.",
-            cure="name the directory that holds TensorFlow Serving's WORKSPACE with --source",
+            cure="use --source with the directory that has TensorFlow Serving's WORKSPACE in it",
         )
     if (tree / DIRECTORY).is_symlink() or ((tree / DIRECTORY).exists() and not (tree / DIRECTORY).is_dir()):
         raise SourceError(
-            f"{tree / DIRECTORY} is not a directory of its own.",
-            cause="something else was put there by hand",
-            cure="move it away, then type the same command again",
+            f"{tree / DIRECTORY} is a link or a file, not a directory.",
+            cause="it was put there by hand",
+            cure="move them away, then run the same command again",
         )
     return fsutil.read_text(path)
 
 
 def _change_for(tree: Path, wanted: OverlayEntry, files: Mapping[str, str]) -> tuple[Change, ...]:
-    """The change that one entry calls for, or none."""
+    """The change that one entry needs, or none."""
     path = tree / DIRECTORY / wanted.name
     relative = f"{DIRECTORY}/{wanted.name}"
     held = _held(path)
@@ -244,9 +244,9 @@ def _change_for(tree: Path, wanted: OverlayEntry, files: Mapping[str, str]) -> t
         return ()
     if held is not None and wanted.name not in files:
         raise SourceError(
-            f"{path} was not written by this project, so it is left as it is.",
+            f"{path} was not written by this project, so it was not overwritten.",
             cause="the guide's steps were done by hand in this tree",
-            cure=f"move {path.parent} away, then type the same command again",
+            cure=f"move {path.parent} away, then run the same command again",
         )
     if wanted.text is not None:
         before = fsutil.read_text(path) if held is not None and not held.startswith("-> ") else ""
@@ -301,14 +301,14 @@ def _read_record(tree: Path) -> Mapping[str, object]:
         if _is_record(record):
             return dict(record)
     raise SourceError(
-        f"{path} is not a record that this project wrote.",
+        f"{path} is not a record written by this project.",
         cause="it was changed by hand, or by another version of this project",
-        cure=f"move {path.parent} away, then type the same command again",
+        cure=f"move {path.parent} away, then run the same command again",
     )
 
 
 def _is_record(record: object) -> bool:
-    """Whether it has our shape, and names nothing outside of the directory: removal goes by these names."""
+    """Whether it has our shape, and names nothing outside the directory: removal uses these names."""
     if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
         return False
     files, labels = record.get("files"), record.get("deps_added")

@@ -1,4 +1,4 @@
-"""Edits of BUILD files that add or take away labels of one target's deps and leave every other byte as it was."""
+"""Edits of BUILD files that add or remove labels of one target's deps and leave every other byte unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TARGET = "tensorflow_model_server"
 PACKAGE = "tensorflow_serving/model_servers"
 FILE = f"{PACKAGE}/BUILD"
 
-# Marks a list that this module wrote whole, so that it can be taken away whole: `deps = []` may have been there before.
+# Marks a list that this module wrote whole, so that it can be removed whole: `deps = []` may have been there before.
 MARK = "  # put here by npu-serving"
 INDENT = "    "
 
@@ -33,7 +33,7 @@ def add_deps(text: str, *, labels: Sequence[str]) -> str:
     for label in missing:
         if canonical(label, PACKAGE) in {canonical(other, PACKAGE) for other in deps.conditional_labels}:
             raise _unfit(
-                deps, f"{label} stands in a part of its deps that is computed, and Bazel refuses a label given twice"
+                deps, f"{label} is in a computed part of its deps, and Bazel rejects a label that is listed twice"
             )
     if not missing:
         return text
@@ -124,34 +124,39 @@ def _find_call(source: StarlarkSource, rule: str, target: str) -> StarlarkCall:
             raise BuildFileError(
                 f"{source.place(source.tokens[call.opening].start)}: {rule} {target!r} is named without `name =`.",
                 cause="Bazel accepts keyword arguments only",
-                cure=f"write name = {target!r} there",
+                cure=f"write name = {target!r} there, then run the same command again",
             )
     found = [call for call, value in named if value == target]
     at = source.place(source.tokens[found[0].opening].start) if found else ""
     if len(found) > 1:
         places = " and ".join(source.place(source.tokens[call.opening].start) for call in found)
         raise BuildFileError(
-            f"There are {len(found)} targets named {target!r}: {places}.",
-            cause="Bazel accepts one; the file was edited by hand or merged badly",
-            cure="remove the wrong one, then try again",
+            f"{len(found)} targets are named {target!r}: {places}.",
+            cause="Bazel allows only one; the file was edited by hand or merged badly",
+            cure="remove the wrong one, then run the same command again",
         )
     if not found:
         raise _absent(source, rule, target, [value for call, value in named if call.function == rule])
     if found[0].function != rule:
         raise BuildFileError(
-            f"{at}: {target!r} is no {rule} but a {found[0].function}.",
-            cause="this is not a TensorFlow Serving tree of a version that this project knows",
+            f"{at}: {target!r} is a {found[0].function}, not a {rule}.",
+            cause="this project does not know this version of TensorFlow Serving",
+            cure=f"use --source with TensorFlow Serving {Settings.source}",
         )
     return found[0]
 
 
 def _absent(source: StarlarkSource, rule: str, target: str, names: Sequence[str]) -> BuildFileError:
     near = difflib.get_close_matches(target, names, n=3)
-    said = f"the nearest names are {', '.join(near)}" if near else f"{rule}s there: {', '.join(names[:5]) or 'none'}"
+    said = (
+        f"similar names are {', '.join(near)}"
+        if near
+        else f"its targets of that kind are: {', '.join(names[:5]) or 'none'}"
+    )
     return BuildFileError(
         f"{source.name} has no {rule} named {target!r}; {said}.",
         cause="this is not a TensorFlow Serving tree, or the target was renamed",
-        cure=f"name the source of TensorFlow Serving {Settings.source} with --source",
+        cure=f"use --source with TensorFlow Serving {Settings.source}",
     )
 
 
@@ -230,7 +235,7 @@ def _unfit(deps: _Deps, why: str) -> BuildFileError:
     return BuildFileError(
         f"{place}: the deps of {deps.target!r} can't be edited: {why}.",
         cause="the file was changed by hand",
-        cure="write deps as a list, or as lists, variables and select() put together by +",
+        cure="write deps as a list, or as lists, variables and select() joined by +",
     )
 
 
@@ -299,7 +304,7 @@ def _insert(source: StarlarkSource, opening: int, pieces: Sequence[str]) -> str:
 
 
 def _delete(source: StarlarkSource, opening: int, index: int) -> str:
-    """Takes an item away: with its line if it has one of its own, else with the blank before it."""
+    """Removes an item: with its line if it has one of its own, else with the blank before it."""
     text = source.text
     items = source.items(opening)
     item = items[index]

@@ -33,21 +33,21 @@ _LIBRARY_NAME = re.compile(r"(lib[A-Za-z0-9_+.-]+?\.so)((?:\.[0-9]+)*)\Z")
 
 @dataclass(frozen=True)
 class OverlayInputs:
-    """What a person has that goes into the overlay. Both are ELF libraries for the same machine."""
+    """What the caller provides for the overlay. Both are ELF libraries for the same machine."""
 
     adapter: Path
     """_tf_adapter.so of the CANN that the server is to run with."""
     libpython: Path
     """The shared libpython that the adapter was linked with, such as libpython3.7m.so.1.0."""
     patches: PatchPlan | None = None
-    """The fixes that the toolchain calls for; None for none."""
+    """The fixes that the toolchain needs; None for none."""
     adapter_elf: ElfFile | None = None
     """What was read from the adapter already, with its digest; None where nothing was."""
 
     @cached_property
     def content(self) -> tuple[OverlayEntry, ...]:
-        """What wanted_content() says, read and rendered once."""
-        return wanted_content(self)
+        """What overlay_entries() says, read and rendered once."""
+        return overlay_entries(self)
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,19 @@ class OverlayEntry:
     """The sha256 of `copy_of` as it was read."""
 
 
-def wanted_content(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
+def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
     """Every entry of third_party/tf_adapter, in the order in which they are put there.
 
-    Raises AdapterError when one of the libraries is missing, is no ELF library, is for another machine than the
+    Raises AdapterError when one of the libraries is missing, is not an ELF library, is not for the same machine as the
     other one, or has a name that can't be written into a BUILD file.
     """
     adapter = inputs.adapter_elf or _library(inputs.adapter, "the adapter")
     python = _library(inputs.libpython, "libpython")
     if adapter.machine != python.machine:
         raise AdapterError(
-            f"{inputs.adapter} is built for {adapter.machine}, {inputs.libpython} for {python.machine}.",
-            cause="one of them comes from a machine of another kind",
-            cure="give an adapter and a libpython for the machine that runs the server",
+            f"{inputs.adapter} is built for {adapter.machine}, but {inputs.libpython} for {python.machine}.",
+            cause="one of them comes from a machine with another processor",
+            cure="use an adapter and a libpython for the machine that runs the server",
         )
     python_file, python_link = python_names(python.soname or inputs.libpython.name, inputs.libpython)
     values = {
@@ -110,7 +110,7 @@ def python_names(soname: str, path: Path) -> tuple[str, str]:
     found = _LIBRARY_NAME.match(soname)
     if found is None:
         raise AdapterError(
-            f"{path} calls itself {soname!r}, which is no name of a shared library (libNAME.so.VERSION).",
+            f"{path} has the SONAME {soname!r}, which is not of the form libNAME.so.VERSION.",
             cause="it is not a libpython",
             cure="set python_prefix in invoke.yaml to a Python 3.7 that was configured with --enable-shared",
         )
@@ -128,7 +128,7 @@ def symbols_script(adapter: ElfFile) -> str:
         )
     except UnwritableValueError as error:
         raise AdapterError(
-            f"{adapter.path} needs a symbol with an impossible name: {error.what}",
+            f"{adapter.path} needs a symbol with an invalid name ({error.what}).",
             cause="the file is damaged",
             cure="install the CANN package again",
         ) from error
@@ -139,16 +139,21 @@ def _library(path: Path, role: str) -> ElfFile:
 
     if not path.exists():
         raise AdapterError(
-            f"There is no file {path}, which is to be {role}.",
-            cause="CANN or Python 3.7 is not installed where this project looks",
+            f"The file {path}, meant as {role}, does not exist.",
+            cause="CANN or Python 3.7 is not installed where this project looks for it",
             cure="name the file: --adapter for the adapter, python_prefix in invoke.yaml for libpython",
         )
     try:
         elf = read_elf(path, digest=True)
     except ElfError as error:
-        raise AdapterError(f"{path} can't be {role}: {error.what}", cause=error.cause, cure=error.cure) from error
+        raise AdapterError(
+            f"{path} can't be used as {role}: {error.what}", cause=error.cause, cure=error.cure
+        ) from error
     if elf.type != "DYN":
-        raise AdapterError(f"{path} can't be {role}: it is not a shared library ({elf.type}).")
+        raise AdapterError(
+            f"{path} can't be used as {role}: it is not a shared library ({elf.type}).",
+            cure="name the file: --adapter for the adapter, python_prefix in invoke.yaml for libpython",
+        )
     return elf
 
 

@@ -107,7 +107,7 @@ class PatchPlan:
 
     @property
     def repositories(self) -> tuple[PatchedRepository, ...]:
-        """The archives that are patched. Keys depend on the tree's build files, so they are looked up anew."""
+        """The archives that are patched. Keys depend on the tree's build files, so they are looked up each time."""
         grouped: dict[str, list[Patch]] = {}
         for patch in self.patches:
             if patch.archive_name:
@@ -170,9 +170,9 @@ def load_patches(path: Path = PATCHES_FILE) -> tuple[Patch, ...]:
 def plan_patches(
     tree: Path, declared: Iterable[Archive], stored_at: StoredAt, root: Path, toolchain: Toolchain
 ) -> PatchPlan:
-    """What that toolchain calls for in a tree that declares those archives. Changes nothing, reads no archive.
+    """What that toolchain needs in a tree that declares those archives. Changes nothing, reads no archive.
 
-    `stored_at` tells where an archive's bytes are; `root` is the directory for the patched repositories.
+    `stored_at` says where an archive's bytes are; `root` is the directory for the patched repositories.
     """
     by_name = {archive.name: archive for archive in declared if not archive.shadowed}
     fitting: list[Patch] = []
@@ -210,7 +210,7 @@ def _holds(patch: Patch, part: str, toolchain: Toolchain) -> bool:
     """Whether the toolchain's `part` is as new as the patch says: conditions are written `>=VERSION`."""
     condition = patch.when[part]
     if part not in ("glibc", "gcc") or not condition.startswith(">="):
-        raise ValueError(f"patch {patch.id}: no condition is written {part}: {condition}")
+        raise ValueError(f"patch {patch.id}: a condition must be written >=VERSION, not {part}: {condition}")
     return version_of(getattr(toolchain, part)) >= version_of(condition[2:])
 
 
@@ -235,7 +235,11 @@ def _build_file(plan: PatchPlan, item: PatchedRepository, temporary: Path) -> by
         return None
     tensorflow = plan.archives.get(TENSORFLOW)
     if tensorflow is None:
-        raise SourceError(f"The build file of {item.archive.name} is in TensorFlow, which the lock does not name.")
+        raise SourceError(
+            f"The build file of {item.archive.name} is in TensorFlow, which is not in the lock.",
+            cause="the lock was changed by hand, or is for another tree",
+            cure="make the lock again: ./inv lock-deps",
+        )
     folder, _, name = in_tensorflow.rpartition("/")
     unpacked = temporary / "tensorflow"
     archives.extract(_checked(plan, tensorflow), unpacked, strip_prefix=f"{tensorflow.strip_prefix}/{folder}")
@@ -250,9 +254,9 @@ def _checked(plan: PatchPlan, archive: Archive) -> Path:
     if stored.is_file() and fsutil.sha256_of(stored) == archive.sha256:
         return stored
     raise PinMismatchError(
-        f"{stored} is not the archive {archive.name} that is pinned.",
-        cause="it was never fetched, or was damaged since",
-        cure="inv fetch-deps",
+        f"{stored} is not the pinned archive {archive.name}.",
+        cause="it was never fetched, or was damaged afterwards",
+        cure="fetch it with: ./inv fetch-deps --verify",
     )
 
 
@@ -263,7 +267,7 @@ def _apply(directory: Path, edit: Edit, patch: Patch) -> None:
     if found != edit.count:
         raise SourceError(
             f"{patch.id} does not fit {patch.archive_name}: "
-            f"{edit.file} holds {edit.replace!r} {found} times, not {edit.count}.",
+            f"{edit.file} contains {edit.replace!r} {found} times, not {edit.count}.",
             cause="the tree or the TensorFlow archive was changed",
             cure=f"correct the patch in {PATCHES_FILE}",
         )

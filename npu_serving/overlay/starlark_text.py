@@ -1,4 +1,4 @@
-"""Starlark as text: tokens with their places, and the calls that stand in a BUILD file. Nothing is evaluated."""
+"""Starlark as text: tokens with their places, and the calls in a BUILD file. Nothing is evaluated."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class StarlarkSource:
         return f"{self.name}:{line}:{column}"
 
     def items(self, opening: int) -> tuple[Item, ...]:
-        """What stands between a bracket and its partner, separated by commas."""
+        """What is between a bracket and its partner, separated by commas."""
         found: list[Item] = []
         closing = self.partner[opening]
         first = number = opening + 1
@@ -156,7 +156,8 @@ class StarlarkSource:
             escaped = _ESCAPE.match(self.text, offset)
             offset = escaped.end() if escaped else offset + 1
         raise BuildFileError(
-            f"{self.place(start)}: the string that begins here is never closed.", cure="close it, then try again"
+            f"{self.place(start)}: the string that begins here is never closed.",
+            cure="close it, then run the same command again",
         )
 
     def _match_brackets(self) -> Mapping[int, int]:
@@ -170,16 +171,16 @@ class StarlarkSource:
             elif token.text in _CLOSING:
                 if not open_ones or self.tokens[open_ones[-1]].text != _CLOSING[token.text]:
                     raise BuildFileError(
-                        f"{self.place(token.start)}: {token.text!r} closes nothing that is open here.",
+                        f"{self.place(token.start)}: there is no open bracket for {token.text!r} to close.",
                         cause="a bracket is missing or superfluous before it",
-                        cure="balance the brackets, then try again",
+                        cure="balance the brackets, then run the same command again",
                     )
                 partner[open_ones.pop()] = number
         if open_ones:
             token = self.tokens[open_ones[-1]]
             raise BuildFileError(
                 f"{self.place(token.start)}: {token.text!r} is never closed.",
-                cure="balance the brackets, then try again",
+                cure="balance the brackets, then run the same command again",
             )
         return partner
 

@@ -1,4 +1,4 @@
-"""The two empty libraries that the adapter asks for by name, built by CMake (guide 6.3, step 4)."""
+"""The two empty libraries that the adapter needs by name, built by CMake (guide 6.3, step 4)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def build_stubs(cmake_lists: str, names: tuple[str, ...]) -> dict[str, bytes]:
     cmake = _find_cmake()
     generator = _find_generator()
     if find_program("cc") is None and find_program("gcc") is None:
-        raise MissingToolError("There is no C compiler on PATH (cc or gcc).", cure=COMPILER_CURE)
+        raise MissingToolError("No C compiler (cc or gcc) is on PATH.", cure=COMPILER_CURE)
     with tempfile.TemporaryDirectory(prefix="npu-serving-stubs-") as directory:
         source = Path(directory) / "source"
         build = Path(directory) / "build"
@@ -48,9 +48,9 @@ def _find_cmake() -> Path:
         from cmake import CMAKE_BIN_DIR
     except ImportError:
         raise MissingToolError(
-            f"There is no CMake {least} or newer: {on_path or 'none on PATH'}, none from pip.",
-            cause="the virtual environment was not made from requirements.txt",
-            cure="./inv --list, which makes it again; or pip install cmake",
+            f"CMake {least} or newer is missing: {on_path or 'none on PATH'}, and none from pip.",
+            cause="the virtual environment was not created from requirements.txt",
+            cure="create it again with ./inv --list, or run pip install cmake",
         ) from None
     return Path(CMAKE_BIN_DIR) / "cmake"
 
@@ -66,6 +66,6 @@ def _find_generator() -> str:
     if find_program("ninja") is not None:
         return "Ninja"
     raise MissingToolError(
-        "There is neither make nor ninja on PATH, and CMake needs one of them.",
+        "Neither make nor ninja is on PATH, and CMake needs one of them.",
         cure="apt-get install make, or yum install make, or pip install ninja",
     )

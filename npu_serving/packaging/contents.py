@@ -1,4 +1,6 @@
-"""What a package holds, whatever its kind: the build, its papers, and the two programs around the server."""
+"""What a package holds, whatever its kind: the build, its manifest and licences, and the two programs around the
+server.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +47,9 @@ def contents(build: Build) -> tuple[PackageFile, ...]:
         path = build.directory / name
         if not path.is_file() or fsutil.sha256_of(path) != digest:
             raise RequestError(
-                f"The build {build.manifest.build_id} is damaged: {path} is not what its manifest says.",
+                f"The build {build.manifest.build_id} is damaged: {path} does not match its manifest.",
                 cause="it was changed or removed after the build",
-                cure="build again (./inv build-serving), or name another one of ./inv list-builds",
+                cure="build it again with ./inv build-serving, or choose another one that ./inv list-builds shows",
             )
     files = [PackageFile(name, build.directory / name, 0o755) for name in build.manifest.files]
     papers = [PackageFile(name, build.directory / name, 0o644) for name in PAPERS if (build.directory / name).is_file()]
@@ -61,7 +63,7 @@ def build_time(build: Build) -> int:
         return calendar.timegm(time.strptime(build.manifest.created, CREATED))
     except ValueError as error:
         raise RequestError(
-            f"{build.directory / MANIFEST} tells no time of the build: {error}.",
+            f"{build.directory / MANIFEST} has no valid build time ({error}).",
             cure="build again: ./inv build-serving",
         ) from error
 

@@ -32,7 +32,7 @@ _VERSION = re.compile(r"(GLIBC|GLIBCXX)_(\d+(?:\.\d+)*)\Z")
 def write_deb(build: Build, path: Path) -> None:
     """A Debian package (deb(5), format 2.0) that installs to /opt/npu-serving; it runs no scripts.
 
-    Its dependencies are what the files' symbol versions ask of the C and C++ libraries. CANN is no package of Debian's
+    Its dependencies are what the files' symbol versions ask of the C and C++ libraries. CANN is not a Debian package
     and is not among them.
     """
     entries, mtime = contents(build), build_time(build)
@@ -61,7 +61,9 @@ def deb_architecture(build: Build) -> str:
     """Debian's name for the server's machine."""
     machine = read_elf(build.server).machine
     if machine not in DEBIAN_MACHINES:
-        raise RequestError(f"{build.server} is for {machine}, which Debian has no name for here.", cure="--format tar")
+        raise RequestError(
+            f"{build.server} is for {machine}, for which no Debian architecture is known.", cure="use --format tar"
+        )
     return DEBIAN_MACHINES[machine]
 
 
@@ -93,8 +95,8 @@ def _libstdcxx(last: int) -> str:
     known = [gcc for number, gcc in sorted(GCC_OF_GLIBCXX.items()) if number >= last]
     if last > max(GCC_OF_GLIBCXX):
         raise RequestError(
-            f"The server needs GLIBCXX_3.4.{last}, and it isn't known here which libstdc++6 has that.",
-            cure="--format tar; or add the GCC that has it to GCC_OF_GLIBCXX in "
+            f"The server needs GLIBCXX_3.4.{last}, and this program doesn't know which libstdc++6 has it.",
+            cure="use --format tar; or add the GCC that has it to GCC_OF_GLIBCXX in "
             "npu_serving/packaging/debian_package.py",
         )
     return f"libstdc++6 (>= {known[0]})" if last else "libstdc++6"

@@ -41,7 +41,7 @@ class PackagePlan:
 
     def text(self) -> str:
         """One line."""
-        return f"{self.target} would be made of {self.build_id}."
+        return f"Would make {self.target} from {self.build_id}."
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PackageResult:
     made: bool = True
 
     def to_json(self) -> dict[str, object]:
-        """The plan, and what came of it."""
+        """The plan, and the result."""
         return {**self.plan.to_json(), "digest": self.digest, "size_bytes": self.size_bytes, "made": self.made}
 
     def text(self) -> str:
@@ -68,14 +68,16 @@ class PackageResult:
             IMAGE: f"docker save {target}, or docker run as docs/image-to-run.md shows",
         }
         size_mb = self.size_bytes / 1e6
-        return f"{target} ({size_mb:.1f} MB, {self.digest[:23]}…) is made.\nNext: {next_steps[self.plan.format]}"
+        return f"{target} ({size_mb:.1f} MB, {self.digest[:23]}…) made.\nNext:  {next_steps[self.plan.format]}"
 
 
 def plan_package(settings: Settings, *, kind: str, build: str = "", output: Path | None = None) -> PackagePlan:
-    """What package() would make; changes nothing. RequestError for a format, a build or a base image that isn't."""
+    """What package() would make; changes nothing. RequestError for a format, a build or a base image that doesn't
+    exist.
+    """
     found = find_build(settings.dist_root, build)
     if kind not in FORMATS:
-        raise RequestError(f"--format is {kind!r}.", cure=f"use one of {', '.join(FORMATS)}")
+        raise RequestError(f"--format can't be {kind!r}.", cure=f"choose one of {', '.join(FORMATS)}")
     if kind == IMAGE:
         checked_image_name(settings.docker_base_image)
     contents(found)

@@ -46,7 +46,7 @@ class RuntimeImage:
 def make_runtime_image(build: Build, settings: Settings, reporter: Reporter) -> RuntimeImage:
     """The image of that build, made if it isn't there; its name appears in the last step, on an image that was tried.
 
-    Raises FetchError where the base can't be had, PinMismatchError where it is another one than is pinned, ProgramError
+    Raises FetchError where the base can't be pulled, PinMismatchError where it isn't the pinned one, ProgramError
     where the image can't be made, and MissingToolError where no engine answers or the base's C or C++ library is too
     old for the server.
     """
@@ -57,8 +57,8 @@ def make_runtime_image(build: Build, settings: Settings, reporter: Reporter) -> 
         if base_here(client, base) is None:
             if settings.offline:
                 raise FetchError(
-                    f"The base image {base} is not here, and --offline was asked for.",
-                    cure="docker load it, or give --base-image one of `docker images`",
+                    f"The base image {base} is not on this machine, and --offline forbids pulling it.",
+                    cure="load it with docker load, or use --base-image with an image that `docker images` lists",
                 )
             pull_base(client, base, reporter)
         tag = f"{REPOSITORY}:{build.manifest.build_id}"
@@ -123,9 +123,10 @@ def _build(client: DockerClient, archive: IO[bytes], labels: dict[str, str]) -> 
     named = [str(report["aux"]["ID"]) for report in reports if "ID" in (report.get("aux") or {})]
     if reason or not named:
         raise ProgramError(
-            f"The image to run could not be made: {reason or 'the engine named no image'}",
-            cause="the disk that holds the engine's images is full" if "no space left" in reason else "",
-            cure="docker system df shows what takes the space; then the same command again",
+            f"Could not make the runtime image ({reason or 'Docker reported no image'}).",
+            cause="the disk that holds Docker's images is full" if "no space left" in reason else "",
+            cure="check Docker with `docker info` and its disk space with `docker system df`, then run the same "
+            "command again",
         )
     return named[-1]
 
@@ -145,6 +146,6 @@ def _require_fit(client: DockerClient, image_id: str, base_image: str) -> None:
         shown = "\n".join(f"    {line}" for line in (too_old or own or finished.output.splitlines())[:5])
         raise MissingToolError(
             f"The server would not start in {base_image}:\n{shown}",
-            cause="it was built on a newer system than that, or for another processor",
-            cure="give --base-image the system that it was built on, or build in a container: --runner docker",
+            cause="it was built on a newer system, or for another processor",
+            cure="use --base-image with the system that it was built on, or build in a container: --runner docker",
         )

@@ -63,18 +63,21 @@ def install_sample_cann(
 ) -> Path:
     """Installs those releases side by side below `root`/Ascend and points `latest` to one; returns `root`/Ascend.
 
-    What is installed already, from the same sources, is left alone. Raises RequestError for a release that does not
+    What is installed already, from the same sources, is kept. Raises RequestError for a release that does not
     exist, MissingToolError without the compiler.
     """
     known = releases()
     for version in (*versions, latest):
         if version not in known:
             raise RequestError(
-                f"There is no sample of CANN {version}.",
-                cure=f"choose one of {', '.join(known)}: examples/sample/adapter",
+                f"The sample has no CANN {version}.",
+                cure=f"choose one of {', '.join(known)} (examples/sample/adapter)",
             )
     if latest not in versions:
-        raise RequestError(f"CANN {latest} can't be the latest one: only {', '.join(versions)} would be installed.")
+        raise RequestError(
+            f"CANN {latest} can't be the latest release: only {', '.join(versions)} would be installed.",
+            cure=f"choose one of {', '.join(versions)} as the latest",
+        )
     ascend = root / "Ascend"
     for version in versions:
         _install_release(ascend, known[version], compiler)
@@ -222,5 +225,5 @@ def _shared_library(path: Path, source: Path, compiler: str, *flags: str) -> Non
     language = "-xc" if source.suffix == ".c" else "-xc++"  # g++ takes .c for C++ otherwise
     process.run(
         [compiler, "-shared", "-fPIC", f"-Wl,-soname,{path.name}", "-o", path, language, source, "-xnone", *flags],
-        cure="look at the compiler's message above; g++ 8 or later will do",
+        cure="correct what the compiler's message above says; use g++ 8 or later",
     )

@@ -1,6 +1,6 @@
 """The sample's archives, packed from plain files into the same bytes on every machine.
 
-Nothing is compressed, so no zlib has a say in the bytes: gzip holds stored blocks, zip stored members.
+Nothing is compressed, so the bytes don't depend on the zlib version: gzip holds stored blocks, zip stored members.
 `python -m npu_serving.sample.sample_archives --repin` renews every pin after the contents were changed on purpose.
 """
 
@@ -57,7 +57,7 @@ def load_archives(sample: Path = SAMPLE_DIRECTORY) -> list[SampleArchive]:
 def build_archives(output_dir: Path) -> list[Path]:
     """Packs every archive into `output_dir`, under the names Bazel looks for; returns their paths.
 
-    Files that are right already are left alone. Raises PinMismatchError, before it writes anything of an archive, when
+    Files that are right already are kept. Raises PinMismatchError, before it writes anything of an archive, when
     the contents do not give the pinned digest.
     """
     paths = []
@@ -66,10 +66,10 @@ def build_archives(output_dir: Path) -> list[Path]:
         digest = hashlib.sha256(packed).hexdigest()
         if digest != archive.sha256:
             raise PinMismatchError(
-                f"examples/sample/archives/{archive.source} gives {archive.file} the sha256 {digest}, "
-                f"pinned is {archive.sha256}.",
-                cause="a file in there was changed, added, left behind, or lost its executable bit",
-                cure="git status examples/sample; or, if it was meant: "
+                f"{archive.file}, made from examples/sample/archives/{archive.source}, has sha256 {digest}, "
+                f"not the pinned {archive.sha256}.",
+                cause="a file in that directory was changed, added or left over, or lost its executable bit",
+                cure="look for the change with: git status examples/sample; or, if it is intended, run: "
                 "python -m npu_serving.sample.sample_archives --repin",
             )
         path = output_dir / archive.file
@@ -107,9 +107,9 @@ def _renew_pin(path: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     if text.count(old) != 1:
         raise PinMismatchError(
-            f"{path} does not hold the sha256 {old} once.",
+            f"{path} must contain the sha256 {old} exactly once.",
             cause="it was edited by hand",
-            cure=f"put {old} where the archive is declared, then type the same command again",
+            cure=f"put {old} where the archive is declared, then run the same command again",
         )
     fsutil.write_file(path, text.replace(old, new))
 

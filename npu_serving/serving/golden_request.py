@@ -35,7 +35,7 @@ class GoldenRequest:
     build_id: str
 
     def to_json(self) -> dict[str, object]:
-        """As it stands in the file."""
+        """As it is written in the file."""
         config = self.platform_config_file
         return {
             "format": FORMAT,
@@ -49,7 +49,7 @@ class GoldenRequest:
         }
 
     def difference(self, answer: object) -> str:
-        """Where `answer` is another one than expected, in a few words; "" where it isn't."""
+        """Where `answer` differs from the expected one, in a few words; "" where it doesn't."""
         return _difference(self.expected, answer, self.tolerance, self.request.answer_key)
 
 
@@ -71,13 +71,15 @@ def asked_for(
 ) -> GoldenRequest:
     """The golden request that the flags of `smoke --record` describe, its answer not known yet."""
     if not model_base_path or request is None:
-        raise RequestError("To record a golden request takes a model and a request.", cure=RECORD)
+        raise RequestError("--record needs a model and a request.", cure=RECORD)
     try:
         allowed = float(tolerance)
     except ValueError:
         allowed = math.nan
     if not 0 <= allowed < 1:
-        raise RequestError(f"--tolerance is {tolerance!r}.", cure="give a number from 0 to 1, such as 0.001")
+        raise RequestError(
+            f"--tolerance must be a number from 0 to 1, not {tolerance!r}.", cure="use a value such as 0.001"
+        )
     base = user_path(model_base_path, "--model-base-path").absolute()
     config = user_path(platform_config_file, "--platform-config-file").absolute() if platform_config_file else None
     return GoldenRequest(base, model_name or base.name, config, read_request(request), None, allowed, "")
@@ -96,7 +98,7 @@ def read_golden(dist_root: Path) -> GoldenRequest | None:
     if not path.exists():
         return None
     refusal = DocumentRefusal(
-        f"{path} is no golden request:", RequestError, "it was changed by hand", f"record it anew: {RECORD}"
+        f"{path} is not a golden request:", RequestError, "it was changed by hand", f"record it again: {RECORD}"
     )
     read = read_document(path, _GoldenFile, format=FORMAT, ignore_unknown=True, refusal=refusal)
     try:
@@ -122,7 +124,7 @@ def _difference(expected: object, answer: object, tolerance: float, where: str) 
     elif expected == answer or _is_close(expected, answer, tolerance):
         return ""
     else:
-        return f"{where} is {_shown(answer)}, expected {_shown(expected)}"
+        return f"{where} is {_shown(answer)}, not {_shown(expected)}"
     found = (_difference(one, other, tolerance, place) for place, one, other in pairs)
     return next((text for text in found if text), "")
 

@@ -16,16 +16,21 @@ DYNAMIC_LINKERS = {"x86_64": Path("/lib64/ld-linux-x86-64.so.2"), "aarch64": Pat
 
 
 def check_ports(port: int, rest_api_port: int) -> None:
-    """RequestError for ports that can't be meant, ServerError for one that can't be listened on now."""
+    """RequestError for invalid ports, ServerError for one that can't be listened on now."""
     if port not in range(1, 65536):
-        raise RequestError(f"The gRPC port is {port}.", cure="give one from 1 to 65535")
+        raise RequestError(
+            f"The gRPC port must be from 1 to 65535, not {port}.", cure="choose another port, such as 8500"
+        )
     if rest_api_port not in range(65536):
-        raise RequestError(f"The REST port is {rest_api_port}.", cure="give one from 1 to 65535, or 0 for no REST API")
+        raise RequestError(
+            f"The REST port must be from 0 to 65535, not {rest_api_port}.",
+            cure="choose another port, such as 8501, or 0 for no REST API",
+        )
     if port == rest_api_port:
         raise RequestError(
             f"The gRPC port and the REST port are both {port}.",
             cause="the server would start without a REST API",
-            cure="give two different ports",
+            cure="choose two different ports",
         )
     _check_port_free(port, "gRPC")
     if rest_api_port:
@@ -35,7 +40,7 @@ def check_ports(port: int, rest_api_port: int) -> None:
 def _check_port_free(port: int, api: str) -> None:
     """ServerError if the port can't be listened on.
 
-    The server would not always tell: gRPC sets SO_REUSEPORT, so that two servers can share a port and each gets some
+    The server would not always notice: gRPC sets SO_REUSEPORT, so that two servers can share a port and each gets some
     of the calls, and a REST port that is taken costs it no more than a line in the log.
     """
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 - as the server does
@@ -49,20 +54,22 @@ def _check_port_free(port: int, api: str) -> None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise ServerError(
-                    f"Port {port}, meant for {api}, is in use.",
-                    cause="another program listens there, perhaps a server that still runs",
-                    cure=f"end it (ss -ltnp 'sport = :{port}' shows it) or name another port",
+                    f"Port {port} for {api} is already in use.",
+                    cause="another program listens there, perhaps a server that is still running",
+                    cure=f"stop it (ss -ltnp 'sport = :{port}' shows it) or choose another port",
                 ) from error
             if error.errno == errno.EACCES:
                 raise ServerError(
-                    f"Port {port}, meant for {api}, is not for this user.", cure="name a port from 1024 on"
+                    f"This user may not use port {port} for {api}.", cure="choose a port from 1024 on"
                 ) from error
             if family == socket.AF_INET:
-                raise ServerError(f"Port {port}, meant for {api}, can't be listened on: {error.strerror}.") from error
+                raise ServerError(
+                    f"Could not listen on port {port} for {api} ({error.strerror}).", cure="choose another port"
+                ) from error
 
 
 def missing_libraries(program: Path, env: Mapping[str, str]) -> list[str]:
-    """The libraries the dynamic linker would not find for the program; empty where that can't be asked."""
+    """The libraries the dynamic linker would not find for the program; empty where that can't be found out."""
     linker = DYNAMIC_LINKERS.get(platform.machine())
     if linker is None or not linker.exists():
         return []

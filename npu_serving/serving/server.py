@@ -1,4 +1,4 @@
-"""Starting a built tensorflow_model_server: what it is started with, checked beforehand, and whether it serves."""
+"""Starting a built tensorflow_model_server: what it is started with, checked beforehand, and whether it is ready."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ def plan_server(
     """How to start the server of `artifact`, a directory dist/<build-id> with bin/ and lib/.
 
     `model_base_path` holds the version directories; it is None when `extra_flags` (--flag=value) name a
-    --model_config_file. `rest_api_port` 0 is no REST API. LD_LIBRARY_PATH gets the artifact's lib directory where the
-    server would not find its libraries otherwise, then `library_path`, then what the caller has set.
-    Loading a model is tried once unless a flag says otherwise: by default the server keeps its ports shut for five
-    minutes while it tries a bad model again and again.
+    --model_config_file. With `rest_api_port` 0 there is no REST API. LD_LIBRARY_PATH gets the artifact's lib directory
+    where the server would not find its libraries otherwise, then `library_path`, then what the caller has set. Loading
+    a model is tried once unless a flag says otherwise: by default the server keeps its ports shut for five minutes
+    while it tries a bad model again and again.
 
     Raises RequestError and ServerError for whatever would keep the server from serving.
     """
@@ -136,7 +136,7 @@ def plan_server(
 
 
 def serve_in_foreground(plan: ServerPlan, reporter: Reporter) -> None:
-    """Becomes the server; the warnings are said before. Returns only by MissingToolError."""
+    """Becomes the server; the warnings are shown before. Returns only by MissingToolError."""
     for warning in plan.warnings:
         reporter.warn(warning)
     reporter.note(command_line(plan.argv))
@@ -145,15 +145,15 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter) -> None:
 
 @contextlib.contextmanager
 def started(plan: ServerPlan, *, log_path: Path, timeout_s: float = 300.0) -> Iterator[RunningServer]:
-    """A server that answers for its model while the block runs; SIGTERM ends it afterwards.
+    """A server that answers for its model while the block runs; SIGTERM stops it afterwards.
 
     Its output is appended to `log_path`. Raises ServerError, with the end of that output and the cause where it is a
-    known one, when the server dies, when the model fails to load, and when it isn't available within `timeout_s`;
+    known one, when the server exits, when the model fails to load, and when it isn't available within `timeout_s`;
     RequestError when the plan has no REST API, by which the wait is done.
     """
     if plan.rest_api_port == 0:
         raise RequestError(
-            "Without the REST API there is no way to see the model become available.",
+            "Without the REST API there is no way to see whether the model is available.",
             cure="give the server a REST port",
         )
     fsutil.make_directory(log_path.parent)
@@ -180,11 +180,11 @@ def _program(artifact: Path) -> Path:
     program = artifact.expanduser().resolve() / "bin" / PROGRAM
     if not program.is_file():
         raise RequestError(
-            f"{artifact} is not a finished build: there is no {program}.",
-            cure="./inv build-serving makes one, ./inv list-builds shows those that are there",
+            f"{artifact} is not a finished build: {program} does not exist.",
+            cure="build one with ./inv build-serving, or choose one that ./inv list-builds shows",
         )
     if not os.access(program, os.X_OK):
-        raise RequestError(f"{program} is not executable for this user.", cure=f"chmod a+rx {program}")
+        raise RequestError(f"This user may not execute {program}.", cure=f"chmod a+rx {program}")
     return program
 
 
@@ -192,16 +192,16 @@ def _model_flags(model_base_path: Path | None, model_name: str, further: Mapping
     if "model_config_file" in further:
         if model_base_path is not None:
             raise RequestError(
-                "A model directory and --model_config_file are both given.",
+                "A model directory and --model_config_file cannot be combined.",
                 cause="the server would ignore the directory",
-                cure="keep one of the two",
+                cure="remove one of the two",
             )
         return {}
     if model_base_path is None:
-        raise RequestError("There is no model to serve.", cause=MODEL_LAYOUT, cure="name the directory of the model")
+        raise RequestError("No model was named.", cause=MODEL_LAYOUT, cure="name the model's directory")
     base = model_base_path.expanduser().absolute()
     if "\0" in str(base):
-        raise RequestError(f"The model directory {str(base)!r} holds a NUL byte.", cure="give another path")
+        raise RequestError(f"The model directory {str(base)!r} contains a NUL byte.", cure="use another path")
     with fsutil.explained(base, doing="read"):
         check_model_directory(base, "model.tflite" if further.get("use_tflite_model") == "true" else "saved_model.pb")
     return {"model_name": model_name, "model_base_path": str(base)}
@@ -210,7 +210,7 @@ def _model_flags(model_base_path: Path | None, model_name: str, further: Mapping
 def _without_npu(flags: Mapping[str, str]) -> list[str]:
     if "platform_config_file" in flags:
         return []
-    return ["no --platform-config-file is given: without its NpuOptimizer every model runs on the CPU"]
+    return ["without --platform-config-file, and the NpuOptimizer in it, every model runs on the CPU"]
 
 
 def _ignored_flags(flags: Mapping[str, str]) -> list[str]:
@@ -218,7 +218,7 @@ def _ignored_flags(flags: Mapping[str, str]) -> list[str]:
         return []
     known = server_flags.known_flags()
     return [
-        f"--{name} has no effect: with a platform config the server takes this from there only"
+        f"--{name} has no effect: with a platform config the server reads this only from there"
         for name in flags
         if known[name].ignored_with_platform_config
     ]
@@ -233,8 +233,8 @@ def _with_libraries(
     for directory in (own, *directories):
         if ":" in str(directory) or "\0" in str(directory):
             raise RequestError(
-                f"The library directory {str(directory)!r} has a colon or NUL in its path.",
-                cause="LD_LIBRARY_PATH can't hold it",
+                f"The path of the library directory {str(directory)!r} contains a colon or NUL.",
+                cause="such a path can't be part of LD_LIBRARY_PATH",
                 cure="use another directory",
             )
     whole = _with_library_path(env, directories)
@@ -242,8 +242,8 @@ def _with_libraries(
     if any((own / name).exists() for name in missing):
         whole = _with_library_path(env, [own, *directories])
         missing = preflight.missing_libraries(program, whole)
-    cure = "source the set_env.sh of CANN and of tfplugin, or run ./inv verify-serving"
-    return whole, [f"{name} is nowhere to be found, so the server won't start: {cure}" for name in missing]
+    cure = "source the set_env.sh of CANN and of tfplugin, or see ./inv verify-serving"
+    return whole, [f"{name} was not found, so the server won't start: {cure}" for name in missing]
 
 
 def _with_library_path(env: Mapping[str, str], directories: Sequence[Path]) -> dict[str, str]:
@@ -262,7 +262,7 @@ class _Log:
         self._begin = path.stat().st_size if path.exists() else 0
 
     def text(self) -> str:
-        """What the server said so far; its last part, where that is much."""
+        """The server's output so far, or the last part of it."""
         with self.path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(self._begin, end - LOG_TAIL_BYTES))
@@ -275,9 +275,9 @@ def _wait_until_available(
     answer = "it has not answered yet"
     while time.monotonic() < deadline:
         if _ends_within(child, SECONDS_BETWEEN_LOOKS):
-            raise _start_failure(f"The server ended before it served: {_ending(child.returncode)}.", log)
+            raise _start_failure(f"The server exited before it was ready: {_ending(child.returncode)}.", log)
         if "Failed to start HTTP Server" in log.text():
-            raise _start_failure("The server runs without its REST API.", log)
+            raise _start_failure("The server is running without its REST API.", log)
         try:
             status = rest_client.model_status(rest_url, plan.model_name, timeout_s=SECONDS_FOR_ONE_ANSWER)
         except NpuServingError as error:
@@ -288,7 +288,7 @@ def _wait_until_available(
         answer = status.text()
         if status.failed:
             raise _start_failure(f"The server could not load its model.\n{answer}", log)
-    raise _start_failure(f"The model {plan.model_name!r} did not become available in time; last: {answer}", log)
+    raise _start_failure(f"The model {plan.model_name!r} was not available in time; last answer: {answer}", log)
 
 
 def _ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:

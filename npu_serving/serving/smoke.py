@@ -35,11 +35,11 @@ class SmokeResult:
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where the answer is another one, or none."""
+        """0, or 3 where the answer is different or missing."""
         return EXIT_ACTION_NEEDED if self.why else 0
 
     def to_json(self) -> dict[str, object]:
-        """The request, the expected answer, and what came of it."""
+        """The request, the expected answer, and the result."""
         return {
             "build_id": self.build.manifest.build_id,
             "passed": not self.why,
@@ -53,7 +53,7 @@ class SmokeResult:
         """One line, or the reason."""
         name, took = self.build.manifest.build_id, duration_text(self.seconds)
         if self.recorded is not None:
-            return f"The answer of {name} is recorded in {self.recorded}; every rebuilt server has to give it too."
+            return f"Recorded the answer of {name} in {self.recorded}; every rebuilt server has to give the same one."
         if self.why:
             return f"{name} fails the golden request ({took}): {self.why}"
         return f"{name} answers the golden request, with its adapter loaded ({took})."
@@ -93,7 +93,7 @@ def golden_of(settings: Settings) -> GoldenRequest:
     """The golden request; RequestError where none was recorded."""
     golden = read_golden(settings.dist_root)
     if golden is None:
-        raise RequestError("No golden request has been recorded.", cure=RECORD)
+        raise RequestError("No golden request has been recorded yet.", cure=f"record one: {RECORD}")
     return golden
 
 
@@ -119,16 +119,16 @@ def prove(settings: Settings, build: Build, cann: Cann, reporter: Reporter) -> N
     golden = read_golden(settings.dist_root)
     if golden is None:
         reporter.note(
-            f"No golden request is recorded, so the new server is not started beforehand. Next time: {RECORD}"
+            f"no golden request is recorded, so the new server was not tried. To have it tried next time: {RECORD}"
         )
         return
     result = smoke_build(settings, build, golden, reporter, cann)
     if result.why:
         name = build.manifest.build_id
         raise ServerError(
-            f"The new build fails the golden request, so the former one stays current: {result.why}",
-            cause=f"it stays in {build.directory}, to be looked into",
-            cure=f"./inv smoke --build {name} asks it again; ./inv rollback --build {name} takes it all the same",
+            f"The new build fails the golden request, so the previous one stays current: {result.why}",
+            cause=f"the new server, kept in {build.directory}, computes something else or fails to start",
+            cure=f"try it again with ./inv smoke --build {name}, or use it anyway with ./inv rollback --build {name}",
         )
     reporter.note(result.text())
 
@@ -147,7 +147,7 @@ def _ask(
 ) -> object:
     plan = plan_smoke(settings, build.directory.name, golden, cann)
     log_path = settings.logs / f"smoke-{time.strftime('%Y%m%d-%H%M%S')}.log"
-    with reporter.progress(f"asking {build.manifest.build_id} the golden request", unit="requests"):  # noqa: SIM117
+    with reporter.progress(f"sending {build.manifest.build_id} the golden request", unit="requests"):  # noqa: SIM117
         with started(plan, log_path=log_path) as server:
             _check_adapter(server, build)
             return _answer(server, golden.model_name, golden.request)
@@ -161,13 +161,13 @@ def _check_adapter(server: RunningServer, build: Build) -> None:
     """ServerError unless the process has the adapter of this very build in its memory map."""
     if server.adapter is None:
         raise ServerError(
-            "The server runs without its adapter: it serves every model on the CPU, and says nothing about it.",
-            cause="the adapter is not among the libraries that it names, or was removed from the build",
-            cure="./inv verify-serving tells which",
+            "The server is running without its adapter, so it serves every model on the CPU.",
+            cause="it is not linked with the adapter, or the adapter was removed from the build",
+            cure="find out which with ./inv verify-serving",
         )
     if build.directory.resolve() not in server.adapter.resolve().parents:
         raise ServerError(
             f"The server has loaded {server.adapter}, which is not the adapter of this build.",
             cause="a directory of LD_LIBRARY_PATH or /etc/ld.so.conf comes before the build's own",
-            cure="take that directory out of it",
+            cure="remove that directory from it",
         )

@@ -1,1 +1,1 @@
-"""What a new CANN calls for, carrying it out, and watching for it."""
+"""What a new CANN requires, doing it, and watching for it."""

@@ -1,4 +1,4 @@
-"""rebuild-after-cann: carries the plan out, proves the result, and puts it in place of the current build."""
+"""rebuild-after-cann: applies the plan, proves the result, and makes it the current build."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RebuildResult:
     record: BuildRecord
     seconds: float
     clean_followed: bool = False
-    """Whether the relinked server did not verify, so that everything was built anew."""
+    """Whether the relinked server did not verify, so that everything was built again."""
 
     @property
     def more_than_the_link(self) -> bool:
@@ -58,28 +58,31 @@ class RebuildResult:
         """What was done and what is current now."""
         name = self.build.manifest.build_id
         if self.plan.action == NOTHING:
-            return f"{name}: nothing is to be done: {self.plan.why}."
+            return f"{name}: nothing to do: {self.plan.why}."
         done = f"{self.record.compiled} sources compiled, {self.record.linked} linked"
         if not self.record.actions:
             done = "nothing had to be linked"
         if self.plan.action == REPLACE_ADAPTER:
-            done = "the packaged adapter was replaced, nothing was linked"
-        lines = [f"{name} is verified and current ({done}, {duration_text(self.seconds)}).", str(self.build.server)]
+            done = "the adapter was replaced, nothing had to be linked"
+        lines = [
+            f"Verified {name}, which is now current ({done}, {duration_text(self.seconds)}).",
+            str(self.build.server),
+        ]
         if self.clean_followed:
-            lines.append("The relinked server did not verify, so everything was built anew.")
+            lines.append("The relinked server failed verification, so everything was built again.")
         if self.more_than_the_link:
-            lines.append("More ran than the link: something else than the adapter had changed.")
-        lines.append("The former build stays: ./inv rollback goes back to it.")
+            lines.append("More than the link had to run, because something other than the adapter had changed.")
+        lines.append("The previous build is kept: switch back to it with ./inv rollback.")
         return "\n".join(lines)
 
 
 def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *, clean: bool = False) -> RebuildResult:
-    """Brings a build (the current one by default) up to the CANN that is installed now, by the least that does it.
+    """Updates a build (the current one by default) to the installed CANN, with the least work that is enough.
 
     `clean` is the guide's 6.6.6 done right: what Bazel made of this very tree is removed, nothing else; it follows by
-    itself where a relinked server does not verify. The former build stays, and stays current until the new one is
+    itself where a relinked server does not verify. The previous build is kept, and stays current until the new one is
     proven: it verifies, and answers the golden request where one was recorded. Raises VerificationError where no
-    rebuild helps, ServerError where the golden request is answered otherwise, and the errors of the steps.
+    rebuild helps, ServerError where the golden request is answered differently, and the errors of the steps.
     """
     started = time.monotonic()
     plan = plan_rebuild(settings, name, clean=clean)
@@ -105,7 +108,7 @@ def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *
         again = plan_rebuild(settings, name)  # looks for CANN once more: without it, hours would be for nothing
         again.check_obstacles()
         cann = again.cann
-        reporter.warn(f"the relinked server does not verify, so everything is built anew:\n{error.what}")
+        reporter.warn(f"the relinked server fails verification, so everything is built again:\n{error.what}")
         built = build_serving(settings, reporter, clean=True, proof=proof, cann=cann, doing=DOING)
         clean_followed = True
     return RebuildResult(plan, built.build, built.record, time.monotonic() - started, clean_followed)
@@ -118,7 +121,7 @@ def _prove(build: Build, cann: Cann, settings: Settings, reporter: Reporter) -> 
 
 
 def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) -> Build:
-    """The build once more, with the installed adapter in the place of its own; nothing is linked."""
+    """A copy of the build with the installed adapter in place of its own; nothing is linked."""
     check_link(settings.install_link, settings.dist_root)
     with state_lock(settings.build_root, doing=DOING):
         build = _same_server_with(plan.installed, plan.build, settings) or _repackaged(plan, settings)

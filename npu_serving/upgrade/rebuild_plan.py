@@ -1,4 +1,4 @@
-"""What an installed CANN calls for: nothing, another adapter in the build, a relink, or a full rebuild."""
+"""What an installed CANN requires: nothing, another adapter in the build, a relink, or a full rebuild."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FULL_REBUILD = "full rebuild"
 
 @dataclass(frozen=True)
 class RebuildPlan:
-    """What is to be done so that a build fits the CANN that is installed, and why.
+    """What has to be done so that a build fits the installed CANN, and why.
 
     `report` is on the build's server as it is, with the installed adapter. `obstacles` are findings that no rebuild
     takes away, such as a library of CANN that is missing.
@@ -45,7 +45,7 @@ class RebuildPlan:
     report: CompatReport
     obstacles: tuple[Finding, ...] = ()
     clean: bool = False
-    """Whether everything is to be built anew because that was asked for."""
+    """Whether everything is built again because that was requested."""
 
     @property
     def installed(self) -> Adapter:
@@ -61,14 +61,14 @@ class RebuildPlan:
         """VerificationError where the server would not start, whatever is done to it."""
         if self.obstacles:
             raise VerificationError(
-                "The server would not start with the CANN that is installed, and no rebuild changes that:\n"
+                "The server would not start with the installed CANN, and a rebuild would not change that:\n"
                 + "\n".join(finding_text(finding) for finding in self.obstacles),
                 cause="CANN is incomplete: its installation was interrupted, or it is being installed right now",
-                cure="complete the installation of CANN, then type the same command again",
+                cure="complete the installation of CANN, then run the same command again",
             )
 
     def _command(self) -> str:
-        """What carries this very plan out."""
+        """The command that applies this plan."""
         words = ["./inv", "rebuild-after-cann"]
         if not self.build.current:
             words += ["--build", self.build.directory.name]
@@ -91,7 +91,7 @@ class RebuildPlan:
         lines = [f"{self.build.manifest.build_id}: {self.action}: {self.why}"]
         if self.obstacles:
             lines += [finding_text(finding) for finding in self.obstacles]
-            lines.append("No rebuild changes that. Next: complete the installation of CANN.")
+            lines.append("A rebuild would not change that. Next: complete the installation of CANN.")
         elif self.action != NOTHING:
             lines.append(f"Next: {self._command()}")
         return "\n".join(lines)
@@ -100,7 +100,7 @@ class RebuildPlan:
 def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> RebuildPlan:
     """Compares a build (the current one by default) with the CANN that is installed now; changes nothing.
 
-    With `clean` everything is to be built anew, whatever the comparison says. Raises what find_build() and
+    With `clean` everything is built again, whatever the comparison says. Raises what find_build() and
     find_adapter() raise, and the errors of the inputs where the build has to be linked and one of them is gone.
     """
     build = find_build(settings.dist_root, name)
@@ -112,10 +112,10 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
     # All but the server, which is too large to be read for every plan: its tables were, for the report.
     is_sound = not build.damaged_file(without=SERVER)
     if clean:
-        action, why = FULL_REBUILD, "--clean was given"
+        action, why = FULL_REBUILD, "as requested with --clean"
     elif _carries(build, installed) and is_sound and (report.ok or obstacles):
         action = NOTHING
-        why = f"it carries the adapter that is installed, that of CANN {_version(installed.cann_version)}"
+        why = f"it contains the installed adapter, that of CANN {_version(installed.cann_version)}"
     else:
         action, why = _what_to_do(build, cann, report, settings)
     return RebuildPlan(build, cann, action, why, report, obstacles, clean)
@@ -145,15 +145,15 @@ def _what_to_do(build: Build, cann: Cann, report: CompatReport, settings: Settin
     if not _carries(build, installed):
         reasons.append(
             f"it was linked with CANN {_version(build.manifest.adapter.get('cann_version', ''))}, "
-            f"installed is CANN {_version(installed.cann_version)}"
+            f"but CANN {_version(installed.cann_version)} is installed"
         )
     damaged = build.damaged_file()
     if damaged:
-        reasons.append(f"its {damaged} is gone, or was changed since it was built")
+        reasons.append(f"its {damaged} was removed or changed since it was built")
     why = "; ".join(reasons) or "it would not start"
     only_the_adapter = not damaged or build.directory / damaged == build.adapter
     if report.ok and only_the_adapter and CANNOT_TELL not in report.kinds(WARNING):
-        return REPLACE_ADAPTER, f"{why}, and the server as it is has all that the installed adapter needs"
+        return REPLACE_ADAPTER, f"{why}, and the server already has all that the installed adapter needs"
     reason = why_more_than_the_link(build, settings, cann)
     if reason:
         return FULL_REBUILD, f"{why}; {reason}"
@@ -161,11 +161,11 @@ def _what_to_do(build: Build, cann: Cann, report: CompatReport, settings: Settin
 
 
 def why_more_than_the_link(build: Build, settings: Settings, cann: Cann) -> str:
-    """Why Bazel would have to do more than link; "" where nothing speaks for that.
+    """Why Bazel would have to do more than link; "" where it probably would not.
 
     It is an expectation: what was really done is read from Bazel's own log afterwards.
     """
-    # Only here, because a plan that needs no Bazel is to be quick.
+    # Only here, because a plan that needs no Bazel should be quick.
     from npu_serving.building import bazel
     from npu_serving.building.context import find_context
     from npu_serving.console import Silent
@@ -176,21 +176,21 @@ def why_more_than_the_link(build: Build, settings: Settings, cann: Cann) -> str:
     if manifest.compilation and manifest.compilation != bazel.COMPILATION_FLAGS:
         return "this version of npu-serving compiles with other flags"
     if manifest.lock_digest != context.source.lock.digest:
-        return "the lock is another one than it was built with"
+        return "the lock has changed since it was built"
     if not context.source.is_ready or manifest.source.get("digest") != context.source_identity:
-        return f"the source tree {context.source.tree} is gone, or of another archive"
+        return f"the source tree {context.source.tree} is missing, or comes from a different archive"
     tree = context.tree_digest(without=DIRECTORY)
     if manifest.source.get("tree", tree) != tree:
-        return f"{context.source.tree} was changed since"
+        return f"{context.source.tree} has changed since it was built"
     missing = context.runner.what_is_missing()
     if missing:
         return missing
     other = _other_toolchain(manifest.toolchain, context.toolchain)
     if other:
-        return f"the toolchain is another one: {other}"
+        return f"the toolchain has changed: {other}"
     output = context.output_base
     if not (output / "execroot").is_dir():
-        return f"what Bazel had made of this tree is gone: {output}"
+        return f"Bazel's output for this tree was removed: {output}"
     return ""
 
 
@@ -210,7 +210,7 @@ def _what_is_missing(report: CompatReport) -> str:
 
 
 def _obstacles(build: Build, installed: Adapter, report: CompatReport) -> list[Finding]:
-    """Missing libraries that no build brings; and, with the adapter that the build was proven with, whatever else."""
+    """Missing libraries that no build provides; and, with the adapter that the build was proven with, whatever else."""
     own = {name.rpartition("/")[2] for name in build.manifest.files}
     errors = [finding for finding in report.findings if finding.severity == PROBLEM]
     missing = [finding for finding in errors if finding.kind in (LIBRARY_NOT_FOUND, LIBRARY_UNUSABLE)]

@@ -33,7 +33,7 @@ FileState = Optional[tuple[str, int, int, int]]
 
 
 class WatchOutcome(Protocol):
-    """What planning and rebuilding give: a result as tasks.py prints it."""
+    """What planning and rebuilding return: a result as tasks.py prints it."""
 
     def to_json(self) -> dict[str, object]:
         """For --json."""
@@ -83,10 +83,10 @@ def look_at(adapter: str, cann_root: str) -> Look:
         return Look(absent=error.what)
     path = Path(adapter) if adapter != "auto" else installation.adapter if installation is not None else None
     if path is None or not is_there(path):
-        return Look(absent="no CANN with an adapter is here" if path is None else f"there is no {path}")
+        return Look(absent="no CANN with an adapter is installed here" if path is None else f"{path} does not exist")
     problems = [finding.what for finding in installation.problems] if installation is not None else []
     if not is_whole(path):
-        problems.append(f"{path} is no whole ELF file.")
+        problems.append(f"{path} is not a complete ELF file.")
     version = installation.version if installation is not None else ""
     return Look(version, dict(_states(path, installation)), "", tuple(problems))
 
@@ -121,12 +121,12 @@ def events(
     once: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Event]:
-    """What happens to the installation, as it happens, for ever; with `once`, until it has settled and was dealt with.
+    """What happens to the installation, as it happens, for ever; with `once`, until it has settled and was handled.
 
-    `plan` tells whether something has to be done, by an exit_code other than 0; `rebuild` does it, None only reports.
+    `plan` says whether something has to be done, by an exit_code other than 0; `rebuild` does it, None only reports.
     It is asked for each state that lasted for three looks, the one at the beginning included.
     """
-    yield Event("watching", f"looking every {interval_s:g} s; {'reporting' if rebuild is None else 'rebuilding'}")
+    yield Event("watching", f"checking every {interval_s:g} s; will {'report' if rebuild is None else 'rebuild'}")
     former, equal = look(), 1
     handled: Look | None = None
     announced = False
@@ -156,7 +156,7 @@ def _deal_with(
     look: Look, plan: Callable[[], WatchOutcome], rebuild: Callable[[], WatchOutcome] | None
 ) -> Iterator[Event]:
     if look.absent:
-        yield Event("absent", f"{look.absent.rstrip('.')}; waiting for it", EXIT_ACTION_NEEDED)
+        yield Event("absent", f"{look.absent.rstrip('.')}; waiting", EXIT_ACTION_NEEDED)
         return
     if look.problems:
         message = f"{' '.join(look.problems)} Next: ./inv cann-info"
@@ -183,11 +183,11 @@ def _deal_with(
 def _difference(former: Look, now: Look) -> str:
     """What of it changed, for a person: the version, else one of the files."""
     if now.absent or former.absent:
-        return now.absent or f"CANN {now.version} has appeared"
+        return now.absent or f"CANN {now.version} was installed"
     if now.version != former.version:
-        return f"CANN {former.version} becomes {now.version}"
+        return f"CANN changed from {former.version} to {now.version}"
     changed = [name for name in {**former.files, **now.files} if former.files.get(name) != now.files.get(name)]
-    return f"{len(changed)} files have changed, {changed[0]} among them" if changed else "its problems have changed"
+    return f"{len(changed)} files have changed, including {changed[0]}" if changed else "its problems have changed"
 
 
 def _states(adapter: Path, installation: CannInstallation | None) -> Iterator[tuple[str, FileState]]:

@@ -41,7 +41,7 @@ class WatchUnits:
         }
 
     def text(self) -> str:
-        """The files, and how systemd takes them up; in a dry run their texts."""
+        """The files, and how to activate them; in a dry run their texts."""
         if not self.written:
             return "\n".join(f"# {self.directory / name}\n{text}" for name, text in self.units.items())
         files = [f"{self.directory / name}{'' if name in self.changed else ' (unchanged)'}" for name in self.units]
@@ -58,9 +58,14 @@ def render_watch_units(
     RequestError for a user who doesn't exist, and for paths that no unit file can hold.
     """
     if user and not _exists(user):
-        raise RequestError(f"There is no user {user!r} here.", cure="give --user the owner of dist/")
+        raise RequestError(
+            f"The user {user!r} does not exist on this machine.", cure="use --user with the owner of dist/"
+        )
     if settings.adapter == "sample":
-        raise RequestError("The sample's CANN is upgraded by no installer.", cure="set adapter to auto, or to a path")
+        raise RequestError(
+            "The sample's CANN can't be watched, because no installer upgrades it.",
+            cure="set adapter to auto, or to a path",
+        )
     values: dict[str, object] = {
         "watched": [str(path) for path in _watched(settings)],
         "project": str(PROJECT_ROOT),
@@ -79,7 +84,7 @@ def render_watch_units(
 
 
 def _environment() -> dict[str, str]:
-    """What of the caller's environment leads ./inv to its settings and packages, and to CANN; all of it are paths."""
+    """The caller's variables by which ./inv finds its settings and packages, and CANN; all are paths."""
     names = (SETTINGS_FILE, VENV, *table().variables)
     return {name: os.path.abspath(os.environ[name]) for name in names if os.environ.get(name)}
 

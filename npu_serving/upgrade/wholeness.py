@@ -14,7 +14,7 @@ def is_whole(path: Path) -> bool:
     """Whether everything that the headers of a 64-bit ELF file name lies within the file.
 
     Linkers write the section headers last, and copying goes from the beginning to the end: while a file grows, they are
-    missing. A file that can't be read, or is none of these, is not whole. Nothing but the headers is read.
+    missing. A file that can't be read, or is not an ELF file, is not whole. Nothing but the headers is read.
     """
     try:
         with path.open("rb") as file:

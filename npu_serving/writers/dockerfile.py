@@ -1,4 +1,4 @@
-"""Values in Dockerfiles, which have no quoting: each is held to a grammar, or refused."""
+"""Values in Dockerfiles, which have no quoting: each is checked against a grammar, or refused."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def checked_image_name(name: str) -> str:
     """The name, if it is an image's; RequestError otherwise."""
     if not is_image_name(name):
         raise RequestError(
-            f"{name!r} is not the name of an image.",
-            cause="a name is lower case, with / between its parts and a tag after a colon",
-            cure="give a name such as ubuntu:18.04",
+            f"{name!r} is not a valid image name.",
+            cause="an image name is lower case, with / between its parts and the tag after a colon",
+            cure="use a name such as ubuntu:18.04",
         )
     return name

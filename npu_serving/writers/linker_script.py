@@ -18,6 +18,10 @@ def extern_script(symbols: Iterable[str], comment: str) -> str:
     lines = [f"/* {comment} */"]
     for symbol in symbols:
         if not _SYMBOL.match(symbol):
-            raise UnwritableValueError(f"{symbol!r} can't be written into a linker script.")
+            raise UnwritableValueError(
+                f"{symbol!r} can't be written into a linker script.",
+                cause="the adapter has an unusual symbol name, or is damaged",
+                cure="check the adapter with: ./inv verify-serving",
+            )
         lines.append(f"EXTERN({symbol})")
     return "\n".join(lines) + "\n"

@@ -6,14 +6,14 @@ from npu_serving.errors import UnwritableValueError
 
 
 def systemd_line(value: str) -> str:
-    """The value of a setting that takes the rest of its line as it stands, such as WorkingDirectory= or PathChanged=.
+    """The value of a setting that takes the rest of its line as it is, such as WorkingDirectory= or PathChanged=.
 
     Only `%` has a meaning there; blanks at the ends are stripped and a backslash at the end joins the next line, so
     such values are refused, like those with control characters.
     """
     text = _printable(value)
     if text != text.strip() or text.endswith("\\"):
-        raise _refused(value, "it begins or ends with a blank, or ends with a backslash")
+        raise _refused(value, "it begins or ends with a space, or ends with a backslash")
     return text.replace("%", "%%")
 
 
@@ -33,17 +33,17 @@ def systemd_argument(value: str) -> str:
 
 def _printable(value: str) -> str:
     if any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in value):
-        raise _refused(value, "it holds control characters")
+        raise _refused(value, "it contains control characters")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise _refused(value, "it is no UTF-8") from error
+        raise _refused(value, "it is not UTF-8") from error
     return value
 
 
 def _refused(value: str, why: str) -> UnwritableValueError:
     return UnwritableValueError(
         f"{value!r} can't be written into a systemd unit: {why}.",
-        cause="systemd's syntax has no way to write it",
-        cure="use a path without it",
+        cause="systemd's syntax has no way to quote it",
+        cure="use a path without such characters",
     )

@@ -11,14 +11,14 @@ def textproto_string(value: str) -> str:
     """The value as a quoted string of protobuf's text format.
 
     Undecodable bytes of a path (surrogates, PEP 383) become octal escapes. Raises UnwritableValueError for a NUL, at
-    which the programs behind the file would cut the value off, and for surrogates that stand for no byte.
+    which the programs behind the file would cut the value off, and for surrogates that mean no byte.
     """
     return '"' + "".join(_escaped(character, value) for character in value) + '"'
 
 
 def _escaped(character: str, value: str) -> str:
     if character == "\0":
-        raise UnwritableValueError(f"{value!r} holds a NUL byte.", cure="give a value without it")
+        raise UnwritableValueError(f"{value!r} contains a NUL byte.", cure="remove the NUL byte")
     if character in _ESCAPES:
         return _ESCAPES[character]
     code = ord(character)
@@ -26,6 +26,6 @@ def _escaped(character: str, value: str) -> str:
         return f"\\{code - 0xDC00:03o}"
     if 0xD800 <= code <= 0xDFFF:
         raise UnwritableValueError(
-            f"{value!r} holds a half of a character (U+{code:04X}).", cure="give a value without it"
+            f"{value!r} contains half of a character (U+{code:04X}).", cure="remove that character"
         )
     return f"\\{code:03o}" if code < 0x20 or code == 0x7F else character

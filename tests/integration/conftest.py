@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.building.bazel_program import bring_bazel, find_bazel
+from npu_serving.building.bazel_program import fetch_bazel, find_bazel
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.console import Silent
 from npu_serving.errors import NpuServingError
@@ -25,7 +25,7 @@ def bazel_of_the_tests() -> Path | None:
     settings = Settings(build_root=KEPT_BETWEEN_RUNS)
     try:
         program = find_bazel(settings, Silent())
-        bring_bazel(program, settings, Silent())
+        fetch_bazel(program, settings, Silent())
     except NpuServingError:
         if os.environ.get("CI"):
             raise

@@ -27,6 +27,8 @@ from npu_serving.images.toolchain_image import ImagePlan, _with_base, plan_image
 from npu_serving.packaging.runtime_image import make_runtime_image
 from npu_serving.settings import Settings
 
+pytestmark = pytest.mark.docker
+
 A_BUILD = Build(
     Path("/nowhere"),
     BuildManifest(
@@ -124,7 +126,7 @@ def registry() -> Iterator[tuple[Registry, str]]:
             thread.join()
             with connected() as client:
                 for image in client.images.list(repository):
-                    client.images.remove(image.id, force=True)
+                    client.images.remove(str(image.id), force=True)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def image() -> Iterator[str]:
         list(events)
         yield name
         for left in client.images.list(filters={"label": f"npu-serving-test={name}"}):
-            client.images.remove(left.id, force=True)
+            client.images.remove(str(left.id), force=True)
 
 
 def bundled(image: str, directory: Path) -> tuple[Path, str]:

@@ -138,8 +138,8 @@ class TinyTree:
 
     def __init__(self, root: Path, settings: Settings) -> None:
         self.settings = dataclasses.replace(settings, build_root=root / "build")
-        directories = [fsutil.make_directory(root / name) for name in ("src", "out", "distdir", "store")]
-        self.layout = Layout(*directories)
+        src, out, distdir, store = (fsutil.make_directory(root / name) for name in ("src", "out", "distdir", "store"))
+        self.layout = Layout(src, out, distdir, store)
         self.root = root
 
     def build(self, **changes: str) -> tuple[bazel.BuildRecord, list[str]]:

@@ -24,7 +24,7 @@ def mark() -> Iterator[str]:
     yield mark
     with connected() as client:
         for container in client.containers.list(all=True, ignore_removed=True):
-            if container.name.startswith(mark):
+            if str(container.name).startswith(mark):
                 container.remove(force=True)
         for image in client.images.list():
             for tag in image.tags:
@@ -96,7 +96,7 @@ def test_an_image_that_a_container_uses_is_kept_and_the_engines_reason_is_told(m
 
 
 def test_a_second_run_finds_nothing(mark: str) -> None:
-    assert clean_images(dry_run=False, label=mark).text() == "There is nothing to remove."
+    assert clean_images(dry_run=False, label=mark).text() == "Nothing to remove."
 
 
 def test_the_image_of_a_finished_server_goes_only_when_all_do(mark: str) -> None:

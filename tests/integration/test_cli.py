@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -193,20 +191,3 @@ def test_an_invoke_yaml_that_is_wrong_is_named_and_nothing_else_happens(project:
     assert "Traceback" not in done.stderr
     assert done.returncode == 2, done.stderr
     assert "invoke.yaml" in done.stderr
-
-
-def test_ctrl_c_at_any_moment_of_a_start_is_answered_without_a_traceback(project: Project) -> None:
-    """From before Python has read a line of ours to after the end."""
-    for step in range(0, 40, 3):
-        child = subprocess.Popen(
-            [*TASKS, "--search-root", str(project.root), "doctor"],
-            env=project.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        time.sleep(0.06 + step / 100)  # the moment is the point here, whichever it turns out to be
-        child.send_signal(signal.SIGINT)
-        _, stderr = child.communicate(timeout=60)
-        assert "Traceback" not in stderr, stderr
-        assert child.returncode in (0, 3, 130), (step, child.returncode, stderr)

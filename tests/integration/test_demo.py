@@ -94,7 +94,7 @@ def test_the_demo_serves_on_the_npu_before_and_after_the_upgrade_and_a_second_on
 
 
 def test_the_table_is_cut_to_a_width_that_a_terminal_has_and_json_is_whole(tmp_path: Path) -> None:
-    long = "caught before starting: " + "symbol " * 40
+    long = "rejected before starting: " + "symbol " * 40
     result = DemoResult(tmp_path, [DemoStep("verify the old server", long, 1.0), DemoStep("fetch", "short", 2.0)])
     rows = result.text().splitlines()[1:3]
     assert max(map(len, rows)) <= len("verify the old server") + WIDEST_RESULT + len("seconds") + 4

@@ -14,7 +14,9 @@ import sys
 import threading
 import urllib.request
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -51,7 +53,7 @@ class Machine:
             cwd=self.root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
-    def run(self, *words: str) -> dict[str, object]:
+    def run(self, *words: str) -> Any:
         started = self.start(*words, "--json")
         out, err = started.communicate(timeout=120)
         assert started.returncode == 0, err
@@ -70,6 +72,11 @@ def fitting_bazel(path: Path) -> Path:
     return path
 
 
+def _put_all(stream: Iterable[str], lines: queue.SimpleQueue[str]) -> None:
+    for line in stream:
+        lines.put(line)
+
+
 @pytest.fixture
 def feeding(tmp_path):
     """A machine hands the sample's archives out: its process, the command it prints, and what it says next."""
@@ -77,8 +84,9 @@ def feeding(tmp_path):
     machine.run("fetch-deps", "--all")
     process = machine.start("fetch-deps", "--serve", "--listen", "127.0.0.1:0", "--json")
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    assert process.stdout is not None
     assert process.stderr is not None
-    reader = threading.Thread(target=lambda stream: [lines.put(line) for line in stream], args=(process.stderr,))
+    reader = threading.Thread(target=_put_all, args=(process.stderr, lines))
     reader.start()
     command = ""
     while "--mirror" not in command:
@@ -94,7 +102,9 @@ def feeding(tmp_path):
 
 def test_another_machine_fetches_all_of_the_sample_with_the_command_that_is_printed(feeding, tmp_path):
     process, command, _ = feeding
-    words = re.fullmatch(r"\./inv (fetch-deps --source sample --mirror http://127\.0\.0\.1:\d+/)", command)[1].split()
+    found = re.fullmatch(r"\./inv (fetch-deps --source sample --mirror http://127\.0\.0\.1:\d+/)", command)
+    assert found
+    words = found[1].split()
     report = Machine(tmp_path / "fed").run(*words, "--all")
     assert {file["mirror"] for file in report["fetched"]} == {words[-1]}
     assert {file["sha256"] for file in report["fetched"]} == {item.sha256 for item in SAMPLE_LOCK.archives}

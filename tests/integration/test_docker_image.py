@@ -85,7 +85,7 @@ def unnamed_images() -> dict[str, list[str]]:
     """The layers of each image of this project that has no name, by its id."""
     with connected() as client:
         images = client.images.list(filters={"dangling": True, "label": f"{ROLE}=toolchain"})
-        return {image.id: image.attrs["RootFS"].get("Layers") or [] for image in images}
+        return {str(image.id): image.attrs["RootFS"].get("Layers") or [] for image in images}
 
 
 def test_what_differs_between_two_images_is_shown_file_by_file(tmp_path: Path, base: str) -> None:
@@ -262,13 +262,13 @@ def test_ctrl_c_while_the_layer_is_made_leaves_no_container_and_no_image(tmp_pat
     assert "KeyboardInterrupt" in errors
     assert "made" not in said.split()
     with connected() as client:
-        carrying = {"label": mark}
+        carrying: dict[str, str | list[str] | bool] = {"label": mark}
         assert client.containers.list(all=True, filters=carrying, ignore_removed=True) == []
         after = {image.id for image in client.images.list(filters={"dangling": True})}
         built = {image.id for image in client.images.list(filters=carrying)}
         assert after - before <= built  # what the steps made is the cache for the next try
         for image in built:
-            client.images.remove(image)
+            client.images.remove(str(image))
 
 
 def test_a_hostile_build_argument_is_a_value_and_nothing_else(

@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker_support import layout_in, require_engine, runner_in
 
 from npu_serving import fsutil
-from npu_serving.building import docker_runner
 from npu_serving.building.docker_runner import DockerRunner
 from npu_serving.building.runner import Layout, RunRequest
 from npu_serving.errors import FileAccessError, MissingToolError, StateLockedError
@@ -49,9 +49,9 @@ def place(tmp_path: Path) -> Iterator[Path]:
             container.remove(force=True)
 
 
-def containers_of(output_root: Path, *, client: object) -> list[object]:
+def containers_of(output_root: Path, *, client: Any) -> Any:
     labels = [ROLE, f"{OUTPUT_LABEL}={output_root.resolve()}"]
-    return client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)  # type: ignore[attr-defined]
+    return client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
 
 
 def run(
@@ -117,8 +117,8 @@ def test_bazel_builds_offline_from_read_only_mounts_and_its_output_belongs_to_th
         fsutil.copy_file(archive, entry)
         archive.unlink()
     if os.getuid() == 0:  # an ordinary user then builds, as most callers are
-        monkeypatch.setattr(docker_runner.os, "getuid", lambda: 12345)
-        monkeypatch.setattr(docker_runner.os, "getgid", lambda: 23456)
+        monkeypatch.setattr("npu_serving.building.docker_runner.os.getuid", lambda: 12345)
+        monkeypatch.setattr("npu_serving.building.docker_runner.os.getgid", lambda: 23456)
         os.chown(layout.output_user_root, 12345, 23456)
 
     finished = run(runner, place, *bazel_build(runner, layout), layout=layout)
@@ -298,7 +298,7 @@ def test_docker_stop_ends_a_build_and_the_next_one_goes_on_in_the_same_output_ro
         started = time.monotonic()
         with connected() as client:
             (container,) = containers_of(layout.output_user_root, client=client)
-            container.stop(timeout=300)  # type: ignore[attr-defined]  # it ends by itself: nothing has to be killed
+            container.stop(timeout=300)  # it ends by itself: nothing has to be killed
         ended.append(time.monotonic() - started)
 
     stopper = threading.Thread(target=stop)
@@ -319,8 +319,8 @@ def test_every_container_carries_the_labels_by_which_this_project_knows_its_own(
         try:
             with connected() as client:
                 (made,) = containers_of(place / "out", client=client)
-                labels = made.labels  # type: ignore[attr-defined]
-                volumes = made.attrs["Mounts"]  # type: ignore[attr-defined]
+                labels = made.labels
+                volumes = made.attrs["Mounts"]
         finally:
             child.send_signal(signal.SIGINT)
             child.communicate()
@@ -337,7 +337,7 @@ def test_a_container_that_a_killed_run_left_is_removed_by_the_next_one(place: Pa
         (left,) = containers_of(place / "out", client=client)
         finished = run(runner_in(place), place, "/bin/echo", "on we go")
         assert finished.stdout == "on we go\n"
-        assert left.id not in {other.id for other in client.containers.list(all=True, ignore_removed=True)}  # type: ignore[attr-defined]
+        assert left.id not in {other.id for other in client.containers.list(all=True, ignore_removed=True)}
 
 
 def test_a_container_of_a_run_that_is_alive_is_left_alone(place: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from docker_support import require_engine
 
 from npu_serving.console import Silent
 from npu_serving.doctor.examination import examine
@@ -15,10 +16,7 @@ pytestmark = pytest.mark.docker
 
 
 def test_an_engine_that_answers_is_found_with_its_version_and_the_space_for_its_images(tmp_path: Path) -> None:
-    from npu_serving.images.docker_engine import engine_answers
-
-    if not engine_answers():
-        pytest.skip("no Docker engine answers here")
+    require_engine()
     report = examine(Settings(source="sample", adapter="sample", build_root=tmp_path), "docker", Silent())
     findings = {finding.kind: finding for finding in report.findings}
     assert findings["docker"].severity == OK

@@ -69,7 +69,7 @@ def project(tmp_path: Path) -> Path:
     return place
 
 
-def bring_bazel_along(bazel: Path) -> None:
+def fetch_bazel_along(bazel: Path) -> None:
     """The tests' own Bazel, if it is the pinned one, so that it isn't fetched a second time."""
     tool = find_tool("bazel", "linux-x86_64", version=pinned_bazel(), kind="program")
     store = ContentStore(KEPT / "store")
@@ -83,7 +83,7 @@ def test_the_five_commands_build_a_server_where_there_is_no_network(project: Pat
     medium, target, home = tmp_path / "medium", tmp_path / "over-there", tmp_path / "home"
     for directory in (medium, target, home):
         directory.mkdir()
-    bring_bazel_along(bazel)
+    fetch_bazel_along(bazel)
 
     connected = {
         **os.environ,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -78,14 +76,6 @@ extern "C" int ge_run(int);
 namespace {{ struct Plugin {{ Plugin() {{ if ({body} > 0) server_register("npu"); }} }} plugin; }}
 extern "C" int later(int x) {{ return ge_run(x){missing}; }}
 """
-
-
-def bazel_or_skip():
-    """The bazel program of NPU_SERVING_TEST_BAZEL, or that of PATH."""
-    found = os.environ.get("NPU_SERVING_TEST_BAZEL") or shutil.which("bazel")
-    if not found:
-        pytest.skip("there is no bazel: set NPU_SERVING_TEST_BAZEL")
-    return Path(found)
 
 
 class World:
@@ -165,8 +155,8 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return World(tmp_path_factory.mktemp("overlay"), bazel_or_skip())
+def world(tmp_path_factory, bazel):
+    return World(tmp_path_factory.mktemp("overlay"), bazel)
 
 
 @pytest.fixture(params=["gold", "bfd"])

@@ -18,10 +18,12 @@ from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switc
 
 from npu_serving import fsutil
 from npu_serving.building import bazel as bazel_room
-from npu_serving.building import context, pipeline
+from npu_serving.building import pipeline
 from npu_serving.building.context import find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.building.tree_digest import tree_digest
 from npu_serving.builds import pruning
+from npu_serving.builds.assembling import package
 from npu_serving.builds.current import CURRENT, PREVIOUS, check_link, find_build, make_current, read_builds
 from npu_serving.builds.listing import list_builds
 from npu_serving.builds.manifest import MANIFEST, SERVER, Build
@@ -33,7 +35,7 @@ from npu_serving.cann.install import Cann
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
-from npu_serving.elf import symbols
+from npu_serving.elf.elf_file import opened
 from npu_serving.errors import (
     AdapterError,
     DiskFullError,
@@ -44,6 +46,7 @@ from npu_serving.errors import (
     StateLockedError,
     VerificationError,
 )
+from npu_serving.overlay.adapter import plan_overlay
 from npu_serving.sample.cann import FIRST_RELEASE, GE_RUNNER, NEXT_RELEASE, install_sample_cann
 from npu_serving.serving import smoke
 from npu_serving.serving.from_build import plan_current
@@ -82,7 +85,7 @@ class Looks:
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
-        opened, find, digest = symbols.opened, install.find_installation, context.tree_digest
+        find = install.find_installation
 
         def reading(path: Path) -> Any:
             self.read.append(os.path.realpath(path))
@@ -94,12 +97,12 @@ class Looks:
 
         def digesting(*arguments: Any, without: str = "") -> Any:
             self.digests += not without
-            return digest(*arguments, without=without)
+            return tree_digest(*arguments, without=without)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(symbols, "opened", reading)
+            patched.setattr("npu_serving.elf.symbols.opened", reading)
             patched.setattr(install, "find_installation", searching)
-            patched.setattr(context, "tree_digest", digesting)
+            patched.setattr("npu_serving.building.context.tree_digest", digesting)
             yield
 
 
@@ -155,7 +158,7 @@ def upgrade(
         build_serving(sample_settings, Silent())
 
 
-def _ports() -> dict[str, int]:
+def _ports() -> dict[str, Any]:
     return dict(zip(("port", "rest_api_port"), smoke.spare_ports(2)))
 
 
@@ -431,7 +434,7 @@ def test_a_cann_that_is_removed_during_the_relink_is_named_and_nothing_is_compil
         (ascend_of(settings) / "ascend-toolkit" / "latest" / "lib64" / GE_RUNNER).unlink()
         return genuine(*arguments, clean=clean, **more)
 
-    genuine = rebuild.build_serving
+    genuine = build_serving
     monkeypatch.setattr(rebuild, "build_serving", without_toolkit)
     with pytest.raises(VerificationError, match="no rebuild changes that"):
         rebuild_after_cann(settings, Silent())
@@ -446,11 +449,11 @@ def test_an_adapter_that_is_replaced_between_the_look_and_the_link_is_noticed(
     before = _current(settings), _names(settings)
     other = ascend_of(settings) / "tfplugin" / FIRST_RELEASE / "python/site-packages/npu_bridge/_tf_adapter.so"
 
-    def replaced(*arguments: object) -> object:
+    def replaced(*arguments: Any) -> object:
         shutil.copyfile(other, adapter_of(settings))
         return genuine(*arguments)
 
-    genuine = pipeline.plan_overlay
+    genuine = plan_overlay
     monkeypatch.setattr(pipeline, "plan_overlay", replaced)
     with pytest.raises(AdapterError, match="was replaced while this run was under way") as caught:
         rebuild_after_cann(settings, Silent())
@@ -462,11 +465,11 @@ def test_an_adapter_that_is_replaced_while_it_is_packaged_is_noticed(
     back: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _current(back), _names(back)
-    genuine = rebuild.package
+    genuine = package
 
-    def replaced(*arguments: object) -> object:
+    def replaced(*arguments: Any) -> object:
         shutil.copyfile(find_build(back.dist_root).adapter, adapter_of(back))
-        return genuine(*arguments)  # type: ignore[arg-type]
+        return genuine(*arguments)
 
     monkeypatch.setattr(rebuild, "package", replaced)
     with pytest.raises(AdapterError, match="was replaced while this run was under way"):

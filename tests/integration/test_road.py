@@ -313,7 +313,7 @@ def test_a_bazel_that_came_along_is_told_though_no_archive_was_missing(
     dependencies.fetch_dependencies(settings, Silent())
     program = BazelProgram(tmp_path / "bazel", "0.24.1", "0" * 64)
     monkeypatch.setattr(dependencies, "find_bazel", lambda *_: program)
-    monkeypatch.setattr(dependencies, "bring_bazel", lambda *_: program.path.write_bytes(b"x"))
+    monkeypatch.setattr(dependencies, "fetch_bazel", lambda *_: program.path.write_bytes(b"x"))
     first, second = (dependencies.fetch_dependencies(settings, Silent()) for _ in range(2))
     assert f"Bazel 0.24.1 was put in place, verified: {program.path}" in first.text()
     assert "was put in place" not in second.text()

@@ -12,7 +12,7 @@ import pytest
 from docker_support import BASE_IMAGE, require_engine
 
 from npu_serving.building import pipeline
-from npu_serving.building.pipeline import build_serving
+from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.builds.verify import verify_build
 from npu_serving.console import Silent
 from npu_serving.errors import BuildFailedError, MissingToolError
@@ -35,10 +35,16 @@ def docker_settings(sample_settings: Settings, tmp_path_factory: pytest.TempPath
     )
 
 
-def test_the_sample_is_built_in_a_container_whatever_the_path_and_will_start_here(docker_settings: Settings) -> None:
-    result = build_serving(docker_settings, Silent())
-    assert result.record.compiled > 20
-    manifest = json.loads((result.build.directory / "manifest.json").read_text())
+@pytest.fixture(scope="module")
+def built_in_a_container(docker_settings: Settings) -> BuildResult:
+    return build_serving(docker_settings, Silent())
+
+
+def test_the_sample_is_built_in_a_container_whatever_the_path_and_will_start_here(
+    built_in_a_container: BuildResult, docker_settings: Settings
+) -> None:
+    assert built_in_a_container.record.compiled > 20
+    manifest = json.loads((built_in_a_container.build.directory / "manifest.json").read_text())
     assert manifest["toolchain"]["runner"] == "docker"
     assert manifest["toolchain"]["image"].startswith("sha256:")
     assert verify_build(docker_settings).exit_code == 0
@@ -48,7 +54,9 @@ def test_the_sample_is_built_in_a_container_whatever_the_path_and_will_start_her
             assert path.stat().st_uid == os.getuid()
 
 
-def test_a_second_build_with_nothing_changed_starts_no_container(docker_settings: Settings) -> None:
+def test_a_second_build_with_nothing_changed_starts_no_container(
+    built_in_a_container: BuildResult, docker_settings: Settings
+) -> None:
     events = docker_settings.build_root / "bazel" / "docker" / "npu-serving" / "events.json"
     before = events.stat().st_mtime_ns
     assert build_serving(docker_settings, Silent()).plan.nothing_to_do

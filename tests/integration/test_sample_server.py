@@ -532,8 +532,8 @@ def test_an_adapter_that_the_linker_dropped_is_missed_in_silence_by_the_server_a
     npu: Npu, tmp_path: Path, base: Path
 ) -> None:
     adapter = library_directories(npu.ascend)[0] / "_tf_adapter.so"
-    flags = (f"-Wl,-u,{NEEDED_BY_ALL}", "-Wl,--as-needed", "-Wl,--allow-shlib-undefined", str(adapter))
-    dropped = npu.objects.link(npu.root / "dropped", *flags)
+    dropping = (f"-Wl,-u,{NEEDED_BY_ALL}", "-Wl,--as-needed", "-Wl,--allow-shlib-undefined", str(adapter))
+    dropped = npu.objects.link(npu.root / "dropped", *dropping)
     flags = (*model_flags(base), f"--platform_config_file={PLATFORM_CONFIG}")
     with serving(dropped, tmp_path, *flags, env=npu.environment()) as client:
         assert client.predict({"inputs": [1, 2]}) == {"outputs": [2.5, 3.0]}

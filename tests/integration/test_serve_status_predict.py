@@ -43,7 +43,10 @@ def artifact(npu: Npu, tmp_path: Path) -> Path:  # noqa: F811
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "config of 'mine'\n.cfg"
-    options = {"profiling_options": json.dumps({"output": '/tmp/"é"\n'}), "mix_compile_mode": True}
+    options: dict[str, bool | int | str] = {
+        "profiling_options": json.dumps({"output": '/tmp/"é"\n'}),
+        "mix_compile_mode": True,
+    }
     path.write_text(render_platform_config(options), encoding="utf-8")
     return path
 

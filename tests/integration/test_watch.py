@@ -60,7 +60,7 @@ def test_the_watch_relinks_by_itself_when_cann_was_upgraded_and_a_later_one_has_
     try:
         assert [next_event(process)["event"] for _ in range(2)] == ["watching", "fits"]
         upgrade_sample_cann(root)
-        kinds = []
+        kinds: list[object] = []
         while not kinds or kinds[-1] not in ("rebuilt", "failed"):
             event = next_event(process)
             kinds.append(event["event"])

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 Fault = Callable[["Handler", bytes], None]
 """Answers one request for a file with these bytes in its own way."""
@@ -79,7 +79,7 @@ class FaultServer(http.server.ThreadingHTTPServer):
         with self.guard:
             return [request for request in self.requests if request.path == path]
 
-    def process_request(self, request: object, client_address: object) -> None:
+    def process_request(self, request: Any, client_address: object) -> None:
         self.connections += 1
         super().process_request(request, client_address)
 
@@ -185,7 +185,7 @@ def truncated(after: int, *, reset: bool = False) -> Fault:
     """Promises the rest of the file and hangs up after so many bytes of it."""
 
     def fault(handler: Handler, data: bytes) -> None:
-        first = int((re.match(r"bytes=(\d+)", handler.headers.get("Range", "")) or [0, "0"])[1])
+        first = int((re.match(r"bytes=(\d+)", handler.headers.get("Range", "")) or ("", "0"))[1])
         rest = data[first:]
         headers = {"Content-Range": f"bytes {first}-{len(data) - 1}/{len(data)}"} if first else {}
         handler.answer(206 if first else 200, rest[:after], headers, length=len(rest))

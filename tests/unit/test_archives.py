@@ -19,6 +19,7 @@ from typing import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from npu_serving import archives
 from npu_serving.errors import FileAccessError, UnsafeArchiveError
@@ -86,7 +87,7 @@ def test_a_member_that_leaves_the_directory_is_refused_and_nothing_is_left(
     tmp_path: Path, member: tuple[tarfile.TarInfo, bytes]
 ) -> None:
     archive = _tar(tmp_path / "a.tgz", _file("fine"), member)
-    with pytest.raises(UnsafeArchiveError, match=re.escape(f"member {member[0].name!r} is refused")):
+    with pytest.raises(UnsafeArchiveError, match=re.escape(f"member {member[0].name!r} is not allowed")):
         archives.extract(archive, tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
 
@@ -133,7 +134,9 @@ def test_a_tar_of_a_million_members_is_refused_long_before_its_end(
         for _ in range(100):
             packed.write(one.tobuf() * 10_000)
         packed.write(bytes(1024))
-    with pytest.raises(UnsafeArchiveError, match=r"'again and again' is refused, for .* more than 10,000 members"):
+    with pytest.raises(
+        UnsafeArchiveError, match=r"'again and again' is not allowed, because .* more than 10,000 members"
+    ):
         archives.extract(tmp_path / "a.tgz", tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
 
@@ -163,7 +166,9 @@ def _bomb(path: Path, kind: str) -> Path:
 def test_a_bomb_is_refused_by_the_name_of_its_member_before_it_is_unpacked(tmp_path: Path, kind: str) -> None:
     archive = _bomb(tmp_path / "a.bomb", kind)
     assert archive.stat().st_size < 1 << 20
-    with pytest.raises(UnsafeArchiveError, match="member 'bomb' is refused, for the archive unpacks to more than"):
+    with pytest.raises(
+        UnsafeArchiveError, match="member 'bomb' is not allowed, because the archive unpacks to more than"
+    ):
         archives.extract(archive, tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.bomb", "deep"]
 
@@ -211,7 +216,7 @@ def test_a_hard_link_to_a_deeper_symbolic_link_or_to_no_file_is_refused(tmp_path
         _special("a/b/deep", tarfile.SYMTYPE, "../../a"),
         _special("hard", tarfile.LNKTYPE, target),
     )
-    with pytest.raises(UnsafeArchiveError, match="member 'hard' is refused, for it is a hard link"):
+    with pytest.raises(UnsafeArchiveError, match="member 'hard' is not allowed, because it is a hard link"):
         archives.extract(archive, tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
 
@@ -221,7 +226,7 @@ def test_a_zip_of_too_many_members_is_refused(tmp_path: Path, monkeypatch: pytes
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
         for number in range(6):
             packed.writestr(f"f{number}", "x")
-    with pytest.raises(UnsafeArchiveError, match="'f5' is refused"):
+    with pytest.raises(UnsafeArchiveError, match="'f5' is not allowed"):
         archives.extract(tmp_path / "a.zip", tmp_path / "out")
 
 
@@ -230,7 +235,7 @@ def test_a_zip_member_that_leaves_the_directory_is_refused(tmp_path: Path, name:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
         packed.writestr("fine", "x")
         packed.writestr(name, "x")
-    with pytest.raises(UnsafeArchiveError, match="leads out of the directory"):
+    with pytest.raises(UnsafeArchiveError, match="points outside the directory"):
         archives.extract(tmp_path / "a.zip", tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.zip", "deep"]
 
@@ -321,7 +326,7 @@ def test_a_wrong_checksum_of_gzip_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(15, 10_000))
 def test_one_flipped_bit_never_unpacks_to_something_else(
     mode: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -388,7 +393,7 @@ def test_a_chain_of_links_that_leads_out_is_refused_and_nothing_is_left(tmp_path
         _special("a/b/c/d", tarfile.SYMTYPE, "../../.."),
         _special("esc", tarfile.SYMTYPE, "a/b/c/d/../.."),
     )
-    with pytest.raises(UnsafeArchiveError, match=r"'esc' is refused.*leads out"):
+    with pytest.raises(UnsafeArchiveError, match=r"'esc' is not allowed.*points outside"):
         archives.extract(archive, tmp_path / "deep" / "out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tgz", "deep"]
 

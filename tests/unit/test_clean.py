@@ -45,7 +45,7 @@ def test_a_dry_run_names_the_same_paths_and_removes_none(settings: Settings) -> 
     done = clean_state(settings, everything=True, dry_run=False)
     assert planned.removed == done.removed
     assert "would be removed" in planned.text()
-    assert clean_state(settings, everything=True, dry_run=False).text() == "There is nothing to remove."
+    assert clean_state(settings, everything=True, dry_run=False).text() == "Nothing to remove."
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

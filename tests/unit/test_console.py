@@ -38,8 +38,8 @@ class Terminal:
 
     def __init__(self) -> None:
         self._master, slave = os.openpty()
-        self._stream_of_pyte = pyte.Stream(pyte.Screen(COLUMNS, ROWS))
-        self.screen = self._stream_of_pyte.listener
+        self.screen = pyte.Screen(COLUMNS, ROWS)
+        self._stream_of_pyte = pyte.Stream(self.screen)
         self.stream: IO[str] = os.fdopen(slave, "w", encoding="utf-8", newline="")
         self.resize(COLUMNS, ROWS)
 

@@ -219,7 +219,7 @@ def test_readmes_table_has_every_task_once_and_one_line_for_each() -> None:
 
 def test_the_table_of_rooms_has_every_directory_of_the_package_and_no_other() -> None:
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    table = [cell.strip("`/") for cell in first_cells(page, "The rooms")]
+    table = [cell.strip("`/") for cell in first_cells(page, "The packages")]
     outside = table.index("")  # the second table begins
     rooms = [path.parent.name for path in tracked("npu_serving/*/__init__.py")]
     assert sorted(table[:outside]) == sorted(rooms)

@@ -56,7 +56,7 @@ def typed(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         (["build-image", "--mirror"], "--mirror needs a value.", "./inv build-image --help"),
         (["predict"], "predict needs MODEL.", "./inv predict MODEL"),
         (["--list-depth", "x", "--list"], "'x' is not a whole number.", "./inv --help"),
-        (["serve", "--port", "abc"], "--port must be a whole number, not 'abc'.", "give a whole number, 0 or more"),
+        (["serve", "--port", "abc"], "--port must be a whole number, not 'abc'.", "use a whole number, 0 or more"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -84,7 +84,7 @@ def test_debug_before_a_task_or_behind_it_shows_where_an_error_came_from_and_not
         done = typed(*words)
         assert done.returncode == 2
         assert done.stderr.startswith("debug: Traceback")
-        assert done.stderr.endswith("\nNext: give a whole number, 0 or more\n")
+        assert done.stderr.endswith("\nNext: use a whole number, 0 or more\n")
         assert "invoke." not in done.stderr
     assert "debug: Traceback" in typed("serve", "--port", "x", NPU_SERVING_DEBUG="1").stderr
     assert "Show help" not in typed("--debug", "predict", "--help").stdout

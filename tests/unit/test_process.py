@@ -62,7 +62,7 @@ def test_a_hanging_program_and_its_children_are_ended_when_time_is_up(tmp_path: 
         "open(sys.argv[1], 'w').write(str(child.pid))\n"
         "time.sleep(600)\n"
     )
-    with pytest.raises(ProgramError, match="did not end in time"):
+    with pytest.raises(ProgramError, match="did not finish in time"):
         process.run([sys.executable, "-c", script, pid_file], timeout_s=2)
     assert _is_gone(int(pid_file.read_text()))
 

@@ -13,7 +13,7 @@ from npu_serving.settings import PROJECT_ROOT, SETTINGS_FILE
 
 
 def repository(place: Path) -> str:
-    git = ["git", "-C", place, "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+    git = ["git", "-C", str(place), "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
     process.run([*git, "init", "-q"])
     (place / "file").write_text("one")
     process.run([*git, "add", "file"])

@@ -192,7 +192,7 @@ def test_trouble_with_a_cache_is_told_once_for_reading_and_once_for_writing(tmp_
     read, written = recorder.warnings
     assert "did not answer for 10 s" in read
     assert "Permission denied" in written
-    assert all("goes on without it" in warning for warning in recorder.warnings)
+    assert all("continues without it" in warning for warning in recorder.warnings)
 
 
 def test_a_known_failure_is_answered_with_its_cause_and_cure(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from npu_serving.building import bazel_program
 from npu_serving.building.bazel_program import find_bazel
 from npu_serving.console import Silent
-from npu_serving.doctor.bazel_version import bazel_version, required_text, serves
+from npu_serving.doctor.bazel_version import bazel_version, can_build, required_text
 from npu_serving.errors import FetchError, RequestError
 from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
@@ -85,7 +85,7 @@ def test_the_version_is_read_from_the_binary_and_0_24_1_to_0_26_1_serve(
     tmp_path: Path, label: str, version: str, fits: bool
 ) -> None:
     assert bazel_version(binary(tmp_path / "bazel", label)) == version
-    assert serves(version) == fits
+    assert can_build(version) == fits
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_a_damaged_binary_breaks_nothing(tmp_path: Path, place: int) -> None:
     data = bytearray(path.read_bytes())
     data[place % len(data)] ^= 0xFF
     path.write_bytes(data)
-    assert bazel_version(path) in ("", "0.24.1") or not serves(bazel_version(path))
+    assert bazel_version(path) in ("", "0.24.1") or not can_build(bazel_version(path))
 
 
 def test_the_pinned_release_is_one_that_serves_and_that_can_be_fetched() -> None:
-    assert serves(pinned_bazel())
+    assert can_build(pinned_bazel())
     assert required_text() == "0.24.1 to 0.26.1"
     assert find_tool("bazel", "linux-x86_64", version=pinned_bazel()).kind == "program"
 
@@ -129,7 +129,7 @@ def test_a_wrapper_on_path_is_not_started_and_the_pinned_release_is_used(setting
     program = find_bazel(settings, notes)
     assert program.version == "0.24.1"
     assert settings.build_root in program.path.parents
-    assert "is no Bazel itself" in notes.notes[0]
+    assert "is not Bazel itself" in notes.notes[0]
     assert not (tmp_path / "started").exists()
 
 
@@ -147,7 +147,7 @@ def test_a_bazel_that_could_not_be_read_once_is_looked_at_again(settings: Settin
     assert find_bazel(settings, Silent()).path == path
 
 
-@pytest.mark.parametrize(("label", "said"), [("7.4.1", "is Bazel 7.4.1"), ("", "is no Bazel itself")])
+@pytest.mark.parametrize(("label", "said"), [("7.4.1", "is Bazel 7.4.1"), ("", "is not Bazel itself")])
 def test_a_bazel_that_was_set_and_does_not_fit_is_refused(tmp_path: Path, label: str, said: str) -> None:
     path = binary(tmp_path / "my bazel", label)
     with pytest.raises(RequestError, match=said):
@@ -172,12 +172,12 @@ def release() -> Iterator[Tool]:
     with faults.serving() as server:
         url = server.put("/bazel-0.24.1-linux-x86_64", RELEASE)
         digest = hashlib.sha256(RELEASE).hexdigest()
-        yield Tool("bazel", "0.24.1", "linux-x86_64", "program", digest, len(RELEASE), (url,), "this test")
+        yield Tool("bazel", "0.24.1", "linux-x86_64", "program", digest, len(RELEASE), (url,), ("this test",))
 
 
 def brought(release: Tool, settings: Settings) -> tuple[bytes, list[str]]:
     store, notes = ContentStore(settings.store_root), Notes()
-    bazel_program.bring_release(release, store, settings, notes)
+    bazel_program.fetch_release(release, store, settings, notes)
     assert [path.name for path in store.root.iterdir() if path.name.startswith("tmp")] == []
     return store.path(release.sha256).read_bytes(), notes.notes
 
@@ -213,7 +213,7 @@ def test_whatever_npm_brings_that_is_not_the_release_the_release_itself_is_fetch
     script(tmp_path / "bin/npm", command.format(tgz=shlex.quote(str(tgz))))
     data, notes = brought(release, settings)
     assert data == RELEASE
-    assert "npm did not bring it" in notes[1]
+    assert "npm could not fetch it" in notes[1]
 
 
 def test_an_npm_that_can_not_be_started_is_no_obstacle(release: Tool, settings: Settings, tmp_path: Path) -> None:

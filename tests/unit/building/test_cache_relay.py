@@ -135,7 +135,7 @@ def test_each_failure_in_a_row_makes_the_pause_longer_and_one_success_forgives(
 ) -> None:
     now, pause = 0.0, cache_relay.FIRST_PAUSE_S
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache_relay.time, "monotonic", lambda: now)
+        patch.setattr("npu_serving.building.cache_relay.time.monotonic", lambda: now)
         breaker, until = Breaker(), 0.0
         for event in events:
             if event == "pass":

@@ -51,9 +51,8 @@ def wanted(**changes: str) -> Caches:
 
 
 def flags_of(found: Caches, tmp_path: Path, runner: Any = None, reporter: Any = None) -> tuple[str, ...]:
-    return build_with(
-        found, runner or Here(), LAYOUT, reporter or Silent(), tmp_path / "logs" / "log", lambda _, flags: flags
-    )
+    runner = runner or Here()
+    return build_with(found, runner, LAYOUT, reporter or Silent(), tmp_path / "logs" / "log", lambda _, flags: flags)
 
 
 def test_without_a_cache_bazel_gets_no_flag_and_the_same_layout(tmp_path: Path) -> None:
@@ -67,13 +66,13 @@ def test_a_build_from_scratch_uses_none() -> None:
 
 def test_a_disk_cache_is_made_and_is_writable_for_the_build(tmp_path: Path) -> None:
     place = tmp_path / "a cache"
-    layout, flags = build_with(  # type: ignore[misc]
+    layout, flags = build_with(
         wanted(disk_cache=str(place)),
-        Here(),
+        Here(),  # type: ignore[arg-type]
         LAYOUT,
         Silent(),
         tmp_path / "log",
-        lambda *given: given,  # type: ignore[arg-type]
+        lambda *given: given,
     )
     assert place.is_dir()
     assert layout.writable == (place,)
@@ -122,7 +121,7 @@ def test_a_grpc_cache_that_listens_gets_its_flags_and_one_that_does_not_is_left_
         assert flags[:2] == ("--tls_enabled=false", f"--remote_cache={address}")
     reporter = Listening()
     assert flags_of(wanted(remote_cache=f"grpc://{address}"), tmp_path, reporter=reporter) == ()
-    assert "goes on without it" in reporter.warnings[0]
+    assert "continues without it" in reporter.warnings[0]
 
 
 def test_a_grpc_cache_that_is_none_is_left_out_after_bazel_found_out(tmp_path: Path) -> None:
@@ -175,8 +174,8 @@ def test_a_refusal_never_shows_credentials(text: str) -> None:
 @pytest.mark.parametrize(
     ("address", "cause"),
     [
-        ("http://me:a b@host", "a blank"),
-        ("http://me:a/b@host", "the host or the port"),
+        ("http://me:a b@host", "a space"),
+        ("http://me:a/b@host", "host or port is not valid"),
         ("http://me:1#b@host", "%23"),
         ("cache:8080", "does not begin with http://"),
         ("grpc://host", "no port"),

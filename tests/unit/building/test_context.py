@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from npu_serving.building import context as room
 from npu_serving.building.context import BuildContext
-from npu_serving.building.runner import Layout
+from npu_serving.building.runner import Layout, Runner
 from npu_serving.building.sources import LOCKS, ServingSource
+from npu_serving.building.tree_digest import tree_digest
+from npu_serving.cann.install import Cann
 from npu_serving.lock.lockfile import read_lock
 from npu_serving.settings import Settings
 
@@ -33,6 +35,11 @@ class OldMachine:
         return layout
 
 
+def cann_with(byte: str) -> Cann:
+    """One whose adapter has that digest."""
+    return cast(Cann, SimpleNamespace(adapter=SimpleNamespace(sha256=byte * 32)))
+
+
 @pytest.fixture
 def given(tmp_path: Path) -> BuildContext:
     tree = tmp_path / "tree"
@@ -42,9 +49,9 @@ def given(tmp_path: Path) -> BuildContext:
     return BuildContext(
         settings=Settings(build_root=tmp_path / "build", dist_root=tmp_path / "dist"),
         source=ServingSource("tree", tree, read_lock(lock), lock),
-        cann=SimpleNamespace(adapter=SimpleNamespace(sha256="ab" * 32)),
+        cann=cann_with("ab"),
         libpython=tmp_path / "libpython",
-        runner=OldMachine(),
+        runner=cast(Runner, OldMachine()),
         archives=(),
     )
 
@@ -52,25 +59,29 @@ def given(tmp_path: Path) -> BuildContext:
 def test_the_input_digest_is_worked_out_once_and_anew_only_on_purpose(
     given: BuildContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashed = []
-    genuine = room.tree_digest
-    monkeypatch.setattr(room, "tree_digest", lambda *args, **more: hashed.append(args[0]) or genuine(*args, **more))
+    hashed: list[Path] = []
+
+    def hashing(tree: Path, *arguments: Any, **more: Any) -> str:
+        hashed.append(tree)
+        return tree_digest(tree, *arguments, **more)
+
+    monkeypatch.setattr("npu_serving.building.context.tree_digest", hashing)
     before = given.input_digest
     assert given.input_digest == before
     assert len(hashed) == 1
-    assert given.runner.asked == 1
-    assert given.hashed_anew() == before
+    assert cast(OldMachine, given.runner).asked == 1
+    assert given.hashed_again() == before
     assert len(hashed) == 2
     (given.source.tree / "WORKSPACE").write_text("workspace(name)")
     assert given.input_digest == before, "what was begun with stays what is compared with"
-    assert given.hashed_anew() != before
+    assert given.hashed_again() != before
 
 
 def test_whatever_decides_what_the_server_becomes_changes_the_digest(given: BuildContext) -> None:
     others = [
         replace(given, settings=replace(given.settings, bazel_args=("--copt=-g",))),
-        replace(given, runner=OldMachine("gcc 9.3.0")),
-        replace(given, cann=SimpleNamespace(adapter=SimpleNamespace(sha256="cd" * 32))),
+        replace(given, runner=cast(Runner, OldMachine("gcc 9.3.0"))),
+        replace(given, cann=cann_with("cd")),
     ]
     assert len({given.input_digest, *(other.input_digest for other in others)}) == 4
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from npu_serving.building.bazel_program import BazelProgram
-from npu_serving.building.host_runner import HostRunner, build_python
+from npu_serving.building.host_runner import HostRunner
 from npu_serving.building.runner import Layout
+from npu_serving.doctor.build_environment import build_python
 from npu_serving.errors import MissingToolError, RequestError
 from npu_serving.settings import Settings
 

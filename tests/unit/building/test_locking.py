@@ -140,7 +140,7 @@ def test_an_unpinned_archive_that_is_loaded_from_is_refused_then_pinned(tmp_path
 def test_what_is_not_the_whole_archive_is_never_pinned(tmp_path, server, store, fault):
     bad = server.put("/bad/x.zip", ARCHIVE, always=fault)
     good = server.put("/good/x.zip", ARCHIVE)
-    with pytest.raises(FetchError, match=r"first pin:\n +http://.*/bad/x\.zip: ."):
+    with pytest.raises(FetchError, match=r"pin its sha256:\n +http://.*/bad/x\.zip: ."):
         lock_deps(tree(tmp_path, unpinned(bad)), tmp_path / "lock.json", store, pin=True)
     assert not (tmp_path / "lock.json").exists()
     report = lock_deps(tree(tmp_path, unpinned(bad, good)), tmp_path / "lock.json", store, pin=True)

@@ -32,7 +32,7 @@ def test_a_file_that_differs_and_one_that_only_one_build_has_are_both_named() ->
     other = result(lib_x=("b", "c"), lib_y=("d", ""))
     assert other.exit_code == 3
     assert other.differing == ("lib/x", "lib/y")
-    assert "not there" in other.text()
+    assert "missing" in other.text()
     assert all(str(place) in other.text() for place in PLACES)
     assert other.to_json()["server_sha256"] == ""
 

@@ -76,7 +76,7 @@ def test_an_archive_fetched_by_hand_is_known_by_its_content_and_kept_for_later(t
 
 def test_an_archive_with_one_byte_changed_is_refused(tmp_path: Path, archive: Path) -> None:
     archive.write_bytes(archive.read_bytes() + b"\0")
-    with pytest.raises(SourceError, match="is no archive of a TensorFlow Serving source"):
+    with pytest.raises(SourceError, match="is not an archive of a TensorFlow Serving version"):
         resolve_source(_settings(tmp_path, str(archive)))
 
 

@@ -43,7 +43,7 @@ def test_builds_are_listed_newest_first_and_found_by_id_beginning_path_or_as_the
     _build(tmp_path, "serving-b1", "2026-01-02")
     found = read_builds(tmp_path).sound
     assert [build.manifest.build_id for build in found] == ["serving-b1", "serving-a1"]
-    with pytest.raises(RequestError, match="No build is the current one"):
+    with pytest.raises(RequestError, match="No build is current"):
         find_build(tmp_path)
     assert make_current(found[1])
     assert find_build(tmp_path).manifest.build_id == "serving-a1"
@@ -72,7 +72,7 @@ def test_a_build_that_was_pruned_meanwhile_does_not_become_current(tmp_path: Pat
     second, first = read_builds(tmp_path).sound
     make_current(first)
     shutil.rmtree(second.directory)
-    with pytest.raises(RequestError, match="serving-b1 was removed meanwhile"):
+    with pytest.raises(RequestError, match="serving-b1 was removed in the meantime"):
         make_current(second)
     assert find_build(tmp_path).manifest.build_id == "serving-a1"
     assert not os.path.lexists(tmp_path / PREVIOUS)
@@ -81,7 +81,7 @@ def test_a_build_that_was_pruned_meanwhile_does_not_become_current(tmp_path: Pat
 def test_a_current_build_that_was_removed_by_hand_is_named_with_the_way_to_another_one(tmp_path: Path) -> None:
     _build(tmp_path, "serving-a1", "1")
     (tmp_path / CURRENT).symlink_to("serving-b1")
-    with pytest.raises(RequestError, match="current names serving-b1, which is no build here") as caught:
+    with pytest.raises(RequestError, match="current points to serving-b1, which is not a build") as caught:
         find_build(tmp_path)
     assert "serving-a1" in caught.value.what
     assert "./inv rollback --build ID" in caught.value.cure

@@ -11,7 +11,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Callable
+from typing import IO, Callable, Literal
 
 import pytest
 
@@ -56,9 +56,9 @@ def wheel(directory: Path, name: str, version: str, tag: str = "py3-none-any") -
     return path, sha256(path.read_bytes())
 
 
-def tool(name: str, kind: str, where: str, data: bytes) -> Tool:
+def tool(name: str, kind: Literal["program", "archive", "sources"], where: str, data: bytes) -> Tool:
     url = f"https://tools.invalid/{name}-{kind}"
-    return Tool(name, "1", where, kind, sha256(data), len(data), (url,), "this test")
+    return Tool(name, "1", where, kind, sha256(data), len(data), (url,), ("this test",))
 
 
 TOOLS = (
@@ -181,9 +181,9 @@ def test_a_dry_run_tells_what_would_go_in_and_changes_nothing(here: Settings, tm
 def test_an_output_that_is_no_file_is_refused_before_anything_is_done(here: Settings, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for output in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(RequestError, match="no file is put in its place"):
+        with pytest.raises(RequestError, match="can't be replaced by a file"):
             plan_bundle(here, BundleRequest(output))
-        with pytest.raises(RequestError, match="no file is put in its place"):
+        with pytest.raises(RequestError, match="can't be replaced by a file"):
             bundled(here, output)
     assert (tmp_path / "pipe").is_fifo()
 
@@ -288,7 +288,7 @@ def test_another_bundle_than_the_one_whose_digest_was_told_is_not_touched(
     here: Settings, there: Settings, tmp_path: Path
 ) -> None:
     bundled(here, tmp_path / "b")
-    with pytest.raises(PinMismatchError, match="no archive, tool or image of it was used"):
+    with pytest.raises(PinMismatchError, match="nothing from it was used"):
         unbundle(there, tmp_path / "b", Silent(), sha256="0" * 64)
     assert not there.store_root.exists()
     with pytest.raises(RequestError, match="--sha256"):
@@ -383,14 +383,14 @@ def test_the_wheels_come_out_first_and_other_words_are_left_to_the_task(
 def test_packages_for_another_python_are_named_with_the_way_out(here: Settings, tmp_path: Path) -> None:
     other = "3.9" if HERE[1] != "3.9" else "3.13"
     bundled(here, tmp_path / "b", python=other)
-    with pytest.raises(MissingToolError, match=rf"Python {other}; .* Python {HERE[1]}") as caught:
+    with pytest.raises(MissingToolError, match=rf"Python {other}, .* Python {HERE[1]}") as caught:
         bootstrap.check_fits(read_bundle(tmp_path / "b").manifest)
     assert f"NPU_SERVING_PYTHON=python{other}" in caught.value.cure
 
 
 @pytest.mark.parametrize(
     ("words", "what"),
-    [([], "No bundle is named"), (["/no/such"], "There is no bundle"), (["~nobody-of-that-name/b"], "home directory")],
+    [([], "needs the bundle's file"), (["/no/such"], "does not exist"), (["~nobody-of-that-name/b"], "home directory")],
 )
 def test_a_bundle_that_is_missing_or_not_named_is_an_error_for_programs_too(
     words: list[str], what: str, project: Path, capsys: pytest.CaptureFixture[str]

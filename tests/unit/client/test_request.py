@@ -64,7 +64,7 @@ def test_the_signature_of_the_task_goes_before_that_of_the_file() -> None:
 def test_broken_json_is_told_with_line_and_column(tmp_path: Path) -> None:
     file = tmp_path / "in.json"
     file.write_text('{"instances": [\n  1,\n  2 3\n]}')
-    with pytest.raises(RequestError, match=r"in\.json is not valid JSON: .* at line 3, column 5: 2 3"):
+    with pytest.raises(RequestError, match=r"in\.json is not valid JSON \(.* at line 3, column 5\): 2 3"):
         read_request(str(file))
 
 
@@ -97,12 +97,12 @@ def test_what_is_neither_json_nor_a_file_is_refused(source: str) -> None:
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(b"\x89PNG\r\n")
-    with pytest.raises(RequestError, match="no UTF-8 text: byte 1"):
+    with pytest.raises(RequestError, match="not UTF-8 text: byte 1"):
         read_request(str(tmp_path / "picture"))
 
 
 def test_standard_input_that_holds_no_request_is_named() -> None:
-    with pytest.raises(RequestError, match="standard input holds 3"):
+    with pytest.raises(RequestError, match="standard input contains 3"):
         read_request("-", stdin=io.BytesIO(b"3"))
 
 

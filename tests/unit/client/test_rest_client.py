@@ -184,7 +184,7 @@ def test_a_name_that_needs_no_quoting_is_sent_as_it_is_because_the_server_does_n
 
 def test_an_unknown_model_is_named_with_what_the_server_said(teller: Teller) -> None:
     teller.answers["GET", "/v1/models/m"] = (404, b'{ "error": "Could not find any versions of model m" }')
-    with pytest.raises(RequestError, match="no model 'm' to offer: Could not find any versions of model m"):
+    with pytest.raises(RequestError, match=r"no model 'm' \(Could not find any versions of model m"):
         model_status(teller.url, "m")
 
 
@@ -247,19 +247,19 @@ def test_a_refused_connection_names_the_address_and_the_cure() -> None:
 
 def test_a_port_that_does_not_speak_http_is_told() -> None:
     http2_settings = b"\0\0\6\4\0\0\0\0\0\0\5\0\0\x40\0\r\n\r\n"
-    with talker(http2_settings) as url, pytest.raises(ServerError, match="can't be asked") as caught:
+    with talker(http2_settings) as url, pytest.raises(ServerError, match="no valid answer") as caught:
         model_status(url, "m")
     assert "gRPC" in caught.value.cause
 
 
 def test_a_server_that_says_nothing_is_not_waited_for_beyond_the_limit() -> None:
-    with talker(b"") as url, pytest.raises(ServerError, match=r"no answer within 0\.2 s"):
+    with talker(b"") as url, pytest.raises(ServerError, match=r"did not answer within 0\.2 s"):
         model_status(url, "m", timeout_s=0.2)
 
 
 def test_an_answer_that_breaks_off_is_told() -> None:
     broken = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"
-    with talker(broken) as url, pytest.raises(ServerError, match="can't be asked"):
+    with talker(broken) as url, pytest.raises(ServerError, match="no valid answer"):
         model_status(url, "m")
 
 
@@ -365,17 +365,17 @@ def test_a_refused_request_is_told_with_what_the_signature_takes(teller: Teller)
     refusal = rb"""{ "error": "JSON Value: \"a\" Type: String is not of expected type: float" }"""
     teller.answers["POST", "/v1/models/m:predict"] = (400, refusal)
     teller.answers["GET", "/v1/models/m/metadata"] = (200, METADATA)
-    with pytest.raises(RequestError, match='refuses the request: JSON Value: "a" Type: String') as caught:
+    with pytest.raises(RequestError, match=r'rejected the request \(JSON Value: "a" Type: String') as caught:
         predict(teller.url, "m", rows("a"))
     assert caught.value.cause == "the signature 'serving_default' takes x: DT_FLOAT [-1, 2]"
     with pytest.raises(RequestError) as caught:
         predict(teller.url, "m", rows("a"), signature_name="other")
-    assert caught.value.cause == "there is no signature 'other'; the model has 'serving_default'"
+    assert caught.value.cause == "the model has no signature 'other', only 'serving_default'"
 
 
 def test_a_refused_request_is_told_where_the_metadata_can_not_be_had(teller: Teller) -> None:
     teller.answers["POST", "/v1/models/m:predict"] = (400, b'{ "error": "no" }')
-    with pytest.raises(RequestError, match="refuses the request: no"):
+    with pytest.raises(RequestError, match=r"rejected the request \(no"):
         predict(teller.url, "m", rows(1))
 
 
@@ -402,7 +402,7 @@ def test_every_message_is_read_back(message: str) -> None:
 
 def test_a_prediction_that_fails_in_the_server_is_no_fault_of_the_request(teller: Teller) -> None:
     teller.answers["POST", "/v1/models/m:predict"] = (503, b'{ "error": "the NPU is lost" }')
-    with pytest.raises(ServerError, match="HTTP status 503: the NPU is lost"):
+    with pytest.raises(ServerError, match=r"HTTP status 503 \(the NPU is lost"):
         predict(teller.url, "m", rows(1))
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import invoke
 import pytest
 from invoke.parser import Parser
 from invoke.parser.context import ParserContext
+from invoke.tasks import Task
 
 import tasks
 from npu_serving.commands import flags
@@ -20,7 +20,7 @@ from npu_serving.commands.flags import OFFERED, Call, command
 from npu_serving.settings import BUILDING, FETCHING, PROJECT_ROOT, SECTION, SETTINGS_FILE, Settings, setting, table_of
 from npu_serving.settings_reference import Reference, settings_in_force
 
-TASKS = {value.name: value for value in vars(tasks).values() if isinstance(value, invoke.Task)}
+TASKS = {value.name: value for value in vars(tasks).values() if isinstance(value, Task)}
 SHORT_FLAGS = {"test": {"-k"}}  # as pytest has it; every other flag is written out
 
 

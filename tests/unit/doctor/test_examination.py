@@ -15,7 +15,7 @@ import pytest
 from doctor_world import PLAIN, World, healthy_world
 
 from npu_serving.console import Silent
-from npu_serving.doctor import checks, checks_system
+from npu_serving.doctor import checks
 from npu_serving.doctor.examination import SPECIAL_CHECKS, examine
 from npu_serving.doctor.requirements import load_requirements
 from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
@@ -24,7 +24,7 @@ from npu_serving.settings import Settings
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(checks_system.fsutil, "free_bytes", lambda _path: 100 * 10**9)
+    monkeypatch.setattr("npu_serving.doctor.checks_system.fsutil.free_bytes", lambda _path: 100 * 10**9)
     return healthy_world(tmp_path / "a machine, it's ours é")
 
 
@@ -373,7 +373,7 @@ def test_another_c_library_is_a_problem(world: World) -> None:
 def test_free_disk_space_is_judged_by_the_size_of_the_tree(
     world: World, monkeypatch: pytest.MonkeyPatch, source: str, free_gb: float, verdict: str
 ) -> None:
-    monkeypatch.setattr(checks_system.fsutil, "free_bytes", lambda _path: int(free_gb * 10**9))
+    monkeypatch.setattr("npu_serving.doctor.checks_system.fsutil.free_bytes", lambda _path: int(free_gb * 10**9))
     world.set(source=source)
     assert world.finding("disk").severity == verdict
 
@@ -497,7 +497,7 @@ def test_what_is_not_needed_is_not_run(world: World) -> None:
         "while :; do echo spam spam 9; done",
         "/usr/bin/head -c 5000000 /dev/zero; /bin/sleep 60",
     ],
-    ids=["hangs", "hangs and ignores signals", "prints without end", "prints zeros and hangs"],
+    ids=["hangs", "hangs and ignores signals", "never stops printing", "prints zeros and hangs"],
 )
 def test_a_tool_that_hangs_or_floods_is_a_finding_like_any_other(
     world: World, monkeypatch: pytest.MonkeyPatch, body: str
@@ -552,7 +552,7 @@ def test_problems_come_first_with_their_cures_then_warnings_then_what_is_fine(wo
     text = world.examine().text()
     assert text.index("Problem: zip") < text.index("Warning: swig") < text.index("Fine: ") < text.index("Not needed")
     assert "cure      apt-get install -y zip" in text
-    assert "./inv doctor --fix would cure 2" in text
+    assert "./inv doctor --fix can fix 2" in text
 
 
 def test_json_has_every_finding_with_all_that_a_program_needs(world: World) -> None:

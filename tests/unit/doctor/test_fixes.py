@@ -9,7 +9,6 @@ import pytest
 from doctor_world import World, healthy_world
 
 from npu_serving.console import Silent
-from npu_serving.doctor import checks_system
 from npu_serving.doctor.fixes import FixPlan, FixReport, apply_fixes, plan_fixes
 
 BROKEN = "Package: ascend-cann-toolkit\nStatus: deinstall reinstreq half-configured\n\n"
@@ -18,7 +17,7 @@ GOOD = "Package: zip\nStatus: install ok installed\n\n"
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(checks_system.fsutil, "free_bytes", lambda _path: 100 * 10**9)
+    monkeypatch.setattr("npu_serving.doctor.checks_system.fsutil.free_bytes", lambda _path: 100 * 10**9)
     world = healthy_world(tmp_path / "a machine")
     manager(world)
     return world

@@ -67,9 +67,9 @@ def test_any_text_has_a_version_or_none_and_breaks_nothing(text: str) -> None:
 
 def test_missing_numbers_count_as_zero() -> None:
     cmake = load_requirements()["cmake"]
-    assert cmake.serves("3.14", "x86_64")
-    assert cmake.serves("3.14.0.1", "x86_64")
-    assert not cmake.serves("3.13.99", "x86_64")
+    assert cmake.accepts("3.14", "x86_64")
+    assert cmake.accepts("3.14.0.1", "x86_64")
+    assert not cmake.accepts("3.13.99", "x86_64")
 
 
 ROW = "requirements:\n  - {id: a, title: A, section: '1', why: so%s}\n"

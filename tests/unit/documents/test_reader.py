@@ -138,7 +138,7 @@ devices: {0: 1}
 """
     assert mistakes(text) == [
         "d.yaml:1:1: prot: unknown key; did you mean port?",
-        "d.yaml:3:11: models[0].name: must be a text, not 1.15: a text that looks like this takes quotes.",
+        "d.yaml:3:11: models[0].name: must be a text, not 1.15: write a string that looks like this in quotes.",
         "d.yaml:4:5: models[0].shaer: unknown key; did you mean share?",
         "d.yaml:5:5: models[1].name: is missing.",
         "d.yaml:5:11: models[1].path: must be a path, not ''.",

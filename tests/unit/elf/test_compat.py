@@ -91,7 +91,7 @@ def test_a_server_that_fits_is_said_to_start_and_does(built: Tree) -> None:
 
 
 def test_an_adapter_that_the_linker_dropped_is_noticed(built: Tree, tmp_path: Path) -> None:
-    server = program(tmp_path, "server", "int main(void) { return 0; }", "-Wl,--as-needed", built.adapter)
+    server = program(tmp_path, "server", "int main(void) { return 0; }", "-Wl,--as-needed", str(built.adapter))
     text = only(check_server(server, library_path=built.path), "adapter-not-linked")
     assert "CPU" in text
     assert "build-serving" in text
@@ -174,7 +174,7 @@ def test_a_version_that_this_host_lacks_is_named_with_what_it_provides(built: Tr
     assert starts(server, [tmp_path / "new", *built.path])
     text = only(check_server(server, library_path=[tmp_path / "old", *built.path]), "too-new")
     assert "GLIBCXX_3.4.22" in text
-    assert "up to GLIBCXX_3.4.9" in text
+    assert "its newest is GLIBCXX_3.4.9" in text
     assert "libstdc++" in text
     assert not starts(server, [tmp_path / "old", *built.path])
 
@@ -186,7 +186,7 @@ def test_versions_are_compared_as_numbers(built: Tree, tmp_path: Path) -> None:
     library(tmp_path / "old", "libfake.so.6", functions, versions=old)
     server = program(tmp_path, "server", "int g(void); int main(void) { return g(); }", against=[built.adapter, new])
     report = check_server(server, library_path=[tmp_path / "old", *built.path])
-    assert "up to GLIBC_2.17" in report.text()
+    assert "its newest is GLIBC_2.17" in report.text()
 
 
 def test_another_machine_is_said_before_anything_else(built: Tree, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elf_samples import library, needs_gcc, program
@@ -44,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def asked(root: Path, symbol: str, *library_path: str, adapter: str = "new", **more: object):
+def asked(root: Path, symbol: str, *library_path: str, adapter: str = "new", **more: Any):
     path = [root / name for name in library_path]
     return explain(ServerCase(root / "server", root / adapter / ADAPTER, library_path=path, **more), symbol)
 
@@ -56,7 +57,7 @@ def test_a_missing_symbol_is_explained_with_who_wants_it_and_what_defines_it_una
     assert [(use.file, use.bound_to, use.is_weak) for use in symbol.uses] == [(str(root / "new" / ADAPTER), "", False)]
     assert symbol.definitions == ()
     assert symbol.elsewhere == (str(root / "lib" / "libtrace.so"),)
-    assert "no file that is loaded names that library" in symbol.why
+    assert "nothing that is loaded depends on it" in symbol.why
     assert "rebuild-after-cann" in symbol.cure
     assert result.exit_code == 3
     order = [Path(file).name for file, _ in result.order]
@@ -65,7 +66,7 @@ def test_a_missing_symbol_is_explained_with_who_wants_it_and_what_defines_it_una
     shown = json.loads(json.dumps(result.to_json()))
     assert shown["symbols"][0]["name"] == TRACE
     assert shown["lookup_order"][0] == {"file": str(root / "server"), "found_by": "program"}
-    for part in ("wanted by", "bound to nothing", "which is not loaded", "looked for in this order", "1 "):
+    for part in ("needed by", "bound to nothing", "which is not loaded", "searched in this order", "1 "):
         assert part in result.text()
 
 
@@ -100,7 +101,7 @@ def test_a_symbol_of_another_version_is_said_to_be_one(root: Path) -> None:
 def test_a_weak_symbol_may_be_bound_to_nothing(root: Path) -> None:
     result = asked(root, "weak", "lib")
     assert (result.exit_code, result.symbols[0].uses[0].when) == (0, "at the start")
-    assert "weakly" in result.symbols[0].why
+    assert "the reference is weak" in result.symbols[0].why
 
 
 @needs_gcc
@@ -114,7 +115,7 @@ def test_who_once_defined_a_symbol_is_told_where_it_is_known(root: Path) -> None
 
 @needs_gcc
 def test_a_symbol_that_nobody_knows_is_an_error_that_says_so(root: Path) -> None:
-    with pytest.raises(RequestError, match="wants or defines nonsense"):
+    with pytest.raises(RequestError, match="needs or defines nonsense"):
         asked(root, "nonsense", "lib")
 
 

@@ -176,7 +176,7 @@ def put_in_the_way(kind: str, good: Path, at: Path) -> None:
     elif kind == "a file without its end":
         at.write_bytes(data[: len(data) // 8])
     else:
-        at.write_bytes({"empty": b"", "a text": b"#!/bin/sh\nexit 0\n", "a header alone": data[:64]}[kind])
+        at.write_bytes({"empty": b"", "a text": b"#!/bin/sh\nexit 0\n", "a header alone": bytes(data[:64])}[kind])
 
 
 @needs_gcc
@@ -282,8 +282,8 @@ def test_the_cache_in_the_old_format_alone_is_read_too(tmp_path: Path) -> None:
 def test_the_cache_that_ldconfig_writes_is_read_as_ldconfig_prints_it(form: str, tmp_path: Path) -> None:
     names = [library(tmp_path / "lib", f"lib{letter}.so.1", "int x;").name for letter in "abc"]
     (tmp_path / "conf").write_text(f"{tmp_path}/lib\n")
-    command = [
-        shutil.which("ldconfig", path="/sbin:/usr/sbin"),
+    command: list[str | Path] = [
+        shutil.which("ldconfig", path="/sbin:/usr/sbin") or "",
         "-X",
         "-C",
         tmp_path / "cache",

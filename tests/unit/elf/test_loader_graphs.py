@@ -14,6 +14,7 @@ import pytest
 from elf_samples import needs_gcc
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from npu_serving.elf.binding import Binding, lacks_version
 from npu_serving.elf.loader import plan_loading
@@ -120,9 +121,9 @@ def link(path: Path, content: Content, world: World, root: Path) -> None:
     ]
     found = [str(item) for item in against if item is not None]
     if is_program:
-        command = ["gcc", "-o", path, objects() / "main.o", *used, f"-Wl,{','.join(flags)}", *found]
+        command: list[str | Path] = ["gcc", "-o", path, objects() / "main.o", *used, f"-Wl,{','.join(flags)}", *found]
     else:
-        libc = [objects() / "libc.o", *_libc()] if content.with_libc else []
+        libc: list[str | Path] = [objects() / "libc.o", *_libc()] if content.with_libc else []
         command = ["ld", "-shared", "-soname", path.name, "-o", path, *flags, *used, *libc, *found]
     subprocess.run(command, check=True)
 
@@ -151,7 +152,7 @@ def by_ld_so(
     return status, "Inconsistency detected" in text, files, undefined, versions
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@settings(max_examples=examples(12, 1_000), suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(worlds())
 def test_what_is_loaded_and_what_is_missing_is_what_the_real_loader_says(world: World) -> None:
     with tempfile.TemporaryDirectory() as temporary:

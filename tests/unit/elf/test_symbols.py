@@ -5,6 +5,7 @@ import shutil
 import struct
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elf_samples import big_endian, for_aarch64, library, needs_gcc, program, without_sections
@@ -12,17 +13,19 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_D_TAG
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from npu_serving import process
-from npu_serving.elf import elf_file
 from npu_serving.elf.symbols import ElfFile, Symbol, read_elf
 from npu_serving.errors import ElfError, FileAccessError
 
 REAL = [
     path
-    for pattern in ("libc.so.6", "libstdc++.so.6", "libm.so.6", "libcrypto.so*", "ld-linux-*.so.*", "libLLVM-*.so.1")
+    for pattern in ("libc.so.6", "libstdc++.so.6", "libm.so.6", "libcrypto.so*", "ld-linux-*.so.*")
     for path in sorted(Path("/usr/lib").glob(f"*-linux-gnu/{pattern}"))[:1]
 ] + [path for path in (Path("/bin/bash"), Path("/bin/ls")) if path.exists()]
+HUGE = sorted(Path("/usr/lib").glob("*-linux-gnu/libLLVM-*.so.1"))[:1]
+REAL_AND_HUGE = [*REAL, *(pytest.param(path, marks=pytest.mark.long) for path in HUGE)]
 
 ENUM_D_TAG_NAMES = {value: name for name, value in ENUM_D_TAG.items()}
 SOURCE = """
@@ -54,7 +57,7 @@ def as_nm_writes(symbol: Symbol) -> str:
     return symbol.name if symbol.name == symbol.version else symbol.versioned_name
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", REAL_AND_HUGE, ids=lambda path: path.name)
 def test_the_symbols_of_real_libraries_are_those_that_nm_lists(path: Path) -> None:
     elf = read_elf(path)
     assert {as_nm_writes(symbol) for symbol in elf.defined} == names_by_nm(path, "--defined-only")
@@ -62,11 +65,11 @@ def test_the_symbols_of_real_libraries_are_those_that_nm_lists(path: Path) -> No
     assert elf.defined_names == {symbol.name for symbol in elf.defined}
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", REAL_AND_HUGE, ids=lambda path: path.name)
 def test_names_versions_and_build_id_are_those_that_pyelftools_reads(path: Path) -> None:
     elf = read_elf(path)
     with path.open("rb") as file:
-        oracle = ELFFile(file)
+        oracle: Any = ELFFile(file)
         dynamic = list(oracle.get_section_by_name(".dynamic").iter_tags())
         assert list(elf.needed) == [tag.needed for tag in dynamic if tag.entry.d_tag == "DT_NEEDED"]
         assert elf.soname == next((tag.soname for tag in dynamic if tag.entry.d_tag == "DT_SONAME"), None)
@@ -88,7 +91,7 @@ def test_names_versions_and_build_id_are_those_that_pyelftools_reads(path: Path)
         assert elf.interpreter == interpreter
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", REAL_AND_HUGE, ids=lambda path: path.name)
 def test_a_file_without_section_headers_reads_the_same(path: Path, tmp_path: Path) -> None:
     whole, bare = read_elf(path), read_elf(without_sections(path, tmp_path / "bare"))
     assert bare.defined == whole.defined
@@ -116,6 +119,7 @@ def test_soname_runpath_and_build_id_are_read(sample: Path) -> None:
     elf = read_elf(sample)
     assert (elf.soname, elf.type) == ("libsample.so.1", "DYN")
     assert "$ORIGIN/x" in (elf.runpath, elf.rpath)
+    assert elf.build_id
     assert elf.build_id in process.run(["readelf", "-n", sample]).stdout
 
 
@@ -192,7 +196,7 @@ def test_a_static_program_has_no_needs_and_no_symbols(tmp_path: Path) -> None:
         (b"#!/bin/sh\n", "not an ELF file"),
         (b"\x7fELF", "damaged"),
         (b"\x7fELF\x01\x01" + bytes(80), "not a 64-bit"),
-        (b"\x7fELF\x02\x03" + bytes(80), "no byte order"),
+        (b"\x7fELF\x02\x03" + bytes(80), "unknown byte order"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_by_name(content: bytes, said: str, tmp_path: Path) -> None:
@@ -235,7 +239,7 @@ def test_a_file_that_was_cut_short_anywhere_is_an_error_not_a_crash(sample: Path
 
 
 @needs_gcc
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(60, 100_000))
 @given(data=st.data())
 def test_no_damage_to_a_library_gives_anything_but_an_elf_error(data: st.DataObject, sample: Path) -> None:
     content = bytearray(sample.read_bytes())
@@ -258,7 +262,7 @@ def test_no_damage_to_a_library_gives_anything_but_an_elf_error(data: st.DataObj
         assert str(copy) in error.what
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(15, 10_000))
 @given(data=st.data())
 @pytest.mark.parametrize("path", [path for path in REAL if path.stat().st_size < 1 << 20], ids=lambda path: path.name)
 def test_no_damage_to_a_real_file_gives_anything_but_an_elf_error(
@@ -292,9 +296,10 @@ def test_symbols_that_all_share_one_huge_name_do_not_fill_the_memory(tmp_path: P
     functions = "".join(f"int f{number}(void) {{ return 0; }}" for number in range(3000))
     path = library(tmp_path, "libmany.so", functions)
     with path.open("rb") as file:
-        section = ELFFile(file).get_section_by_name(".dynstr")
+        oracle: Any = ELFFile(file)
+        section = oracle.get_section_by_name(".dynstr")
         strings = (section["sh_offset"], section["sh_size"])
-        table = ELFFile(file).get_section_by_name(".dynsym")
+        table = oracle.get_section_by_name(".dynsym")
         symbols = (table["sh_offset"], table.num_symbols())
     data = bytearray(path.read_bytes())
     data[strings[0] : strings[0] + strings[1] - 1] = b"x" * (strings[1] - 1)
@@ -309,7 +314,7 @@ def test_symbols_that_all_share_one_huge_name_do_not_fill_the_memory(tmp_path: P
 def test_a_definition_that_is_marked_hidden_in_the_table_binds_nothing(sample: Path, tmp_path: Path) -> None:
     data = bytearray(sample.read_bytes())
     with sample.open("rb") as file:
-        table = ELFFile(file).get_section_by_name(".dynsym")
+        table: Any = ELFFile(file).get_section_by_name(".dynsym")
         number = next(number for number, symbol in enumerate(table.iter_symbols()) if symbol.name == "plain")
         data[table["sh_offset"] + 24 * number + 5] = 2  # STV_HIDDEN
     (tmp_path / "hidden.so").write_bytes(data)
@@ -321,7 +326,8 @@ def test_a_definition_that_is_marked_hidden_in_the_table_binds_nothing(sample: P
 def test_a_table_of_versions_whose_records_overlap_is_damaged(tmp_path: Path) -> None:
     path = library(tmp_path, "libx.so", 'int puts(const char *); void f(void) { puts(""); }')
     with path.open("rb") as file:
-        at = ELFFile(file).get_section_by_name(".gnu.version_r")["sh_offset"]
+        section: Any = ELFFile(file).get_section_by_name(".gnu.version_r")
+        at = section["sh_offset"]
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, at + 12, 1)  # vn_next
     path.write_bytes(data)
@@ -369,7 +375,7 @@ def test_what_is_compiled_for_aarch64_reads_as_readelf_shows_it(order: str, tmp_
     assert all(elf.defines(symbol.name) for symbol in elf.defined)
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", REAL_AND_HUGE, ids=lambda path: path.name)
 def test_the_hash_table_leads_to_every_symbol_that_the_table_holds_and_to_no_other(path: Path) -> None:
     elf = read_elf(path)
     assert all(elf.definition(symbol.name, symbol.version) is not None for symbol in elf.defined)
@@ -379,11 +385,11 @@ def test_the_hash_table_leads_to_every_symbol_that_the_table_holds_and_to_no_oth
     )
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", REAL_AND_HUGE, ids=lambda path: path.name)
 def test_the_symbols_that_relocations_name_are_those_that_pyelftools_reads(path: Path) -> None:
     references = read_elf(path).references
     with path.open("rb") as file:
-        sections = {section.name: section for section in ELFFile(file).iter_sections("SHT_RELA")}
+        sections: dict[str, Any] = {section.name: section for section in ELFFile(file).iter_sections("SHT_RELA")}
         found = {
             name: {item["r_info_sym"] for item in sections[name].iter_relocations() if item["r_info_sym"]}
             for name in (".rela.dyn", ".rela.plt")
@@ -402,7 +408,7 @@ def test_a_file_that_lacks_its_end_is_damaged_even_where_its_tables_are_whole(sa
     cut.write_bytes(sample.read_bytes()[:end])
     assert read_elf(cut).soname == "libsample.so.1"
     cut.write_bytes(sample.read_bytes()[: end - 1])
-    with pytest.raises(ElfError, match="the loader would take"):
+    with pytest.raises(ElfError, match="its headers describe"):
         read_elf(cut)
 
 
@@ -426,13 +432,13 @@ def test_a_file_that_is_changed_while_it_is_read_is_an_error_at_any_moment(
             os.utime(path, (1, 1))
         return read(descriptor, size, offset)
 
-    monkeypatch.setattr(elf_file.os, "pread", interrupted)
+    monkeypatch.setattr("npu_serving.elf.elf_file.os.pread", interrupted)
     path.write_bytes(content)
     read_elf(path)
     for moment in range(1, reads + 1):  # noqa: B007 - interrupted() looks at it
         path.write_bytes(content)
         reads = 0
-        with pytest.raises(ElfError, match="was changed while it was read"):
+        with pytest.raises(ElfError, match="changed while it was being read"):
             read_elf(path)
 
 
@@ -450,7 +456,7 @@ def test_a_file_that_is_replaced_by_renaming_is_read_as_the_one_it_was(
             (tmp_path / "new").replace(path)
         return read(descriptor, size, offset)
 
-    monkeypatch.setattr(elf_file.os, "pread", interrupted)
+    monkeypatch.setattr("npu_serving.elf.elf_file.os.pread", interrupted)
     assert read_elf(path).soname == "libsample.so.1"
     with pytest.raises(ElfError, match="not an ELF file"):
         read_elf(path)
@@ -462,7 +468,7 @@ def test_a_file_that_is_replaced_by_renaming_is_read_as_the_one_it_was(
 def test_a_length_that_lies_costs_no_memory(tag: int, lie: int, sample: Path, tmp_path: Path) -> None:
     data = bytearray(sample.read_bytes())
     with sample.open("rb") as file:
-        section = ELFFile(file).get_section_by_name(".dynamic")
+        section: Any = ELFFile(file).get_section_by_name(".dynamic")
         for number, entry in enumerate(section.iter_tags()):
             if entry.entry.d_tag == ENUM_D_TAG_NAMES.get(tag) or entry.entry.d_tag == tag:
                 struct.pack_into("<Q", data, section["sh_offset"] + 16 * number + 8, lie)

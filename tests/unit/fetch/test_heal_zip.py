@@ -13,7 +13,7 @@ import pytest
 
 from npu_serving.fetch import heal
 from npu_serving.fetch.content_store import ContentStore
-from npu_serving.fetch.heal_zip import deflate_anew
+from npu_serving.fetch.heal_zip import deflate_again
 from npu_serving.fetch.importing import import_directory
 from npu_serving.lock.lockfile import Archive
 
@@ -49,7 +49,7 @@ def sha256(file: Path) -> str:
 
 @pytest.mark.parametrize("level", [0, 1, 4])
 def test_a_zip_of_git_that_was_deflated_otherwise_is_healed(of_git: Path, tmp_path: Path, level: int) -> None:
-    assert deflate_anew(of_git, tmp_path / "anew.zip", level=level)
+    assert deflate_again(of_git, tmp_path / "anew.zip", level=level)
     assert (tmp_path / "anew.zip").read_bytes() != of_git.read_bytes()
     with zipfile.ZipFile(tmp_path / "anew.zip") as packed:
         assert packed.testzip() is None
@@ -61,7 +61,7 @@ def test_a_zip_of_git_that_was_deflated_otherwise_is_healed(of_git: Path, tmp_pa
 
 def test_such_a_zip_is_recognised_when_it_was_fetched_by_hand(of_git: Path, tmp_path: Path) -> None:
     (tmp_path / "by hand").mkdir()
-    deflate_anew(of_git, tmp_path / "by hand" / "x.zip", level=1)
+    deflate_again(of_git, tmp_path / "by hand" / "x.zip", level=1)
     pinned = Archive("thing", "http_archive", ("https://a.example/v1.zip",), sha256(of_git), strip_prefix="thing-1.0")
     store = ContentStore(tmp_path / "store")
     report = import_directory(tmp_path / "by hand", [pinned], store)

@@ -66,7 +66,7 @@ def test_both_architectures_have_a_jdk_of_the_same_version():
 
 
 def test_a_tool_that_nobody_publishes_for_a_platform_is_named_with_a_cure():
-    with pytest.raises(MissingToolError, match=r"no bazel 0\.24\.1 for linux-aarch64"):
+    with pytest.raises(MissingToolError, match=r"No download of bazel 0\.24\.1 is known for linux-aarch64"):
         find_tool("bazel", "linux-aarch64", version="0.24.1", kind="program")
 
 

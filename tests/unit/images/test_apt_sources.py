@@ -37,7 +37,7 @@ def test_a_source_is_a_url_a_suite_and_components(source: str) -> None:
 
 @pytest.mark.parametrize("source", NOT_SOURCES)
 def test_what_is_no_source_is_refused_with_an_example(source: str) -> None:
-    with pytest.raises(SettingsError, match="no source of packages") as caught:
+    with pytest.raises(SettingsError, match="apt_sources must be URL SUITE COMPONENT") as caught:
         render_sources([source])
     assert "bookworm main" in caught.value.cure
 

@@ -60,7 +60,7 @@ def test_an_images_name_goes_into_the_from_line_as_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", NOT_NAMES)
 def test_what_is_no_images_name_is_refused(name: str) -> None:
-    with pytest.raises(RequestError, match="not the name of an image"):
+    with pytest.raises(RequestError, match="not a valid image name"):
         render_dockerfile("distro", name)
 
 

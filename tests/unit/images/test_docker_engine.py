@@ -121,7 +121,7 @@ def test_an_engine_of_another_machine_is_refused_for_it_can_not_see_our_files(
     monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     error = attempt(monkeypatch, host)
-    assert "not an engine of this machine" in error.what
+    assert "not a Docker engine on this machine" in error.what
     assert "unset DOCKER_HOST" in error.cure
 
 

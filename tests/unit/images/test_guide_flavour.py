@@ -17,7 +17,7 @@ from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.toolchains import find_tool
 from npu_serving.images import guide_flavour
 from npu_serving.images.build_context import read_context, render_dockerfile
-from npu_serving.images.guide_flavour import GUIDE, bring_guide_inputs, guide_steps, guide_wheels
+from npu_serving.images.guide_flavour import GUIDE, fetch_guide_inputs, guide_steps, guide_wheels
 from npu_serving.settings import Settings
 
 MACHINES = ("x86_64", "aarch64")
@@ -36,7 +36,7 @@ def test_every_step_has_its_script_and_every_tool_is_pinned_for_both_architectur
         script = (GUIDE / f"{step.name}.sh").read_text()
         assert script.startswith("#!/bin/sh\n")
         for tool in step.tools:
-            assert tool.serves(f"linux-{machine}")
+            assert tool.works_on(f"linux-{machine}")
             assert tool.name in script
 
 
@@ -92,7 +92,7 @@ def test_archives_that_are_missing_offline_are_named(settings: Settings, tmp_pat
     import dataclasses
 
     with pytest.raises(FetchError, match=r"Python-3\.7\.5\.tgz"):
-        bring_guide_inputs(dataclasses.replace(settings, offline=True), Silent())
+        fetch_guide_inputs(dataclasses.replace(settings, offline=True), Silent())
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_wheels_come_by_pip_for_python_3_7_and_wrong_bytes_are_refused(
     from npu_serving.errors import PinMismatchError
 
     with pytest.raises(PinMismatchError):
-        bring_guide_inputs(settings, Silent())
+        fetch_guide_inputs(settings, Silent())
     assert only_wheels[only_wheels.index("--python-version") + 1] == "3.7"
     assert "future==1.0.0" in only_wheels
 
@@ -128,10 +128,10 @@ def test_wheels_with_the_pinned_bytes_are_kept_and_not_asked_for_again(
     monkeypatch.setattr(
         guide_flavour, "guide_wheels", lambda: (guide_flavour.Wheel("future-1.0.0-py3-none-any.whl", digest, "f==1"),)
     )
-    bring_guide_inputs(settings, Silent())
+    fetch_guide_inputs(settings, Silent())
     assert ContentStore(settings.store_root).has(digest)
     only_wheels.clear()
-    bring_guide_inputs(settings, Silent())
+    fetch_guide_inputs(settings, Silent())
     assert only_wheels == []
 
 
@@ -158,5 +158,5 @@ def test_a_pip_without_an_index_is_told_with_a_cure(
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     with pytest.raises(ProgramError) as caught:
-        bring_guide_inputs(settings, Silent())
+        fetch_guide_inputs(settings, Silent())
     assert "PIP_INDEX_URL" in caught.value.cure

@@ -16,10 +16,10 @@ from npu_serving.lock.lockfile import (
     Archive,
     Lock,
     OtherRepository,
-    carry_over,
     parse_lock,
     read_lock,
     render_lock,
+    with_known_facts,
     write_lock,
 )
 from npu_serving.settings import PROJECT_ROOT
@@ -189,7 +189,7 @@ def changed(**fields) -> str:
         ({"needed_by": ["linux"]}, "must be a platform"),
         ({"needed_by": "linux-x86_64-cpu"}, "must be a list"),
         ({"shadowed": 1}, "true or false"),
-        ({"rule": "two\nlines"}, "one line"),
+        ({"rule": "two\nlines"}, "single line"),
     ],
 )
 def test_a_field_that_cannot_be_meant_is_named_with_its_place(fields, complaint):
@@ -258,7 +258,7 @@ def test_sizes_are_carried_over_by_digest_and_needs_by_name():
         (dataclasses.replace(THING, name="renamed"), 5, ()),
         (dataclasses.replace(THING, shadowed=True), 5, ()),
     ):
-        carried = carry_over(dataclasses.replace(LOCK, archives=(archive,)), known).archives[0]
+        carried = with_known_facts(dataclasses.replace(LOCK, archives=(archive,)), known).archives[0]
         assert (carried.size_bytes, carried.needed_by) == (size, needed)
         assert carried.only_with == ("xla_cpu_jit" if needed else "")
 
@@ -277,10 +277,10 @@ def test_a_url_that_the_lock_leaves_out_stays_out_as_long_as_the_tree_declares_t
         ((first, last, "https://c.example/v1.zip"), 1),
     ):
         declared = dataclasses.replace(LOCK, archives=(dataclasses.replace(THING, urls=urls),))
-        carried = carry_over(declared, known)
+        carried = with_known_facts(declared, known)
         assert carried.archives[0].urls_left_out == left_out
         assert (carried == known) == bool(left_out) == (differences(known, carried) == ())
     other_bytes = dataclasses.replace(
         LOCK, archives=(dataclasses.replace(THING, urls=(first, index, last), sha256="3" * 64),)
     )
-    assert carry_over(other_bytes, known).archives[0].urls_left_out == 0
+    assert with_known_facts(other_bytes, known).archives[0].urls_left_out == 0

@@ -46,7 +46,7 @@ def loading(root: Path, text: str) -> Path:
     ids=["loops", "comprehension", "memory"],
 )
 def test_a_loop_that_would_never_end_is_ended_by_its_steps(tmp_path, body):
-    refused(loading(tmp_path, f"def more():\n{body}\n"), r"//.*still being evaluated after 20,000,000 steps")
+    refused(loading(tmp_path, f"def more():\n{body}\n"), r"Gave up evaluating //.* after 20,000,000 steps")
 
 
 def test_a_rule_whose_implementation_never_ends_is_named(tmp_path):
@@ -54,7 +54,7 @@ def test_a_rule_whose_implementation_never_ends_is_named(tmp_path):
         "def _i(ctx):\n    for _ in range(10000000):\n        for _ in range(10000000):\n            pass\n"
         "r = repository_rule(implementation = _i)\ndef more():\n    r(name = 'thing')\n"
     )
-    refused(loading(tmp_path, rule), "the rule r of thing was still being evaluated")
+    refused(loading(tmp_path, rule), "Gave up evaluating the rule r of thing")
 
 
 @pytest.mark.parametrize("text", ["def more():\n    more()\n", "def a():\n    more()\ndef more():\n    a()\n"])
@@ -74,7 +74,10 @@ def test_a_range_that_fills_the_memory_is_refused(tmp_path, text):
     ids=["lists", "signs", "sums", "dots", "nots", "calls", "brackets", "dicts", "open"],
 )  # fmt: skip
 def test_nesting_that_would_kill_the_parser_is_told_with_its_line(tmp_path, text):
-    refused(loading(tmp_path, f"def more():\n    pass\n\nx = {text}\n"), "//sub:m.bzl, line 4: nested too deeply")
+    refused(
+        loading(tmp_path, f"def more():\n    pass\n\nx = {text}\n"),
+        "//sub:m.bzl, line 4: expressions are nested too deeply",
+    )
 
 
 def test_much_that_is_not_deep_is_no_nesting(tmp_path):
@@ -109,7 +112,7 @@ def test_a_file_of_ten_megabytes_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize("label", ["//..:m.bzl", "//../..:m.bzl", "//sub/../..:m.bzl", "//:../m.bzl", "//:/etc/passwd"])
 def test_a_label_that_leads_out_of_the_tree_is_not_followed(tmp_path, label):
     (tmp_path / "m.bzl").write_text("def more():\n    fail('it was read')\n")
-    refused(tree(tmp_path, WORKSPACE=f'load("{label}", "more")\nmore()\n'), r"isn't there|is no label")
+    refused(tree(tmp_path, WORKSPACE=f'load("{label}", "more")\nmore()\n'), "does not exist|is not a label")
 
 
 @pytest.mark.parametrize("name", ["sub/m.bzl", "sub"])
@@ -122,7 +125,7 @@ def test_a_link_that_leads_out_of_the_tree_is_not_followed(tmp_path, name):
     if name == "sub":
         (path / "sub").rmdir()
     (path / name).symlink_to(outside / "m.bzl" if name.endswith(".bzl") else outside)
-    refused(path, r"sub/m\.bzl is a link that leads out of")
+    refused(path, r"sub/m\.bzl is a link that points outside")
 
 
 def test_a_link_within_the_tree_is_followed(tmp_path):
@@ -139,4 +142,4 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path):
     path = loading(tmp_path, "")
     (path / "sub/m.bzl").unlink()
     os.mkfifo(path / "sub/m.bzl")
-    refused(path, "isn't there")
+    refused(path, "does not exist")

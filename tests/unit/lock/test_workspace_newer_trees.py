@@ -225,5 +225,5 @@ def test_sources_of_a_maven_artifact_are_an_archive_of_their_own(tmp_path):
 def test_what_only_the_machine_can_tell_ends_in_one_error_that_names_it(tmp_path):
     rule = "def _i(ctx):\n    fail('no network here')\n\nprobe = repository_rule(implementation = _i)\n"
     text = 'load("//:r.bzl", "probe")\nprobe(name = "found_here")\nload("@found_here//:x.bzl", "X")\n'
-    with pytest.raises(WorkspaceError, match=r"found_here \(probe\) holds \.bzl files that the WORKSPACE loads"):
+    with pytest.raises(WorkspaceError, match=r"loads \.bzl files from found_here \(probe\), which is not an archive"):
         locked(tmp_path, text, **{"r.bzl": rule})

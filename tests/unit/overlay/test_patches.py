@@ -90,7 +90,8 @@ def world(tmp_path, monkeypatch):
     def plan(toolchain=DEBIAN_12, among=archives):
         return plan_patches(tree, among, lambda archive: files[archive.name], tmp_path / "patched", toolchain)
 
-    plan.archives, plan.files, plan.tree, plan.patches, plan.root = archives, files, tree, wanted, tmp_path / "patched"
+    known = {"archives": archives, "files": files, "tree": tree, "patches": wanted, "root": tmp_path / "patched"}
+    vars(plan).update(known)  # a function's own attributes
     return plan
 
 
@@ -211,7 +212,7 @@ def test_an_edit_that_does_not_fit_is_refused_and_leaves_nothing(world, monkeypa
     wrong = [dataclasses.replace(p, edits=(Edit("b.c", "x", "y", 2),)) if p.id == "whole" else p for p in world.patches]
     monkeypatch.setattr(patches, "load_patches", lambda: wrong)
     plan = world()
-    with pytest.raises(SourceError, match=r"whole does not fit whole: b\.c holds 'x' 1 times, not 2"):
+    with pytest.raises(SourceError, match=r"whole does not fit whole: b\.c contains 'x' 1 times, not 2"):
         apply_patches(plan)
     assert not repository(plan, "whole").parent.exists()
     assert not [path for path in plan.root.iterdir() if path.name.startswith(".")]

@@ -155,7 +155,7 @@ def test_a_dry_run_names_the_file_and_makes_nothing(build: Build, tmp_path: Path
     assert not (tmp_path / "out").exists()
     with pytest.raises(RequestError, match="rpm"):
         plan_package(settings_for(build), kind="rpm")
-    with pytest.raises(RequestError, match="not the name of an image"):
+    with pytest.raises(RequestError, match="not a valid image name"):
         plan_package(dataclasses.replace(settings_for(build), docker_base_image="No Image"), kind="image")
 
 

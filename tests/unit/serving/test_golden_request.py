@@ -85,7 +85,7 @@ def test_a_file_that_is_no_golden_request_is_refused_with_how_to_record_one(tmp_
     whole = json.loads(path.read_text())
     broken = json.loads(damage) if damage.startswith('{"') and "format" not in damage else None
     path.write_text(json.dumps({**whole, **broken}) if broken is not None else damage)
-    with pytest.raises(RequestError, match="no golden request") as caught:
+    with pytest.raises(RequestError, match="not a golden request") as caught:
         read_golden(tmp_path)
     assert "--record" in caught.value.cure
 
@@ -98,7 +98,7 @@ def test_a_tolerance_that_makes_no_sense_is_refused(tolerance: str) -> None:
 
 def test_recording_takes_a_model_and_a_request() -> None:
     for model, request in ((None, "[1]"), ("/m", None)):
-        with pytest.raises(RequestError, match="takes a model and a request"):
+        with pytest.raises(RequestError, match="needs a model and a request"):
             asked_for(model, "", request, None, "0.1")
     asked = asked_for("/models/resnet", "", "[1]", None, "0.1")
     assert (asked.model_name, asked.tolerance) == ("resnet", 0.1)

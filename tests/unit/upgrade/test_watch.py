@@ -178,7 +178,7 @@ def test_a_pause_in_the_middle_of_an_installation_starts_nothing(world: World, u
     assert set(kinds[2:-2]) == {"changing", "blocked"}
     assert kinds[-2:] == ["rebuilding", "rebuilt"]
     assert any("of CANN 7.0.RC1" in event.message for event in world.events if event.kind == "blocked")
-    assert any("no whole ELF file" in event.message for event in world.events if event.kind == "blocked")
+    assert any("not a complete ELF file" in event.message for event in world.events if event.kind == "blocked")
 
 
 def test_an_adapter_overwritten_in_place_with_the_same_size_and_time_is_noticed(world: World) -> None:
@@ -319,12 +319,12 @@ def test_the_watch_ends_when_nobody_listens_any_more(world: World, tmp_path: Pat
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--act"], "say how to watch"),
-        (["--once"], "say how to watch"),
-        (["--watch", "--check"], "are for one run"),
-        (["--watch", "--act", "--clean"], "are for one run"),
-        (["--watch", "--interval", "0"], "--interval is '0'"),
-        (["--watch", "--interval", "soon"], "--interval is 'soon'"),
+        (["--act"], "need --watch"),
+        (["--once"], "need --watch"),
+        (["--watch", "--check"], "cannot be combined with --watch"),
+        (["--watch", "--act", "--clean"], "cannot be combined with --watch"),
+        (["--watch", "--interval", "0"], "not '0'"),
+        (["--watch", "--interval", "soon"], "not 'soon'"),
         (["--watch", "--build", "none"], "none"),
     ],
 )

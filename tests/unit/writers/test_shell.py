@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from npu_serving.writers.shell import command_line
@@ -13,7 +13,6 @@ from npu_serving.writers.shell import command_line
 WORDS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=8)
 
 
-@settings(max_examples=50)
 @given(WORDS)
 def test_a_command_line_is_read_back_as_its_words(words: list[str]) -> None:
     printed = command_line(["printf", "%s\\0", "", *words])

@@ -1,0 +1,147 @@
+"""The tools of those who work on this project: tests, linters, benchmarks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from npu_serving import process
+from npu_serving.errors import EXIT_UNFIT_TOOL, MissingToolError, RequestError
+from npu_serving.settings import PROJECT_ROOT
+
+SHELL_SCRIPTS = (
+    "inv",
+    ".ci/run",
+    ".ci/docker.sh",
+    "docker/*.sh",
+    "docker/guide/*.sh",
+    "docker/runtime/[sh]*",
+    "templates/completion/*.bash",
+)
+SUPPORTED_PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
+
+
+def run_pytest(*, unit: bool, matching: str, long: bool, coverage: bool, seed: int | None) -> None:
+    """Becomes pytest; with `coverage` it runs pytest, and leaves with its exit code when the lines that ran are listed.
+
+    In CI, and with `seed`, the tests run in a random order, whose seed is shown.
+    """
+    os.chdir(PROJECT_ROOT)
+    words = ["pytest", "tests/unit" if unit else "tests", *_workers(one_is_enough=bool(matching))]
+    environment = dict(os.environ)
+    if matching:
+        words += ["-k", matching]
+    else:
+        words += ["--durations=30", "--durations-min=1"]
+    if long:
+        words += ["-m", "long"]
+        environment["NPU_SERVING_TEST_TIER"] = "long"
+    if seed is not None or os.environ.get("CI") == "true":
+        words += ["-p", "randomly", *([f"--randomly-seed={seed}"] if seed is not None else [])]
+    python = [sys.executable, "-m"]
+    if not coverage:
+        process.replace_this_process([*python, *words], env=environment)
+    (PROJECT_ROOT / "build" / "coverage").mkdir(parents=True, exist_ok=True)
+    process.run([*python, "coverage", "erase"], env=environment)  # what a run that was killed has left
+    done = process.run([*python, "coverage", "run", "-m", *words], env=environment, check=False, on_line=_echo)
+    for command in ("combine", "report"):
+        process.run([*python, "coverage", command], env=environment, cure="see what pytest says above", on_line=_echo)
+    sys.exit(done.returncode)
+
+
+def _workers(*, one_is_enough: bool) -> list[str]:
+    """pytest-xdist's flags for a worker on each processor; tests/conftest.py says which tests go together."""
+    processors = len(os.sched_getaffinity(0))
+    if one_is_enough or processors == 1:
+        return []
+    return ["-n", str(processors), "--dist", "loadscope", "--no-loadscope-reorder"]
+
+
+def run_unit_tests_on_each_python() -> None:
+    """Runs the unit tests on each supported Python that is here, and leaves with 1 if any failed."""
+    outcomes = {}
+    for version in SUPPORTED_PYTHONS:
+        python = _python_of(version)
+        if python is None:
+            outcomes[version] = "is not on this machine"
+            continue
+        print(f"== Python {version}: {python}", flush=True)
+        environment = {
+            **os.environ,
+            "NPU_SERVING_PYTHON": str(python),
+            "NPU_SERVING_VENV": str(PROJECT_ROOT / "build" / "pythons" / version),
+        }
+        (PROJECT_ROOT / "build" / "pythons").mkdir(parents=True, exist_ok=True)
+        command = [str(PROJECT_ROOT / "inv"), "test", "--unit"]
+        done = process.run(command, env=environment, check=False, on_line=_echo)
+        outcomes[version] = f"{'passed' if done.returncode == 0 else 'FAILED'} in {done.seconds:.0f} s, with {python}"
+    for version, outcome in outcomes.items():
+        print(f"Python {version} {outcome}")
+    sys.exit(1 if any(outcome.startswith("FAILED") for outcome in outcomes.values()) else 0)
+
+
+def _python_of(version: str) -> Path | None:
+    """A Python of that version with which an environment can be made: on PATH, or one of pyenv's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    candidates = [process.find_program(f"python{version}"), *sorted(pyenv.glob(f"versions/{version}.*/bin/python3"))]
+    asked = f"import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != {version!r})"
+    for python in candidates:
+        if python is not None and process.run([python, "-I", "-c", asked], check=False).returncode == 0:
+            return python
+    return None
+
+
+def run_linters(*, fix: bool) -> None:
+    """Runs them all and leaves with 1 if any found something."""
+    from npu_serving import known_failures
+
+    python = [sys.executable, "-m"]
+    commands = [
+        [*python, "ruff", "check", *(["--fix"] if fix else []), "."],
+        [*python, "ruff", "format", *([] if fix else ["--check"]), "."],
+        [*python, "mypy"],
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],  # the layers of pyproject.toml
+        [*python, "npu_serving.plain_words"],
+    ]
+    shellcheck = process.find_program("shellcheck")
+    if shellcheck is not None:
+        scripts = [str(path) for pattern in SHELL_SCRIPTS for path in sorted(PROJECT_ROOT.glob(pattern))]
+        commands.append([str(shellcheck), "--external-sources", "--source-path=SCRIPTDIR", *scripts])
+    elif os.environ.get("CI"):
+        print(MissingToolError("shellcheck is not installed.", cure="apt-get install shellcheck"), file=sys.stderr)
+        sys.exit(EXIT_UNFIT_TOOL)
+    else:
+        print("shellcheck is not installed: the shell scripts are not checked.", file=sys.stderr)
+    failed = False
+    for command in commands:
+        done = process.run(command, cwd=PROJECT_ROOT, check=False)
+        failed |= done.returncode != 0
+        if done.returncode != 0:
+            print(done.output, end="")
+    if fix:
+        known_failures.write_page()
+    elif not known_failures.page_is_current():
+        print("docs/troubleshooting.md is not what the tables of known failures say: ./inv lint --fix")
+        failed = True
+    print("lint: there is something to fix" if failed else "lint: clean")
+    sys.exit(1 if failed else 0)
+
+
+def run_benchmarks(name: str) -> None:
+    """Runs bench/NAME.py, or all of them one after the other."""
+    known = {path.stem: path for path in sorted((PROJECT_ROOT / "bench").glob("[a-z]*.py"))}
+    if name and name not in known:
+        error = RequestError(f"There is no benchmark {name!r}.", cure=f"choose one of {', '.join(known)}")
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    for path in [known[name]] if name else known.values():
+        print(f"== {path.relative_to(PROJECT_ROOT)}", flush=True)
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+        done = process.run([sys.executable, path], cwd=PROJECT_ROOT, env=environment, check=False, on_line=_echo)
+        if done.returncode != 0:
+            sys.exit(done.returncode)
+
+
+def _echo(line: str) -> None:
+    print(line, flush=True)
