@@ -48,7 +48,8 @@ CHECK = """
 import sys
 from pathlib import Path
 from npu_serving.elf.compat import check_server
-report = check_server(Path(sys.argv[2]), adapter=Path(sys.argv[1]))
+from npu_serving.elf.subject import ServerCase
+report = check_server(ServerCase(Path(sys.argv[2]), Path(sys.argv[1])))
 assert report.ok, report.text()
 """
 

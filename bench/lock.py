@@ -17,9 +17,9 @@ import yaml
 
 from npu_serving.building.bazel_program import fetch_bazel, find_bazel
 from npu_serving.building.inputs import make_sample_archives
-from npu_serving.building.sources import SAMPLE
 from npu_serving.console import Silent
 from npu_serving.process import base_environment
+from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 ROUNDS = 5
@@ -33,7 +33,7 @@ def seconds(argv: list[str], cwd: Path, env: dict[str, str]) -> float:
 
 def main() -> None:
     given = os.environ.get("NPU_SERVING_BENCH_TREE", "")
-    tree = Path(given).absolute() if given else SAMPLE / "serving"
+    tree = Path(given).absolute() if given else SAMPLE_DIRECTORY / "serving"
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         settings = Settings(build_root=root / "build", bazel=os.environ.get("NPU_SERVING_TEST_BAZEL", ""))

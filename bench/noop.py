@@ -16,7 +16,8 @@ from pathlib import Path
 import yaml
 
 from npu_serving.building import bazel as bazel_room
-from npu_serving.building import inputs, pipeline, plan
+from npu_serving.building import pipeline
+from npu_serving.building.context import find_context
 from npu_serving.console import Silent
 from npu_serving.resources import available_resources
 from npu_serving.settings import PROJECT_ROOT, Settings
@@ -53,13 +54,13 @@ def main() -> None:
             bazel=next((str(path) for path in shared.glob("*/bazel")), ""),
         )  # fmt: skip
         pipeline.build_serving(settings, Silent())
-        given = inputs.find_inputs(settings, Silent())
-        layout = plan.layout_of(given, settings)
-        flags = plan.bazel_flags(given, settings)
+        context = find_context(settings, Silent())
+        layout = context.layout
+        flags = context.bazel_flags
         command = bazel_room.Command(bazel_room.TARGET, "bench", flags)
-        argv = bazel_room.argv(given.runner, layout, command, available_resources())
+        argv = bazel_room.argv(context.runner, layout, command, available_resources())
         warm = [word for word in argv if word != "--batch" and not word.startswith("--build_event")]
-        environment = bazel_room.environment(given.runner, layout)
+        environment = bazel_room.environment(context.runner, layout)
         values = {"source": "sample", "adapter": "sample", "runner": "host", "bazel": settings.bazel}
         values |= {"build_root": str(settings.build_root), "dist_root": str(settings.dist_root)}
         (root / "invoke.yaml").write_text(yaml.safe_dump({"npu_serving": values}))

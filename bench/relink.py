@@ -21,11 +21,12 @@ import yaml
 
 from npu_serving import fsutil
 from npu_serving.building import bazel as bazel_room
-from npu_serving.building import inputs, pipeline, plan
-from npu_serving.building.sources import SAMPLE
+from npu_serving.building import pipeline
+from npu_serving.building.context import find_context
 from npu_serving.builds.current import find_build, make_current, read_builds
 from npu_serving.console import Silent
 from npu_serving.resources import available_resources
+from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann
 from npu_serving.settings import PROJECT_ROOT, Settings
 
@@ -50,8 +51,8 @@ def relinks(settings: Settings, env: dict[str, str], rounds: int) -> float:
     """./inv rebuild-after-cann from the first CANN to the next, again and again; each has to be one link."""
     times = []
     former = find_build(settings.dist_root)
-    given = inputs.find_inputs(settings, Silent())
-    execroot = plan.output_base(given, settings) / "execroot"
+    context = find_context(settings, Silent())
+    execroot = context.output_base / "execroot"
     for _ in range(rounds):
         make_current(former)
         for build in read_builds(settings.dist_root).sound:
@@ -70,19 +71,19 @@ def relinks(settings: Settings, env: dict[str, str], rounds: int) -> float:
 def by_the_guide(settings: Settings, root: Path, rounds: int) -> float:
     """Bazel as a person starts it, from an empty output root: all is unpacked and compiled again."""
     times = []
-    given = inputs.find_inputs(settings, Silent())
+    context = find_context(settings, Silent())
     for number in range(rounds):
         layout = dataclasses.replace(
-            plan.layout_of(given, settings), output_user_root=fsutil.make_directory(root / f"by-the-guide-{number}")
+            context.layout, output_user_root=fsutil.make_directory(root / f"by-the-guide-{number}")
         )
-        command = bazel_room.Command(bazel_room.TARGET, "bench", plan.bazel_flags(given, settings))
+        command = bazel_room.Command(bazel_room.TARGET, "bench", context.bazel_flags)
         ours = ("--batch", "--host_jvm_args", "--build_event")
         argv = [
             word
-            for word in bazel_room.argv(given.runner, layout, command, available_resources())
+            for word in bazel_room.argv(context.runner, layout, command, available_resources())
             if not word.startswith(ours)
         ]
-        env = bazel_room.environment(given.runner, layout)
+        env = bazel_room.environment(context.runner, layout)
         times.append(measured(argv, layout.workspace, env)[0])
         subprocess.run([*argv[:4], "shutdown"], cwd=layout.workspace, env=env, capture_output=True, check=True)
         fsutil.remove(layout.output_user_root)
@@ -91,7 +92,7 @@ def by_the_guide(settings: Settings, root: Path, rounds: int) -> float:
 
 def with_further_sources(tree: Path) -> None:
     """A copy of the sample's tree whose server has more to compile."""
-    shutil.copytree(SAMPLE / "serving", tree)
+    shutil.copytree(SAMPLE_DIRECTORY / "serving", tree)
     directory = tree / "tensorflow_serving" / "model_servers"
     names = [f"further_{n}.cc" for n in range(FURTHER_SOURCES)]
     for n, name in enumerate(names):

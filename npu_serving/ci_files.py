@@ -7,14 +7,18 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
-from npu_serving.settings import PROJECT_ROOT
+from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.templating import render
 
 ACTIONS = ".cache/npu-serving"
 """The disk cache of the build."""
 ARCHIVES = ("build/store/content_addressable",)
 """What was fetched, by its sha256: whatever else is in there is verified again before it is used."""
-LOCKS = ("locks/serving-1.15.0.json", "locks/toolchains.json")  # GitLab takes two files for a key, and no more
+LOCKS = (
+    f"locks/serving-{Settings.source}.json",
+    "locks/toolchains.json",
+)
+"""GitLab takes two files for a key, and no more."""
 PACKAGES = "dist/packages/"
 COMMANDS = (
     "./inv doctor",

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.building import inputs, pipeline
-from npu_serving.building.inputs import Inputs
-from npu_serving.building.sources import SAMPLE
+from npu_serving.building import pipeline
+from npu_serving.building.context import BuildContext, find_context
 from npu_serving.builds.current import find_build
 from npu_serving.builds.verify import verify_build
 from npu_serving.cann.install import find_installation
@@ -20,7 +19,9 @@ from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text, table
 from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay
+from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
+from npu_serving.sample.sample_settings import sample_root
 from npu_serving.serving.server import plan_server, started
 from npu_serving.serving.smoke import spare_ports
 from npu_serving.settings import Settings
@@ -98,7 +99,7 @@ class _Demo:
         self.result = result
         self._settings = settings
         self._reporter = reporter
-        self._cann = settings.build_root / "sample"
+        self._cann = sample_root(settings)
 
     def build_and_serve(self) -> None:
         """From nothing to a prediction on the "NPU"."""
@@ -107,12 +108,12 @@ class _Demo:
             fsutil.remove(settings.dist_root)  # so that every run shows a build and a relink
             install_sample_cann(self._cann)
             say("tfplugin and toolkit below build/demo/sample/Ascend")
-        given = inputs.find_inputs(settings, self._reporter)
+        context = find_context(settings, self._reporter)
         with self._step("fetch") as say:
-            pipeline.fetch_inputs(given, settings, self._reporter)
-            say(f"{len(given.archives)} archives verified, {given.runner.name} runner ready")
+            pipeline.fetch_inputs(context, self._reporter)
+            say(f"{len(context.archives)} archives verified, {context.runner.name} runner ready")
         with self._step("overlay") as say:
-            say(self._overlay(given))
+            say(self._overlay(context))
         with self._step("build") as say:
             built = pipeline.build_serving(settings, self._reporter)
             done = f"{built.record.compiled} sources compiled, {built.record.linked} linked"
@@ -145,8 +146,8 @@ class _Demo:
             say("it will start with the new adapter")
         self._serve_and_predict(NEXT_RELEASE)
 
-    def _overlay(self, given: Inputs) -> str:
-        plan = plan_overlay(given.source.tree, given.overlay(self._settings))
+    def _overlay(self, context: BuildContext) -> str:
+        plan = plan_overlay(context.source.tree, context.overlay)
         apply_overlay(plan)
         return f"{len(plan.changes)} files written" if plan.changes else "up to date"
 
@@ -159,8 +160,8 @@ class _Demo:
             model_name=MODEL,
             port=port,
             rest_api_port=rest_api_port,
-            model_base_path=SAMPLE / "models" / MODEL,
-            platform_config_file=SAMPLE / "config.cfg",
+            model_base_path=SAMPLE_DIRECTORY / "models" / MODEL,
+            platform_config_file=SAMPLE_DIRECTORY / "config.cfg",
             library_path=installation.library_directories if installation else (),
         )
         with self._step("serve and predict") as say:

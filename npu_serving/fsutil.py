@@ -86,13 +86,8 @@ def write_file(path: Path, data: bytes | str, *, mode: int | None = None) -> boo
         if _holds(path, content, wanted):
             return False
     make_directory(path.parent)
-    with explained(path), _temporary_beside(path) as (descriptor, temporary):
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), wanted)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+    with _replacing(path, wanted) as file:
+        file.write(content)
     return True
 
 
@@ -104,14 +99,9 @@ def copy_file(source: Path, path: Path, *, mode: int | None = None) -> bool:
     make_directory(path.parent)
     with explained(source, doing="read"):
         original = source.open("rb")
-    with original, explained(path), _temporary_beside(path) as (descriptor, temporary):
-        with os.fdopen(descriptor, "wb") as target:
-            for chunk in chunks(original, source):
-                target.write(chunk)
-            os.fchmod(target.fileno(), wanted)
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(temporary, path)
+    with original, _replacing(path, wanted) as target:
+        for chunk in chunks(original, source):
+            target.write(chunk)
     return True
 
 
@@ -308,13 +298,20 @@ def _same_file_content(source: Path, path: Path, mode: int) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
-    descriptor, temporary = tempfile.mkstemp(prefix=".tmp.", dir=path.parent)
-    try:
-        yield descriptor, temporary
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+def _replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` when the block succeeds, and is on the disk for good then."""
+    with explained(path):
+        descriptor, temporary = tempfile.mkstemp(prefix=".tmp.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                os.fchmod(file.fileno(), mode)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from urllib.parse import unquote, urlparse
 
 from npu_serving import fsutil, known_failures
-from npu_serving.building.runner import Layout, Runner
+from npu_serving.building.runner import Layout, Runner, RunRequest
 from npu_serving.console import Progress, Reporter
 from npu_serving.errors import BuildFailedError, FileAccessError, RequestError
 from npu_serving.known_failures import diagnose
@@ -165,13 +165,8 @@ def build(
     words = argv(runner, layout, command, resources)
     with reporter.progress("bazel", unit="actions") as progress:
         watch = _Watch(progress, reporter)
-        finished = runner.run(
-            words,
-            layout=layout,
-            env={**environment(runner, layout), **further_environment},
-            log_path=log_path,
-            on_line=watch.see,
-        )
+        env = {**environment(runner, layout), **further_environment}
+        finished = runner.run(RunRequest(words, layout, env, log_path, watch.see))
     if finished.returncode != 0:
         raise explain(finished, log_path)
     record = read_events(events, runner.inside(layout), layout, finished.seconds)
@@ -197,7 +192,7 @@ def stop_server(runner: Runner, layout: Layout, output_base: Path, *, log_path: 
     root = runner.inside(layout).output_user_root
     words = [runner.bazel(), "--nosystem_rc", "--nohome_rc", f"--output_user_root={root}", "shutdown"]
     fsutil.make_directory(log_path.parent)
-    finished = runner.run(words, layout=layout, env=environment(runner, layout), log_path=log_path)
+    finished = runner.run(RunRequest(words, layout, environment(runner, layout), log_path))
     if finished.returncode != 0:
         raise failure(finished, log_path=log_path, cure=f"kill process {pid}, then run the same command again")
     return True

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from npu_serving import archives, fsutil, process
 from npu_serving.console import Reporter
-from npu_serving.doctor.bazel_version import bazel_version, can_build, pinned_version, required_text
+from npu_serving.doctor.bazel_version import bazel_version, can_build, required_text
 from npu_serving.errors import MissingToolError, NpuServingError, ProgramError, RequestError
+from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch_file
 from npu_serving.fetch.toolchains import Tool, find_tool
@@ -54,7 +55,7 @@ def find_bazel(settings: Settings, reporter: Reporter) -> BazelProgram:
         program = _examined(on_path)
         if can_build(program.version):
             return program
-        reporter.note(f"{on_path} is {_described(program)}; using the pinned {pinned_version()} instead")
+        reporter.note(f"{on_path} is {_described(program)}; using the pinned {pinned_bazel()} instead")
     return _pinned(settings)
 
 
@@ -68,7 +69,7 @@ def find_bazel_for_image(settings: Settings, reporter: Reporter) -> BazelProgram
     except MissingToolError:
         if settings.docker_flavour != "guide":
             raise
-        sources = find_tool("bazel", "any", version=pinned_version(), kind="sources")
+        sources = find_tool("bazel", "any", version=pinned_bazel(), kind="sources")
         return BazelProgram(ContentStore(settings.store_root).path(sources.sha256), sources.version, sources.sha256)
 
 
@@ -94,11 +95,12 @@ def _pinned(settings: Settings) -> BazelProgram:
 def _release() -> Tool:
     machine = platform.machine()
     try:
-        return find_tool("bazel", f"linux-{machine}", version=pinned_version(), kind="program")
+        return find_tool("bazel", f"linux-{machine}", version=pinned_bazel(), kind="program")
     except MissingToolError as error:
         raise MissingToolError(
-            f"Bazel {pinned_version()} was never released for {machine}.",
-            cause="there are no such releases before 3.6, so it has to be built from bazel-0.24.1-dist.zip "
+            f"Bazel {pinned_bazel()} was never released for {machine}.",
+            cause="there are no such releases before 3.6, so it has to be built from "
+            f"bazel-{pinned_bazel()}-dist.zip "
             "(guide 6.6.1)",
             cure="build it with JDK 11, then put it on PATH or name it under `bazel` in invoke.yaml",
         ) from error

@@ -24,6 +24,7 @@ from npu_serving.building.cache_relay import URL_VARIABLE
 from npu_serving.building.runner import Layout, Runner
 from npu_serving.console import Reporter
 from npu_serving.errors import BuildFailedError, ProgramError, RequestError
+from npu_serving.facts import pinned_bazel
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 HTTP, GRPC = ("http", "https"), ("grpc", "grpcs")
@@ -60,7 +61,7 @@ def find_caches(settings: Settings) -> Caches:
     if disk is not None and (remote is not None or executor is not None):
         raise RequestError(
             "--disk-cache cannot be combined with --remote-cache or --remote-executor.",
-            cause="Bazel 0.24.1 uses only one of them at a time",
+            cause=f"Bazel {pinned_bazel()} uses only one of them at a time",
             cure="leave one out (disk_cache, remote_cache and remote_executor may also be set in invoke.yaml)",
         )
     if executor is not None and remote is not None and remote.scheme not in GRPC:
@@ -161,7 +162,7 @@ def _trouble(text: str, schemes: tuple[str, ...]) -> str:
     if address.query or address.fragment:
         return "it contains a ? or a #; in a password they have to be written as %3F and %23"
     if address.scheme in GRPC and (address.path.strip("/") or address.username):
-        return "over gRPC Bazel 0.24.1 accepts a host and a port, without a path or credentials"
+        return f"over gRPC Bazel {pinned_bazel()} accepts a host and a port, without a path or credentials"
     return ""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from npu_serving.building.bazel_program import BazelProgram, fetch_bazel, find_bazel
-from npu_serving.building.inputs import make_sample_archives, needed_archives
+from npu_serving.building.inputs import make_sample_archives
 from npu_serving.building.sources import ServingSource, resolve_source, shipped_locks
 from npu_serving.console import Reporter, Silent
 from npu_serving.errors import MissingToolError, RequestError
@@ -222,7 +222,7 @@ def _tools(everything: bool) -> tuple[Tool, ...]:
 
 def _archives(source: ServingSource, everything: bool) -> tuple[Archive, ...]:
     if not everything:
-        return needed_archives(source.lock, source.archive)
+        return source.needed_archives()
     return _all_of(source.lock) if source.archive is not None else source.lock.archives
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Callable
 
 from npu_serving import fsutil
 from npu_serving.building.bazel_program import BazelProgram, fetch_bazel, find_bazel_for_image
-from npu_serving.building.runner import Layout
+from npu_serving.building.runner import Layout, RunRequest
 from npu_serving.console import Reporter
 from npu_serving.errors import MissingToolError
 from npu_serving.images.container import (
@@ -104,29 +102,21 @@ class DockerRunner:
         """Fixed; nothing of the caller's."""
         return dict(PLAIN_ENVIRONMENT)
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        layout: Layout,
-        env: Mapping[str, str],
-        log_path: Path,
-        on_line: Callable[[str], None] | None = None,
-    ) -> Finished:
+    def run(self, request: RunRequest) -> Finished:
         """Runs it in the workspace, in a container that is gone when this returns or raises.
 
         Everything but the output is read-only. A container that a killed run left in the same output root is ended
         first. Where the kernel killed a program that ran out of memory, the last line of its output says so.
         """
-        output_root = fsutil.make_directory(layout.output_user_root).resolve()
+        output_root = fsutil.make_directory(request.layout.output_user_root).resolve()
         resources = available_resources(self._settings.jobs, self._settings.memory_mb)
         spec = ContainerSpec(
             image=self._ready_image().image_id,
-            argv=tuple(argv),
+            argv=tuple(request.argv),
             role="build",
-            environment=env,
+            environment=request.env,
             directory=str(WORKSPACE),
-            binds=self._binds(layout),
+            binds=self._binds(request.layout),
             user=(os.getuid(), os.getgid()),
             output_root=output_root,
             processors=resources.jobs,
@@ -135,7 +125,7 @@ class DockerRunner:
         with connected() as client:
             if remove_left_over(client, output_root):
                 self._reporter.note("removed a container that an earlier, killed run had left behind")
-            return run_container(client, spec, log_path=log_path, on_line=on_line)
+            return run_container(client, spec, log_path=request.log_path, on_line=request.on_line)
 
     def _binds(self, layout: Layout) -> tuple[Bind, ...]:
         inside = self.inside(layout)

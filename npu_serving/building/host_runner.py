@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Callable
 
 from npu_serving import fsutil, process
 from npu_serving.building.bazel_program import BazelProgram, fetch_bazel
-from npu_serving.building.runner import Layout
+from npu_serving.building.runner import Layout, RunRequest
 from npu_serving.console import Reporter
 from npu_serving.doctor.build_environment import STANDARD_PATH, build_python
 from npu_serving.errors import MissingToolError, RequestError
+from npu_serving.facts import pinned_bazel
 from npu_serving.process import Finished
 from npu_serving.settings import Settings
 
@@ -43,7 +41,8 @@ class HostRunner:
             )
             if unfit:
                 raise RequestError(
-                    f"Bazel 0.24.1 can't work in {str(path)!r}: the path contains {', '.join(map(repr, unfit))}.",
+                    f"Bazel {pinned_bazel()} can't work in {str(path)!r}: the path contains "
+                    f"{', '.join(map(repr, unfit))}.",
                     cause="it fails with spaces, line breaks, colons and letters outside of ASCII",
                     cure="set build_root in invoke.yaml to a path without them (and move the tree there), "
                     "or build in a container, where such paths work: ./inv build-serving --runner docker",
@@ -106,17 +105,16 @@ class HostRunner:
             environment["LD_LIBRARY_PATH"] = str(library)
         return environment
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        layout: Layout,
-        env: Mapping[str, str],
-        log_path: Path,
-        on_line: Callable[[str], None] | None = None,
-    ) -> Finished:
+    def run(self, request: RunRequest) -> Finished:
         """Runs it in the workspace."""
-        return process.run(argv, cwd=layout.workspace, env=env, log_path=log_path, on_line=on_line, check=False)
+        return process.run(
+            request.argv,
+            cwd=request.layout.workspace,
+            env=request.env,
+            log_path=request.log_path,
+            on_line=request.on_line,
+            check=False,
+        )
 
     def _search_path(self) -> list[str]:
         # The py_binary tools of the tree start `python` from PATH, whatever PYTHON_BIN_PATH says.

@@ -21,6 +21,7 @@ from npu_serving.building.sources import (
 )
 from npu_serving.console import Reporter, Silent, duration_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, LockFileError, RequestError, WorkspaceError
+from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch_file, wanted_from
 from npu_serving.fetch.pinning import fetch_first
@@ -183,8 +184,8 @@ class LockReport:
         pinned_here = [archive.name for archive in lock.archives if archive.pinned_here]
         if pinned_here:
             lines.append(
-                f"Pinned by --pin, not by the tree: {', '.join(pinned_here)}. Bazel 0.24.1 takes an archive without a "
-                "sha256 from no cache: without a network, give the tree the lock's."
+                f"Pinned by --pin, not by the tree: {', '.join(pinned_here)}. Bazel {pinned_bazel()} takes an "
+                "archive without a sha256 from no cache: without a network, give the tree the lock's."
             )
         lines += [f"{item.name} is cloned by git ({item.remote}), which no cache can hold." for item in _git(lock)]
         left_out = [archive.name for archive in lock.archives if archive.urls_left_out]

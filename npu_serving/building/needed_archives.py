@@ -62,7 +62,7 @@ def measure_needs(
     with state_lock(settings.build_root, doing="lock-deps --needed"):
         made = with_sample(dataclasses.replace(settings, adapter="sample"))
         adapter = find_adapter(made.adapter, made.cann_root)
-        overlay = OverlayInputs(adapter=adapter.path, libpython=find_libpython(made))
+        overlay = OverlayInputs(adapter.path, find_libpython(made), adapter_elf=adapter.elf)
         runner = choose_runner(settings, reporter)
         runner.prepare(reporter)
         needs = {}

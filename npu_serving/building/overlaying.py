@@ -30,6 +30,6 @@ def render(
     wanted = None
     if not remove:
         adapter = find_adapter(settings.adapter, settings.cann_root)
-        wanted = OverlayInputs(adapter=adapter.path, libpython=inputs.find_libpython(settings))
+        wanted = OverlayInputs(adapter.path, inputs.find_libpython(settings), adapter_elf=adapter.elf)
     with state_lock(settings.build_root, doing="render-overlay"):  # not under a Bazel that reads the tree
         return render_overlay(source.tree, wanted, mode=mode, remove=remove)

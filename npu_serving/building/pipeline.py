@@ -8,30 +8,19 @@ from pathlib import Path
 from typing import Callable
 
 from npu_serving import fsutil
-from npu_serving.building import bazel, caches, inputs
-from npu_serving.building.inputs import Inputs, patched_root
+from npu_serving.building import bazel, caches
+from npu_serving.building.context import BuildContext, find_context
+from npu_serving.building.inputs import make_sample_archives
 from npu_serving.building.locking import check_agreement
-from npu_serving.building.plan import (
-    STEPS,
-    BuildPlan,
-    Step,
-    bazel_flags,
-    digest_of_tree,
-    existing_build,
-    input_digest,
-    layout_of,
-    output_base,
-    plan_build,
-    source_identity,
-)
+from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build
 from npu_serving.building.runner import Layout
 from npu_serving.building.sources import check_tree, prepare_source
 from npu_serving.builds.assembling import package, replaced_meanwhile
 from npu_serving.builds.current import find_build, make_current, unused_id
 from npu_serving.builds.manifest import Build, BuildManifest, build_id
+from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
 from npu_serving.errors import BuildFailedError, LockFileError, SourceError
-from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch, plan_fetch
 from npu_serving.lock.tree_facts import serving_version
 from npu_serving.overlay import adapter as overlay
@@ -92,12 +81,14 @@ def build_serving(
     *,
     clean: bool = False,
     proof: Proof | None = None,
+    cann: Cann | None = None,
     doing: str = "build-serving",
 ) -> BuildResult:
     """Runs every step that is out of date. The previous build stays current until this one is proven.
 
     `clean` first removes what Bazel made of this tree, and uses no cache: every action runs. `proof` gets a finished
     build that is not current yet, and raises what is wrong with it: then it stays in dist/ without becoming current.
+    `cann` is the one to build with, where it was looked for already.
     Raises the error of the step that fails; what was finished before it is kept, so the next run resumes there.
     """
     started = time.monotonic()
@@ -105,16 +96,16 @@ def build_serving(
     if clean:
         settings = caches.without_caches(settings)
     wanted = caches.find_caches(settings)
-    given = inputs.find_inputs(settings, reporter)
-    caches.check_reachable(wanted, given.runner)
-    plan = plan_build(given, settings)
+    context = find_context(settings, reporter, cann)
+    caches.check_reachable(wanted, context.runner)
+    plan = plan_build(context)
     if plan.existing is not None and plan.nothing_to_do and not clean:
         return BuildResult(plan.existing, plan, bazel.BuildRecord(), time.monotonic() - started)
     with state_lock(settings.build_root, doing=doing):
         if clean:
             plan = plan.from_scratch()
-            _remove_output(given, settings, reporter)
-        build, record = _build(given, settings, reporter, again=clean)
+            _remove_output(context, reporter)
+        build, record = _build(context, reporter, again=clean)
         if proof is not None and not build.current:
             proof(build)
         make_current(build, settings.install_link)
@@ -144,11 +135,11 @@ class AnalysisResult:
 
 def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
     """All of the road up to the first compiler run: half a minute to find out whether hours of building can begin."""
-    given = inputs.find_inputs(settings, reporter)
+    context = find_context(settings, reporter)
     with state_lock(settings.build_root, doing="build-serving --analyse"):
-        _prepare(given, settings, reporter)
-        record = _run_bazel(given, settings, reporter, input_digest(given, settings), "--nobuild")
-    return AnalysisResult(given.source.name, record.summary, record.seconds)
+        _prepare(context, reporter)
+        record = _run_bazel(context, reporter, "--nobuild")
+    return AnalysisResult(context.source.name, record.summary, record.seconds)
 
 
 def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
@@ -159,91 +150,92 @@ def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
         later = "after the steps above"
         made = Step("sample", "the sample's CANN and libpython have to be made")
         return BuildPlan((made, *(Step(name, later) for name in STEPS)))
-    given = inputs.find_inputs(settings, reporter)
-    caches.check_reachable(wanted, given.runner)
-    return plan_build(given, settings)
+    context = find_context(settings, reporter)
+    caches.check_reachable(wanted, context.runner)
+    return plan_build(context)
 
 
-def fetch_inputs(given: Inputs, settings: Settings, reporter: Reporter) -> None:
+def fetch_inputs(context: BuildContext, reporter: Reporter) -> None:
     """Fetches, unpacks and prepares everything that is not there: what a build needs before its overlay."""
-    given.runner.check(layout_of(given, settings))
-    store = ContentStore(settings.store_root)
-    if given.source.name == "sample":
-        inputs.make_sample_archives(settings)
-    mirrors = (*settings.mirrors, *given.source.mirrors)
-    plan = plan_fetch(given.archives, store)
-    fetch(plan, store, reporter=reporter, mirrors=mirrors, offline=settings.offline)
-    store.place(given.archives, settings.distdir)
-    prepare_source(given.source, store)
-    given.runner.prepare(reporter)
+    settings, source = context.settings, context.source
+    context.runner.check(context.layout)
+    if source.name == "sample":
+        make_sample_archives(settings)
+    plan = plan_fetch(context.archives, context.store)
+    mirrors = (*settings.mirrors, *source.mirrors)
+    fetch(plan, context.store, reporter=reporter, mirrors=mirrors, offline=settings.offline)
+    context.store.place(context.archives, settings.distdir)
+    prepare_source(source, context.store)
+    context.runner.prepare(reporter)
 
 
-def _remove_output(given: Inputs, settings: Settings, reporter: Reporter) -> None:
+def _remove_output(context: BuildContext, reporter: Reporter) -> None:
     """Guide 6.6.6, done right: this tree's Bazel server is stopped, and what it made of this tree removed."""
-    output = output_base(given, settings)
+    output = context.output_base
     with reporter.progress("removing the previous output", unit="trees"):
-        bazel.stop_server(given.runner, layout_of(given, settings), output, log_path=_log_path(settings, "shutdown"))
+        log_path = _log_path(context.settings, "shutdown")
+        bazel.stop_server(context.runner, context.layout, output, log_path=log_path)
         fsutil.remove(output)
 
 
-def _build(given: Inputs, settings: Settings, reporter: Reporter, *, again: bool) -> tuple[Build, bazel.BuildRecord]:
-    _prepare(given, settings, reporter)
-    existing = None if again else existing_build(given, settings)
+def _build(context: BuildContext, reporter: Reporter, *, again: bool) -> tuple[Build, bazel.BuildRecord]:
+    _prepare(context, reporter)
+    existing = None if again else context.existing_build()
     record = bazel.BuildRecord()
     if existing is None:
-        digest = input_digest(given, settings)
-        record = _run_bazel(given, settings, reporter, digest)
-        if input_digest(given, settings) != digest:
+        digest = context.input_digest
+        record = _run_bazel(context, reporter)
+        if context.hashed_again() != digest:
             raise SourceError(
-                f"{given.source.tree}, or another input of the build, was changed while Bazel was running.",
+                f"{context.source.tree}, or another input of the build, was changed while Bazel was running.",
                 cure="run the same command again: Bazel makes only what the change requires",
             )
-        existing = _package(given, settings, record, digest)
+        existing = _package(context, record)
     return existing, record
 
 
-def _prepare(given: Inputs, settings: Settings, reporter: Reporter) -> None:
-    fetch_inputs(given, settings, reporter)
-    _check_lock(given, settings)
-    apply_overlay(plan_overlay(given.source.tree, given.overlay(settings)))
-    _check_adapter(given)
+def _prepare(context: BuildContext, reporter: Reporter) -> None:
+    fetch_inputs(context, reporter)
+    _check_lock(context)
+    apply_overlay(plan_overlay(context.source.tree, context.overlay))
+    _check_adapter(context)
 
 
-def _check_adapter(given: Inputs) -> None:
-    """AdapterError where the tree has a different adapter from the one examined, or the symbols of a different one."""
-    directory = given.source.tree / overlay.DIRECTORY
-    taken = directory / content.ADAPTER_FILE
+def _check_adapter(context: BuildContext) -> None:
+    """AdapterError where CANN or the tree has a different adapter from the one examined, or the symbols of another."""
+    adapter, directory = context.adapter, context.source.tree / overlay.DIRECTORY
+    taken = {fsutil.sha256_of(path) for path in (adapter.path, directory / content.ADAPTER_FILE)}
     symbols = fsutil.read_text(directory / content.SYMBOLS_FILE)
-    if fsutil.sha256_of(taken) != given.adapter.sha256 or content.symbols_script(taken) != symbols:
-        raise replaced_meanwhile(given.adapter.path)
+    if taken != {adapter.sha256} or symbols != content.symbols_script(adapter.elf):
+        raise replaced_meanwhile(adapter.path)
 
 
-def _run_bazel(given: Inputs, settings: Settings, reporter: Reporter, digest: str, *flags: str) -> bazel.BuildRecord:
+def _run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.BuildRecord:
+    settings, runner = context.settings, context.runner
     log_path = _log_path(settings, "build")
     resources = available_resources(settings.jobs, settings.memory_mb)
-    reporter.note(f"running Bazel {given.runner.where} with {resources.jobs} jobs; its log is {log_path}")
-    layout = layout_of(given, settings)
-    fsutil.make_directory(layout.output_user_root)
-    fsutil.make_directory(patched_root(settings))
+    reporter.note(f"running Bazel {runner.where} with {resources.jobs} jobs; its log is {log_path}")
+    for directory in (context.layout.output_user_root, *context.layout.extra):
+        fsutil.make_directory(directory)
 
     def build(layout: Layout, cache_flags: tuple[str, ...]) -> bazel.BuildRecord:
         command = bazel.Command(
             target=bazel.TARGET,
-            revision=f"{source_identity(given)[:12]}",
-            flags=(*cache_flags, *bazel_flags(given, settings), *flags),
+            revision=context.source_identity[:12],
+            flags=(*cache_flags, *context.bazel_flags, *flags),
         )
-        return bazel.build(given.runner, layout, command, resources, log_path=log_path, reporter=reporter)
+        return bazel.build(runner, layout, command, resources, log_path=log_path, reporter=reporter)
 
     wanted = caches.find_caches(settings)
     relay_log = settings.logs / "cache-relay.log"
-    return caches.build_with(wanted, given.runner, layout, reporter, relay_log, build)
+    return caches.build_with(wanted, runner, context.layout, reporter, relay_log, build)
 
 
 def _log_path(settings: Settings, kind: str) -> Path:
     return settings.logs / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}.log"
 
 
-def _package(given: Inputs, settings: Settings, record: bazel.BuildRecord, digest: str) -> Build:
+def _package(context: BuildContext, record: bazel.BuildRecord) -> Build:
     """Assembles the build and verifies it; only then does it get its name."""
     if record.output is None:
         raise BuildFailedError(
@@ -251,35 +243,37 @@ def _package(given: Inputs, settings: Settings, record: bazel.BuildRecord, diges
             cause="a flag in --bazel-arg or bazel_args keeps Bazel from building",
             cure="leave those flags out; to analyse without building, use ./inv build-serving --analyse",
         )
-    version = given.source.lock.serving_version
-    patches = given.overlay(settings).patches
+    dist_root, version = context.settings.dist_root, context.source.lock.serving_version
+    digest, adapter = context.input_digest, context.adapter
     manifest = BuildManifest(
-        build_id=unused_id(settings.dist_root, build_id(version, given.adapter.cann_version, digest)),
+        build_id=unused_id(dist_root, build_id(version, adapter.cann_version, digest)),
         input_digest=digest,
         serving_version=version,
         source={
-            "name": given.source.name,
-            "digest": source_identity(given),
-            "tree": digest_of_tree(given, settings, without=overlay.DIRECTORY),
+            "name": context.source.name,
+            "digest": context.source_identity,
+            "tree": context.tree_digest(without=overlay.DIRECTORY),
         },
-        adapter=given.adapter.describe(),
-        lock_digest=given.source.lock.digest,
-        toolchain=given.runner.identity(),
-        flags=settings.bazel_args,
-        patches=patches.to_json() if patches is not None else {},
+        adapter=adapter.describe(),
+        lock_digest=context.source.lock.digest,
+        toolchain=context.toolchain,
+        flags=context.settings.bazel_args,
+        patches=context.patches.to_json(),
         actions=record.actions,
         files={},
         compilation=bazel.COMPILATION_FLAGS,
-        archives={archive.name: {"url": archive.urls[0], "sha256": archive.sha256 or ""} for archive in given.archives},
+        archives={
+            archive.name: {"url": archive.urls[0], "sha256": archive.sha256 or ""} for archive in context.archives
+        },
     )
-    libraries = runtime_libraries(given.source.tree)
-    return package(settings.dist_root, manifest, record.output, libraries, given.library_path)
+    libraries = runtime_libraries(context.source.tree)
+    return package(dist_root, manifest, record.output, libraries, context.cann.library_path)
 
 
-def _check_lock(given: Inputs, settings: Settings) -> None:
-    source = given.source
+def _check_lock(context: BuildContext) -> None:
+    source = context.source
     if source.archive is None and source.copied_from is None:  # the user's own: it may have been changed
-        check_agreement(source, settings)
+        check_agreement(source, context.settings)
     check_tree(source.tree)
     version = serving_version(source.tree)
     if version and version != source.lock.serving_version:

@@ -16,7 +16,7 @@ from npu_serving.building import caches
 from npu_serving.building.pipeline import build_serving
 from npu_serving.builds.manifest import SERVER, Build
 from npu_serving.console import Reporter, duration_text
-from npu_serving.errors import ProgramError
+from npu_serving.errors import EXIT_ACTION_NEEDED, ProgramError
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
@@ -64,7 +64,7 @@ class ReproduceResult:
     @property
     def exit_code(self) -> int:
         """0, or 3 where something differs."""
-        return 3 if self.differing else 0
+        return EXIT_ACTION_NEEDED if self.differing else 0
 
     def to_json(self) -> dict[str, object]:
         """Every file with both digests."""

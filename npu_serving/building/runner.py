@@ -28,6 +28,17 @@ class Layout:
     """Further directories that are written to, such as a disk cache."""
 
 
+@dataclass(frozen=True)
+class RunRequest:
+    """A command for a runner: its words and its environment as they are seen inside, the layout as it is outside."""
+
+    argv: Sequence[str]
+    layout: Layout
+    env: Mapping[str, str]
+    log_path: Path
+    on_line: Callable[[str], None] | None = None
+
+
 class Runner(Protocol):
     """A machine, real or contained, with a toolchain and a Bazel."""
 
@@ -62,13 +73,5 @@ class Runner(Protocol):
     def environment(self) -> dict[str, str]:
         """The whole environment Bazel gets. It becomes part of every action, so it is the same in every run."""
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        layout: Layout,
-        env: Mapping[str, str],
-        log_path: Path,
-        on_line: Callable[[str], None] | None = None,
-    ) -> Finished:
-        """Runs a command of paths inside; `layout` holds those outside. A failure is returned, not raised."""
+    def run(self, request: RunRequest) -> Finished:
+        """Runs the command in the workspace. A failure is returned, not raised."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from npu_serving.errors import LockFileError, SourceError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.lock.lockfile import Archive, Lock, read_lock
 from npu_serving.lock.tree_facts import serving_version, tensorflow_commit
+from npu_serving.sample import SAMPLE_DIRECTORY
+from npu_serving.sample.sample_settings import sample_archives
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.writers.shell import command_line
 
 LOCKS = PROJECT_ROOT / "locks"
-SAMPLE = PROJECT_ROOT / "examples" / "sample"
 MODEL_SERVERS = Path("tensorflow_serving/model_servers")
 
 _WORKSPACE_NAME = re.compile(r"""^workspace\(\s*name\s*=\s*["']tf_serving["']""", re.MULTILINE)
@@ -43,6 +45,11 @@ class ServingSource:
         if self.copied_from is not None:
             return _read_mark(self.tree) == _tree_mark(self.copied_from)
         return self.archive is None or _read_mark(self.tree) == self.archive.sha256
+
+    def needed_archives(self, machine: str = "") -> tuple[Archive, ...]:
+        """What the server's build asks for on that architecture (by default this machine's), and the tree's archive."""
+        own = (self.archive,) if self.archive is not None else ()
+        return (*own, *self.lock.needed(f"linux-{machine or platform.machine()}-cpu"))
 
 
 def resolve_source(settings: Settings) -> ServingSource:
@@ -95,7 +102,8 @@ def check_tree(tree: Path) -> None:
         if not path.is_file():
             raise SourceError(
                 f"{tree} is not a TensorFlow Serving tree: it has no {path.relative_to(tree)}.",
-                cure="name the directory that has WORKSPACE and tensorflow_serving/ in it, such as serving-1.15.0",
+                cure="name the directory that has WORKSPACE and tensorflow_serving/ in it, such as "
+                f"serving-{Settings.source}",
             )
     if not _WORKSPACE_NAME.search(fsutil.read_text(workspace)):
         raise SourceError(
@@ -141,13 +149,13 @@ def own_lock_path(tree: Path, settings: Settings) -> Path:
 
 def _sample(settings: Settings) -> ServingSource:
     lock_path = LOCKS / "sample.json"
-    mirror = (settings.build_root / "sample" / "archives").absolute()
+    mirror = sample_archives(settings).absolute()
     return ServingSource(
         "sample",
         settings.build_root / "src" / "sample",
         read_lock(lock_path),
         lock_path,
-        copied_from=SAMPLE / "serving",
+        copied_from=SAMPLE_DIRECTORY / "serving",
         mirrors=(mirror.as_uri() + "/",),
     )
 

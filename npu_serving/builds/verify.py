@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from npu_serving.builds import manifest
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
-from npu_serving.cann.install import Adapter, find_adapter, find_installation
+from npu_serving.cann.install import Adapter, Cann
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of
 from npu_serving.elf.report import CompatReport
+from npu_serving.elf.subject import ServerCase
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
+    EXIT_ACTION_NEEDED,
     ElfError,
     FileAccessError,
-    MissingToolError,
     NpuServingError,
     RequestError,
     VerificationError,
 )
+from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.findings import PROBLEM
 from npu_serving.settings import Settings, user_path
-
-ADAPTER_SONAME = "_tf_adapter.so"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class VerifyResult:
     @property
     def exit_code(self) -> int:
         """0, or 3 where something has to be done."""
-        return 3 if self.installed is not None else self.report.exit_code
+        return EXIT_ACTION_NEEDED if self.installed is not None else self.report.exit_code
 
     @property
     def headline(self) -> str:
@@ -87,8 +86,9 @@ def fit_of(build: Build, settings: Settings) -> Fit:
     """
     try:
         settings = settings_of(build, settings)
-        installed = _installed_adapter(settings)
-        report = verify_directory(build.directory, _library_path(settings))
+        cann = Cann(settings.adapter, settings.cann_root)
+        installed = cann.adapter_if_installed
+        report = verify_directory(build.directory, cann.library_path)
         damaged = build.damaged_file(without=manifest.SERVER)  # which is read for the report as far as a start needs it
     except NpuServingError as error:
         return Fit(False, error.what.rstrip("."))
@@ -110,16 +110,15 @@ def verify_build(settings: Settings, name: str = "") -> VerifyResult:
     Nothing is started. Where no CANN is installed, the build is checked with the adapter it carries. Raises
     VerificationError for a build that is damaged in a way that the report would not show.
     """
-    case = _build_case(settings, name)
-    assert case.build is not None
+    build, case, installed = _build_case(settings, name)
     try:
-        report = check_server(case.server, **case.arguments())
+        report = check_server(case)
     except (ElfError, FileAccessError) as error:
-        raise _damaged(case.build, error.what) from error
-    file = case.build.damaged_file(without=manifest.SERVER) if report.ok else ""
+        raise _damaged(build, error.what) from error
+    file = build.damaged_file(without=manifest.SERVER) if report.ok else ""
     if file:  # the loader may find another one, such as CANN's own adapter
-        raise _damaged(case.build, f"its {file} was removed or changed since it was built.")
-    return VerifyResult(case.server, report, case.build.manifest.adapter.get("cann_version", ""), case.installed)
+        raise _damaged(build, f"its {file} was removed or changed since it was built.")
+    return VerifyResult(case.server, report, build.manifest.adapter.get("cann_version", ""), installed)
 
 
 def _damaged(build: Build, why: str) -> VerificationError:
@@ -131,74 +130,43 @@ def _damaged(build: Build, why: str) -> VerificationError:
 
 def verify_files(settings: Settings, server: Path) -> VerifyResult:
     """The report on any server, with the adapter that the settings name, or the one it would find by itself."""
-    case = _files_case(settings, server)
-    return VerifyResult(server, check_server(server, **case.arguments()))
+    return VerifyResult(server, check_server(_files_case(settings, server)))
 
 
 def explain_symbol(settings: Settings, symbol: str, *, name: str = "", server: Path | None = None) -> ExplainResult:
     """All about one symbol of a build (the current one by default), or of any `server`, with the adapter as above."""
-    case = _build_case(settings, name) if server is None else _files_case(settings, server)
-    return explain(case.server, symbol, **case.arguments())
+    return explain(_build_case(settings, name)[1] if server is None else _files_case(settings, server), symbol)
 
 
-class _Arguments(TypedDict):
-    """What check_server() and explain() have in common."""
-
-    adapter_soname: str
-    adapter: Path | None
-    library_path: tuple[Path, ...]
-    cann_absent: bool
-    former_definers: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class _Case:
-    """What is to be judged; `installed` is the adapter that is installed now, if it is not the one linked with."""
-
-    server: Path
-    adapter: Path | None
-    library_path: tuple[Path, ...]
-    cann_absent: bool
-    adapter_soname: str = ADAPTER_SONAME
-    build: Build | None = None
-    installed: Adapter | None = None
-
-    def arguments(self) -> _Arguments:
-        return {
-            "adapter_soname": self.adapter_soname,
-            "adapter": self.adapter,
-            "library_path": self.library_path,
-            "cann_absent": self.cann_absent,
-            "former_definers": manifest.read_definers(self.build.directory) if self.build is not None else {},
-        }
-
-
-def _build_case(settings: Settings, name: str) -> _Case:
+def _build_case(settings: Settings, name: str) -> tuple[Build, ServerCase, Adapter | None]:
+    """A build, how it is judged, and the adapter that is installed now, if it is not the one it was linked with."""
     build = find_build(settings.dist_root, name)
     settings = settings_of(build, settings)
-    installed = _installed_adapter(settings)
-    replaced = installed is not None and installed.sha256 != build.manifest.adapter.get("sha256")
-    return _Case(
-        server=build.server,
-        adapter=installed.path if installed is not None and replaced else None,
-        library_path=_deployed_library_path(settings),
-        cann_absent=not _library_path(settings),
-        build=build,
-        installed=installed if replaced else None,
+    cann = Cann(settings.adapter, settings.cann_root)
+    installed = cann.adapter_if_installed
+    if installed is not None and installed.sha256 == build.manifest.adapter.get("sha256"):
+        installed = None
+    case = ServerCase(
+        build.server,
+        adapter=installed.path if installed is not None else None,
+        adapter_elf=installed.elf if installed is not None else None,
+        library_path=_deployed_library_path(cann),
+        cann_absent=not cann.library_path,
+        former_definers=manifest.read_definers(build.directory),
     )
+    return build, case, installed
 
 
-def _files_case(settings: Settings, server: Path) -> _Case:
+def _files_case(settings: Settings, server: Path) -> ServerCase:
     adapter = None if settings.adapter == "auto" else user_path(settings.adapter, "--adapter")
-    for path, what, wanted in ((server, "server", "tensorflow_model_server"), (adapter, "adapter", "_tf_adapter.so")):
+    for path, what, wanted in ((server, "server", "tensorflow_model_server"), (adapter, "adapter", ADAPTER_SONAME)):
         if path is not None and not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises for long names
             raise RequestError(f"The {what} {path} does not exist.", cure=f"name an existing {wanted}")
-    return _Case(
-        server=server,
+    return ServerCase(
+        server,
         adapter=adapter,
-        library_path=_deployed_library_path(settings),
-        cann_absent=False,
         adapter_soname=_needed_as(server, adapter) if adapter is not None else ADAPTER_SONAME,
+        library_path=_deployed_library_path(Cann(settings.adapter, settings.cann_root)),
     )
 
 
@@ -209,14 +177,16 @@ def _needed_as(server: Path, adapter: Path) -> str:
     return next((name for name in known if name in needed), known[0])
 
 
-def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Path | None = None) -> CompatReport:
+def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Adapter | None = None) -> CompatReport:
     """The report on a build directory as it is, with its own adapter or with another one in its place."""
     return check_server(
-        directory / manifest.SERVER,
-        adapter_soname=ADAPTER_SONAME,
-        adapter=adapter,
-        library_path=tuple(library_path),
-        cann_absent=not library_path,
+        ServerCase(
+            directory / manifest.SERVER,
+            adapter=adapter.path if adapter is not None else None,
+            adapter_elf=adapter.elf if adapter is not None else None,
+            library_path=tuple(library_path),
+            cann_absent=not library_path,
+        )
     )
 
 
@@ -238,21 +208,6 @@ def _headline(report: CompatReport) -> str:
     return report.verdict
 
 
-def _library_path(settings: Settings) -> tuple[Path, ...]:
-    installation = find_installation(settings.cann_root)
-    return installation.library_directories if installation else ()
-
-
-def _deployed_library_path(settings: Settings) -> tuple[Path, ...]:
+def _deployed_library_path(cann: Cann) -> tuple[Path, ...]:
     """LD_LIBRARY_PATH as `serve` sets it: CANN's directories, then what the caller has set."""
-    return tuple(dict.fromkeys((*_library_path(settings), *library_path_of(os.environ))))
-
-
-def _installed_adapter(settings: Settings) -> Adapter | None:
-    """The adapter that is installed, or the one that was named; None where none was named and none is installed."""
-    try:
-        return find_adapter(settings.adapter, settings.cann_root)
-    except MissingToolError:
-        if settings.adapter == "auto":
-            return None
-        raise
+    return tuple(dict.fromkeys((*cann.library_path, *library_path_of(os.environ))))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.building.bazel_program import fetch_release
-from npu_serving.building.inputs import make_sample_archives, needed_archives
+from npu_serving.building.inputs import make_sample_archives
 from npu_serving.building.sources import ServingSource, resolve_source
 from npu_serving.bundle.placing import WHEELS
 from npu_serving.bundle.wheels import PinnedPackage, Target, fetch_wheels, held_wheels, pinned_packages
@@ -206,7 +206,7 @@ def _archives(source: ServingSource, request: BundleRequest) -> tuple[Archive, .
             cause="Bazel has not been asked yet for that tree and processor",
             cure="run the same command with --all, which takes every archive that the tree declares",
         )
-    return needed_archives(source.lock, source.archive, machine)
+    return source.needed_archives(machine)
 
 
 def _tools(request: BundleRequest) -> tuple[Tool, ...]:

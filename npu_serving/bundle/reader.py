@@ -16,17 +16,16 @@ from typing import IO, Callable
 
 from npu_serving import fsutil
 from npu_serving.bundle.writer import (
-    END,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     Manifest,
     MemberPlace,
     header,
-    padding,
     parse_manifest,
     places,
 )
 from npu_serving.errors import PinMismatchError, RequestError, UnsafeArchiveError
+from npu_serving.tar_writer import END, padding
 
 CARRY_AGAIN = "copy the bundle again, and compare its sha256sum on both machines"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,19 +17,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Annotated
 
-from npu_serving import fsutil
+from npu_serving import fsutil, tar_writer
 from npu_serving.console import Progress, Reporter
 from npu_serving.documents import JSON, DocumentRefusal, Rule, parse_document
 from npu_serving.errors import PinMismatchError, UnsafeArchiveError
 from npu_serving.lock.lockfile import Sha256, is_safe_file_name
+from npu_serving.tar_writer import END, padding
 
 FORMAT = 1
 MANIFEST_NAME = "MANIFEST.json"
 MAX_MANIFEST_BYTES = 8 << 20
 MAX_MEMBERS = 10_000
 MAX_MEMBER_BYTES = 1 << 40
-END = b"\0" * (2 * tarfile.BLOCKSIZE)
-"""Two blocks of zeros end a tar (POSIX.1-2008, pax)."""
 
 ARCHIVE, TOOL, WHEEL, IMAGE = "archive", "tool", "wheel", "image"
 KINDS = (ARCHIVE, TOOL, WHEEL, IMAGE)
@@ -122,26 +120,19 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
 
 def places(manifest: Manifest) -> tuple[tuple[MemberPlace, ...], int]:
     """Where each member stands, and the size of the whole bundle in bytes."""
-    position = _padded(len(header(MANIFEST_NAME, 0)) + len(render_manifest(manifest)))
+    content = render_manifest(manifest)
+    position = len(header(MANIFEST_NAME, 0)) + len(content) + len(padding(len(content)))
     found = []
     for member in sorted(manifest.members, key=lambda item: item.name):
         data_at = position + len(header(member.name, member.size_bytes))
         found.append(MemberPlace(member, position, data_at))
-        position = _padded(data_at + member.size_bytes)
+        position = data_at + member.size_bytes + len(padding(member.size_bytes))
     return tuple(found), position + len(END)
 
 
 def header(name: str, size_bytes: int) -> bytes:
     """The blocks that stand before a file's bytes; names and sizes that don't fit into ustar take three (pax)."""
-    info = tarfile.TarInfo(name)
-    info.size = size_bytes
-    info.mode = 0o644
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
-
-
-def padding(size_bytes: int) -> bytes:
-    """The zeros behind a file's bytes, up to the next block."""
-    return b"\0" * (_padded(size_bytes) - size_bytes)
+    return tar_writer.header(tar_writer.member(name, size_bytes), errors="strict")
 
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path], reporter: Reporter) -> str:
@@ -231,7 +222,3 @@ class _DigestBeside:
     def _wait(self) -> None:
         if self._under_way is not None:
             self._under_way.result()
-
-
-def _padded(size_bytes: int) -> int:
-    return -(-size_bytes // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

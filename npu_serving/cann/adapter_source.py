@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from npu_serving.errors import AdapterError
+from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.writers.shell import shell_word
 
 _CI_BUILD = Path("tf_adapter_2.x", "CI_Build")
@@ -22,13 +23,13 @@ def error_for_directory(path: Path) -> AdapterError:
     tree = next((place for place in (path, *list(path.parents)[:2]) if (place / _CI_BUILD).is_file()), None)
     what = f"{path} is a directory, not an adapter."
     if tree is None:
-        return AdapterError(what, cure=f"name the library in it: --adapter {path / '_tf_adapter.so'}")
+        return AdapterError(what, cure=f"name the library in it: --adapter {path / ADAPTER_SONAME}")
     package = tree / _PACKAGE
     if package.is_file():
         return AdapterError(
             what,
             cause=f"{tree} is a source tree of TF Adapter; the library is in the wheel npu_bridge in {package}",
-            cure="unpack both (tar -xf, python3 -m zipfile -e), then use --adapter …/npu_bridge/_tf_adapter.so",
+            cure=f"unpack both (tar -xf, python3 -m zipfile -e), then use --adapter …/npu_bridge/{ADAPTER_SONAME}",
         )
     script = shell_word(tree / _CI_BUILD)
     return AdapterError(

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from npu_serving.facts import DEBIAN_MACHINES
+
 _LONGEST = 1 << 16  # bytes; the real ones have some hundred
 _KEY = re.compile(r"[A-Za-z][\w.]{0,63}", re.ASCII)
 _VALUE = re.compile(r"[ -~]{1,4096}")
@@ -18,8 +20,8 @@ _VERSION = re.compile(r"\d+(\.[A-Za-z0-9]+)+([.+-]\w+)*", re.ASCII)
 _PART = re.compile(r"(\w+)_(?:running|installed)_version", re.ASCII)
 _BRACKETED = re.compile(r"\[([^\[\]]*)\]")
 _FAMILY = re.compile(r"V\d+R\d+C\d+", re.ASCII)
-ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-"""How installers write a processor's name -> as `uname -m` does; arm64 is that of the older ones."""
+ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", DEBIAN_MACHINES["aarch64"]: "aarch64"}
+"""How installers write a processor's name -> as `uname -m` does; older ones write an aarch64 as Debian does."""
 
 
 @dataclass(frozen=True)

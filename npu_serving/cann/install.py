@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from npu_serving import fsutil
 from npu_serving.cann.adapter_source import error_for_directory
 from npu_serving.cann.layout import (
     Component,
@@ -22,7 +22,7 @@ from npu_serving.cann.layout import (
 )
 from npu_serving.cann.places import CannPlace, loose_adapters, places, places_of_others, stale_variables
 from npu_serving.cann.rules import contradictions, runtime_of
-from npu_serving.elf.symbols import read_elf
+from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.errors import AdapterError, ElfError, FileAccessError, MissingToolError, RequestError
 from npu_serving.findings import NOTE, Finding
 
@@ -84,6 +84,8 @@ class Adapter:
     sha256: str
     cann_version: str
     machine: str
+    elf: ElfFile = field(repr=False, compare=False)
+    """What was read from it."""
 
     def describe(self) -> dict[str, str]:
         """What a build's manifest keeps of it."""
@@ -112,26 +114,62 @@ def find_installation(root: str = "", environ: Mapping[str, str] | None = None) 
     return _installation(own, loose, _stale(environment))
 
 
-def find_adapter(setting: str, cann_root: str) -> Adapter:
-    """The adapter that `setting` names: the path of a _tf_adapter.so, or "auto" for that of the CANN installed here.
+@dataclass(frozen=True)
+class Cann:
+    """The CANN that two settings lead to: looked for when it is first asked for, and then kept.
 
-    Raises AdapterError when it is missing, unreadable, no shared library, or for another machine, and
-    MissingToolError when "auto" finds none.
+    `setting` is the path of a _tf_adapter.so, or "auto" for that of the CANN installed here.
     """
-    if setting != "auto":
-        return _adapter_at(Path(_expanded(setting, os.environ)), "")
-    installation = find_installation(cann_root)
-    if installation is None or installation.adapter is None:
-        problems = installation.problems if installation is not None else ()
-        raise MissingToolError(
-            "Found no adapter (_tf_adapter.so) in the CANN installed here.",
-            cause=" ".join(finding.what for finding in problems)
-            or f"no tfplugin in {', '.join(looked_at(cann_root, os.environ))}",
-            cure="install Ascend-cann-tfplugin, name the directory that holds tfplugin/ with cann_root, "
-            "or use --adapter PATH",
-        )
-    plugin = installation.component("tfplugin")
-    return _adapter_at(installation.adapter, plugin.version if plugin else "")
+
+    setting: str
+    cann_root: str
+
+    @cached_property
+    def installation(self) -> CannInstallation | None:
+        """What is installed; as find_installation()."""
+        return find_installation(self.cann_root)
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """The adapter.
+
+        Raises AdapterError when it is missing, unreadable, no shared library, or for another machine,
+        and MissingToolError when "auto" finds none.
+        """
+        if self.setting != "auto":
+            return _adapter_at(Path(_expanded(self.setting, os.environ)), "")
+        installation = self.installation
+        if installation is None or installation.adapter is None:
+            problems = installation.problems if installation is not None else ()
+            raise MissingToolError(
+                "Found no adapter (_tf_adapter.so) in the CANN installed here.",
+                cause=" ".join(finding.what for finding in problems)
+                or f"no tfplugin in {', '.join(looked_at(self.cann_root, os.environ))}",
+                cure="install Ascend-cann-tfplugin, name the directory that holds tfplugin/ with cann_root, "
+                "or use --adapter PATH",
+            )
+        plugin = installation.component("tfplugin")
+        return _adapter_at(installation.adapter, plugin.version if plugin else "")
+
+    @property
+    def adapter_if_installed(self) -> Adapter | None:
+        """The same; None where none was named and none is installed."""
+        try:
+            return self.adapter
+        except MissingToolError:
+            if self.setting == "auto":
+                return None
+            raise
+
+    @property
+    def library_path(self) -> tuple[Path, ...]:
+        """CANN's own directories, where a server looks for its libraries; empty on a machine without CANN."""
+        return self.installation.library_directories if self.installation is not None else ()
+
+
+def find_adapter(setting: str, cann_root: str) -> Adapter:
+    """The adapter alone, where nothing else is asked of CANN."""
+    return Cann(setting, cann_root).adapter
 
 
 def looked_at(root: str, environ: Mapping[str, str]) -> list[str]:
@@ -236,8 +274,7 @@ def _adapter_at(path: Path, cann_version: str) -> Adapter:
             raise error_for_directory(path)
         if not path.exists():
             raise AdapterError(f"The adapter {path} does not exist.", cure="check the path, or use --adapter auto")
-        elf = read_elf(path)
-        sha256 = fsutil.sha256_of(path)
+        elf = read_elf(path, digest=True)
     except (ElfError, FileAccessError) as error:
         raise AdapterError(
             error.what, cause=error.cause, cure="use --adapter with the path of a _tf_adapter.so"
@@ -254,4 +291,4 @@ def _adapter_at(path: Path, cann_version: str) -> Adapter:
             cause="it comes from a CANN package for the other architecture",
             cure=f"install Ascend-cann-tfplugin_…_linux-{platform.machine()}.run and use its adapter",
         )
-    return Adapter(path, sha256, cann_version or version_around(path), elf.machine)
+    return Adapter(path, elf.sha256, cann_version or version_around(path), elf.machine, elf)

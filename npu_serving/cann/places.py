@@ -10,8 +10,9 @@ from pathlib import Path
 
 from npu_serving.cann.info_files import matching, parse_pairs, text_of
 from npu_serving.cann.layout import is_directory, root_above, table
+from npu_serving.facts import ADAPTER_SONAME
 
-ADAPTER = Path("npu_bridge", "_tf_adapter.so")
+ADAPTER = Path("npu_bridge", ADAPTER_SONAME)
 
 
 @dataclass(frozen=True)

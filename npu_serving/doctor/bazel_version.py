@@ -9,7 +9,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from npu_serving.doctor.requirements import load_requirements, version_of
+from npu_serving.doctor.requirements import load_requirements
+from npu_serving.version_numbers import leading_version
 
 SERVER_JAR = "A-server.jar"
 BUILD_DATA = "build-data.properties"
@@ -36,7 +37,7 @@ def bazel_version(program: Path) -> str:
         return ""
     match = re.search(r"^build\.label=(.*)$", data, re.MULTILINE)
     label = match.group(1).replace("\\", "").strip() if match else ""
-    return ".".join(str(number) for number in version_of(label))
+    return leading_version(label)
 
 
 def can_build(version: str) -> bool:
@@ -47,11 +48,6 @@ def can_build(version: str) -> bool:
 def required_text() -> str:
     """The versions that can build the tree, for a person: `0.24.1 to 0.26.1`."""
     return load_requirements()["bazel"].required_text(platform.machine())
-
-
-def pinned_version() -> str:
-    """The version that is fetched where this machine has no suitable one: the lowest one."""
-    return load_requirements()["bazel"].minimum(platform.machine())
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:

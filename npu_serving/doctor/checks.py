@@ -14,11 +14,12 @@ from typing import Any, Callable
 from npu_serving import process
 from npu_serving.doctor.requirements import Requirement, first_version_in
 from npu_serving.errors import MissingToolError, ProgramError
+from npu_serving.facts import DEBIAN_MACHINES
 from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING, Finding
 from npu_serving.settings import Settings
+from npu_serving.version_numbers import version_of
 from npu_serving.writers.shell import command_line, shell_word
 
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # ours, and Debian's name for it
 PACKAGE_MANAGERS = {"apt-get": "deb", "dnf": "rpm", "yum": "rpm"}
 SECONDS_FOR_AN_ANSWER = 10.0
 MOST_LINES = 2000  # a program that prints more than this when asked for its version is not the program it is called
@@ -207,7 +208,7 @@ class Examination:
             "python": settings.python_prefix / "bin" / "python3.7",
             "this_python": self.machine.venv_bin / "python",
             "arch": self.machine.architecture,
-            "deb_arch": ARCHITECTURES.get(self.machine.architecture, self.machine.architecture),
+            "deb_arch": DEBIAN_MACHINES.get(self.machine.architecture, self.machine.architecture),
             "manager": self.machine.package_manager,
             "user": self.machine.user,
         }
@@ -262,7 +263,7 @@ def check_same_compilers(requirement: Requirement, examination: Examination) -> 
     found = f"gcc {versions['gcc']}, g++ {versions['g++']}"
     if versions["gcc"] == versions["g++"]:
         return examination.finding(requirement, OK, found)
-    newer = max(versions.values(), key=lambda version: [int(number) for number in version.split(".")])
+    newer = max(versions.values(), key=version_of)
     return examination.unfit(requirement, found, major=newer.split(".", maxsplit=1)[0])
 
 
@@ -281,7 +282,7 @@ def check_cmake(requirement: Requirement, examination: Examination) -> Requireme
 def check_architecture(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """The processor's architecture."""
     architecture = examination.machine.architecture
-    if architecture in ARCHITECTURES:
+    if architecture in DEBIAN_MACHINES:
         return examination.finding(requirement, OK, architecture)
     return examination.missing(requirement, architecture)
 

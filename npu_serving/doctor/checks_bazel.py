@@ -8,8 +8,9 @@ from pathlib import Path
 
 from npu_serving.doctor.bazel_version import bazel_version
 from npu_serving.doctor.checks import Examination, RequirementFinding
-from npu_serving.doctor.requirements import Requirement, version_of
+from npu_serving.doctor.requirements import Requirement
 from npu_serving.findings import NOT_NEEDED, OK, WARNING
+from npu_serving.version_numbers import version_of
 
 FETCHABLE = ("x86_64",)  # upstream has no aarch64 binary before Bazel 3.6
 JAVA_SERIES = 11
@@ -48,7 +49,7 @@ def check_jdk(requirement: Requirement, examination: Examination) -> Requirement
         return examination.finding(requirement, NOT_NEEDED, f"{program} is already installed")
     homes = {home: _java_version(home) for home in _java_homes(examination)}
     for home, version in homes.items():
-        if version_of(version)[:1] == (JAVA_SERIES,):
+        if version_of(version).major == JAVA_SERIES:
             return examination.finding(requirement, OK, f"{version} ({home})")
     if not homes:
         return examination.missing(requirement, "none")

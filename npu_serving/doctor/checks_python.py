@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.doctor.checks import Examination, RequirementFinding
-from npu_serving.doctor.requirements import Requirement, version_of
+from npu_serving.doctor.requirements import Requirement
 from npu_serving.errors import MissingToolError
+from npu_serving.facts import LIBPYTHON
 from npu_serving.findings import NOT_NEEDED, OK, WARNING
+from npu_serving.version_numbers import version_of
 
-LIBPYTHON = Path("lib/libpython3.7m.so.1.0")
 INTERPRETERS = ("python3.7", "python3")
 EMBEDDED_SERIES = (3, 7)  # the Pythons whose libpython has the name and the interface that the adapter needs
 
@@ -81,7 +82,7 @@ def check_python(requirement: Requirement, examination: Examination) -> Requirem
     if requirement.accepts(interpreter.version, examination.machine.architecture):
         return examination.finding(requirement, OK, found)
     unfit = examination.unfit(requirement, found)
-    if version_of(interpreter.version)[:2] == EMBEDDED_SERIES and unfit.severity != NOT_NEEDED:
+    if version_of(interpreter.version).release[:2] == EMBEDDED_SERIES and unfit.severity != NOT_NEEDED:
         return examination.finding(
             requirement, WARNING, f"{found}, whose library has the same interface", cure=unfit.cure
         )
@@ -92,7 +93,7 @@ def check_libpython(requirement: Requirement, examination: Examination) -> Requi
     """The shared library of that Python, under the name that the adapter asks for."""
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample's adapter includes a stand-in")
-    library = examination.settings.python_prefix / LIBPYTHON
+    library = examination.settings.python_prefix / "lib" / LIBPYTHON
     if library.is_file():
         return examination.finding(requirement, OK, str(library))
     return examination.no_adapter(requirement, f"no {library}")
@@ -126,7 +127,7 @@ def check_future(requirement: Requirement, examination: Examination) -> Requirem
     version = interpreter.packages.get(requirement.id, "")
     if version:
         return examination.finding(requirement, OK, version)
-    if version_of(interpreter.version) >= (3,):
+    if version_of(interpreter.version).major >= 3:
         found = f"not installed; Python {interpreter.version} has its own builtins"
         return examination.finding(requirement, NOT_NEEDED, found)
     return examination.missing(requirement, "not installed", python=interpreter.program)

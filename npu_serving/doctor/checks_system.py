@@ -12,9 +12,10 @@ from npu_serving import fsutil
 from npu_serving.console import amount_text
 from npu_serving.doctor import dpkg
 from npu_serving.doctor.checks import REPAIR_DPKG, Examination, RequirementFinding
-from npu_serving.doctor.requirements import Requirement, version_of
+from npu_serving.doctor.requirements import Requirement
 from npu_serving.errors import MissingToolError, NpuServingError
 from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
+from npu_serving.version_numbers import leading_version, version_of
 
 GB = 10**9
 
@@ -22,7 +23,7 @@ GB = 10**9
 def check_glibc(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """Which GNU C library there is; its clash with gRPC's gettid is cured by a patch of this project."""
     name, _, version = examination.machine.libc.partition(" ")
-    if name != "glibc" or not version_of(version):
+    if name != "glibc" or not leading_version(version):
         return examination.missing(requirement, examination.machine.libc or "another C library")
     if version_of(version) < version_of(requirement.since):
         return examination.finding(requirement, OK, version)

@@ -15,6 +15,7 @@ from typing import Annotated
 from npu_serving import fsutil
 from npu_serving.documents import Rule, parse_document
 from npu_serving.findings import PROBLEM, WARNING
+from npu_serving.version_numbers import version_of
 
 TABLE = Path(__file__).with_name("requirements.yaml")
 
@@ -26,8 +27,6 @@ USES = (HOST, DOCKER, SAMPLE)
 Use = Annotated[str, Rule(pattern="|".join(USES), expected=f"one of {', '.join(USES)}")]
 Verdict = Annotated[str, Rule(pattern=f"{WARNING}|{PROBLEM}", expected=f"{WARNING} or {PROBLEM}")]
 Filled = Annotated[str, Rule(pattern=".+", expected="a text that says something")]
-
-Version = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,9 @@ class Requirement:
         found = version_of(version)
         minimum, maximum = self.minimum(architecture), self.maximum(architecture)
         return not (
-            (minimum and _padded(found) < _padded(version_of(minimum)))
-            or (maximum and _padded(found) > _padded(version_of(maximum)))
-            or (self.exactly and _padded(found) != _padded(version_of(self.exactly)))
+            (minimum and found < version_of(minimum))
+            or (maximum and found > version_of(maximum))
+            or (self.exactly and found != version_of(self.exactly))
         )
 
 
@@ -97,12 +96,6 @@ class _RequirementTable:
         for index, name in enumerate(names):
             if name in names[:index]:
                 yield ("requirements", index, "id"), f"{name!r} is there twice"
-
-
-def version_of(text: str) -> Version:
-    """The numbers at the beginning of a version: "0.24.1- (@non-git)" is (0, 24, 1); () where there are none."""
-    match = re.match(r"\s*v?(\d+(?:\.\d+)*)", text)
-    return tuple(int(number) for number in match.group(1).split(".")) if match else ()
 
 
 def first_version_in(text: str) -> str:
@@ -125,8 +118,3 @@ def parse_requirements(text: str, where: str) -> Mapping[str, Requirement]:
 
 def _for_architecture(versions: Mapping[str, str], architecture: str) -> str:
     return versions.get(architecture, versions.get("any", ""))
-
-
-def _padded(version: Version) -> Version:
-    """The version with zeros behind it, so that 3.14 and 3.14.0 are equal."""
-    return version + (0,) * (6 - len(version))

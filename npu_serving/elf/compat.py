@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from npu_serving.elf.abi import changed_sizes, mixed_strings
 from npu_serving.elf.binding import lacks_version
@@ -20,13 +21,16 @@ from npu_serving.elf.report import (
     CompatReport,
 )
 from npu_serving.elf.stubs import stub_findings
-from npu_serving.elf.subject import Subject, label
+from npu_serving.elf.subject import ServerCase, Subject, label, subject_of
 from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.elf.unresolved import unresolved_symbols
 from npu_serving.errors import ElfError
+from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.findings import PROBLEM, WARNING, Finding
+from npu_serving.version_numbers import leading_version, version_of
 
-ADAPTER_SONAME = "_tf_adapter.so"
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 # Libraries that the adapter needs and that no CANN package holds.
 _NOT_OF_CANN = re.compile(
@@ -43,74 +47,34 @@ _CURES_FOR_VERSIONS = {
 }
 
 
-def check_server(
-    server: Path,
-    *,
-    adapter_soname: str = ADAPTER_SONAME,
-    adapter: Path | None = None,
-    library_path: Sequence[Path] = (),
-    cann_absent: bool = False,
-    former_definers: Mapping[str, str] | None = None,
-    host: Host | None = None,
-) -> CompatReport:
-    """What would keep `server`, as it is, from starting here with `library_path` as LD_LIBRARY_PATH; `.ok` if nothing
-    would.
+def check_server(case: ServerCase) -> CompatReport:
+    """What would keep the server from starting; `.ok` if nothing would.
 
-    `adapter` stands in for the one that the loader would find: if the report on it is ok, then all that it needs is
-    there, and it may replace the adapter of the build without another link. With `cann_absent`, on a machine that
-    builds and has no CANN, CANN's libraries may be missing, and the symbols that can only be theirs are not looked for.
-    `former_definers` is what an earlier report says about who defines which symbol of the adapter. `host` says where
-    this machine's libraries are, if not in the usual places.
-
-    Raises ElfError and FileAccessError when the server, or `adapter`, can't be read.
+    Raises ElfError and FileAccessError when the server, or the adapter that stands in, can't be read.
     """
-    program = read_elf(server)
+    program = read_elf(case.server)
     if program.type not in ("EXEC", "DYN"):
         raise ElfError(
-            f"{server} is not a program.",
+            f"{case.server} is not a program.",
             cause="it is an object file",
             cure="name the linked server, such as dist/current/bin/tensorflow_model_server",
         )
     if program.machine != platform.machine():
-        return CompatReport(server, adapter, (server,), (_other_machine(server.name, program.machine),))
-    host = host or Host()
-    subject = subject_of(
-        server,
-        adapter_soname=adapter_soname,
-        adapter=adapter,
-        library_path=library_path,
-        cann_absent=cann_absent,
-        former_definers=former_definers,
-        host=host,
-    )
-    taken = subject.adapter.path if subject.adapter is not None else adapter
+        finding = _other_machine(case.server.name, program.machine)
+        return CompatReport(case.server, case.adapter, (case.server,), (finding,))
+    subject = subject_of(case, program)
+    taken = subject.adapter.path if subject.adapter is not None else case.adapter
     paths = tuple(item.path for item in subject.plan.libraries)
-    return CompatReport(server, taken, paths, tuple(_Check(subject, host).findings()), subject.definers())
+    return CompatReport(case.server, taken, paths, tuple(_Check(subject).findings()), subject.definers())
 
 
-def subject_of(
-    server: Path,
-    *,
-    host: Host,
-    adapter_soname: str = ADAPTER_SONAME,
-    adapter: Path | None = None,
-    library_path: Sequence[Path] = (),
-    cann_absent: bool = False,
-    former_definers: Mapping[str, str] | None = None,
-) -> Subject:
-    """What the loader would load for `server`; the arguments and errors are those of check_server()."""
-    instead = {adapter_soname: adapter} if adapter is not None else {}
-    plan = plan_loading(server, library_path=library_path, instead=instead, host=host)
-    return Subject(plan, adapter_soname, tuple(library_path), cann_absent, former_definers or {})
-
-
-def undefined_needs(adapter: Path) -> tuple[str, ...]:
+def undefined_needs(adapter: ElfFile) -> tuple[str, ...]:
     """The symbols that `adapter` expects of the program it is linked into, of CANN or of Python, sorted.
 
     Those that record a version (memcpy@GLIBC_2.14, …@GLIBCXX_3.4) come from the system's libraries, and the loader
     goes on without weak ones: both are left out. So the answer depends on the adapter alone, not on this machine.
     """
-    undefined = read_elf(adapter).undefined
+    undefined = adapter.undefined
     return tuple(sorted({symbol.name for symbol in undefined if symbol.version is None and not symbol.is_weak}))
 
 
@@ -153,7 +117,6 @@ def _other_machine(name: str, machine: str) -> Finding:
 @dataclass(frozen=True)
 class _Check:
     subject: Subject
-    host: Host
 
     def findings(self) -> Iterator[Finding]:
         """All of them, the ones that decide first."""
@@ -175,7 +138,7 @@ class _Check:
             missing = [item.symbol for item in unresolved[subject.adapter.path]]
             yield from mixed_strings(subject.program, subject.adapter, missing)
         yield from changed_sizes(subject.plan)
-        yield from stub_findings(subject, self.host)
+        yield from stub_findings(subject)
 
     def _not_linked(self) -> Finding:
         return Finding(
@@ -205,7 +168,7 @@ class _Check:
         of_cann = self._may_be_of_cann(item)
         return Finding(
             kind=LIBRARY_NOT_FOUND,
-            severity=WARNING if of_cann and self.subject.cann_absent else PROBLEM,
+            severity=WARNING if of_cann and self.subject.case.cann_absent else PROBLEM,
             where=item.name,
             what=f"{by} needs it, and no directory that the loader searches has one that fits.",
             cure=self._cure_for(item, of_cann=of_cann),
@@ -251,15 +214,17 @@ class _Check:
 
 
 def _of_family(elf: ElfFile, family: str) -> Iterator[str]:
-    return (version for version in elf.provided_versions if _family(version) == family and _version_key(version)[1])
+    return (version for version in elf.provided_versions if _family(version) == family and _numbers(version))
 
 
 def _family(version: str) -> str:
     return version.rpartition("_")[0]
 
 
-def _version_key(version: str) -> tuple[str, tuple[int, ...]]:
+def _numbers(version: str) -> str:
+    return leading_version(version.rpartition("_")[2])
+
+
+def _version_key(version: str) -> tuple[str, Version]:
     """GLIBC_2.9 comes before GLIBC_2.17; versions that are not numbers (GLIBC_PRIVATE) come first."""
-    family, _, numbers = version.rpartition("_")
-    parts = numbers.split(".")
-    return family, tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else ()
+    return _family(version), version_of(_numbers(version))

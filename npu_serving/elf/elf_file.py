@@ -6,6 +6,7 @@ Nothing is mapped into memory: a file that is cut short while it is read gives a
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 import struct
@@ -23,6 +24,7 @@ _IDENT_SIZE, _HEADER_SIZE = 16, 64
 _HEADER = "HHIQQQIHHHHHH"
 _PROGRAM_HEADER = "IIQQQQQQ"
 _PROGRAM_HEADER_SIZE = 56
+_CHUNK = 1 << 20
 _LONGEST_TABLE = 256 << 20  # bytes; TensorFlow's longest, that of the names, has 20 MB
 
 
@@ -122,6 +124,13 @@ class Image:
         if ident[5] not in BYTE_ORDERS:
             raise corrupt(self.path, f"its header has the unknown byte order {ident[5]}")
         return BYTE_ORDERS[ident[5]]
+
+    def sha256(self) -> str:
+        """That of the whole file, read through the same opened file as everything else."""
+        digest = hashlib.sha256()
+        for offset in range(0, self._size, _CHUNK):
+            digest.update(self.part(offset, min(_CHUNK, self._size - offset)))
+        return digest.hexdigest()
 
     def unpack(self, form: str, data: bytes) -> tuple[int, ...]:
         """The integers in `data`, in the byte order of this file."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from npu_serving.elf.binding import lacks_version
-from npu_serving.elf.compat import ADAPTER_SONAME, subject_of
 from npu_serving.elf.demangle import demangled, names_meant
-from npu_serving.elf.loader import Host, Loaded
-from npu_serving.elf.subject import Subject, label
+from npu_serving.elf.loader import Loaded
+from npu_serving.elf.subject import ServerCase, Subject, label, subject_of
 from npu_serving.elf.symbols import Symbol, read_elf
 from npu_serving.elf.unresolved import cure_for
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError
@@ -86,36 +85,17 @@ class ExplainResult:
         return "\n".join([*(symbol.text() for symbol in self.symbols), "searched in this order:", *numbered])
 
 
-def explain(
-    server: Path,
-    symbol: str,
-    *,
-    adapter_soname: str = ADAPTER_SONAME,
-    adapter: Path | None = None,
-    library_path: Sequence[Path] = (),
-    cann_absent: bool = False,
-    former_definers: Mapping[str, str] | None = None,
-    host: Host | None = None,
-) -> ExplainResult:
+def explain(case: ServerCase, symbol: str) -> ExplainResult:
     """Everything known about `symbol`, mangled or as C++ writes it, with or without its parameters.
 
-    The other arguments are those of check_server(), which also says what is raised; RequestError for a symbol that
-    no file needs or defines.
+    Raises what check_server() does; RequestError for a symbol that no file needs or defines.
     """
-    subject = subject_of(
-        server,
-        adapter_soname=adapter_soname,
-        adapter=adapter,
-        library_path=library_path,
-        cann_absent=cann_absent,
-        former_definers=former_definers,
-        host=host or Host(),
-    )
+    subject = subject_of(case)
     name, _, version = symbol.partition("@")
     names = names_meant(name, _all_names(subject.plan.libraries))
     if not names:
         raise RequestError(
-            f"Neither {server.name} nor any library that it loads needs or defines {symbol}.",
+            f"Neither {case.server.name} nor any library that it loads needs or defines {symbol}.",
             cause="it is spelled differently there; C++ names are compared as c++filt (of binutils) writes them"
             + (f", or it is in a library that is missing: {_missing(subject)}" if subject.missing_names else ""),
             cure="copy the name from the output of verify-serving or the loader",
@@ -190,7 +170,7 @@ def _why_missing(subject: Subject, symbol: Symbol, definitions: Sequence[Definit
         return f"It is missing: it is defined, but not in the needed version, {symbol.version}."
     if elsewhere:
         return "It is missing: the library that defines it is installed, but nothing that is loaded depends on it."
-    former = symbol.library or subject.former_definers.get(symbol.name)
+    former = symbol.library or subject.case.former_definers.get(symbol.name)
     if former in subject.missing_names:
         return f"It is missing because {former}, which defined it, is missing."
     if former:
@@ -207,7 +187,7 @@ def _missing(subject: Subject) -> str:
 def _elsewhere(subject: Subject, name: str) -> Iterator[str]:
     """The libraries beside those that are loaded, which would define it."""
     loaded = {os.path.realpath(item.path) for item in subject.plan.libraries}
-    directories = [*subject.library_path, *(item.path.parent for item in subject.plan.libraries[1:])]
+    directories = [*subject.case.library_path, *(item.path.parent for item in subject.plan.libraries[1:])]
     for directory in dict.fromkeys(directories):
         for path in sorted(directory.glob("*.so*")):
             real = os.path.realpath(path)

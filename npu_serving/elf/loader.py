@@ -86,24 +86,26 @@ class LoadPlan:
 
 
 def plan_loading(
-    program: Path,
+    program: Path | ElfFile,
     *,
     library_path: Sequence[Path] = (),
-    instead: Mapping[str, Path] | None = None,
+    instead: Mapping[str, Path | ElfFile] | None = None,
     host: Host | None = None,
 ) -> LoadPlan:
     """The libraries that ld.so would load for `program` with `library_path` as LD_LIBRARY_PATH, breadth first.
 
-    `instead` names files to take for some of the names. Raises ElfError and FileAccessError for the program itself
-    and for the files in `instead`; what is wrong with other libraries is in the plan.
+    `instead` names files to take for some of the names. Of these, and of the program, it may be given what was read
+    already. Raises ElfError and FileAccessError for them; what is wrong with other libraries is in the plan.
     """
-    main = Loaded("", read_elf(program), "program")
+    main = Loaded("", _read(program), "program")
     walk = _Walk(main, library_path, instead or {}, host or Host())
     return walk.run()
 
 
 class _Walk:
-    def __init__(self, main: Loaded, library_path: Sequence[Path], instead: Mapping[str, Path], host: Host) -> None:
+    def __init__(
+        self, main: Loaded, library_path: Sequence[Path], instead: Mapping[str, Path | ElfFile], host: Host
+    ) -> None:
         self._main = main
         self._machine = main.elf.machine
         self._library_path = tuple(path for path in library_path if path.is_absolute())
@@ -125,13 +127,13 @@ class _Walk:
     def _load(self, name: str, by: Loaded) -> None:
         searched: list[Path] = []
         reasons: list[str] = []
+        if name in self._instead:
+            elf = _read(self._instead[name])
+            if _is_unfit(elf):
+                raise ElfError(_is_unfit(elf), cure="name a shared library, such as _tf_adapter.so")
+            self._take(name, Loaded(name, elf, "given", by))
+            return
         for rule, path in self._candidates(name, by):
-            if rule == "given":
-                elf = read_elf(path)
-                if _is_unfit(elf):
-                    raise ElfError(_is_unfit(elf), cure="name a shared library, such as _tf_adapter.so")
-                self._take(name, Loaded(name, elf, rule, by))
-                return
             searched.append(path.parent)
             if not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises some errors; also where a loop of links, or a directory that is shut, is in the way
                 continue
@@ -167,9 +169,7 @@ class _Walk:
 
     def _candidates(self, name: str, by: Loaded) -> Iterator[tuple[str, Path]]:
         """The files that the loader tries for a name, in its order, and the rule that names them."""
-        if name in self._instead:
-            yield "given", self._instead[name]
-        elif "/" in name:
+        if "/" in name:
             for path in expanded(name, by):
                 yield "path", path
         elif self._main.elf.interpreter is not None and name == Path(self._main.elf.interpreter).name:
@@ -230,6 +230,10 @@ def lineage(library: Loaded) -> Iterator[Loaded]:
     while library.needed_by is not None:
         library = library.needed_by
         yield library
+
+
+def _read(file: Path | ElfFile) -> ElfFile:
+    return file if isinstance(file, ElfFile) else read_elf(file)
 
 
 def _passes_over(error: ElfError | FileAccessError, path: Path) -> bool:

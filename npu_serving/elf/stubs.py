@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from npu_serving.elf.loader import Host, own_directories
+from npu_serving.elf.loader import own_directories
 from npu_serving.elf.report import SECOND_TENSORFLOW, STRAY_STUB
 from npu_serving.elf.subject import Subject, is_of_tensorflow
 from npu_serving.elf.symbols import ElfFile, read_elf
@@ -16,7 +16,7 @@ from npu_serving.findings import WARNING, Finding
 STUBS = ("libtensorflow_framework.so", "_pywrap_tensorflow_internal.so")
 
 
-def stub_findings(subject: Subject, host: Host) -> Iterator[Finding]:
+def stub_findings(subject: Subject) -> Iterator[Finding]:
     """A real TensorFlow that would be loaded in the place of a stub, and stubs that stand in the way of a real one."""
     for library in subject.plan.libraries[1:]:
         if library.name.startswith(STUBS) and _is_a_tensorflow(library.elf):
@@ -28,7 +28,7 @@ def stub_findings(subject: Subject, host: Host) -> Iterator[Finding]:
                 "the server expects an empty library of that name.",
                 cure=f"remove {library.path.parent} from LD_LIBRARY_PATH",
             )
-    for path in _everybodys_stubs(subject, host):
+    for path in _everybodys_stubs(subject):
         yield Finding(
             kind=STRAY_STUB,
             severity=WARNING,
@@ -43,11 +43,11 @@ def _is_a_tensorflow(elf: ElfFile) -> bool:
     return any(is_of_tensorflow(name) for name in elf.defined_names)
 
 
-def _everybodys_stubs(subject: Subject, host: Host) -> Iterator[Path]:
+def _everybodys_stubs(subject: Subject) -> Iterator[Path]:
     """Stubs in LD_LIBRARY_PATH and in the system's directories, which are not the server's own."""
-    machine = subject.program.elf.machine
+    machine, host = subject.program.elf.machine, subject.case.host
     cached = [path for name, path in host.cached(machine).items() if name.startswith(STUBS)]
-    directories = (*subject.library_path, *host.default_directories(machine))
+    directories = (*subject.case.library_path, *host.default_directories(machine))
     found = [path for directory in directories for path in _named_like_stubs(directory)]
     own = {os.path.realpath(directory) for directory in own_directories(subject.program)}
     for path in dict.fromkeys(os.path.realpath(path) for path in (*found, *cached)):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from npu_serving.elf.binding import Binding
-from npu_serving.elf.loader import Loaded, LoadPlan
+from npu_serving.elf.loader import Host, Loaded, LoadPlan, plan_loading
+from npu_serving.elf.symbols import ElfFile
+from npu_serving.facts import ADAPTER_SONAME
 
 # CANN has TensorFlow's messages as domi::tensorflow::…, and its own interfaces are ge::… and domi::…
 _TENSORFLOW = re.compile(r"(?<!4domi)10tensorflow")
@@ -17,23 +19,53 @@ _SCOPE_OF_CANN = re.compile(r"_Z(T[VTIS])?NK?(2ge|4domi)")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A server with its libraries, in the order in which the loader looks for symbols.
+class ServerCase:
+    """A server that is to be judged as it is, and the circumstances in which it would be started."""
 
-    `library_path` is LD_LIBRARY_PATH. With `cann_absent` this is a machine that builds and has no CANN.
-    `former_definers` says who defined a symbol of the adapter at an earlier check.
+    server: Path
+    adapter: Path | None = None
+    """Stands in for the one that the loader would find: if the report on it is ok, then all that it needs is there, and
+    it may replace the adapter of the build without another link."""
+    adapter_elf: ElfFile | None = None
+    """What was read from that one already; None where nothing was."""
+    adapter_soname: str = ADAPTER_SONAME
+    library_path: Sequence[Path] = ()
+    """LD_LIBRARY_PATH."""
+    cann_absent: bool = False
+    """On a machine that builds and has no CANN, CANN's libraries may be missing, and the symbols that can only be
+    theirs are not looked for."""
+    former_definers: Mapping[str, str] = field(default_factory=dict)
+    """What an earlier report says about who defines which symbol of the adapter."""
+    host: Host = field(default_factory=Host)
+    """Where this machine's libraries are."""
+
+
+def subject_of(case: ServerCase, program: ElfFile | None = None) -> Subject:
+    """What the loader would load for it; `program` is the server where it was read already.
+
+    Raises ElfError and FileAccessError for a server, or an adapter that stands in, that can't be read.
     """
+    instead = {case.adapter_soname: case.adapter_elf or case.adapter} if case.adapter is not None else {}
+    server = program or case.server
+    return Subject(case, plan_loading(server, library_path=case.library_path, instead=instead, host=case.host))
 
+
+@dataclass(frozen=True)
+class Subject:
+    """A server with its libraries, in the order in which the loader looks for symbols."""
+
+    case: ServerCase
     plan: LoadPlan
-    adapter_soname: str
-    library_path: Sequence[Path]
-    cann_absent: bool
-    former_definers: Mapping[str, str]
 
     @property
     def program(self) -> Loaded:
         """The server."""
         return self.plan.program
+
+    @property
+    def adapter_soname(self) -> str:
+        """The name by which the server asks for its adapter."""
+        return self.case.adapter_soname
 
     @cached_property
     def adapter(self) -> Loaded | None:

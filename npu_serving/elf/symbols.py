@@ -111,6 +111,8 @@ class ElfFile:
     """Whether it says itself that it can't be a library: EXEC, or DYN with the mark of a position-independent one."""
     version_needs: tuple[VersionNeed, ...] = ()
     version_definitions: tuple[VersionDefinition, ...] = ()
+    sha256: str = ""
+    """That of the file, where read_elf() was asked for it."""
     symbol_data: _SymbolData | None = field(default=None, repr=False, compare=False)
 
     @cached_property
@@ -256,8 +258,8 @@ class ElfFile:
         return {item.number: (item.name, need.library) for need in self.version_needs for item in need.versions}
 
 
-def read_elf(path: Path) -> ElfFile:
-    """What the loader would know of the file at `path`.
+def read_elf(path: Path, *, digest: bool = False) -> ElfFile:
+    """What the loader would know of the file at `path`; with `digest` also the sha256 of the whole file.
 
     Raises ElfError for anything that is not a whole, unchanging 64-bit ELF file, and FileAccessError where the file
     can't be read. A file without a dynamic section (a static program, an object file) has no names and symbols.
@@ -285,6 +287,7 @@ def read_elf(path: Path) -> ElfFile:
             is_program=kind == "EXEC" or bool(flags & _DF_1_PIE),
             version_needs=read_version_needs(image, dynamic, strings),
             version_definitions=read_version_definitions(image, dynamic, strings),
+            sha256=image.sha256() if digest else "",
             symbol_data=_symbol_data(image, dynamic, strings, machine),
         )
 

@@ -62,7 +62,7 @@ def cure_for(subject: Subject, library: Loaded, symbol: Symbol) -> str:
     """What to type next when nobody defines a symbol that `library` needs."""
     if library is subject.program:
         return _REBUILD
-    if library is not subject.adapter or is_of_cann(symbol.name) or subject.former_definers.get(symbol.name):
+    if library is not subject.adapter or is_of_cann(symbol.name) or subject.case.former_definers.get(symbol.name):
         return SAME_RELEASE
     return RELINK
 
@@ -95,5 +95,5 @@ def _described(subject: Subject, symbols: Sequence[Symbol]) -> tuple[str, ...]:
 
 def _described_one(subject: Subject, symbol: Symbol, readable: str) -> str:
     text = symbol.versioned_name if readable == symbol.name else f"{readable}  [{symbol.versioned_name}]"
-    former = symbol.library or subject.former_definers.get(symbol.name)
+    former = symbol.library or subject.case.former_definers.get(symbol.name)
     return f"{text}, once in {former}" if former else text

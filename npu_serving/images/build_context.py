@@ -8,22 +8,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import json
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
+from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.images.apt_sources import render_sources
 from npu_serving.images.guide_flavour import GUIDE, GuideStep, guide_steps, guide_wheels
 from npu_serving.images.layer import EPOCH_S
 from npu_serving.settings import GUIDE_FLAVOUR, PROJECT_ROOT, Settings
+from npu_serving.tar_writer import USTAR, TarWriter
 from npu_serving.templating import render
 from npu_serving.writers.dockerfile import checked_image_name
 
@@ -119,7 +119,8 @@ def _require_program(bazel: Path, *, sources_will_do: bool) -> None:
     raise RequestError(
         f"{bazel} is not Bazel itself but a program that starts it, so it can't be put into an image.",
         cause="it is bazelisk's or a distribution's wrapper script",
-        cure="set `bazel` in invoke.yaml to a real Bazel 0.24.1, or leave it empty to use the pinned release",
+        cure=f"set `bazel` in invoke.yaml to a real Bazel {pinned_bazel()}, or leave it empty to use the pinned "
+        "release",
     )
 
 
@@ -141,21 +142,12 @@ def render_dockerfile(flavour: str, base_image: str) -> str:
 def context_archive(context: ImageContext) -> Iterator[IO[bytes]]:
     """The context as Docker takes it: a tar file, ready to be read; removed when the block ends."""
     with tempfile.TemporaryFile(prefix="npu-serving-context-") as archive:
-        with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            dockerfile = context.dockerfile.encode()
-            tar.addfile(_member("Dockerfile", len(dockerfile), 0o644), io.BytesIO(dockerfile))
+        with TarWriter(cast("IO[bytes]", archive), USTAR) as tar:
+            tar.add_bytes("Dockerfile", context.dockerfile.encode())
             for file in context.files:
                 if isinstance(file.source, bytes):
-                    tar.addfile(_member(file.name, len(file.source), file.mode), io.BytesIO(file.source))
-                    continue
-                with fsutil.explained(file.source, doing="read"), file.source.open("rb") as data:
-                    tar.addfile(_member(file.name, file.source.stat().st_size, file.mode), data)
+                    tar.add_bytes(file.name, file.source, mode=file.mode)
+                else:
+                    tar.add_file(file.name, file.source, mode=file.mode)
         archive.seek(0)
         yield archive
-
-
-def _member(name: str, size_bytes: int, mode: int) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)  # its owner is root and its time 0 unless they are set
-    member.size = size_bytes
-    member.mode = mode
-    return member

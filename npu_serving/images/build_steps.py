@@ -22,12 +22,14 @@ from npu_serving.errors import (
     PinMismatchError,
     ProgramError,
 )
+from npu_serving.facts import least_version
 from npu_serving.images.build_context import ImageContext, context_archive
 from npu_serving.images.container import ContainerSpec, own_labels, run_container
 from npu_serving.images.docker_engine import LABEL, ROLE
 from npu_serving.images.layer import EPOCH_S, LayerFile, normalised
 from npu_serving.known_failures import diagnose
 from npu_serving.process import PROXY_VARIABLES, TAIL_LINES, opened_log
+from npu_serving.version_numbers import version_of
 from npu_serving.writers.dockerfile import checked_image_name
 
 if TYPE_CHECKING:
@@ -41,7 +43,6 @@ PACKAGES = f"{LABEL}.packages"
 """The label with the packages of the image, NAME=VERSION, with blanks between them."""
 PROBE = ("/bin/sh", "/usr/local/share/npu-serving/probe.sh")
 BUILD_TIMEOUT_S = 3600
-OLDEST_GCC = (8, 4)
 NO_SPACE = "no-space"  # the known failure that is an error of its own
 
 
@@ -244,15 +245,16 @@ def probe(client: DockerClient, image_id: str, base_image: str, context: ImageCo
 
 
 def _require_compiler(compiler: str, base_image: str) -> None:
-    numbers = re.findall(r"\d+", compiler.partition(",")[0])
-    if not numbers:
+    numbers = re.search(r"[0-9][0-9.]*", compiler.partition(",")[0])
+    if numbers is None:
         raise ProgramError(
             f"Could not find the version of the compiler in {base_image}: it printed {compiler!r}.",
             cure="use --base-image with an Ubuntu 18.04 or a Debian 12 image",
         )
-    if tuple(int(number) for number in numbers[:2]) < OLDEST_GCC:
+    oldest = least_version("gcc")
+    if version_of(numbers.group()) < version_of(oldest):
         raise MissingToolError(
-            f"{base_image} has {compiler}, but the guide's table 6-1 requires 8.4 or later.",
+            f"{base_image} has {compiler}, but the guide's table 6-1 requires {oldest} or later.",
             cure="use --base-image with an Ubuntu 18.04 or a Debian 12 image",
         )
 

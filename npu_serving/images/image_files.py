@@ -11,6 +11,7 @@ from npu_serving.console import Reporter
 from npu_serving.errors import ProgramError, RequestError
 from npu_serving.images.docker_engine import connected
 from npu_serving.lock.lockfile import is_safe_file_name
+from npu_serving.tar_writer import PAX, TarWriter, member
 from npu_serving.writers.dockerfile import checked_image_name
 
 
@@ -73,16 +74,9 @@ def _ask_engine(name: str, path: Path, reporter: Reporter) -> None:
 
 
 def _write_plain(saved: Path, path: Path) -> None:
-    with fsutil.new_file(path) as file, tarfile.open(saved, "r:") as given:
-        plain = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - close() ends the tar
-        for info in sorted(given.getmembers(), key=lambda member: member.name):
-            plain.addfile(_without_circumstances(info), given.extractfile(info) if info.isreg() else None)
-        plain.close()
-
-
-def _without_circumstances(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    """The member without what depends on when and by which engine it was saved."""
-    plain = tarfile.TarInfo(info.name)
-    plain.type, plain.size, plain.linkname = info.type, info.size, info.linkname
-    plain.mode = 0o755 if info.isdir() else 0o644
-    return plain
+    """Members by name, without what depends on when and by which engine they were saved."""
+    with fsutil.new_file(path) as file, tarfile.open(saved, "r:") as given, TarWriter(file, PAX) as plain:
+        for info in sorted(given.getmembers(), key=lambda found: found.name):
+            stripped = member(info.name, info.size, mode=0o755 if info.isdir() else 0o644, kind=info.type)
+            stripped.linkname = info.linkname
+            plain.add(stripped, given.extractfile(info) if info.isreg() else None)

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import IO, cast
 
+from npu_serving.tar_writer import CHUNK_BYTES, END, header, member, padding
+
 EPOCH_S = 1556150400
 """2019-04-25, about the day of Bazel 0.24.1. Nothing in the image is younger; what runs while it is made gets it in
 SOURCE_DATE_EPOCH.
 """
-CHUNK_BYTES = 1 << 20
 XATTR = "SCHILY.xattr."
 # What Docker adds to every container; in a layer it would only describe the machine that made it.
 OF_THE_ENGINE = frozenset({".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf"})
@@ -56,21 +57,21 @@ def normalised(chunks: Iterable[bytes], entries: dict[str, LayerFile]) -> Iterat
     `entries` is filled on the way. The order is kept: the engine walks the names in order.
     """
     with tarfile.open(fileobj=cast("IO[bytes]", _ChunkReader(chunks)), mode="r|", bufsize=CHUNK_BYTES) as archive:
-        for member in archive:
-            if member.name.removeprefix("./") in OF_THE_ENGINE:
+        for found in archive:
+            if found.name.removeprefix("./") in OF_THE_ENGINE:
                 continue
-            plain = _plain(member)
-            yield plain.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+            plain = _plain(found)
+            yield header(plain)
             digest = hashlib.sha256()
-            if member.isreg():
-                data = archive.extractfile(member)
+            if found.isreg():
+                data = archive.extractfile(found)
                 assert data is not None
                 while piece := data.read(CHUNK_BYTES):
                     digest.update(piece)
                     yield piece
-                yield bytes(-member.size % tarfile.BLOCKSIZE)
-            entries[plain.name] = _entry(plain, digest.hexdigest() if member.isreg() else "")
-    yield bytes(2 * tarfile.BLOCKSIZE)
+                yield padding(found.size)
+            entries[plain.name] = _entry(plain, digest.hexdigest() if found.isreg() else "")
+    yield END
 
 
 def differences(first: Mapping[str, LayerFile], second: Mapping[str, LayerFile]) -> tuple[Difference, ...]:
@@ -93,16 +94,13 @@ def _unequal(one: LayerFile, other: LayerFile) -> Iterator[str]:
             yield f"{item.name} {shown[0]} / {shown[1]}"
 
 
-def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    plain = tarfile.TarInfo(member.name)
-    plain.type = member.type
-    plain.mode = member.mode
-    plain.uid, plain.gid = member.uid, member.gid
-    plain.size = member.size if member.isreg() else 0
-    plain.mtime = min(int(member.mtime), EPOCH_S)
-    plain.linkname = member.linkname
-    plain.devmajor, plain.devminor = member.devmajor, member.devminor
-    plain.pax_headers = {key: value for key, value in member.pax_headers.items() if key.startswith(XATTR)}
+def _plain(found: tarfile.TarInfo) -> tarfile.TarInfo:
+    size_bytes = found.size if found.isreg() else 0
+    plain = member(found.name, size_bytes, mode=found.mode, mtime=min(int(found.mtime), EPOCH_S), kind=found.type)
+    plain.uid, plain.gid = found.uid, found.gid
+    plain.linkname = found.linkname
+    plain.devmajor, plain.devminor = found.devmajor, found.devminor
+    plain.pax_headers = {key: value for key, value in found.pax_headers.items() if key.startswith(XATTR)}
     return plain
 
 

@@ -15,6 +15,7 @@ from typing import Any, Callable
 
 from npu_serving import fsutil
 from npu_serving.errors import NpuServingError, WorkspaceError
+from npu_serving.facts import pinned_bazel
 from npu_serving.lock.limits import Budget, check_nesting
 from npu_serving.lock.starlark_files import Tree, Written
 
@@ -159,7 +160,7 @@ class Evaluator:
                     raise _not_evaluated(key, error) from error
                 stand_ins += _stand_in(unknown[1], text)
         raise WorkspaceError(
-            f"{key} uses more names that Bazel 0.24.1 doesn't know than any real file does.",
+            f"{key} uses more names that Bazel {pinned_bazel()} doesn't know than any real file does.",
             cure="unpack the tree again",
         )
 
@@ -296,8 +297,8 @@ class Evaluator:
         if rule in _NATIVE_RULES and not module and self._part and self.effective_declaration(name) is not None:
             self._trouble = WorkspaceError(
                 f"{self._workspace}: {rule} declares {name!r} again, after a load().",
-                cause="Bazel 0.24.1 doesn't allow that for its own rules: Cannot redefine repository after any "
-                "load statement",
+                cause=f"Bazel {pinned_bazel()} doesn't allow that for its own rules: Cannot redefine repository after "
+                "any load statement",
                 cure=f"remove one of the declarations of {name}",
             )
             raise self._trouble

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.facts import pinned_bazel
+from npu_serving.version_numbers import version_of
 
 VERSION_FILE = "tensorflow_serving/model_servers/version.h"
 WORKSPACE_FILES = ("WORKSPACE", "WORKSPACE.bazel")
 TENSORFLOW = "org_tensorflow"
 
-ASSUMED_BAZEL = "0.24.1"  # what 1.15.0 is built with
 _BAZEL_CHECK = re.compile(
     r"""^\s*(?:versions\.check|check_bazel_version_at_least)\(\s*["'](\d+(?:\.\d+)+)["']""", re.MULTILINE
 )
@@ -39,13 +40,13 @@ def serving_version(tree: Path) -> str:
 
 
 def bazel_version(tree: Path) -> str:
-    """The Bazel that the tree asks for: in .bazelversion, else as the least that its WORKSPACE takes, else 0.24.1."""
+    """The Bazel that the tree asks for: in .bazelversion, else the least its WORKSPACE takes, else the pinned one."""
     file = tree / ".bazelversion"
     version = fsutil.read_text(file).strip().partition("\n")[0].strip() if file.is_file() else ""
     if re.fullmatch(r"\d+(\.\d+)+", version):
         return version
-    asked: list[str] = [ASSUMED_BAZEL, *_BAZEL_CHECK.findall(_workspace_text(tree))]
-    return max(asked, key=lambda text: [int(part) for part in text.split(".")])
+    asked: list[str] = [pinned_bazel(), *_BAZEL_CHECK.findall(_workspace_text(tree))]
+    return max(asked, key=version_of)
 
 
 def tensorflow_commit(tree: Path) -> str:

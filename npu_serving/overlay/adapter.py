@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.errors import SourceError
+from npu_serving.errors import EXIT_ACTION_NEEDED, SourceError
 from npu_serving.overlay import buildfile
-from npu_serving.overlay.content import OverlayEntry, OverlayInputs, overlay_entries
+from npu_serving.overlay.content import OverlayEntry, OverlayInputs
 from npu_serving.overlay.patches import PatchPlan, apply_patches
 from npu_serving.overlay.stubs import build_stubs
 
@@ -96,7 +96,7 @@ class OverlayResult:
     @property
     def exit_code(self) -> int:
         """3 when a check found changes to be made, else 0."""
-        return 3 if self.mode == "check" and self.plan.changes else 0
+        return EXIT_ACTION_NEEDED if self.mode == "check" and self.plan.changes else 0
 
     def to_json(self) -> dict[str, object]:
         """The result as `--json` shows it."""
@@ -141,7 +141,7 @@ def plan_overlay(tree: Path, inputs: OverlayInputs) -> OverlayPlan:
     """
     before = _server_build(tree)
     after = buildfile.add_deps(before, labels=SERVER_DEPS)
-    content = overlay_entries(inputs)
+    content = inputs.content
     record = _read_record(tree)
     files = _files_of(record)
     patched = inputs.patches.changes if inputs.patches is not None else ()
@@ -261,7 +261,7 @@ def _is_as_wanted(tree: Path, wanted: OverlayEntry, held: str, files: Mapping[st
         cmake = next(iter(_read_texts(tree / DIRECTORY / "CMakeLists.txt")), None)
         return cmake == wanted.built_from and files.get(wanted.name) == held
     if wanted.copy_of is not None:
-        return held == fsutil.sha256_of(wanted.copy_of)
+        return held == wanted.copy_sha256
     if wanted.link_to is not None:
         return held == f"-> {wanted.link_to}"
     return held == _digest(_encoded(wanted.text or ""))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from npu_serving.errors import BuildFileError
 from npu_serving.overlay.starlark_text import Item, StarlarkCall, StarlarkSource, string_value
+from npu_serving.settings import Settings
 
 RULE = "cc_binary"
 TARGET = "tensorflow_model_server"
@@ -19,26 +20,18 @@ MARK = "  # put here by npu-serving"
 INDENT = "    "
 
 
-def add_deps(
-    text: str,
-    *,
-    labels: Sequence[str],
-    rule: str = RULE,
-    target: str = TARGET,
-    package: str = PACKAGE,
-    name: str = FILE,
-) -> str:
-    """The text with those of `labels` added to the target's deps that aren't there in any spelling yet.
+def add_deps(text: str, *, labels: Sequence[str]) -> str:
+    """The text with those of `labels` added to the server's deps that aren't there in any spelling yet.
 
-    A list is extended in its own style; a variable, a select() or a concatenation of such gets ` + [...]`. `package`
-    is what `:x` is relative to, `name` what messages call the file. Raises BuildFileError when there is no such
-    target, or more than one, or when its deps are written in a way that can't be extended with certainty.
+    A list is extended in its own style; a variable, a select() or a concatenation of such gets ` + [...]`. Raises
+    BuildFileError when there is no such target, or more than one, or when its deps are written in a way that can't be
+    extended with certainty.
     """
-    deps = _find_deps(StarlarkSource(text, name), rule, target)
-    present = {canonical(label, package) for label in (*deps.labels, *deps.labels_of_variables)}
-    missing = [label for label in dict.fromkeys(labels) if canonical(label, package) not in present]
+    deps = _find_deps(StarlarkSource(text, FILE), RULE, TARGET)
+    present = {canonical(label, PACKAGE) for label in (*deps.labels, *deps.labels_of_variables)}
+    missing = [label for label in dict.fromkeys(labels) if canonical(label, PACKAGE) not in present]
     for label in missing:
-        if canonical(label, package) in {canonical(other, package) for other in deps.conditional_labels}:
+        if canonical(label, PACKAGE) in {canonical(other, PACKAGE) for other in deps.conditional_labels}:
             raise _unfit(
                 deps, f"{label} is in a computed part of its deps, and Bazel rejects a label that is listed twice"
             )
@@ -47,28 +40,20 @@ def add_deps(
     return _with_added(deps, [f'"{label}"' for label in missing])
 
 
-def remove_deps(
-    text: str,
-    *,
-    labels: Sequence[str],
-    rule: str = RULE,
-    target: str = TARGET,
-    package: str = PACKAGE,
-    name: str = FILE,
-) -> str:
+def remove_deps(text: str, *, labels: Sequence[str]) -> str:
     """The text without those labels: what add_deps() wrote goes without a trace."""
-    unwanted = {canonical(label, package) for label in labels}
+    unwanted = {canonical(label, PACKAGE) for label in labels}
     while True:
-        deps = _find_deps(StarlarkSource(text, name), rule, target)
-        found = [place for place in deps.places if canonical(place.label, package) in unwanted]
+        deps = _find_deps(StarlarkSource(text, FILE), RULE, TARGET)
+        found = [place for place in deps.places if canonical(place.label, PACKAGE) in unwanted]
         if not found:
             return text
         text = _with_removed(deps, found[-1])
 
 
-def read_deps(text: str, *, rule: str = RULE, target: str = TARGET, name: str = FILE) -> tuple[str, ...]:
+def read_deps(text: str) -> tuple[str, ...]:
     """The labels that stand in the target's deps as plain lists, as they are spelled there."""
-    return _find_deps(StarlarkSource(text, name), rule, target).labels
+    return _find_deps(StarlarkSource(text, FILE), RULE, TARGET).labels
 
 
 def canonical(label: str, package: str) -> str:
@@ -156,7 +141,7 @@ def _find_call(source: StarlarkSource, rule: str, target: str) -> StarlarkCall:
         raise BuildFileError(
             f"{at}: {target!r} is a {found[0].function}, not a {rule}.",
             cause="this project does not know this version of TensorFlow Serving",
-            cure="use --source with TensorFlow Serving 1.15.0",
+            cure=f"use --source with TensorFlow Serving {Settings.source}",
         )
     return found[0]
 
@@ -171,7 +156,7 @@ def _absent(source: StarlarkSource, rule: str, target: str, names: Sequence[str]
     return BuildFileError(
         f"{source.name} has no {rule} named {target!r}; {said}.",
         cause="this is not a TensorFlow Serving tree, or the target was renamed",
-        cure="use --source with TensorFlow Serving 1.15.0",
+        cure=f"use --source with TensorFlow Serving {Settings.source}",
     )
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from npu_serving.errors import AdapterError, ElfError, UnwritableValueError
+from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.overlay.patches import PatchPlan
 from npu_serving.templating import render
 from npu_serving.writers.linker_script import extern_script
 
+if TYPE_CHECKING:
+    from npu_serving.elf.symbols import ElfFile
+
 TEMPLATES = "third_party_overlay/tf_adapter"
 
 # The guide's names (6.3, steps 3 to 5).
-ADAPTER_FILE = "lib_tf_adapter.so"
+ADAPTER_FILE = f"lib{ADAPTER_SONAME}"
 INTERNAL_STUB = "_pywrap_tensorflow_internal.so"
 FRAMEWORK_STUB = "libtensorflow_framework.so"
 FRAMEWORK_LINK = "libtensorflow_framework.so.1"
@@ -35,6 +41,13 @@ class OverlayInputs:
     """The shared libpython that the adapter was linked with, such as libpython3.7m.so.1.0."""
     patches: PatchPlan | None = None
     """The fixes that the toolchain needs; None for none."""
+    adapter_elf: ElfFile | None = None
+    """What was read from the adapter already, with its digest; None where nothing was."""
+
+    @cached_property
+    def content(self) -> tuple[OverlayEntry, ...]:
+        """What overlay_entries() says, read and rendered once."""
+        return overlay_entries(self)
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,8 @@ class OverlayEntry:
     link_to: str | None = None
     built_from: str | None = None
     """The CMake file that builds it."""
+    copy_sha256: str = ""
+    """The sha256 of `copy_of` as it was read."""
 
 
 def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
@@ -55,7 +70,7 @@ def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
     Raises AdapterError when one of the libraries is missing, is not an ELF library, is not for the same machine as the
     other one, or has a name that can't be written into a BUILD file.
     """
-    adapter = _library(inputs.adapter, "the adapter")
+    adapter = inputs.adapter_elf or _library(inputs.adapter, "the adapter")
     python = _library(inputs.libpython, "libpython")
     if adapter.machine != python.machine:
         raise AdapterError(
@@ -76,9 +91,9 @@ def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
     }
     cmake = render(f"{TEMPLATES}/CMakeLists.txt.j2", {"as_link_option": link_option}, **values)
     content = [
-        OverlayEntry(python_file, copy_of=inputs.libpython),
-        OverlayEntry(ADAPTER_FILE, copy_of=inputs.adapter),
-        OverlayEntry(SYMBOLS_FILE, text=symbols_script(inputs.adapter)),
+        OverlayEntry(python_file, copy_of=inputs.libpython, copy_sha256=python.sha256),
+        OverlayEntry(ADAPTER_FILE, copy_of=inputs.adapter, copy_sha256=adapter.sha256),
+        OverlayEntry(SYMBOLS_FILE, text=symbols_script(adapter)),
         OverlayEntry(CMAKE_FILE, text=cmake),
         OverlayEntry(INTERNAL_STUB, built_from=cmake),
         OverlayEntry(FRAMEWORK_STUB, built_from=cmake),
@@ -102,7 +117,7 @@ def python_names(soname: str, path: Path) -> tuple[str, str]:
     return soname, found[1]
 
 
-def symbols_script(adapter: Path) -> str:
+def symbols_script(adapter: ElfFile) -> str:
     """A linker script that asks for what `adapter` needs of others, so that archive members with it are linked in."""
     from npu_serving.elf.compat import undefined_needs
 
@@ -113,19 +128,13 @@ def symbols_script(adapter: Path) -> str:
         )
     except UnwritableValueError as error:
         raise AdapterError(
-            f"{adapter} needs a symbol with an invalid name ({error.what}).",
+            f"{adapter.path} needs a symbol with an invalid name ({error.what}).",
             cause="the file is damaged",
             cure="install the CANN package again",
         ) from error
 
 
-@dataclass(frozen=True)
-class _Library:
-    machine: str
-    soname: str | None
-
-
-def _library(path: Path, role: str) -> _Library:
+def _library(path: Path, role: str) -> ElfFile:
     from npu_serving.elf.symbols import read_elf
 
     if not path.exists():
@@ -135,7 +144,7 @@ def _library(path: Path, role: str) -> _Library:
             cure="name the file: --adapter for the adapter, python_prefix in invoke.yaml for libpython",
         )
     try:
-        elf = read_elf(path)
+        elf = read_elf(path, digest=True)
     except ElfError as error:
         raise AdapterError(
             f"{path} can't be used as {role}: {error.what}", cause=error.cause, cure=error.cure
@@ -145,7 +154,7 @@ def _library(path: Path, role: str) -> _Library:
             f"{path} can't be used as {role}: it is not a shared library ({elf.type}).",
             cure="name the file: --adapter for the adapter, python_prefix in invoke.yaml for libpython",
         )
-    return _Library(elf.machine, elf.soname)
+    return elf
 
 
 def link_option(file: str) -> str:

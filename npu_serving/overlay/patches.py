@@ -21,6 +21,7 @@ from npu_serving.documents import Rule, read_document
 from npu_serving.errors import PinMismatchError, SourceError
 from npu_serving.lock.lockfile import Archive, RepositoryName, Sha256
 from npu_serving.settings import PROJECT_ROOT
+from npu_serving.version_numbers import version_of
 
 PATCHES_FILE = PROJECT_ROOT / "third_party_overlay" / "patches" / "patches.yaml"
 TENSORFLOW = "org_tensorflow"
@@ -210,11 +211,7 @@ def _holds(patch: Patch, part: str, toolchain: Toolchain) -> bool:
     condition = patch.when[part]
     if part not in ("glibc", "gcc") or not condition.startswith(">="):
         raise ValueError(f"patch {patch.id}: a condition must be written >=VERSION, not {part}: {condition}")
-    return _version(getattr(toolchain, part)) >= _version(condition[2:])
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", text))
+    return version_of(getattr(toolchain, part)) >= version_of(condition[2:])
 
 
 def _build_file_paths(label: str) -> tuple[str, str]:

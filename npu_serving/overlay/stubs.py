@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from npu_serving import fsutil
 from npu_serving.errors import MissingToolError
+from npu_serving.facts import least_version
 from npu_serving.process import find_program, run
+from npu_serving.version_numbers import version_of
 
-LEAST_CMAKE = (3, 14)
+if TYPE_CHECKING:
+    from packaging.version import Version
+
 COMPILER_CURE = (
     "install a C compiler, on Debian and Ubuntu: apt-get install gcc; on openEuler and CentOS: yum install gcc"
 )
@@ -19,7 +23,7 @@ COMPILER_CURE = (
 def build_stubs(cmake_lists: str, names: tuple[str, ...]) -> dict[str, bytes]:
     """The libraries `names` that `cmake_lists` builds, as bytes; nothing is left behind on disk.
 
-    Raises MissingToolError where CMake >= 3.14, a C compiler, or both make and ninja are missing.
+    Raises MissingToolError where a fitting CMake, a C compiler, or both make and ninja are missing.
     """
     cmake = _find_cmake()
     generator = _find_generator()
@@ -37,12 +41,12 @@ def build_stubs(cmake_lists: str, names: tuple[str, ...]) -> dict[str, bytes]:
 def _find_cmake() -> Path:
     """CMake on PATH if it is new enough, else the one that pip installed beside this project."""
     on_path = find_program("cmake")
-    if on_path is not None and _version(on_path) >= LEAST_CMAKE:
+    least = least_version("cmake")
+    if on_path is not None and _version(on_path) >= version_of(least):
         return on_path
     try:
         from cmake import CMAKE_BIN_DIR
     except ImportError:
-        least = ".".join(str(part) for part in LEAST_CMAKE)
         raise MissingToolError(
             f"CMake {least} or newer is missing: {on_path or 'none on PATH'}, and none from pip.",
             cause="the virtual environment was not created from requirements.txt",
@@ -51,10 +55,9 @@ def _find_cmake() -> Path:
     return Path(CMAKE_BIN_DIR) / "cmake"
 
 
-def _version(cmake: Path) -> tuple[int, ...]:
+def _version(cmake: Path) -> Version:
     finished = run([cmake, "--version"], check=False)
-    found = re.search(r"cmake version (\d+)\.(\d+)", finished.stdout)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    return version_of(finished.stdout.partition("cmake version ")[2])
 
 
 def _find_generator() -> str:

@@ -5,8 +5,6 @@ server.
 from __future__ import annotations
 
 import calendar
-import io
-import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +16,12 @@ from npu_serving.builds import bill_of_materials, provenance
 from npu_serving.builds.manifest import CREATED, MANIFEST, Build
 from npu_serving.errors import RequestError
 from npu_serving.settings import PROJECT_ROOT
+from npu_serving.tar_writer import GNU, TarWriter
 
 PREFIX = "opt/npu-serving"
 """Where packages are installed, below /. The stub libraries are in its lib/, where only the server's RPATH looks."""
 RUNTIME = PROJECT_ROOT / "docker" / "runtime"
+OWNER = "root"
 PROGRAMS = ("serve", "healthcheck")
 PAPERS = (MANIFEST, bill_of_materials.FILE_NAME, provenance.FILE_NAME)
 
@@ -73,29 +73,19 @@ def write_tar(file: IO[bytes], entries: Sequence[PackageFile], *, prefix: str, m
 
     The same bytes for the same entries, whoever writes them and wherever.
     """
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for directory in _directories(prefix, entries):
-            tar.addfile(_member(f"{directory}/", 0, 0o755, mtime, tarfile.DIRTYPE))
-        for entry in entries:
-            member = _member(f"{prefix}/{entry.name}", entry.size_bytes, entry.mode, mtime)
-            with fsutil.explained(entry.source, doing="read"), entry.source.open("rb") as data:
-                tar.addfile(member, data)
+    with TarWriter(file, GNU, mtime=mtime, owner=OWNER) as tar:
+        add_entries(tar, entries, prefix=prefix)
 
 
-def add_text(tar: tarfile.TarFile, name: str, text: str, *, mtime: int, mode: int = 0o644) -> None:
-    """Adds a file that isn't on the disk."""
-    data = text.encode()
-    tar.addfile(_member(name, len(data), mode, mtime), io.BytesIO(data))
+def add_entries(tar: TarWriter, entries: Sequence[PackageFile], *, prefix: str) -> None:
+    """The same, into a tar that holds something else besides."""
+    for directory in _directories(prefix, entries):
+        tar.add_directory(f"{directory}/")
+    for entry in entries:
+        tar.add_file(f"{prefix}/{entry.name}", entry.source, mode=entry.mode)
 
 
 def _directories(prefix: str, entries: Sequence[PackageFile]) -> Iterator[str]:
     whole = {parent for entry in entries for parent in Path(prefix, entry.name).parents}
     lead = "./" if prefix.startswith("./") else ""
     yield from sorted(f"{lead}{directory}" for directory in whole if directory.name)
-
-
-def _member(name: str, size_bytes: int, mode: int, mtime: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime, member.type = size_bytes, mode, mtime, kind
-    member.uname = member.gname = "root"
-    return member

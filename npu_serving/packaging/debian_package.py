@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import tarfile
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from npu_serving.builds.manifest import Build
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import RequestError
-from npu_serving.packaging.contents import PREFIX, PackageFile, add_text, build_time, contents, write_tar
-from npu_serving.packaging.tar_file import compressed
+from npu_serving.facts import DEBIAN_MACHINES
+from npu_serving.packaging.contents import OWNER, PREFIX, PackageFile, build_time, contents, write_tar
+from npu_serving.tar_writer import GNU, TarWriter, compressed
+from npu_serving.version_numbers import version_of
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 NAME = "npu-serving"
 PIECE_BYTES = 1 << 20
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 GCC_OF_GLIBCXX = {
     21: "5", 22: "6", 23: "7", 24: "7.2", 25: "8", 26: "9", 27: "9.2", 28: "9.3", 29: "11", 30: "12", 31: "13.1",
     32: "13.2", 33: "14",
@@ -34,9 +37,9 @@ def write_deb(build: Build, path: Path) -> None:
     """
     entries, mtime = contents(build), build_time(build)
     control = io.BytesIO()
-    with compressed(control) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        add_text(tar, "./control", _control(build, entries), mtime=mtime)
-        add_text(tar, "./md5sums", _md5sums(entries), mtime=mtime)
+    with compressed(control) as stream, TarWriter(stream, GNU, mtime=mtime, owner=OWNER) as tar:
+        tar.add_bytes("./control", _control(build, entries).encode())
+        tar.add_bytes("./md5sums", _md5sums(entries).encode())
     data_path = path.with_name(path.name + ".data")
     with data_path.open("wb") as file, compressed(file) as stream:
         write_tar(stream, entries, prefix=f"./{PREFIX}", mtime=mtime)
@@ -57,16 +60,16 @@ def deb_version(build: Build) -> str:
 def deb_architecture(build: Build) -> str:
     """Debian's name for the server's machine."""
     machine = read_elf(build.server).machine
-    if machine not in ARCHITECTURES:
+    if machine not in DEBIAN_MACHINES:
         raise RequestError(
             f"{build.server} is for {machine}, for which no Debian architecture is known.", cure="use --format tar"
         )
-    return ARCHITECTURES[machine]
+    return DEBIAN_MACHINES[machine]
 
 
 def dependencies(paths: list[Path]) -> tuple[str, ...]:
     """What Debian packages the files need, by the symbol versions in them: `libc6 (>= 2.27)` and so on."""
-    needed: dict[str, tuple[int, ...]] = {}
+    needed: dict[str, Version] = {}
     names: set[str] = set()
     for path in paths:
         elf = read_elf(path)
@@ -75,20 +78,20 @@ def dependencies(paths: list[Path]) -> tuple[str, ...]:
             for version in need.versions:
                 found = _VERSION.match(version.name)
                 if found:
-                    numbers = tuple(int(number) for number in found.group(2).split("."))
-                    needed[found.group(1)] = max(needed.get(found.group(1), ()), numbers)
+                    family, numbers = found.group(1), version_of(found.group(2))
+                    needed[family] = max(needed.get(family, numbers), numbers)
     wanted = []
     if "GLIBC" in needed:
-        wanted.append(f"libc6 (>= {'.'.join(map(str, needed['GLIBC']))})")
+        wanted.append(f"libc6 (>= {needed['GLIBC']})")
     if "libgcc_s.so.1" in names:
         wanted.append("libgcc-s1 | libgcc1")
     if "libstdc++.so.6" in names:
-        wanted.append(_libstdcxx(needed.get("GLIBCXX", ())))
+        wanted.append(_libstdcxx(needed["GLIBCXX"].micro if "GLIBCXX" in needed else 0))
     return tuple(wanted)
 
 
-def _libstdcxx(numbers: tuple[int, ...]) -> str:
-    last = numbers[2] if len(numbers) > 2 else 0
+def _libstdcxx(last: int) -> str:
+    """The package with GLIBCXX_3.4.`last`."""
     known = [gcc for number, gcc in sorted(GCC_OF_GLIBCXX.items()) if number >= last]
     if last > max(GCC_OF_GLIBCXX):
         raise RequestError(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from npu_serving import fsutil
 from npu_serving.builds.manifest import SERVER, Build
@@ -19,9 +18,10 @@ from npu_serving.images import build_steps
 from npu_serving.images.base_images import base_here, pull_base
 from npu_serving.images.container import ContainerSpec, run_container
 from npu_serving.images.docker_engine import LABEL, ROLE, connected
-from npu_serving.packaging.contents import PREFIX, PackageFile, add_text, build_time, contents, write_tar
+from npu_serving.packaging.contents import OWNER, PREFIX, PackageFile, add_entries, build_time, contents
 from npu_serving.packaging.debian_package import NAME as REPOSITORY
 from npu_serving.settings import Settings
+from npu_serving.tar_writer import GNU, TarWriter
 from npu_serving.templating import render
 from npu_serving.writers.dockerfile import checked_image_name
 
@@ -98,10 +98,9 @@ def _labels(build: Build, base_image: str) -> dict[str, str]:
 @contextlib.contextmanager
 def _context(dockerfile: str, entries: Sequence[PackageFile], mtime: int) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile(prefix="npu-serving-context-") as archive:
-        write_tar(archive, entries, prefix=PREFIX, mtime=mtime)
-        archive.seek(0)
-        with tarfile.open(fileobj=archive, mode="a", format=tarfile.GNU_FORMAT) as tar:
-            add_text(tar, "Dockerfile", dockerfile, mtime=mtime)
+        with TarWriter(cast("IO[bytes]", archive), GNU, mtime=mtime, owner=OWNER) as tar:
+            add_entries(tar, entries, prefix=PREFIX)
+            tar.add_bytes("Dockerfile", dockerfile.encode())
         archive.seek(0)
         yield archive
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from npu_serving import fsutil, process
 from npu_serving.documents import read_document
 from npu_serving.errors import RequestError
+from npu_serving.facts import ADAPTER_SONAME, LIBPYTHON
 from npu_serving.sample import SAMPLE_DIRECTORY
+from npu_serving.sample.sample_settings import PYTHON
 from npu_serving.writers.shell import shell_word
 
 ADAPTER_SOURCES = SAMPLE_DIRECTORY / "adapter"
@@ -24,7 +26,6 @@ TENSORFLOW_HEADERS = SAMPLE_DIRECTORY / "archives" / "org_tensorflow"
 FIRST_RELEASE = "6.3.RC2"
 NEXT_RELEASE = "7.0.RC1"
 
-LIBPYTHON = "libpython3.7m.so.1.0"
 GE_RUNNER = "libge_runner.so"
 FRAMEWORK_STUBS = ("libtensorflow_framework.so.1", "_pywrap_tensorflow_internal.so")
 
@@ -91,11 +92,11 @@ def upgrade_sample_cann(root: Path, version: str = NEXT_RELEASE, compiler: str =
 
 def build_sample_libpython(root: Path, compiler: str = "gcc") -> Path:
     """Makes `root`/python3.7.5/lib/libpython3.7m.so.1.0, and the name without a version beside it; returns its path."""
-    path = root / "python3.7.5" / "lib" / LIBPYTHON
+    path = root / PYTHON / "lib" / LIBPYTHON
     with tempfile.TemporaryDirectory() as scratch:
         _compile_libpython(Path(scratch), compiler)
         fsutil.copy_file(Path(scratch) / LIBPYTHON, path, mode=0o755)
-    fsutil.point_link(path.with_name("libpython3.7m.so"), LIBPYTHON)
+    fsutil.point_link(path.with_name(LIBPYTHON.partition(".so")[0] + ".so"), LIBPYTHON)
     return path
 
 
@@ -195,7 +196,7 @@ def _compile_adapter(directory: Path, release: Release, compiler: str) -> None:
         _compile_libpython(stand_ins, compiler)
         _compile_ge_runner(stand_ins, compiler)
         _shared_library(
-            directory / "_tf_adapter.so",
+            directory / ADAPTER_SONAME,
             ADAPTER_SOURCES / "npu_optimizer.cc",
             compiler,
             *CXX_FLAGS,

@@ -11,11 +11,8 @@ import hashlib
 import io
 import json
 import stat
-import struct
 import sys
-import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,10 +21,10 @@ from npu_serving import fsutil
 from npu_serving.documents import read_document
 from npu_serving.errors import PinMismatchError
 from npu_serving.sample import SAMPLE_DIRECTORY
+from npu_serving.tar_writer import USTAR, TarWriter, stored_gzip
 
 MTIME = 1571184000  # 2019-10-16, the day of TensorFlow 1.15.0; zip can't go back before 1980
 ZIP_DATE = (2019, 10, 16, 0, 0, 0)
-STORED_BLOCK_BYTES = 0xFFFF
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def repin(sample: Path = SAMPLE_DIRECTORY) -> list[str]:
 def pack(archive: SampleArchive, sample: Path = SAMPLE_DIRECTORY) -> bytes:
     """The bytes of an archive."""
     root = sample / "archives" / archive.source
-    return _zip(root, archive.prefix) if archive.format == "zip" else _gzip(_tar(root, archive.prefix))
+    return _zip(root, archive.prefix) if archive.format == "zip" else stored_gzip(_tar(root, archive.prefix))
 
 
 def _renew_pin(path: Path, old: str, new: str) -> None:
@@ -133,35 +130,14 @@ def _mode(path: Path) -> int:
 
 def _tar(root: Path, prefix: str) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        _add_to_tar(tar, prefix, None)
+    with TarWriter(buffer, USTAR, mtime=MTIME) as tar:
+        tar.add_directory(prefix)
         for name, path in _members(root):
-            _add_to_tar(tar, prefix + name, path)
+            if path.is_dir():
+                tar.add_directory(prefix + name)
+            else:
+                tar.add_file(prefix + name, path, mode=_mode(path))
     return buffer.getvalue()
-
-
-def _add_to_tar(tar: tarfile.TarFile, name: str, path: Path | None) -> None:
-    info = tarfile.TarInfo(name)
-    info.mtime = MTIME
-    if path is None or path.is_dir():
-        info.type, info.mode = tarfile.DIRTYPE, 0o755
-        tar.addfile(info)
-        return
-    content = path.read_bytes()
-    info.mode, info.size = _mode(path), len(content)
-    tar.addfile(info, io.BytesIO(content))
-
-
-def _gzip(content: bytes) -> bytes:
-    """A gzip file (RFC 1952) of stored blocks (RFC 1951, 3.2.4), without time, name or operating system."""
-    blocks = [content[start : start + STORED_BLOCK_BYTES] for start in range(0, len(content), STORED_BLOCK_BYTES)]
-    last = len(blocks) - 1
-    body = b"".join(
-        struct.pack("<BHH", index == last, len(block), len(block) ^ 0xFFFF) + block
-        for index, block in enumerate(blocks)
-    )
-    header = struct.pack("<BBBBIBB", 0x1F, 0x8B, 8, 0, 0, 0, 255)
-    return header + body + struct.pack("<II", zlib.crc32(content), len(content) & 0xFFFFFFFF)
 
 
 def _zip(root: Path, prefix: str) -> bytes:

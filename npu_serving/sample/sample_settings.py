@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.facts import LIBPYTHON
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 
-LIBPYTHON = "libpython3.7m.so.1.0"
+PYTHON = "python3.7.5"
+"""The directory of the sample's Python, which has nothing but a libpython."""
 
 
 def with_sample(settings: Settings) -> Settings:
@@ -17,19 +20,29 @@ def with_sample(settings: Settings) -> Settings:
         return settings
     from npu_serving.sample.cann import build_sample_libpython, install_sample_cann
 
-    root = settings.build_root / "sample"
+    root = sample_root(settings)
     if sample_is_missing(settings):
         fsutil.make_directory(root)
         with state_lock(root, doing="making the sample"):
             build_sample_libpython(root)
             install_sample_cann(root)
-    return replace(settings, adapter="auto", cann_root=str(root / "Ascend"), python_prefix=root / "python3.7.5")
+    return replace(settings, adapter="auto", cann_root=str(root / "Ascend"), python_prefix=root / PYTHON)
+
+
+def sample_root(settings: Settings) -> Path:
+    """Where the sample's CANN and libpython are made."""
+    return settings.build_root / "sample"
+
+
+def sample_archives(settings: Settings) -> Path:
+    """Where the sample's archives are packed; the directory serves as their mirror."""
+    return sample_root(settings) / "archives"
 
 
 def sample_is_missing(settings: Settings) -> bool:
     """Whether the settings mean the sample's adapter, and it isn't made yet."""
-    root = settings.build_root / "sample"
-    made = (root / "python3.7.5" / "lib" / LIBPYTHON).is_file() and (root / "Ascend" / "tfplugin" / "latest").exists()
+    root = sample_root(settings)
+    made = (root / PYTHON / "lib" / LIBPYTHON).is_file() and (root / "Ascend" / "tfplugin" / "latest").exists()
     return _takes_sample(settings) and not made
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
-from npu_serving.cann.install import find_installation
+from npu_serving.cann.install import Cann
 from npu_serving.serving.server import ServerPlan, plan_server
 from npu_serving.settings import Settings
 
@@ -22,10 +22,16 @@ def plan_current(
     rest_api_port: int = 8501,
     platform_config_file: Path | None = None,
     extra_flags: Sequence[str] = (),
+    cann: Cann | None = None,
 ) -> ServerPlan:
-    """How to start a build's server, the current one by default; a model is named like its directory by default."""
+    """How to start a build's server, the current one by default; a model is named like its directory by default.
+
+    `cann` is the one to start it with where it was looked for already.
+    """
     found = find_build(settings.dist_root, build)
-    installation = find_installation(settings_of(found, settings).cann_root)
+    if cann is None:
+        its_own = settings_of(found, settings)
+        cann = Cann(its_own.adapter, its_own.cann_root)
     return plan_server(
         found.directory,
         model_base_path=model_base_path,
@@ -33,6 +39,6 @@ def plan_current(
         port=port,
         rest_api_port=rest_api_port,
         platform_config_file=platform_config_file,
-        library_path=installation.library_directories if installation else (),
+        library_path=cann.library_path,
         extra_flags=extra_flags,
     )

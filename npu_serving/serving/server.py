@@ -16,6 +16,7 @@ from npu_serving.client import rest_client
 from npu_serving.console import Reporter
 from npu_serving.elf.loader import library_path_of
 from npu_serving.errors import NpuServingError, RequestError, ServerError
+from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.known_failures import diagnose
 from npu_serving.models.layout import MODEL_LAYOUT, check_model_directory, check_model_name
 from npu_serving.options import server_flags
@@ -23,7 +24,7 @@ from npu_serving.serving import preflight
 from npu_serving.writers.shell import command_line
 
 PROGRAM = "tensorflow_model_server"
-ADAPTER_FILE = re.compile(r"(?:lib)?_tf_adapter\.so")
+ADAPTER_FILE = re.compile(f"(?:lib)?{re.escape(ADAPTER_SONAME)}")
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_FOR_ONE_ANSWER = 5.0
 LOG_TAIL_BYTES = 1 << 18

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
+from npu_serving.cann.install import Cann
 from npu_serving.client.request import PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text
@@ -58,7 +59,7 @@ class SmokeResult:
         return f"{name} answers the golden request, with its adapter loaded ({took})."
 
 
-def plan_smoke(settings: Settings, build: str, golden: GoldenRequest) -> ServerPlan:
+def plan_smoke(settings: Settings, build: str, golden: GoldenRequest, cann: Cann | None = None) -> ServerPlan:
     """How the server is started for it: on ports that nothing else listens on now."""
     port, rest_api_port = spare_ports(2)
     return plan_current(
@@ -69,6 +70,7 @@ def plan_smoke(settings: Settings, build: str, golden: GoldenRequest) -> ServerP
         port=port,
         rest_api_port=rest_api_port,
         platform_config_file=golden.platform_config_file,
+        cann=cann,
     )
 
 
@@ -100,17 +102,19 @@ def smoke(settings: Settings, name: str, reporter: Reporter) -> SmokeResult:
     return smoke_build(settings, find_build(settings.dist_root, name), golden_of(settings), reporter)
 
 
-def smoke_build(settings: Settings, build: Build, golden: GoldenRequest, reporter: Reporter) -> SmokeResult:
+def smoke_build(
+    settings: Settings, build: Build, golden: GoldenRequest, reporter: Reporter, cann: Cann | None = None
+) -> SmokeResult:
     """The same for this build; whatever keeps the server from answering is a result, not an error."""
     begun = time.monotonic()
     try:
-        why = golden.difference(_ask(settings, build, golden, reporter))
+        why = golden.difference(_ask(settings, build, golden, reporter, cann))
     except NpuServingError as error:
         why = str(error)
     return SmokeResult(build, golden, why, time.monotonic() - begun)
 
 
-def prove(settings: Settings, build: Build, reporter: Reporter) -> None:
+def prove(settings: Settings, build: Build, cann: Cann, reporter: Reporter) -> None:
     """Raises ServerError where a golden request was recorded and a new build does not answer it as expected."""
     golden = read_golden(settings.dist_root)
     if golden is None:
@@ -118,7 +122,7 @@ def prove(settings: Settings, build: Build, reporter: Reporter) -> None:
             f"no golden request is recorded, so the new server was not tried. To have it tried next time: {RECORD}"
         )
         return
-    result = smoke_build(settings, build, golden, reporter)
+    result = smoke_build(settings, build, golden, reporter, cann)
     if result.why:
         name = build.manifest.build_id
         raise ServerError(
@@ -138,8 +142,10 @@ def spare_ports(count: int) -> tuple[int, ...]:
         return tuple(int(probe.getsockname()[1]) for probe in probes)
 
 
-def _ask(settings: Settings, build: Build, golden: GoldenRequest, reporter: Reporter) -> object:
-    plan = plan_smoke(settings, build.directory.name, golden)
+def _ask(
+    settings: Settings, build: Build, golden: GoldenRequest, reporter: Reporter, cann: Cann | None = None
+) -> object:
+    plan = plan_smoke(settings, build.directory.name, golden, cann)
     log_path = settings.logs / f"smoke-{time.strftime('%Y%m%d-%H%M%S')}.log"
     with reporter.progress(f"sending {build.manifest.build_id} the golden request", unit="requests"):  # noqa: SIM117
         with started(plan, log_path=log_path) as server:

@@ -14,7 +14,7 @@ from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import check_link, find_build, make_current, read_builds, unused_id
 from npu_serving.builds.manifest import SERVER, Build, build_id
 from npu_serving.builds.verify import check_directory
-from npu_serving.cann.install import Adapter
+from npu_serving.cann.install import Adapter, Cann
 from npu_serving.console import Reporter, duration_text
 from npu_serving.errors import VerificationError
 from npu_serving.serving.smoke import prove
@@ -95,26 +95,29 @@ def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *
         build = _replace_adapter(plan, settings, reporter)
         return RebuildResult(plan, build, BuildRecord(), time.monotonic() - started)
     clean_followed = False
+    cann = plan.cann
 
     def proof(build: Build) -> None:
-        _prove(plan, build, settings, reporter)
+        _prove(build, cann, settings, reporter)
 
     try:
-        built = build_serving(settings, reporter, clean=clean, proof=proof, doing=DOING)
+        built = build_serving(settings, reporter, clean=clean, proof=proof, cann=cann, doing=DOING)
     except VerificationError as error:
         if plan.action == FULL_REBUILD:
             raise
-        plan_rebuild(settings, name).check_obstacles()  # CANN may have been removed in between: hours for nothing
+        again = plan_rebuild(settings, name)  # looks for CANN once more: without it, hours would be for nothing
+        again.check_obstacles()
+        cann = again.cann
         reporter.warn(f"the relinked server fails verification, so everything is built again:\n{error.what}")
-        built = build_serving(settings, reporter, clean=True, proof=proof, doing=DOING)
+        built = build_serving(settings, reporter, clean=True, proof=proof, cann=cann, doing=DOING)
         clean_followed = True
     return RebuildResult(plan, built.build, built.record, time.monotonic() - started, clean_followed)
 
 
-def _prove(plan: RebuildPlan, build: Build, settings: Settings, reporter: Reporter) -> None:
+def _prove(build: Build, cann: Cann, settings: Settings, reporter: Reporter) -> None:
     """Verifies a build, which may be one that an earlier run made, and has it answer the golden request."""
-    check_directory(build.directory, plan.library_path)
-    prove(settings, build, reporter)
+    check_directory(build.directory, cann.library_path)
+    prove(settings, build, cann, reporter)
 
 
 def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) -> Build:
@@ -123,7 +126,7 @@ def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) 
     with state_lock(settings.build_root, doing=DOING):
         build = _same_server_with(plan.installed, plan.build, settings) or _repackaged(plan, settings)
         if not build.current:
-            _prove(plan, build, settings, reporter)
+            _prove(build, plan.cann, settings, reporter)
         make_current(build, settings.install_link)
     return find_build(settings.dist_root, build.manifest.build_id)
 
@@ -151,4 +154,4 @@ def _repackaged(plan: RebuildPlan, settings: Settings) -> Build:
     )
     libraries = {path.name: path for path in sorted(plan.build.libraries.iterdir())}
     libraries[plan.build.adapter.name] = plan.installed.path
-    return package(settings.dist_root, manifest, plan.build.directory / SERVER, libraries, plan.library_path)
+    return package(settings.dist_root, manifest, plan.build.directory / SERVER, libraries, plan.cann.library_path)

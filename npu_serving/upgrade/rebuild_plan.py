@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import SERVER, Build
 from npu_serving.builds.verify import verify_directory
-from npu_serving.cann.install import Adapter, find_adapter, find_installation
+from npu_serving.cann.install import Adapter, Cann
 from npu_serving.elf.report import (
     CANNOT_TELL,
     LIBRARY_NOT_FOUND,
@@ -39,15 +38,19 @@ class RebuildPlan:
     """
 
     build: Build
-    installed: Adapter
+    cann: Cann
+    """The one that is installed: whoever carries the plan out goes on with it."""
     action: str
     why: str
     report: CompatReport
-    library_path: tuple[Path, ...]
-    """CANN's own directories, where the server will look at run time."""
     obstacles: tuple[Finding, ...] = ()
     clean: bool = False
     """Whether everything is built again because that was requested."""
+
+    @property
+    def installed(self) -> Adapter:
+        """The adapter that is installed."""
+        return self.cann.adapter
 
     @property
     def exit_code(self) -> int:
@@ -102,10 +105,9 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
     """
     build = find_build(settings.dist_root, name)
     settings = settings_of(build, settings)
-    installed = find_adapter(settings.adapter, settings.cann_root)
-    installation = find_installation(settings.cann_root)
-    library_path = installation.library_directories if installation else ()
-    report = _report(build, library_path, installed)
+    cann = Cann(settings.adapter, settings.cann_root)
+    installed = cann.adapter
+    report = _report(build, cann)
     obstacles = tuple(_obstacles(build, installed, report))
     # All but the server, which is too large to be read for every plan: its tables were, for the report.
     is_sound = not build.damaged_file(without=SERVER)
@@ -115,18 +117,18 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
         action = NOTHING
         why = f"it contains the installed adapter, that of CANN {_version(installed.cann_version)}"
     else:
-        action, why = _what_to_do(build, installed, report, settings)
-    return RebuildPlan(build, installed, action, why, report, library_path, obstacles, clean)
+        action, why = _what_to_do(build, cann, report, settings)
+    return RebuildPlan(build, cann, action, why, report, obstacles, clean)
 
 
 def _carries(build: Build, adapter: Adapter) -> bool:
     return build.manifest.adapter.get("sha256") == adapter.sha256
 
 
-def _report(build: Build, library_path: tuple[Path, ...], installed: Adapter) -> CompatReport:
+def _report(build: Build, cann: Cann) -> CompatReport:
     """The report on the build's server with the installed adapter; a server that can't be read is a finding of it."""
     try:
-        return verify_directory(build.directory, library_path, installed.path)
+        return verify_directory(build.directory, cann.library_path, cann.adapter)
     except (ElfError, FileAccessError) as error:
         unusable = Finding(
             kind=LIBRARY_UNUSABLE,
@@ -135,11 +137,11 @@ def _report(build: Build, library_path: tuple[Path, ...], installed: Adapter) ->
             what=error.what,
             cure="./inv rebuild-after-cann",
         )
-        return CompatReport(build.server, installed.path, (), (unusable,))
+        return CompatReport(build.server, cann.adapter.path, (), (unusable,))
 
 
-def _what_to_do(build: Build, installed: Adapter, report: CompatReport, settings: Settings) -> tuple[str, str]:
-    reasons = []
+def _what_to_do(build: Build, cann: Cann, report: CompatReport, settings: Settings) -> tuple[str, str]:
+    installed, reasons = cann.adapter, []
     if not _carries(build, installed):
         reasons.append(
             f"it was linked with CANN {_version(build.manifest.adapter.get('cann_version', ''))}, "
@@ -152,40 +154,41 @@ def _what_to_do(build: Build, installed: Adapter, report: CompatReport, settings
     only_the_adapter = not damaged or build.directory / damaged == build.adapter
     if report.ok and only_the_adapter and CANNOT_TELL not in report.kinds(WARNING):
         return REPLACE_ADAPTER, f"{why}, and the server already has all that the installed adapter needs"
-    reason = why_more_than_the_link(build, settings)
+    reason = why_more_than_the_link(build, settings, cann)
     if reason:
         return FULL_REBUILD, f"{why}; {reason}"
     return RELINK, why if report.ok else f"{why}; {_what_is_missing(report)}"
 
 
-def why_more_than_the_link(build: Build, settings: Settings) -> str:
+def why_more_than_the_link(build: Build, settings: Settings, cann: Cann) -> str:
     """Why Bazel would have to do more than link; "" where it probably would not.
 
     It is an expectation: what was really done is read from Bazel's own log afterwards.
     """
     # Only here, because a plan that needs no Bazel should be quick.
-    from npu_serving.building import bazel, inputs, plan
+    from npu_serving.building import bazel
+    from npu_serving.building.context import find_context
     from npu_serving.console import Silent
     from npu_serving.overlay.adapter import DIRECTORY
 
     manifest = build.manifest
-    given = inputs.find_inputs(settings, Silent())
+    context = find_context(settings, Silent(), cann)
     if manifest.compilation and manifest.compilation != bazel.COMPILATION_FLAGS:
         return "this version of npu-serving compiles with other flags"
-    if manifest.lock_digest != given.source.lock.digest:
+    if manifest.lock_digest != context.source.lock.digest:
         return "the lock has changed since it was built"
-    if not given.source.is_ready or manifest.source.get("digest") != plan.source_identity(given):
-        return f"the source tree {given.source.tree} is missing, or comes from a different archive"
-    tree = plan.digest_of_tree(given, settings, without=DIRECTORY)
+    if not context.source.is_ready or manifest.source.get("digest") != context.source_identity:
+        return f"the source tree {context.source.tree} is missing, or comes from a different archive"
+    tree = context.tree_digest(without=DIRECTORY)
     if manifest.source.get("tree", tree) != tree:
-        return f"{given.source.tree} has changed since it was built"
-    missing = given.runner.what_is_missing()
+        return f"{context.source.tree} has changed since it was built"
+    missing = context.runner.what_is_missing()
     if missing:
         return missing
-    other = _other_toolchain(manifest.toolchain, given.runner.identity())
+    other = _other_toolchain(manifest.toolchain, context.toolchain)
     if other:
         return f"the toolchain has changed: {other}"
-    output = plan.output_base(given, settings)
+    output = context.output_base
     if not (output / "execroot").is_dir():
         return f"Bazel's output for this tree was removed: {output}"
     return ""

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.building.sources import SAMPLE
 from npu_serving.cann.install import find_installation
+from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.settings import Settings
 
-MODEL = SAMPLE / "models" / "half_plus_two"
-PLATFORM_CONFIG = SAMPLE / "config.cfg"
+MODEL = SAMPLE_DIRECTORY / "models" / "half_plus_two"
+PLATFORM_CONFIG = SAMPLE_DIRECTORY / "config.cfg"
 
 
 def copy_of(settings: Settings, root: Path) -> Settings:

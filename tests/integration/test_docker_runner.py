@@ -21,7 +21,7 @@ from docker_support import layout_in, require_engine, runner_in
 
 from npu_serving import fsutil
 from npu_serving.building.docker_runner import DockerRunner
-from npu_serving.building.runner import Layout
+from npu_serving.building.runner import Layout, RunRequest
 from npu_serving.errors import FileAccessError, MissingToolError, StateLockedError
 from npu_serving.images.container import OUTPUT_LABEL, OWNER_LABEL
 from npu_serving.images.docker_engine import ROLE, connected
@@ -61,13 +61,7 @@ def run(
     layout: Layout | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> Finished:
-    return runner.run(
-        argv,
-        layout=layout or layout_in(place),
-        env=runner.environment(),
-        log_path=place / "log",
-        on_line=on_line,
-    )
+    return runner.run(RunRequest(argv, layout or layout_in(place), runner.environment(), place / "log", on_line))
 
 
 def python(runner: DockerRunner, place: Path, code: str) -> Finished:
@@ -255,10 +249,12 @@ CHILD = """
 import sys
 from pathlib import Path
 from docker_support import layout_in, runner_in
+from npu_serving.building.runner import RunRequest
 place = Path(sys.argv[1])
 runner = runner_in(place)
-runner.run(["/bin/sh", "-c", "trap '' INT TERM; echo started; sleep 1000 & wait; sleep 1000"], layout=layout_in(place),
-           env=runner.environment(), log_path=place / "log", on_line=lambda line: print(line, flush=True))
+argv = ["/bin/sh", "-c", "trap '' INT TERM; echo started; sleep 1000 & wait; sleep 1000"]
+runner.run(RunRequest(argv, layout_in(place), runner.environment(), place / "log",
+                      on_line=lambda line: print(line, flush=True)))
 """
 
 

@@ -11,11 +11,11 @@ import pytest
 from npu_serving.building.inputs import make_sample_archives
 from npu_serving.building.locking import lock_source
 from npu_serving.building.needed_archives import PROCESSORS
-from npu_serving.building.sources import SAMPLE
 from npu_serving.building.tree_digest import tree_digest
 from npu_serving.console import Silent
 from npu_serving.errors import LockFileError
 from npu_serving.lock.lockfile import read_lock
+from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 pytestmark = pytest.mark.bazel
@@ -33,7 +33,7 @@ def settings(tmp_path, bazel):
 
 @pytest.fixture
 def tree(tmp_path):
-    shutil.copytree(SAMPLE / "serving", tmp_path / "serving")
+    shutil.copytree(SAMPLE_DIRECTORY / "serving", tmp_path / "serving")
     return tmp_path / "serving"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.doctor.bazel_version import pinned_version
+from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.toolchains import find_tool
 from npu_serving.settings import PROJECT_ROOT
@@ -71,7 +71,7 @@ def project(tmp_path: Path) -> Path:
 
 def fetch_bazel_along(bazel: Path) -> None:
     """The tests' own Bazel, if it is the pinned one, so that it isn't fetched a second time."""
-    tool = find_tool("bazel", "linux-x86_64", version=pinned_version(), kind="program")
+    tool = find_tool("bazel", "linux-x86_64", version=pinned_bazel(), kind="program")
     store = ContentStore(KEPT / "store")
     if not store.has(tool.sha256):
         store.adopt(bazel, tool.sha256)

@@ -16,10 +16,10 @@ import pytest
 from docker_support import BASE_IMAGE, require_engine
 
 from npu_serving.building.pipeline import BuildResult
-from npu_serving.building.sources import SAMPLE
 from npu_serving.console import Silent
 from npu_serving.images.docker_engine import ROLE, connected
 from npu_serving.packaging.package import PackageResult, package
+from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.settings import Settings
 
 pytestmark = [pytest.mark.bazel, pytest.mark.docker]
@@ -51,8 +51,8 @@ def container(image: str, settings: Settings, *flags: str, **options: Any) -> It
     cann = str(settings.build_root / "sample" / "Ascend")
     mounts = {
         cann: cann,
-        str(SAMPLE / "models"): "/models",
-        str(SAMPLE / "config.cfg"): "/etc/npu-serving/config.cfg",
+        str(SAMPLE_DIRECTORY / "models"): "/models",
+        str(SAMPLE_DIRECTORY / "config.cfg"): "/etc/npu-serving/config.cfg",
         **options.pop("mounts", {}),
     }
     with connected() as client:

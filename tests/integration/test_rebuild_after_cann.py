@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,8 +18,10 @@ from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switc
 
 from npu_serving import fsutil
 from npu_serving.building import bazel as bazel_room
-from npu_serving.building import inputs, pipeline, plan
+from npu_serving.building import pipeline
+from npu_serving.building.context import find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.building.tree_digest import tree_digest
 from npu_serving.builds import pruning
 from npu_serving.builds.assembling import package
 from npu_serving.builds.current import CURRENT, PREVIOUS, check_link, find_build, make_current, read_builds
@@ -27,9 +30,12 @@ from npu_serving.builds.manifest import MANIFEST, SERVER, Build
 from npu_serving.builds.pruning import prune_builds
 from npu_serving.builds.rollback import roll_back
 from npu_serving.builds.verify import VerifyResult, verify_build
+from npu_serving.cann import install
+from npu_serving.cann.install import Cann
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
+from npu_serving.elf.elf_file import opened
 from npu_serving.errors import (
     AdapterError,
     DiskFullError,
@@ -70,6 +76,37 @@ class Listening(Silent):
 
 
 @dataclass
+class Looks:
+    """What one run looked at: the ELF files that it read, the searches for CANN, the digests of all that goes in."""
+
+    read: list[str] = field(default_factory=list)
+    searches: int = 0
+    digests: int = 0
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        find = install.find_installation
+
+        def reading(path: Path) -> Any:
+            self.read.append(os.path.realpath(path))
+            return opened(path)
+
+        def searching(*arguments: Any) -> Any:
+            self.searches += 1
+            return find(*arguments)
+
+        def digesting(*arguments: Any, without: str = "") -> Any:
+            self.digests += not without
+            return tree_digest(*arguments, without=without)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("npu_serving.elf.symbols.opened", reading)
+            patched.setattr(install, "find_installation", searching)
+            patched.setattr("npu_serving.building.context.tree_digest", digesting)
+            yield
+
+
+@dataclass
 class Upgrade:
     """What one upgrade of the sample went like; `settings` is the state after it."""
 
@@ -78,6 +115,7 @@ class Upgrade:
     verified: VerifyResult
     plan: RebuildPlan
     result: RebuildResult
+    looks: Looks
     answers: list[object] = field(default_factory=list)
     """What a server of the former build answered before the relink and after it."""
     said: list[str] = field(default_factory=list)
@@ -108,9 +146,11 @@ def upgrade(
             answers = [_ask(server)]
             install_sample_cann(root, (FIRST_RELEASE, NEXT_RELEASE), NEXT_RELEASE)
             verified, planned = verify_build(sample_settings), plan_rebuild(sample_settings)
-            result = rebuild_after_cann(sample_settings, listening)
+            looks = Looks()
+            with looks.counted():
+                result = rebuild_after_cann(sample_settings, listening)
             answers.append(_ask(server))
-        yield Upgrade(sample_settings, built, verified, planned, result, answers, listening.said)
+        yield Upgrade(sample_settings, built, verified, planned, result, looks, answers, listening.said)
     finally:
         switch_cann(sample_settings, FIRST_RELEASE)
         fsutil.remove(sample_settings.dist_root / FILE)
@@ -171,6 +211,15 @@ def test_only_the_link_runs_as_bazels_own_log_tells(upgrade: Upgrade) -> None:
     assert not upgrade.result.clean_followed
 
 
+def test_the_adapter_is_read_once_on_the_way_to_a_link_and_cann_looked_for_once(upgrade: Upgrade) -> None:
+    assert upgrade.looks.read.count(os.path.realpath(adapter_of(upgrade.settings))) == 1
+    assert upgrade.looks.searches == 1
+
+
+def test_what_goes_into_a_link_is_hashed_before_bazel_and_once_more_after_it(upgrade: Upgrade) -> None:
+    assert upgrade.looks.digests == 2
+
+
 def test_the_new_server_fits_is_current_and_answered_the_golden_request_before_it_became_so(upgrade: Upgrade) -> None:
     assert upgrade.result.build.current
     assert upgrade.result.build.manifest.adapter["cann_version"] == NEXT_RELEASE
@@ -213,8 +262,8 @@ def test_with_the_same_adapter_nothing_is_to_be_done(state: Settings) -> None:
 def _with_output_root(state: Settings, upgrade: Upgrade) -> Settings:
     """The state where the former build is current again, the new CANN installed, and something in the output root."""
     make_current(find_build(state.dist_root, upgrade.before.build.manifest.build_id))
-    given = inputs.find_inputs(state, Silent())
-    (plan.output_base(given, state) / "execroot").mkdir(parents=True)
+    here = find_context(state, Silent())
+    (here.output_base / "execroot").mkdir(parents=True)
     return state
 
 
@@ -483,7 +532,7 @@ def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> 
     with pytest.raises(RequestError, match="No golden request"):
         smoke.smoke(state, "", Silent())
     listening = Listening()
-    smoke.prove(state, find_build(state.dist_root), listening)
+    smoke.prove(state, find_build(state.dist_root), Cann(state.adapter, state.cann_root), listening)
     assert "No golden request is recorded" in listening.said[0]
     recorded = smoke.record(state, "", ASKED, Silent())
     assert recorded.golden.expected == [3.5, 4.0, 5.5]
@@ -663,8 +712,8 @@ def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
     """What the first link leaves is the former server, as a linker that loses the new symbol would: it is verified."""
     settings = dataclasses.replace(upgrade.settings, dist_root=tmp_path / "dist", install_link="")
     make_current(_copied(upgrade.before.build.directory, settings))
-    given = inputs.find_inputs(settings, Silent())
-    output, layout = plan.output_base(given, settings), plan.layout_of(given, settings)
+    here = find_context(settings, Silent())
+    output, layout = here.output_base, here.layout
     warm = [
         str(bazel),
         "--nosystem_rc",

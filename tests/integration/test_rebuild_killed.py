@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from states import library_path, switch_cann
 
-from npu_serving.building import inputs, plan
+from npu_serving.building.context import find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.builds.current import CURRENT, PREVIOUS, find_build, make_current, read_builds
 from npu_serving.builds.verify import verify_build
@@ -143,8 +143,8 @@ def test_killed_at_fifty_random_moments_current_names_a_build_that_starts_and_th
     relinks = Relinks(upgraded)
     with relinks.process:
         whole_s = relinks.finish()
-        given = inputs.find_inputs(upgraded, Silent())
-        (server,) = (plan.output_base(given, upgraded) / "execroot").glob(
+        context = find_context(upgraded, Silent())
+        (server,) = (context.output_base / "execroot").glob(
             "*/bazel-out/*/bin/tensorflow_serving/model_servers/tensorflow_model_server"
         )
         _as_before(upgraded, former)

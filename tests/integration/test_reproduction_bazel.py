@@ -11,9 +11,9 @@ from docker_support import BASE_IMAGE, require_engine
 
 from npu_serving.building import reproduction
 from npu_serving.building.pipeline import BuildResult, build_serving
-from npu_serving.building.sources import SAMPLE
 from npu_serving.builds.manifest import SERVER
 from npu_serving.console import Silent
+from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.settings import Settings
 
 pytestmark = pytest.mark.bazel
@@ -58,7 +58,7 @@ def test_a_server_that_holds_the_time_of_its_build_is_found_and_both_builds_are_
     settings: Settings, tmp_path: Path
 ) -> None:
     tree = tmp_path / "tree"
-    shutil.copytree(SAMPLE / "serving", tree)
+    shutil.copytree(SAMPLE_DIRECTORY / "serving", tree)
     stamp = tree / "tensorflow_serving" / "model_servers" / "version.cc"
     text = stamp.read_text()
     assert text.count("= TF_MODELSERVER_VERSION_STRING;") == 1

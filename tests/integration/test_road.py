@@ -19,7 +19,6 @@ from npu_serving import fsutil
 from npu_serving.building import dependencies, overlaying, pipeline
 from npu_serving.building.bazel_program import BazelProgram
 from npu_serving.building.pipeline import BuildResult, build_serving
-from npu_serving.building.sources import SAMPLE
 from npu_serving.builds.bill_of_materials import bill_of_materials
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import read_definers
@@ -41,6 +40,7 @@ from npu_serving.errors import (
     StateLockedError,
     VerificationError,
 )
+from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.serving.server import plan_server, started
 from npu_serving.serving.smoke import spare_ports
 from npu_serving.settings import PROJECT_ROOT, Settings
@@ -176,7 +176,7 @@ def test_the_server_tells_the_sources_identity_and_no_enclosing_repositorys_comm
 
 def _spoiled_tree(tmp_path: Path, **files: str | None) -> Path:
     tree = tmp_path / "tree"
-    shutil.copytree(SAMPLE / "serving", tree)
+    shutil.copytree(SAMPLE_DIRECTORY / "serving", tree)
     for name, text in files.items():
         path = tree / {"workspace": "WORKSPACE", "build": "tensorflow_serving/model_servers/BUILD"}[name]
         if text is None:
@@ -226,7 +226,7 @@ def test_a_tree_of_another_version_than_the_locks_is_refused(sample_settings: Se
 def test_a_build_file_that_cannot_be_edited_is_left_as_it_was(
     built: BuildResult, sample_settings: Settings, tmp_path: Path, change: object, match: str
 ) -> None:
-    original = (SAMPLE / "serving/tensorflow_serving/model_servers/BUILD").read_text()
+    original = (SAMPLE_DIRECTORY / "serving/tensorflow_serving/model_servers/BUILD").read_text()
     text = change(original)  # type: ignore[operator]
     tree = _spoiled_tree(tmp_path, build=text)
     settings = dataclasses.replace(sample_settings, source=str(tree), offline=True)
@@ -239,7 +239,7 @@ def test_a_build_file_that_cannot_be_edited_is_left_as_it_was(
 def test_a_tree_patched_by_hand_or_with_other_line_ends_is_built_as_it_is(
     built: BuildResult, sample_settings: Settings, tmp_path: Path, style: str
 ) -> None:
-    original = (SAMPLE / "serving/tensorflow_serving/model_servers/BUILD").read_bytes()
+    original = (SAMPLE_DIRECTORY / "serving/tensorflow_serving/model_servers/BUILD").read_bytes()
     dep = b'        ":tensorflow_model_server_main_lib",\n    ],\n)'
     by_hand = dep.replace(b",\n    ]", b',\n        "//third_party/tf_adapter",\n    ]')
     spoiled = {

@@ -25,6 +25,7 @@ from states import library_directories
 from npu_serving import process
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.report import CompatReport
+from npu_serving.elf.subject import ServerCase
 from npu_serving.errors import PinMismatchError, RequestError
 from npu_serving.sample import SAMPLE_DIRECTORY, cann, models, sample_archives
 
@@ -94,9 +95,8 @@ class Npu:
 
     def report(self, server: Path) -> CompatReport:
         """What verify-serving says of a server with that environment."""
-        return check_server(
-            server, library_path=[Path(item) for item in self.environment()["LD_LIBRARY_PATH"].split(":")]
-        )
+        path = [Path(item) for item in self.environment()["LD_LIBRARY_PATH"].split(":")]
+        return check_server(ServerCase(server, library_path=path))
 
 
 class Client:
@@ -525,7 +525,7 @@ def test_without_an_adapter_the_server_computes_on_the_cpu_and_says_nothing(
         assert client.predict({"inputs": [1, 2]}) == {"outputs": [2.5, 3.0]}
         assert client.predictions_on_npu() == 0
         assert "npu" not in client.log.lower()
-    assert check_server(cpu_server).kinds() == ("adapter-not-linked",)
+    assert check_server(ServerCase(cpu_server)).kinds() == ("adapter-not-linked",)
 
 
 def test_an_adapter_that_the_linker_dropped_is_missed_in_silence_by_the_server_and_caught_by_verify_serving(
@@ -611,7 +611,7 @@ def test_a_server_without_the_toolkit_in_its_library_path_does_not_start(npu: Np
     assert finished.returncode == 127
     assert cann.GE_RUNNER in finished.stderr
     path = [Path(item) for item in environment["LD_LIBRARY_PATH"].split(":")]
-    report = check_server(npu.server, library_path=path)
+    report = check_server(ServerCase(npu.server, library_path=path))
     assert report.kinds() == ("library-not-found",)
     assert cann.GE_RUNNER in report.text()
 

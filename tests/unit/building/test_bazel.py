@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from npu_serving.building import bazel
-from npu_serving.building.runner import Layout
+from npu_serving.building.runner import Layout, RunRequest
 from npu_serving.console import Progress, Silent
 from npu_serving.errors import RequestError
 from npu_serving.process import Finished
@@ -42,14 +42,15 @@ class FakeRunner:
     def environment(self) -> dict[str, str]:
         return {"PATH": "/bin"}
 
-    def run(self, argv, *, layout, env, log_path, on_line=None):
-        self.env = dict(env)
+    def run(self, request: RunRequest) -> Finished:
+        self.env = dict(request.env)
         for line in self.lines:
-            on_line(line)
-        events = layout.output_user_root / "npu-serving" / "events.json"
+            assert request.on_line is not None
+            request.on_line(line)
+        events = request.layout.output_user_root / "npu-serving" / "events.json"
         events.write_text(EVENTS)
         (events.parent / "profile.json").write_text(json.dumps(PROFILE))
-        return Finished(tuple(argv), self.returncode, "", "\n".join(self.lines), 1.5)
+        return Finished(tuple(request.argv), self.returncode, "", "\n".join(self.lines), 1.5)
 
 
 EVENTS = "\n".join(

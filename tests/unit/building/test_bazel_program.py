@@ -17,8 +17,9 @@ import pytest
 from npu_serving.building import bazel_program
 from npu_serving.building.bazel_program import find_bazel
 from npu_serving.console import Silent
-from npu_serving.doctor.bazel_version import bazel_version, can_build, pinned_version, required_text
+from npu_serving.doctor.bazel_version import bazel_version, can_build, required_text
 from npu_serving.errors import FetchError, RequestError
+from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.toolchains import Tool, find_tool
 from npu_serving.settings import Settings
@@ -107,9 +108,9 @@ def test_a_damaged_binary_breaks_nothing(tmp_path: Path, place: int) -> None:
 
 
 def test_the_pinned_release_is_one_that_serves_and_that_can_be_fetched() -> None:
-    assert can_build(pinned_version())
+    assert can_build(pinned_bazel())
     assert required_text() == "0.24.1 to 0.26.1"
-    assert find_tool("bazel", "linux-x86_64", version=pinned_version()).kind == "program"
+    assert find_tool("bazel", "linux-x86_64", version=pinned_bazel()).kind == "program"
 
 
 # ---- which one is used

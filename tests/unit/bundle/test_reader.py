@@ -35,6 +35,7 @@ from npu_serving.errors import (
     UnsafeArchiveError,
 )
 from npu_serving.fetch.content_store import ContentStore
+from npu_serving.tar_writer import END, padding
 
 FILES = {
     "archive/v1.15.0.tar.gz": b"the source\n" * 700,
@@ -411,12 +412,12 @@ def test_a_lie_about_a_size_is_noticed(tmp_path: Path) -> None:
         lie = dataclasses.replace(true, members=members)
         buffer = io.BytesIO()
         content = render_manifest(lie)
-        buffer.write(form.header(form.MANIFEST_NAME, len(content)) + content + form.padding(len(content)))
+        buffer.write(form.header(form.MANIFEST_NAME, len(content)) + content + padding(len(content)))
         data = {sha256(value): value for value in FILES.values()}
         for item in sorted(lie.members, key=lambda member: member.name):
             value = data[item.sha256]
-            buffer.write(form.header(item.name, item.size_bytes) + value + form.padding(len(value)))
-        buffer.write(form.END)
+            buffer.write(form.header(item.name, item.size_bytes) + value + padding(len(value)))
+        buffer.write(END)
         (tmp_path / "lie").write_bytes(buffer.getvalue())
         assert isinstance(refusal(tmp_path / "lie", tmp_path), (PinMismatchError, UnsafeArchiveError))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import platform
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from cann_trees import (
 )
 from elf_samples import for_aarch64, library, needs_gcc, program
 
-from npu_serving import process
-from npu_serving.cann import layout
-from npu_serving.cann.install import CannInstallation, find_adapter, find_installation
+from npu_serving import fsutil, process
+from npu_serving.cann import install, layout
+from npu_serving.cann.install import Cann, CannInstallation, find_adapter, find_installation
+from npu_serving.elf.elf_file import Image, opened
 from npu_serving.errors import AdapterError, MissingToolError, RequestError
 
 
@@ -222,3 +224,40 @@ def test_a_tf_adapter_tree_without_its_package_is_cured_as_the_guides_faq_says(t
     with pytest.raises(AdapterError, match="is a directory") as caught:
         find_adapter(str(tree), "")
     assert "--adapter" in caught.value.cure
+
+
+@needs_gcc
+def test_cann_is_looked_for_once_and_its_adapter_read_once_whatever_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_cann(tmp_path / "Ascend")
+    path = library(root / "tfplugin" / "latest" / SITE / "npu_bridge", "_tf_adapter.so", "int x;")
+    searched: list[str] = []
+    read: list[Path] = []
+    search = install.find_installation
+
+    def searching(where: str) -> CannInstallation | None:
+        searched.append(where)
+        return search(where)
+
+    def reading(file: Path) -> AbstractContextManager[Image]:
+        read.append(file)
+        return opened(file)
+
+    monkeypatch.setattr(install, "find_installation", searching)
+    monkeypatch.setattr("npu_serving.elf.symbols.opened", reading)
+    cann = Cann("auto", str(root))
+    assert cann.adapter is cann.adapter_if_installed
+    assert path.parent in cann.library_path
+    assert cann.installation is not None
+    assert searched == [str(root)]
+    assert read == [path]
+    assert cann.adapter.sha256 == fsutil.sha256_of(path)
+
+
+def test_a_path_as_the_adapter_needs_no_cann(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "find_installation", lambda where: None)
+    assert Cann("auto", "").adapter_if_installed is None
+    assert Cann("auto", "").library_path == ()
+    with pytest.raises(AdapterError, match="no adapter at"):
+        _ = Cann(str(tmp_path / "missing.so"), "").adapter_if_installed

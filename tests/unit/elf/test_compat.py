@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from elf_samples import for_aarch64, library, needs_gcc, program
 
+from npu_serving.elf import compat
 from npu_serving.elf.abi import string_kind
-from npu_serving.elf.compat import check_server, needed_from_server, undefined_needs
+from npu_serving.elf.compat import needed_from_server, undefined_needs
 from npu_serving.elf.loader import Host
 from npu_serving.elf.report import CompatReport
+from npu_serving.elf.subject import ServerCase
+from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import ElfError, FileAccessError
 
 pytestmark = needs_gcc
@@ -59,6 +62,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Tree:
         against=[adapter, python],
     )
     return Tree(root, server, adapter, root / "cann", [root / "cann", root / "lib"])
+
+
+def check_server(server: Path, **circumstances: object) -> CompatReport:
+    return compat.check_server(ServerCase(server, **circumstances))  # type: ignore[arg-type]
 
 
 def only(report: CompatReport, kind: str) -> str:
@@ -222,8 +229,8 @@ def test_the_needs_of_an_adapter_are_its_unversioned_strong_symbols_sorted(built
     int puts(const char*); __attribute__((weak)) void weak(void); void b_need(void); void a_need(void);
     void x(void) { puts(""); if (weak) weak(); b_need(); a_need(); }
     """
-    assert undefined_needs(library(tmp_path, ADAPTER, source)) == ("a_need", "b_need")
-    assert undefined_needs(built.adapter) == tuple(sorted((TF_CALL, GE_CALL, DOMI_CALL, "Py_Initialize")))
+    assert undefined_needs(read_elf(library(tmp_path, ADAPTER, source))) == ("a_need", "b_need")
+    assert undefined_needs(read_elf(built.adapter)) == tuple(sorted((TF_CALL, GE_CALL, DOMI_CALL, "Py_Initialize")))
 
 
 def test_the_server_must_export_what_no_library_beside_it_defines(built: Tree, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from elf_samples import library, needs_gcc, program
 from npu_serving.builds import manifest, verify
 from npu_serving.elf.demangle import names_meant
 from npu_serving.elf.explain import explain
+from npu_serving.elf.subject import ServerCase
 from npu_serving.errors import ElfError, RequestError
 from npu_serving.settings import Settings
 
@@ -46,7 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def asked(root: Path, symbol: str, *library_path: str, adapter: str = "new", **more: Any):
     path = [root / name for name in library_path]
-    return explain(root / "server", symbol, adapter=root / adapter / ADAPTER, library_path=path, **more)
+    return explain(ServerCase(root / "server", root / adapter / ADAPTER, library_path=path, **more), symbol)
 
 
 @needs_gcc

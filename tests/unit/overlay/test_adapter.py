@@ -379,7 +379,7 @@ def test_the_symbols_script_pulls_archive_members_in_even_where_the_adapter_come
     (tmp_path / "member.c").write_text("void server_registers(void) {}")
     subprocess.run(["gcc", "-c", "member.c"], cwd=tmp_path, check=True)
     subprocess.run(["ar", "rc", "libserver.a", "member.o"], cwd=tmp_path, check=True)
-    (tmp_path / "needed.lds").write_text(symbols_script(libraries["adapter"]))
+    (tmp_path / "needed.lds").write_text(symbols_script(read_elf(libraries["adapter"])))
     script = ["-Wl,needed.lds"] if with_script else []
     subprocess.run(
         [

@@ -134,11 +134,11 @@ def test_dependencies_follow_from_the_symbol_versions(tmp_path: Path) -> None:
 
 
 def test_each_version_of_libstdcxx_asks_for_the_gcc_that_first_had_it() -> None:
-    assert debian_package._libstdcxx((3, 4, 22)) == "libstdc++6 (>= 6)"
-    assert debian_package._libstdcxx((3, 4, 11)) == "libstdc++6 (>= 5)"
-    assert debian_package._libstdcxx(()) == "libstdc++6"
+    assert debian_package._libstdcxx(22) == "libstdc++6 (>= 6)"
+    assert debian_package._libstdcxx(11) == "libstdc++6 (>= 5)"
+    assert debian_package._libstdcxx(0) == "libstdc++6"
     with pytest.raises(RequestError, match=r"GLIBCXX_3\.4\.99"):
-        debian_package._libstdcxx((3, 4, 99))
+        debian_package._libstdcxx(99)
 
 
 def test_a_damaged_build_is_not_packed(build: Build) -> None:

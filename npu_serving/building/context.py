@@ -1,0 +1,162 @@
+"""What one build is made from and where it is made, found out once, with what follows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from npu_serving.building import bazel
+from npu_serving.building.inputs import choose_runner, find_libpython, toolchain_of
+from npu_serving.building.runner import Layout, Runner
+from npu_serving.building.sources import ServingSource, resolve_source
+from npu_serving.building.tree_digest import tree_digest
+from npu_serving.builds.current import build_made_from
+from npu_serving.builds.manifest import Build
+from npu_serving.cann.install import Adapter, Cann
+from npu_serving.console import Reporter
+from npu_serving.fetch.content_store import ContentStore
+from npu_serving.fetch.mirrors import parse_mirror
+from npu_serving.lock.lockfile import Archive
+from npu_serving.overlay.content import OverlayInputs
+from npu_serving.overlay.patches import PatchPlan, plan_patches
+from npu_serving.sample.sample_settings import with_sample
+from npu_serving.settings import Settings
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """Everything that a build is made from, and the settings by which it is made.
+
+    What is worked out from the tree is kept as well, from the moment when it is first asked for: that is once the
+    overlay is in place. After Bazel has run, hashed_again() shows whether the tree is still what it was.
+    """
+
+    settings: Settings
+    """`sample` is replaced in them by the paths of its CANN and libpython."""
+    source: ServingSource
+    cann: Cann
+    libpython: Path
+    runner: Runner
+    archives: tuple[Archive, ...]
+
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter that is linked in."""
+        return self.cann.adapter
+
+    @cached_property
+    def store(self) -> ContentStore:
+        """Where fetched archives are."""
+        return ContentStore(self.settings.store_root)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The directories of this build; each runner has an output root of its own, for its paths differ inside."""
+        return Layout(
+            workspace=self.source.tree,
+            output_user_root=self.settings.build_root / "bazel" / self.runner.name,
+            distdir=self.settings.distdir,
+            repository_cache=self.settings.store_root,
+            extra=(self._patched_root,),
+        )
+
+    @property
+    def output_base(self) -> Path:
+        """Where Bazel keeps what it made of this tree, and of no other one."""
+        return bazel.output_base(self.runner, self.layout)
+
+    @cached_property
+    def toolchain(self) -> dict[str, str]:
+        """What the runner says it is; it has to be ready."""
+        return self.runner.identity()
+
+    @cached_property
+    def patches(self) -> PatchPlan:
+        """The fixes that the runner's compiler and C library call for."""
+        return plan_patches(
+            self.source.tree,
+            self.source.lock.archives,
+            lambda archive: self.store.path(archive.sha256 or ""),
+            self._patched_root,
+            toolchain_of(self.toolchain),
+        )
+
+    @cached_property
+    def overlay(self) -> OverlayInputs:
+        """What goes into the tree."""
+        return OverlayInputs(self.adapter.path, self.libpython, self.patches, self.adapter.elf)
+
+    @cached_property
+    def bazel_flags(self) -> tuple[str, ...]:
+        """The flags that the toolchain's patches call for, with paths as Bazel sees them, and the user's."""
+        (root,) = self.runner.inside(self.layout).extra
+        return (*self.patches.bazel_flags(root), *self.settings.bazel_args)
+
+    @cached_property
+    def input_digest(self) -> str:
+        """The digest of all that decides what the server becomes, without a path of this machine."""
+        described = {
+            "command": bazel.COMPILATION_FLAGS,
+            "source": self.tree_digest(),
+            "adapter": self.adapter.sha256,
+            "lock": self.source.lock.digest,
+            "toolchain": self.toolchain,
+            "flags": [self.patches.to_json(), *self.settings.bazel_args],
+            "machine": platform.machine(),
+        }
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+    def hashed_again(self) -> str:
+        """The input digest of the tree as it is now; if it differs from before, somebody has changed the tree."""
+        return dataclasses.replace(self).input_digest
+
+    def tree_digest(self, *, without: str = "") -> str:
+        """The digest of the source tree as it stands, with the overlay unless that is left out."""
+        tree = self.source.tree
+        name = hashlib.sha256(str(tree.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return tree_digest(tree, self.settings.build_root / "memo" / f"tree-{name}.json", without=without)
+
+    def existing_build(self) -> Build | None:
+        """The build that was made from exactly these inputs, or None. The runner and the tree have to be ready."""
+        return build_made_from(self.settings.dist_root, self.input_digest)
+
+    @property
+    def source_identity(self) -> str:
+        """What the server's --version shows: the archive's digest, or the lock's where the tree is the user's own."""
+        archive = self.source.archive
+        return archive.sha256 or "" if archive is not None else self.source.lock.digest
+
+    @property
+    def _patched_root(self) -> Path:
+        """Where the repositories are that have a patch applied."""
+        return self.settings.build_root / "patched"
+
+
+def find_context(settings: Settings, reporter: Reporter, cann: Cann | None = None) -> BuildContext:
+    """Finds all that goes into a build, or raises the error that says what is missing or unsuitable.
+
+    `cann` is the one to build with where somebody has looked for it already.
+    """
+    settings = with_sample(settings)
+    for mirror in settings.mirrors:
+        parse_mirror(mirror)  # a wrong one is refused, whether or not there is something to fetch
+    source = resolve_source(settings)
+    runner = choose_runner(settings, reporter)
+    cann = cann or Cann(settings.adapter, settings.cann_root)
+    _ = cann.adapter, cann.installation  # what is wrong with them is said before anything is done
+    return BuildContext(
+        settings=settings,
+        source=source,
+        cann=cann,
+        libpython=find_libpython(settings),
+        runner=runner,
+        # A file that the user named is not fetched.
+        archives=tuple(
+            item for item in source.needed_archives() if source.archive_file is None or item != source.archive
+        ),
+    )
