@@ -154,7 +154,7 @@ def test_an_interrupted_dpkg_has_to_end_its_work_first(status: Path) -> None:
     (updates / "0001").touch()
     with pytest.raises(ActionNeeded) as caught:
         dpkg.repair(status)
-    assert caught.value.cure == "run dpkg --configure -a, then the same command again"
+    assert caught.value.cure == "run dpkg --configure -a, then run the same command again"
     assert status.read_bytes() == before
 
 
