@@ -10,7 +10,7 @@ from typing import Callable
 from npu_serving import fsutil
 from npu_serving.building import bazel, caches
 from npu_serving.building.context import BuildContext, find_context
-from npu_serving.building.inputs import make_sample_archives
+from npu_serving.building.inputs import choose_runner, make_sample_archives
 from npu_serving.building.locking import check_agreement
 from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build
 from npu_serving.building.runner import Layout
@@ -146,7 +146,7 @@ def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
     """What build_serving() would do now."""
     wanted = caches.find_caches(settings)
     if sample_is_missing(settings):
-        inputs.choose_runner(settings, reporter).what_is_missing()  # refuses an engine that is down, as the run would
+        choose_runner(settings, reporter).what_is_missing()  # refuses an engine that is down, as the run would
         later = "after the steps above"
         made = Step("sample", "the sample's CANN and libpython have to be made")
         return BuildPlan((made, *(Step(name, later) for name in STEPS)))
