@@ -17,7 +17,8 @@ from npu_serving.building.sources import ServingSource, resolve_source
 from npu_serving.building.tree_digest import tree_digest
 from npu_serving.builds.current import build_made_from
 from npu_serving.builds.manifest import Build
-from npu_serving.cann.install import Adapter, Cann
+from npu_serving.cann.adapter import Adapter
+from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.mirrors import parse_mirror

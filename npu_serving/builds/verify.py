@@ -11,7 +11,8 @@ from npu_serving.builds import manifest
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
-from npu_serving.cann.install import Adapter, Cann
+from npu_serving.cann.adapter import Adapter
+from npu_serving.cann.install import Cann
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from npu_serving.cann.install import Adapter, CannInstallation, find_adapter, find_installation, looked_at
+from npu_serving.cann.adapter import Adapter
+from npu_serving.cann.install import CannInstallation, find_adapter, find_installation, looked_at
 from npu_serving.cann.layout import packages
 from npu_serving.errors import EXIT_ACTION_NEEDED, AdapterError
 from npu_serving.findings import Finding

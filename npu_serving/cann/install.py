@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from npu_serving.cann.adapter_source import error_for_directory
+from npu_serving.cann.adapter import Adapter, adapter_at
 from npu_serving.cann.layout import (
     Component,
     FoundComponent,
@@ -18,12 +18,10 @@ from npu_serving.cann.layout import (
     is_directory,
     packages,
     root_above,
-    version_around,
 )
 from npu_serving.cann.places import CannPlace, loose_adapters, places, places_of_others, stale_variables
 from npu_serving.cann.rules import contradictions, runtime_of
-from npu_serving.elf.symbols import ElfFile, read_elf
-from npu_serving.errors import AdapterError, ElfError, FileAccessError, MissingToolError, RequestError
+from npu_serving.errors import MissingToolError, RequestError
 from npu_serving.findings import NOTE, Finding
 
 
@@ -76,27 +74,6 @@ class CannInstallation:
         return "\n".join([*lines, f"  adapter: {self.adapter if self.adapter is not None else 'none'}"])
 
 
-@dataclass(frozen=True)
-class Adapter:
-    """The adapter library to build with; `cann_version` is "" where nothing around the file names it."""
-
-    path: Path
-    sha256: str
-    cann_version: str
-    machine: str
-    elf: ElfFile = field(repr=False, compare=False)
-    """What was read from it."""
-
-    def describe(self) -> dict[str, str]:
-        """What a build's manifest keeps of it."""
-        return {
-            "path": str(self.path),
-            "sha256": self.sha256,
-            "cann_version": self.cann_version,
-            "machine": self.machine,
-        }
-
-
 def find_installation(root: str = "", environ: Mapping[str, str] | None = None) -> CannInstallation | None:
     """The CANN below `root`, or, where that is empty, the one that the environment or the usual places lead to.
 
@@ -137,7 +114,7 @@ class Cann:
         and MissingToolError when "auto" finds none.
         """
         if self.setting != "auto":
-            return _adapter_at(Path(_expanded(self.setting, os.environ)), "")
+            return adapter_at(Path(_expanded(self.setting, os.environ)), "")
         installation = self.installation
         if installation is None or installation.adapter is None:
             problems = installation.problems if installation is not None else ()
@@ -149,7 +126,7 @@ class Cann:
                 "or use --adapter PATH",
             )
         plugin = installation.component("tfplugin")
-        return _adapter_at(installation.adapter, plugin.version if plugin else "")
+        return adapter_at(installation.adapter, plugin.version if plugin else "")
 
     @property
     def adapter_if_installed(self) -> Adapter | None:
@@ -260,35 +237,3 @@ def _expanded(text: str, environ: Mapping[str, str]) -> str:
     if home and (text == "~" or text.startswith("~/")):
         text = home + text[1:]
     return os.path.abspath(text)
-
-
-def _adapter_at(path: Path, cann_version: str) -> Adapter:
-    if "\0" in str(path):
-        raise AdapterError(
-            f"The adapter's path {str(path)!r} contains a NUL byte.",
-            cause="it was mistyped: no path can contain one",
-            cure="check the path",
-        )
-    try:
-        if path.is_dir():
-            raise error_for_directory(path)
-        if not path.exists():
-            raise AdapterError(f"The adapter {path} does not exist.", cure="check the path, or use --adapter auto")
-        elf = read_elf(path, digest=True)
-    except (ElfError, FileAccessError) as error:
-        raise AdapterError(
-            error.what, cause=error.cause, cure="use --adapter with the path of a _tf_adapter.so"
-        ) from error
-    except OSError as error:  # a closed directory, a name that is too long
-        raise AdapterError(
-            f"The adapter {path!s:.200} can't be read ({error}).", cure="check the path and its permissions"
-        ) from error
-    if elf.type != "DYN":
-        raise AdapterError(f"{path} is not a shared library.", cure="use --adapter with the path of a _tf_adapter.so")
-    if elf.machine != platform.machine():
-        raise AdapterError(
-            f"{path} is built for {elf.machine}, but this machine is {platform.machine()}.",
-            cause="it comes from a CANN package for the other architecture",
-            cure=f"install Ascend-cann-tfplugin_…_linux-{platform.machine()}.run and use its adapter",
-        )
-    return Adapter(path, elf.sha256, cann_version or version_around(path), elf.machine, elf)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from npu_serving.fetch import heal
 from npu_serving.fetch.content_store import ContentStore
-from npu_serving.fetch.http import Refusal, Tuning
+from npu_serving.fetch.http import Refusal
 from npu_serving.fetch.mirrors import Candidate, HostRecord, Places, without_login
 from npu_serving.fetch.partial_file import PartialFile
 from npu_serving.fetch.report import Failure, FileReport
 from npu_serving.fetch.transfer import Cancelled, Line, RangesLost, WantedFile, receive, restart
+from npu_serving.fetch.tuning import Tuning
 
 if TYPE_CHECKING:
     import requests

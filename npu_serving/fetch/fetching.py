@@ -15,10 +15,10 @@ from npu_serving import fsutil
 from npu_serving.console import Reporter, Silent, amount_text
 from npu_serving.errors import NpuServingError
 from npu_serving.fetch.content_store import ELSEWHERE, ContentStore
-from npu_serving.fetch.http import Tuning
 from npu_serving.fetch.mirrors import Places, parse_mirror
 from npu_serving.fetch.report import FetchReport, failure_error, offline_error
 from npu_serving.fetch.transfer import WantedFile
+from npu_serving.fetch.tuning import Tuning
 from npu_serving.fetch.workers import Run
 from npu_serving.lock.lockfile import Archive
 

@@ -14,9 +14,10 @@ from npu_serving import fsutil
 from npu_serving.console import Reporter
 from npu_serving.errors import FetchError
 from npu_serving.fetch.content_store import ContentStore
-from npu_serving.fetch.http import Refusal, Tuning, ask, new_session
+from npu_serving.fetch.http import Refusal, ask, new_session
 from npu_serving.fetch.mirrors import Candidate, Places, local_path, parse_mirror
 from npu_serving.fetch.transfer import LARGEST_UNKNOWN_BYTES
+from npu_serving.fetch.tuning import Tuning
 from npu_serving.lock.lockfile import Archive
 
 if TYPE_CHECKING:

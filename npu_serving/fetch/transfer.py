@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
 from npu_serving import fsutil
-from npu_serving.fetch.http import Answer, Refusal, Tuning, ask
+from npu_serving.fetch.http import Answer, Refusal, ask
 from npu_serving.fetch.mirrors import Candidate, local_path
 from npu_serving.fetch.partial_file import PartialFile
+from npu_serving.fetch.tuning import Tuning
 
 if TYPE_CHECKING:
     import requests

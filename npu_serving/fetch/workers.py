@@ -13,11 +13,12 @@ from npu_serving.console import Progress, Reporter, amount_text
 from npu_serving.fetch import heal
 from npu_serving.fetch.attempts import OTHER_RUN, Attempts, Shared, Watch, report_of
 from npu_serving.fetch.content_store import ContentStore
-from npu_serving.fetch.http import Tuning, new_session
+from npu_serving.fetch.http import new_session
 from npu_serving.fetch.mirrors import Candidate, HostRecord, Places
 from npu_serving.fetch.partial_file import OTHER_SUFFIX, claimed
 from npu_serving.fetch.report import Failure, FileReport
 from npu_serving.fetch.transfer import Cancelled, WantedFile
+from npu_serving.fetch.tuning import Tuning
 
 SECONDS_BETWEEN_UPDATES = 0.1
 SECONDS_TO_STOP = 3.0

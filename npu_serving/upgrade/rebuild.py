@@ -14,7 +14,8 @@ from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import check_link, find_build, make_current, read_builds, unused_id
 from npu_serving.builds.manifest import SERVER, Build, build_id
 from npu_serving.builds.verify import check_directory
-from npu_serving.cann.install import Adapter, Cann
+from npu_serving.cann.adapter import Adapter
+from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
 from npu_serving.errors import VerificationError
 from npu_serving.serving.smoke import prove

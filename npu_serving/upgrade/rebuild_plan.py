@@ -9,7 +9,8 @@ from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import SERVER, Build
 from npu_serving.builds.verify import verify_directory
-from npu_serving.cann.install import Adapter, Cann
+from npu_serving.cann.adapter import Adapter
+from npu_serving.cann.install import Cann
 from npu_serving.elf.report import (
     CANNOT_TELL,
     LIBRARY_NOT_FOUND,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Union
+
 from npu_serving.errors import UnwritableValueError
 
+_INT64 = range(-(2**63), 2**63)
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -29,3 +32,20 @@ def _escaped(character: str, value: str) -> str:
             f"{value!r} contains half of a character (U+{code:04X}).", cure="remove that character"
         )
     return f"\\{code:03o}" if code < 0x20 or code == 0x7F else character
+
+
+def attr_value(name: str, value: Union[bool, int, str]) -> str:
+    """The field of a tensorflow.AttrValue for a value of that kind; `name` is only for the error."""
+    if isinstance(value, bool):  # before int: a bool is one
+        return f"b: {'true' if value else 'false'}"
+    if isinstance(value, int):
+        if value not in _INT64:
+            raise UnwritableValueError(
+                f"{name} can't be {value}: it does not fit into 64 bits.", cure="use a smaller number"
+            )
+        return f"i: {value}"
+    if isinstance(value, str):
+        return f"s: {textproto_string(value)}"
+    raise UnwritableValueError(
+        f"{name} must be true or false, a whole number or a string, not {value!r}.", cure="correct its value"
+    )

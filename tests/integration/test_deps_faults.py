@@ -24,7 +24,7 @@ KILLS = 100
 FETCH = """
 import json, sys
 from pathlib import Path
-from npu_serving.fetch.http import Tuning
+from npu_serving.fetch.tuning import Tuning
 from npu_serving.fetch.fetching import fetch, plan_fetch
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.transfer import WantedFile

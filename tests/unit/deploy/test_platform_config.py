@@ -8,24 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from text_proto_reader import read_string
 
 from npu_serving.deploy.platform_config import ServedModel, render_models_config, render_platform_config
 from npu_serving.errors import RequestError
-
-_STRING = rb'"((?:[^"\\\n\0]|\\.)*)"'
-_LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\", b'"': b'"', b"'": b"'"}
-
-
-def read_string(quoted: str) -> bytes:
-    """A text-format string as protobuf's tokenizer reads it: one literal on one line, C escapes."""
-    found = re.fullmatch(_STRING, quoted.encode(), re.DOTALL)
-    assert found, quoted
-    return re.sub(
-        rb"\\([0-7]{1,3}|.)",
-        lambda m: bytes([int(m[1], 8)]) if m[1][:1].isdigit() else _LETTERS[m[1]],
-        found[1],
-        flags=re.DOTALL,
-    )
 
 
 def parameters(text: str) -> dict[str, str]:

@@ -32,9 +32,10 @@ from npu_serving.errors import DiskFullError, FetchError, FileAccessError, PinMi
 from npu_serving.fetch.attempts import Attempts
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch, fetch_file, plan_fetch
-from npu_serving.fetch.http import LONGEST_RETRY_AFTER_S, Tuning, _retry_after
+from npu_serving.fetch.http import LONGEST_RETRY_AFTER_S, _retry_after
 from npu_serving.fetch.mirrors import Candidate, HostRecord, Places, parse_mirror
 from npu_serving.fetch.transfer import WantedFile
+from npu_serving.fetch.tuning import Tuning
 from npu_serving.lock.lockfile import Archive
 
 # Impatient, and with small ranges, so that small files go through all of the engine.

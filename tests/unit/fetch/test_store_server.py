@@ -20,9 +20,9 @@ from npu_serving.errors import RequestError
 from npu_serving.fetch import store_server
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch, plan_fetch
-from npu_serving.fetch.http import Tuning
 from npu_serving.fetch.store_server import Address, StoreServer, names_of, parse_address
 from npu_serving.fetch.transfer import WantedFile
+from npu_serving.fetch.tuning import Tuning
 from npu_serving.lock.lockfile import Archive
 
 SMALL = random.Random(1).randbytes(300_000)

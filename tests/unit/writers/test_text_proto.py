@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from text_proto_reader import read_string
 
 from npu_serving.errors import UnwritableValueError
 from npu_serving.writers.text_proto import textproto_string
-
-_STRING = rb'"((?:[^"\\\n\0]|\\.)*)"'
-_LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\", b'"': b'"', b"'": b"'"}
-
-
-def read_string(quoted: str) -> bytes:
-    """A text-format string as protobuf's tokenizer reads it: one literal on one line, C escapes."""
-    found = re.fullmatch(_STRING, quoted.encode(), re.DOTALL)
-    assert found, quoted
-    return re.sub(
-        rb"\\([0-7]{1,3}|.)",
-        lambda m: bytes([int(m[1], 8)]) if m[1][:1].isdigit() else _LETTERS[m[1]],
-        found[1],
-        flags=re.DOTALL,
-    )
-
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 

@@ -1,0 +1,98 @@
+"""The adapter library itself: what is known of it, and the errors for one that is missing or unfit."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from npu_serving.cann.layout import version_around
+from npu_serving.elf.symbols import ElfFile, read_elf
+from npu_serving.errors import AdapterError, ElfError, FileAccessError
+from npu_serving.facts import ADAPTER_SONAME
+from npu_serving.writers.shell import shell_word
+
+_CI_BUILD = Path("tf_adapter_2.x", "CI_Build")
+_PACKAGE = Path("output", "tfadapter.tar")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The adapter library to build with; `cann_version` is "" where nothing around the file names it."""
+
+    path: Path
+    sha256: str
+    cann_version: str
+    machine: str
+    elf: ElfFile = field(repr=False, compare=False)
+    """What was read from it."""
+
+    def describe(self) -> dict[str, str]:
+        """What a build's manifest keeps of it."""
+        return {
+            "path": str(self.path),
+            "sha256": self.sha256,
+            "cann_version": self.cann_version,
+            "machine": self.machine,
+        }
+
+
+def adapter_at(path: Path, cann_version: str) -> Adapter:
+    """The adapter in that file. Raises AdapterError where it is missing, unreadable, or not one for this machine."""
+    if "\0" in str(path):
+        raise AdapterError(
+            f"The adapter's path {str(path)!r} contains a NUL byte.",
+            cause="it was mistyped: no path can contain one",
+            cure="check the path",
+        )
+    try:
+        if path.is_dir():
+            raise _error_for_directory(path)
+        if not path.exists():
+            raise AdapterError(f"The adapter {path} does not exist.", cure="check the path, or use --adapter auto")
+        elf = read_elf(path, digest=True)
+    except (ElfError, FileAccessError) as error:
+        raise AdapterError(
+            error.what, cause=error.cause, cure="use --adapter with the path of a _tf_adapter.so"
+        ) from error
+    except OSError as error:  # a closed directory, a name that is too long
+        raise AdapterError(
+            f"The adapter {path!s:.200} can't be read ({error}).", cure="check the path and its permissions"
+        ) from error
+    if elf.type != "DYN":
+        raise AdapterError(f"{path} is not a shared library.", cure="use --adapter with the path of a _tf_adapter.so")
+    if elf.machine != platform.machine():
+        raise AdapterError(
+            f"{path} is built for {elf.machine}, but this machine is {platform.machine()}.",
+            cause="it comes from a CANN package for the other architecture",
+            cure=f"install Ascend-cann-tfplugin_…_linux-{platform.machine()}.run and use its adapter",
+        )
+    return Adapter(path, elf.sha256, cann_version or version_around(path), elf.machine, elf)
+
+
+def _error_for_directory(path: Path) -> AdapterError:
+    """The error for an adapter that is a directory, with the way to the file.
+
+    In a source tree of TF Adapter without its package it is the guide's 6.7.3. The script CI_Build builds the plug-in
+    for TensorFlow 2 where the machine is an x86_64; where there is no TensorFlow 2 it succeeds without making the wheel
+    that the package asks for. The guide's "xxx" is any name that is not the machine's own: the script makes an
+    empty wheel then.
+    """
+    tree = next((place for place in (path, *list(path.parents)[:2]) if (place / _CI_BUILD).is_file()), None)
+    what = f"{path} is a directory, not an adapter."
+    if tree is None:
+        return AdapterError(what, cure=f"name the library in it: --adapter {path / ADAPTER_SONAME}")
+    package = tree / _PACKAGE
+    if package.is_file():
+        return AdapterError(
+            what,
+            cause=f"{tree} is a source tree of TF Adapter; the library is in the wheel npu_bridge in {package}",
+            cure=f"unpack both (tar -xf, python3 -m zipfile -e), then use --adapter …/npu_bridge/{ADAPTER_SONAME}",
+        )
+    script = shell_word(tree / _CI_BUILD)
+    return AdapterError(
+        what,
+        cause=f"{tree} is a source tree of TF Adapter whose build made no {package}: {_CI_BUILD} stops silently "
+        "where TensorFlow 2 is not installed (guide 6.7.3)",
+        cure=f'sed -i \'s/!= "x86_64"/!= "none"/\' {script}, then build TF Adapter again',
+    )
