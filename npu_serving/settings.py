@@ -101,7 +101,7 @@ class Settings:
     )
     bazel: str = setting(
         "",
-        help="the bazel program; empty for a suitable one on PATH, else the pinned release",
+        help="the bazel program; empty for a suitable one on PATH, else the release that locks/toolchains.json pins",
         text_is=PATH,
     )
     mirrors: tuple[str, ...] = setting(

@@ -1,4 +1,9 @@
-"""verify-serving: will this server start here, with its adapter, and with the CANN that is installed now?"""
+"""verify-serving: will this server start here, with its adapter, and with the CANN that is installed now?
+
+First whether the build is undamaged (here); then the checks of elf/compat.py, whose findings() lists them in order: the
+adapter linked in, the same processor, each library found and new enough, each symbol defined, one std::string, the same
+sizes of variables, no stray stub library.
+"""
 
 from __future__ import annotations
 

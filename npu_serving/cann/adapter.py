@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving.cann.layout import version_around
 from npu_serving.elf.symbols import ElfFile, read_elf
-from npu_serving.errors import AdapterError, ElfError, FileAccessError
+from npu_serving.errors import AdapterError, ElfError, FileAccessError, MissingToolError
 from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.writers.shell import shell_word
 
@@ -35,6 +36,16 @@ class Adapter:
             "cann_version": self.cann_version,
             "machine": self.machine,
         }
+
+
+def no_adapter_installed(problems: Sequence[str], *, looked_at: Sequence[str]) -> MissingToolError:
+    """The error for a CANN without an adapter, or no CANN at all; `problems` are what is wrong with the one there is."""
+    return MissingToolError(
+        f"Found no adapter ({ADAPTER_SONAME}) in the CANN installed here.",
+        cause=" ".join(problems) or f"no tfplugin in {', '.join(looked_at)}",
+        cure="install Ascend-cann-tfplugin, name the directory that holds tfplugin/ with cann_root, "
+        "or use --adapter PATH",
+    )
 
 
 def adapter_at(path: Path, cann_version: str) -> Adapter:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from npu_serving.cann.adapter import Adapter, adapter_at
+from npu_serving.cann.adapter import Adapter, adapter_at, no_adapter_installed
 from npu_serving.cann.layout import (
     Component,
     FoundComponent,
@@ -118,12 +118,8 @@ class Cann:
         installation = self.installation
         if installation is None or installation.adapter is None:
             problems = installation.problems if installation is not None else ()
-            raise MissingToolError(
-                "Found no adapter (_tf_adapter.so) in the CANN installed here.",
-                cause=" ".join(finding.what for finding in problems)
-                or f"no tfplugin in {', '.join(looked_at(self.cann_root, os.environ))}",
-                cure="install Ascend-cann-tfplugin, name the directory that holds tfplugin/ with cann_root, "
-                "or use --adapter PATH",
+            raise no_adapter_installed(
+                [finding.what for finding in problems], looked_at=looked_at(self.cann_root, os.environ)
             )
         plugin = installation.component("tfplugin")
         return adapter_at(installation.adapter, plugin.version if plugin else "")

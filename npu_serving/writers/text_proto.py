@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 from npu_serving.errors import UnwritableValueError
 
 _INT64 = range(-(2**63), 2**63)
@@ -34,7 +32,7 @@ def _escaped(character: str, value: str) -> str:
     return f"\\{code:03o}" if code < 0x20 or code == 0x7F else character
 
 
-def attr_value(name: str, value: Union[bool, int, str]) -> str:
+def attr_value(name: str, value: bool | int | str) -> str:
     """The field of a tensorflow.AttrValue for a value of that kind; `name` is only for the error."""
     if isinstance(value, bool):  # before int: a bool is one
         return f"b: {'true' if value else 'false'}"

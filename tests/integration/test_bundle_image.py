@@ -77,7 +77,7 @@ def test_without_an_engine_the_rest_is_in_place_and_the_image_is_asked_for_again
 
 def test_an_image_that_is_not_here_is_named(tmp_path: Path) -> None:
     require_engine()
-    with pytest.raises(RequestError, match=r"no image npu-serving-test/nothing"):
+    with pytest.raises(RequestError, match=r"has no image npu-serving-test/nothing"):
         save_image("npu-serving-test/nothing:at-all", tmp_path / "x.tar", Silent())
     assert list(tmp_path.iterdir()) == []
 

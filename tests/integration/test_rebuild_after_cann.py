@@ -245,7 +245,7 @@ def test_when_more_than_the_link_ran_it_is_said(upgrade: Upgrade) -> None:
     result = dataclasses.replace(upgrade.result, record=record)
     assert result.more_than_the_link
     assert "2 sources compiled" in result.text()
-    assert "More ran than the link" in result.text()
+    assert "More than the link had to run" in result.text()
     assert result.to_json()["more_than_the_link"] is True
 
 
@@ -271,9 +271,9 @@ def _with_output_root(state: Settings, upgrade: Upgrade) -> Settings:
     ("manifest", "reason"),
     [
         ({}, ""),
-        ({"lock_digest": "0"}, "the lock is another one"),
+        ({"lock_digest": "0"}, "the lock has changed"),
         ({"compilation": ["-c", "dbg"]}, "other flags"),
-        ({"source": {"name": "sample", "digest": "0"}}, "of another archive"),
+        ({"source": {"name": "sample", "digest": "0"}}, "comes from a different archive"),
         ({"source": {"name": "sample", "tree": "0"}}, "has changed since"),
         ({"toolchain": {"runner": "host", "compiler": "gcc 1.0"}}, "compiler gcc 1.0 became gcc"),
         ({"toolchain": {"runner": "host", "machine": "riscv64"}}, "machine riscv64 became"),
@@ -307,7 +307,7 @@ def test_a_changed_source_calls_for_a_full_rebuild(state: Settings, upgrade: Upg
     settings = _with_output_root(state, upgrade)
     with (settings.build_root / "src/sample/tensorflow_serving/core/server_core.cc").open("a") as file:
         file.write("\n")
-    assert "was changed since" in plan_rebuild(settings).why
+    assert "has changed since" in plan_rebuild(settings).why
 
 
 def test_a_plan_changes_nothing(state: Settings, upgrade: Upgrade) -> None:
@@ -335,7 +335,7 @@ def test_a_damaged_build_is_made_anew_and_never_taken_for_the_result(upgrade: Up
         spoil(damaged.directory / name)
         planned = plan_rebuild(settings)
         assert (planned.action, planned.exit_code) == (RELINK, 3), name
-        assert f"its {name} is gone, or was changed" in planned.why
+        assert f"its {name} was removed or changed" in planned.why
         if name == SERVER:
             with pytest.raises(VerificationError, match=r"The build .* is damaged") as caught:
                 verify_build(settings)
@@ -355,11 +355,11 @@ def test_a_build_that_lost_its_adapter_gets_it_again(state: Settings, spoil: Cal
     spoil(damaged.adapter)
     (listed,) = (item for item in list_builds(state).builds if item.build.current)
     assert not listed.fit.fits
-    with pytest.raises(VerificationError, match=r"its lib/_tf_adapter\.so is gone"):
+    with pytest.raises(VerificationError, match=r"its lib/_tf_adapter\.so was removed or changed"):
         verify_build(state)
     planned = plan_rebuild(state)
     assert planned.action == REPLACE_ADAPTER
-    assert "lib/_tf_adapter.so is gone, or was changed" in planned.why
+    assert "lib/_tf_adapter.so was removed or changed" in planned.why
     build = rebuild_after_cann(state, Silent()).build
     assert build.directory != damaged.directory
     assert not build.damaged_file()
@@ -376,7 +376,7 @@ def test_where_the_server_has_all_that_the_new_adapter_needs_only_the_packaged_a
     assert plan_rebuild(back).action == REPLACE_ADAPTER
     result = rebuild_after_cann(dataclasses.replace(back, bazel="/nonexistent/bazel"), Silent())
     assert result.record.actions == {}
-    assert "nothing was linked" in result.text()
+    assert "nothing had to be linked" in result.text()
     now, before = result.build.manifest.files, former.manifest.files
     assert {name for name in now if now[name] != before[name]} == {"lib/_tf_adapter.so"}
     assert now["lib/_tf_adapter.so"] == fsutil.sha256_of(adapter_of(back))
@@ -405,12 +405,12 @@ def test_a_cann_that_was_removed_half_way_is_named_and_nothing_is_built(back: Se
     planned = plan_rebuild(back)
     assert planned.exit_code == 3
     assert GE_RUNNER in planned.text()
-    with pytest.raises(VerificationError, match="no rebuild changes that") as caught:
+    with pytest.raises(VerificationError, match="a rebuild would not change that") as caught:
         rebuild_after_cann(back, Silent())
     assert GE_RUNNER in str(caught.value)
     fsutil.remove(ascend_of(back) / "tfplugin")
     named = dataclasses.replace(back, adapter="auto", cann_root=str(ascend_of(back)))
-    with pytest.raises(MissingToolError, match="No CANN installation here has an adapter"):
+    with pytest.raises(MissingToolError, match="Found no adapter"):
         rebuild_after_cann(named, Silent())
     assert (_current(back), _names(back)) == before
 
@@ -436,7 +436,7 @@ def test_a_cann_that_is_removed_during_the_relink_is_named_and_nothing_is_compil
 
     genuine = build_serving
     monkeypatch.setattr(rebuild, "build_serving", without_toolkit)
-    with pytest.raises(VerificationError, match="no rebuild changes that"):
+    with pytest.raises(VerificationError, match="a rebuild would not change that"):
         rebuild_after_cann(settings, Silent())
     assert runs == [False], "no clean build follows"
     assert _current(settings) == before
@@ -455,7 +455,7 @@ def test_an_adapter_that_is_replaced_between_the_look_and_the_link_is_noticed(
 
     genuine = plan_overlay
     monkeypatch.setattr(pipeline, "plan_overlay", replaced)
-    with pytest.raises(AdapterError, match="was replaced while this run was under way") as caught:
+    with pytest.raises(AdapterError, match="was replaced during this run") as caught:
         rebuild_after_cann(settings, Silent())
     assert "the same command again" in caught.value.cure
     assert (_current(settings), _names(settings)) == before
@@ -472,7 +472,7 @@ def test_an_adapter_that_is_replaced_while_it_is_packaged_is_noticed(
         return genuine(*arguments)
 
     monkeypatch.setattr(rebuild, "package", replaced)
-    with pytest.raises(AdapterError, match="was replaced while this run was under way"):
+    with pytest.raises(AdapterError, match="was replaced during this run"):
         rebuild_after_cann(back, Silent())
     assert (_current(back), _names(back)) == before
 
@@ -489,7 +489,7 @@ def _fails_the_golden_request(settings: Settings, match: str) -> None:
     before = _current(settings), _names(settings)
     with pytest.raises(ServerError, match=match) as caught:
         rebuild_after_cann(settings, Silent())
-    assert "the former one stays current" in caught.value.what
+    assert "the previous one stays current" in caught.value.what
     assert _current(settings) == before[0]
     (kept,) = _names(settings) - before[1]
     assert kept in caught.value.cause
@@ -499,7 +499,7 @@ def _fails_the_golden_request(settings: Settings, match: str) -> None:
 
 def test_a_new_server_that_answers_otherwise_stays_out_of_service_and_is_kept_to_be_looked_into(back: Settings) -> None:
     _expecting(back, expected=[3.5, 4.0, 5.25])
-    _fails_the_golden_request(back, r"predictions\[2\] is 5.5, expected 5.25")
+    _fails_the_golden_request(back, r"predictions\[2\] is 5.5, not 5.25")
     _expecting(back, expected=[3.5, 4.0, 5.5])
     names = _names(back)
     assert rebuild_after_cann(back, Silent()).build.current, "the kept one is asked again, and taken"
@@ -533,7 +533,7 @@ def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> 
         smoke.smoke(state, "", Silent())
     listening = Listening()
     smoke.prove(state, find_build(state.dist_root), Cann(state.adapter, state.cann_root), listening)
-    assert "No golden request is recorded" in listening.said[0]
+    assert "no golden request is recorded" in listening.said[0]
     recorded = smoke.record(state, "", ASKED, Silent())
     assert recorded.golden.expected == [3.5, 4.0, 5.5]
     former = next(build for build in read_builds(state.dist_root).sound if not build.current)
@@ -543,7 +543,7 @@ def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> 
     assert "every model runs on the CPU" in "\n".join(listening.said)
     assert smoke.smoke(state, "", Silent()).exit_code == 0
     missing = dataclasses.replace(ASKED, model_base_path=state.dist_root / "nowhere")
-    with pytest.raises(RequestError, match="no model directory"):
+    with pytest.raises(RequestError, match="model directory .* does not exist"):
         smoke.record(state, "", missing, Silent())
     assert smoke.golden_of(state).model_base_path == MODEL
 
@@ -558,12 +558,12 @@ def test_a_rollback_goes_to_the_build_before_and_a_second_one_comes_back(back: S
     assert result.build.manifest.adapter["cann_version"] == FIRST_RELEASE
     switch_cann(back, NEXT_RELEASE)
     assert roll_back(back).build.directory.name == second == _current(back)
-    assert "is current already" in roll_back(back, second, dry_run=True).text()
+    assert "is already current" in roll_back(back, second, dry_run=True).text()
 
 
 def test_a_rollback_to_a_build_that_does_not_fit_is_refused_unless_it_is_forced(state: Settings) -> None:
     before = _current(state)
-    with pytest.raises(VerificationError, match=f"carries the adapter of CANN {FIRST_RELEASE}") as caught:
+    with pytest.raises(VerificationError, match=f"contains the adapter of CANN {FIRST_RELEASE}") as caught:
         roll_back(state)
     assert caught.value.exit_code == 3
     assert "--force" in caught.value.cure
@@ -585,7 +585,7 @@ def test_a_rollback_to_a_truncated_or_incomplete_build_is_refused(back: Settings
 
 def test_a_rollback_without_a_build_before_says_which_there_are(back: Settings) -> None:
     (back.dist_root / PREVIOUS).unlink()
-    with pytest.raises(RequestError, match="no build that was current before") as caught:
+    with pytest.raises(RequestError, match="There is no previous build") as caught:
         roll_back(back)
     assert _current(back) in caught.value.what
     with pytest.raises(RequestError, match="0 builds match"):
@@ -670,7 +670,7 @@ def test_an_install_link_that_leads_there_already_needs_no_permission(
     make_current(find_build(back.dist_root), back.install_link)
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     check_link(back.install_link, back.dist_root)
-    with pytest.raises(FileAccessError, match="not writable"):
+    with pytest.raises(FileAccessError, match="may not write"):
         check_link(back.install_link + "2", back.dist_root)
 
 

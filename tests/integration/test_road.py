@@ -203,7 +203,7 @@ def test_a_directory_or_a_file_that_is_no_serving_source_is_refused(sample_setti
     _fails(dataclasses.replace(sample_settings, source=str(other)), SourceError, "does not declare the workspace")
     (tmp_path / "1.15.0.zip").write_bytes(b"<html>")
     settings = dataclasses.replace(sample_settings, source=str(tmp_path / "1.15.0.zip"))
-    _fails(settings, SourceError, "is no archive of a TensorFlow Serving source")
+    _fails(settings, SourceError, "is not an archive of a TensorFlow Serving version")
 
 
 def test_a_tree_of_another_version_than_the_locks_is_refused(sample_settings: Settings, tmp_path: Path) -> None:
