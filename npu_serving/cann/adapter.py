@@ -39,7 +39,7 @@ class Adapter:
 
 
 def no_adapter_installed(problems: Sequence[str], *, looked_at: Sequence[str]) -> MissingToolError:
-    """The error for a CANN without an adapter, or no CANN at all; `problems` are what is wrong with the one there is."""
+    """The error for a CANN without an adapter, or for no CANN; `problems` are what is wrong with it."""
     return MissingToolError(
         f"Found no adapter ({ADAPTER_SONAME}) in the CANN installed here.",
         cause=" ".join(problems) or f"no tfplugin in {', '.join(looked_at)}",

@@ -543,7 +543,7 @@ def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> 
     assert "every model runs on the CPU" in "\n".join(listening.said)
     assert smoke.smoke(state, "", Silent()).exit_code == 0
     missing = dataclasses.replace(ASKED, model_base_path=state.dist_root / "nowhere")
-    with pytest.raises(RequestError, match="model directory .* does not exist"):
+    with pytest.raises(RequestError, match=r"model directory .* does not exist"):
         smoke.record(state, "", missing, Silent())
     assert smoke.golden_of(state).model_base_path == MODEL
 
