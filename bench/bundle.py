@@ -91,7 +91,7 @@ def main() -> None:
         (directory / "files").mkdir()
         listed = make_files(directory / "files", int(options.gigabytes * 1e9))
         (directory / "listed.json").write_text(json.dumps(listed))
-        timed([sys.executable, "-c", WRITE], directory)  # so that there is one to take apart
+        timed([sys.executable, "-c", WRITE], directory)  # so that there is one to unpack
         digest = subprocess.run(
             ["sha256sum", directory / "made.bundle"], capture_output=True, text=True, check=True
         ).stdout.split()[0]

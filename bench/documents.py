@@ -1,6 +1,6 @@
 """Reading a file of 10,000 models into typed dataclasses, beside plain loads of the same text, which check nothing.
 
-The last row is a file with a mistake in every tenth model, all of them told with line and column.
+The last row is a file with a mistake in every tenth model, all of them reported with line and column.
 """
 
 from __future__ import annotations

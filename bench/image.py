@@ -44,7 +44,7 @@ def main() -> None:
         try:
             cold = seconds([*inv, "--no-cache"], PROJECT_ROOT, mine)
             rivals = seconds([*rival, "--no-cache"], PROJECT_ROOT)
-            show("made anew, 2 cores", cold, rivals)
+            show("made again, 2 cores", cold, rivals)
             ours, theirs = pairs(lambda: seconds(inv, PROJECT_ROOT, mine), lambda: seconds(rival, PROJECT_ROOT))
             show("nothing to do", ours, theirs)
         finally:

@@ -1,4 +1,4 @@
-"""lock-deps, archives in the store, beside `bazel query` of the same WORKSPACE: both tell what it declares.
+"""lock-deps, archives in the store, beside `bazel query` of the same WORKSPACE: both list what it declares.
 
 NPU_SERVING_BENCH_TREE names a real serving tree, NPU_SERVING_BENCH_ARCHIVES the directory of its archives; without
 them the sample is taken.

@@ -21,6 +21,24 @@ if TYPE_CHECKING:
 DEBUG_HELP = "Show where each error came from, and every program that is started, with its environment and its time."
 
 
+NOT_OURS = (
+    "collection",
+    "command-timeout",
+    "config",
+    "dry",
+    "echo",
+    "hide",
+    "list-depth",
+    "list-format",
+    "no-dedupe",
+    "prompt-for-sudo-password",
+    "pty",
+    "warn-only",
+    "write-pyc",
+)
+"""Flags of invoke's that no task of ours heeds."""
+
+
 def main() -> None:
     """Runs the tasks of the command line and leaves with their exit code."""
     signal.signal(signal.SIGINT, _interrupted)
@@ -60,6 +78,7 @@ def _run() -> None:
             """Them, read; --debug is taken out, as invoke would show its own work."""
             with _invalid_command_line(ParseError, self.initial_context):
                 super().parse_core_args()
+                self._refuse_what_does_nothing()
             self._take_debug()
             shell = self.args["print-completion-script"].value
             if shell:
@@ -77,10 +96,40 @@ def _run() -> None:
             with _invalid_command_line(ParseError, self.initial_context, self.collection.task_names):
                 super().parse_tasks()
                 self._take_debug()
+                self._refuse_what_does_nothing()
                 missing = _flag_without_value(self.core.unparsed, self.tasks)
                 if missing:
                     name = missing[1].lstrip("-")
                     raise ParseError(f"Flag <Argument: {name}> needed value and was not given one!", missing[0])
+
+        def print_help(self) -> None:
+            """The flags before the task, but for those of invoke's that do nothing here."""
+            print("Usage: ./inv [--debug] TASK [--flag ...]\n\nFlags before the task:\n")
+            shown = {
+                name
+                for name in self.initial_context.args
+                if name not in NOT_OURS and name not in ("complete", "search-root")
+            }
+            rows = [
+                self.initial_context.help_for(name)
+                for name in self.initial_context.flag_names()
+                if name.lstrip("-") in shown
+            ]
+            self.print_columns(rows)
+            print("The tasks: ./inv --list. The flags of one: ./inv TASK --help.")
+
+        def _refuse_what_does_nothing(self) -> None:
+            """Invoke's own flags for what no task here does: taken in silence, `--dry` would run the task."""
+            tasks: list[ParserContext] = list(getattr(self, "tasks", ()))
+            for name in NOT_OURS:
+                if self.args[name].value != self.args[name].default:
+                    raise ParseError(f"No idea what '--{name}' is!", tasks[0] if tasks else self.initial_context)
+            if isinstance(self.args.list.value, str):
+                raise ParseError(f"No idea what {self.args.list.value!r} is!", self.initial_context)
+            for task in tasks:
+                for argument in task.positional_args:
+                    if str(argument.value).startswith("--"):  # a flag, where the argument should have been
+                        raise ParseError(f"'' did not receive required positional arguments: {argument.name!r}", task)
 
         def parse_cleanup(self) -> None:
             """What is to be done instead of a task."""

@@ -171,7 +171,7 @@ class _Demo:
                 prediction = predict(server.rest_url, MODEL, PredictRequest(ROW, INSTANCES))
                 if not server.adapter_loaded:
                     raise ServerError(
-                        "The server answers, but without the adapter loaded, so it serves on the CPU.", cure=_AGAIN
+                        "The server answers, but without the adapter loaded, so models run on the CPU.", cure=_AGAIN
                     )
             placed = _placed_on_npu(log_path, version)
             if prediction.outputs != EXPECTED:

@@ -34,7 +34,7 @@ def pinned_bazel() -> str:
 
 @functools.cache
 def least_version(requirement: str) -> str:
-    """The lowest version that serves on any machine, of that row of the requirements: `gcc`, `cmake`."""
+    """The lowest version that works on any machine, of that row of the requirements: `gcc`, `cmake`."""
     import yaml
 
     rows = yaml.safe_load(fsutil.read_text(_REQUIREMENTS))["requirements"]

@@ -13,6 +13,9 @@ from npu_serving.errors import RequestError
 if TYPE_CHECKING:
     from invoke.parser.context import ParserContext
 
+OF_EACH_TASK = ("--help", "--debug")
+BEFORE_A_TASK = (*OF_EACH_TASK, "--list", "--version", "--print-completion-script")
+
 # invoke's own messages (invoke/parser/parser.py, invoke/program.py): only their text says which word is wrong.
 _UNKNOWN = re.compile(r"No idea what (?P<word>.*) is!", re.DOTALL)
 _NEEDS_VALUE = re.compile(r"Flag <Argument: (?P<name>[\w-]+).* needed value and was not given one!")
@@ -27,7 +30,8 @@ def explanation(error: Exception, core: ParserContext, tasks: Sequence[str]) -> 
     help_of_task = f"./inv {task} --help" if task else "./inv --help"
     unknown = _UNKNOWN.fullmatch(str(error))
     if unknown:
-        return _unknown(_unquoted(unknown["word"]), task, [*context.flags, *context.inverse_flags, *core.flags], tasks)
+        flags = [*context.flags, *context.inverse_flags, *OF_EACH_TASK] if task else BEFORE_A_TASK
+        return _unknown(_unquoted(unknown["word"]), task, flags, tasks)
     needs_value = _NEEDS_VALUE.fullmatch(str(error))
     if needs_value:
         return RequestError(f"{_flag(needs_value['name'])} needs a value.", cure=help_of_task)
@@ -44,15 +48,24 @@ def explanation(error: Exception, core: ParserContext, tasks: Sequence[str]) -> 
 def _unknown(word: str, task: str, flags: Iterable[str], tasks: Sequence[str]) -> RequestError:
     before = f"./inv {task} " if task else "./inv "
     if word.startswith("-"):
-        near = difflib.get_close_matches(word, list(flags), n=1)
+        near = difflib.get_close_matches(word, [flag for flag in flags if flag != word], n=1)
         who = task or "./inv"
         return RequestError(f"{who} has no flag {word}.", cure=f"{before}{near[0]}" if near else f"{before}--help")
-    near = difflib.get_close_matches(word, tasks, n=1)
+    near = _nearest_tasks(word, tasks)
     if task and not near:
         return RequestError(
             f"{task} does not take {word!r}, and there is no task of that name.", cure=f"{before}--help"
         )
-    return RequestError(f"There is no task {word!r}.", cure=f"./inv {near[0]}" if near else "./inv --list")
+    cure = " or ".join(f"./inv {name}" for name in near) or "./inv --list"
+    return RequestError(f"There is no task {word!r}.", cure=cure)
+
+
+def _nearest_tasks(word: str, tasks: Sequence[str]) -> list[str]:
+    """Up to three: those that begin with the word, else those it is a part of, else the one it is nearly."""
+    beginning = [name for name in tasks if name.startswith(f"{word}-")]
+    containing = [name for name in tasks if word in name.split("-")]
+    # Below this likeness it is another word: `run` does not mean `prune`, nor `start` `status`.
+    return (beginning or containing or difflib.get_close_matches(word, tasks, n=1, cutoff=0.76))[:3]
 
 
 def _unquoted(word: str) -> str:

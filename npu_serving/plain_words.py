@@ -20,7 +20,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 TABLE = Path(__file__).with_name("plain_words.yaml")
 PLACES = (
     "inv", "invoke.yaml", "tasks.py", "*.md", "docs/**/*.md",
-    "npu_serving/**/*.py", "npu_serving/**/*.yaml",
+    "npu_serving/**/*.py", "npu_serving/**/*.yaml", "bench/*.py", "docker/**/*", "templates/**/*", ".ci/*",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npu_serving.commands.flags import Call, command
+from npu_serving.commands.flags import Call, command, refuse_together
 
 if TYPE_CHECKING:
     from npu_serving.cli import Result
@@ -35,6 +35,7 @@ def test(
     from npu_serving.development import run_pytest, run_unit_tests_on_each_python
 
     if pythons:
+        refuse_together("--pythons", "it runs the unit tests", unit=unit, k=k, long=long, coverage=coverage, seed=seed)
         run_unit_tests_on_each_python()
     run_pytest(unit=unit, matching=k, long=long, coverage=coverage, seed=seed)
 

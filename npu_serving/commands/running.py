@@ -20,8 +20,8 @@ SERVER = "http://localhost:8501"
     help={
         "model_base_path": "the directory that contains the model's version directories",
         "model_name": "its name; the directory's by default",
-        "port": "the gRPC port",
-        "rest_api_port": "the REST port; 0 for none",
+        "port": "the gRPC port; 8500 by default",
+        "rest_api_port": "the REST port, 8501 by default; 0 for none",
         "platform_config_file": "the platform configuration (NpuOptimizer)",
         "flag": "another flag of the server, --name=value (repeatable)",
     },
@@ -56,7 +56,14 @@ def serve(
     return plan
 
 
-@command(kinds={"version": int}, help={"model": "the model's name", "url": "the server", "version": "one version"})
+@command(
+    kinds={"version": int},
+    help={
+        "model": "the model's name",
+        "url": f"where its REST API is; {SERVER} by default",
+        "version": "the version to ask; the newest by default",
+    },
+)
 def status(_call: Call, model: str, url: str = SERVER, version: int | None = None) -> Result:
     """Show whether a model is being served."""
     from npu_serving.client.rest_client import model_status
@@ -69,9 +76,9 @@ def status(_call: Call, model: str, url: str = SERVER, version: int | None = Non
     help={
         "model": "the model's name",
         "request": "the request in JSON: a file, - for standard input, or the text itself",
-        "url": "the server",
-        "version": "one version",
-        "signature": "the signature",
+        "url": f"where its REST API is; {SERVER} by default",
+        "version": "the version to ask; the newest by default",
+        "signature": "the signature to ask; serving_default by default",
     },
 )
 def predict(
