@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from npu_serving import fsutil
 from npu_serving.debugging import masked
 from npu_serving.settings import (
     PROJECT_ROOT,
@@ -99,6 +100,16 @@ class Reference:
         """The file, but for its last line end."""
         rows = (_row_text(row) for row in table_of(self.table).values())
         return HEAD + "\n".join(rows)
+
+
+def reference_is_current() -> bool:
+    """Whether the project's invoke.yaml is what the table of settings makes."""
+    return fsutil.read_text(PROJECT_ROOT / "invoke.yaml") == Reference().text() + "\n"
+
+
+def write_reference() -> None:
+    """Makes the project's invoke.yaml what the table of settings says."""
+    fsutil.write_file(PROJECT_ROOT / "invoke.yaml", Reference().text() + "\n")
 
 
 @dataclass(frozen=True)

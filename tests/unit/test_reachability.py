@@ -12,7 +12,16 @@ from reachability import ON_IMPORT, ROOT, Definition, package_sources, reached_b
 SOON_GET_THEIR_TASKS = ("render_platform_config", "render_models_config", "needed_from_server")
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.
-CALLED_BY_A_LIBRARY = {"do_GET", "do_PUT", "do_POST", "log_message", "handle_error", "readinto", "print_version"}
+CALLED_BY_A_LIBRARY = {
+    "do_GET",
+    "do_PUT",
+    "do_POST",
+    "log_message",
+    "handle_error",
+    "readinto",
+    "print_help",
+    "print_version",
+}
 
 
 def soon() -> list[Definition]:
