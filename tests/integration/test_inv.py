@@ -196,7 +196,7 @@ def test_a_directory_that_is_no_virtual_environment_is_left_as_it_is(project: Pa
     (mine / "thesis").write_text("years of work")
     done = _inv(project, "where", NPU_SERVING_VENV=str(mine))
     assert done.returncode == 4
-    assert "holds something else" in done.stderr
+    assert "is not a virtual environment" in done.stderr
     assert [path.name for path in mine.iterdir()] == ["thesis"]
 
 

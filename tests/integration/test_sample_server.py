@@ -637,7 +637,7 @@ def test_an_install_that_is_there_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_an_unknown_release_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"no sample of CANN 1\.0"):
+    with pytest.raises(RequestError, match=r"sample has no CANN 1\.0"):
         cann.upgrade_sample_cann(tmp_path, "1.0")
 
 

@@ -459,19 +459,6 @@ def test_pythons_own_yaml_parser_gives_the_same_where_there_is_no_libyaml(text: 
         assert outcome() == with_c or "refused" in (with_c, outcome())
 
 
-def test_it_is_much_faster_than_a_plain_load() -> None:
-    text = yaml.dump(
-        {"port": 1, "models": [{"name": f"m{n}", "share": 0.5, "versions": [1, 2]} for n in range(1500)]},
-        Dumper=yaml.CSafeDumper,
-    )
-    times = {}
-    for name, work in (("plain", lambda: yaml.safe_load(text)), ("ours", lambda: read(text))):
-        began = time.process_time()
-        work()
-        times[name] = time.process_time() - began
-    assert times["ours"] < times["plain"] / 2
-
-
 def test_a_type_that_no_document_can_hold_is_a_mistake_of_the_program() -> None:
     with pytest.raises(TypeError, match="can't hold"):
         documents.json_schema(set)
