@@ -6,7 +6,6 @@ import enum
 import json
 import math
 import random
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -261,14 +260,12 @@ def test_an_alias_stands_for_its_value_and_mistakes_in_it_are_told_where_it_stan
     assert mistakes(text) == ["d.yaml:3:30: models[0].versions[0]: must be a whole number, not 'x'."]
 
 
-def test_a_billion_laughs_are_refused_at_once() -> None:
+def test_a_billion_laughs_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
-    began = time.monotonic()
-    assert any(
+    assert any(  # a reader without a bound would fill the memory instead
         "the aliases up to here stand for more than 100000 values" in line for line in mistakes("\n".join(lines))
     )
-    assert time.monotonic() - began < 5
 
 
 def test_json_says_where_it_is_broken_and_which_key_is_there_twice() -> None:
