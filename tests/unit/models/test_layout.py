@@ -1,0 +1,66 @@
+"""What a server could load from a directory, and the names under which a client can ask for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from npu_serving.errors import RequestError
+from npu_serving.models.layout import check_model_directory, check_model_name
+
+MODEL = "saved_model.pb"
+
+
+@given(st.text(max_size=20))
+@example("resnet-50_v1.5")
+@example("..")
+@example("a b")
+@example("a/versions/1")
+def test_a_name_that_is_accepted_is_its_own_url(name: str) -> None:
+    try:
+        check_model_name(name)
+    except RequestError as error:
+        assert error.cure
+        return
+    assert quote(name, safe="!$&'()*+,;=@") == name
+    assert name not in ("", ".", "..")
+
+
+@pytest.mark.parametrize("name", ["resnet", "a.b-c_d", "half_plus_two"])
+def test_plain_names_are_accepted(name: str) -> None:
+    check_model_name(name)
+
+
+def test_the_highest_version_decides_as_a_number(tmp_path: Path) -> None:
+    for version in ("9", "00000123"):
+        (tmp_path / version).mkdir()
+    (tmp_path / "9" / MODEL).write_bytes(b"")
+    with pytest.raises(RequestError, match=r"00000123.*saved_model\.pb"):
+        check_model_directory(tmp_path, MODEL)
+    (tmp_path / "00000123" / MODEL).write_bytes(b"")
+    check_model_directory(tmp_path, MODEL)
+
+
+def test_a_version_given_for_its_model_is_answered_with_the_model(tmp_path: Path) -> None:
+    version = tmp_path / "resnet" / "1"
+    version.mkdir(parents=True)
+    (version / MODEL).write_bytes(b"")
+    with pytest.raises(RequestError) as caught:
+        check_model_directory(version, MODEL)
+    assert str(version.parent) in caught.value.cure
+    check_model_directory(version.parent, MODEL)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_directory_that_is_missing_or_empty_is_named(tmp_path: Path, made: bool) -> None:
+    base = tmp_path / "model"
+    if made:
+        base.mkdir()
+    with pytest.raises(RequestError, match="model") as caught:
+        check_model_directory(base, MODEL)
+    assert str(base) in caught.value.what
+    assert caught.value.cure
