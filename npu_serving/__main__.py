@@ -41,7 +41,8 @@ NOT_OURS = (
 
 def main() -> None:
     """Runs the tasks of the command line and leaves with their exit code."""
-    signal.signal(signal.SIGINT, _interrupted)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background of a script
+        signal.signal(signal.SIGINT, _interrupted)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `inv` blocks it until it can be answered: that is now
     try:
         _run()
@@ -126,6 +127,8 @@ def _run() -> None:
                     raise ParseError(f"No idea what '--{name}' is!", tasks[0] if tasks else self.initial_context)
             if isinstance(self.args.list.value, str):
                 raise ParseError(f"No idea what {self.args.list.value!r} is!", self.initial_context)
+            if len(tasks) > 1:
+                raise ParseError(f"One task at a time: {' '.join(str(task.name) for task in tasks)}", tasks[0])
             for task in tasks:
                 for argument in task.positional_args:
                     if str(argument.value).startswith("--"):  # a flag, where the argument should have been
@@ -158,9 +161,9 @@ def _run() -> None:
     sys.argv[1:] = _help_first(sys.argv[1:])
     try:
         Tasks(name="inv", binary="./inv", binary_names=["inv"]).run()
-    except Exception:
+    except Exception as error:
         # invoke reads invoke.yaml before any task can; if that is at fault, our own reader says what is wrong with it.
-        _check_settings()
+        _check_settings(error)
         raise
 
 
@@ -206,15 +209,21 @@ class _invalid_command_line:  # noqa: N801 - used like a function; contextlib wo
             sys.exit(2)
 
 
-def _check_settings() -> None:
-    from npu_serving.errors import SettingsError
+def _check_settings(error: Exception) -> None:
+    """Ends with a message where a configuration file is at fault: the project's, or one of invoke's own."""
+    from npu_serving.errors import NpuServingError, SettingsError
     from npu_serving.settings import load_settings
 
     try:
         load_settings()
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+        if type(error).__module__.startswith("yaml."):
+            raise SettingsError(
+                f"One of invoke's own configuration files can't be read ({' '.join(str(error).split())}).",
+                cure="correct or remove ~/.invoke.yaml or /etc/invoke.yaml",
+            )
+    except NpuServingError as trouble:
+        print(trouble, file=sys.stderr)
+        sys.exit(trouble.exit_code)
 
 
 main()

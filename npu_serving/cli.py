@@ -72,7 +72,7 @@ def errors_shown(*, as_json: bool, indent: int | None = 2) -> Iterator[None]:
         debugging.show_traceback(error)
         print("\nInterrupted; nothing keeps running. Run the same command again to continue.", file=sys.stderr)
         if as_json:
-            print(json.dumps({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED}, indent=indent))
+            _print_if_possible(json.dumps({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED}, indent=indent))
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -80,8 +80,16 @@ def _show_error(error: NpuServingError, *, as_json: bool, indent: int | None) ->
     _leave_at_once_when_interrupted(error.exit_code)
     print(error, file=sys.stderr)
     if as_json:
-        print(json.dumps(error.to_json(), indent=indent))
+        _print_if_possible(json.dumps(error.to_json(), indent=indent))
     sys.exit(error.exit_code)
+
+
+def _print_if_possible(text: str) -> None:
+    """Prints it; where that fails, the exit code that is known already tells more than another error."""
+    try:
+        print(text, flush=True)
+    except (OSError, ValueError):
+        _silence_stdout()
 
 
 def _print(text: str) -> bool:
@@ -120,7 +128,8 @@ def _interruptible() -> None:
     """Has whatever is being done end with Interrupted when a signal comes that means so."""
     sys.unraisablehook = _interrupt_again
     for number in process.ENDING_SIGNALS:
-        signal.signal(number, _interrupted)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupted)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # in `./inv unbundle` it is blocked until here
 
 

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 DEBUG_VARIABLE = "NPU_SERVING_DEBUG"
 HIDDEN = "***"
 
-_SECRET_NAME = re.compile(r"token|passw|secret|credential|authorization|api_?key|private_?key", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^\s/'\"]*@")  # up to the last @ before the path: a password may hold one
+_CONFIDENTIAL = r"(?:token|passw|passphrase|secret|credential|authorization|api[_-]?key|private[_-]?key)"
+_SECRET_NAME = re.compile(_CONFIDENTIAL, re.IGNORECASE)
+_SECRET_FLAG = re.compile(rf"--?[\w.-]*{_CONFIDENTIAL}[\w.-]*", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/]*@")  # up to the last @ before the path: a password may hold one
 _SECRET_SETTING = re.compile(
-    r"(?P<name>[\w.-]*(?:token|passw|secret|credential|authorization|api_?key|private_?key)[\w.-]*\s*[=:]\s*)"
-    r"(?:(?:basic|bearer)\s+)?[^\s'\"&]+",
+    rf"(?P<name>[\w.-]*{_CONFIDENTIAL}[\w.-]*[\"']?\s*[=:]\s*)"
+    r"(?:(?:basic|bearer)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s'\"&]+)",
     re.IGNORECASE,
 )
 
@@ -36,14 +38,27 @@ def masked(text: str) -> str:
     return _SECRET_SETTING.sub(lambda found: found["name"] + HIDDEN, without_users)
 
 
+def masked_words(argv: Sequence[str]) -> list[str]:
+    """The words of a command without their secrets; the word behind a flag such as --token is one."""
+    return [HIDDEN if _SECRET_FLAG.fullmatch(former) else masked_word(word) for former, word in zip(["", *argv], argv)]
+
+
+def masked_word(word: str) -> str:
+    """A word without its secrets; in NAME_TOKEN=..., all that follows, blanks and quotes included."""
+    name, separator, value = word.partition("=")
+    if separator and value and _SECRET_NAME.search(name) and not re.search(r"\s|://", name):
+        return f"{name}={HIDDEN}"
+    return masked(word)
+
+
 def show_start(argv: Sequence[str], where: str, env: Mapping[str, str]) -> None:
     """Shows a program that is being started, where, and with which environment."""
     if not debugging():
         return
-    _show(f"starts {shlex.join(argv)}")
+    _show(f"starts {shlex.join(masked_words(argv))}")
     _show(f"    in {where}")
     for name, value in sorted(env.items()):
-        _show(f"    {name}={HIDDEN}" if _SECRET_NAME.search(name) else f"    {name}={shlex.quote(value)}")
+        _show(f"    {name}={HIDDEN}" if _SECRET_NAME.search(name) else f"    {name}={shlex.quote(masked(value))}")
 
 
 def show_end(argv: Sequence[str], how: str, seconds: float) -> None:

@@ -20,6 +20,7 @@ BEFORE_A_TASK = (*OF_EACH_TASK, "--list", "--version", "--print-completion-scrip
 _UNKNOWN = re.compile(r"No idea what (?P<word>.*) is!", re.DOTALL)
 _NEEDS_VALUE = re.compile(r"Flag <Argument: (?P<name>[\w-]+).* needed value and was not given one!")
 _NEEDS_POSITIONAL = re.compile(r"'.*' did not receive required positional arguments: (?P<names>.*)")
+_SEVERAL_TASKS = re.compile(r"One task at a time: (?P<tasks>.*)")
 _NO_NUMBER = re.compile(r"invalid literal for int\(\) with base 10: (?P<value>.*)", re.DOTALL)
 
 
@@ -42,6 +43,12 @@ def explanation(error: Exception, core: ParserContext, tasks: Sequence[str]) -> 
     no_number = _NO_NUMBER.fullmatch(str(error))
     if no_number:
         return RequestError(f"{no_number['value']} is not a whole number.", cure=help_of_task)
+    several = _SEVERAL_TASKS.fullmatch(str(error))
+    if several:
+        words = several["tasks"].split()
+        return RequestError(
+            f"{' and '.join(words)} cannot be combined: one call runs one task.", cure=f"./inv {words[0]}"
+        )
     return RequestError(f"The command line is not valid ({error}).", cure=help_of_task)
 
 

@@ -290,10 +290,13 @@ def user_path(text: str, where: str) -> Path:
         raise RequestError(f"{where} can't be {text!r} ({error}).", cure="write the whole path") from error
 
 
+LONGEST_NUMBER = 18  # digits: what 64 bits hold
+
+
 def whole_number(value: object, where: str) -> int:
     """The whole number, 0 or more, that was given at `where`."""
     text = str(value)
-    if isinstance(value, bool) or not (text.isdecimal() and text.isascii()):
+    if isinstance(value, bool) or not (text.isdecimal() and text.isascii() and len(text) <= LONGEST_NUMBER):
         raise _unfit(where, "a whole number", value, "use a whole number, 0 or more")
     return int(text)
 
@@ -351,7 +354,7 @@ def _converted(row: Setting, value: object, where: str, base: Path) -> Any:
 
 
 def _unfit(where: str, needed: str, value: object, cure: str) -> SettingsError:
-    return SettingsError(f"{where} must be {needed}, not {value!r}.", cure=cure)
+    return SettingsError(f"{where} must be {needed}, not {value!r:.80}.", cure=cure)
 
 
 def _without_nul(text: str, where: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from npu_serving import fsutil
-from npu_serving.debugging import masked
+from npu_serving.debugging import masked_word
 from npu_serving.settings import (
     PROJECT_ROOT,
     SECTION,
@@ -173,7 +173,7 @@ def _plain(value: object) -> object:
 def _without_secrets(value: object) -> object:
     if isinstance(value, list):
         return [_without_secrets(item) for item in value]
-    return masked(value) if isinstance(value, str) else value
+    return masked_word(value) if isinstance(value, str) else value
 
 
 def _yaml(value: object) -> str:

@@ -26,7 +26,15 @@ from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch_file, wanted_from
 from npu_serving.fetch.pinning import fetch_first
 from npu_serving.lock.comparing import differences, need_differences
-from npu_serving.lock.lockfile import Archive, Lock, OtherRepository, read_lock, with_known_facts, write_lock
+from npu_serving.lock.lockfile import (
+    Archive,
+    Lock,
+    OtherRepository,
+    is_shortened,
+    read_lock,
+    with_known_facts,
+    write_lock,
+)
 from npu_serving.lock.tree_facts import serving_version
 from npu_serving.lock.workspace import lock_tree
 from npu_serving.settings import Settings
@@ -258,6 +266,7 @@ class _Pins:
         self._fetching = fetching
         of_the_lock = former.archives if former is not None else ()
         self._digests = {(item.name, item.urls): item.sha256 for item in of_the_lock if item.pinned_here}
+        self._shortened = [item for item in of_the_lock if item.pinned_here and item.urls_left_out]
 
     def pinned(self, archive: Archive) -> Archive:
         """The archive with its pin; unchanged where it has one, where none was requested, or where Bazel never takes
@@ -266,6 +275,9 @@ class _Pins:
         key = (archive.name, archive.urls)
         if archive.sha256 is not None or archive.shadowed:
             return archive
+        for listed in self._shortened:
+            if is_shortened(dataclasses.replace(listed, sha256=None), archive):
+                self._digests[key] = listed.sha256
         if key not in self._digests and self._fetching:
             self._digests[key] = fetch_first(archive, self._store, mirrors=self._mirrors, reporter=self._reporter)
         sha256 = self._digests.get(key)

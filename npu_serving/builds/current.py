@@ -10,6 +10,7 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.builds.manifest import MANIFEST, SERVER, Build, read_manifest
 from npu_serving.errors import FileAccessError, RequestError
+from npu_serving.settings import user_path
 from npu_serving.state_lock import state_lock
 
 CURRENT = "current"
@@ -62,7 +63,7 @@ def find_build(dist_root: Path, name: str = "") -> Build:
     if not name:
         matches = [build for build in builds.sound if build.current]
     else:
-        as_path = Path(name).expanduser().resolve()
+        as_path = user_path(name, "--build").resolve()
         exact = [
             build for build in builds.sound if name == build.manifest.build_id or as_path == build.directory.resolve()
         ]

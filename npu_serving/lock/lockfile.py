@@ -212,11 +212,11 @@ def with_known_facts(lock: Lock, known: Lock) -> Lock:
     """
     sizes = {archive.sha256: archive.size_bytes for archive in (*known.archives, known.source) if archive.sha256}
     needs = {archive.name: archive for archive in known.archives if not archive.shadowed}
-    shortened = [archive for archive in known.archives if archive.urls_left_out]
+    shortened = [archive for archive in (*known.archives, known.source) if archive.urls_left_out]
 
     def urls_of(archive: Archive) -> Archive:
         """The archive as it is listed that was declared with these URLs; `archive` itself where none was."""
-        return next((item for item in shortened if _is_shortened(item, archive)), archive)
+        return next((item for item in shortened if is_shortened(item, archive)), archive)
 
     def with_facts(archive: Archive) -> Archive:
         need = None if archive.shadowed or archive.needed_by else needs.get(archive.name)
@@ -237,7 +237,7 @@ def with_known_facts(lock: Lock, known: Lock) -> Lock:
     )
 
 
-def _is_shortened(listed: Archive, declared: Archive) -> bool:
+def is_shortened(listed: Archive, declared: Archive) -> bool:
     """Whether `listed` is `declared` without some of its URLs; the first, which gives the file's name, is kept."""
     left = iter(declared.urls)
     return (

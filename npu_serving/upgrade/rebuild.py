@@ -153,6 +153,8 @@ def _repackaged(plan: RebuildPlan, settings: Settings) -> Build:
         adapter=plan.installed.describe(),
         actions={},
     )
-    libraries = {path.name: path for path in sorted(plan.build.libraries.iterdir())}
+    # Those of the manifest, whose digests were compared: whatever else lies there is somebody else's.
+    named = (plan.build.directory / name for name in former.files)
+    libraries = {path.name: path for path in named if path.parent == plan.build.libraries}
     libraries[plan.build.adapter.name] = plan.installed.path
     return package(settings.dist_root, manifest, plan.build.directory / SERVER, libraries, plan.cann.library_path)

@@ -152,7 +152,7 @@ def _what_to_do(build: Build, cann: Cann, report: CompatReport, settings: Settin
     if damaged:
         reasons.append(f"its {damaged} was removed or changed since it was built")
     why = "; ".join(reasons) or "it would not start"
-    only_the_adapter = not damaged or build.directory / damaged == build.adapter
+    only_the_adapter = not build.damaged_file(without=build.adapter.relative_to(build.directory).as_posix())
     if report.ok and only_the_adapter and CANNOT_TELL not in report.kinds(WARNING):
         return REPLACE_ADAPTER, f"{why}, and the server already has all that the installed adapter needs"
     reason = why_more_than_the_link(build, settings, cann)

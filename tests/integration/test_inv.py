@@ -48,6 +48,14 @@ def _inv(project: Path, *words: str, cwd: Path | None = None, **variables: str) 
     )
 
 
+def test_an_environment_whose_path_holds_an_equals_sign_is_used(tmp_path: Path) -> None:
+    place = tmp_path / "a=b"
+    place.mkdir()
+    (place / "venv").symlink_to(sys.prefix)
+    done = _inv(ROOT, "--version", NPU_SERVING_VENV=str(place / "venv"))
+    assert (done.returncode, done.stdout.split()[0]) == (0, "npu-serving"), done.stderr
+
+
 def test_the_first_call_makes_the_environment_and_later_ones_find_it_made(project: Path, tmp_path: Path) -> None:
     first = _inv(project, "where", cwd=tmp_path)
     assert first.returncode == 0, first.stderr

@@ -366,6 +366,20 @@ def test_a_build_that_lost_its_adapter_gets_it_again(state: Settings, spoil: Cal
     assert plan_rebuild(state).action == NOTHING
 
 
+def test_a_second_damaged_library_is_not_packaged_again_as_if_it_were_whole(state: Settings) -> None:
+    damaged = find_build(state.dist_root)
+    (damaged.libraries / "left-by-somebody.bak").write_bytes(b"x")
+    for path in (damaged.adapter, damaged.libraries / "libpython3.7m.so.1.0"):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content + b"\0")
+    assert plan_rebuild(state).action != REPLACE_ADAPTER
+    (damaged.libraries / "libpython3.7m.so.1.0").write_bytes(content)
+    build = rebuild_after_cann(state, Silent()).build
+    assert not build.damaged_file()
+    assert not (build.libraries / "left-by-somebody.bak").exists()
+
+
 # ---- an adapter whose needs are all met
 
 

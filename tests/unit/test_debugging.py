@@ -9,7 +9,7 @@ import pytest
 
 from npu_serving import process
 from npu_serving.cli import answer
-from npu_serving.debugging import DEBUG_VARIABLE, masked
+from npu_serving.debugging import DEBUG_VARIABLE, masked, masked_words, show_start
 from npu_serving.errors import ProgramError, RequestError
 
 
@@ -22,12 +22,30 @@ from npu_serving.errors import ProgramError, RequestError
         ("--auth-token=geheim next", "--auth-token=*** next"),
         ("GITHUB_TOKEN=geheim", "GITHUB_TOKEN=***"),
         ("Authorization: Bearer geheim", "Authorization: ***"),
+        ("--remote_header=x-buildbuddy-api-key=geheim", "--remote_header=x-buildbuddy-api-key=***"),
+        ("http://bob:it's@host/", "http://***@host/"),
+        ("PASSWORD='ge heim' next", "PASSWORD=*** next"),
+        ('{"token": "geheim"}', '{"token": ***}'),
         ("https://host/a@b", "https://host/a@b"),
         ("--jobs=4 a@b.c", "--jobs=4 a@b.c"),
     ],
 )
 def test_what_is_secret_in_a_text_is_masked_and_nothing_else(text: str, shown: str) -> None:
     assert masked(text) == shown
+
+
+def test_the_words_of_a_command_are_masked_before_they_are_quoted() -> None:
+    words = ["curl", "--token", "ge heim", "--password=se 'cret", "http://bob:it's@host/", "--jobs", "4"]
+    assert masked_words(words) == ["curl", "--token", "***", "--password=***", "http://***@host/", "--jobs", "4"]
+
+
+@pytest.mark.parametrize("name", ["GPG_PASSPHRASE", "PASSWD", "npm_config_authToken", "AWS_SECRET_ACCESS_KEY"])
+def test_a_variable_of_a_secret_name_is_hidden_whole(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(DEBUG_VARIABLE, "1")
+    show_start(["true"], "/", {name: "ge heim"})
+    assert f"{name}=***" in capsys.readouterr().err
 
 
 def test_every_program_is_shown_with_its_environment_its_directory_and_its_time(
@@ -46,11 +64,11 @@ def test_every_program_is_shown_with_its_environment_its_directory_and_its_time(
         process.run(["/bin/sh", "-c", "exit 3", "--token=geheim5"], cwd=tmp_path, env=env)
     shown = capsys.readouterr().err
     assert "geheim" not in shown
-    assert "debug: starts /bin/sh -c 'exit 3' --token=***\n" in shown
+    assert "debug: starts /bin/sh -c 'exit 3' '--token=***'\n" in shown
     assert f"debug:     in {tmp_path}\n" in shown
     assert "debug:     PATH=/usr/bin:/bin\n" in shown
     assert "debug:     CI_JOB_TOKEN=***\n" in shown
-    assert "debug:     https_proxy=http://***@proxy:3128\n" in shown
+    assert "debug:     https_proxy='http://***@proxy:3128'\n" in shown
     assert all(line.startswith("debug: ") for line in shown.splitlines())
     (end,) = [line for line in shown.splitlines() if "ended with" in line]
     assert end.startswith("debug: /bin/sh ended with status 3 after 0.")

@@ -39,6 +39,11 @@ def typed(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         (["build"], "There is no task 'build'.", "./inv build-image or ./inv build-serving"),
         (["run"], "There is no task 'run'.", "./inv --list"),
         (["--list", "foo"], "There is no task 'foo'.", "./inv --list"),
+        (
+            ["list-builds", "settings"],
+            "list-builds and settings cannot be combined: one call runs one task.",
+            "./inv list-builds",
+        ),
         (["--dry", "demo"], "./inv has no flag --dry.", "./inv --help"),
         (["-c", "nope"], "./inv has no flag --collection.", "./inv --help"),
         (["--list", "--list-format", "yaml"], "./inv has no flag --list-format.", "./inv --list"),
@@ -73,6 +78,35 @@ def test_what_was_mistyped_is_named_with_what_to_type_instead(words: list[str], 
     done = typed(*words)
     assert done.stderr == f"{what}\nNext: {cure}\n"
     assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["rollback", "--build", "~nosuchuser"], ["build-serving", "--jobs", "1" * 5000]],
+    ids=lambda words: words[0],
+)
+def test_a_value_that_python_itself_cannot_take_is_refused_in_a_sentence(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "invoke.yaml").write_text(f"npu_serving: {{dist_root: {tmp_path}}}")
+    done = typed(*words, **{SETTINGS_FILE: str(tmp_path / "invoke.yaml")})
+    assert (done.returncode, words[1] in done.stderr, "Next: " in done.stderr) == (2, True, True), done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr) < 400
+
+
+def test_an_error_in_json_that_cannot_be_printed_keeps_its_exit_code() -> None:
+    for unbuffered in ("", "1"):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "npu_serving", "verify-serving", "--build", "zzz", "--json"],
+                cwd=PROJECT_ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("words", [["list-build"], ["list-builds", "--jsn"], ["list-builds", "--hlep"]], ids=" ".join)

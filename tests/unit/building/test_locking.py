@@ -182,3 +182,15 @@ def test_a_url_that_was_taken_out_of_the_lock_is_no_difference_and_does_not_come
         assert (report.exit_code, report.differences, report.written) == (0, (), False)
         assert "leaves out some of the URLs that the tree declares for: thing." in report.text()
     assert "index.example" not in path.read_text()
+
+
+def test_a_pin_of_the_locks_own_outlives_a_url_that_was_taken_out(tmp_path, store):
+    urls = ["https://a.example/x.zip", "https://index.example/x.zip"]
+    declaring = tree(tmp_path, f'http_archive(name = "thing", urls = {urls})\n')
+    path = tmp_path / "lock.json"
+    lock = lock_deps(declaring, path, store).lock
+    shorter = dataclasses.replace(lock.archives[0], urls=(urls[0],), urls_left_out=1, sha256=DIGEST, pinned_here=True)
+    write_lock(path, dataclasses.replace(lock, archives=(shorter,)))
+    for check in (True, False):
+        report = lock_deps(declaring, path, store, check=check)
+        assert (report.exit_code, report.differences, report.written) == (0, (), False)
