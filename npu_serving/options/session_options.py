@@ -1,4 +1,4 @@
-"""The session options of NpuOptimizer: those that are always written, and which ones go together."""
+"""The session options of NpuOptimizer: those always written, and which go together. Any other is written as given."""
 
 from __future__ import annotations
 
