@@ -6,11 +6,8 @@ and JSON, kinds.py knows which types a document may hold.
 
 from npu_serving.documents.kinds import FieldsOf, Rule
 from npu_serving.documents.reader import (
-    Document,
     DocumentRefusal,
-    Position,
     json_schema,
-    load_document,
     parse_document,
     read_document,
 )
@@ -19,13 +16,10 @@ from npu_serving.documents.syntax import JSON, YAML
 __all__ = [
     "JSON",
     "YAML",
-    "Document",
     "DocumentRefusal",
     "FieldsOf",
-    "Position",
     "Rule",
     "json_schema",
-    "load_document",
     "parse_document",
     "read_document",
 ]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from npu_serving import fsutil
 from npu_serving.documents.kinds import Mistake, Reading, kind_of
@@ -31,32 +31,6 @@ class DocumentRefusal:
     cure: str = ""
 
 
-@dataclass(frozen=True)
-class Position:
-    """Where something stands. Lines and columns count from 1."""
-
-    file: str
-    line: int
-    column: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
-
-
-@dataclass(frozen=True)
-class Document(Generic[T]):
-    """What was read, and the text that it was read from."""
-
-    value: T
-    where: str
-    text: str
-    syntax: str
-
-    def place(self, *path: str | int) -> Position:
-        """Where the value that these keys and positions lead to stands, or the nearest one around it."""
-        return Position(self.where, *find_places(self.text, self.syntax).of(path))
-
-
 def read_document(
     path: FilePath,
     kind: type[T],
@@ -71,26 +45,13 @@ def read_document(
     the rest may then mean anything. Raises what `refusal` says (DocumentError by default) with all mistakes, and
     FileAccessError. Paths are as they were written: what relative ones are relative to is the caller's to say.
     """
-    return load_document(path, kind, format=format, ignore_unknown=ignore_unknown, refusal=refusal).value
-
-
-def load_document(
-    path: FilePath,
-    kind: type[T],
-    *,
-    format: int | None = None,
-    ignore_unknown: bool = False,
-    refusal: DocumentRefusal = DocumentRefusal(),
-) -> Document[T]:
-    """As read_document(), and where everything stands, for rules that compare one value with another."""
     with fsutil.explained(path, doing="read"):
         data = path.read_bytes()
     syntax = JSON if path.suffix == ".json" else YAML
     text = _decoded(data, str(path), refusal)
-    value = parse_document(
+    return parse_document(
         text, kind, where=str(path), syntax=syntax, format=format, ignore_unknown=ignore_unknown, refusal=refusal
     )
-    return Document(value, str(path), text, syntax)
 
 
 def parse_document(

@@ -22,12 +22,11 @@ from npu_serving.documents import (
     YAML,
     DocumentRefusal,
     Rule,
-    load_document,
     parse_document,
     read_document,
     syntax,
 )
-from npu_serving.documents.syntax import UnreadableError, parse
+from npu_serving.documents.syntax import UnreadableError, find_places, parse
 from npu_serving.errors import DocumentError, FileAccessError, LockFileError
 
 Port = Annotated[int, Rule(minimum=1, maximum=65535)]
@@ -285,18 +284,12 @@ def test_json_may_be_indented_with_tabs_and_hold_what_yaml_reads_otherwise() -> 
     assert read(text, syntax=JSON).notes == [1000.0, "a/b\U0001f600", "\0", "yes"]
 
 
-def test_a_place_is_that_of_the_value_in_either_syntax(tmp_path: Path) -> None:
-    (tmp_path / "d.yaml").write_text(WHOLE)
-    found = load_document(tmp_path / "d.yaml", Deployment)
-    assert str(found.place("models", 0, "share")) == f"{tmp_path}/d.yaml:7:12"
-    assert (found.place("models", 1).line, found.place("models", 7, "x").line, found.place("nothing").line) == (
-        12,
-        4,
-        1,
-    )
-    (tmp_path / "d.json").write_text('{"port": 1,\n\n "models": [{"name": "a"},\n  {"name": "b"}]}')
-    place = load_document(tmp_path / "d.json", Deployment).place("models", 1, "name")
-    assert (place.line, place.column) == (4, 12)
+def test_a_place_is_that_of_the_value_in_either_syntax() -> None:
+    places = find_places(WHOLE, YAML)
+    assert places.of(("models", 0, "share")) == (7, 12)
+    assert [places.of(path)[0] for path in (("models", 1), ("models", 7, "x"), ("nothing",))] == [12, 4, 1]
+    text = '{"port": 1,\n\n "models": [{"name": "a"},\n  {"name": "b"}]}'
+    assert find_places(text, JSON).of(("models", 1, "name")) == (4, 12)
 
 
 def test_a_file_is_read_by_its_name_and_its_bytes_have_to_be_utf_8(tmp_path: Path) -> None:
