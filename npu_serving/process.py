@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import select
 import selectors
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, Union, cast
+from typing import IO, Callable, NoReturn, Union, cast
 
 from npu_serving import debugging, fsutil
 from npu_serving.errors import MissingToolError, ProgramError, RequestError
@@ -32,6 +35,8 @@ SECONDS_AFTER_INTERRUPT = 10.0
 SECONDS_AFTER_TERMINATE = 5.0
 TAIL_LINES = 25
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PASSED_SIGNALS = (*ENDING_SIGNALS, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+LONGEST_LINE = 1 << 16  # bytes of a line that is only looked at
 
 
 @dataclass(frozen=True)
@@ -185,6 +190,131 @@ def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None
         ) from error
 
 
+def supervise(argv: Sequence[Arg], *, env: Mapping[str, str], on_line: OnLine) -> int:
+    """Runs a program in this one's place: its exit status at the end, negative for a signal.
+
+    It has our standard input, terminal and process group, so that Ctrl-C and Ctrl-Z reach it as if it had been typed
+    itself; what it prints goes on at once and unchanged, and the lines to `on_line` as well. Signals that are sent to
+    us alone are passed on. It is ended when we are killed. Where nobody reads our output any more, the program runs on.
+    """
+    words = _words(argv)
+    started = time.monotonic()
+    with _signals_for(words, env) as process:
+        try:
+            _pass_on(process, on_line)
+        finally:
+            if process.poll() is None:  # something went wrong with us, not with the program
+                process.terminate()
+                process.wait()
+            _show_end(process, started)
+    return process.returncode
+
+
+def end_like(returncode: int) -> NoReturn:
+    """Ends this process as that program ended: with its exit status, or by the same signal."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    if returncode < 0:
+        with contextlib.suppress(OSError, ValueError):  # the program's core is of use, ours is not
+            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(-returncode, signal.SIG_DFL)
+        os.kill(os.getpid(), -returncode)
+    os._exit(128 - returncode if returncode < 0 else returncode)
+
+
+@contextlib.contextmanager
+def _signals_for(words: tuple[str, ...], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The program, started, and the signals that come to us passed on to it while the block runs."""
+    came: list[int] = []
+    child: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        if child:
+            child[0].send_signal(number)  # does nothing once it has ended
+        else:
+            came.append(number)
+
+    former = {
+        number: signal.signal(number, pass_on)
+        for number in PASSED_SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
+    }
+    try:
+        child.append(_popen(words, None, env, subprocess.PIPE, subprocess.PIPE, in_our_place=True))
+        for number in came:
+            child[0].send_signal(number)
+        yield child[0]
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _pass_on(process: subprocess.Popen[bytes], on_line: OnLine) -> None:
+    """Passes on what the program prints until it has ended; what it has started may hold its output open for longer."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    targets = {process.stdout: _Outlet(1), process.stderr: _Outlet(2)}
+    lines = {stream: LineAssembler(None, on_line, keep=False) for stream in targets}
+    ended, told = os.pipe()
+    waiter = threading.Thread(target=_tell_end, args=(process, told), daemon=True)
+    waiter.start()
+    with selectors.DefaultSelector() as selector:
+        selector.register(ended, selectors.EVENT_READ)
+        for stream in targets:
+            os.set_blocking(stream.fileno(), False)
+            selector.register(stream, selectors.EVENT_READ)
+        running = True
+        while running:
+            ready = [key.fileobj for key, _ in selector.select()]
+            running = ended not in ready
+            for stream, outlet in targets.items():
+                if stream in selector.get_map() and not _pass_on_what_is_there(stream, outlet, lines[stream]):
+                    selector.unregister(stream)
+    waiter.join()
+    os.close(ended)
+    for stream in targets:
+        lines[stream].close()
+        stream.close()
+
+
+def _tell_end(process: subprocess.Popen[bytes], told: int) -> None:
+    process.wait()
+    os.close(told)
+
+
+def _pass_on_what_is_there(stream: IO[bytes], outlet: _Outlet, lines: LineAssembler) -> bool:
+    """False at the end of the stream."""
+    while True:
+        try:
+            piece = os.read(stream.fileno(), 1 << 16)
+        except BlockingIOError:
+            return True
+        if not piece:
+            return False
+        outlet.write(piece)
+        lines.add(piece)
+
+
+class _Outlet:
+    """A descriptor of ours that a program's output goes on to, until nobody reads it any more."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._open = True
+
+    def write(self, piece: bytes) -> None:
+        left = memoryview(piece)
+        while left and self._open:
+            try:
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:  # somebody made it non-blocking, and it is full
+                select.select([], [self._descriptor], [])
+            except OSError:  # its reader has left, or the disk is full
+                self._open = False
+
+
 def end_process_tree(process: subprocess.Popen[bytes], *, first: int = signal.SIGINT) -> None:
     """Ends a program and everything it started: politely, then firmly, then for good.
 
@@ -266,6 +396,8 @@ def _popen(
     env: Mapping[str, str] | None,
     stdout: int | IO[bytes],
     stderr: int | IO[bytes],
+    *,
+    in_our_place: bool = False,
 ) -> subprocess.Popen[bytes]:
     environment = dict(env) if env is not None else base_environment()
     debugging.show_start(argv, str(cwd or Path.cwd()), environment)
@@ -274,10 +406,10 @@ def _popen(
             argv,
             cwd=cwd,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=None if in_our_place else subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            start_new_session=True,  # Ctrl-C reaches us first; we pass it on to the whole group
+            start_new_session=not in_our_place,  # so Ctrl-C reaches us first; we pass it on to the whole group
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads here, and no other way
         )
     except FileNotFoundError as error:
@@ -315,10 +447,14 @@ def _words(argv: Sequence[Arg]) -> tuple[str, ...]:
 
 
 class LineAssembler:
-    """Puts the pieces of one stream together into whole lines; `text` holds those that are complete."""
+    """Puts the pieces of one stream together into whole lines; `text` holds those that are complete.
 
-    def __init__(self, log: Log | None, on_line: OnLine | None) -> None:
+    Without `keep` nothing is held but the line that is not complete yet, and of a long one its last part.
+    """
+
+    def __init__(self, log: Log | None, on_line: OnLine | None, *, keep: bool = True) -> None:
         self.text: list[str] = []
+        self._keep = keep
         self._rest = b""
         self._log = log
         self._on_line = on_line
@@ -326,7 +462,7 @@ class LineAssembler:
     def add(self, piece: bytes) -> None:
         """Takes the next piece; hands on the lines that it completes."""
         lines = (self._rest + piece).split(b"\n")
-        self._rest = lines.pop()
+        self._rest = lines.pop() if self._keep else lines.pop()[-LONGEST_LINE:]
         for line in lines:
             self._emit(line.decode(errors="replace") + "\n")
 
@@ -337,7 +473,8 @@ class LineAssembler:
             self._rest = b""
 
     def _emit(self, line: str) -> None:
-        self.text.append(line)
+        if self._keep:
+            self.text.append(line)
         if self._log is not None:
             self._log.write(line)
         if self._on_line is not None:

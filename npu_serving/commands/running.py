@@ -38,6 +38,7 @@ def serve(
     dry_run: bool = False,
 ) -> Result:
     """Run the server in the foreground."""
+    from npu_serving.process import end_like
     from npu_serving.serving.from_build import plan_current
     from npu_serving.serving.server import serve_in_foreground
 
@@ -52,7 +53,7 @@ def serve(
         extra_flags=flag,
     )
     if not dry_run:
-        serve_in_foreground(plan, call.console)
+        end_like(serve_in_foreground(plan, call.console))
     return plan
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ ADAPTER_FILE = re.compile(f"(?:lib)?{re.escape(ADAPTER_SONAME)}")
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_FOR_ONE_ANSWER = 5.0
 LOG_TAIL_BYTES = 1 << 18
+LINES_OF_THE_END = 1000  # what a server printed last, in which the cause of its end is looked for
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,19 @@ def plan_server(
     )
 
 
-def serve_in_foreground(plan: ServerPlan, reporter: Reporter) -> None:
-    """Becomes the server; the warnings are shown before. Returns only by MissingToolError."""
+def serve_in_foreground(plan: ServerPlan, reporter: Reporter) -> int:
+    """Runs the server in this process' place until it ends: the warnings before it, the cause of a failure after it.
+
+    Returns its exit status, negative for a signal. Raises MissingToolError where it can't be started.
+    """
     for warning in plan.warnings:
         reporter.warn(warning)
     reporter.note(command_line(plan.argv))
-    process.replace_this_process(plan.argv, env=plan.env)
+    last: deque[str] = deque(maxlen=LINES_OF_THE_END)
+    returncode = process.supervise(plan.argv, env=plan.env, on_line=last.append)
+    if returncode != 0 and -returncode not in process.ENDING_SIGNALS:
+        reporter.note(str(_failure(f"The server has ended: {_ending(returncode)}.", "\n".join(last))))
+    return returncode
 
 
 @contextlib.contextmanager
@@ -306,11 +315,17 @@ def _ending(returncode: int) -> str:
 def _start_failure(what: str, log: _Log) -> ServerError:
     text = log.text()
     tail = [f"    {line}" for line in text.splitlines() if line.strip()][-process.TAIL_LINES :]
-    known = diagnose(known_failures.SERVING, text)
+    what = "\n".join([what, *tail, f"The log is {log.path}"])
+    return _failure(what, text, otherwise=f"read the whole log: {log.path}")
+
+
+def _failure(what: str, output: str, *, otherwise: str = "read what it printed last, above") -> ServerError:
+    """The error for a server that failed and printed this, with the cause where it is a known one."""
+    known = diagnose(known_failures.SERVING, output)
     return ServerError(
-        "\n".join([what, *tail, f"The log is {log.path}"]),
+        what,
         cause=known.cause if known is not None else "",
-        cure=known.cure if known is not None else f"read the whole log: {log.path}",
+        cure=known.cure if known is not None else otherwise,
     )
 
 

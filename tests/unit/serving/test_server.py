@@ -411,19 +411,31 @@ def test_a_server_without_a_rest_api_can_not_be_waited_for(artifact: Path, model
         pytest.fail("it can't have started")
 
 
-def test_in_the_foreground_this_process_becomes_the_server(artifact: Path, model: Path, tmp_path: Path) -> None:
-    put_program(artifact, '#!/bin/sh\necho "$$ $1"\nkill -TERM $$\n')
-    made = plan(artifact, model)
-    child = os.fork()
-    if child == 0:
-        with (tmp_path / "out").open("w") as out:
-            os.dup2(out.fileno(), 1)
-            with contextlib.suppress(BaseException):
-                serve_in_foreground(made, Silent())
-        os._exit(99)
-    _, ended = os.waitpid(child, 0)
-    assert (tmp_path / "out").read_text() == f"{child} --port={made.port}\n"
-    assert os.WTERMSIG(ended) == signal.SIGTERM
+class Heard(Silent):
+    """What a person would read."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_in_the_foreground_the_servers_end_is_ours_and_a_known_cause_of_it_is_told(
+    artifact: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    put_program(artifact, "#!/bin/sh\necho 'server: symbol lookup error: x.so: undefined symbol: new' >&2\nexit 127\n")
+    heard = Heard()
+    assert serve_in_foreground(plan(artifact, model), heard) == 127
+    assert "undefined symbol: new" in capfd.readouterr().err
+    assert "Next: ./inv rebuild-after-cann" in heard.notes[-1]
+
+
+def test_a_server_that_was_told_to_end_has_not_failed(artifact: Path, model: Path) -> None:
+    put_program(artifact, "#!/bin/sh\nkill -TERM $$\n")
+    heard = Heard()
+    assert serve_in_foreground(plan(artifact, model), heard) == -signal.SIGTERM
+    assert not any("ended" in note for note in heard.notes)
 
 
 def test_a_server_that_can_not_be_executed_is_an_error_not_a_traceback(artifact: Path, model: Path) -> None:
