@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from npu_serving.building import pipeline
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.builds.current import find_build
 from npu_serving.builds.verify import verify_build
+from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import find_installation
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
@@ -162,7 +164,7 @@ class _Demo:
             rest_api_port=rest_api_port,
             model_base_path=SAMPLE_DIRECTORY / "models" / MODEL,
             platform_config_file=SAMPLE_DIRECTORY / "config.cfg",
-            library_path=installation.library_directories if installation else (),
+            cann=cann_environment(installation, os.environ),
         )
         with self._step("serve and predict") as say:
             log_path = fsutil.make_directory(self._settings.logs) / f"server-{version}.log"

@@ -190,17 +190,22 @@ def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None
         ) from error
 
 
-def supervise(argv: Sequence[Arg], *, env: Mapping[str, str], on_line: OnLine) -> int:
+def supervise(
+    argv: Sequence[Arg], *, env: Mapping[str, str], on_line: OnLine, on_start: Callable[[int], None] | None = None
+) -> int:
     """Runs a program in this one's place: its exit status at the end, negative for a signal.
 
     It has our standard input, terminal and process group, so that Ctrl-C and Ctrl-Z reach it as if it had been typed
-    itself; what it prints goes on at once and unchanged, and the lines to `on_line` as well. Signals that are sent to
-    us alone are passed on. It is ended when we are killed. Where nobody reads our output any more, the program runs on.
+    itself; what it prints goes on at once and unchanged, and the lines to `on_line` as well; `on_start` gets its
+    number. Signals that are sent to us alone are passed on. It is ended when we are killed. Where nobody reads our
+    output any more, the program runs on.
     """
     words = _words(argv)
     started = time.monotonic()
     with _signals_for(words, env) as process:
         try:
+            if on_start is not None:
+                on_start(process.pid)
             _pass_on(process, on_line)
         finally:
             if process.poll() is None:  # something went wrong with us, not with the program

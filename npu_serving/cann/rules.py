@@ -7,13 +7,14 @@ import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from npu_serving.cann import operator_list
 from npu_serving.cann.layout import Component, closed_directory, has_essentials, is_there, packages
 from npu_serving.findings import NOTE, Finding
 
 
 def contradictions(components: Mapping[str, Component], adapter: Path | None) -> tuple[Finding, ...]:
     """All findings on these components together."""
-    rules = (_missing, _incomplete, _mixed_releases, _two_runtimes, _driver, _other_machine, _unreadable)
+    rules = (_missing, _incomplete, _mixed_releases, _two_runtimes, _driver, _other_machine, _unreadable, _operators)
     return tuple(finding for rule in rules for finding in rule(components, adapter))
 
 
@@ -113,6 +114,12 @@ def _unreadable(components: Mapping[str, Component], adapter: Path | None) -> It
             yield Finding(f"{file} can't be read, so its version is unknown.", _opened(file), severity=NOTE)
     if adapter is not None and is_there(adapter) and not os.access(adapter, os.R_OK):
         yield Finding(f"{adapter} can't be read.", _opened(adapter))
+
+
+def _operators(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
+    runtime = runtime_of(components)
+    if runtime is not None:
+        yield from operator_list.findings_on(runtime)
 
 
 def _opened(file: Path) -> str:

@@ -53,7 +53,7 @@ def serve(
         extra_flags=flag,
     )
     if not dry_run:
-        end_like(serve_in_foreground(plan, call.console))
+        end_like(serve_in_foreground(plan, call.console, call.settings.build_root))
     return plan
 
 
@@ -65,11 +65,11 @@ def serve(
         "version": "the version to ask; the newest by default",
     },
 )
-def status(_call: Call, model: str, url: str = SERVER, version: int | None = None) -> Result:
-    """Show whether a model is being served."""
-    from npu_serving.client.rest_client import model_status
+def status(call: Call, model: str, url: str = SERVER, version: int | None = None) -> Result:
+    """Show whether a model is loaded, whether it has answered, and whether the NPU is used."""
+    from npu_serving.serving.server_state import server_state
 
-    return model_status(url, model, version)
+    return server_state(call.settings.build_root, url, model, version)
 
 
 @command(
@@ -83,10 +83,13 @@ def status(_call: Call, model: str, url: str = SERVER, version: int | None = Non
     },
 )
 def predict(
-    _call: Call, model: str, request: str = "-", url: str = SERVER, version: int | None = None, signature: str = ""
+    call: Call, model: str, request: str = "-", url: str = SERVER, version: int | None = None, signature: str = ""
 ) -> Result:
     """Ask a served model for a prediction."""
     from npu_serving.client import rest_client
     from npu_serving.client.request import read_request
+    from npu_serving.serving.server_record import note_answer
 
-    return rest_client.predict(url, model, read_request(request), signature_name=signature, version=version)
+    prediction = rest_client.predict(url, model, read_request(request), signature_name=signature, version=version)
+    note_answer(call.settings.build_root, url, model)
+    return prediction

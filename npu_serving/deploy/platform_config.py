@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from npu_serving import fsutil
+from npu_serving.documents.text_format import TextField, TextFormatError, last_text, read_text_format
 from npu_serving.errors import RequestError
 from npu_serving.models.layout import check_model_name
+from npu_serving.options.npu_optimizer import OptimizerParameter, asks_for_npu
 from npu_serving.options.session_options import OptionValue, complete_options
 from npu_serving.templating import render
 from npu_serving.writers.text_proto import attr_value
@@ -56,3 +59,41 @@ def render_models_config(models: Sequence[ServedModel]) -> str:
             )
         seen.add(model.name)
     return render("templates/models.config.j2", models=models)
+
+
+@dataclass(frozen=True)
+class PlatformConfigFile:
+    """A platform config as a server would read it: whether a model may run on the NPU by it.
+
+    `trouble` is FILE:LINE:COLUMN and what is wrong where it is not in text format, "" otherwise; then nothing else is
+    known of it, and the server refuses it when it starts.
+    """
+
+    asks_for_npu: bool
+    trouble: str = ""
+
+
+def read_platform_config(path: Path) -> PlatformConfigFile:
+    """What that file asks for. RequestError for what a server or its adapter would misread in silence."""
+    try:
+        fields = read_text_format(fsutil.read_text(path))
+    except TextFormatError as error:
+        return PlatformConfigFile(asks_for_npu=False, trouble=f"{path}:{error}")
+    optimizers = [found for top in fields for found in top.walk() if found.name == "custom_optimizers"]
+    asked = [
+        asks_for_npu(last_text(one.fields, "name"), f"{path}:{one.line}", _parameters(one, path)) for one in optimizers
+    ]
+    return PlatformConfigFile(any(asked))
+
+
+def _parameters(optimizer: TextField, path: Path) -> dict[str, OptimizerParameter]:
+    """The options of a custom optimizer; of an entry that stands twice the last counts, as in any map."""
+    parameters = {}
+    for entry in optimizer.fields:
+        if entry.name != "parameter_map":
+            continue
+        values = [field for value in entry.fields if value.name == "value" for field in value.fields]
+        last = values[-1] if values else TextField("", "", entry.line)
+        text = f'"{last.text}"' if last.is_string else last.text
+        parameters[last_text(entry.fields, "key")] = OptimizerParameter(last.name, text, f"{path}:{last.line}")
+    return parameters

@@ -27,6 +27,7 @@ FIRST_RELEASE = "6.3.RC2"
 NEXT_RELEASE = "7.0.RC1"
 
 GE_RUNNER = "libge_runner.so"
+OPERATOR_LIST = Path("opp", "built-in", "framework", "tensorflow", "npu_supported_ops.json")
 FRAMEWORK_STUBS = ("libtensorflow_framework.so.1", "_pywrap_tensorflow_internal.so")
 
 CXX_FLAGS = ("-std=c++14", "-O2", "-Wall", "-D_GLIBCXX_USE_CXX11_ABI=0", "-ffp-contract=off")
@@ -135,6 +136,7 @@ def _fill_toolkit(directory: Path, final: Path, release: Release, compiler: str)
     info = _install_info("Ascend-cann-toolkit", release, final / target)
     fsutil.write_file(directory / target / "ascend_toolkit_install.info", info)
     fsutil.write_file(directory / "version.cfg", _version_cfg(release))
+    fsutil.copy_file(ADAPTER_SOURCES / OPERATOR_LIST.name, directory / OPERATOR_LIST)
     for component in COMPONENTS:
         fsutil.write_file(directory / component / "version.info", _version_info(component, release))
 
@@ -158,6 +160,7 @@ def _point_latest(ascend: Path, version: str) -> None:
         "export PATH=${ASCEND_TOOLKIT_HOME}/bin:${PATH}\n"
         "export ASCEND_AICPU_PATH=${ASCEND_TOOLKIT_HOME}\n"
         "export ASCEND_OPP_PATH=${ASCEND_TOOLKIT_HOME}/opp\n"
+        "export TOOLCHAIN_HOME=${ASCEND_TOOLKIT_HOME}/toolkit\n"
         "export ASCEND_HOME_PATH=${ASCEND_TOOLKIT_HOME}\n",
     )
     fsutil.write_file(plugin / "set_env.sh", f"export PYTHONPATH={site_packages}:${{PYTHONPATH}}\n")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
+from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann
 from npu_serving.serving.server import ServerPlan, plan_server
 from npu_serving.settings import Settings
@@ -39,6 +41,6 @@ def plan_current(
         port=port,
         rest_api_port=rest_api_port,
         platform_config_file=platform_config_file,
-        library_path=cann.library_path,
+        cann=cann_environment(cann.installation, os.environ),
         extra_flags=extra_flags,
     )

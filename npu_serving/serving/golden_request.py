@@ -16,6 +16,7 @@ from npu_serving.settings import user_path
 FILE = "golden-request.json"
 FORMAT = 1
 RECORD = "./inv smoke --record --model-base-path PATH --request REQUEST"
+RECORD_ON_NPU = f"{RECORD} --platform-config-file CONFIG"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil, known_failures, process
+from npu_serving.cann.environment import CannEnvironment
 from npu_serving.client import rest_client
 from npu_serving.console import Reporter
 from npu_serving.elf.loader import library_path_of
@@ -22,7 +23,10 @@ from npu_serving.known_failures import diagnose
 from npu_serving.models.layout import MODEL_LAYOUT, check_model_directory, check_model_name
 from npu_serving.options import server_flags
 from npu_serving.serving import preflight
-from npu_serving.writers.shell import command_line
+from npu_serving.serving.deployment import deployment_of
+from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
+from npu_serving.serving.server_record import RecordKeeper
+from npu_serving.writers.shell import command_line, shell_word
 
 PROGRAM = "tensorflow_model_server"
 ADAPTER_FILE = re.compile(f"(?:lib)?{re.escape(ADAPTER_SONAME)}")
@@ -41,7 +45,11 @@ class ServerPlan:
     model_name: str
     port: int
     rest_api_port: int
+    uses_npu: bool = False
+    """Whether its platform config asks for the NPU."""
     warnings: tuple[str, ...] = ()
+    unlike_callers: Mapping[str, str | None] = field(default_factory=dict)
+    """What of the environment a shell like the caller's has to be given; None for what is to be left out."""
 
     def to_json(self) -> dict[str, object]:
         """The plan as `--json` shows it."""
@@ -51,13 +59,15 @@ class ServerPlan:
             "model_name": self.model_name,
             "port": self.port,
             "rest_api_port": self.rest_api_port,
+            "uses_npu": self.uses_npu,
             "warnings": list(self.warnings),
         }
 
     def text(self) -> str:
         """The command as a person can paste it, with what it needs of the environment."""
-        libraries = self.env.get("LD_LIBRARY_PATH")
-        words = ["env", f"LD_LIBRARY_PATH={libraries}", *self.argv] if libraries else list(self.argv)
+        given = [f"{name}={value}" for name, value in self.unlike_callers.items() if value is not None]
+        without = [word for name, value in self.unlike_callers.items() if value is None for word in ("-u", name)]
+        words = ["env", *without, *given, *self.argv] if self.unlike_callers else list(self.argv)
         return "\n".join([command_line(words), *(f"warning: {warning}" for warning in self.warnings)])
 
 
@@ -71,6 +81,12 @@ class RunningServer:
     log_path: Path
     adapter: Path | None
     seconds: float
+    log: _Log = field(repr=False)
+
+    @property
+    def signs(self) -> NpuSigns:
+        """What its output says of the NPU so far."""
+        return signs_in(self.log.whole())
 
     @property
     def adapter_loaded(self) -> bool:
@@ -102,16 +118,17 @@ def plan_server(
     port: int = 8500,
     rest_api_port: int = 8501,
     platform_config_file: Path | None = None,
-    library_path: Sequence[Path] = (),
+    cann: CannEnvironment | None = None,
     extra_flags: Sequence[str] = (),
 ) -> ServerPlan:
     """How to start the server of `artifact`, a directory dist/<build-id> with bin/ and lib/.
 
     `model_base_path` holds the version directories; it is None when `extra_flags` (--flag=value) name a
     --model_config_file. With `rest_api_port` 0 there is no REST API. LD_LIBRARY_PATH gets the artifact's lib directory
-    where the server would not find its libraries otherwise, then `library_path`, then what the caller has set. Loading
-    a model is tried once unless a flag says otherwise: by default the server keeps its ports shut for five minutes
-    while it tries a bad model again and again.
+    where the server would not find its libraries otherwise, then those of `cann`, then what the caller has set; of the
+    other variables that CANN's set_env.sh sets, the caller's count unless they are stale. Loading a model is tried once
+    unless a flag says otherwise: by default the server keeps its ports shut for five minutes while it tries a bad model
+    again and again.
 
     Raises RequestError and ServerError for whatever would keep the server from serving.
     """
@@ -125,31 +142,65 @@ def plan_server(
     flags.update(_model_flags(model_base_path, model_name, further))
     flags.update(further)
     preflight.check_ports(port, rest_api_port)
-    env = {**process.base_environment(), **server_flags.server_environment(os.environ)}
-    env, missing = _with_libraries(env, program, artifact, library_path)
+    cann = cann if cann is not None else CannEnvironment()
+    env = cann.added_to({**process.base_environment(), **server_flags.server_environment(os.environ)})
+    env, missing = _with_libraries(env, program, artifact, cann.library_path)
+    deployment = deployment_of(platform_config_file, env)
+    env = {**env, **deployment.variables}
     return ServerPlan(
         argv=(str(program), *(f"--{name}={value}" for name, value in flags.items())),
         env=env,
+        unlike_callers=_unlike(env, cann.left_out),
         model_name=model_name,
         port=port,
         rest_api_port=rest_api_port,
-        warnings=(*_ignored_flags(flags), *_without_npu(flags), *missing),
+        uses_npu=deployment.uses_npu,
+        warnings=(*_ignored_flags(flags), *deployment.warnings, *cann.warnings, *missing),
     )
 
 
-def serve_in_foreground(plan: ServerPlan, reporter: Reporter) -> int:
+def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path) -> int:
     """Runs the server in this process' place until it ends: the warnings before it, the cause of a failure after it.
 
-    Returns its exit status, negative for a signal. Raises MissingToolError where it can't be started.
+    What its output says of the NPU is noted when it comes, and kept below `build_root` for status. Returns its
+    exit status, negative for a signal. Raises MissingToolError where it can't be started.
     """
     for warning in plan.warnings:
         reporter.warn(warning)
     reporter.note(command_line(plan.argv))
     last: deque[str] = deque(maxlen=LINES_OF_THE_END)
-    returncode = process.supervise(plan.argv, env=plan.env, on_line=last.append)
+    signs, begun = NpuSigns(), time.time()
+    keeper = RecordKeeper(build_root, plan.rest_api_port, uses_npu=plan.uses_npu)
+
+    def read(line: str) -> None:
+        last.append(line)
+        before = replace(signs)
+        if signs.add(line):
+            keeper.saw(signs)
+            _tell(plan, before, signs, reporter)
+
+    returncode = process.supervise(plan.argv, env=plan.env, on_line=read, on_start=keeper.began)
+    keeper.ended()
+    left = left_to_the_cpu(Path.cwd(), begun)
+    if left:
+        reporter.note(f"npu-serving: {left}")
     if returncode != 0 and -returncode not in process.ENDING_SIGNALS:
         reporter.note(str(_failure(f"The server has ended: {_ending(returncode)}.", "\n".join(last))))
     return returncode
+
+
+def _tell(plan: ServerPlan, before: NpuSigns, now: NpuSigns, reporter: Reporter) -> None:
+    """What a person wants to know of a sign that has just come."""
+    if now.loaded and not before.loaded:
+        name = shell_word(plan.model_name) if f"--model_name={plan.model_name}" in plan.argv else "NAME"
+        proof = f"./inv predict {name} --url http://localhost:{plan.rest_api_port} --request REQUEST"
+        on_npu = ", and whether the NPU does" if plan.uses_npu else ""
+        reporter.note(
+            f"npu-serving: loaded. Whether it answers{on_npu} shows at the first request"
+            + (f": {proof}" if plan.rest_api_port else "")
+        )
+    if now.compiled and not before.compiled:
+        reporter.note("npu-serving: the NPU is used: the first graph was compiled for it")
 
 
 @contextlib.contextmanager
@@ -178,6 +229,7 @@ def started(plan: ServerPlan, *, log_path: Path, timeout_s: float = 300.0) -> It
             log_path=log_path,
             adapter=_mapped_adapter(child.pid),
             seconds=time.monotonic() - begun,
+            log=log,
         )
 
 
@@ -216,12 +268,6 @@ def _model_flags(model_base_path: Path | None, model_name: str, further: Mapping
     return {"model_name": model_name, "model_base_path": str(base)}
 
 
-def _without_npu(flags: Mapping[str, str]) -> list[str]:
-    if "platform_config_file" in flags:
-        return []
-    return ["without --platform-config-file, and the NpuOptimizer in it, every model runs on the CPU"]
-
-
 def _ignored_flags(flags: Mapping[str, str]) -> list[str]:
     if "platform_config_file" not in flags:
         return []
@@ -255,6 +301,12 @@ def _with_libraries(
     return whole, [f"{name} was not found, so the server won't start: {cure}" for name in missing]
 
 
+def _unlike(env: Mapping[str, str], left_out: Sequence[str]) -> dict[str, str | None]:
+    """What of the environment is another than the caller's own, and what is taken out of that."""
+    ours = {name: value for name, value in sorted(env.items()) if os.environ.get(name) != value}
+    return {**dict.fromkeys(left_out), **ours}
+
+
 def _with_library_path(env: Mapping[str, str], directories: Sequence[Path]) -> dict[str, str]:
     unique = list(dict.fromkeys(str(directory) for directory in directories))
     return {**env, "LD_LIBRARY_PATH": ":".join(unique)} if unique else dict(env)
@@ -275,6 +327,12 @@ class _Log:
         with self.path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(self._begin, end - LOG_TAIL_BYTES))
+            return file.read().decode(errors="replace")
+
+    def whole(self) -> str:
+        """All of it."""
+        with self.path.open("rb") as file:
+            file.seek(self._begin)
             return file.read().decode(errors="replace")
 
 

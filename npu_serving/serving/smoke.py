@@ -12,12 +12,12 @@ from pathlib import Path
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
 from npu_serving.cann.install import Cann
-from npu_serving.client.request import PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError, ServerError
 from npu_serving.serving.from_build import plan_current
-from npu_serving.serving.golden_request import RECORD, GoldenRequest, read_golden, write_golden
+from npu_serving.serving.golden_request import RECORD, RECORD_ON_NPU, GoldenRequest, read_golden, write_golden
+from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.serving.server import RunningServer, ServerPlan, started
 from npu_serving.settings import Settings
 
@@ -32,6 +32,8 @@ class SmokeResult:
     seconds: float
     recorded: Path | None = None
     """The file, where the answer was recorded and not compared."""
+    on_npu: bool = False
+    """Whether the server said that the NPU computed the answer."""
 
     @property
     def exit_code(self) -> int:
@@ -43,6 +45,7 @@ class SmokeResult:
         return {
             "build_id": self.build.manifest.build_id,
             "passed": not self.why,
+            "on_npu": self.on_npu,
             "why": self.why,
             "golden": self.golden.to_json(),
             "recorded": str(self.recorded) if self.recorded is not None else None,
@@ -53,10 +56,20 @@ class SmokeResult:
         """One line, or the reason."""
         name, took = self.build.manifest.build_id, duration_text(self.seconds)
         if self.recorded is not None:
-            return f"Recorded the answer of {name} in {self.recorded}; every rebuilt server has to give the same one."
+            kept = f"Recorded the answer of {name} in {self.recorded}; every rebuilt server has to give the same one."
+            return f"{kept}\n{self._where}"
         if self.why:
             return f"{name} fails the golden request ({took}): {self.why}"
-        return f"{name} answers the golden request, with its adapter loaded ({took})."
+        return f"{name} answers the golden request, with its adapter loaded ({took}). {self._where}"
+
+    @property
+    def _where(self) -> str:
+        if self.on_npu:
+            return "The NPU computed it: the adapter had the model compiled for it."
+        return (
+            "That proves nothing about the NPU: the golden request has no platform config that asks for it, so the CPU "
+            f"answered. To have the NPU proven: {RECORD_ON_NPU}"
+        )
 
 
 def plan_smoke(settings: Settings, build: str, golden: GoldenRequest, cann: Cann | None = None) -> ServerPlan:
@@ -81,12 +94,10 @@ def record(settings: Settings, name: str, golden: GoldenRequest, reporter: Repor
     """
     begun = time.monotonic()
     build = find_build(settings.dist_root, name)
-    for warning in plan_smoke(settings, build.directory.name, golden).warnings:
-        reporter.warn(warning)
-    answer = _ask(settings, build, golden, reporter)
+    answer, on_npu = _ask(settings, build, golden, reporter)
     golden = dataclasses.replace(golden, expected=answer, build_id=build.manifest.build_id)
     path = write_golden(settings.dist_root, golden)
-    return SmokeResult(build, golden, "", time.monotonic() - begun, path)
+    return SmokeResult(build, golden, "", time.monotonic() - begun, path, on_npu)
 
 
 def golden_of(settings: Settings) -> GoldenRequest:
@@ -106,12 +117,13 @@ def smoke_build(
     settings: Settings, build: Build, golden: GoldenRequest, reporter: Reporter, cann: Cann | None = None
 ) -> SmokeResult:
     """The same for this build; whatever keeps the server from answering is a result, not an error."""
-    begun = time.monotonic()
+    begun, on_npu = time.monotonic(), False
     try:
-        why = golden.difference(_ask(settings, build, golden, reporter, cann))
+        answer, on_npu = _ask(settings, build, golden, reporter, cann)
+        why = golden.difference(answer)
     except NpuServingError as error:
         why = str(error)
-    return SmokeResult(build, golden, why, time.monotonic() - begun)
+    return SmokeResult(build, golden, why, time.monotonic() - begun, on_npu=on_npu)
 
 
 def prove(settings: Settings, build: Build, cann: Cann, reporter: Reporter) -> None:
@@ -144,17 +156,35 @@ def spare_ports(count: int) -> tuple[int, ...]:
 
 def _ask(
     settings: Settings, build: Build, golden: GoldenRequest, reporter: Reporter, cann: Cann | None = None
-) -> object:
+) -> tuple[object, bool]:
+    """The answer, and whether the NPU gave it; ServerError where the NPU is meant and did not."""
     plan = plan_smoke(settings, build.directory.name, golden, cann)
+    for warning in plan.warnings:
+        reporter.warn(warning)
     log_path = settings.logs / f"smoke-{time.strftime('%Y%m%d-%H%M%S')}.log"
     with reporter.progress(f"sending {build.manifest.build_id} the golden request", unit="requests"):  # noqa: SIM117
         with started(plan, log_path=log_path) as server:
             _check_adapter(server, build)
-            return _answer(server, golden.model_name, golden.request)
+            before = server.signs
+            answer = predict(server.rest_url, golden.model_name, golden.request).outputs
+            if plan.uses_npu:
+                check_compiled(before, server.signs, log_path)
+            return answer, plan.uses_npu
 
 
-def _answer(server: RunningServer, model: str, request: PredictRequest) -> object:
-    return predict(server.rest_url, model, request).outputs
+def check_compiled(before: NpuSigns, after: NpuSigns, log_path: Path) -> None:
+    """ServerError unless the model that has just answered for the first time was compiled for the NPU.
+
+    Each signature's graph is compiled when it is first run: with the request, or before it with the recorded ones that
+    warm a model up. What is compiled while a model is loaded otherwise is its restoring, and proves nothing.
+    """
+    if after.compiled > before.compiled or (before.compiled and before.warmed_up):
+        return
+    raise ServerError(
+        f"The server answered, but the CPU computed it: the adapter had nothing compiled for the NPU ({log_path}).",
+        cause="no operator of the model is in the adapter's list of operators, or an option keeps it on the CPU",
+        cure="look at the list with ./inv cann-info, and at use_off_line and in_out_pair in the platform config",
+    )
 
 
 def _check_adapter(server: RunningServer, build: Build) -> None:

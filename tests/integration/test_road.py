@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from states import MODEL, PLATFORM_CONFIG, library_path
+from states import MODEL, PLATFORM_CONFIG, ascend_of, library_path
 
 from npu_serving import fsutil
 from npu_serving.building import dependencies, overlaying, pipeline
@@ -23,6 +23,8 @@ from npu_serving.builds.bill_of_materials import bill_of_materials
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import read_definers
 from npu_serving.builds.provenance import provenance
+from npu_serving.cann.environment import cann_environment
+from npu_serving.cann.install import find_installation
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
@@ -70,7 +72,7 @@ def _serves(directory: Path, settings: Settings) -> None:
         port=port,
         rest_api_port=rest_api_port,
         platform_config_file=PLATFORM_CONFIG,
-        library_path=library_path(settings),
+        cann=cann_environment(find_installation(str(ascend_of(settings))), {}),
     )
     log = settings.build_root / "server.log"
     with started(plan, log_path=log) as server:

@@ -34,6 +34,8 @@ MODEL = "half_plus_two"
 PLATFORM_CONFIG = SAMPLE_DIRECTORY / "config.cfg"
 METRICS = "/monitoring/prometheus/metrics"
 PLACED = "NpuOptimizer: graph of half_plus_two placed on NPU (sample, CANN 6.3.RC2)"
+SIGN = "The model has been compiled on the Ascend AI processor, current graph id is: 1"
+ASKING = PLATFORM_CONFIG.read_text(encoding="utf-8")
 NEEDED_BY_ALL = "_ZN10tensorflow7strings21HumanReadableNumBytesEl"
 NEEDED_BY_NEXT = "_ZN10tensorflow8profiler8NpuTrace5BeginERKSs"
 
@@ -84,7 +86,9 @@ class Npu:
     def environment(self) -> dict[str, str]:
         """What the server needs to find its libraries."""
         directories = (*library_directories(self.ascend), self.root / "stubs", self.root / "python3.7.5" / "lib")
-        return {**process.base_environment(), "LD_LIBRARY_PATH": ":".join(map(str, directories))}
+        opp = self.ascend / "ascend-toolkit" / "latest" / "opp"
+        paths = {"LD_LIBRARY_PATH": ":".join(map(str, directories)), "ASCEND_OPP_PATH": str(opp)}
+        return {**process.base_environment(), **paths}
 
     def link(self, name: str, *symbols: str) -> Path:
         """Links a server with the adapter of the latest CANN, asking for these symbols."""
@@ -558,7 +562,15 @@ def test_with_the_adapter_the_same_answers_come_from_the_npu(npu: Npu, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "config", ["", PLATFORM_CONFIG.read_text(encoding="utf-8").replace("b: true", "b: false")], ids=["none", "off"]
+    "config",
+    [
+        "",
+        ASKING.replace("b: true", "b: false"),
+        ASKING.replace("b: true", "i: 1"),
+        ASKING.replace("b: true", 's: "true"'),
+        ASKING.replace("NpuOptimizer", "NPUOptimizer"),
+    ],
+    ids=["none", "off", "on as a number", "on as a text", "another optimizer"],
 )
 def test_an_adapter_that_the_config_does_not_ask_for_is_not_used(
     npu: Npu, tmp_path: Path, base: Path, config: str
@@ -571,6 +583,44 @@ def test_an_adapter_that_the_config_does_not_ask_for_is_not_used(
         assert client.predict({"inputs": [1, 2]}) == {"outputs": [2.5, 3.0]}
         assert client.predictions_on_npu() == 0
         assert "placed on NPU" not in client.log
+        assert SIGN not in client.log
+
+
+@pytest.mark.parametrize("trouble", ["no variable", "elsewhere", "missing", "damaged", "without Mul"])
+def test_without_a_usable_list_of_operators_the_adapter_silently_leaves_the_model_to_the_cpu(
+    npu: Npu, tmp_path: Path, base: Path, trouble: str
+) -> None:
+    environment = npu.environment()
+    path = npu.ascend / "ascend-toolkit" / "latest" / cann.OPERATOR_LIST
+    if trouble == "no variable":
+        del environment["ASCEND_OPP_PATH"]
+    elif trouble == "elsewhere":
+        environment["ASCEND_OPP_PATH"] = str(tmp_path)
+    elif trouble == "missing":
+        path.unlink()
+    else:
+        path.write_text(path.read_text().replace("Mul", "Div") if trouble == "without Mul" else '{"Add": {}, "Mul": {}')
+    flags = (*model_flags(base), f"--platform_config_file={PLATFORM_CONFIG}")
+    with serving(npu.server, tmp_path, *flags, env=environment) as client:
+        assert client.predict({"inputs": [1, 2]}) == {"outputs": [2.5, 3.0]}
+        assert client.predictions_on_npu() == 0
+        assert "npu" not in client.log.lower()
+        assert SIGN not in client.log
+        maps = Path(f"/proc/{client.process.pid}/maps").read_text(encoding="utf-8")
+        assert "_tf_adapter.so" in maps, "though it is loaded"
+
+
+def test_the_older_layout_of_the_list_of_operators_is_read_as_well(npu: Npu, tmp_path: Path, base: Path) -> None:
+    opp = npu.ascend / "ascend-toolkit" / "latest" / "opp"
+    (opp / "framework").mkdir()
+    (opp / "built-in" / "framework").rename(opp / "framework" / "built-in")
+    (opp / "built-in").rmdir()
+    flags = (*model_flags(base), f"--platform_config_file={PLATFORM_CONFIG}")
+    with serving(npu.server, tmp_path, *flags, env=npu.environment()) as client:
+        assert SIGN not in client.log, "the graph is compiled when it is first run"
+        client.predict({"inputs": [1, 2]})
+        client.predict({"inputs": [3]})
+        assert client.log.count(SIGN) == 1
 
 
 def test_after_a_cann_upgrade_the_server_lacks_a_symbol_and_a_relink_cures_it(

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import shutil
+import signal
 import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from states import library_directories
 from test_sample_server import NEEDED_BY_NEXT, Npu, base, npu, objects  # noqa: F401 - fixtures
 
+from npu_serving import process
+from npu_serving.cann.environment import CannEnvironment, cann_environment
+from npu_serving.cann.install import find_installation
 from npu_serving.client.request import read_request
 from npu_serving.client.rest_client import model_metadata, model_status, predict
+from npu_serving.console import Silent
 from npu_serving.deploy.platform_config import ServedModel, render_models_config, render_platform_config
-from npu_serving.errors import RequestError, ServerError
+from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.sample import cann
-from npu_serving.serving.server import ServerPlan, plan_server, started
+from npu_serving.serving.server import ServerPlan, plan_server, serve_in_foreground, started
+from npu_serving.serving.server_record import note_answer, record_of
+from npu_serving.serving.server_state import ServerState, server_state
 
 MODEL = "half_plus_two"
 
@@ -51,6 +62,13 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+def environment_of(npu: Npu) -> CannEnvironment:  # noqa: F811
+    """What set_env.sh of the sample's CANN sets, and where the server's other libraries are."""
+    found = cann_environment(find_installation(str(npu.ascend)), {})
+    further = (npu.root / "stubs", npu.root / "python3.7.5" / "lib")
+    return dataclasses.replace(found, library_path=(*found.library_path, *further))
+
+
 def plan(artifact: Path, npu: Npu, model: Path | None, config: Path | None, *flags: str) -> ServerPlan:  # noqa: F811
     port, rest_api_port = free_ports()
     return plan_server(
@@ -60,7 +78,7 @@ def plan(artifact: Path, npu: Npu, model: Path | None, config: Path | None, *fla
         port=port,
         rest_api_port=rest_api_port,
         platform_config_file=config,
-        library_path=[*library_directories(npu.ascend), npu.root / "stubs", npu.root / "python3.7.5" / "lib"],
+        cann=environment_of(npu),
         extra_flags=flags,
     )
 
@@ -89,6 +107,104 @@ def test_a_prediction_is_answered_on_the_npu_by_the_config_this_project_writes(
         model_status(server.rest_url, MODEL)
     with pytest.raises(ProcessLookupError):
         os.kill(server.pid, 0)
+
+
+def test_a_server_that_means_the_npu_gets_the_operators_of_the_cann_that_was_found_not_of_the_callers_shell(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("ASCEND_OPP_PATH", raising=False)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+    made = plan(artifact, npu, base, config)
+    assert made.uses_npu
+    assert any("TF_CPP_MIN_LOG_LEVEL" in warning for warning in made.warnings)
+    with started(made, log_path=tmp_path / "log") as server:
+        assert server.signs.compiled == 0
+        predict(server.rest_url, MODEL, read_request("[1.0]"))
+        assert server.signs.compiled == 1
+    done = process.run(["sh", "-c", made.text().partition("\nwarning: ")[0] + " --version"], env=dict(os.environ))
+    assert "TensorFlow ModelServer" in done.output, "the command can be pasted as it is shown"
+    assert f"ASCEND_OPP_PATH={npu.ascend}/ascend-toolkit/latest/opp" in made.text()
+
+
+def test_a_cann_without_its_list_of_operators_is_refused_and_its_cure_helps(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("ASCEND_OPP_PATH", raising=False)
+    path = npu.ascend / "ascend-toolkit" / "latest" / cann.OPERATOR_LIST
+    kept = path.read_bytes()
+    path.write_text("{")
+    with pytest.raises(ServerError, match="silently served by the CPU") as caught:
+        plan(artifact, npu, base, config)
+    assert "Ascend-cann-toolkit" in caught.value.cure
+    assert plan(artifact, npu, base, None).uses_npu is False, "on the CPU it may be served"
+    path.write_bytes(kept)  # what installing it again does
+    assert plan(artifact, npu, base, config).uses_npu
+
+
+class Heard(Silent):
+    """What a person would read."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_serve_says_when_the_npu_is_used_and_status_knows_it_while_the_server_runs(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    config: Path,
+    tmp_path: Path,
+) -> None:
+    made, heard, build_root = plan(artifact, npu, base, config), Heard(), tmp_path / "build"
+    url = f"http://localhost:{made.rest_api_port}"
+    states: list[ServerState] = []
+
+    def ask() -> None:
+        try:
+            wait_for(lambda: model_status(url, MODEL).available)
+            states.append(server_state(build_root, url, MODEL, None))
+            predict(url, MODEL, read_request("[1.0]"))
+            note_answer(build_root, url, MODEL)
+            wait_for(lambda: "compiled for it since" in server_state(build_root, url, MODEL, None).text())
+            states.append(server_state(build_root, url, MODEL, None))
+        finally:
+            record = record_of(build_root, url)
+            os.kill(record.pid if record is not None else 0, signal.SIGTERM)
+
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(ask)
+        assert serve_in_foreground(made, heard, build_root) == 0
+        asked.result()
+    before, after = states
+    assert "means loaded, not that it answers" in before.text()
+    assert "Nothing has been compiled for the NPU" in before.text()
+    assert "It answered a request at" in after.text()
+    assert [note.split(".")[0] for note in heard.notes if note.startswith("npu-serving:")] == [
+        "npu-serving: loaded",
+        "npu-serving: the NPU is used: the first graph was compiled for it",
+    ]
+    assert record_of(build_root, url) is None
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until it is true; whatever it raises meanwhile means no."""
+    while True:
+        with contextlib.suppress(NpuServingError):
+            if condition():
+                return
+        time.sleep(0.02)
 
 
 def test_what_the_model_refuses_is_told_with_what_it_takes(

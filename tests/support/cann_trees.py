@@ -8,6 +8,7 @@ from pathlib import Path
 MACHINE = platform.machine()
 OTHER_MACHINE = "aarch64" if MACHINE == "x86_64" else "x86_64"
 SITE = "python/site-packages"
+OPERATOR_LIST = "opp/built-in/framework/tensorflow/npu_supported_ops.json"
 FAMILIES = {"5.1.RC2": "V100R001C82", "6.3.RC2": "V100R001C11", "7.0.RC1": "V100R001C13", "8.0.0": "V100R001C20"}
 
 
@@ -38,6 +39,7 @@ def make_runtime(root: Path, family: str, version: str, machine: str = MACHINE) 
     put(place / f"ascend_{name}_install.info", install_info(f"Ascend-cann-{name}", version, place, machine))
     parts = [f"{part}_running_version=[1.83.0.1.241:{version}]" for part in ("runtime", "compiler", "opp")]
     put(directory / "version.cfg", "\n".join(["# version: 1.0", *parts, ""]))
+    put(directory / OPERATOR_LIST, '{"Add": {"isGray": false, "isHeavy": false}}')
     put(root / family / "set_env.sh", f"export ASCEND_TOOLKIT_HOME={root / family}/latest\n")
     point(root / family / "latest", version)
     return root

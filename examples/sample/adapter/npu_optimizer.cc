@@ -2,9 +2,12 @@
 // libge_runner.so. Made like the real one: its static constructor registers the optimizer with the program that loads
 // it, most of its symbols come from that program, and the rest from libraries that it names but does not bring.
 
+#include <atomic>
 #include <memory>
+#include <mutex>
 
 #include "ge_runner.h"
+#include "supported_ops.h"
 #include "tensorflow/core/grappler/custom_graph_optimizer_registry.h"
 #include "tensorflow/core/lib/monitoring/counter.h"
 #include "tensorflow/core/lib/strings/human_readable.h"
@@ -23,7 +26,10 @@ class NpuOptimizer : public grappler::CustomGraphOptimizer {
  public:
   bool Init(const std::map<std::string, std::string>& parameters) override {
     const auto use_off_line = parameters.find("use_off_line");
-    return use_off_line == parameters.end() || use_off_line->second == "true";
+    // Of another kind than bool it counts as off, and without a list no operator is supported: in silence, both.
+    if (use_off_line != parameters.end() && use_off_line->second != "true") return false;
+    const std::set<std::string> supported = SupportedOps::OfThisProcess();
+    return supported.count("Mul") != 0 && supported.count("Add") != 0;
   }
 
   Status Place(const std::string& name, const LinearGraph& graph) override {
@@ -31,18 +37,29 @@ class NpuOptimizer : public grappler::CustomGraphOptimizer {
       return Status(Code::kUnavailable, "the NPU has no " + strings::HumanReadableNumBytes(sizeof(graph)) + " to give");
     }
     graph_ = graph;
-    const std::string python = Py_IsInitialized() != 0 ? std::string(", Python ") + Py_GetVersion() : "";
-    TF_LOG_INFO("NpuOptimizer: graph of " + name + " placed on NPU (sample, CANN " SAMPLE_CANN_VERSION + python + ")");
+    name_ = name;
     return Status();
   }
 
   void Run(const float* x, float* y, size_t count) override {
+    std::call_once(compiled_, [this] { Compile(); });
     ge::RunLinear(graph_.slope, graph_.intercept, x, y, count);
     monitoring::Increment(":sample:npu:predictions_total", 1);
   }
 
  private:
+  // As the real adapter has it done: when the graph is first run, with a line that is the only sign of the NPU.
+  void Compile() {
+    static std::atomic<int> graphs(0);
+    TF_LOG_INFO("The model has been compiled on the Ascend AI processor, current graph id is: " +
+                std::to_string(++graphs));
+    const std::string python = Py_IsInitialized() != 0 ? std::string(", Python ") + Py_GetVersion() : "";
+    TF_LOG_INFO("NpuOptimizer: graph of " + name_ + " placed on NPU (sample, CANN " SAMPLE_CANN_VERSION + python + ")");
+  }
+
   LinearGraph graph_;
+  std::string name_;
+  std::once_flag compiled_;
 };
 
 struct Registration {

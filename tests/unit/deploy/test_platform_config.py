@@ -10,7 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from text_proto_reader import read_string
 
-from npu_serving.deploy.platform_config import ServedModel, render_models_config, render_platform_config
+from npu_serving.deploy.platform_config import (
+    PlatformConfigFile,
+    ServedModel,
+    read_platform_config,
+    render_models_config,
+    render_platform_config,
+)
 from npu_serving.errors import RequestError
 
 
@@ -107,3 +113,52 @@ def test_models_are_listed_with_quoted_paths() -> None:
 def test_a_list_of_models_that_no_server_could_offer_is_refused(models: list[ServedModel]) -> None:
     with pytest.raises(RequestError):
         render_models_config(models)
+
+
+# ---- what a file asks for
+
+
+def asks(tmp_path: Path, text: str) -> PlatformConfigFile:
+    path = tmp_path / "config.cfg"
+    path.write_text(text, encoding="utf-8")
+    return read_platform_config(path)
+
+
+def test_the_config_that_is_written_here_asks_for_the_npu(tmp_path: Path) -> None:
+    assert asks(tmp_path, render_platform_config({"mix_compile_mode": True})) == PlatformConfigFile(asks_for_npu=True)
+    assert not asks(tmp_path, 'platform_configs { key: "tensorflow" value { } }').asks_for_npu
+    assert not asks(tmp_path, "").asks_for_npu
+
+
+def test_the_cure_of_each_mistake_in_a_config_helps(tmp_path: Path) -> None:
+    """Follows what the error says, in the file that it names."""
+    good = render_platform_config({})
+    value = good[good.index("use_off_line") :].split("\n")[0]
+    for wrong in (
+        good.replace("NpuOptimizer", "NPUOptimizer"),
+        good.replace(value, value.replace("b: true", "i: 1")),
+        good.replace(value, value.replace("b: true", 's: "true"')),
+    ):
+        assert wrong != good
+        with pytest.raises(RequestError) as caught:
+            asks(tmp_path, wrong)
+        file, line, _ = caught.value.what.split(":", 2)
+        lines = (tmp_path / "config.cfg").read_text().splitlines()
+        assert file == str(tmp_path / "config.cfg")
+        cure = caught.value.cure.removeprefix("write ")
+        place = next(i for i in range(int(line) - 1, len(lines)) if cure.split()[0].rstrip(":") in lines[i])
+        pattern = r'name: ".*?"' if cure.startswith("name") else r"value { .*? }"
+        lines[place] = re.sub(pattern, cure, lines[place], count=1)
+        assert asks(tmp_path, "\n".join(lines)).asks_for_npu
+
+
+def test_of_an_option_that_stands_twice_the_last_counts(tmp_path: Path) -> None:
+    entry = 'parameter_map { key: "use_off_line" value { b: %s } } '
+    text = f'a {{ custom_optimizers {{ name: "NpuOptimizer" {entry % "true"}{entry % "false"} }} }}'
+    assert not asks(tmp_path, text).asks_for_npu
+
+
+def test_a_file_that_is_no_text_format_is_left_to_the_server_with_its_place(tmp_path: Path) -> None:
+    config = asks(tmp_path, 'platform_configs {\n  key: "tensorflow\n}')
+    assert config.trouble.startswith(f"{tmp_path}/config.cfg:2:8: ")
+    assert not config.asks_for_npu

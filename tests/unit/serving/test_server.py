@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 
 from npu_serving import known_failures
+from npu_serving.cann.environment import CannEnvironment
 from npu_serving.console import Silent
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.known_failures import diagnose
 from npu_serving.serving.server import ServerPlan, plan_server, serve_in_foreground, started
+from npu_serving.serving.smoke import spare_ports
 
 # Answers as TensorFlow Serving does: 404 at first, then the states that it was given, one after the other.
 FAKE_SERVER = r"""
@@ -80,7 +82,8 @@ def put_fake_server(artifact: Path, *answers: Mapping[str, object]) -> None:
 
 
 def plan(artifact: Path, model: Path | None, **changes: object) -> ServerPlan:
-    values: dict[str, object] = {"model_name": "m", "port": free_port(), "rest_api_port": free_port(), **changes}
+    port, rest_api_port = spare_ports(2)
+    values: dict[str, object] = {"model_name": "m", "port": port, "rest_api_port": rest_api_port, **changes}
     return plan_server(artifact, model_base_path=model, **values)  # type: ignore[arg-type]
 
 
@@ -118,7 +121,7 @@ def test_flags_that_a_platform_config_makes_useless_are_warned_of(artifact: Path
     flags = ["--enable_batching", "--tensorflow_session_parallelism=2", "--file_system_poll_wait_seconds=5"]
     (alone,) = plan(artifact, model, extra_flags=flags).warnings
     assert "every model runs on the CPU" in alone
-    warnings = plan(artifact, model, extra_flags=flags, platform_config_file=config).warnings
+    warnings = plan(artifact, model, extra_flags=flags, platform_config_file=config).warnings[:-1]
     assert [re.match(r"--\w+", warning)[0] for warning in warnings] == [  # type: ignore[index]
         "--enable_batching",
         "--tensorflow_session_parallelism",
@@ -227,7 +230,7 @@ def test_the_caller_environment_is_not_passed_on_but_for_what_the_server_reads(
     monkeypatch.setenv("TF_REVISION", "x")
     monkeypatch.setenv("LD_PRELOAD_OF_MINE", "x")
     monkeypatch.setenv("LD_LIBRARY_PATH", f":{tmp_path}/callers:relative")
-    made = plan(artifact, model, library_path=[tmp_path / "cann", tmp_path / "cann"])
+    made = plan(artifact, model, cann=CannEnvironment((tmp_path / "cann", tmp_path / "cann")))
     assert made.env["ASCEND_DEVICE_ID"] == "3"
     assert not {"TF_REVISION", "LD_PRELOAD_OF_MINE"} & set(made.env)
     assert made.env["LD_LIBRARY_PATH"] == f"{tmp_path}/cann:{tmp_path}/callers"
@@ -236,7 +239,7 @@ def test_the_caller_environment_is_not_passed_on_but_for_what_the_server_reads(
 
 def test_a_library_directory_with_a_colon_is_refused(artifact: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="colon"):
-        plan(artifact, model, library_path=[tmp_path / "a:b"])
+        plan(artifact, model, cann=CannEnvironment((tmp_path / "a:b",)))
 
 
 # ---- real programs that don't start
@@ -270,7 +273,7 @@ def test_the_lib_directory_is_in_the_library_path_only_where_the_server_needs_it
 ) -> None:
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     assert plan(artifact, model).env["LD_LIBRARY_PATH"] == str(artifact / "lib")
-    assert plan(artifact, model, library_path=[linked]).env["LD_LIBRARY_PATH"] == str(linked)
+    assert plan(artifact, model, cann=CannEnvironment((linked,))).env["LD_LIBRARY_PATH"] == str(linked)
 
 
 def test_a_library_that_is_nowhere_is_warned_of_and_recognised(
@@ -426,7 +429,7 @@ def test_in_the_foreground_the_servers_end_is_ours_and_a_known_cause_of_it_is_to
 ) -> None:
     put_program(artifact, "#!/bin/sh\necho 'server: symbol lookup error: x.so: undefined symbol: new' >&2\nexit 127\n")
     heard = Heard()
-    assert serve_in_foreground(plan(artifact, model), heard) == 127
+    assert serve_in_foreground(plan(artifact, model), heard, artifact) == 127
     assert "undefined symbol: new" in capfd.readouterr().err
     assert "Next: ./inv rebuild-after-cann" in heard.notes[-1]
 
@@ -434,11 +437,11 @@ def test_in_the_foreground_the_servers_end_is_ours_and_a_known_cause_of_it_is_to
 def test_a_server_that_was_told_to_end_has_not_failed(artifact: Path, model: Path) -> None:
     put_program(artifact, "#!/bin/sh\nkill -TERM $$\n")
     heard = Heard()
-    assert serve_in_foreground(plan(artifact, model), heard) == -signal.SIGTERM
+    assert serve_in_foreground(plan(artifact, model), heard, artifact) == -signal.SIGTERM
     assert not any("ended" in note for note in heard.notes)
 
 
 def test_a_server_that_can_not_be_executed_is_an_error_not_a_traceback(artifact: Path, model: Path) -> None:
     put_program(artifact, "#!/no/such/interpreter\n")
     with pytest.raises(NpuServingError):
-        serve_in_foreground(plan(artifact, model), Silent())
+        serve_in_foreground(plan(artifact, model), Silent(), artifact)

@@ -10,6 +10,7 @@ namespace {
 std::string ValueOf(const protobuf::Message* attr) {
   if (attr == nullptr || attr->fields.empty()) return "";
   const protobuf::Field& value = attr->fields.back();
+  if (value.name == "s") return '"' + value.text + '"';  // as it is written: no string is a bool or a number
   if (value.name != "b") return value.text;
   const char first = value.text[0];
   return first == 't' || first == 'T' || first == '1' ? "true" : "false";

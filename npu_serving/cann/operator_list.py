@@ -1,0 +1,140 @@
+"""The adapter's lists of the operators that run on the NPU: what of them it would read, and what is wrong with them.
+
+Without a list no operator is given to the NPU: each model silently runs on the CPU, while the adapter is loaded and
+the answers are right. So they are read here as the adapter reads them, before it does.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from npu_serving.cann.info_files import text_of
+from npu_serving.cann.layout import Component, closed_directory, has_essentials, is_directory, is_there, packages
+from npu_serving.documents import read_document
+from npu_serving.findings import Finding
+
+TABLE = Path(__file__).with_name("operator_list.yaml")
+KIND = "operator-list"
+EFFECT = "the adapter would give no operator to the NPU, and every model would be silently served by the CPU"
+_LONGEST = 64 << 20  # bytes; the real ones have some hundred thousand
+
+
+@dataclass(frozen=True)
+class OperatorListTable:
+    """operator_list.yaml, whose comments say what each key means."""
+
+    variable: str
+    default_directory: str
+    marker: str
+    current: str
+    older: str
+    custom_variable: str
+    custom: str
+    custom_without_vendors: str
+    vendors: str
+    vendors_config: str
+    shipped_apart: str
+
+
+@dataclass(frozen=True)
+class OperatorLists:
+    """The list of CANN's own operators, how many there are in it and in the lists of custom ones.
+
+    `trouble` says what is wrong with the first, "" where nothing is; `is_closed`, that this user may not read it.
+    """
+
+    path: Path
+    operators: int
+    custom_operators: int
+    trouble: str
+    is_closed: bool = False
+
+    @property
+    def are_empty(self) -> bool:
+        """Whether nothing at all would go to the NPU."""
+        return not self.operators and not self.custom_operators
+
+
+@functools.cache
+def operator_list_table() -> OperatorListTable:
+    """operator_list.yaml."""
+    return read_document(TABLE, OperatorListTable)
+
+
+def operator_lists(environ: Mapping[str, str]) -> OperatorLists:
+    """What the adapter of a server with that environment finds."""
+    names = operator_list_table()
+    opp = Path(environ.get(names.variable, names.default_directory) or "/")
+    if is_directory(opp / names.marker):
+        own = [Path(entry) for entry in environ.get(names.custom_variable, "").split(":") if entry]
+        custom = sum(_read(directory / names.custom).operators for directory in (*own, *_vendors(opp)))
+    else:
+        custom = _read(opp / names.custom_without_vendors).operators
+    return replace(_read(list_in(opp)), custom_operators=custom)
+
+
+def list_in(opp: Path) -> Path:
+    """The list of CANN's own operators in its directory of operator packages."""
+    names = operator_list_table()
+    is_older = is_there(opp / names.older) and not is_directory(opp / names.marker)
+    return opp / (names.older if is_older else names.current)
+
+
+def findings_on(runtime: Component) -> Iterator[Finding]:
+    """What is wrong with the list of the toolkit or nnae at hand; what else it lacks is found elsewhere."""
+    package = packages()[runtime.name]
+    if not has_essentials(package, runtime.path) or closed_directory(package, runtime.path) is not None:
+        return
+    lists = _read(list_in(runtime.path / "opp"))
+    if lists.trouble:
+        yield Finding(f"{lists.trouble}: {EFFECT}.", cure_for(lists, runtime), kind=KIND, where=str(lists.path))
+
+
+def cure_for(lists: OperatorLists, runtime: Component | None) -> str:
+    """What to type where that list is of no use."""
+    if lists.is_closed:
+        return f"ls -ld {lists.path} shows its owner: run as that user, or reinstall CANN with --install-for-all"
+    package = packages()[runtime.name if runtime is not None else "toolkit"]
+    apart = operator_list_table().shipped_apart
+    return f"{package.install_command()} (since CANN 8.5 its operators are a package of their own, {apart})"
+
+
+def _vendors(opp: Path) -> list[Path]:
+    names = operator_list_table()
+    try:
+        first = text_of(opp / names.vendors_config).partition("\n")[0]
+    except OSError:
+        first = ""
+    key, equals, listed = first.partition("=")
+    if not key or not equals:
+        return []
+    return [opp / names.vendors / vendor.strip() for vendor in listed.split(",") if vendor.strip()]
+
+
+def _read(path: Path) -> OperatorLists:
+    """One list, read as the adapter does: an object whose values are objects, one for each operator."""
+    try:
+        if not path.is_file():
+            return OperatorLists(path, 0, 0, f"{path} is {'not a file' if is_there(path) else 'missing'}")
+        with path.open("rb") as file:
+            data = file.read(_LONGEST + 1)
+    except OSError as error:
+        return OperatorLists(path, 0, 0, f"{path} can't be read ({error.strerror})", is_closed=True)
+    if len(data) > _LONGEST:
+        return OperatorLists(path, 0, 0, f"{path} is larger than any list of operators")
+    try:
+        document = json.loads(data.decode("utf-8-sig"), parse_constant=_no_json)
+    except (ValueError, RecursionError):
+        return OperatorLists(path, 0, 0, f"{path} is not valid JSON")
+    if not isinstance(document, dict):
+        return OperatorLists(path, 0, 0, f"{path} is not a list of operators: it holds no object")
+    operators = sum(isinstance(entry, dict) for entry in document.values())
+    return OperatorLists(path, operators, 0, "" if operators else f"{path} lists no operator")
+
+
+def _no_json(name: str) -> object:
+    raise ValueError(name)

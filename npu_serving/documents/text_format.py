@@ -1,0 +1,178 @@
+"""Protobuf's text format, as configuration files of servers have it: fields, in their order, with their places.
+
+Without the schema: which fields there are is the server's to judge. The grammar is that of text_format.cc and
+tokenizer.cc (protobuf 3.8), which the server of TensorFlow Serving 1.15 is built with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+_TOKEN = re.compile(
+    r"""(?P<blank>[ \t\n\r\v\f]+|\#[^\n]*)
+      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      | (?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?))
+      | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
+      | (?P<mark>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
+_LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_CLOSING = {"{": "}", "<": ">"}
+_DEEPEST = 100  # protobuf's own limit
+
+
+class TextFormatError(Exception):
+    """What a text is not in text format for, with the line and the column, from 1."""
+
+    def __init__(self, line: int, column: int, what: str) -> None:
+        super().__init__(f"{line}:{column}: {what}")
+
+
+@dataclass(frozen=True)
+class TextField:
+    """A field: its name (an extension's or a type's in brackets), its value, and its line.
+
+    A value is a message, which is a tuple of fields, or the text of a scalar, a string's without its quotes.
+    """
+
+    name: str
+    value: str | tuple[TextField, ...]
+    line: int
+    is_string: bool = False
+
+    @property
+    def fields(self) -> tuple[TextField, ...]:
+        """The fields of a message; none for a scalar."""
+        return self.value if isinstance(self.value, tuple) else ()
+
+    @property
+    def text(self) -> str:
+        """The text of a scalar; "" for a message."""
+        return self.value if isinstance(self.value, str) else ""
+
+    def walk(self) -> Iterator[TextField]:
+        """The field itself, and all within it."""
+        yield self
+        for field in self.fields:
+            yield from field.walk()
+
+
+def last_text(fields: tuple[TextField, ...], name: str) -> str:
+    """The text of the scalar of that name, which counts where it stands several times: the last; "" without one."""
+    return next((field.text for field in reversed(fields) if field.name == name), "")
+
+
+def read_text_format(text: str) -> tuple[TextField, ...]:
+    """The fields of a message in text format. Raises TextFormatError."""
+    return _TextFormatReader(text).message("", 0)
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    start: int
+
+
+class _TextFormatReader:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        found = (_Token(match.lastgroup or "", match.group(), match.start()) for match in _TOKEN.finditer(text))
+        self._tokens = [token for token in found if token.kind != "blank"]
+        self._tokens.append(_Token("end", "", len(text)))
+        self._next = 0
+
+    def message(self, closing: str, depth: int) -> tuple[TextField, ...]:
+        """The fields up to the mark that closes their message, or to the end."""
+        if depth > _DEEPEST:
+            self._refuse("messages are nested too deeply")
+        fields: list[TextField] = []
+        while not self._takes(closing):
+            fields += self._field(depth)
+            _ = self._takes(",") or self._takes(";")
+        return tuple(fields)
+
+    def _field(self, depth: int) -> list[TextField]:
+        start = self._peek
+        name = self._bracketed() if start.text == "[" else self._word()
+        line = self._place(start)[0]
+        colon = self._takes(":")
+        if self._takes("["):
+            values = []
+            while not self._takes("]"):
+                values.append(self._value(name, line, depth))
+                if not self._takes(",") and self._peek.text != "]":
+                    self._refuse("a list goes on with a comma")
+            return values
+        if not colon and self._peek.text not in _CLOSING:
+            self._refuse(f"a colon is missing after {name}")
+        return [self._value(name, line, depth)]
+
+    def _value(self, name: str, line: int, depth: int) -> TextField:
+        token = self._peek
+        if token.text in _CLOSING and token.kind == "mark":
+            self._next += 1
+            return TextField(name, self.message(_CLOSING[token.text], depth + 1), line)
+        if token.kind == "string":
+            pieces = []
+            while self._peek.kind == "string":  # as in C, those that follow each other are one
+                pieces.append(_unquoted(self._peek.text))
+                self._next += 1
+            return TextField(name, "".join(pieces), line, is_string=True)
+        sign = "-" if self._takes("-") else ""
+        if self._peek.kind not in ("number", "word"):
+            self._refuse(f"{name} has no value")
+        self._next += 1
+        return TextField(name, sign + self._tokens[self._next - 1].text, line)
+
+    def _bracketed(self) -> str:
+        begin = self._peek.start
+        while not self._takes("]"):
+            if self._peek.kind == "end":
+                self._refuse("a bracket is not closed")
+            self._next += 1
+        return "".join(self._text[begin : self._tokens[self._next - 1].start + 1].split())
+
+    def _word(self) -> str:
+        if self._peek.kind != "word":
+            self._refuse(f"the name of a field is expected, not {self._peek.text or 'the end'!r}")
+        self._next += 1
+        return self._tokens[self._next - 1].text
+
+    @property
+    def _peek(self) -> _Token:
+        return self._tokens[self._next]
+
+    def _takes(self, text: str) -> bool:
+        """Whether the next token is that mark, or, for "", the end; then it is passed."""
+        token = self._peek
+        is_it = token.kind == "end" if not text else token.kind == "mark" and token.text == text
+        if text and not is_it and token.kind == "end" and text in (*_CLOSING.values(), "]"):
+            self._refuse(f"{text} is missing")
+        if is_it and text:
+            self._next += 1
+        return is_it
+
+    def _place(self, token: _Token) -> tuple[int, int]:
+        before = self._text[: token.start]
+        return before.count("\n") + 1, token.start - before.rfind("\n")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise TextFormatError(*self._place(self._peek), what)
+
+
+def _unquoted(literal: str) -> str:
+    """The text of a string; bytes that are not text stay as they are written."""
+
+    def plain(found: re.Match[str]) -> str:
+        octal, hexadecimal, short, long, letter = found.groups()
+        code = int(octal, 8) if octal else int(hexadecimal or short or long or "0", 16)
+        if letter is not None:
+            return _LETTERS.get(letter, letter)
+        return chr(code) if code < 0x80 or ((short or long) and code <= 0x10FFFF) else found.group()
+
+    return _ESCAPE.sub(plain, literal[1:-1])

@@ -1,0 +1,56 @@
+"""Whether a deployment means the NPU, and what would silently leave its models to the CPU all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from npu_serving.cann.operator_list import EFFECT, cure_for, operator_list_table, operator_lists
+from npu_serving.deploy.platform_config import read_platform_config
+from npu_serving.errors import ServerError
+from npu_serving.serving.npu_signs import LEVEL_OF_THE_SIGN, LOG_LEVEL_VARIABLE
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Whether its platform config asks for the NPU, and what a server's environment needs for that."""
+
+    uses_npu: bool
+    warnings: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def deployment_of(platform_config_file: Path | None, env: Mapping[str, str]) -> Deployment:
+    """The deployment with that platform config, of a server with that environment.
+
+    Raises RequestError for a config by which, and ServerError for a CANN with which, models would silently run on the
+    CPU though the NPU is meant.
+    """
+    if platform_config_file is None:
+        without = "without --platform-config-file, and the NpuOptimizer in it, every model runs on the CPU"
+        return Deployment(uses_npu=False, warnings=(without,))
+    config = read_platform_config(platform_config_file.expanduser().absolute())
+    if config.trouble:
+        return Deployment(uses_npu=False, warnings=(f"{config.trouble}: the server won't read this file, nor start",))
+    if not config.asks_for_npu:
+        without = f"no NpuOptimizer is on in {platform_config_file}, so every model runs on the CPU"
+        return Deployment(uses_npu=False, warnings=(without,))
+    lists = operator_lists(env)
+    if lists.are_empty:
+        raise ServerError(f"{lists.trouble}: {EFFECT}.", cause=_why_no_list(env), cure=cure_for(lists, None))
+    warnings = [f"{lists.trouble}: only custom operators go to the NPU"] if lists.trouble else []
+    level = env.get(LOG_LEVEL_VARIABLE, LEVEL_OF_THE_SIGN)
+    if level != LEVEL_OF_THE_SIGN:
+        warnings.append(
+            f"{LOG_LEVEL_VARIABLE} is {level!r}, {LEVEL_OF_THE_SIGN} is used in its place: only at that level does the "
+            "server say that the NPU is used"
+        )
+    return Deployment(True, tuple(warnings), {LOG_LEVEL_VARIABLE: LEVEL_OF_THE_SIGN})
+
+
+def _why_no_list(env: Mapping[str, str]) -> str:
+    variable = operator_list_table().variable
+    if variable in env:
+        return f"{variable} is {env[variable]!r}, and CANN's operators are not installed there, or only in part"
+    return f"no CANN was found here, and {variable} is not set"

@@ -1,0 +1,148 @@
+"""What is kept of a server that `serve` runs, so that `status` can show what only its output says: build/servers/."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import time
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.documents import DocumentRefusal, read_document
+from npu_serving.errors import NpuServingError, ServerError
+from npu_serving.serving.npu_signs import NpuSigns
+
+FORMAT = 1
+_REFUSAL = DocumentRefusal("not a record of a server:", ServerError, "", "")
+
+
+@dataclass(frozen=True)
+class ServerRecord:
+    """A server of this machine. `process_begin` distinguishes its process from a later one of the same number."""
+
+    pid: int
+    process_begin: int
+    directory: Path
+    started: float
+    """When, in seconds since the epoch."""
+    uses_npu: bool
+    """Whether its platform config asks for the NPU."""
+    compiled: int = 0
+    """How many graphs were compiled for the NPU since."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is still there."""
+        return self.process_begin == _begin_of(self.pid) != 0
+
+
+@dataclass(frozen=True)
+class AnswerNote:
+    """When the server of that process was last seen to answer a request of each model, in seconds since the epoch."""
+
+    pid: int
+    process_begin: int
+    models: Mapping[str, float]
+
+
+class RecordKeeper:
+    """Keeps the record of one server up to date while it runs. A directory that can't be written to costs no server."""
+
+    def __init__(self, build_root: Path, rest_api_port: int, *, uses_npu: bool) -> None:
+        self._path = _path_of(build_root, rest_api_port) if rest_api_port else None
+        self._record = ServerRecord(0, 0, Path.cwd(), time.time(), uses_npu)
+
+    def began(self, pid: int) -> None:
+        """The server runs, as this process."""
+        self._write(replace(self._record, pid=pid, process_begin=_begin_of(pid)))
+
+    def saw(self, signs: NpuSigns) -> None:
+        """It has printed a sign."""
+        self._write(replace(self._record, compiled=signs.compiled))
+
+    def ended(self) -> None:
+        """It has ended."""
+        if self._path is not None:
+            with contextlib.suppress(OSError, NpuServingError):
+                self._path.unlink()
+
+    def _write(self, record: ServerRecord) -> None:
+        self._record = record
+        if self._path is not None:
+            written = {"format": FORMAT, **asdict(record), "directory": str(record.directory)}
+            with contextlib.suppress(OSError, NpuServingError):
+                fsutil.write_file(self._path, json.dumps(written, indent=2) + "\n")
+
+
+def record_of(build_root: Path, url: str) -> ServerRecord | None:
+    """The record of the server at that URL; None where it isn't one that `serve` runs on this machine."""
+    path = _path_at(build_root, url)
+    if path is None or not path.is_file():
+        return None
+    try:
+        record = read_document(path, ServerRecord, format=FORMAT, ignore_unknown=True, refusal=_REFUSAL)
+    except NpuServingError:
+        return None
+    return record if record.is_running else None
+
+
+def note_answer(build_root: Path, url: str, model: str) -> None:
+    """Keeps that the server at that URL has answered a request, where `serve` runs it on this machine."""
+    record, path = record_of(build_root, url), _path_at(build_root, url)
+    if record is None or path is None:
+        return
+    models = {**_answers(path, record), model: time.time()}
+    note = {"format": FORMAT, **asdict(AnswerNote(record.pid, record.process_begin, models))}
+    with contextlib.suppress(OSError, NpuServingError):
+        fsutil.write_file(_answers_beside(path), json.dumps(note, indent=2) + "\n")
+
+
+def answered_at(build_root: Path, url: str, record: ServerRecord, model: str) -> float | None:
+    """When that server was last seen to answer a request to the model; None where it wasn't."""
+    path = _path_at(build_root, url)
+    return _answers(path, record).get(model) if path is not None else None
+
+
+def _answers(path: Path, record: ServerRecord) -> dict[str, float]:
+    beside = _answers_beside(path)
+    if not beside.is_file():
+        return {}
+    try:
+        note = read_document(beside, AnswerNote, format=FORMAT, ignore_unknown=True, refusal=_REFUSAL)
+    except NpuServingError:
+        return {}
+    same = (note.pid, note.process_begin) == (record.pid, record.process_begin)
+    return dict(note.models) if same else {}
+
+
+def _answers_beside(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.answered.json")
+
+
+def _path_of(build_root: Path, rest_api_port: int) -> Path:
+    return build_root / "servers" / f"{rest_api_port}.json"
+
+
+def _path_at(build_root: Path, url: str) -> Path | None:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    is_here = host == "localhost"
+    with contextlib.suppress(ValueError):
+        is_here = is_here or ipaddress.ip_address(host).is_loopback
+    return _path_of(build_root, port) if is_here and port else None
+
+
+def _begin_of(pid: int) -> int:
+    """When the process began, in the kernel's ticks since the machine's start; 0 where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return int(fields[19])  # the 22nd, starttime (proc(5)), of which the first two are cut off
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,0 +1,67 @@
+"""Protobuf's text format without a schema."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npu_serving.documents.text_format import TextField, TextFormatError, last_text, read_text_format
+from npu_serving.writers.text_proto import textproto_string
+
+
+def plain(fields: tuple[TextField, ...]) -> list[object]:
+    return [[field.name, plain(field.fields) if isinstance(field.value, tuple) else field.value] for field in fields]
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("", []),
+        ("a: 1 # and so on\nb: 'x' \"y\"", [["a", "1"], ["b", "xy"]]),
+        ("a { b: -1.5e3f; c: t, } d <e: inf>", [["a", [["b", "-1.5e3f"], ["c", "t"]]], ["d", [["e", "inf"]]]]),
+        (
+            "a: [1, 0x2]  m: [{x: 1}, <y: 2>] n: []",
+            [["a", "1"], ["a", "0x2"], ["m", [["x", "1"]]], ["m", [["y", "2"]]]],
+        ),
+        ("[type.googleapis.com / a.B] { c: 1 }", [["[type.googleapis.com/a.B]", [["c", "1"]]]]),
+        ("a:{b:1}c:2", [["a", [["b", "1"]]], ["c", "2"]]),
+        (r"a: '\"\x41\101\n'", [["a", '"AA\n']]),
+    ],
+)
+def test_a_message_is_read_as_its_fields_in_their_order(text: str, fields: object) -> None:
+    assert plain(read_text_format(text)) == fields
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0")))
+def test_every_string_that_this_project_writes_is_read_back(text: str) -> None:
+    (field,) = read_text_format(f"a {{ name: {textproto_string(text)} }}")
+    assert last_text(field.fields, "name") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a", "1:2"),
+        ("a {", "1:4"),
+        ("a: 1\n}", "2:1"),
+        ("a: 'x", "1:4"),
+        ("a: [1 2]", "1:7"),
+        ("[a", "1:3"),
+        ("a: [", "1:5"),
+        ("a:", "1:3"),
+        ("a {" * 200, "1:304"),
+    ],
+)
+def test_what_is_no_text_format_is_refused_with_its_place(text: str, place: str) -> None:
+    with pytest.raises(TextFormatError) as caught:
+        read_text_format(text)
+    assert str(caught.value).startswith(f"{place}: ")
+
+
+@given(st.text(alphabet="a:{}<>[]\"'\\\n 1-,;#"))
+def test_no_text_makes_it_fail_otherwise(text: str) -> None:
+    with contextlib.suppress(TextFormatError):
+        read_text_format(text)

@@ -1,0 +1,60 @@
+"""A deployment that means the NPU is not started where the CPU would silently serve it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from npu_serving import fsutil
+from npu_serving.cann.operator_list import operator_list_table
+from npu_serving.deploy.platform_config import render_platform_config
+from npu_serving.errors import ServerError
+from npu_serving.serving.deployment import deployment_of
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.cfg"
+    path.write_text(render_platform_config({}))
+    return path
+
+
+@pytest.fixture
+def opp(tmp_path: Path) -> Path:
+    fsutil.write_file(tmp_path / "opp" / operator_list_table().current, '{"Add": {}}')
+    return tmp_path / "opp"
+
+
+def test_the_npu_is_meant_where_the_config_says_so_and_the_sign_of_it_will_be_printed(config: Path, opp: Path) -> None:
+    made = deployment_of(config, {"ASCEND_OPP_PATH": str(opp)})
+    assert (made.uses_npu, made.warnings) == (True, ())
+    assert made.variables == {"TF_CPP_MIN_LOG_LEVEL": "0"}
+
+
+def test_a_log_level_that_hides_the_only_sign_is_replaced_and_named(config: Path, opp: Path) -> None:
+    made = deployment_of(config, {"ASCEND_OPP_PATH": str(opp), "TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert made.variables == {"TF_CPP_MIN_LOG_LEVEL": "0"}
+    assert "TF_CPP_MIN_LOG_LEVEL is '3'" in made.warnings[0]
+    cpu = deployment_of(None, {"TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert cpu.variables == {}
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_without_a_list_of_operators_it_is_refused_with_the_place_where_the_adapter_looks(
+    config: Path, tmp_path: Path, given: bool
+) -> None:
+    env = {"ASCEND_OPP_PATH": str(tmp_path / "opp")} if given else {}
+    with pytest.raises(ServerError, match="silently served by the CPU") as caught:
+        deployment_of(config, env)
+    assert "ASCEND_OPP_PATH" in caught.value.cause
+    assert "Ascend-cann-toolkit" in caught.value.cure
+    # Where the CPU is meant, the list is of no account.
+    assert not deployment_of(None, env).uses_npu
+
+
+def test_a_list_of_custom_operators_alone_is_a_warning(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "opp/built-in").mkdir(parents=True)
+    fsutil.write_file(tmp_path / "own/framework/tensorflow/npu_supported_ops.json", '{"Mine": {}}')
+    env = {"ASCEND_OPP_PATH": str(tmp_path / "opp"), "ASCEND_CUSTOM_OPP_PATH": str(tmp_path / "own")}
+    assert "only custom operators" in deployment_of(config, env).warnings[0]
