@@ -95,6 +95,7 @@ def _python_of(version: str) -> Path | None:
 def run_linters(*, fix: bool) -> None:
     """Runs them all and leaves with 1 if any found something."""
     from npu_serving import known_failures, settings_reference
+    from npu_serving.packaging import entry_point
 
     python = [sys.executable, "-m"]
     commands = [
@@ -122,11 +123,15 @@ def run_linters(*, fix: bool) -> None:
     if fix:
         known_failures.write_page()
         settings_reference.write_reference()
+        entry_point.write_entry_point()
     if not known_failures.page_is_current():
         print("docs/troubleshooting.md is not what the tables of known failures say: ./inv lint --fix")
         failed = True
     if not settings_reference.reference_is_current():
         print("invoke.yaml is not what the table of settings says: ./inv lint --fix")
+        failed = True
+    if not entry_point.entry_point_is_current():
+        print("docker/runtime/serve does not have the layouts of npu_serving/cann/components.yaml: ./inv lint --fix")
         failed = True
     print("lint: there is something to fix" if failed else "lint: clean")
     sys.exit(1 if failed else 0)

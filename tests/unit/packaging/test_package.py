@@ -20,6 +20,7 @@ from npu_serving.errors import DiskFullError, RequestError
 from npu_serving.packaging import debian_package, tar_file
 from npu_serving.packaging.contents import RUNTIME, contents
 from npu_serving.packaging.debian_package import dependencies, write_deb
+from npu_serving.packaging.entry_point import entry_point_is_current, entry_point_text
 from npu_serving.packaging.package import package, plan_package
 from npu_serving.packaging.tar_file import write_tarball
 from npu_serving.settings import Settings
@@ -196,7 +197,45 @@ def test_the_entry_point_sources_one_set_env_whatever_it_returns(tmp_path: Path)
         fsutil.write_file(
             tmp_path / "cann" / name / "set_env.sh", f'SOURCED="$SOURCED {name}"\nexport SOURCED\nfalse\n'
         )
-    assert served(tmp_path, "--port=1") == " nnae tfplugin\n<--port=1>"
+    assert served(tmp_path, "--port=1") == " ascend-toolkit tfplugin\n<--port=1>"
+
+
+@pytest.mark.parametrize(
+    "places",
+    [["cann"], ["cann-8.5.0"], ["cann-8.5.0", "cann-9.0.0"], ["nnae"], ["ascend-toolkit/latest"], ["nnae", "cann"]],
+)
+def test_the_entry_point_knows_every_layout_of_the_table(places: list[str], tmp_path: Path) -> None:
+    for place in places:
+        script = f'SOURCED="$SOURCED {place}"\nexport SOURCED\n'
+        fsutil.write_file(tmp_path / "cann" / place / "set_env.sh", script)
+    assert served(tmp_path, "--port=1") == f" {places[-1]}\n<--port=1>"
+
+
+def test_the_entry_points_layouts_are_those_that_cann_info_knows() -> None:
+    assert entry_point_is_current()
+    text = entry_point_text((RUNTIME / "serve").read_text())
+    changed = text.replace("cann ascend-toolkit", "ascend-toolkit")
+    assert changed != text
+    assert entry_point_text(changed) == text
+
+
+def test_the_entry_point_takes_the_adapters_package_from_where_pip_has_put_it(tmp_path: Path) -> None:
+    for name in ("elsewhere", "cann/tfplugin"):
+        fsutil.write_file(tmp_path / name / "npu_bridge" / "__init__.py", "")
+    fsutil.write_file(tmp_path / "cann/cann/set_env.sh", "export SOURCED=cann PYTHONPATH=/toolkit\n")
+    show = b'#!/bin/sh\necho "$PYTHONPATH"\n'
+    program = tmp_path / "bin" / "tensorflow_model_server"
+    for variable, first in (("", "cann/tfplugin"), (str(tmp_path / "elsewhere"), "elsewhere")):
+        served(tmp_path, TFPLUGIN_INSTALL_PATH=variable)
+        fsutil.write_file(program, show, mode=0o755)
+        told = subprocess.run(
+            [tmp_path / "bin" / "serve"],
+            env={"PATH": "/usr/bin:/bin", "ASCEND_ROOT": str(tmp_path / "cann"), "TFPLUGIN_INSTALL_PATH": variable},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert told == f"{tmp_path / first}:/toolkit\n"
 
 
 def test_each_line_of_a_file_of_flags_is_one_flag_and_empty_lines_are_none(tmp_path: Path) -> None:
