@@ -168,3 +168,7 @@ class FileAccessError(NpuServingError):
 
 class ServerError(NpuServingError):
     """A model server did not start, exited, or answered with an error."""
+
+
+class UnreachableError(ServerError):
+    """Nothing answers at the address of a model server, or the connection was lost before its answer."""

@@ -1,7 +1,7 @@
 """Failures that are known: what a program prints, the likely cause, and what to type next; and the page made of them.
 
-Each package that starts such a program has its table, known_failures.yaml. docs/troubleshooting.md is made of all of
-them.
+Each package that reads what such a program prints has its table, known_failures.yaml. docs/troubleshooting.md is made
+of all of them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,28 @@ from typing import Annotated
 from npu_serving import fsutil
 from npu_serving.documents import Rule, read_document
 from npu_serving.settings import PROJECT_ROOT
+from npu_serving.writers.shell import shell_word
 
 _PACKAGE = Path(__file__).parent
 BUILDING = _PACKAGE / "building" / "known_failures.yaml"
 IMAGES = _PACKAGE / "images" / "known_failures.yaml"
 SERVING = _PACKAGE / "serving" / "known_failures.yaml"
+ENDINGS = _PACKAGE / "serving" / "known_endings.yaml"
+OPTIONS = _PACKAGE / "options" / "known_failures.yaml"
 SECTIONS = (
     (BUILDING, "Building the server", "What Bazel prints when `./inv build-serving` fails."),
     (IMAGES, "Making the toolchain image", "What the Docker engine prints when `./inv build-image` fails."),
-    (SERVING, "Starting a server", "What `tensorflow_model_server` writes into its log when it does not start."),
+    (
+        SERVING,
+        "Starting a server",
+        "What `tensorflow_model_server` or the dynamic loader prints when it does not start.",
+    ),
+    (ENDINGS, "A server that was killed", "What `./inv serve` and `./inv smoke` say of a server that a signal ended."),
+    (
+        OPTIONS,
+        "TF Adapter and the graph engine",
+        "What the adapter and CANN print when a graph is first run on the NPU.",
+    ),
 )
 PAGE = PROJECT_ROOT / "docs" / "troubleshooting.md"
 
@@ -75,9 +88,8 @@ class KnownFailure:
         found = re.search(self.pattern, output)
         if found is None:
             return None
-        cause, cure = (
-            _GROUP.sub(lambda used: found[int(used[1])] or _UNKNOWN, text) for text in (self.cause, self.cure)
-        )
+        cause = _GROUP.sub(lambda used: found[int(used[1])] or _UNKNOWN, self.cause)
+        cure = _GROUP.sub(lambda used: shell_word(found[int(used[1])] or _UNKNOWN), self.cure)  # for its commands
         return Diagnosis(self.id, cause, cure)
 
 

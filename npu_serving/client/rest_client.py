@@ -18,7 +18,7 @@ import urllib3
 
 from npu_serving.client.answers import ModelMetadata, ModelStatus, Prediction, error_message, metadata_of, status_of
 from npu_serving.client.request import PredictRequest
-from npu_serving.errors import NpuServingError, RequestError, ServerError
+from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 
 SECONDS_TO_CONNECT = 5.0
 STATUS_TIMEOUT_S = 30.0
@@ -187,12 +187,12 @@ def _unreachable(error: Exception, url: str, timeout_s: float) -> NpuServingErro
             cure="add the host to the environment variable no_proxy",
         )
     if "refused" in _innermost(error):
-        return ServerError(
+        return UnreachableError(
             f"Nothing listens at {server}.",
             cause="the server is not running, is still loading its models, or has its REST API on another port",
             cure="start one with ./inv serve, or correct the address",
         )
-    return ServerError(
+    return UnreachableError(
         f"Got no valid answer from {server} ({_innermost(error)}).",
         cause="the host does not exist, or the port does not speak HTTP (such as the gRPC port)",
         cure="use the host and the REST port of the server (--rest_api_port, usually 8501)",

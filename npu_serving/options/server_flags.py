@@ -33,6 +33,7 @@ class ServerFlag:
     path: bool = False
     must_exist: bool = False
     ignored_with_platform_config: bool = False
+    pairs: bool = False
     set_by_plan: bool = False
     name: str = ""
     """The key under which the line stands."""
@@ -145,6 +146,13 @@ def _checked_value(flag: ServerFlag, value: str) -> str:
         raise _unfit(flag, value, f"a whole number that fits into {_INTEGER_BITS[flag.type]} bits")
     if flag.type == "float" and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value, re.ASCII):
         raise _unfit(flag, value, "a number")
+    lonely = [entry for entry in value.split(",") if "=" not in entry or entry.startswith("=")] if flag.pairs else []
+    if value and lonely:
+        raise RequestError(
+            f"--{flag.name} has the entry {lonely[0]!r}, which is not NAME=VALUE.",
+            cause="the server would end by SIGSEGV once its models are loaded",
+            cure=f"write it like --{flag.name}=grpc.max_connection_age_ms=2000",
+        )
     if flag.must_exist:
         return str(existing_file(Path(value), flag.name))
     return str(Path(value).expanduser().absolute()) if flag.path else value

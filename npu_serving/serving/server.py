@@ -12,18 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from npu_serving import fsutil, known_failures, process
+from npu_serving import fsutil, process
 from npu_serving.cann.environment import CannEnvironment
 from npu_serving.client import rest_client
 from npu_serving.console import Reporter
 from npu_serving.elf.loader import library_path_of
-from npu_serving.errors import NpuServingError, RequestError, ServerError
+from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.facts import ADAPTER_SONAME
-from npu_serving.known_failures import diagnose
 from npu_serving.models.layout import MODEL_LAYOUT, check_model_directory, check_model_name
 from npu_serving.options import server_flags
 from npu_serving.serving import preflight
 from npu_serving.serving.deployment import deployment_of
+from npu_serving.serving.ending import Ending, EndWatch, adapter_words, server_failure
 from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
 from npu_serving.serving.server_record import RecordKeeper
 from npu_serving.writers.shell import command_line, shell_word
@@ -32,6 +32,7 @@ PROGRAM = "tensorflow_model_server"
 ADAPTER_FILE = re.compile(f"(?:lib)?{re.escape(ADAPTER_SONAME)}")
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_FOR_ONE_ANSWER = 5.0
+SECONDS_TO_END = 60.0  # what a dying server takes, whose core is written meanwhile
 LOG_TAIL_BYTES = 1 << 18
 LINES_OF_THE_END = 1000  # what a server printed last, in which the cause of its end is looked for
 
@@ -169,6 +170,7 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path) 
         reporter.warn(warning)
     reporter.note(command_line(plan.argv))
     last: deque[str] = deque(maxlen=LINES_OF_THE_END)
+    watch = EndWatch(plan.argv)
     signs, begun = NpuSigns(), time.time()
     keeper = RecordKeeper(build_root, plan.rest_api_port, uses_npu=plan.uses_npu)
 
@@ -180,12 +182,16 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path) 
             _tell(plan, before, signs, reporter)
 
     returncode = process.supervise(plan.argv, env=plan.env, on_line=read, on_start=keeper.began)
-    keeper.ended()
+    error = None
+    if returncode != 0 and -returncode not in process.ENDING_SIGNALS:
+        ending = watch.ending(returncode)
+        error = server_failure(f"The server has ended: {ending.text()}.", "\n".join(last), ending)
+    keeper.ended(error)
     left = left_to_the_cpu(Path.cwd(), begun)
     if left:
         reporter.note(f"npu-serving: {left}")
-    if returncode != 0 and -returncode not in process.ENDING_SIGNALS:
-        reporter.note(str(_failure(f"The server has ended: {_ending(returncode)}.", "\n".join(last))))
+    if error is not None:
+        reporter.note(str(error))
     return returncode
 
 
@@ -208,8 +214,9 @@ def started(plan: ServerPlan, *, log_path: Path, timeout_s: float = 300.0) -> It
     """A server that answers for its model while the block runs; SIGTERM stops it afterwards.
 
     Its output is appended to `log_path`. Raises ServerError, with the end of that output and the cause where it is a
-    known one, when the server exits, when the model fails to load, and when it isn't available within `timeout_s`;
-    RequestError when the plan has no REST API, by which the wait is done.
+    known one, when the server exits, when the model fails to load, and when it isn't available within `timeout_s`; a
+    failure of the block's gets the cause that the server has printed meanwhile. RequestError when the plan has no REST
+    API, by which the wait is done.
     """
     if plan.rest_api_port == 0:
         raise RequestError(
@@ -218,11 +225,11 @@ def started(plan: ServerPlan, *, log_path: Path, timeout_s: float = 300.0) -> It
         )
     fsutil.make_directory(log_path.parent)
     log = _Log(log_path)
-    begun = time.monotonic()
+    begun, watch = time.monotonic(), EndWatch(plan.argv)
     with process.running(plan.argv, log_path=log_path, env=plan.env) as child:
         rest_url = f"http://127.0.0.1:{plan.rest_api_port}"
-        _wait_until_available(plan, rest_url, child, log, begun + timeout_s)
-        yield RunningServer(
+        _wait_until_available(plan, rest_url, child, log, watch, begun + timeout_s)
+        server = RunningServer(
             pid=child.pid,
             rest_url=rest_url,
             grpc_port=plan.port,
@@ -231,6 +238,11 @@ def started(plan: ServerPlan, *, log_path: Path, timeout_s: float = 300.0) -> It
             seconds=time.monotonic() - begun,
             log=log,
         )
+        try:
+            yield server
+        except NpuServingError as error:
+            _explain(error, child, log, watch)
+            raise
 
 
 # ---- the plan
@@ -337,14 +349,14 @@ class _Log:
 
 
 def _wait_until_available(
-    plan: ServerPlan, rest_url: str, child: subprocess.Popen[bytes], log: _Log, deadline: float
+    plan: ServerPlan, rest_url: str, child: subprocess.Popen[bytes], log: _Log, watch: EndWatch, deadline: float
 ) -> None:
     answer = "it has not answered yet"
     while time.monotonic() < deadline:
         if _ends_within(child, SECONDS_BETWEEN_LOOKS):
-            raise _start_failure(f"The server exited before it was ready: {_ending(child.returncode)}.", log)
+            raise _ended(child, log, watch, "The server exited before it was ready")
         if "Failed to start HTTP Server" in log.text():
-            raise _start_failure("The server is running without its REST API.", log)
+            raise _failure("The server is running without its REST API.", log)
         try:
             status = rest_client.model_status(rest_url, plan.model_name, timeout_s=SECONDS_FOR_ONE_ANSWER)
         except NpuServingError as error:
@@ -354,8 +366,17 @@ def _wait_until_available(
             return
         answer = status.text()
         if status.failed:
-            raise _start_failure(f"The server could not load its model.\n{answer}", log)
-    raise _start_failure(f"The model {plan.model_name!r} was not available in time; last answer: {answer}", log)
+            raise _failure(f"The server could not load its model.\n{answer}", log)
+    raise _failure(f"The model {plan.model_name!r} was not available in time; last answer: {answer}", log)
+
+
+def _explain(error: NpuServingError, child: subprocess.Popen[bytes], log: _Log, watch: EndWatch) -> None:
+    """Raises in its place what the server's end, or its output, says of an answer that did not come."""
+    if isinstance(error, UnreachableError) and _ends_within(child, SECONDS_TO_END):
+        raise _ended(child, log, watch, "The server ended at a request, before it had answered") from error
+    known = adapter_words(f"{log.text()}\n{error.what}")
+    if known is not None:
+        raise ServerError(error.what, cause=known.cause, cure=known.cure) from error
 
 
 def _ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -366,25 +387,21 @@ def _ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
     return True
 
 
-def _ending(returncode: int) -> str:
-    return f"killed by signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
+def _ended(child: subprocess.Popen[bytes], log: _Log, watch: EndWatch, what: str) -> ServerError:
+    ending = watch.ending(child.returncode)
+    return _with_tail(f"{what}: {ending.text()}.", log, ending)
 
 
-def _start_failure(what: str, log: _Log) -> ServerError:
+def _failure(what: str, log: _Log) -> ServerError:
+    return _with_tail(what, log, None)
+
+
+def _with_tail(what: str, log: _Log, ending: Ending | None) -> ServerError:
+    """The error with the end of the log below it."""
     text = log.text()
     tail = [f"    {line}" for line in text.splitlines() if line.strip()][-process.TAIL_LINES :]
     what = "\n".join([what, *tail, f"The log is {log.path}"])
-    return _failure(what, text, otherwise=f"read the whole log: {log.path}")
-
-
-def _failure(what: str, output: str, *, otherwise: str = "read what it printed last, above") -> ServerError:
-    """The error for a server that failed and printed this, with the cause where it is a known one."""
-    known = diagnose(known_failures.SERVING, output)
-    return ServerError(
-        what,
-        cause=known.cause if known is not None else "",
-        cure=known.cure if known is not None else otherwise,
-    )
+    return server_failure(what, text, ending, otherwise=f"read the whole log: {log.path}")
 
 
 def _mapped_adapter(pid: int) -> Path | None:

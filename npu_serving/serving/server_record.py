@@ -17,6 +17,7 @@ from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.serving.npu_signs import NpuSigns
 
 FORMAT = 1
+SERVE_AGAIN = "./inv serve --model-base-path PATH-OF-A-MODEL"
 _REFUSAL = DocumentRefusal("not a record of a server:", ServerError, "", "")
 
 
@@ -49,6 +50,25 @@ class AnswerNote:
     models: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class EndNote:
+    """How a server that `serve` ran ended, when (in seconds since the epoch), and why; the latter is "" if unknown."""
+
+    ended: float
+    what: str
+    cause: str = ""
+    cure: str = ""
+
+
+_KILLED_TOGETHER = EndNote(
+    0.0,
+    "It is gone, and the ./inv serve that ran it as well.",
+    "both were killed at once (kill -9, the end of a container or of a session, memory that ran out), or the machine "
+    "restarted",
+    f"journalctl -k | grep -i 'out of memory' shows whether memory ran out; start it again: {SERVE_AGAIN}",
+)
+
+
 class RecordKeeper:
     """Keeps the record of one server up to date while it runs. A directory that can't be written to costs no server."""
 
@@ -58,17 +78,25 @@ class RecordKeeper:
 
     def began(self, pid: int) -> None:
         """The server runs, as this process."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                _end_beside(self._path).unlink()
         self._write(replace(self._record, pid=pid, process_begin=_begin_of(pid)))
 
     def saw(self, signs: NpuSigns) -> None:
         """It has printed a sign."""
         self._write(replace(self._record, compiled=signs.compiled))
 
-    def ended(self) -> None:
-        """It has ended."""
-        if self._path is not None:
-            with contextlib.suppress(OSError, NpuServingError):
-                self._path.unlink()
+    def ended(self, error: NpuServingError | None) -> None:
+        """It has ended; with an error, unless it was stopped as one stops a server."""
+        if self._path is None:
+            return
+        note = EndNote(time.time(), "It was stopped.")
+        if error is not None:
+            note = replace(note, what=error.what, cause=error.cause, cure=error.cure)
+        with contextlib.suppress(OSError, NpuServingError):
+            fsutil.write_file(_end_beside(self._path), json.dumps({"format": FORMAT, **asdict(note)}, indent=2) + "\n")
+            self._path.unlink()
 
     def _write(self, record: ServerRecord) -> None:
         self._record = record
@@ -88,6 +116,22 @@ def record_of(build_root: Path, url: str) -> ServerRecord | None:
     except NpuServingError:
         return None
     return record if record.is_running else None
+
+
+def end_of(build_root: Path, url: str) -> EndNote | None:
+    """How the server ended that `serve` last ran at that URL; None where it runs, or where nothing is known of one."""
+    path = _path_at(build_root, url)
+    if path is None:
+        return None
+    if path.is_file():  # serve takes it away, unless it is killed itself
+        return None if record_of(build_root, url) is not None else _KILLED_TOGETHER
+    beside = _end_beside(path)
+    if not beside.is_file():
+        return None
+    try:
+        return read_document(beside, EndNote, format=FORMAT, ignore_unknown=True, refusal=_REFUSAL)
+    except NpuServingError:
+        return None
 
 
 def note_answer(build_root: Path, url: str, model: str) -> None:
@@ -121,6 +165,10 @@ def _answers(path: Path, record: ServerRecord) -> dict[str, float]:
 
 def _answers_beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.answered.json")
+
+
+def _end_beside(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.ended.json")
 
 
 def _path_of(build_root: Path, rest_api_port: int) -> Path:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from npu_serving.client.answers import ModelStatus
 from npu_serving.client.rest_client import model_status
-from npu_serving.errors import EXIT_ACTION_NEEDED
+from npu_serving.errors import EXIT_ACTION_NEEDED, UnreachableError
 from npu_serving.serving.npu_signs import left_to_the_cpu
-from npu_serving.serving.server_record import ServerRecord, answered_at, record_of
+from npu_serving.serving.server_record import EndNote, ServerRecord, answered_at, end_of, record_of
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,27 @@ class ServerState:
 
 
 def server_state(build_root: Path, url: str, model: str, version: int | None) -> ServerState:
-    """The state of a model of the server at that URL. Raises what model_status() raises."""
-    status = model_status(url, model, version)
+    """The state of a model of the server at that URL.
+
+    Raises what model_status() raises; where nothing answers, with how the server ended that `serve` ran there.
+    """
+    try:
+        status = model_status(url, model, version)
+    except UnreachableError as error:
+        raise _with_its_end(error, end_of(build_root, url)) from error
     record = record_of(build_root, url)
     if record is None:
         return ServerState(status, None, None, "")
     answered = answered_at(build_root, url, record, model)
     return ServerState(status, record, answered, left_to_the_cpu(record.directory, record.started))
+
+
+def _with_its_end(error: UnreachableError, end: EndNote | None) -> UnreachableError:
+    if end is None:
+        return error
+    when = f" at {_clock(end.ended)}" if end.ended else ""
+    what = f"{error.what}\nThe server that ./inv serve ran there has ended{when}. {end.what}"
+    return UnreachableError(what, cause=end.cause or "it was ended on purpose", cure=end.cure or error.cure)
 
 
 def _graphs(count: int) -> str:

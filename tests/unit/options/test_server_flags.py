@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,13 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_server_gets_the_variables_of_cann_and_no_others() -> None:
     caller = {"ASCEND_OPP_PATH": "/opp", "JOB_ID": "10087", "AWS_SECRET_ACCESS_KEY": "x", "LD_PRELOAD": "x"}
     assert server_environment(caller) == {"ASCEND_OPP_PATH": "/opp", "JOB_ID": "10087"}
+
+
+@pytest.mark.parametrize("value", ["grpc.x", "grpc.x=1,", "grpc.x=1,grpc.y", "=1", ","])
+def test_a_channel_argument_that_would_crash_the_server_is_refused(value: str) -> None:
+    with pytest.raises(RequestError, match="is not NAME=VALUE") as caught:
+        checked_flags([f"--grpc_channel_arguments={value}"])
+    assert "SIGSEGV" in caught.value.cause
+    (example,) = re.findall(r"--grpc_channel_arguments=\S+", caught.value.cure)
+    assert checked_flags([example])
+    assert checked_flags(["--grpc_channel_arguments="])

@@ -17,6 +17,8 @@ import pytest
 
 from npu_serving import known_failures
 from npu_serving.cann.environment import CannEnvironment
+from npu_serving.client.request import PredictRequest
+from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.known_failures import diagnose
@@ -292,11 +294,11 @@ def test_a_library_that_is_nowhere_is_warned_of_and_recognised(
 def test_an_undefined_symbol_at_start_is_answered_with_the_relink(
     artifact: Path, model: Path, linked: Path, tmp_path: Path
 ) -> None:
-    source = "int new_one(void); int start(void) { return new_one(); }"
+    source = 'int new_one(void) __asm__("_ZN10tensorflow7new_oneEv"); int start(void) { return new_one(); }'
     newer = compiled(linked, "newer.so", source, "-shared", "-fPIC", "-Wl,-soname,_tf_adapter.so")
     shutil.copy(newer, artifact / "lib" / "_tf_adapter.so")
     with (
-        pytest.raises(ServerError, match="undefined symbol: new_one") as caught,
+        pytest.raises(ServerError, match="undefined symbol: _ZN10tensorflow7new_oneEv") as caught,
         started(plan(artifact, model), log_path=tmp_path / "log"),
     ):
         pytest.fail("it can't have started")
@@ -402,7 +404,7 @@ def test_a_server_that_takes_too_long_is_ended_and_its_last_answer_told(
 
 def test_a_server_that_is_killed_is_told_by_its_signal(artifact: Path, model: Path, tmp_path: Path) -> None:
     put_program(artifact, "#!/bin/sh\nkill -9 $$\n")
-    with refused("killed by signal 9"), started(plan(artifact, model), log_path=tmp_path / "log"):
+    with refused(r"killed by SIGKILL \(9\)"), started(plan(artifact, model), log_path=tmp_path / "log"):
         pytest.fail("it can't have started")
 
 
@@ -412,6 +414,59 @@ def test_a_server_without_a_rest_api_can_not_be_waited_for(artifact: Path, model
         started(plan(artifact, model, rest_api_port=0), log_path=tmp_path / "log"),
     ):
         pytest.fail("it can't have started")
+
+
+ABORTS = (
+    "echo '2024-04-24 06:30:56.081654: F tf_adapter/util/npu_attrs.cc:1204] graph_run_mode value must be 0 or 1' >&2; "
+    "kill -ABRT $$"
+)
+
+
+@pytest.mark.parametrize(
+    ("dies", "told", "cause"),
+    [
+        ("kill -ILL $$", "killed by SIGILL (4)", "instructions that this processor lacks ("),
+        ("kill -SEGV $$", "killed by SIGSEGV (11)", "libraries that don't belong together"),
+        ("kill -BUS $$", "killed by SIGBUS (7)", "of /dev/shm are used"),
+        ("kill -KILL $$", "killed by SIGKILL (9)", "health check"),
+        ("sh -c 'kill -KILL $$'; exit $?", "killed by SIGKILL (9), exit status 137", "health check"),
+        (ABORTS, "killed by SIGABRT (6)", "graph_run_mode value must be 0 or 1"),
+        ("echo 'FATAL: kernel too old' >&2; exit 127", "exit status 127", "newer kernel"),
+    ],
+)
+def test_how_a_server_died_is_told_by_its_cause_before_it_was_ready_and_in_the_foreground(
+    artifact: Path, model: Path, tmp_path: Path, dies: str, told: str, cause: str
+) -> None:
+    put_program(artifact, f"#!/bin/sh\nulimit -c 0\n{dies}\n")
+    with refused("exited before it was ready") as caught, started(plan(artifact, model), log_path=tmp_path / "log"):
+        pytest.fail("it can't have started")
+    heard = Heard()
+    serve_in_foreground(plan(artifact, model), heard, artifact)
+    for text in (str(caught.value), heard.notes[-1]):
+        assert told in text
+        assert cause in text
+        assert "Next: " in text
+        assert "read the whole log" not in text
+
+
+def test_a_server_that_aborts_at_the_first_request_is_explained_by_the_adapters_last_words(
+    artifact: Path, model: Path, tmp_path: Path
+) -> None:
+    put_fake_server(artifact, status("AVAILABLE"))
+    program = artifact / "bin" / "tensorflow_model_server"
+    aborts = "    def do_POST(self):\n        import os\n        os.system('ulimit -c 0')\n"
+    aborts += (
+        "        print('x: F tf_adapter/util/npu_attrs.cc:1] input_shape is empty.', file=sys.stderr, flush=True)\n"
+    )
+    aborts += "        os.kill(os.getpid(), 6)\n"
+    program.write_text(program.read_text().replace("    def log_message", aborts + "    def log_message"))
+    with (
+        refused("ended at a request, before it had answered: killed by SIGABRT") as caught,
+        started(plan(artifact, model), log_path=tmp_path / "log") as server,
+    ):
+        predict(server.rest_url, "m", PredictRequest("instances", [1.0]))
+    assert "input_shape is not as the adapter reads it" in caught.value.cause
+    assert "input_shape in the platform config" in caught.value.cure
 
 
 class Heard(Silent):
@@ -427,10 +482,13 @@ class Heard(Silent):
 def test_in_the_foreground_the_servers_end_is_ours_and_a_known_cause_of_it_is_told(
     artifact: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    put_program(artifact, "#!/bin/sh\necho 'server: symbol lookup error: x.so: undefined symbol: new' >&2\nexit 127\n")
+    put_program(
+        artifact,
+        "#!/bin/sh\necho 'server: symbol lookup error: x.so: undefined symbol: _ZN10tensorflow3newEv' >&2\nexit 127\n",
+    )
     heard = Heard()
     assert serve_in_foreground(plan(artifact, model), heard, artifact) == 127
-    assert "undefined symbol: new" in capfd.readouterr().err
+    assert "undefined symbol: _ZN10tensorflow3newEv" in capfd.readouterr().err
     assert "Next: ./inv rebuild-after-cann" in heard.notes[-1]
 
 

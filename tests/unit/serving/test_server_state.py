@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from npu_serving.client import rest_client
 from npu_serving.client.answers import ModelStatus, VersionStatus
+from npu_serving.errors import ServerError, UnreachableError
 from npu_serving.serving import server_state as room
 from npu_serving.serving.npu_signs import CHECK_RESULT, NpuSigns
 from npu_serving.serving.server_record import RecordKeeper, note_answer, record_of
@@ -94,7 +96,7 @@ def test_the_record_of_a_server_that_is_gone_or_elsewhere_counts_for_nothing(tmp
         note_answer(tmp_path, URL, "m")
     keeper.began(os.getpid())
     assert state(tmp_path).answered is None
-    keeper.ended()
+    keeper.ended(None)
     assert record_of(tmp_path, URL) is None
 
 
@@ -102,6 +104,29 @@ def test_a_place_that_can_not_be_written_to_costs_no_server(tmp_path: Path) -> N
     (tmp_path / "servers").write_text("a file")
     keeper = serve(tmp_path)
     keeper.saw(NpuSigns(compiled=1))
-    keeper.ended()
+    keeper.ended(None)
     note_answer(tmp_path, URL, "m")
     assert state(tmp_path).record is None
+
+
+def test_the_state_of_a_dead_server_says_how_it_ended_and_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "model_status", rest_client.model_status)
+    url = "http://localhost:1"  # where nothing listens
+
+    def asked() -> str:
+        with pytest.raises(UnreachableError, match="Nothing listens at") as caught:
+            room.server_state(tmp_path, url, "m", None)
+        return str(caught.value)
+
+    assert "./inv serve ran" not in asked()
+    keeper = RecordKeeper(tmp_path, 1, uses_npu=True)
+    keeper.began(2**22 + 1)  # no process has that number: serve itself was killed
+    assert "and the ./inv serve that ran it as well" in asked()
+    keeper.ended(ServerError("The server has ended: killed by SIGBUS (7).", cause="a full disk", cure="df -h"))
+    assert "has ended: killed by SIGBUS (7).\nLikely cause: a full disk\nNext: df -h" in asked()
+    keeper.ended(None)
+    assert "It was stopped." in asked()
+    keeper.began(os.getpid())
+    assert "./inv serve ran" not in asked()
