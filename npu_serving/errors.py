@@ -172,3 +172,7 @@ class ServerError(NpuServingError):
 
 class UnreachableError(ServerError):
     """Nothing answers at the address of a model server, or the connection was lost before its answer."""
+
+
+class GatewayError(ServerError):
+    """A gateway or proxy before a model server answered in its place."""

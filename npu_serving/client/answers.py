@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -15,6 +16,10 @@ from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError
 DEFAULT_SIGNATURE = "serving_default"
 _ERROR_BODY = re.compile(rb'\s*\{\s*"error"\s*:\s*"(.*)"\s*\}\s*', re.DOTALL)
 _C_ESCAPE = re.compile(rb"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)", re.DOTALL)
+_NOT_UTF8 = (
+    '({count} {values} not UTF-8 text but bytes, such as an image or text in GBK, and shown as {{"b64": BASE64}}; an '
+    "output whose name ends in _bytes is written like that by TensorFlow Serving itself)"
+)
 _C_LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
@@ -128,6 +133,8 @@ class Prediction:
     key: str
     outputs: object
     seconds: float
+    in_bytes: int = 0
+    """How many texts in it are not UTF-8, and stand in it as {"b64": BASE64}."""
 
     def to_json(self) -> dict[str, object]:
         """The prediction as `--json` shows it; NaN and the infinities, which JSON lacks, become texts."""
@@ -136,6 +143,7 @@ class Prediction:
             "version": self.version,
             self.key: _strict(self.outputs),
             "seconds": round(self.seconds, 6),
+            **({"not_utf8": self.in_bytes} if self.in_bytes else {}),
         }
 
     def text(self) -> str:
@@ -148,7 +156,27 @@ class Prediction:
             lines = [_shown(self.outputs)]
         version = "" if self.version is None else f" version {self.version}"
         took = duration_text(self.seconds) if self.seconds >= 1 else f"{1000 * self.seconds:.1f} ms"
+        if self.in_bytes:
+            lines.append(
+                _NOT_UTF8.format(count=self.in_bytes, values="value is" if self.in_bytes == 1 else "values are")
+            )
         return "\n".join([*lines, f"({self.model}{version}, {took})"])
+
+
+def with_bytes_as_base64(value: object) -> tuple[object, int]:
+    """The value with {"b64": BASE64} for each text that is not UTF-8, as TensorFlow Serving writes bytes, and how many.
+
+    Such a text is one that was decoded with `surrogateescape`. Names keep their letters, and their other bytes escaped.
+    """
+    if isinstance(value, str) and not _is_text(value):
+        return {"b64": base64.b64encode(_raw(value)).decode("ascii")}, 1
+    if isinstance(value, list):
+        items = [with_bytes_as_base64(item) for item in value]
+        return [item for item, _ in items], sum(count for _, count in items)
+    if isinstance(value, dict):
+        pairs = {name: with_bytes_as_base64(item) for name, item in value.items()}
+        return {_escaped(name): item for name, (item, _) in pairs.items()}, sum(count for _, count in pairs.values())
+    return value, 0
 
 
 def error_message(body: bytes) -> str | None:
@@ -221,6 +249,26 @@ def _unescaped(found: re.Match[bytes]) -> bytes:
     if code[:1] == b"x" and len(code) > 1:
         return bytes([int(code[1:], 16)])
     return _C_LETTERS.get(code, code)
+
+
+def _raw(text: str) -> bytes:
+    """The bytes that were read as that text, by the error handler surrogateescape (PEP 383)."""
+    return b"".join(
+        letter.encode("utf-8", "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass")
+        for letter in text
+    )
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _escaped(text: str) -> str:
+    return text if _is_text(text) else _raw(text).decode("utf-8", "backslashreplace")
 
 
 def _strict(value: object) -> object:

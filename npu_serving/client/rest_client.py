@@ -11,12 +11,20 @@ import json
 import re
 import time
 import urllib.parse
-from dataclasses import dataclass
 
 import requests
 import urllib3
 
-from npu_serving.client.answers import ModelMetadata, ModelStatus, Prediction, error_message, metadata_of, status_of
+from npu_serving.client.answers import (
+    ModelMetadata,
+    ModelStatus,
+    Prediction,
+    error_message,
+    metadata_of,
+    status_of,
+    with_bytes_as_base64,
+)
+from npu_serving.client.gateways import HttpAnswer, gateway_error, server_refusal
 from npu_serving.client.request import PredictRequest
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 
@@ -26,23 +34,6 @@ PREDICT_TIMEOUT_S = 600.0  # the first request compiles the model for the NPU, w
 # Characters that may appear in a URL's path as they are (RFC 3986, pchar), but for those that end a model's name: the
 # server does not decode what it finds there, so as little as possible is encoded.
 SAFE_IN_NAME = "!$&'()*+,;=@"
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What came back: the HTTP status, and the body as it came."""
-
-    url: str
-    status: int
-    body: bytes
-
-    def document(self) -> object:
-        """The body read as JSON, with NaN and Infinity as TensorFlow Serving writes them; ServerError if it isn't."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError) as error:
-            start = self.body[:80].decode(errors="replace")
-            raise _not_a_model_server(self.url, f"the answer is not JSON: {start!r}") from error
 
 
 def model_status(
@@ -55,7 +46,7 @@ def model_status(
     """
     answer = _ask("GET", _model_url(base_url, model, version), timeout_s=timeout_s)
     _raise_for_refusal(answer, base_url, model, version)
-    return status_of(model, answer.document(), _not_a_model_server(answer.url, "it lacks model_version_status"))
+    return status_of(model, _document(answer)[0], _not_a_model_server(answer, "it lacks model_version_status"))
 
 
 def model_metadata(
@@ -64,7 +55,7 @@ def model_metadata(
     """The signatures of the model with their inputs and outputs. Raises what model_status() raises."""
     answer = _ask("GET", _model_url(base_url, model, version) + "/metadata", timeout_s=timeout_s)
     _raise_for_refusal(answer, base_url, model, version)
-    return metadata_of(model, answer.document(), _not_a_model_server(answer.url, "it lacks the metadata"))
+    return metadata_of(model, _document(answer)[0], _not_a_model_server(answer, "it lacks the metadata"))
 
 
 def predict(
@@ -89,11 +80,32 @@ def predict(
     if answer.status == requests.codes.bad_request:
         raise _refused(answer, base_url, model, version, signature_name or request.signature_name)
     _raise_for_refusal(answer, base_url, model, version)
-    document = answer.document()
+    document, in_bytes = _document(answer)
     key = request.answer_key
     if not isinstance(document, dict) or key not in document:
-        raise _not_a_model_server(answer.url, f"it lacks {key!r}")
-    return Prediction(model, version, key, document[key], seconds)
+        raise _not_a_model_server(answer, f"it lacks {key!r}")
+    return Prediction(model, version, key, document[key], seconds, in_bytes)
+
+
+def _document(answer: HttpAnswer) -> tuple[object, int]:
+    """The body read as JSON, with NaN and Infinity as TensorFlow Serving writes them; ServerError if it isn't.
+
+    The server writes a model's texts as the bytes that they are, in whatever encoding: those that are not UTF-8 become
+    {"b64": BASE64}; how many there were is the second value.
+    """
+    try:
+        parsed = json.loads(answer.body.decode("utf-8", "surrogateescape"))
+        return with_bytes_as_base64(parsed) if _may_hold_bytes(answer.body) else (parsed, 0)
+    except (ValueError, RecursionError) as error:
+        raise _not_a_model_server(answer, f"the answer is not JSON: {answer.excerpt}") from error
+
+
+def _may_hold_bytes(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return True
+    return b"\\ud" in body.lower()  # half of a character, escaped
 
 
 def _model_url(base_url: str, model: str, version: int | None) -> str:
@@ -126,7 +138,7 @@ def _checked_base(base_url: str) -> str:
     return base_url.rstrip("/")
 
 
-def _ask(method: str, url: str, *, timeout_s: float, body: str | None = None) -> _Answer:
+def _ask(method: str, url: str, *, timeout_s: float, body: str | None = None) -> HttpAnswer:
     """One request. A proxy is never used for this machine's own addresses, nor a password from .netrc."""
     headers = {"Accept": "application/json"}
     data = None
@@ -147,7 +159,7 @@ def _ask(method: str, url: str, *, timeout_s: float, body: str | None = None) ->
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
             raise _unreachable(error, url, timeout_s) from error
-    return _Answer(url, response.status_code, response.content)
+    return HttpAnswer(url, response.status_code, response.headers, response.content)
 
 
 def _no_auth(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -209,27 +221,36 @@ def _innermost(error: BaseException) -> str:
     return (getattr(error, "strerror", None) or str(error)).rstrip(".")
 
 
-def _not_a_model_server(url: str, what: str) -> ServerError:
+def _not_a_model_server(answer: HttpAnswer, what: str) -> ServerError:
     return ServerError(
-        f"The program at {url} is not TensorFlow Serving: {what}.",
+        f"The program at {answer.url} is not TensorFlow Serving: {what} ({answer.signature}).",
         cause="a proxy or another program uses this port",
         cure="use the REST port of the server (--rest_api_port)",
     )
 
 
-def _raise_for_refusal(answer: _Answer, base_url: str, model: str, version: int | None) -> None:
+def _raise_for_refusal(answer: HttpAnswer, base_url: str, model: str, version: int | None) -> None:
     if answer.status == requests.codes.ok:
         return
-    message = error_message(answer.body)
-    if message is None:
-        raise _not_a_model_server(answer.url, f"it sent HTTP status {answer.status} without an error in JSON")
+    message = _message(answer)
     if answer.status == requests.codes.not_found:
         raise _unknown_model(message, base_url, model, version)
-    error = RequestError if answer.status == requests.codes.bad_request else ServerError
-    raise error(
-        f"The server answered {answer.url} with HTTP status {answer.status} ({message}).",
-        cure="look at ./inv status and at the server's log",
-    )
+    cure = "look at ./inv status and at the server's log"
+    if answer.status == requests.codes.bad_request:
+        what = f"The server answered {answer.url} with HTTP status {answer.status} ({message})."
+        raise RequestError(what, cure=cure)
+    raise server_refusal(answer, message, otherwise=cure)
+
+
+def _message(answer: HttpAnswer) -> str:
+    """What TensorFlow Serving says of an error. Raises in its place what a gateway or another program said."""
+    message = error_message(answer.body)
+    from_gateway = gateway_error(answer, message)
+    if from_gateway is not None:
+        raise from_gateway
+    if message is None:
+        raise _not_a_model_server(answer, f"it sent no error in JSON but {answer.excerpt}")
+    return message
 
 
 def _unknown_model(message: str, base_url: str, model: str, version: int | None) -> RequestError:
@@ -250,10 +271,10 @@ def _unknown_model(message: str, base_url: str, model: str, version: int | None)
     )
 
 
-def _refused(answer: _Answer, base_url: str, model: str, version: int | None, signature_name: str) -> NpuServingError:
-    message = error_message(answer.body)
-    if message is None:
-        return _not_a_model_server(answer.url, f"it sent HTTP status {answer.status} without an error in JSON")
+def _refused(
+    answer: HttpAnswer, base_url: str, model: str, version: int | None, signature_name: str
+) -> NpuServingError:
+    message = _message(answer)
     takes = ""
     with contextlib.suppress(NpuServingError):
         metadata = model_metadata(base_url, model, version)

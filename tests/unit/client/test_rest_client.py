@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.server
 import json
@@ -210,9 +211,8 @@ def test_a_name_that_the_server_can_not_decode_is_explained(teller: Teller) -> N
         (200, b'{"model_version_status": [1]}'),
         (200, b'{"model_version_status": [{"version": "x", "state": "END"}]}'),
         (200, b'{"model_version_status": [{"version": "1", "state": "END", "status": 3}]}'),
-        (302, b""),
         (404, b"<html>no such page</html>"),
-        (502, b"Bad Gateway"),
+        (418, b""),
     ],
 )
 def test_an_answer_of_another_program_is_told_from_a_model_server(teller: Teller, code: int, body: bytes) -> None:
@@ -404,6 +404,53 @@ def test_a_prediction_that_fails_in_the_server_is_no_fault_of_the_request(teller
     teller.answers["POST", "/v1/models/m:predict"] = (503, b'{ "error": "the NPU is lost" }')
     with pytest.raises(ServerError, match=r"HTTP status 503 \(the NPU is lost"):
         predict(teller.url, "m", rows(1))
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [("\u4f60\u597d".encode("gbk"), b"\xc4\xe3\xba\xc3"), (b"\x89PNG\xff\\u0000", b"\x89PNG\xff\0"),
+     (b"\\ud83d", b"\xed\xa0\xbd"), (b"\\udcff", b"\xff")],
+)  # fmt: skip
+def test_an_answer_that_is_not_utf8_keeps_the_prediction_and_json_stays_valid(
+    teller: Teller, value: bytes, data: bytes
+) -> None:
+    body = b'{"predictions": [{"label": "' + value + b'", "score": 0.5, "text": "\xc3\xa9"}]}'
+    teller.answers["POST", "/v1/models/m:predict"] = (200, body)
+    prediction = predict(teller.url, "m", rows(1))
+    (answer,) = json.loads(json.dumps(prediction.to_json(), ensure_ascii=False).encode())["predictions"]
+    assert base64.b64decode(answer["label"]["b64"]) == data
+    assert (answer["score"], answer["text"]) == (0.5, "\u00e9")
+    assert prediction.to_json()["not_utf8"] == 1
+    assert "1 value is not UTF-8 text but bytes" in prediction.text()
+    prediction.text().encode()
+
+
+def test_a_name_or_a_status_that_is_not_utf8_is_no_traceback(teller: Teller) -> None:
+    teller.answers["POST", "/v1/models/m:predict"] = (200, b'{"outputs": {"\xff": ["\xfe"]}}')
+    prediction = predict(teller.url, "m", PredictRequest("inputs", {"x": [1]}))
+    json.dumps(prediction.to_json(), ensure_ascii=False).encode()
+    teller.answers["GET", "/v1/models/m"] = (200, STATUS.replace(b"no such tags", b"\xff\xfe"))
+    status = model_status(teller.url, "m")
+    (status.text() + json.dumps(status.to_json(), ensure_ascii=False)).encode()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (429, "batching queue"),
+        (501, "no way to write this type"),
+        (503, "batching queue"),
+        (504, "rest_api_timeout_in_ms"),
+    ],
+)
+def test_the_servers_own_refusals_are_told_from_a_gateways_by_their_body(teller: Teller, code: int, said: str) -> None:
+    teller.answers["POST", "/v1/models/m:predict"] = (code, rb"""{ "error": "can\'t: \303\266" }""")
+    with pytest.raises(
+        ServerError, match=rf"The server answered \S+ with HTTP status {code} \(can't: \u00f6\)"
+    ) as caught:
+        predict(teller.url, "m", rows(1))
+    assert said in caught.value.cause
+    assert caught.value.cure
 
 
 @pytest.mark.parametrize("answer", [(200, b'{"outputs": [1]}'), (200, b"[1]"), (400, b"<html>")])
