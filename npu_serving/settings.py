@@ -86,8 +86,8 @@ class Settings:
     )
     cann_root: str = setting(
         "",
-        help="the directory that contains tfplugin/ and ascend-toolkit/; empty to look in /usr/local/Ascend, ~/Ascend "
-        "and the environment",
+        help="the directory that contains cann/ (before CANN 8.5 ascend-toolkit/) and tfplugin/; empty to look in "
+        "/usr/local/Ascend, ~/Ascend and the environment",
         text_is=PATH,
     )
     python_prefix: Path = setting(

@@ -38,13 +38,14 @@ class Adapter:
         }
 
 
-def no_adapter_installed(problems: Sequence[str], *, looked_at: Sequence[str]) -> MissingToolError:
-    """The error for a CANN without an adapter, or for no CANN; `problems` are what is wrong with it."""
+def no_adapter_installed(problems: Sequence[str], *, looked_at: Sequence[str], command: str) -> MissingToolError:
+    """The error for a CANN without an adapter, or for no CANN; `problems` are what is wrong with it, and `command`
+    installs one.
+    """
     return MissingToolError(
         f"Found no adapter ({ADAPTER_SONAME}) in the CANN installed here.",
-        cause=" ".join(problems) or f"no tfplugin in {', '.join(looked_at)}",
-        cure="install Ascend-cann-tfplugin, name the directory that holds tfplugin/ with cann_root, "
-        "or use --adapter PATH",
+        cause=" ".join(problems) or f"no tfplugin/ and no npu_bridge/ in {', '.join(looked_at)}",
+        cure=f"{command}; or name the directory that holds tfplugin/ with cann_root, or use --adapter PATH",
     )
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from npu_serving.cann.adapter import Adapter
-from npu_serving.cann.install import CannInstallation, find_adapter, find_installation, looked_at
+from npu_serving.cann.install import CannInstallation, adapter_command, adapter_of, find_installation, looked_at
 from npu_serving.cann.layout import packages
 from npu_serving.errors import EXIT_ACTION_NEEDED, AdapterError
 from npu_serving.findings import Finding
@@ -54,16 +54,16 @@ def cann_info(settings: Settings) -> CannInfo:
     if installation is None:
         none = Finding(
             f"CANN is not installed here: nothing found in {', '.join(places)}.",
-            f"{packages()['toolkit'].install_command()}, then {packages()['tfplugin'].install_command()}; "
+            f"{packages()['toolkit'].install_command()}, then {adapter_command(None)}; "
             "or ./inv cann-info --cann-root DIRECTORY",
         )
         return CannInfo(None, None, places, (none,))
     if installation.adapter is None or not os.access(installation.adapter, os.R_OK):
         return CannInfo(installation, None, places, installation.findings)
     try:
-        adapter = find_adapter(str(installation.adapter), "")
+        adapter = adapter_of(installation)
     except AdapterError as error:
-        damaged = Finding(error.what, packages()["tfplugin"].install_command())
+        damaged = Finding(error.what, error.cure)
         return CannInfo(installation, None, places, (*installation.findings, damaged))
     return CannInfo(installation, adapter, places, installation.findings)
 

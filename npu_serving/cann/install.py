@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from npu_serving.cann.adapter import Adapter, adapter_at, no_adapter_installed
+from npu_serving.cann.adapter_choice import choose_adapter
 from npu_serving.cann.layout import (
     Component,
     FoundComponent,
-    adapter_in,
     examine,
     is_directory,
     packages,
     root_above,
 )
-from npu_serving.cann.places import CannPlace, loose_adapters, places, places_of_others, stale_variables
+from npu_serving.cann.places import (
+    CannPlace,
+    LooseAdapter,
+    adapter_places,
+    loose_adapters,
+    places,
+    places_of_others,
+    stale_variables,
+)
 from npu_serving.cann.rules import contradictions, runtime_of
-from npu_serving.errors import MissingToolError, RequestError
+from npu_serving.errors import AdapterError, MissingToolError, RequestError
 from npu_serving.findings import NOTE, Finding
+
+_CURE_FOR_ROOT = "set cann_root to the directory that contains cann/ (before CANN 8.5 ascend-toolkit/), or tfplugin/"
 
 
 @dataclass(frozen=True)
@@ -83,8 +93,8 @@ def find_installation(root: str = "", environ: Mapping[str, str] | None = None) 
     """
     environment = os.environ if environ is None else environ
     if root:
-        return _explicit(Path(_expanded(root, environment)))
-    own = [(place, examine(place.root)) for place in places(environment)]
+        return _explicit(Path(_expanded(root, environment)), environment)
+    own = [(place, examine(place.root, place.named)) for place in places(environment)]
     loose = loose_adapters(environment)
     if not loose and not any(set(look.components) - {"driver"} for _, look in own):
         own += _first_with_components(places_of_others(environment))
@@ -119,10 +129,11 @@ class Cann:
         if installation is None or installation.adapter is None:
             problems = installation.problems if installation is not None else ()
             raise no_adapter_installed(
-                [finding.what for finding in problems], looked_at=looked_at(self.cann_root, os.environ)
+                [finding.what for finding in problems],
+                looked_at=[*looked_at(self.cann_root, os.environ), *adapter_places(os.environ)],
+                command=adapter_command(installation),
             )
-        plugin = installation.component("tfplugin")
-        return adapter_at(installation.adapter, plugin.version if plugin else "")
+        return adapter_of(installation)
 
     @property
     def adapter_if_installed(self) -> Adapter | None:
@@ -145,26 +156,45 @@ def find_adapter(setting: str, cann_root: str) -> Adapter:
     return Cann(setting, cann_root).adapter
 
 
+def adapter_of(installation: CannInstallation) -> Adapter:
+    """The installation's own adapter, which has to be there. AdapterError where it can't be one."""
+    assert installation.adapter is not None
+    plugin = installation.component("tfplugin")
+    try:
+        return adapter_at(installation.adapter, plugin.version if plugin else "")
+    except AdapterError as error:
+        raise AdapterError(error.what, cause=error.cause, cure=adapter_command(installation)) from error
+
+
+def adapter_command(installation: CannInstallation | None) -> str:
+    """How the adapter of that installation's release is installed; of a recent one where there is none."""
+    runtime = installation.runtime if installation is not None else None
+    root = installation.root if installation is not None else None
+    return packages()["tfplugin"].install_command(runtime.version if runtime is not None else "", root)
+
+
 def looked_at(root: str, environ: Mapping[str, str]) -> list[str]:
     """The directories that find_installation looks into."""
     return [root] if root else [str(place.root) for place in places(environ)]
 
 
-def _explicit(root: Path) -> CannInstallation:
+def _explicit(root: Path, environ: Mapping[str, str]) -> CannInstallation:
     if not is_directory(root):
-        raise RequestError(
-            f"cann_root {root} is not a readable directory.",
-            cure="set cann_root to the directory that contains tfplugin/ and ascend-toolkit/",
-        )
+        raise RequestError(f"cann_root {root} is not a readable directory.", cure=_CURE_FOR_ROOT)
     # The path of a component is understood as well: …/Ascend/ascend-toolkit/latest.
-    looks = [(CannPlace(place, "named"), examine(place)) for place in (root_above(root), root) if place is not None]
-    installation = _installation([max(looks, key=lambda look: len(look[1].components))], (), ())
+    looks = [
+        (CannPlace(place, "named"), examine(place, root)) for place in (root_above(root), root) if place is not None
+    ]
+    found = max(looks, key=lambda look: len(look[1].components))
+    # An adapter from a wheel is in no CANN directory: what that directory holds comes first.
+    loose = loose_adapters(environ) if found[1].components and "tfplugin" not in found[1].components else ()
+    installation = _installation([found], loose, ())
     if installation is None:
         raise RequestError(
             f"There is no CANN in {root}.",
             cause=" ".join(finding.what for finding in looks[-1][1].findings)
-            or "there is no ascend-toolkit, nnae or tfplugin in it",
-            cure="set cann_root to the directory that contains tfplugin/ and ascend-toolkit/",
+            or f"none of {', '.join(name for package in packages().values() for name in package.directories)} is in it",
+            cure=_CURE_FOR_ROOT,
         )
     return installation
 
@@ -186,7 +216,7 @@ def _stale(environ: Mapping[str, str]) -> tuple[Finding, ...]:
 
 
 def _installation(
-    looks: Iterable[tuple[CannPlace, FoundComponent]], loose: Iterable[Path], remarks: Iterable[Finding]
+    looks: Iterable[tuple[CannPlace, FoundComponent]], loose: Sequence[LooseAdapter], remarks: Iterable[Finding]
 ) -> CannInstallation | None:
     found: dict[str, Component] = {}
     roots: dict[str, Path] = {}
@@ -197,8 +227,12 @@ def _installation(
             found.setdefault(name, component)
             roots.setdefault(name, place.root)
     components = {name: found[name] for name in packages() if name in found}
-    plugin, runtime = components.get("tfplugin"), runtime_of(components)
-    adapter = adapter_in(plugin.path) if plugin is not None else next(iter(loose), None)
+    runtime = runtime_of(components)
+    choice = choose_adapter(components.get("tfplugin"), loose, runtime.version if runtime is not None else "")
+    adapter, plugin = choice.path, choice.plugin
+    findings += choice.findings
+    if plugin is not None:
+        components["tfplugin"] = plugin
     if not set(components) - {"driver"} and adapter is None:
         return None
     leading = plugin or runtime or components.get("nnrt")

@@ -10,18 +10,36 @@ import functools
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from npu_serving.cann.info_files import ARCHITECTURES, PackageInfo, matching, read_info
+from npu_serving.cann.info_files import ARCHITECTURES, PackageInfo, matching, read_info, text_of
 from npu_serving.documents import read_document
 from npu_serving.findings import NOTE, Finding
+from npu_serving.writers.shell import shell_word
 
 TABLE = Path(__file__).with_name("components.yaml")
 
 _RELEASE = re.compile(r"\d+\.\d+[\w.+-]*", re.ASCII)
+ADAPTER_RECORDS = ("ascend_tfplugin_install.info", "version.info")
 _LEVELS_OF_A_RELEASE = 6  # from _tf_adapter.so up to the directory that has the info file, at most
+
+
+@dataclass(frozen=True)
+class WheelFacts:
+    """The wheel in which a package comes in place of an installer; components.yaml says what each key means."""
+
+    since: str
+    file: str
+    mark: str
+    published: str
+    uninstaller: str
+
+    @property
+    def name(self) -> str:
+        """The wheel for this machine."""
+        return self.file.format(machine=platform.machine())
 
 
 @dataclass(frozen=True)
@@ -34,10 +52,24 @@ class Package:
     essential: tuple[str, ...]
     libraries: tuple[str, ...] = ()
     serves: bool = False
+    wheel: WheelFacts | None = None
 
-    def install_command(self) -> str:
-        """How it is installed; the version is the reader's to choose."""
-        return f"./{self.package}_VERSION_linux-{platform.machine()}.run --install"
+    def comes_as_wheel(self, release: str) -> bool:
+        """Whether it has no installer in that release of CANN; one that isn't known is taken for a recent one."""
+        return self.wheel is not None and not (release and is_before(release, self.wheel.since))
+
+    def install_command(self, release: str = "", root: Path | None = None) -> str:
+        """How it is installed into `root`; a release that isn't known is the reader's to choose.
+
+        pip leaves what is there already under -t, whatever --force-reinstall says: that takes --upgrade.
+        """
+        if self.wheel is None or not self.comes_as_wheel(release):
+            return f"./{self.package}_{release or 'VERSION'}_linux-{platform.machine()}.run --install"
+        place = shell_word(root / self.directories[0]) if root is not None else f"~/{table().home_root}/tfplugin"
+        return (
+            f"pip3 install {self.wheel.name} --no-deps --force-reinstall --upgrade -t {place} "
+            f"(a wheel of CANN {release or 'VERSION'}'s tag of {self.wheel.published})"
+        )
 
 
 @dataclass(frozen=True)
@@ -49,6 +81,7 @@ class _PackageRow:
     essential: tuple[str, ...]
     libraries: tuple[str, ...] = ()
     serves: bool = False
+    wheel: WheelFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +92,8 @@ class CannLayout:
     adapters: tuple[str, ...]
     variables: tuple[str, ...]
     search_paths: tuple[str, ...]
+    wheel_directory: str
+    environments: tuple[str, ...]
     records: tuple[str, ...]
     records_at_home: tuple[str, ...]
     system_root: str
@@ -113,21 +148,44 @@ def table() -> CannLayout:
 def packages() -> dict[str, Package]:
     """The rows of the table, by name."""
     return {
-        name: Package(name, row.package, row.directories, row.essential, row.libraries, row.serves)
+        name: Package(name, row.package, row.directories, row.essential, row.libraries, row.serves, row.wheel)
         for name, row in table().components.items()
     }
 
 
-def examine(root: Path) -> FoundComponent:
-    """The components that are installed below `root`, and what is wrong with their directories and links."""
+def examine(root: Path, named: Path | None = None) -> FoundComponent:
+    """The components that are installed below `root`, and what is wrong with their directories and links.
+
+    Where one is there in two layouts, the one that holds `named` is taken, else the newest layout.
+    """
     components: dict[str, Component] = {}
     findings: list[Finding] = []
     for package in packages().values():
-        for name in package.directories:
-            component = _component(package, root / name, findings)
-            if component is not None:
-                components.setdefault(package.name, component)
+        release = next((item.version for item in components.values() if packages()[item.name].serves), "")
+        for name in sorted(package.directories, key=lambda name: not _leads_into(named, root / name)):
+            remarks: list[Finding] = []
+            component = _component(package, root / name, release, remarks)
+            if package.name not in components:
+                findings += remarks
+                if component is not None:
+                    components[package.name] = component
+            elif component is not None and not _are_the_same(component.path, components[package.name].path):
+                used, other = components[package.name], f"{package.name} {component.version}".strip()
+                what = f"{other} is installed in {component.path} as well; {used.path} is used."
+                findings.append(Finding(what, severity=NOTE))
     return FoundComponent(components, tuple(findings))
+
+
+def _are_the_same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _leads_into(path: Path | None, family: Path) -> bool:
+    """Whether `path` is in that directory, or in one of its releases beside it."""
+    if path is None or family.parent not in path.parents:
+        return False
+    name = path.parts[len(family.parent.parts)]
+    return name == family.name or name.startswith(f"{family.name}-")
 
 
 def root_above(path: Path) -> Path | None:
@@ -145,13 +203,43 @@ def root_above(path: Path) -> Path | None:
     return None
 
 
+def is_from_installer(adapter: Path) -> bool:
+    """Whether CANN's installer has put that adapter there, which leaves a record in its release; pip and cp don't."""
+    directories = list(Path(os.path.realpath(adapter)).parents)[:_LEVELS_OF_A_RELEASE]
+    return any(
+        _release_named_by(directory) or is_there(directory / record)
+        for directory in directories
+        for record in ADAPTER_RECORDS
+    )
+
+
+def is_from_release_wheel(adapter: Path) -> bool:
+    """Whether the wheel of a CANN release that has no installer for it was installed there, by what pip noted of it."""
+    wheel = packages()["tfplugin"].wheel
+    if wheel is None or is_from_installer(adapter):
+        return False
+    for note in matching(adapter.parent.parent, f"{adapter.parent.name}-*.dist-info/WHEEL"):
+        try:
+            lines = text_of(note).splitlines()
+        except OSError:
+            continue
+        if any(line.startswith("Tag:") and wheel.mark in line for line in lines):
+            return True
+    return False
+
+
 def adapter_in(plugin: Path) -> Path | None:
     """The adapter of the tfplugin at `plugin`."""
     return next((plugin / name for name in table().adapters if os.path.lexists(plugin / name)), None)
 
 
 def version_around(file: Path) -> str:
-    """The version that the directories around a file name, the nearest first; "" where none does."""
+    """The version that the directories around a file name, the nearest first; "" where none does.
+
+    Around a wheel's adapter they say nothing of it: what else is in the directory is of any release.
+    """
+    if not is_from_installer(file):
+        return ""
     for directory in list(Path(os.path.realpath(file)).parents)[:_LEVELS_OF_A_RELEASE]:
         version = version_of(directory)
         if version:
@@ -198,22 +286,28 @@ def _essentials(package: Package) -> list[str]:
     return list(dict.fromkeys(name.format(machine=machine) for name in package.essential for machine in machines))
 
 
-def _component(package: Package, family: Path, findings: list[Finding]) -> Component | None:
-    """The component in that directory, in the release that is in use; without one, findings say what is left of it."""
+def _component(package: Package, family: Path, release: str, findings: list[Finding]) -> Component | None:
+    """The component in that directory, in the release that is in use; without one, findings say what is left of it.
+
+    `release` is that of the toolkit or nnae, where one was found.
+    """
     trouble = _trouble_with(family)
     if trouble:
-        findings.append(Finding(trouble, _cure(package, family)))
+        findings.append(Finding(trouble, _cure(package, family, release)))
         return None
     releases = _releases(family)
-    path = _in_use(package, family, releases, findings)
+    path = _in_use(package, family, releases, release, findings)
     if path is None:
         return None
-    info = read_info(path, package.name)
+    adapter = adapter_in(path) if package.wheel is not None else None
+    # A wheel's directory has no record of its release; what an installer has left beside it is of another one.
+    is_wheel = adapter is not None and not is_from_installer(adapter)
+    info = PackageInfo() if is_wheel else read_info(path, package.name)
     architectures = tuple(
         sorted({ARCHITECTURES[name] for name in ARCHITECTURES if is_directory(path / f"{name}-linux")})
         or ([info.architecture] if info.architecture else [])
     )
-    return Component(package.name, path, _version(info, path), info, architectures, releases)
+    return Component(package.name, path, "" if is_wheel else _version(info, path), info, architectures, releases)
 
 
 def _releases(family: Path) -> tuple[Path, ...]:
@@ -224,39 +318,57 @@ def _releases(family: Path) -> tuple[Path, ...]:
         for path in matching(family.parent, f"{family.name}-*")
         if _RELEASE.fullmatch(path.name[len(family.name) + 1 :])
     ]
-    return tuple(sorted((path for path in found if is_directory(path) and not path.is_symlink()), key=_age))
+    return tuple(
+        sorted(
+            (path for path in found if is_directory(path) and not path.is_symlink()), key=lambda path: _age(path.name)
+        )
+    )
 
 
-def _age(path: Path) -> list[tuple[bool, str, int]]:
+def is_before(release: str, other: str) -> bool:
+    """Whether a release of CANN is older than another one."""
+    return _age(release) < _age(other)
+
+
+def newest(releases: Iterable[str]) -> str:
+    """The newest of these releases of CANN."""
+    return max(releases, key=_age)
+
+
+def _age(release: str) -> list[tuple[bool, str, int]]:
     """A key that sorts releases: 6.3 before 6.10, and 8.0.RC3 before 8.0.0."""
-    pieces = re.findall(r"(\D*)(\d*)", path.name)
+    pieces = re.findall(r"(\D*)(\d*)", release)
     return [(not any(map(str.isalpha, text)), text, int(number or 0)) for text, number in pieces]
 
 
-def _in_use(package: Package, family: Path, releases: tuple[Path, ...], findings: list[Finding]) -> Path | None:
+def _in_use(
+    package: Package, family: Path, releases: tuple[Path, ...], release: str, findings: list[Finding]
+) -> Path | None:
     """The directory of the release in use: where `latest` leads, else the newest; the family's own without releases."""
-    latest, newest = family / "latest", releases[-1] if releases else None
+    latest, youngest = family / "latest", releases[-1] if releases else None
     trouble = _trouble_with(latest)
     if not trouble and is_directory(latest):
-        findings += _remarks_on(package, family, latest)
+        findings += _remarks_on(package, family, latest, release)
         return latest
     if not trouble and (has_essentials(package, family) or (family.is_symlink() and is_directory(family))):
         return family
-    if newest is not None:
-        trouble = trouble or f"{latest} is missing, so the set_env.sh scripts in {family.parent} point nowhere."
+    if youngest is not None:
+        # Since CANN 8.5 a release lies beside the family's name, which is itself the link.
+        link = latest if youngest.parent == family else family
+        trouble = trouble or f"{link} is missing, so the set_env.sh scripts in {family.parent} point nowhere."
         findings.append(
-            Finding(f"{trouble} The newest installed release is {newest.name}.", f"ln -sfn {newest} {latest}")
+            Finding(f"{trouble} The newest installed release is {youngest.name}.", f"ln -sfn {youngest} {link}")
         )
-        return newest
+        return youngest
     if trouble:
-        findings.append(Finding(trouble, _cure(package, family)))
+        findings.append(Finding(trouble, _cure(package, family, release)))
     elif is_there(family / "set_env.sh") or (is_directory(family) and not any(matching(family, "*"))):
         left = f"{package.name} in {family} is incomplete: installing or removing it was interrupted."
-        findings.append(Finding(left, _cure(package, family), severity=NOTE))
+        findings.append(Finding(left, _cure(package, family, release), severity=NOTE))
     return None
 
 
-def _remarks_on(package: Package, family: Path, latest: Path) -> list[Finding]:
+def _remarks_on(package: Package, family: Path, latest: Path, release: str) -> list[Finding]:
     """A `latest` that points elsewhere, or that is a directory of links some of which are dead."""
     findings = []
     real = Path(os.path.realpath(latest))
@@ -273,12 +385,15 @@ def _remarks_on(package: Package, family: Path, latest: Path) -> list[Finding]:
     if dead:
         some = ", ".join(dead[:3]) + (", …" if len(dead) > 3 else "")
         what = f"{len(dead)} of the links in {latest} are broken ({some}): removing its release was interrupted."
-        findings.append(Finding(what, _cure(package, family)))
+        findings.append(Finding(what, _cure(package, family, release)))
     return findings
 
 
-def _cure(package: Package, family: Path) -> str:
-    return f"{package.install_command()} (or remove what is left: {family})"
+def _cure(package: Package, family: Path, release: str) -> str:
+    left = family / "latest"  # by name, where there is no other sign of what was there
+    target = os.readlink(left) if os.path.islink(left) else ""  # noqa: PTH114 - is_symlink() raises for a closed directory
+    known = release or (Path(target).name if _RELEASE.fullmatch(Path(target).name) else "")
+    return f"{package.install_command(known, family.parent)} (or remove what is left: {family})"
 
 
 def _trouble_with(path: Path) -> str:

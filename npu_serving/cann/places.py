@@ -21,6 +21,17 @@ class CannPlace:
 
     root: Path
     why: str
+    named: Path | None = None
+    """The directory of a component that is named, where one is."""
+
+
+@dataclass(frozen=True)
+class LooseAdapter:
+    """An adapter outside of a CANN directory, and what led there; `is_named` where its own variable did."""
+
+    path: Path
+    why: str
+    is_named: bool = False
 
 
 def places(environ: Mapping[str, str]) -> list[CannPlace]:
@@ -48,14 +59,38 @@ def places_of_others(environ: Mapping[str, str]) -> list[CannPlace]:
     return _first_of_each([place for place in found if is_directory(place.root)])
 
 
-def loose_adapters(environ: Mapping[str, str]) -> list[Path]:
-    """Adapters outside of a CANN directory: where npu_bridge was installed with pip."""
-    entries = [entry for name in table().search_paths for entry in _entries(environ, name)]
-    prefixes = [Path("/usr/local"), *([Path(environ["HOME"], ".local")] if environ.get("HOME") else [])]
-    entries += [path for prefix in prefixes for pattern in table().site_packages for path in matching(prefix, pattern)]
-    # PYTHONPATH names the directory above npu_bridge, LD_LIBRARY_PATH npu_bridge itself (guide 6.4, step 4).
-    candidates = [entry / ADAPTER.name if entry.name == ADAPTER.parent.name else entry / ADAPTER for entry in entries]
-    return list(dict.fromkeys(path for path in candidates if os.path.lexists(path)))
+def loose_adapters(environ: Mapping[str, str]) -> list[LooseAdapter]:
+    """Adapters outside of a CANN directory, where npu_bridge was installed with pip: the place that was named for it
+    first, then what Python would find.
+    """
+    found: dict[Path, LooseAdapter] = {}
+    for entry, why in _adapter_places(environ):
+        # PYTHONPATH names the directory above npu_bridge, LD_LIBRARY_PATH npu_bridge itself (guide 6.4, step 4).
+        path = entry / ADAPTER.name if entry.name == ADAPTER.parent.name else entry / ADAPTER
+        if os.path.lexists(path):
+            found.setdefault(path, LooseAdapter(path, why, why == table().wheel_directory))
+    return list(found.values())
+
+
+def adapter_places(environ: Mapping[str, str]) -> list[str]:
+    """The directories that variables name for the adapter, for a person."""
+    named = (table().wheel_directory, *table().search_paths, *table().environments)
+    return list(dict.fromkeys(f"{entry} ({why})" for entry, why in _adapter_places(environ) if why in named))
+
+
+def _adapter_places(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
+    """The directories that may hold npu_bridge/, and why."""
+    for name in (table().wheel_directory, *table().search_paths):
+        for entry in _entries(environ, name):
+            yield entry, name
+    prefixes = [(entry, name) for name in table().environments for entry in _entries(environ, name)]
+    prefixes.append((Path("/usr/local"), "the packages of this machine's Python"))
+    if environ.get("HOME"):
+        prefixes.append((Path(environ["HOME"], ".local"), "your Python packages"))
+    for prefix, why in prefixes:
+        for pattern in table().site_packages:
+            for path in matching(prefix, pattern):
+                yield path, why
 
 
 def stale_variables(environ: Mapping[str, str]) -> dict[str, Path]:
@@ -67,7 +102,7 @@ def stale_variables(environ: Mapping[str, str]) -> dict[str, Path]:
 def _named(environ: Mapping[str, str]) -> Iterator[CannPlace]:
     for name in table().variables:
         for path in _entries(environ, name):
-            yield CannPlace(root_above(path) or path, name)
+            yield CannPlace(root_above(path) or path, name, path)
     for name in table().search_paths:
         for path in _entries(environ, name):
             root = root_above(path.parent)  # a list names what is in a component, never the component itself

@@ -8,13 +8,34 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from npu_serving.cann import operator_list
-from npu_serving.cann.layout import Component, closed_directory, has_essentials, is_there, packages
+from npu_serving.cann.adapter_choice import removal
+from npu_serving.cann.layout import (
+    Component,
+    closed_directory,
+    has_essentials,
+    is_before,
+    is_from_release_wheel,
+    is_there,
+    newest,
+    packages,
+    root_above,
+)
 from npu_serving.findings import NOTE, Finding
 
 
 def contradictions(components: Mapping[str, Component], adapter: Path | None) -> tuple[Finding, ...]:
     """All findings on these components together."""
-    rules = (_missing, _incomplete, _mixed_releases, _two_runtimes, _driver, _other_machine, _unreadable, _operators)
+    rules = (
+        _missing,
+        _incomplete,
+        _mixed_releases,
+        _wheel_of_another_time,
+        _two_runtimes,
+        _driver,
+        _other_machine,
+        _unreadable,
+        _operators,
+    )
     return tuple(finding for rule in rules for finding in rule(components, adapter))
 
 
@@ -24,11 +45,16 @@ def runtime_of(components: Mapping[str, Component]) -> Component | None:
 
 
 def _missing(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
+    runtime = runtime_of(components)
     if adapter is None and "tfplugin" not in components:
-        yield Finding(
-            "tfplugin, which contains the adapter, is not installed.", packages()["tfplugin"].install_command()
+        package, release = packages()["tfplugin"], runtime.version if runtime is not None else ""
+        what = (
+            "TF Adapter, a wheel since CANN 8.0.0,"
+            if package.comes_as_wheel(release)
+            else "tfplugin, with the adapter,"
         )
-    if runtime_of(components) is None:
+        yield Finding(f"{what} is not installed.", package.install_command(release, _root_of(runtime)))
+    if runtime is None:
         why = ": nnrt lacks the graph engine that the adapter needs" if "nnrt" in components else ""
         yield Finding(f"Neither the CANN toolkit nor nnae is installed{why}.", packages()["toolkit"].install_command())
 
@@ -45,7 +71,7 @@ def _incomplete(components: Mapping[str, Component], _adapter: Path | None) -> I
             lacking = package.essential[0].rpartition("/")[2]
             yield Finding(
                 f"{item.path} has no {lacking}: installing or removing {item.name} was interrupted.",
-                package.install_command(),
+                package.install_command(_release_of(components), _root_of(item)),
             )
 
 
@@ -54,10 +80,14 @@ def _mixed_releases(components: Mapping[str, Component], _adapter: Path | None) 
     told = {item.name: item.info.release or item.version for item in components.values() if item.name != "driver"}
     releases = {name: release for name, release in told.items() if release}
     if len(set(releases.values())) > 1:
-        # The adapter's release is what the server is built for; without one, that of the first component.
-        wanted = releases.get("tfplugin") or next(iter(releases.values()))
+        # Of what is used the newest, so that nothing is replaced by an older release; else that of the first component.
+        runtime = runtime_of(components)
+        used = [releases[item.name] for item in (runtime, components.get("tfplugin")) if item and item.name in releases]
+        wanted = newest(used) if used else next(iter(releases.values()))
         other = next(name for name, release in releases.items() if release != wanted)
-        command = packages()[other].install_command().replace("VERSION", wanted)
+        command = packages()[other].install_command(wanted, _root_of(components[other]))
+        if packages()[other].comes_as_wheel(wanted):
+            command = f"{removal(components[other])} && {command}"
         yield Finding(" and ".join(f"{name} is of CANN {release}" for name, release in releases.items()) + ".", command)
     for item in components.values():
         of_parts = sorted(set(item.info.parts.values()))
@@ -67,6 +97,19 @@ def _mixed_releases(components: Mapping[str, Component], _adapter: Path | None) 
                 f"{item.name} was interrupted.",
                 packages()[item.name].install_command(),
             )
+
+
+def _wheel_of_another_time(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
+    """The adapter's wheels fit no CANN of the time when it had an installer."""
+    runtime, package = runtime_of(components), packages()["tfplugin"]
+    if adapter is None or runtime is None or package.wheel is None or not is_from_release_wheel(adapter):
+        return
+    if runtime.version and is_before(runtime.version, package.wheel.since):
+        yield Finding(
+            f"{runtime.name} is of CANN {runtime.version}, and {adapter} is from a wheel: these fit "
+            f"CANN {package.wheel.since} and later.",
+            package.install_command(runtime.version),
+        )
 
 
 def _two_runtimes(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
@@ -120,6 +163,17 @@ def _operators(components: Mapping[str, Component], _adapter: Path | None) -> It
     runtime = runtime_of(components)
     if runtime is not None:
         yield from operator_list.findings_on(runtime)
+
+
+def _release_of(components: Mapping[str, Component]) -> str:
+    """The release of the toolkit or nnae; "" where none is known."""
+    runtime = runtime_of(components)
+    return runtime.version if runtime is not None else ""
+
+
+def _root_of(item: Component | None) -> Path | None:
+    """The directory that holds a component's family."""
+    return root_above(item.path) if item is not None else None
 
 
 def _opened(file: Path) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @command(
     settings=("cann_root",),
-    help={"cann_root": "the directory that contains tfplugin/ and ascend-toolkit/, to look only there"},
+    help={"cann_root": "the directory that contains cann/ (before CANN 8.5 ascend-toolkit/) and tfplugin/"},
 )
 def cann_info(call: Call) -> Result:
     """Show which parts of CANN are installed here, and what is wrong with them (exit code 3 if anything)."""

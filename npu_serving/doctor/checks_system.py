@@ -140,8 +140,7 @@ def check_tfplugin(requirement: Requirement, examination: Examination) -> Requir
     try:
         adapter = find_adapter(settings.adapter, settings.cann_root)
     except NpuServingError as error:
-        # For a file that was named, the cure is another file; otherwise it is to install the package.
-        return examination.no_adapter(requirement, error.what, cure="" if settings.adapter == "auto" else error.cure)
+        return examination.no_adapter(requirement, error.what, cure=error.cure)
     return examination.finding(requirement, OK, f"{adapter.path} ({adapter.machine})")
 
 

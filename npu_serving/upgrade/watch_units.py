@@ -85,7 +85,7 @@ def render_watch_units(
 
 def _environment() -> dict[str, str]:
     """The caller's variables by which ./inv finds its settings and packages, and CANN; all are paths."""
-    names = (SETTINGS_FILE, VENV, *table().variables)
+    names = (SETTINGS_FILE, VENV, *table().variables, *table().environments)
     return {name: os.path.abspath(os.environ[name]) for name in names if os.environ.get(name)}
 
 
@@ -105,7 +105,11 @@ def _watched(settings: Settings) -> list[Path]:
     else:
         roots = [Path(name) for name in looked_at(settings.cann_root, os.environ)]
     families = [
-        root / package.directories[0] for root in roots for name, package in packages().items() if name != "driver"
+        root / directory
+        for root in roots
+        for name, package in packages().items()
+        if name != "driver"
+        for directory in package.directories
     ]
     adapter = installation.adapter if installation is not None else None
     return [*roots, *families, *([adapter] if adapter is not None else [])]

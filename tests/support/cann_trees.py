@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import shutil
+import zipfile
 from pathlib import Path
 
 MACHINE = platform.machine()
@@ -49,6 +51,8 @@ def make_plugin(root: Path, version: str, site: str = SITE) -> Path:
     directory = root / "tfplugin" / version
     put(directory / site / "npu_bridge/_tf_adapter.so")
     put(directory / "ascend_tfplugin_install.info", install_info("Ascend-cann-tfplugin", version, directory, MACHINE))
+    uninstall = f'#!/bin/bash\nhere=$(dirname "$0")/..\nrm -r "$(readlink -f "$here")" "{root}/tfplugin/latest"\n'
+    put(directory / "script/uninstall.sh", uninstall).chmod(0o755)
     put(root / "tfplugin/set_env.sh", f"export PYTHONPATH={root}/tfplugin/latest/{site}:${{PYTHONPATH}}\n")
     point(root / "tfplugin/latest", version)
     return root
@@ -67,3 +71,47 @@ def install_info(package: str, version: str, path: Path, machine: str) -> str:
         f"package_name={package}\nversion={version}\ninnerversion={FAMILIES.get(version, 'V100R001C99')}SPC001B241\n"
         f"compatible_version=[V100R001C10,V100R001C13],[V100R001C30]\narch={machine}\nos=linux\npath={path}\n"
     )
+
+
+def make_cann_of_today(root: Path, version: str = "9.0.0") -> Path:
+    """A toolkit as CANN 8.5 and later lie: cann-VERSION, and `cann` leading to it."""
+    make_runtime(root, "made", version)
+    (root / "made" / version).rename(root / f"cann-{version}")
+    shutil.rmtree(root / "made")
+    inside = root / f"cann-{version}/{MACHINE}-linux/ascend_made_install.info"
+    inside.rename(inside.with_name("ascend_toolkit_install.info"))
+    put(root / f"cann-{version}/set_env.sh", f"export ASCEND_HOME_PATH={root}/cann-{version}\n")
+    point(root / "cann", f"cann-{version}")
+    return root
+
+
+def wheel_name(machine: str = MACHINE) -> str:
+    return f"npu_bridge-1.15.0-py3-none-manylinux2014_{machine}.whl"
+
+
+def make_wheel(
+    directory: Path, adapter: bytes = b"", tag: str = f"manylinux2014_{MACHINE}", machine: str = MACHINE
+) -> Path:
+    """A wheel as TF Adapter's release page has it since 8.0.0; those of the time before say `any`."""
+    info = "npu_bridge-1.15.0.dist-info"
+    files = {
+        "npu_bridge/__init__.py": b"",
+        "npu_bridge/_tf_adapter.so": adapter,
+        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: npu_bridge\nVersion: 1.15.0\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-{tag}\n".encode(),
+    }
+    files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"]).encode()
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / wheel_name(machine)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in files.items():
+            packed.writestr(name, data)
+    return path
+
+
+def install_wheel(directory: Path, tag: str = f"manylinux2014_{MACHINE}", adapter: bytes = b"") -> Path:
+    """What pip leaves of it in the directory of its -t; returns the adapter."""
+    with zipfile.ZipFile(make_wheel(directory / "download", adapter, tag)) as packed:
+        packed.extractall(directory)
+    shutil.rmtree(directory / "download")
+    return directory / "npu_bridge/_tf_adapter.so"
