@@ -21,6 +21,8 @@ from npu_serving.console import amount_text
 from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, RequestError
 
 CHUNK_BYTES = 1 << 20
+_SHOWN = 100  # letters of a path that is too long
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # limits.h of Linux: NAME_MAX, and PATH_MAX without the byte that ends it
 FORMER = "was"  # what was replaced, in its temporary directory
 _TEMPORARY = re.compile(r"(\d+)\.(old\.)?[a-z0-9_]{8}")  # the creator's process id, and what tempfile appends
 
@@ -33,6 +35,14 @@ def as_error(error: OSError, path: Path, *, doing: str = "written") -> NpuServin
             f"{path} could not be {doing}: the disk is full.",
             cause=f"the file system that holds {path.parent} has no space left for it",
             cure="free some space there (df -h shows how much), then run the same command again",
+        )
+    if error.errno == errno.ENAMETOOLONG:
+        named = str(path)
+        return RequestError(
+            f"The path {named[:_SHOWN]}{'...' if len(named) > _SHOWN else ''} could not be {doing}: it is too long.",
+            cause=f"it has {len(os.fsencode(path))} bytes; file systems take {_LONGEST_NAME} in one name, "
+            f"{_LONGEST_PATH} in all",
+            cure="use a shorter path",
         )
     return FileAccessError(
         f"{path} could not be {doing}: {error.strerror or error}.",

@@ -34,7 +34,8 @@ from npu_serving.errors import (
 )
 from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.findings import PROBLEM
-from npu_serving.settings import Settings, user_path
+from npu_serving.sample.sample_settings import with_sample
+from npu_serving.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -164,15 +165,18 @@ def _build_case(settings: Settings, name: str) -> tuple[Build, ServerCase, Adapt
 
 
 def _files_case(settings: Settings, server: Path) -> ServerCase:
-    adapter = None if settings.adapter == "auto" else user_path(settings.adapter, "--adapter")
-    for path, what, wanted in ((server, "server", "tensorflow_model_server"), (adapter, "adapter", ADAPTER_SONAME)):
-        if path is not None and not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises for long names
-            raise RequestError(f"The {what} {path} does not exist.", cure=f"name an existing {wanted}")
+    if not os.path.exists(server):  # noqa: PTH110 - Path.exists() raises for long names
+        raise RequestError(f"The server {server} does not exist.", cure="name an existing tensorflow_model_server")
+    named = settings.adapter != "auto"
+    settings = with_sample(settings)
+    cann = Cann(settings.adapter, settings.cann_root)
+    adapter = cann.adapter if named else None
     return ServerCase(
         server,
-        adapter=adapter,
-        adapter_soname=_needed_as(server, adapter) if adapter is not None else ADAPTER_SONAME,
-        library_path=_deployed_library_path(Cann(settings.adapter, settings.cann_root)),
+        adapter=adapter.path if adapter is not None else None,
+        adapter_elf=adapter.elf if adapter is not None else None,
+        adapter_soname=_needed_as(server, adapter.path) if adapter is not None else ADAPTER_SONAME,
+        library_path=_deployed_library_path(cann),
     )
 
 

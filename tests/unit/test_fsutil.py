@@ -263,3 +263,15 @@ def test_a_new_file_takes_no_pipes_or_devices_place(tmp_path: Path) -> None:
             file.write(b"x")
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link to a device", "pipe"]
+
+
+@pytest.mark.parametrize(
+    "path", [Path("/tmp") / ("x" * 10_000), Path("/" + "/".join(["y" * 200] * 50)), Path("é" * 200)]
+)
+def test_a_path_that_no_file_system_takes_is_a_bad_request_told_in_a_few_words(path: Path) -> None:
+    for attempt in (fsutil.read_text, fsutil.make_directory):
+        with pytest.raises(RequestError, match="it is too long") as caught:
+            attempt(path)
+        assert caught.value.exit_code == 2
+        assert f"it has {len(os.fsencode(path))} bytes" in caught.value.cause
+        assert len(str(caught.value)) < 400

@@ -424,10 +424,23 @@ def test_an_adapter_that_is_named_has_to_be_a_library_that_is_there(world: World
 def test_the_sample_without_its_adapter_is_warned_about_with_the_command_that_takes_it(
     world: World, tmp_path: Path
 ) -> None:
-    world.set(source="sample", adapter=str(tmp_path / "none.so"), python_prefix=tmp_path)
+    (tmp_path / "no cann").mkdir()
+    world.set(source="sample", adapter="auto", cann_root=str(tmp_path / "no cann"), python_prefix=tmp_path)
     for name in ("tfplugin", "libpython"):
         assert world.finding(name).severity == WARNING
         assert world.finding(name).cure.endswith("--adapter sample")
+
+
+@pytest.mark.parametrize("source", ["sample", "1.15.0"])
+def test_an_adapter_that_is_named_and_not_there_is_a_problem_whatever_is_built(
+    world: World, tmp_path: Path, source: str
+) -> None:
+    world.set(source=source, adapter=str(tmp_path / "none.so"))
+    finding = world.finding("tfplugin")
+    assert finding.severity == PROBLEM
+    assert "none.so" in finding.found
+    assert "--adapter auto" in finding.cure
+    assert world.examine().exit_code == 3
 
 
 def test_without_cann_auto_finds_no_adapter_and_the_server_alone_is_only_warned_about(

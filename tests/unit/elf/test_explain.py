@@ -15,7 +15,7 @@ from npu_serving.builds import manifest, verify
 from npu_serving.elf.demangle import names_meant
 from npu_serving.elf.explain import explain
 from npu_serving.elf.subject import ServerCase
-from npu_serving.errors import ElfError, RequestError
+from npu_serving.errors import AdapterError, ElfError, RequestError
 from npu_serving.settings import Settings
 
 TRACE = "_ZN10tensorflow8profiler5TraceEi"  # tensorflow::profiler::Trace(int)
@@ -179,13 +179,21 @@ def test_what_is_no_server_or_adapter_is_refused_at_once(root: Path, tmp_path: P
         (root / "server", str(root / "missing"), RequestError),
         (root / ("x" * 300), good, RequestError),
         (tmp_path / "pipe", good, ElfError),
-        (root / "server", str(tmp_path / "pipe"), ElfError),
+        (root / "server", str(tmp_path / "pipe"), AdapterError),
         (root, good, ElfError),
-        (root / "server", str(root), ElfError),
-        (root / "server", __file__, ElfError),
+        (root / "server", str(root), AdapterError),
+        (root / "server", __file__, AdapterError),
     ):
         with pytest.raises(error):
             verify.verify_files(Settings(adapter=adapter), server)
+
+
+@needs_gcc
+def test_the_samples_adapter_is_an_adapter_for_a_server_that_is_named(root: Path, tmp_path: Path) -> None:
+    result = verify.verify_files(Settings(adapter="sample", build_root=tmp_path), root / "server")
+    json.dumps(result.to_json())
+    assert "undefined-symbol" in result.report.kinds(), "the symbols that the sample's adapter needs"
+    assert result.exit_code == 3
 
 
 def test_who_defined_what_is_kept_with_a_build_and_damage_to_it_does_not_matter(tmp_path: Path) -> None:
