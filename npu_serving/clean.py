@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.cann.install import WHEELS
 from npu_serving.errors import RequestError
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 
 # What this project makes below a build root. It is a list of what to remove, not of what to keep: with
 # `build_root: /data` there are other people's files beside these.
-MADE_HERE = ("src", "bazel", "logs", "memo", "home", "patched", "sample", "demo", "reproduce", "tests", ".bundling")
+MADE_HERE = (
+    *("src", "bazel", "logs", "memo", "home", "patched", "sample", "demo", "reproduce", "tests", ".bundling"),
+    WHEELS,
+)
 FETCHED = ("store", "distdir", "locks", "tools", "wheels")
 
 

@@ -56,7 +56,7 @@ class Settings:
     )
     adapter: str = setting(
         "auto",
-        help="_tf_adapter.so: `auto` (that of the CANN installed here), a path, or `sample`",
+        help="_tf_adapter.so: `auto` (that of the CANN installed here), its path or that of its wheel, or `sample`",
         text_is=PATH_OR_WORD,
     )
     runner: str = setting(

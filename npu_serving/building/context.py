@@ -18,7 +18,7 @@ from npu_serving.building.tree_digest import tree_digest
 from npu_serving.builds.current import build_made_from
 from npu_serving.builds.manifest import Build
 from npu_serving.cann.adapter import Adapter
-from npu_serving.cann.install import Cann
+from npu_serving.cann.install import Cann, cann_of
 from npu_serving.console import Reporter
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.mirrors import parse_mirror
@@ -148,7 +148,7 @@ def find_context(settings: Settings, reporter: Reporter, cann: Cann | None = Non
         parse_mirror(mirror)  # a wrong one is refused, whether or not there is something to fetch
     source = resolve_source(settings)
     runner = choose_runner(settings, reporter)
-    cann = cann or Cann(settings.adapter, settings.cann_root)
+    cann = cann or cann_of(settings)
     _ = cann.adapter, cann.installation  # what is wrong with them is said before anything is done
     return BuildContext(
         settings=settings,

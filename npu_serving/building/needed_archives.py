@@ -18,7 +18,7 @@ from npu_serving.building import bazel
 from npu_serving.building.bazel_program import find_bazel
 from npu_serving.building.inputs import choose_runner, find_libpython
 from npu_serving.building.runner import Layout, Runner
-from npu_serving.cann.install import find_adapter
+from npu_serving.cann.install import cann_of
 from npu_serving.console import Reporter
 from npu_serving.errors import BuildFailedError, LockFileError
 from npu_serving.fetch.content_store import ContentStore
@@ -61,7 +61,7 @@ def measure_needs(
     """
     with state_lock(settings.build_root, doing="lock-deps --needed"):
         made = with_sample(dataclasses.replace(settings, adapter="sample"))
-        adapter = find_adapter(made.adapter, made.cann_root)
+        adapter = cann_of(made).adapter
         overlay = OverlayInputs(adapter.path, find_libpython(made), adapter_elf=adapter.elf)
         runner = choose_runner(settings, reporter)
         runner.prepare(reporter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from npu_serving.building import inputs
 from npu_serving.building.sources import resolve_source
-from npu_serving.cann.install import find_adapter
+from npu_serving.cann.install import cann_of
 from npu_serving.errors import RequestError, SourceError
 from npu_serving.overlay.adapter import OverlayResult, render_overlay
 from npu_serving.overlay.content import OverlayInputs
@@ -29,7 +29,7 @@ def render(
         )
     wanted = None
     if not remove:
-        adapter = find_adapter(settings.adapter, settings.cann_root)
+        adapter = cann_of(settings).adapter
         wanted = OverlayInputs(adapter.path, inputs.find_libpython(settings), adapter_elf=adapter.elf)
     with state_lock(settings.build_root, doing="render-overlay"):  # not under a Bazel that reads the tree
         return render_overlay(source.tree, wanted, mode=mode, remove=remove)

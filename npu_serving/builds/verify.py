@@ -17,7 +17,7 @@ from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
 from npu_serving.cann.adapter import Adapter
-from npu_serving.cann.install import Cann
+from npu_serving.cann.install import Cann, cann_of
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of
@@ -93,7 +93,7 @@ def fit_of(build: Build, settings: Settings) -> Fit:
     """
     try:
         settings = settings_of(build, settings)
-        cann = Cann(settings.adapter, settings.cann_root)
+        cann = cann_of(settings)
         installed = cann.adapter_if_installed
         report = verify_directory(build.directory, cann.library_path)
         damaged = build.damaged_file(without=manifest.SERVER)  # which is read for the report as far as a start needs it
@@ -149,7 +149,7 @@ def _build_case(settings: Settings, name: str) -> tuple[Build, ServerCase, Adapt
     """A build, how it is judged, and the adapter that is installed now, if it is not the one it was linked with."""
     build = find_build(settings.dist_root, name)
     settings = settings_of(build, settings)
-    cann = Cann(settings.adapter, settings.cann_root)
+    cann = cann_of(settings)
     installed = cann.adapter_if_installed
     if installed is not None and installed.sha256 == build.manifest.adapter.get("sha256"):
         installed = None
@@ -169,7 +169,7 @@ def _files_case(settings: Settings, server: Path) -> ServerCase:
         raise RequestError(f"The server {server} does not exist.", cure="name an existing tensorflow_model_server")
     named = settings.adapter != "auto"
     settings = with_sample(settings)
-    cann = Cann(settings.adapter, settings.cann_root)
+    cann = cann_of(settings)
     adapter = cann.adapter if named else None
     return ServerCase(
         server,

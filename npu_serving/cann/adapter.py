@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from npu_serving.cann.layout import version_around
+from npu_serving.cann.layout import is_from_release_wheel, packages, version_around
+from npu_serving.cann.wheel_file import is_wheel, unpacked
 from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.errors import AdapterError, ElfError, FileAccessError, MissingToolError
 from npu_serving.facts import ADAPTER_SONAME
@@ -25,6 +26,8 @@ class Adapter:
     sha256: str
     cann_version: str
     machine: str
+    wheel: Path | None
+    """The wheel that was named, where it was unpacked from one."""
     elf: ElfFile = field(repr=False, compare=False)
     """What was read from it."""
 
@@ -35,6 +38,7 @@ class Adapter:
             "sha256": self.sha256,
             "cann_version": self.cann_version,
             "machine": self.machine,
+            **({"wheel": str(self.wheel)} if self.wheel is not None else {}),
         }
 
 
@@ -49,8 +53,12 @@ def no_adapter_installed(problems: Sequence[str], *, looked_at: Sequence[str], c
     )
 
 
-def adapter_at(path: Path, cann_version: str) -> Adapter:
-    """The adapter in that file. Raises AdapterError where it is missing, unreadable, or not one for this machine."""
+def adapter_at(named: Path, cann_version: str, wheels: Path | None = None) -> Adapter:
+    """The adapter in that file, or in that wheel, which is unpacked below `wheels` if that is given.
+
+    Raises AdapterError where it is missing, unreadable, or not one for this machine.
+    """
+    path, wheel = named, None
     if "\0" in str(path):
         raise AdapterError(
             f"The adapter's path {str(path)!r} contains a NUL byte.",
@@ -62,24 +70,30 @@ def adapter_at(path: Path, cann_version: str) -> Adapter:
             raise _error_for_directory(path)
         if not path.exists():
             raise AdapterError(f"The adapter {path} does not exist.", cure="check the path, or use --adapter auto")
+        if wheels is not None and is_wheel(path):
+            path, wheel = unpacked(path, wheels), path
         elf = read_elf(path, digest=True)
     except (ElfError, FileAccessError) as error:
         raise AdapterError(
-            error.what, cause=error.cause, cure="use --adapter with the path of a _tf_adapter.so"
+            error.what, cause=error.cause, cure="use --adapter with the path of a _tf_adapter.so, or of its wheel"
         ) from error
     except OSError as error:  # a closed directory, a name that is too long
         raise AdapterError(
             f"The adapter {path!s:.200} can't be read ({error}).", cure="check the path and its permissions"
         ) from error
+    shown = named if wheel is None else f"{ADAPTER_SONAME} in {named}"
     if elf.type != "DYN":
-        raise AdapterError(f"{path} is not a shared library.", cure="use --adapter with the path of a _tf_adapter.so")
+        raise AdapterError(f"{shown} is not a shared library.", cure="use --adapter with the path of a _tf_adapter.so")
     if elf.machine != platform.machine():
+        package = packages()["tfplugin"]
+        is_wheel_there = wheel is not None or is_from_release_wheel(path)
+        command = package.install_command("" if is_wheel_there else cann_version or version_around(path))
         raise AdapterError(
-            f"{path} is built for {elf.machine}, but this machine is {platform.machine()}.",
-            cause="it comes from a CANN package for the other architecture",
-            cure=f"install Ascend-cann-tfplugin_…_linux-{platform.machine()}.run and use its adapter",
+            f"{shown} is built for {elf.machine}, but this machine is {platform.machine()}.",
+            cause="it comes from a package for the other architecture",
+            cure=f"use {package.wheel.name}" if wheel is not None and package.wheel is not None else command,
         )
-    return Adapter(path, elf.sha256, cann_version or version_around(path), elf.machine, elf)
+    return Adapter(path, elf.sha256, cann_version or version_around(path), elf.machine, wheel, elf)
 
 
 def _error_for_directory(path: Path) -> AdapterError:

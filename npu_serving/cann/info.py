@@ -6,10 +6,11 @@ import os
 from dataclasses import dataclass
 
 from npu_serving.cann.adapter import Adapter
-from npu_serving.cann.install import CannInstallation, adapter_command, adapter_of, find_installation, looked_at
+from npu_serving.cann.install import CannInstallation, adapter_command, adapter_of, cann_of, looked_at
 from npu_serving.cann.layout import packages
 from npu_serving.errors import EXIT_ACTION_NEEDED, AdapterError
 from npu_serving.findings import Finding
+from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import Settings
 
 
@@ -40,24 +41,36 @@ class CannInfo:
     def text(self) -> str:
         """The components, then the findings, the problems first."""
         lines = [self.installation.text()] if self.installation is not None else []
+        installed = self.installation.adapter if self.installation is not None else None
+        if self.adapter is not None and self.adapter.path != installed:
+            lines.append(f"  named: {self.adapter.wheel or self.adapter.path} ({self.adapter.machine})")
         ordered = sorted(self.findings, key=lambda finding: not finding.needs_action)
         return "\n".join([*lines, *(_text(finding) for finding in ordered)])
 
 
 def cann_info(settings: Settings) -> CannInfo:
-    """What is installed below cann_root, or in the usual places where that isn't set. Changes nothing.
+    """What is installed below cann_root, or in the usual places where that isn't set, and the adapter that is named.
 
-    Raises RequestError for a cann_root that doesn't exist or has no CANN in it.
+    Raises RequestError for a cann_root that doesn't exist or has no CANN in it, AdapterError for a named adapter that
+    can't be one.
     """
     places = tuple(looked_at(settings.cann_root, os.environ))
-    installation = find_installation(settings.cann_root)
+    if settings.adapter == "sample":
+        settings = with_sample(settings)
+    cann = cann_of(settings)
+    installation = cann.installation
     if installation is None:
         none = Finding(
             f"CANN is not installed here: nothing found in {', '.join(places)}.",
             f"{packages()['toolkit'].install_command()}, then {adapter_command(None)}; "
             "or ./inv cann-info --cann-root DIRECTORY",
         )
-        return CannInfo(None, None, places, (none,))
+        named = cann.adapter if cann.setting != "auto" else None
+        return CannInfo(None, named, places, (none,))
+    if cann.setting != "auto":
+        misfit = cann.misfit()
+        more = (misfit,) if misfit is not None else ()
+        return CannInfo(installation, cann.adapter, places, (*installation.findings, *more))
     if installation.adapter is None or not os.access(installation.adapter, os.R_OK):
         return CannInfo(installation, None, places, installation.findings)
     try:

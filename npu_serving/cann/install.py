@@ -28,10 +28,13 @@ from npu_serving.cann.places import (
     places_of_others,
     stale_variables,
 )
-from npu_serving.cann.rules import contradictions, runtime_of
+from npu_serving.cann.rules import contradictions, runtime_of, wheel_of_another_time
 from npu_serving.errors import AdapterError, MissingToolError, RequestError
 from npu_serving.findings import NOTE, Finding
+from npu_serving.settings import Settings
 
+WHEELS = "adapters"
+"""The directory below the build root in which named wheels are unpacked."""
 _CURE_FOR_ROOT = "set cann_root to the directory that contains cann/ (before CANN 8.5 ascend-toolkit/), or tfplugin/"
 
 
@@ -105,11 +108,13 @@ def find_installation(root: str = "", environ: Mapping[str, str] | None = None) 
 class Cann:
     """The CANN that two settings lead to: looked for when it is first asked for, and then kept.
 
-    `setting` is the path of a _tf_adapter.so, or "auto" for that of the CANN installed here.
+    `setting` is the path of a _tf_adapter.so or of its wheel, or "auto" for that of the CANN installed here; wheels are
+    unpacked below `wheels`.
     """
 
     setting: str
     cann_root: str
+    wheels: Path
 
     @cached_property
     def installation(self) -> CannInstallation | None:
@@ -124,7 +129,7 @@ class Cann:
         and MissingToolError when "auto" finds none.
         """
         if self.setting != "auto":
-            return adapter_at(Path(_expanded(self.setting, os.environ)), "")
+            return adapter_at(Path(_expanded(self.setting, os.environ)), "", self.wheels)
         installation = self.installation
         if installation is None or installation.adapter is None:
             problems = installation.problems if installation is not None else ()
@@ -134,6 +139,15 @@ class Cann:
                 command=adapter_command(installation),
             )
         return adapter_of(installation)
+
+    def misfit(self) -> Finding | None:
+        """What is wrong with the adapter that was named beside this CANN; that of an installed one is among its own
+        findings.
+        """
+        if self.setting == "auto" or self.installation is None:
+            return None
+        components = {item.name: item for item in self.installation.components}
+        return next(wheel_of_another_time(components, self.adapter.path), None)
 
     @property
     def adapter_if_installed(self) -> Adapter | None:
@@ -151,9 +165,9 @@ class Cann:
         return self.installation.library_directories if self.installation is not None else ()
 
 
-def find_adapter(setting: str, cann_root: str) -> Adapter:
-    """The adapter alone, where nothing else is asked of CANN."""
-    return Cann(setting, cann_root).adapter
+def cann_of(settings: Settings) -> Cann:
+    """The one that these settings lead to."""
+    return Cann(settings.adapter, settings.cann_root, settings.build_root / WHEELS)
 
 
 def adapter_of(installation: CannInstallation) -> Adapter:

@@ -29,7 +29,7 @@ def contradictions(components: Mapping[str, Component], adapter: Path | None) ->
         _missing,
         _incomplete,
         _mixed_releases,
-        _wheel_of_another_time,
+        wheel_of_another_time,
         _two_runtimes,
         _driver,
         _other_machine,
@@ -99,7 +99,7 @@ def _mixed_releases(components: Mapping[str, Component], _adapter: Path | None) 
             )
 
 
-def _wheel_of_another_time(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
+def wheel_of_another_time(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
     """The adapter's wheels fit no CANN of the time when it had an installer."""
     runtime, package = runtime_of(components), packages()["tfplugin"]
     if adapter is None or runtime is None or package.wheel is None or not is_from_release_wheel(adapter):

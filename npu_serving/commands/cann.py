@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @command(
-    settings=("cann_root",),
+    settings=("cann_root", "adapter"),
     help={"cann_root": "the directory that contains cann/ (before CANN 8.5 ascend-toolkit/) and tfplugin/"},
 )
 def cann_info(call: Call) -> Result:

@@ -135,15 +135,18 @@ def check_tfplugin(requirement: Requirement, examination: Examination) -> Requir
     settings = examination.settings
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample has its own")
-    from npu_serving.cann.install import find_adapter
+    from npu_serving.cann.install import cann_of
 
     try:
-        adapter = find_adapter(settings.adapter, settings.cann_root)
+        cann = cann_of(settings)
+        adapter, misfit = cann.adapter, cann.misfit()
     except NpuServingError as error:
         if settings.adapter != "auto":  # a build of the sample's tree refuses it as well
             return examination.finding(requirement, PROBLEM, error.what, cure=error.cure)
         return examination.no_adapter(requirement, error.what, cure=error.cure)
-    return examination.finding(requirement, OK, f"{adapter.path} ({adapter.machine})")
+    if misfit is not None:
+        return examination.finding(requirement, WARNING, misfit.what, cure=misfit.cure)
+    return examination.finding(requirement, OK, f"{adapter.wheel or adapter.path} ({adapter.machine})")
 
 
 def check_docker(requirement: Requirement, examination: Examination) -> RequirementFinding:

@@ -9,7 +9,7 @@ from pathlib import Path
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.cann.environment import cann_environment
-from npu_serving.cann.install import Cann
+from npu_serving.cann.install import Cann, cann_of
 from npu_serving.serving.server import ServerPlan, plan_server
 from npu_serving.settings import Settings
 
@@ -33,7 +33,7 @@ def plan_current(
     found = find_build(settings.dist_root, build)
     if cann is None:
         its_own = settings_of(found, settings)
-        cann = Cann(its_own.adapter, its_own.cann_root)
+        cann = cann_of(its_own)
     return plan_server(
         found.directory,
         model_base_path=model_base_path,

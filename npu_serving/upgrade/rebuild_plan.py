@@ -10,7 +10,7 @@ from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import SERVER, Build
 from npu_serving.builds.verify import verify_directory
 from npu_serving.cann.adapter import Adapter
-from npu_serving.cann.install import Cann
+from npu_serving.cann.install import Cann, cann_of
 from npu_serving.elf.report import (
     CANNOT_TELL,
     LIBRARY_NOT_FOUND,
@@ -102,11 +102,11 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
     """Compares a build (the current one by default) with the CANN that is installed now; changes nothing.
 
     With `clean` everything is built again, whatever the comparison says. Raises what find_build() and
-    find_adapter() raise, and the errors of the inputs where the build has to be linked and one of them is gone.
+    cann_of() raise, and the errors of the inputs where the build has to be linked and one of them is gone.
     """
     build = find_build(settings.dist_root, name)
     settings = settings_of(build, settings)
-    cann = Cann(settings.adapter, settings.cann_root)
+    cann = cann_of(settings)
     installed = cann.adapter
     report = _report(build, cann)
     obstacles = tuple(_obstacles(build, installed, report))

@@ -31,7 +31,7 @@ from npu_serving.builds.pruning import prune_builds
 from npu_serving.builds.rollback import roll_back
 from npu_serving.builds.verify import VerifyResult, verify_build
 from npu_serving.cann import install
-from npu_serving.cann.install import Cann
+from npu_serving.cann.install import cann_of
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
@@ -546,7 +546,7 @@ def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> 
     with pytest.raises(RequestError, match="No golden request"):
         smoke.smoke(state, "", Silent())
     listening = Listening()
-    smoke.prove(state, find_build(state.dist_root), Cann(state.adapter, state.cann_root), listening)
+    smoke.prove(state, find_build(state.dist_root), cann_of(state), listening)
     assert "no golden request is recorded" in listening.said[0]
     recorded = smoke.record(state, "", ASKED, Silent())
     assert recorded.golden.expected == [3.5, 4.0, 5.5]

@@ -169,10 +169,10 @@ def test_the_pip_line_replaces_a_wheel_that_is_there(today: Path, tmp_path: Path
 def test_without_an_adapter_the_cure_is_what_exists_for_the_cann_that_is_found(today: Path, tmp_path: Path) -> None:
     older = make_runtime(tmp_path / "older", "ascend-toolkit", "7.0.RC1")
     with pytest.raises(MissingToolError) as caught:
-        _ = Cann("auto", str(older)).adapter
+        _ = Cann("auto", str(older), tmp_path).adapter
     assert f"./Ascend-cann-tfplugin_7.0.RC1_linux-{MACHINE}.run --install" in caught.value.cure
     with pytest.raises(MissingToolError) as caught:
-        _ = Cann("auto", str(today)).adapter
+        _ = Cann("auto", str(today), tmp_path).adapter
     assert ".run" not in caught.value.cure
     (problem,) = found({}, today).problems
     assert "wheel" in problem.what

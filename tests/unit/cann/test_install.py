@@ -17,7 +17,7 @@ from elf_samples import for_aarch64, library, needs_gcc, program
 
 from npu_serving import fsutil, process
 from npu_serving.cann import install, layout
-from npu_serving.cann.install import Cann, CannInstallation, find_adapter, find_installation
+from npu_serving.cann.install import Cann, CannInstallation, find_installation
 from npu_serving.elf.elf_file import Image, opened
 from npu_serving.errors import AdapterError, MissingToolError, RequestError
 
@@ -167,16 +167,16 @@ def test_a_root_that_is_missing_or_empty_is_refused_by_name(tmp_path: Path) -> N
 def test_the_adapter_of_an_installation_is_described(tmp_path: Path) -> None:
     root = make_cann(tmp_path / "with space ' and ü")
     library(root / "tfplugin" / "latest" / SITE / "npu_bridge", "_tf_adapter.so", "int x;")
-    adapter = find_adapter("auto", str(root))
+    adapter = Cann("auto", str(root), tmp_path).adapter
     assert (adapter.cann_version, adapter.machine, len(adapter.sha256)) == ("6.3.RC2", platform.machine(), 64)
-    assert find_adapter(str(adapter.path), "").describe() == adapter.describe()
+    assert Cann(str(adapter.path), "", tmp_path).adapter.describe() == adapter.describe()
 
 
 def test_no_adapter_anywhere_names_the_places_and_the_flag(tmp_path: Path) -> None:
     root = make_cann(tmp_path / "Ascend")
     (root / "tfplugin" / "latest" / SITE / "npu_bridge" / "_tf_adapter.so").unlink()
     with pytest.raises(MissingToolError) as caught:
-        find_adapter("auto", str(root))
+        _ = Cann("auto", str(root), tmp_path).adapter
     assert str(root) in caught.value.cause
     assert "--adapter PATH" in caught.value.cure
 
@@ -197,7 +197,7 @@ def test_an_adapter_that_can_not_be_one_is_refused_by_one_message(tmp_path: Path
         cases[str(for_aarch64(library(tmp_path, "arm.so", "int x;")))] = "built for aarch64"
     for setting, said in cases.items():
         with pytest.raises(AdapterError, match=said) as caught:
-            find_adapter(setting, "")
+            _ = Cann(setting, "", tmp_path).adapter
         assert caught.value.exit_code == 2
 
 
@@ -214,7 +214,7 @@ def test_a_tf_adapter_tree_without_its_package_is_cured_as_the_guides_faq_says(t
     wheel = script.parent / "plug-in.whl"
     (tree / "output").mkdir()
     with pytest.raises(AdapterError, match=r"no .*/output/tfadapter\.tar") as caught:
-        find_adapter(str(tree / "output"), "")
+        _ = Cann(str(tree / "output"), "", tmp_path).adapter
     process.run(["bash", script])
     assert wheel.exists() == (MACHINE != "x86_64"), "it ends well, and has made nothing"
     process.run(["bash", "-c", caught.value.cure.partition(", then build")[0]])
@@ -222,7 +222,7 @@ def test_a_tf_adapter_tree_without_its_package_is_cured_as_the_guides_faq_says(t
     assert wheel.exists()
     put(tree / "output/tfadapter.tar")
     with pytest.raises(AdapterError, match="is a directory") as caught:
-        find_adapter(str(tree), "")
+        _ = Cann(str(tree), "", tmp_path).adapter
     assert "--adapter" in caught.value.cure
 
 
@@ -246,7 +246,7 @@ def test_cann_is_looked_for_once_and_its_adapter_read_once_whatever_is_asked(
 
     monkeypatch.setattr(install, "find_installation", searching)
     monkeypatch.setattr("npu_serving.elf.symbols.opened", reading)
-    cann = Cann("auto", str(root))
+    cann = Cann("auto", str(root), tmp_path)
     assert cann.adapter is cann.adapter_if_installed
     assert path.parent in cann.library_path
     assert cann.installation is not None
@@ -257,7 +257,7 @@ def test_cann_is_looked_for_once_and_its_adapter_read_once_whatever_is_asked(
 
 def test_a_path_as_the_adapter_needs_no_cann(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "find_installation", lambda where: None)
-    assert Cann("auto", "").adapter_if_installed is None
-    assert Cann("auto", "").library_path == ()
+    assert Cann("auto", "", tmp_path).adapter_if_installed is None
+    assert Cann("auto", "", tmp_path).library_path == ()
     with pytest.raises(AdapterError, match="does not exist"):
-        _ = Cann(str(tmp_path / "missing.so"), "").adapter_if_installed
+        _ = Cann(str(tmp_path / "missing.so"), "", tmp_path).adapter_if_installed
