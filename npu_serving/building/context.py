@@ -20,6 +20,7 @@ from npu_serving.builds.manifest import Build
 from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.console import Reporter
+from npu_serving.doctor.places import output_user_root
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.mirrors import parse_mirror
 from npu_serving.lock.lockfile import Archive
@@ -60,7 +61,7 @@ class BuildContext:
         """The directories of this build; each runner has an output root of its own, for its paths differ inside."""
         return Layout(
             workspace=self.source.tree,
-            output_user_root=self.settings.build_root / "bazel" / self.runner.name,
+            output_user_root=output_user_root(self.settings, self.runner.name),
             distdir=self.settings.distdir,
             repository_cache=self.settings.store_root,
             extra=(self._patched_root,),

@@ -9,6 +9,7 @@ from npu_serving import fsutil
 from npu_serving.building.bazel_program import BazelProgram, fetch_bazel, find_bazel_for_image
 from npu_serving.building.runner import Layout, RunRequest
 from npu_serving.console import Reporter
+from npu_serving.doctor.places import build_places, check_places
 from npu_serving.errors import MissingToolError
 from npu_serving.images.container import (
     PLAIN_ENVIRONMENT,
@@ -57,7 +58,8 @@ class DockerRunner:
         return plan_image(self._settings, self._bazel.path, bazel_sha256=self._bazel.sha256)
 
     def check(self, layout: Layout) -> None:
-        """Nothing to refuse: the paths inside are always the same."""
+        """Refuses file systems from which nothing can be started; the paths inside are always the same."""
+        check_places(build_places(self._settings, self.name, layout.workspace))
 
     def what_is_missing(self) -> str:
         """The toolchain image, and the bazel that goes into it, where they are missing."""

@@ -11,8 +11,8 @@ from npu_serving.building.bazel_program import BazelProgram, fetch_bazel
 from npu_serving.building.runner import Layout, RunRequest
 from npu_serving.console import Reporter
 from npu_serving.doctor.build_environment import STANDARD_PATH, build_python
-from npu_serving.errors import MissingToolError, RequestError
-from npu_serving.facts import pinned_bazel
+from npu_serving.doctor.places import build_places, check_places
+from npu_serving.errors import MissingToolError
 from npu_serving.process import Finished
 from npu_serving.settings import Settings
 
@@ -34,19 +34,8 @@ class HostRunner:
         self._identity: dict[str, str] = {}
 
     def check(self, layout: Layout) -> None:
-        """Refuses paths that Bazel 0.24.1, tried with each of these characters, can't work with."""
-        for path in (layout.workspace, layout.output_user_root):
-            unfit = sorted(
-                {letter for letter in str(path) if not letter.isascii() or letter.isspace() or letter == ":"}
-            )
-            if unfit:
-                raise RequestError(
-                    f"Bazel {pinned_bazel()} can't work in {str(path)!r}: the path contains "
-                    f"{', '.join(map(repr, unfit))}.",
-                    cause="it fails with spaces, line breaks, colons and letters outside of ASCII",
-                    cure="set build_root in invoke.yaml to a path without them (and move the tree there), "
-                    "or build in a container, where such paths work: ./inv build-serving --runner docker",
-                )
+        """Refuses paths that Bazel 0.24.1, tried with each of these characters, can't work with, and file systems."""
+        check_places(build_places(self._settings, self.name, layout.workspace))
 
     def what_is_missing(self) -> str:
         """The pinned bazel, where it isn't fetched yet."""
@@ -94,12 +83,17 @@ class HostRunner:
         return str(self._python)
 
     def environment(self) -> dict[str, str]:
-        """PATH, HOME and the library path of a shared Python; nothing else: all of it goes into every action."""
+        """PATH, HOME and the library path of a shared Python; nothing else: all of it goes into every action.
+
+        But for TMPDIR, which Bazel hands to actions without making it a part of them: /tmp may be mounted noexec.
+        """
         environment = {
             "PATH": os.pathsep.join(self._search_path()),
             "HOME": str(fsutil.make_directory(self._settings.build_root / "home")),
             "LANG": "C.UTF-8",
         }
+        if os.environ.get("TMPDIR"):
+            environment["TMPDIR"] = os.environ["TMPDIR"]
         library = self._python.parent.parent / "lib"
         if any(library.glob("libpython3*.so.*")):  # built with --enable-shared: starts only with its own lib directory
             environment["LD_LIBRARY_PATH"] = str(library)

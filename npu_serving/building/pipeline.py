@@ -14,12 +14,13 @@ from npu_serving.building.inputs import choose_runner, make_sample_archives
 from npu_serving.building.locking import check_agreement
 from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build
 from npu_serving.building.runner import Layout
-from npu_serving.building.sources import check_tree, prepare_source
+from npu_serving.building.sources import check_tree, prepare_source, resolve_source
 from npu_serving.builds.assembling import package, replaced_meanwhile
 from npu_serving.builds.current import find_build, make_current, unused_id
 from npu_serving.builds.manifest import Build, BuildManifest, build_id
 from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
+from npu_serving.doctor.places import build_places, check_places
 from npu_serving.errors import BuildFailedError, LockFileError, SourceError
 from npu_serving.fetch.fetching import fetch, plan_fetch
 from npu_serving.lock.tree_facts import serving_version
@@ -146,7 +147,9 @@ def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
     """What build_serving() would do now."""
     wanted = caches.find_caches(settings)
     if sample_is_missing(settings):
-        choose_runner(settings, reporter).what_is_missing()  # refuses an engine that is down, as the run would
+        runner = choose_runner(settings, reporter)
+        runner.what_is_missing()  # refuses an engine that is down, as the run would
+        check_places(build_places(settings, runner.name, resolve_source(settings).tree))
         later = "after the steps above"
         made = Step("sample", "the sample's CANN and libpython have to be made")
         return BuildPlan((made, *(Step(name, later) for name in STEPS)))

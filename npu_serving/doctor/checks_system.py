@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from npu_serving import fsutil
 from npu_serving.console import amount_text
 from npu_serving.doctor import dpkg
 from npu_serving.doctor.checks import REPAIR_DPKG, Examination, RequirementFinding
-from npu_serving.doctor.requirements import Requirement
+from npu_serving.doctor.places import build_places, troubles
+from npu_serving.doctor.requirements import DOCKER, HOST, Requirement
 from npu_serving.errors import MissingToolError, NpuServingError
 from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
 from npu_serving.version_numbers import leading_version, version_of
@@ -53,17 +53,19 @@ def check_docker_disk(requirement: Requirement, examination: Examination) -> Req
 
 
 def check_build_root(requirement: Requirement, examination: Examination) -> RequirementFinding:
-    """Whether the build's directory is there and may be written to; the first build makes it where it may."""
-    place = examination.settings.build_root
-    existing = place
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        return examination.unfit(requirement, f"{existing} is not a directory", place=place)
-    if not os.access(existing, os.W_OK | os.X_OK):
-        return examination.unfit(requirement, f"this user may not write to {existing}", place=place)
+    """Whether a build can work in its directories; the first build makes those that are missing."""
+    settings = examination.settings
+    runner = DOCKER if examination.use == DOCKER else HOST
+    source = Path(settings.source).expanduser()
+    with fsutil.explained(source, doing="read"):
+        tree = source.absolute() if source.is_dir() else settings.build_root / "src"
+    found = list(troubles(build_places(settings, runner, tree)))
+    if found:
+        what = " ".join(f"{error.what} {error.cause}".strip().rstrip(".") + "." for error in found)
+        return examination.finding(requirement, requirement.unfit[examination.use], what, cure=found[0].cure)
+    place = settings.build_root
     return examination.finding(
-        requirement, OK, str(place) if existing == place else f"{place}, which the first build creates"
+        requirement, OK, str(place) if place.is_dir() else f"{place}, which the first build makes"
     )
 
 

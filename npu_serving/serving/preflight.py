@@ -14,6 +14,11 @@ from npu_serving.errors import RequestError, ServerError
 
 DYNAMIC_LINKERS = {"x86_64": Path("/lib64/ld-linux-x86-64.so.2"), "aarch64": Path("/lib/ld-linux-aarch64.so.1")}
 
+LONGEST_SOCKET_PATH = 107  # bytes; unix(7), sun_path without the byte that ends it
+SOCKET_BELOW_TMPDIR = (
+    "/pymp-XXXXXXXX/listener-XXXXXXXX"  # of Python's multiprocessing, by which CANN compiles operators
+)
+
 
 def check_ports(port: int, rest_api_port: int) -> None:
     """RequestError for invalid ports, ServerError for one that can't be listened on now."""
@@ -78,3 +83,17 @@ def missing_libraries(program: Path, env: Mapping[str, str]) -> list[str]:
     listed = process.run([linker, program], env=tracing, check=False)
     missing = re.findall(r"^\s*(\S+) => not found", listed.stdout, re.MULTILINE)
     return list(dict.fromkeys(missing))
+
+
+def socket_warnings(env: Mapping[str, str]) -> list[str]:
+    """A warning where the graph engine could not start, because its compiler's sockets would have too long a path.
+
+    What it says itself then is that it failed to initialise, with the error code of something else.
+    """
+    directory = env.get("TMPDIR", "")
+    if len(directory.encode("utf-8", "surrogateescape")) + len(SOCKET_BELOW_TMPDIR) <= LONGEST_SOCKET_PATH:
+        return []
+    return [
+        f"TMPDIR is too long ({directory}): CANN's compiler makes sockets below it, whose path may have "
+        f"{LONGEST_SOCKET_PATH} bytes, and the first request would fail: export TMPDIR=/tmp"
+    ]

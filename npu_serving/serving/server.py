@@ -16,6 +16,7 @@ from npu_serving import fsutil, process
 from npu_serving.cann.environment import CannEnvironment
 from npu_serving.client import rest_client
 from npu_serving.console import Reporter
+from npu_serving.doctor.places import noexec_trouble
 from npu_serving.elf.loader import library_path_of
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.facts import ADAPTER_SONAME
@@ -148,6 +149,7 @@ def plan_server(
     env, missing = _with_libraries(env, program, artifact, cann.library_path)
     deployment = deployment_of(platform_config_file, env)
     env = {**env, **deployment.variables}
+    sockets = preflight.socket_warnings(env) if deployment.uses_npu else []
     return ServerPlan(
         argv=(str(program), *(f"--{name}={value}" for name, value in flags.items())),
         env=env,
@@ -156,7 +158,7 @@ def plan_server(
         port=port,
         rest_api_port=rest_api_port,
         uses_npu=deployment.uses_npu,
-        warnings=(*_ignored_flags(flags), *deployment.warnings, *cann.warnings, *missing),
+        warnings=(*_ignored_flags(flags), *deployment.warnings, *cann.warnings, *missing, *sockets),
     )
 
 
@@ -256,6 +258,10 @@ def _program(artifact: Path) -> Path:
             f"{artifact} is not a finished build: {program} does not exist.",
             cure="build one with ./inv build-serving, or choose one that ./inv list-builds shows",
         )
+    where = "the directory of finished builds"
+    noexec = noexec_trouble(where, program.parent, "set dist_root in invoke.yaml to another directory")
+    if noexec is not None:
+        raise noexec
     if not os.access(program, os.X_OK):
         raise RequestError(f"This user may not execute {program}.", cure=f"chmod a+rx {program}")
     return program

@@ -99,7 +99,10 @@ def healthy_world(root: Path) -> World:
         processors=4,
     )
     adapter = root / "ascend" / "_tf_adapter.so"
-    settings = Settings(build_root=root / "build", python_prefix=root / "python3.7.5", adapter=str(adapter))
+    state = root.parent / "state"  # a path in which Bazel works
+    settings = Settings(
+        build_root=state, dist_root=state / "dist", python_prefix=root / "python3.7.5", adapter=str(adapter)
+    )
     world = World(root, machine, settings)
     for name, output in VERSIONED.items():
         world.tool(name, output)

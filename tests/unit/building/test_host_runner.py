@@ -26,7 +26,7 @@ def test_bazels_environment_is_built_from_nothing(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv(name, "leaked")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/leaked")
     assert _runner(tmp_path).environment() == before
-    assert set(before) <= {"PATH", "HOME", "LANG", "LD_LIBRARY_PATH"}
+    assert set(before) <= {"PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR"}
 
 
 def test_python_on_path_is_the_interpreter_of_the_build(tmp_path: Path) -> None:
@@ -55,12 +55,15 @@ def test_an_interpreter_that_was_set_and_is_none_is_refused(tmp_path: Path) -> N
 def test_a_path_that_bazel_fails_in_is_refused_for_the_tree_and_for_the_output(tmp_path: Path, name: str) -> None:
     fine, unfit = Path("/fine"), Path("/x") / name
     runner = _runner(tmp_path)
-    for layout in (Layout(unfit, fine, fine, fine), Layout(fine, unfit, fine, fine)):
-        with pytest.raises(RequestError, match="can't work in") as caught:
-            runner.check(layout)
-        assert "build_root" in caught.value.cure
+    with pytest.raises(RequestError, match=r"can't work in .*, the source tree") as caught:
+        runner.check(Layout(unfit, fine, fine, fine))
+    assert "move the tree" in caught.value.cure
+    with pytest.raises(RequestError, match=r"can't work in .*, the state directory") as caught:
+        _runner(tmp_path / name).check(Layout(fine, fine, fine, fine))
+    assert "build_root" in caught.value.cure
 
 
 @pytest.mark.parametrize("name", ["it's", '"', "$HOME", "a;b", "a&b", "(", "*", "%", "\\", ",", "="])
 def test_a_path_that_bazel_works_in_is_not_refused(tmp_path: Path, name: str) -> None:
-    _runner(tmp_path).check(Layout(Path("/x") / name, Path("/y") / name, Path("/z"), Path("/z")))
+    place = tmp_path / name
+    _runner(place, dist_root=place / "dist").check(Layout(place / "tree", place, place, place))

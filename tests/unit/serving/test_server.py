@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.known_failures import diagnose
+from npu_serving.serving.preflight import socket_warnings
 from npu_serving.serving.server import ServerPlan, plan_server, serve_in_foreground, started
 from npu_serving.serving.smoke import spare_ports
 
@@ -207,6 +209,38 @@ def test_a_server_that_is_not_executable_is_refused(artifact: Path, model: Path)
     (artifact / "bin" / "tensorflow_model_server").chmod(0o644)
     with pytest.raises(RequestError, match="This user may not execute"):
         plan(artifact, model)
+
+
+def test_a_build_on_a_file_system_without_exec_is_not_answered_with_chmod(
+    artifact: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.statvfs
+
+    class Noexec:
+        f_flag = os.ST_NOEXEC
+
+    monkeypatch.setattr(os, "statvfs", lambda path: Noexec() if str(path).endswith("/bin") else real(path))
+    with pytest.raises(RequestError, match="No program can be started from") as caught:
+        plan(artifact, model)
+    assert "mounted noexec" in caught.value.cause
+    assert "chmod" not in caught.value.cure
+
+
+def test_a_tmpdir_in_which_cann_can_not_make_its_sockets_is_warned_of_and_a_shorter_one_helps() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        for length, fits in ((107 - 32, True), (107 - 31, False)):
+            directory = short + "/" + "d" * (length - len(short) - 1)
+            assert (socket_warnings({"TMPDIR": directory}) == []) is fits
+            place = Path(directory) / "pymp-XXXXXXXX"
+            place.mkdir(parents=True)
+            with socket.socket(socket.AF_UNIX) as one:
+                if fits:
+                    one.bind(str(place / "listener-XXXXXXXX"))
+                else:
+                    with pytest.raises(OSError, match="too long"):
+                        one.bind(str(place / "listener-XXXXXXXX"))
+    assert socket_warnings({}) == []
+    assert "export TMPDIR=/tmp" in socket_warnings({"TMPDIR": "/" + "d" * 100})[0]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "with blank", "é", "..", "a\0b", "a?b"])
