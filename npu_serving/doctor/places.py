@@ -33,6 +33,7 @@ class Place:
     cure: str
     plain: bool = False
     room_below: int = 0
+    has_libraries: bool = False
     ours: bool = False
     """Whether it is this project's alone, so that it may belong to the user who builds."""
 
@@ -53,7 +54,7 @@ def build_places(settings: Settings, runner: str, tree: Path) -> tuple[Place, ..
     state = Place("the state directory", settings.build_root, cure, plain=plain, room_below=room, ours=True)
     output = Place("Bazel's output root", output_user_root(settings, runner), cure, plain=plain, room_below=room)
     cure = "set dist_root in invoke.yaml to another directory"
-    finished = Place("the directory of finished builds", settings.dist_root, cure, ours=True)
+    finished = Place("the directory of finished builds", settings.dist_root, cure, has_libraries=True, ours=True)
     places = [state, finished]
     if _exists(output.path):  # it may lead elsewhere
         places.append(output)
@@ -108,7 +109,7 @@ def _unfit_path(place: Place) -> RequestError | None:
     path = str(place.path)
     unfit = {letter for letter in path if not letter.isascii() or letter.isspace() or letter == ":"}
     if not place.plain:
-        unfit &= {":", "\n"}  # no part of LD_LIBRARY_PATH can have the one, no line of a file the other
+        unfit &= {":"} if place.has_libraries else set()  # no part of LD_LIBRARY_PATH can have one
     if unfit:
         named = ", ".join(map(repr, sorted(unfit)))
         return RequestError(

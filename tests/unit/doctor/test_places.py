@@ -132,7 +132,7 @@ def test_a_colon_in_the_directory_of_finished_builds_is_told_before_hours_of_bui
     finding = world.finding("build-root", "docker")
     assert finding.severity == PROBLEM
     assert "would not find its libraries" in finding.found
-    world.set(dist_root=tmp_path / "blank and ü")
+    world.set(dist_root=tmp_path / "blank and ü", build_root=tmp_path / "a:b\n", source="sample")
     assert world.finding("build-root", "docker").severity == OK
 
 
