@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -129,6 +130,30 @@ def test_a_server_that_means_the_npu_gets_the_operators_of_the_cann_that_was_fou
     done = process.run(["sh", "-c", made.text().partition("\nwarning: ")[0] + " --version"], env=dict(os.environ))
     assert "TensorFlow ModelServer" in done.output, "the command can be pasted as it is shown"
     assert f"ASCEND_OPP_PATH={npu.ascend}/ascend-toolkit/latest/opp" in made.text()
+
+
+def test_an_option_that_ends_the_server_at_the_first_request_is_named_with_its_rule_and_its_cure_helps(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    config: Path,
+    tmp_path: Path,
+) -> None:
+    text = config.read_text(encoding="utf-8")
+    mode = re.compile(r'(key: "graph_run_mode"[^0-9]*i: )0')
+    assert mode.search(text) is not None
+    config.write_text(mode.sub(r"\g<1>2", text), encoding="utf-8")
+    with (
+        pytest.raises(ServerError, match="ended at a request, before it had answered: killed by SIGABRT") as caught,
+        started(plan(artifact, npu, base, config), log_path=tmp_path / "log") as server,
+    ):
+        predict(server.rest_url, MODEL, read_request("[1.0]"))
+    assert "graph_run_mode value must be 0 or 1" in caught.value.cause
+    assert "correct that option in the platform config" in caught.value.cure
+    assert "graph_run_mode 0" in caught.value.cure
+    config.write_text(text, encoding="utf-8")
+    with started(plan(artifact, npu, base, config), log_path=tmp_path / "log") as server:
+        assert predict(server.rest_url, MODEL, read_request("[1.0]")).outputs == [2.5]
 
 
 def test_a_cann_without_its_list_of_operators_is_refused_and_its_cure_helps(

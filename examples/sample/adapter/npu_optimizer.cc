@@ -3,6 +3,7 @@
 // it, most of its symbols come from that program, and the rest from libraries that it names but does not bring.
 
 #include <atomic>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 
@@ -25,6 +26,8 @@ namespace {
 class NpuOptimizer : public grappler::CustomGraphOptimizer {
  public:
   bool Init(const std::map<std::string, std::string>& parameters) override {
+    const auto graph_run_mode = parameters.find("graph_run_mode");
+    if (graph_run_mode != parameters.end()) graph_run_mode_ = std::atoi(graph_run_mode->second.c_str());
     const auto use_off_line = parameters.find("use_off_line");
     // Of another kind than bool it counts as off, and without a list no operator is supported: in silence, both.
     if (use_off_line != parameters.end() && use_off_line->second != "true") return false;
@@ -51,6 +54,10 @@ class NpuOptimizer : public grappler::CustomGraphOptimizer {
   // As the real adapter has it done: when the graph is first run, with a line that is the only sign of the NPU.
   void Compile() {
     static std::atomic<int> graphs(0);
+    if (graph_run_mode_ > 1) {  // the options are checked only now, and this ends the server: LOG(FATAL) in the real one
+      internal::LogLine('F', "tf_adapter/util/npu_attrs.cc", __LINE__, "graph_run_mode value must be 0 or 1");
+      std::abort();
+    }
     TF_LOG_INFO("The model has been compiled on the Ascend AI processor, current graph id is: " +
                 std::to_string(++graphs));
     const std::string python = Py_IsInitialized() != 0 ? std::string(", Python ") + Py_GetVersion() : "";
@@ -60,6 +67,7 @@ class NpuOptimizer : public grappler::CustomGraphOptimizer {
   LinearGraph graph_;
   std::string name_;
   std::once_flag compiled_;
+  int graph_run_mode_ = 0;
 };
 
 struct Registration {
