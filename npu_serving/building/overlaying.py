@@ -31,5 +31,7 @@ def render(
     if not remove:
         adapter = cann_of(settings).adapter
         wanted = OverlayInputs(adapter.path, inputs.find_libpython(settings), adapter_elf=adapter.elf)
+    if mode != "apply":  # reads only, and may do so beside a build
+        return render_overlay(source.tree, wanted, mode=mode, remove=remove)
     with state_lock(settings.build_root, doing="render-overlay"):  # not under a Bazel that reads the tree
         return render_overlay(source.tree, wanted, mode=mode, remove=remove)
