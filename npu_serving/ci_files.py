@@ -34,6 +34,8 @@ SYSTEMS = {
     "jenkins": ("Jenkinsfile", "ci/Jenkinsfile.j2"),
 }
 """The file that each system looks for, and its template."""
+FILE_ENDINGS = (".yml", ".yaml", ".jenkinsfile", ".groovy")
+"""How a file's name ends that somebody gives in place of a directory."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,15 @@ class CiFile:
 
 
 def init_ci(system: str, output: Path | None = None, *, dry_run: bool = False) -> CiFile:
-    """Writes the file where the system looks for it, below `output` (the project by default).
+    """Writes the file where the system looks for it, below `output` (the project by default), or `output` itself
+    where that is named like a file.
 
     RequestError for a system that isn't known, and where the file exists with different content: somebody wrote it.
     """
     if system not in SYSTEMS:
         raise RequestError(f"--system can't be {system!r}.", cure=f"choose one of {', '.join(SYSTEMS)}")
     name, template = SYSTEMS[system]
-    path = (output or PROJECT_ROOT).absolute() / name
+    path = _path_of(name, (output or PROJECT_ROOT).absolute())
     content = _rendered(template)
     if dry_run:
         return CiFile(path, content, dry_run=True)
@@ -75,6 +78,13 @@ def init_ci(system: str, output: Path | None = None, *, dry_run: bool = False) -
             cure="write the new one elsewhere with --output DIR and compare, or move the old one away",
         )
     return CiFile(path, content, changed=fsutil.write_file(path, content))
+
+
+def _path_of(name: str, output: Path) -> Path:
+    """The file: below a directory where the system looks for it; `output` itself where its name ends like a file's."""
+    if not output.is_dir() and (output.name == Path(name).name or output.suffix in FILE_ENDINGS):
+        return output
+    return output / name
 
 
 def _rendered(template: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     kinds={"output": Path},
     help={
         "system": "gitlab, github or jenkins",
-        "output": "the directory that the file is written into; the project's by default",
+        "output": "the directory for the file, the project's by default; or the file itself (.yml, Jenkinsfile)",
     },
 )
 def init_ci(_call: Call, system: str, output: Path | None = None, dry_run: bool = False) -> Result:

@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     settings=("docker_base_image", "offline"),
     kinds={"output": Path},
     help={
-        "format": "tar, deb or image",
-        "output": "the directory of the file; dist/packages by default",
+        "format": "tar, deb or image; what the name of the file means by default, else tar",
+        "output": "the file (.tar.gz, .tgz, .tar, .deb), or the directory for it; dist/packages by default",
         "base_image": "with --format image: the image that it is made from",
     },
 )
-def package(
-    call: Call, format: str = "tar", build: str = "", output: Path | None = None, dry_run: bool = False
-) -> Result:
+def package(call: Call, format: str = "", build: str = "", output: Path | None = None, dry_run: bool = False) -> Result:
     """Make a tar file, a Debian package, or a runtime image of a finished build."""
     return _package(call, format, build, output, dry_run)
 
@@ -35,10 +33,12 @@ def package_image(call: Call, build: str = "", dry_run: bool = False) -> Result:
 
 def _package(call: Call, kind: str, build: str, output: Path | None, dry_run: bool) -> Result:
     from npu_serving.packaging import package as packages
+    from npu_serving.packaging.named_file import IMAGE, chosen_format
 
-    if kind == packages.IMAGE:
+    if kind == IMAGE:
         refuse_together("--format image", "an image is stored by Docker, not in a file", output=output)
     else:
+        kind = chosen_format(kind, output)
         because = "only an image is made from another image"
         refuse_together(f"--format {kind}", because, base_image=call.given.get("docker_base_image"))
     if dry_run:

@@ -12,16 +12,14 @@ from npu_serving import fsutil
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
 from npu_serving.console import Reporter
-from npu_serving.errors import RequestError
 from npu_serving.packaging import debian_package
 from npu_serving.packaging.contents import contents
+from npu_serving.packaging.named_file import DEB, IMAGE, TAR, chosen_format, file_to_write
 from npu_serving.packaging.tar_file import write_tarball
 from npu_serving.settings import Settings
 from npu_serving.writers.dockerfile import checked_image_name
 from npu_serving.writers.shell import command_line
 
-TAR, DEB, IMAGE = "tar", "deb", "image"
-FORMATS = (TAR, DEB, IMAGE)
 DIRECTORY = "packages"
 _WRITERS: dict[str, Callable[[Build, Path], None]] = {TAR: write_tarball, DEB: debian_package.write_deb}
 
@@ -63,7 +61,7 @@ class PackageResult:
         if not self.made:
             return f"{target} is up to date."
         next_steps = {
-            TAR: command_line(["tar", "-xzf", target, "-C", "/opt"]),
+            TAR: command_line(["tar", "-xf", target, "-C", "/opt"]),
             DEB: command_line(["sudo", "apt-get", "install", target]),
             IMAGE: f"docker save {target}, or docker run as docs/image-to-run.md shows",
         }
@@ -71,13 +69,14 @@ class PackageResult:
         return f"{target} ({size_mb:.1f} MB, {self.digest[:23]}…) made.\nNext:  {next_steps[self.plan.format]}"
 
 
-def plan_package(settings: Settings, *, kind: str, build: str = "", output: Path | None = None) -> PackagePlan:
+def plan_package(settings: Settings, *, kind: str = "", build: str = "", output: Path | None = None) -> PackagePlan:
     """What package() would make; changes nothing. RequestError for a format, a build or a base image that doesn't
     exist.
+
+    `kind` is a format, or "" for what the name of the file means; `output` the file, or the directory for it.
     """
+    kind = chosen_format(kind, output)
     found = find_build(settings.dist_root, build)
-    if kind not in FORMATS:
-        raise RequestError(f"--format can't be {kind!r}.", cure=f"choose one of {', '.join(FORMATS)}")
     if kind == IMAGE:
         checked_image_name(settings.docker_base_image)
     contents(found)
@@ -85,12 +84,12 @@ def plan_package(settings: Settings, *, kind: str, build: str = "", output: Path
 
 
 def package(
-    settings: Settings, reporter: Reporter, *, kind: str, build: str = "", output: Path | None = None
+    settings: Settings, reporter: Reporter, *, kind: str = "", build: str = "", output: Path | None = None
 ) -> PackageResult:
     """Makes it; the same build gives the same bytes. The file appears in one step, the image's name in the last."""
     plan = plan_package(settings, kind=kind, build=build, output=output)
     found = find_build(settings.dist_root, build)
-    if kind == IMAGE:
+    if plan.format == IMAGE:
         from npu_serving.packaging.runtime_image import make_runtime_image
 
         image = make_runtime_image(found, settings, reporter)
@@ -100,7 +99,7 @@ def package(
     with fsutil.explained(target), tempfile.TemporaryDirectory(prefix=".tmp.", dir=target.parent) as temporary:
         unfinished = Path(temporary) / target.name
         with reporter.progress(f"packing {target.name}"):
-            _WRITERS[kind](found, unfinished)
+            _WRITERS[plan.format](found, unfinished)
         fsutil.link_or_copy(unfinished, target)
     return PackageResult(plan, f"sha256:{fsutil.sha256_of(target)}", target.stat().st_size)
 
@@ -108,8 +107,9 @@ def package(
 def _target(build: Build, settings: Settings, kind: str, output: Path | None) -> str:
     if kind == IMAGE:
         return f"{debian_package.NAME}:{build.manifest.build_id}"
-    directory = (output or settings.dist_root / DIRECTORY).absolute()
-    if kind == TAR:
-        return str(directory / f"{build.manifest.build_id}-{platform.machine()}.tar.gz")
-    name = f"{debian_package.NAME}_{debian_package.deb_version(build)}_{debian_package.deb_architecture(build)}.deb"
-    return str(directory / name)
+    name = (
+        f"{build.manifest.build_id}-{platform.machine()}.tar.gz"
+        if kind == TAR
+        else f"{debian_package.NAME}_{debian_package.deb_version(build)}_{debian_package.deb_architecture(build)}.deb"
+    )
+    return str(file_to_write(output, settings.dist_root / DIRECTORY, name))

@@ -1,7 +1,8 @@
-"""A build as a .tar.gz: the same bytes for the same build."""
+"""A build as a .tar.gz, or as a .tar: the same bytes for the same build."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from npu_serving.builds.manifest import Build
@@ -10,6 +11,7 @@ from npu_serving.tar_writer import compressed
 
 
 def write_tarball(build: Build, path: Path) -> None:
-    """A .tar.gz with one directory, named after the build."""
-    with path.open("wb") as file, compressed(file) as stream:
+    """A tar file with one directory, named after the build; compressed with gzip unless `path` ends in .tar."""
+    plain = path.suffix.lower() == ".tar"
+    with path.open("wb") as file, contextlib.nullcontext(file) if plain else compressed(file) as stream:
         write_tar(stream, contents(build), prefix=build.manifest.build_id, mtime=build_time(build))

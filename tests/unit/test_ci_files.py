@@ -88,3 +88,14 @@ def test_an_unknown_system_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(RequestError) as caught:
         init_ci("travis")
     assert "gitlab" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("system", "name"),
+    [("gitlab", "mine.yml"), ("gitlab", ".gitlab-ci.yml"), ("github", "ci.yaml"), ("jenkins", "Jenkinsfile")],
+)
+def test_a_name_that_ends_like_a_file_is_the_file(system: str, name: str, tmp_path: Path) -> None:
+    assert init_ci(system, tmp_path / name).path == tmp_path / name
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).is_file()
+    assert init_ci(system, tmp_path / "dir").path.is_relative_to(tmp_path / "dir")

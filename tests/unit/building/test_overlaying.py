@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from npu_serving.building import overlaying
+from npu_serving.building import inputs, overlaying
 from npu_serving.errors import StateLockedError
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.sample import SAMPLE_DIRECTORY
@@ -25,7 +25,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr(OverlayInputs, "content", ())
     adapter = SimpleNamespace(path=tmp_path / "_tf_adapter.so", elf=None)
     monkeypatch.setattr(overlaying, "cann_of", lambda _settings: SimpleNamespace(adapter=adapter))
-    monkeypatch.setattr(overlaying.inputs, "find_libpython", lambda _settings: tmp_path / "libpython3.7m.so")
+    monkeypatch.setattr(inputs, "find_libpython", lambda _settings: tmp_path / "libpython3.7m.so")
     return Settings(source=str(tree), build_root=tmp_path / "build")
 
 

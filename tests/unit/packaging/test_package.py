@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -250,3 +251,63 @@ def test_the_next_command_can_be_pasted_whatever_the_directory_is_called(build: 
         result = package(settings_for(build), Silent(), kind=kind, output=output)
         words = shlex.split(result.text().partition("Next: ")[2])
         assert result.plan.target in words
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "begins"),
+    [
+        ("mine.tar.gz", "tar", b"\x1f\x8b"),
+        ("mine.TGZ", "tar", b"\x1f\x8b"),
+        ("mine.tar", "tar", b"serving-1.15.0-cann-6.3.RC2-0123456789ab/"),
+        ("mine-1.15.0.deb", "deb", b"!<arch>\n"),
+    ],
+)
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_name_that_ends_like_a_file_is_the_file_in_the_format_that_it_names(
+    name: str, kind: str, begins: bytes, stated: bool, build: Build, tmp_path: Path
+) -> None:
+    output = tmp_path / "new" / name
+    asked: Any = {"kind": kind if stated else "", "output": output}
+    assert plan_package(settings_for(build), **asked).target == str(output)
+    assert package(settings_for(build), Silent(), **asked).plan.format == kind
+    assert [path.name for path in output.parent.iterdir()] == [name]
+    assert output.read_bytes().startswith(begins)
+    if kind == "tar":
+        with tarfile.open(output) as tar:
+            assert MANIFEST_OF_ALL.build_id in tar.getnames()
+
+
+@pytest.mark.parametrize("name", ["out", "build-1.15", "v2.0", "with.dots.in.it"])
+def test_any_other_name_is_the_directory_for_the_file(name: str, build: Build, tmp_path: Path) -> None:
+    made = Path(package(settings_for(build), Silent(), output=tmp_path / name).plan.target)
+    assert made.parent == tmp_path / name
+    assert made.is_file()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("", "mine.zip", "not made"),
+        ("", "mine.tar.xz", r"not made \(\.tar\.xz\)"),
+        ("deb", "mine.rpm", "not made"),
+        ("deb", "mine.tar.gz", "which is a tar package"),
+        ("tar", "mine.deb", "which is a deb package"),
+        ("", "there.tar.gz", "is a directory"),
+        ("", "a-file", "is a file"),
+        ("zip", "mine.tar.gz", "--format can't be"),
+    ],
+)
+def test_a_name_that_cannot_be_that_file_is_refused_before_anything_is_made(
+    kind: str, name: str, said: str, build: Build, tmp_path: Path
+) -> None:
+    (tmp_path / "there.tar.gz").mkdir()
+    (tmp_path / "a-file").write_text("mine")
+    before = sorted(tmp_path.iterdir())
+    for act in (
+        lambda: plan_package(settings_for(build), kind=kind, output=tmp_path / name),
+        lambda: package(settings_for(build), Silent(), kind=kind, output=tmp_path / name),
+    ):
+        with pytest.raises(RequestError, match=said):
+            act()
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "a-file").read_text() == "mine"
