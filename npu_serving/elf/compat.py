@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from npu_serving.elf.report import (
     CompatReport,
 )
 from npu_serving.elf.stubs import stub_findings
-from npu_serving.elf.subject import ServerCase, Subject, label, subject_of
+from npu_serving.elf.subject import NOT_OF_CANN, ServerCase, Subject, label, subject_of
 from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.elf.unresolved import unresolved_symbols
 from npu_serving.errors import ElfError
@@ -32,11 +31,6 @@ from npu_serving.version_numbers import leading_version, version_of
 if TYPE_CHECKING:
     from packaging.version import Version
 
-# Libraries that the adapter needs and that no CANN package holds.
-_NOT_OF_CANN = re.compile(
-    r"(libtensorflow_framework|_pywrap_tensorflow_internal|libpython[\w.]*?|ld-linux-[\w-]+"
-    r"|lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|gomp|atomic))\.so"
-)
 _NEWER_LIBSTDCXX = (
     "put a newer libstdc++.so.6 first in LD_LIBRARY_PATH (guide 7.5), or ./inv build-serving --runner docker"
 )
@@ -176,7 +170,7 @@ class _Check:
         )
 
     def _may_be_of_cann(self, item: NotLoaded) -> bool:
-        if _NOT_OF_CANN.match(item.name) or self.subject.adapter is None:
+        if NOT_OF_CANN.match(item.name) or self.subject.adapter is None:
             return False
         return self.subject.adapter in lineage(item.needed_by)
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from npu_serving.elf.binding import lacks_version
 from npu_serving.elf.demangle import demangled, names_meant
 from npu_serving.elf.loader import Loaded
+from npu_serving.elf.owners import SERVER, UNKNOWN
 from npu_serving.elf.subject import ServerCase, Subject, label, subject_of
 from npu_serving.elf.symbols import Symbol, read_elf
-from npu_serving.elf.unresolved import cure_for
+from npu_serving.elf.unresolved import cure_for, owner_in, whose
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError
 
 
@@ -128,7 +129,7 @@ def _explained(subject: Subject, name: str, readable: str, version: str | None) 
     )
     lost = [(item, symbol) for item, symbol in found if not symbol.is_weak and subject.binding.definer(symbol) is None]
     elsewhere = tuple(_elsewhere(subject, name)) if lost else ()
-    why = _why_missing(subject, lost[0][1], definitions, elsewhere) if lost else _why_found(subject, found)
+    why = _why_missing(subject, *lost[0], definitions, elsewhere) if lost else _why_found(subject, found)
     return Explanation(
         name=name,
         readable=readable,
@@ -161,7 +162,9 @@ def _why_found(subject: Subject, found: Sequence[tuple[Loaded, Symbol]]) -> str:
     return "It is found: the first file in the order below that defines it is taken."
 
 
-def _why_missing(subject: Subject, symbol: Symbol, definitions: Sequence[Definition], elsewhere: Sequence[str]) -> str:
+def _why_missing(
+    subject: Subject, library: Loaded, symbol: Symbol, definitions: Sequence[Definition], elsewhere: Sequence[str]
+) -> str:
     if symbol.version is not None and symbol.library is not None:
         provider = subject.plan.named(symbol.library)
         if provider is not None and lacks_version(provider, symbol.version):
@@ -175,6 +178,9 @@ def _why_missing(subject: Subject, symbol: Symbol, definitions: Sequence[Definit
         return f"It is missing because {former}, which defined it, is missing."
     if former:
         return f"It is missing: an earlier {former} defined it, but the one installed here does not."
+    owner = owner_in(subject, library, symbol)
+    if owner.kind not in (SERVER, UNKNOWN) and owner.library not in subject.missing_names:
+        return f"It is missing.{whose(subject, owner.kind, [owner])}"
     if subject.missing_names:
         return f"It is missing, perhaps because a library is missing: {_missing(subject)}."
     return f"It is missing: neither {label(subject.program)} nor any library defines it."

@@ -11,6 +11,12 @@ from npu_serving.findings import PROBLEM, WARNING, Finding
 
 ADAPTER_NOT_LINKED = "adapter-not-linked"
 UNDEFINED_SYMBOL = "undefined-symbol"
+SYMBOL_OF_CANN = "symbol-of-cann"
+SYMBOL_OF_DRIVER = "symbol-of-driver"
+SYMBOL_OF_PYTHON = "symbol-of-python"
+SYMBOL_OF_SYSTEM = "symbol-of-system"
+SYMBOLS_OF_OTHERS = (SYMBOL_OF_CANN, SYMBOL_OF_DRIVER, SYMBOL_OF_PYTHON, SYMBOL_OF_SYSTEM)
+"""Undefined symbols that no server is built with: what a rebuild does not change."""
 CANNOT_TELL = "cannot-tell"
 TOO_NEW = "too-new"
 LIBRARY_NOT_FOUND = "library-not-found"

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from npu_serving.elf.loader import own_directories
+from npu_serving.elf.owners import SERVER, owner_by_name
 from npu_serving.elf.report import SECOND_TENSORFLOW, STRAY_STUB
-from npu_serving.elf.subject import Subject, is_of_tensorflow
+from npu_serving.elf.subject import Subject
 from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.errors import NpuServingError
 from npu_serving.findings import WARNING, Finding
@@ -40,7 +41,7 @@ def stub_findings(subject: Subject) -> Iterator[Finding]:
 
 
 def _is_a_tensorflow(elf: ElfFile) -> bool:
-    return any(is_of_tensorflow(name) for name in elf.defined_names)
+    return any(owner_by_name(name).kind == SERVER for name in elf.defined_names)
 
 
 def _everybodys_stubs(subject: Subject) -> Iterator[Path]:

@@ -13,9 +13,11 @@ from npu_serving.elf.loader import Host, Loaded, LoadPlan, plan_loading
 from npu_serving.elf.symbols import ElfFile
 from npu_serving.facts import ADAPTER_SONAME
 
-# CANN has TensorFlow's messages as domi::tensorflow::…, and its own interfaces are ge::… and domi::…
-_TENSORFLOW = re.compile(r"(?<!4domi)10tensorflow")
-_SCOPE_OF_CANN = re.compile(r"_Z(T[VTIS])?NK?(2ge|4domi)")
+# Libraries that the adapter needs and that no CANN package holds.
+NOT_OF_CANN = re.compile(
+    r"(libtensorflow_framework|_pywrap_tensorflow_internal|libpython[\w.]*?|ld-linux-[\w-]+"
+    r"|lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|gomp|atomic))\.so"
+)
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,3 @@ class Subject:
 def label(library: Loaded) -> str:
     """How a finding names a library, or the server."""
     return library.name or library.path.name
-
-
-def is_of_tensorflow(name: str) -> bool:
-    """Whether a mangled name refers to TensorFlow's own classes, not of CANN's copies of its messages."""
-    return bool(_TENSORFLOW.search(name)) and not is_of_cann(name)
-
-
-def is_of_cann(name: str) -> bool:
-    """Whether a mangled name belongs to a namespace of CANN."""
-    return bool(_SCOPE_OF_CANN.match(name))

@@ -15,6 +15,9 @@ from npu_serving.elf.report import (
     CANNOT_TELL,
     LIBRARY_NOT_FOUND,
     LIBRARY_UNUSABLE,
+    SYMBOL_OF_CANN,
+    SYMBOL_OF_DRIVER,
+    SYMBOLS_OF_OTHERS,
     CompatReport,
     finding_json,
     finding_text,
@@ -64,8 +67,8 @@ class RebuildPlan:
             raise VerificationError(
                 "The server would not start with the installed CANN, and a rebuild would not change that:\n"
                 + "\n".join(finding_text(finding) for finding in self.obstacles),
-                cause="CANN is incomplete: its installation was interrupted, or it is being installed right now",
-                cure="complete the installation of CANN, then run the same command again",
+                cause="CANN, or what it needs of this system, is incomplete or of another release",
+                cure="do what the findings above say, then run the same command again",
             )
 
     def _command(self) -> str:
@@ -92,7 +95,9 @@ class RebuildPlan:
         lines = [f"{self.build.manifest.build_id}: {self.action}: {self.why}"]
         if self.obstacles:
             lines += [finding_text(finding) for finding in self.obstacles]
-            lines.append("A rebuild would not change that. Next: complete the installation of CANN.")
+            lines.append(
+                "A rebuild would not change that. Next: do what is said above, then run the same command again"
+            )
         elif self.action != NOTHING:
             lines.append(f"Next: {self._command()}")
         return "\n".join(lines)
@@ -211,13 +216,22 @@ def _what_is_missing(report: CompatReport) -> str:
 
 
 def _obstacles(build: Build, installed: Adapter, report: CompatReport) -> list[Finding]:
-    """Missing libraries that no build provides; and, with the adapter that the build was proven with, whatever else."""
+    """Missing libraries that no build provides, and symbols that no server has to give; and, with the adapter that the
+    build was proven with, whatever else.
+    """
     own = {name.rpartition("/")[2] for name in build.manifest.files}
     errors = [finding for finding in report.findings if finding.severity == PROBLEM]
+    # A build carries the libraries of Python and the system that it was linked with; those of CANN it never does.
+    foreign = [
+        finding
+        for finding in errors
+        if finding.kind in (SYMBOL_OF_CANN, SYMBOL_OF_DRIVER)
+        or (finding.kind in SYMBOLS_OF_OTHERS and finding.where not in own)
+    ]
     missing = [finding for finding in errors if finding.kind in (LIBRARY_NOT_FOUND, LIBRARY_UNUSABLE)]
     if any(finding.where in own for finding in missing):
-        return [finding for finding in missing if finding.where not in own]
-    return errors if _carries(build, installed) else missing
+        return [*foreign, *(finding for finding in missing if finding.where not in own)]
+    return errors if _carries(build, installed) else [*foreign, *missing]
 
 
 def _version(text: str) -> str:
