@@ -33,6 +33,7 @@ STATUS_TIMEOUT_S = 30.0
 PREDICT_TIMEOUT_S = 600.0  # the first request compiles the model for the NPU, which takes minutes
 # Characters that may appear in a URL's path as they are (RFC 3986, pchar), but for those that end a model's name: the
 # server does not decode what it finds there, so as little as possible is encoded.
+_CLOSED = ("closed connection without response", "Connection reset", "Broken pipe")
 SAFE_IN_NAME = "!$&'()*+,;=@"
 
 
@@ -203,6 +204,12 @@ def _unreachable(error: Exception, url: str, timeout_s: float) -> NpuServingErro
             f"Nothing listens at {server}.",
             cause="the server is not running, is still loading its models, or has its REST API on another port",
             cure="start one with ./inv serve, or correct the address",
+        )
+    if isinstance(error, requests.ConnectionError) and any(word in _innermost(error) for word in _CLOSED):
+        return UnreachableError(
+            f"{server} closed the connection before it had answered ({_innermost(error)}).",
+            cause="the server has ended at this request, or a gateway between here and there gave up",
+            cure=f"./inv status MODEL --url {server} says whether it runs, and how one ended that ./inv serve ran here",
         )
     return UnreachableError(
         f"Got no valid answer from {server} ({_innermost(error)}).",

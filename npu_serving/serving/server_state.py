@@ -101,8 +101,8 @@ def server_state(build_root: Path, url: str, model: str, version: int | None) ->
 def _with_its_end(error: UnreachableError, end: EndNote | None) -> UnreachableError:
     if end is None:
         return error
-    when = f" at {_clock(end.ended)}" if end.ended else ""
-    what = f"{error.what}\nThe server that ./inv serve ran there has ended{when}. {end.what}"
+    when = f" until {_clock(end.ended)}" if end.ended else ""
+    what = f"{error.what}\n./inv serve ran a server there{when}. {end.what}"
     return UnreachableError(what, cause=end.cause or "it was ended on purpose", cure=end.cure or error.cure)
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from npu_serving.client.answers import error_message
 from npu_serving.client.request import PredictRequest
 from npu_serving.client.rest_client import model_metadata, model_status, predict
-from npu_serving.errors import NpuServingError, RequestError, ServerError
+from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 
 # As MessageToJsonString() and http_rest_api_handler.cc write them.
 STATUS = b"""{
@@ -255,6 +255,24 @@ def test_a_port_that_does_not_speak_http_is_told() -> None:
 def test_a_server_that_says_nothing_is_not_waited_for_beyond_the_limit() -> None:
     with talker(b"") as url, pytest.raises(ServerError, match=r"did not answer within 0\.2 s"):
         model_status(url, "m", timeout_s=0.2)
+
+
+def test_a_server_that_ends_at_a_request_is_told_from_one_that_speaks_no_http() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def dies() -> None:
+            connection, _ = listener.accept()
+            connection.recv(1 << 16)
+            connection.close()
+
+        thread = threading.Thread(target=dies)
+        thread.start()
+        with pytest.raises(UnreachableError, match="closed the connection before it had answered") as caught:
+            predict(url, "m", rows(1))
+        thread.join()
+    assert "has ended at this request" in caught.value.cause
+    assert f"./inv status MODEL --url {url}" in caught.value.cure
 
 
 def test_an_answer_that_breaks_off_is_told() -> None:

@@ -125,7 +125,7 @@ def test_the_state_of_a_dead_server_says_how_it_ended_and_what_helps(
     keeper.began(2**22 + 1)  # no process has that number: serve itself was killed
     assert "and the ./inv serve that ran it as well" in asked()
     keeper.ended(ServerError("The server has ended: killed by SIGBUS (7).", cause="a full disk", cure="df -h"))
-    assert "has ended: killed by SIGBUS (7).\nLikely cause: a full disk\nNext: df -h" in asked()
+    assert "The server has ended: killed by SIGBUS (7).\nLikely cause: a full disk\nNext: df -h" in asked()
     keeper.ended(None)
     assert "It was stopped." in asked()
     keeper.began(os.getpid())
