@@ -17,11 +17,14 @@ from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
 from npu_serving.cann.adapter import Adapter
+from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
+from npu_serving.cann.link_stubs import link_stub_findings
+from npu_serving.cann.operator_list import finding_for
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of
-from npu_serving.elf.report import CompatReport
+from npu_serving.elf.report import CompatReport, finding_json, finding_text
 from npu_serving.elf.subject import ServerCase
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
@@ -33,7 +36,7 @@ from npu_serving.errors import (
     VerificationError,
 )
 from npu_serving.facts import ADAPTER_SONAME
-from npu_serving.findings import PROBLEM
+from npu_serving.findings import PROBLEM, Finding
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import Settings
 
@@ -46,11 +49,14 @@ class VerifyResult:
     report: CompatReport
     linked_cann: str = ""
     installed: Adapter | None = None
+    about_the_npu: tuple[Finding, ...] = ()
+    """What keeps a server that starts from the NPU: CANN's list of operators, stubs in the place of its libraries."""
 
     @property
     def exit_code(self) -> int:
         """0, or 3 where something has to be done."""
-        return EXIT_ACTION_NEEDED if self.installed is not None else self.report.exit_code
+        is_needed = self.installed is not None or any(finding.needs_action for finding in self.about_the_npu)
+        return EXIT_ACTION_NEEDED if is_needed else self.report.exit_code
 
     @property
     def headline(self) -> str:
@@ -64,12 +70,13 @@ class VerifyResult:
             "linked_with_cann": self.linked_cann,
             "installed_adapter": self.installed.describe() if self.installed else None,
             **self.report.to_json(),
+            "about_the_npu": [finding_json(finding) for finding in self.about_the_npu],
             "exit_code": self.exit_code,
         }
 
     def text(self) -> str:
         """The findings, then what to do about a CANN that was replaced."""
-        lines = [str(self.server), self.report.text()]
+        lines = [str(self.server), self.report.text(), *(finding_text(finding) for finding in self.about_the_npu)]
         if self.installed is not None:
             lines.append(
                 f"It was linked with the adapter of CANN {self.linked_cann}, but the installed one is that of CANN "
@@ -117,7 +124,7 @@ def verify_build(settings: Settings, name: str = "") -> VerifyResult:
     Nothing is started. Where no CANN is installed, the build is checked with the adapter it carries. Raises
     VerificationError for a build that is damaged in a way that the report would not show.
     """
-    build, case, installed = _build_case(settings, name)
+    build, case, installed, cann = _build_case(settings, name)
     try:
         report = check_server(case)
     except (ElfError, FileAccessError) as error:
@@ -125,7 +132,8 @@ def verify_build(settings: Settings, name: str = "") -> VerifyResult:
     file = build.damaged_file(without=manifest.SERVER) if report.ok else ""
     if file:  # the loader may find another one, such as CANN's own adapter
         raise _damaged(build, f"its {file} was removed or changed since it was built.")
-    return VerifyResult(case.server, report, build.manifest.adapter.get("cann_version", ""), installed)
+    linked = build.manifest.adapter.get("cann_version", "")
+    return VerifyResult(case.server, report, linked, installed, _about_the_npu(report, case, cann))
 
 
 def _damaged(build: Build, why: str) -> VerificationError:
@@ -137,16 +145,18 @@ def _damaged(build: Build, why: str) -> VerificationError:
 
 def verify_files(settings: Settings, server: Path) -> VerifyResult:
     """The report on any server, with the adapter that the settings name, or the one it would find by itself."""
-    return VerifyResult(server, check_server(_files_case(settings, server)))
+    case, cann = _files_case(settings, server)
+    report = check_server(case)
+    return VerifyResult(server, report, about_the_npu=_about_the_npu(report, case, cann))
 
 
 def explain_symbol(settings: Settings, symbol: str, *, name: str = "", server: Path | None = None) -> ExplainResult:
     """All about one symbol of a build (the current one by default), or of any `server`, with the adapter as above."""
-    return explain(_build_case(settings, name)[1] if server is None else _files_case(settings, server), symbol)
+    return explain(_build_case(settings, name)[1] if server is None else _files_case(settings, server)[0], symbol)
 
 
-def _build_case(settings: Settings, name: str) -> tuple[Build, ServerCase, Adapter | None]:
-    """A build, how it is judged, and the adapter that is installed now, if it is not the one it was linked with."""
+def _build_case(settings: Settings, name: str) -> tuple[Build, ServerCase, Adapter | None, Cann]:
+    """A build, how it is judged, the adapter that is installed if it isn't the one it was linked with, and CANN."""
     build = find_build(settings.dist_root, name)
     settings = settings_of(build, settings)
     cann = cann_of(settings)
@@ -161,23 +171,35 @@ def _build_case(settings: Settings, name: str) -> tuple[Build, ServerCase, Adapt
         cann_absent=not cann.library_path,
         former_definers=manifest.read_definers(build.directory),
     )
-    return build, case, installed
+    return build, case, installed, cann
 
 
-def _files_case(settings: Settings, server: Path) -> ServerCase:
+def _files_case(settings: Settings, server: Path) -> tuple[ServerCase, Cann]:
     if not os.path.exists(server):  # noqa: PTH110 - Path.exists() raises for long names
         raise RequestError(f"The server {server} does not exist.", cure="name an existing tensorflow_model_server")
     named = settings.adapter != "auto"
     settings = with_sample(settings)
     cann = cann_of(settings)
     adapter = cann.adapter if named else None
-    return ServerCase(
+    case = ServerCase(
         server,
         adapter=adapter.path if adapter is not None else None,
         adapter_elf=adapter.elf if adapter is not None else None,
         adapter_soname=_needed_as(server, adapter.path) if adapter is not None else ADAPTER_SONAME,
         library_path=_deployed_library_path(cann),
     )
+    return case, cann
+
+
+def _about_the_npu(report: CompatReport, case: ServerCase, cann: Cann) -> tuple[Finding, ...]:
+    """What would have a server that starts here run its models on the CPU, or on nothing."""
+    findings = link_stub_findings(report.libraries, case.library_path)
+    runtime = cann.installation.runtime if cann.installation is not None else None
+    if runtime is not None:
+        env = cann_environment(cann.installation, os.environ).added_to(os.environ)
+        operators = finding_for(env, runtime)
+        findings += [operators] if operators is not None else []
+    return tuple(findings)
 
 
 def _needed_as(server: Path, adapter: Path) -> str:

@@ -90,6 +90,7 @@ class CannLayout:
 
     components: Mapping[str, _PackageRow]
     adapters: tuple[str, ...]
+    link_only_directories: tuple[str, ...]
     variables: tuple[str, ...]
     search_paths: tuple[str, ...]
     wheel_directory: str

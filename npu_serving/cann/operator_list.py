@@ -15,7 +15,7 @@ from pathlib import Path
 from npu_serving.cann.info_files import text_of
 from npu_serving.cann.layout import Component, closed_directory, has_essentials, is_directory, is_there, packages
 from npu_serving.documents import read_document
-from npu_serving.findings import Finding
+from npu_serving.findings import PROBLEM, WARNING, Finding
 
 TABLE = Path(__file__).with_name("operator_list.yaml")
 KIND = "operator-list"
@@ -92,6 +92,18 @@ def findings_on(runtime: Component) -> Iterator[Finding]:
     lists = _read(list_in(runtime.path / "opp"))
     if lists.trouble:
         yield Finding(f"{lists.trouble}: {EFFECT}.", cure_for(lists, runtime), kind=KIND, where=str(lists.path))
+
+
+def finding_for(environ: Mapping[str, str], runtime: Component) -> Finding | None:
+    """What is wrong with the lists that the adapter of such a server would read; None if nothing is."""
+    lists = operator_lists(environ)
+    if not lists.trouble:
+        return None
+    what = (
+        f"{lists.trouble}: {EFFECT}." if lists.are_empty else f"{lists.trouble}: only custom operators go to the NPU."
+    )
+    severity = PROBLEM if lists.are_empty else WARNING
+    return Finding(what, cure_for(lists, runtime), severity=severity, kind=KIND, where=str(lists.path))
 
 
 def cure_for(lists: OperatorLists, runtime: Component | None) -> str:

@@ -7,6 +7,7 @@ import platform
 import re
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import process
@@ -73,16 +74,28 @@ def _check_port_free(port: int, api: str) -> None:
                 ) from error
 
 
-def missing_libraries(program: Path, env: Mapping[str, str]) -> list[str]:
-    """The libraries the dynamic linker would not find for the program; empty where that can't be found out."""
+@dataclass(frozen=True)
+class LibrariesFound:
+    """What the dynamic linker says of a program's libraries: the names that it does not find, the files that it takes.
+
+    Both are empty where that can't be found out.
+    """
+
+    missing: tuple[str, ...] = ()
+    taken: tuple[Path, ...] = ()
+
+
+def find_libraries(program: Path, env: Mapping[str, str]) -> LibrariesFound:
+    """The libraries of the program, started with that environment."""
     linker = DYNAMIC_LINKERS.get(platform.machine())
     if linker is None or not linker.exists():
-        return []
+        return LibrariesFound()
     # As ldd(1) does: with this variable the linker lists what it finds, and runs nothing of the program.
     tracing = {**env, "LD_TRACE_LOADED_OBJECTS": "1", "LC_ALL": "C"}
     listed = process.run([linker, program], env=tracing, check=False)
     missing = re.findall(r"^\s*(\S+) => not found", listed.stdout, re.MULTILINE)
-    return list(dict.fromkeys(missing))
+    taken = re.findall(r"^\s*\S+ => (/.*) \(0x[0-9a-f]+\)$", listed.stdout, re.MULTILINE)
+    return LibrariesFound(tuple(dict.fromkeys(missing)), tuple(Path(path) for path in dict.fromkeys(taken)))
 
 
 def socket_warnings(env: Mapping[str, str]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from npu_serving import fsutil, process
 from npu_serving.cann.environment import CannEnvironment
+from npu_serving.cann.link_stubs import link_stub_findings
 from npu_serving.client import rest_client
 from npu_serving.console import Reporter
 from npu_serving.doctor.places import noexec_trouble
@@ -300,7 +301,7 @@ def _ignored_flags(flags: Mapping[str, str]) -> list[str]:
 def _with_libraries(
     env: Mapping[str, str], program: Path, artifact: Path, library_path: Sequence[Path]
 ) -> tuple[dict[str, str], list[str]]:
-    """The environment with LD_LIBRARY_PATH, and a warning for each library that the server won't find."""
+    """The environment with LD_LIBRARY_PATH, and a warning for each library that is missing or only a stub."""
     own = artifact.expanduser().resolve() / "lib"
     directories = [*(path.expanduser().absolute() for path in library_path), *library_path_of(os.environ)]
     for directory in (own, *directories):
@@ -311,12 +312,13 @@ def _with_libraries(
                 cure="use another directory",
             )
     whole = _with_library_path(env, directories)
-    missing = preflight.missing_libraries(program, whole)
-    if any((own / name).exists() for name in missing):
+    found = preflight.find_libraries(program, whole)
+    if any((own / name).exists() for name in found.missing):
         whole = _with_library_path(env, [own, *directories])
-        missing = preflight.missing_libraries(program, whole)
+        found = preflight.find_libraries(program, whole)
+    stubs = [f"{stub.what} Next: {stub.cure}" for stub in link_stub_findings(found.taken, directories)]
     cure = "source the set_env.sh of CANN and of tfplugin, or see ./inv verify-serving"
-    return whole, [f"{name} was not found, so the server won't start: {cure}" for name in missing]
+    return whole, [f"{name} was not found, so the server won't start: {cure}" for name in found.missing] + stubs
 
 
 def _unlike(env: Mapping[str, str], left_out: Sequence[str]) -> dict[str, str | None]:

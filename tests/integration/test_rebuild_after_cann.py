@@ -47,7 +47,7 @@ from npu_serving.errors import (
     VerificationError,
 )
 from npu_serving.overlay.adapter import plan_overlay
-from npu_serving.sample.cann import FIRST_RELEASE, GE_RUNNER, NEXT_RELEASE, install_sample_cann
+from npu_serving.sample.cann import FIRST_RELEASE, GE_RUNNER, NEXT_RELEASE, OPERATOR_LIST, install_sample_cann
 from npu_serving.serving import smoke
 from npu_serving.serving.from_build import plan_current
 from npu_serving.serving.golden_request import FILE, GoldenRequest
@@ -541,6 +541,25 @@ def test_a_server_that_serves_on_the_cpu_fails_though_its_answer_is_right(state:
     assert "serves every model on the CPU" in result.why
 
 
+def test_a_list_of_operators_that_is_damaged_or_lacks_the_models_own_is_found_though_the_answer_is_right(
+    state: Settings,
+) -> None:
+    path = ascend_of(state) / "ascend-toolkit" / "latest" / OPERATOR_LIST
+    good = path.read_text()
+    path.write_text("{")
+    for text in (verify_build(state).text(), smoke.smoke(state, "", Silent()).why):
+        assert f"{path} is not valid JSON" in text
+        assert "silently served by the CPU" in text
+    assert (verify_build(state).exit_code, verify_build(state).report.ok) == (3, True)
+    path.write_text(good.replace("Mul", "Div"))
+    assert verify_build(state).exit_code == 0, "which operators a model has isn't known here"
+    assert "the CPU computed it" in smoke.smoke(state, "", Silent()).why
+    path.write_text(good)
+    result = smoke.smoke(state, "", Silent())
+    assert (result.exit_code, result.on_npu) == (0, True)
+    assert "The NPU computed it" in result.text()
+
+
 def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> None:
     fsutil.remove(state.dist_root / FILE)
     with pytest.raises(RequestError, match="No golden request"):
@@ -555,6 +574,8 @@ def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> 
     recorded = smoke.record(state, former.manifest.build_id, without_npu, listening)
     assert recorded.golden.build_id == former.manifest.build_id, "the build that was named is the one that is asked"
     assert "every model runs on the CPU" in "\n".join(listening.said)
+    assert "proves nothing about the NPU" in recorded.text()
+    assert "proves nothing about the NPU" in smoke.smoke(state, "", Silent()).text()
     assert smoke.smoke(state, "", Silent()).exit_code == 0
     missing = dataclasses.replace(ASKED, model_base_path=state.dist_root / "nowhere")
     with pytest.raises(RequestError, match=r"model directory .* does not exist"):

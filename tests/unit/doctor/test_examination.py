@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+from cann_trees import OPERATOR_LIST, make_cann
 from doctor_world import PLAIN, World, healthy_world
 
 from npu_serving.console import Silent
@@ -451,6 +452,20 @@ def test_without_cann_auto_finds_no_adapter_and_the_server_alone_is_only_warned_
     world.set(adapter="auto", cann_root=str(empty))
     assert world.finding("tfplugin").severity == PROBLEM
     assert world.finding("cann").severity == WARNING
+
+
+def test_a_cann_without_its_list_of_operators_is_found_with_what_follows_and_what_to_install(
+    world: World, tmp_path: Path
+) -> None:
+    root = make_cann(tmp_path / "Ascend")
+    world.set(cann_root=str(root))
+    assert "CPU" not in world.finding("cann").found
+    path = root / "ascend-toolkit/latest" / OPERATOR_LIST
+    path.write_text("{")
+    finding = world.finding("cann")
+    assert f"{path} is not valid JSON" in finding.found
+    assert "silently served by the CPU" in finding.found
+    assert "Ascend-cann-toolkit" in finding.cure
 
 
 def test_the_sample_needs_a_compiler_cmake_and_python_and_none_of_the_rest(world: World) -> None:

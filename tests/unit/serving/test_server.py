@@ -325,6 +325,22 @@ def test_a_library_that_is_nowhere_is_warned_of_and_recognised(
     assert "set_env.sh" in caught.value.cure
 
 
+def test_a_stub_of_cann_that_is_found_before_the_real_library_is_warned_of_and_the_cure_helps(
+    artifact: Path, model: Path, linked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (artifact / "lib" / "_tf_adapter.so").unlink()
+    stub, real = tmp_path / "cann" / "devlib", tmp_path / "cann" / "lib64"
+    for directory in (stub, real):
+        directory.mkdir(parents=True)
+        shutil.copy(linked / "_tf_adapter.so", directory)
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{stub}:{real}")
+    (warning,) = [text for text in plan(artifact, model).warnings if "stub" in text]
+    assert f"{stub}/_tf_adapter.so is a stub," in warning
+    assert f"The real one is {real}/_tf_adapter.so" in warning
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(real))
+    assert not any("stub" in text for text in plan(artifact, model).warnings)
+
+
 def test_an_undefined_symbol_at_start_is_answered_with_the_relink(
     artifact: Path, model: Path, linked: Path, tmp_path: Path
 ) -> None:
