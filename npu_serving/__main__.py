@@ -52,6 +52,24 @@ def main() -> None:
         raise
     except BrokenPipeError:  # `./inv --list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ModuleNotFoundError as error:
+        _environment_lacks(error)
+
+
+def _environment_lacks(error: ModuleNotFoundError) -> None:
+    """Ends with a message where a package of the environment is gone, and has the next call install it again."""
+    if error.name is None or error.name.partition(".")[0] in ("npu_serving", "tasks"):
+        raise error
+    for name in os.listdir(sys.prefix):
+        if name.startswith("installed-requirements"):  # what `inv` looks at; it reinstalls what is called unfinished
+            os.chdir(sys.prefix)
+            os.replace(name, name.replace("installed", "unfinished"))
+    print(
+        f"The Python package {error.name} is missing in {sys.prefix}.\n"
+        "Next: run the same command again: ./inv installs what is missing",
+        file=sys.stderr,
+    )
+    sys.exit(4)
 
 
 def _interrupted(_number: int, _frame: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from npu_serving import process
@@ -29,7 +30,7 @@ def run_pytest(*, unit: bool, matching: str, long: bool, coverage: bool, seed: i
     """
     os.chdir(PROJECT_ROOT)
     words = ["pytest", "tests/unit" if unit else "tests", *_workers(one_is_enough=bool(matching))]
-    environment = dict(os.environ)
+    environment = _without_python(os.environ)
     if matching:
         words += ["-k", matching]
     else:
@@ -50,6 +51,11 @@ def run_pytest(*, unit: bool, matching: str, long: bool, coverage: bool, seed: i
     sys.exit(done.returncode)
 
 
+def _without_python(environment: Mapping[str, str]) -> dict[str, str]:
+    """What our own Python is started with where `-I` would be too much: a caller's PYTHONPATH is not for it."""
+    return {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
+
+
 def _workers(*, one_is_enough: bool) -> list[str]:
     """pytest-xdist's flags for a worker on each processor; tests/conftest.py says which tests go together."""
     processors = len(os.sched_getaffinity(0))
@@ -68,7 +74,7 @@ def run_unit_tests_on_each_python() -> None:
             continue
         print(f"== Python {version}: {python}", flush=True)
         environment = {
-            **os.environ,
+            **_without_python(os.environ),
             "NPU_SERVING_PYTHON": str(python),
             "NPU_SERVING_VENV": str(PROJECT_ROOT / "build" / "pythons" / version),
         }
@@ -146,7 +152,7 @@ def run_benchmarks(name: str) -> None:
         sys.exit(error.exit_code)
     for path in [known[name]] if name else known.values():
         print(f"== {path.relative_to(PROJECT_ROOT)}", flush=True)
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+        environment = {**_without_python(os.environ), "PYTHONPATH": str(PROJECT_ROOT)}
         done = process.run([sys.executable, path], cwd=PROJECT_ROOT, env=environment, check=False, on_line=_echo)
         if done.returncode != 0:
             sys.exit(done.returncode)

@@ -16,6 +16,7 @@ from pathlib import Path
 from npu_serving import fsutil, process
 from npu_serving.console import Reporter
 from npu_serving.errors import FetchError, PinMismatchError, ProgramError, RequestError
+from npu_serving.pip_environment import pip_environment
 
 RUN_TIME = "requirements.txt"
 DEVELOPMENT = "requirements-dev.txt"
@@ -28,7 +29,6 @@ OLDER_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 # Where pip's configuration comes from, besides the files in HOME and /etc.
-_PASSED_TO_PIP = re.compile(r"PIP_\w+|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|NETRC|XDG_CONFIG_\w+")
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,17 @@ def fetch_wheels(
     with fsutil.new_directory(directory) as temporary:
         listed = temporary / "wanted.txt"
         fsutil.write_file(listed, "".join(package.line() + "\n" for package in packages))
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+        command = [
+            sys.executable,
+            "-I",
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary",
+            ":all:",
+        ]
         command += ["--implementation", "cp", "--python-version", target.python]
         for abi in (target.tag, "abi3", "none"):
             command += ["--abi", abi]
@@ -153,7 +163,7 @@ def fetch_wheels(
                 progress.update(len(saved), detail=line.strip())
 
             try:
-                process.run(command, env=_pip_environment(), on_line=on_line)
+                process.run(command, env=pip_environment(os.environ), on_line=on_line)
             except ProgramError as error:
                 raise _could_not_fetch(error, local) from error
         listed.unlink()
@@ -161,15 +171,10 @@ def fetch_wheels(
     if wheels is None:
         raise PinMismatchError(
             f"pip succeeded but did not put every wheel into {directory}.",
-            cause="its configuration redirects its output or excludes files",
-            cure="look at the output of `pip config list` and remove such settings",
+            cause="the index offers other files than those that are pinned",
+            cure="name another index with PIP_INDEX_URL, or make the bundle from a clone that is up to date",
         )
     return wheels
-
-
-def _pip_environment() -> dict[str, str]:
-    given = {name: value for name, value in os.environ.items() if _PASSED_TO_PIP.fullmatch(name)}
-    return {**process.base_environment(proxies=True), **given, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 def _could_not_fetch(error: ProgramError, local: Path | None) -> FetchError:

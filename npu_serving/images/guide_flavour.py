@@ -18,6 +18,7 @@ from npu_serving.errors import FetchError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch, plan_fetch
 from npu_serving.fetch.toolchains import Tool, find_tool
+from npu_serving.pip_environment import pip_environment
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 GUIDE = PROJECT_ROOT / "docker" / "guide"
@@ -26,7 +27,6 @@ OLDER_TAGS = ("manylinux1", "manylinux2010", "manylinux2014")
 _WHEEL = re.compile(
     r"(?P<sha256>[0-9a-f]{64})  (?P<file>(?P<name>\w+)-(?P<version>[\w.]+)-\S+?_?(?P<platform>any|x86_64|aarch64)\.whl)"
 )
-_PASSED_TO_PIP = re.compile(r"PIP_\w+|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|NETRC")
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ def _download(wheels: list[Wheel], directory: Path, reporter: Reporter) -> None:
     platforms = [word for tag in OLDER_TAGS for word in ("--platform", f"{tag}_{platform.machine()}")]
     argv: list[process.Arg] = [
         sys.executable,
+        "-I",
         "-m",
         "pip",
         "download",
@@ -118,10 +119,9 @@ def _download(wheels: list[Wheel], directory: Path, reporter: Reporter) -> None:
         directory,
     ]
     target = ["--python-version", PYTHON, "--implementation", "cp", "--abi", "cp37m", *platforms]
-    configured = {name: value for name, value in os.environ.items() if _PASSED_TO_PIP.fullmatch(name)}
     process.run(
         [*argv, *target, *(wheel.requirement for wheel in wheels)],
-        env={**process.base_environment(proxies=True), **configured},
+        env=pip_environment(os.environ),
         timeout_s=900,
         cure="set PIP_INDEX_URL to a package index that you can reach, or use --flavour distro",
     )

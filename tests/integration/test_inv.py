@@ -21,7 +21,7 @@ def project(tmp_path: Path) -> Path:
     place.mkdir()
     shutil.copy2(ROOT / "inv", place)
     (place / "npu_serving").mkdir()
-    for name in ("__init__.py", "__main__.py"):
+    for name in ("__init__.py", "__main__.py", "pip_environment.py"):
         shutil.copy2(ROOT / "npu_serving" / name, place / "npu_serving")
     found = re.search(r"^invoke==(?:.*\\\n)+.*\n", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     assert found
@@ -250,3 +250,60 @@ def test_a_tab_installs_nothing(project: Path) -> None:
     done = _inv(project, "--complete", "--", "./inv", "whe")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not (project / ".venv").exists()
+
+
+# ---- the shell that people have: CANN's set_env.sh, conda and pip's settings
+
+
+HOSTILE = "raise RuntimeError('a package of the caller's was imported')\n"
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A directory of packages as set_env.sh and conda put on PYTHONPATH, with the names of ours."""
+    place = tmp_path / "site"
+    for name in ("yaml", "jinja2", "invoke", "requests", "packaging", "npu_serving", "runpy"):
+        (place / name).mkdir(parents=True)
+        (place / name / "__init__.py").write_text(HOSTILE)
+    (place / "sitecustomize.py").write_text(HOSTILE)
+    return place
+
+
+def test_what_the_shell_says_of_other_pythons_and_of_pip_is_not_for_us(
+    project: Path, hostile: Path, tmp_path: Path
+) -> None:
+    elsewhere = str(tmp_path / "elsewhere")
+    shell = {"PYTHONPATH": str(hostile), "PYTHONHOME": str(tmp_path), "PYTHONUSERBASE": str(tmp_path)}
+    shell |= {"PIP_TARGET": elsewhere, "PIP_PREFIX": elsewhere, "PIP_ROOT": elsewhere, "PIP_USER": "1"}
+    shell |= {"PIP_NO_DEPS": "1", "PIP_DRY_RUN": "1", "PIP_NO_BINARY": ":all:", "HOME": str(tmp_path)}
+    (project / "tasks.py").write_text(
+        "import os\nfrom invoke import task\n@task\ndef where(_):\n    print(os.environ['PYTHONPATH'])\n"
+    )
+    for _ in ("the call that installs", "one that finds it installed"):
+        done = _inv(project, "where", cwd=project, **shell)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == str(hostile), "the server is to have it"
+        assert "a package of the caller" not in done.stderr
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_pips_configuration_file_puts_our_packages_nowhere_else(project: Path, tmp_path: Path) -> None:
+    (tmp_path / ".config/pip").mkdir(parents=True)
+    lines = [f"{name} = {tmp_path / 'elsewhere'}" for name in ("target", "prefix", "root")]
+    text = "\n".join(["[install]", *lines, "[global]", "user = true", "no-deps = true"])
+    (tmp_path / ".config/pip/pip.conf").write_text(text)
+    done = _inv(project, "where", cwd=project, HOME=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path / ".config"))
+    assert (done.returncode, done.stdout.strip()) == (0, str(project)), done.stderr
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_an_environment_that_has_lost_a_package_is_named_and_the_same_command_installs_it_again(project: Path) -> None:
+    assert _inv(project, "where", cwd=project).returncode == 0
+    for package in (project / ".venv").glob("lib/python*/site-packages/invoke"):
+        shutil.rmtree(package)
+    broken = _inv(project, "where", cwd=project)
+    assert broken.returncode == 4
+    assert "The Python package invoke is missing" in broken.stderr
+    assert "Traceback" not in broken.stderr
+    mended = _inv(project, "where", cwd=project)
+    assert (mended.returncode, mended.stdout.strip()) == (0, str(project)), mended.stderr

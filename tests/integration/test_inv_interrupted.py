@@ -213,7 +213,7 @@ def test_while_python_imports_site(project: Path, tmp_path: Path, way: str, bloc
         f"while not os.path.exists({str(tmp_path / 'go-on')!r}):\n"
         "    time.sleep(0.01)\n"
     )
-    made_environment(project, f"export PYTHONPATH='{site}'")
+    made_environment(project, f"export PYTHONPATH='{site}'; shift")  # -I, with which Python does not look there
     older = tmp_path / "older"
     older.mkdir()
     if blocked_by == "perl":
@@ -235,7 +235,7 @@ def counting(project: Path, tmp_path: Path) -> Iterator[Callable[[int], Wrapped]
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(COUNTING)
-    made_environment(project, f"export PYTHONPATH='{site}'")
+    made_environment(project, f"export PYTHONPATH='{site}'; shift")  # -I, with which Python does not look there
     yield lambda at: Wrapped(project, "doctor", INTERRUPT_AT=str(at), COUNT_IN=str(tmp_path / "count"))
 
 
