@@ -22,6 +22,7 @@ BUILDING = _PACKAGE / "building" / "known_failures.yaml"
 IMAGES = _PACKAGE / "images" / "known_failures.yaml"
 SERVING = _PACKAGE / "serving" / "known_failures.yaml"
 ENDINGS = _PACKAGE / "serving" / "known_endings.yaml"
+CLIENT = _PACKAGE / "client" / "known_failures.yaml"
 OPTIONS = _PACKAGE / "options" / "known_failures.yaml"
 SECTIONS = (
     (BUILDING, "Building the server", "What Bazel prints when `./inv build-serving` fails."),
@@ -49,6 +50,7 @@ to add a failure, add it there.
 
 If yours is not here: `./inv doctor` looks at this machine, `./inv cann-info` at what is installed of CANN, and
 `./inv verify-serving` at the server."""
+_TABLE_HEAD = "| What is printed | Likely cause | Next |\n| --- | --- | --- |"
 _GROUP = re.compile("{([0-9])}")
 _UNKNOWN = "it"  # what a group of the pattern that matched nothing is called
 
@@ -117,9 +119,8 @@ def render_page() -> str:
     """docs/troubleshooting.md: every known failure of every table."""
     parts = [_BEGINNING]
     for table, title, about in SECTIONS:
-        parts += [f"## {title}", about]
-        for failure in read_known_failures(table):
-            parts.append(_section(failure))
+        rows = [_row(failure) for failure in read_known_failures(table)]
+        parts += [f"## {title}", about, "\n".join([_TABLE_HEAD, *rows])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -133,7 +134,20 @@ def write_page() -> bool:
     return fsutil.write_file(PAGE, render_page())
 
 
-def _section(failure: KnownFailure) -> str:
+def _row(failure: KnownFailure) -> str:
+    """A row of a table of GitHub's Markdown."""
     shown = failure.diagnosis(failure.example)
     cause, cure = (shown.cause, shown.cure) if shown is not None else (failure.cause, failure.cure)
-    return f"### {failure.id}\n\n```text\n{failure.example}\n```\n\n- Likely cause: {cause}\n- Next: {cure}"
+    printed = "<br>".join(_code(line.strip()) for line in failure.example.splitlines())
+    return f"| {printed} | {_cell(cause)} | {_cell(cure)} |"
+
+
+def _code(text: str) -> str:
+    """The text as it is, within as many backticks as it takes."""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    space = " " if len(fence) > 1 else ""
+    return f"{fence}{space}{_cell(text)}{space}{fence}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

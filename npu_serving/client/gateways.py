@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import http
 import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from npu_serving.documents import read_document
+from npu_serving import known_failures
 from npu_serving.errors import GatewayError, NpuServingError, ServerError
+from npu_serving.known_failures import diagnose
 
-TABLE = Path(__file__).with_name("http_statuses.yaml")
 REDIRECTIONS = range(300, 400)
 NEVER_THE_SERVERS = frozenset({407, 411, 413, 502})  # whatever the body looks like
 _TITLE = re.compile(rb"<title[^>]*>([^<]{0,200})", re.IGNORECASE)
@@ -21,35 +19,6 @@ _TAG = re.compile(rb"<[^>]*>")
 _EXCERPT_BYTES = 80
 _LOOKED_AT_BYTES = 1 << 14
 _LOGIN = re.compile(r"log[-_]?in|sign[-_]?in|auth|sso", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class GatewayStatus:
-    """A status of a gateway's; with `known` it counts only where the Server header names a gateway."""
-
-    status: int
-    what: str
-    cause: str
-    cure: str
-    known: bool = False
-
-
-@dataclass(frozen=True)
-class ServerStatus:
-    """A status of TensorFlow Serving's own."""
-
-    status: int
-    cause: str
-    cure: str
-
-
-@dataclass(frozen=True)
-class _Statuses:
-    """http_statuses.yaml."""
-
-    gateways: tuple[str, ...]
-    from_gateway: tuple[GatewayStatus, ...]
-    from_server: tuple[ServerStatus, ...]
 
 
 @dataclass(frozen=True)
@@ -92,33 +61,22 @@ def gateway_error(answer: HttpAnswer, message: str | None) -> GatewayError | Non
         return None
     if answer.status in REDIRECTIONS:
         return _redirection(answer)
-    if b"plain HTTP request was sent to HTTPS port" in answer.body:
-        return _error(answer, "speaks HTTPS only", "the URL says http", f"write {_with_scheme(answer.url)} in --url")
-    server = answer.headers.get("Server", "").lower()
-    for row in _table().from_gateway:
-        if row.status == answer.status and (not row.known or any(name in server for name in _table().gateways)):
-            return _error(answer, row.what, row.cause, row.cure)
-    return None
+    known = diagnose(known_failures.CLIENT, f"gateway: {answer.signature}; {answer.excerpt}")
+    return _error(answer, known.cause, known.cure) if known is not None else None
 
 
 def server_refusal(answer: HttpAnswer, message: str, *, otherwise: str) -> NpuServingError:
     """The error for TensorFlow Serving's own answer; `otherwise` is the cure where its status says no more."""
     what = f"The server answered {answer.url} with HTTP status {answer.status} ({message})."
-    for row in _table().from_server:
-        if row.status == answer.status:
-            return ServerError(what, cause=row.cause, cure=row.cure)
+    known = diagnose(known_failures.CLIENT, f"server: {answer.signature}")
+    if known is not None:
+        return ServerError(what, cause=known.cause, cure=known.cure)
     return ServerError(what, cure=otherwise)
 
 
-@functools.cache
-def _table() -> _Statuses:
-    return read_document(TABLE, _Statuses)
-
-
-def _error(answer: HttpAnswer, what: str, cause: str, cure: str) -> GatewayError:
+def _error(answer: HttpAnswer, cause: str, cure: str, does: str = "") -> GatewayError:
     return GatewayError(
-        f"A gateway answered {answer.url} in the model server's place: it {what} ({answer.signature}; "
-        f"{answer.excerpt}).",
+        f"A gateway answered {answer.url} in the model server's place{does} ({answer.signature}; {answer.excerpt}).",
         cause=cause,
         cure=cure,
     )
@@ -127,33 +85,25 @@ def _error(answer: HttpAnswer, what: str, cause: str, cure: str) -> GatewayError
 def _redirection(answer: HttpAnswer) -> GatewayError:
     location = answer.headers.get("Location", "")
     if not location:
-        what = "sends the request elsewhere, without a Location"
-        return _error(
-            answer, what, "another program uses that port", "use the REST port of the server (--rest_api_port)"
-        )
+        return _error(answer, "it redirects without a Location", "use the REST port of the server (--rest_api_port)")
     try:
         target = urllib.parse.urlsplit(urllib.parse.urljoin(answer.url, location))
         host = target.hostname or ""
         port = f":{target.port}" if target.port else ""
     except ValueError:
-        return _error(answer, "sends the request to a place that is not a URL", "", "ask whoever runs the gateway")
+        return _error(answer, "it redirects to a place that is not a URL", "ask whoever runs the gateway")
     host = f"[{host}]" if ":" in host else host
     place = f"{target.scheme}://{host}{port}"
     shown = _printable(f"{place}{target.path}" + ("?..." if target.query else ""))  # a query may hold a secret
-    what = f"sends the request to {shown} (Location), and a redirection is not followed"
+    does = f": it redirects to {shown} (Location), which is not followed"
     asked = urllib.parse.urlsplit(answer.url).path
     begins = asked.find("/v1/")
     api = asked[begins:] if begins >= 0 else asked
     if target.path.rstrip("/").endswith(api) and not target.query:
         base = _printable(place + target.path.rstrip("/")[: -len(api)])
-        return _error(answer, what, "the server is reached by another URL", f"write that one: --url {base}")
+        return _error(answer, "the server is reached by another URL", f"write that one: --url {base}", does)
     cause = "it asks for a login first" if _LOGIN.search(shown) else "it passes other paths only on to a model server"
-    return _error(answer, what, cause, "ask the server itself, past the gateway: --url http://HOST:8501")
-
-
-def _with_scheme(url: str) -> str:
-    parts = urllib.parse.urlsplit(url)
-    return f"https://{parts.netloc.rpartition('@')[2]}{parts.path.partition('/v1/')[0]}"
+    return _error(answer, cause, "ask the server itself, past the gateway: --url http://HOST:8501", does)
 
 
 def _printable(text: str) -> str:

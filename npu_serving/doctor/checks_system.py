@@ -61,7 +61,7 @@ def check_build_root(requirement: Requirement, examination: Examination) -> Requ
         tree = source.absolute() if source.is_dir() else settings.build_root / "src"
     found = list(troubles(build_places(settings, runner, tree)))
     if found:
-        what = " ".join(f"{error.what} {error.cause}".strip().rstrip(".") + "." for error in found)
+        what = " ".join(f"{error.what.rstrip('.')} ({error.cause})." if error.cause else error.what for error in found)
         return examination.finding(requirement, requirement.unfit[examination.use], what, cure=found[0].cure)
     place = settings.build_root
     return examination.finding(

@@ -58,7 +58,7 @@ class Ending:
         by_its_end = diagnose(known_failures.ENDINGS, told) if self.signal is not None else None
         if self.signal in WITHOUT_A_WORD:
             return by_its_end
-        return last_words(output) or by_its_end
+        return last_words("\n".join([output, *self.evidence])) or by_its_end
 
 
 class EndWatch:
@@ -81,10 +81,9 @@ class EndWatch:
             signal.SIGKILL: self._memory,
             signal.SIGILL: self._processor,
             signal.SIGBUS: self._shared_memory,
-            signal.SIGABRT: self._tls_file,
         }
-        told = evidence[ending.signal]() if ending.signal in evidence else ""
-        return Ending(returncode, (told,)) if told else ending
+        told = (evidence[ending.signal]() if ending.signal in evidence else "", self._tls_file())
+        return Ending(returncode, tuple(line for line in told if line))
 
     def _memory(self) -> str:
         """What the kernel says, in its log or by its count, of processes killed since the start as memory ran out."""

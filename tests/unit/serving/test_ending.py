@@ -100,6 +100,13 @@ def test_a_tls_file_that_is_no_text_is_named_where_the_server_aborts_without_a_w
     assert "/etc/my tls.config" in error.cause
 
 
+def test_a_tls_file_with_paths_is_not_taken_for_a_port_in_use() -> None:
+    output = "Failed to start server. Error: Invalid argument: Failed to BuildAndStart gRPC server\n"
+    with_tls = server_failure("x", output, EndWatch((*ARGV, "--ssl_config_file=/etc/tls.config")).ending(255))
+    assert "the keys of /etc/tls.config" in with_tls.cause
+    assert "port" in server_failure("x", output, EndWatch(ARGV).ending(255)).cause
+
+
 @pytest.mark.parametrize(("status", "text"), [(3, "exit status 3"), (255, "exit status 255"), (0, "exit status 0")])
 def test_an_exit_status_is_not_taken_for_a_signal(status: int, text: str) -> None:
     assert Ending(status).text() == text
