@@ -106,7 +106,7 @@ def fit_of(build: Build, settings: Settings) -> Fit:
         damaged = build.damaged_file(without=manifest.SERVER)  # which is read for the report as far as a start needs it
     except NpuServingError as error:
         return Fit(False, error.what.rstrip("."))
-    if not report.ok:
+    if not report.fits_where_a_driver_is:
         return Fit(False, _headline(report))
     if damaged:
         return Fit(False, f"its {damaged} was removed or changed since it was built")
@@ -115,7 +115,7 @@ def fit_of(build: Build, settings: Settings) -> Fit:
     if installed.sha256 != build.manifest.adapter.get("sha256"):
         carried = build.manifest.adapter.get("cann_version") or "another version"
         return Fit(False, f"it contains the adapter of CANN {carried}, but {installed.cann_version} is installed")
-    return Fit(True)
+    return Fit(True, "" if report.ok else "as far as can be known without the NPU driver")
 
 
 def verify_build(settings: Settings, name: str = "") -> VerifyResult:
@@ -225,7 +225,7 @@ def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Ada
 def check_directory(directory: Path, library_path: Sequence[Path]) -> CompatReport:
     """The same, of the build as it is; VerificationError where its server would not run models on the NPU."""
     report = verify_directory(directory, library_path)
-    if not report.ok:
+    if not report.fits_where_a_driver_is:
         raise VerificationError(
             f"The new server would not run models on the NPU, so the previous build stays current.\n{report.text()}",
             cure="do what the findings above say, then run the same command again",

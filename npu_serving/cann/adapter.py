@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from npu_serving import file_access
 from npu_serving.cann.layout import is_from_release_wheel, packages, version_around
 from npu_serving.cann.wheel_file import is_wheel, unpacked
 from npu_serving.elf.symbols import ElfFile, read_elf
@@ -74,10 +76,16 @@ def adapter_at(named: Path, cann_version: str, wheels: Path | None = None) -> Ad
             path, wheel = unpacked(path, wheels), path
         elf = read_elf(path, digest=True)
     except (ElfError, FileAccessError) as error:
+        closed = file_access.refused_at(path)
+        if closed is not None:
+            raise _closed_to_this_user(path, closed) from error
         raise AdapterError(
             error.what, cause=error.cause, cure="use --adapter with the path of a _tf_adapter.so, or of its wheel"
         ) from error
     except OSError as error:  # a closed directory, a name that is too long
+        closed = file_access.refused_at(path) if error.errno == errno.EACCES else None
+        if closed is not None:
+            raise _closed_to_this_user(path, closed) from error
         raise AdapterError(
             f"The adapter {path!s:.200} can't be read ({error}).", cure="check the path and its permissions"
         ) from error
@@ -94,6 +102,15 @@ def adapter_at(named: Path, cann_version: str, wheels: Path | None = None) -> Ad
             cure=f"use {package.wheel.name}" if wheel is not None and package.wheel is not None else command,
         )
     return Adapter(path, elf.sha256, cann_version or version_around(path), elf.machine, wheel, elf)
+
+
+def _closed_to_this_user(path: Path, closed: Path) -> AdapterError:
+    where = "" if closed == path else f": {closed} refuses"
+    return AdapterError(
+        f"The adapter {path} can't be read by this user{where} ({file_access.whose(closed)}).",
+        cause="CANN was installed for one user or group, without --install-for-all",
+        cure=file_access.cure_for(closed),
+    )
 
 
 def _error_for_directory(path: Path) -> AdapterError:

@@ -30,6 +30,7 @@ from npu_serving.cann.places import (
 )
 from npu_serving.cann.rules import contradictions, runtime_of, wheel_of_another_time
 from npu_serving.errors import AdapterError, MissingToolError, RequestError
+from npu_serving.file_access import refused_at
 from npu_serving.findings import NOTE, Finding
 from npu_serving.settings import Settings
 
@@ -177,7 +178,9 @@ def adapter_of(installation: CannInstallation) -> Adapter:
     try:
         return adapter_at(installation.adapter, plugin.version if plugin else "")
     except AdapterError as error:
-        raise AdapterError(error.what, cause=error.cause, cure=adapter_command(installation)) from error
+        is_closed = refused_at(installation.adapter) is not None  # which no other installation of the same opens
+        cure = error.cure if is_closed else adapter_command(installation)
+        raise AdapterError(error.what, cause=error.cause, cure=cure) from error
 
 
 def adapter_command(installation: CannInstallation | None) -> str:

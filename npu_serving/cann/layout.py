@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from npu_serving import file_access
 from npu_serving.cann.info_files import ARCHITECTURES, PackageInfo, matching, read_info, text_of
 from npu_serving.documents import read_document
 from npu_serving.findings import NOTE, Finding
@@ -391,6 +392,9 @@ def _remarks_on(package: Package, family: Path, latest: Path, release: str) -> l
 
 
 def _cure(package: Package, family: Path, release: str) -> str:
+    closed = file_access.refused_at(family / "latest")
+    if closed is not None:
+        return file_access.cure_for(closed)
     left = family / "latest"  # by name, where there is no other sign of what was there
     target = os.readlink(left) if os.path.islink(left) else ""  # noqa: PTH114 - is_symlink() raises for a closed directory
     known = release or (Path(target).name if _RELEASE.fullmatch(Path(target).name) else "")
@@ -410,7 +414,9 @@ def _trouble_with(path: Path) -> str:
     except OSError as error:
         if error.errno == errno.ELOOP:
             return f"{path} is a link that points back to itself."
-        return f"{path} can't be read ({error.strerror})."
+        closed = file_access.refused_at(path)
+        why = error.strerror if closed is None else file_access.whose(closed)
+        return f"{path} can't be read ({why})."
 
 
 def _version(info: PackageInfo, directory: Path) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from npu_serving import file_access
 from npu_serving.cann.info_files import text_of
 from npu_serving.cann.layout import Component, closed_directory, has_essentials, is_directory, is_there, packages
 from npu_serving.documents import read_document
@@ -109,7 +110,7 @@ def finding_for(environ: Mapping[str, str], runtime: Component) -> Finding | Non
 def cure_for(lists: OperatorLists, runtime: Component | None) -> str:
     """What to type where that list is of no use."""
     if lists.is_closed:
-        return f"ls -ld {lists.path} shows its owner: run as that user, or reinstall CANN with --install-for-all"
+        return file_access.cure_for(file_access.refused_at(lists.path) or lists.path)
     package = packages()[runtime.name if runtime is not None else "toolkit"]
     apart = operator_list_table().shipped_apart
     return f"{package.install_command()} (since CANN 8.5 its operators are a package of their own, {apart})"

@@ -7,8 +7,10 @@ import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from npu_serving import file_access
 from npu_serving.cann import operator_list
 from npu_serving.cann.adapter_choice import removal
+from npu_serving.cann.info_files import matching
 from npu_serving.cann.layout import (
     Component,
     closed_directory,
@@ -34,6 +36,7 @@ def contradictions(components: Mapping[str, Component], adapter: Path | None) ->
         _driver,
         _other_machine,
         _unreadable,
+        _closed_libraries,
         _operators,
     )
     return tuple(finding for rule in rules for finding in rule(components, adapter))
@@ -66,7 +69,8 @@ def _incomplete(components: Mapping[str, Component], _adapter: Path | None) -> I
             continue
         closed = closed_directory(package, item.path)
         if closed is not None:
-            yield Finding(f"{closed} can't be entered by this user (permission denied).", _opened(closed))
+            what = f"{closed} can't be entered by this user ({file_access.whose(closed)})."
+            yield Finding(what, file_access.cure_for(closed))
         else:
             lacking = package.essential[0].rpartition("/")[2]
             yield Finding(
@@ -154,9 +158,31 @@ def _other_machine(components: Mapping[str, Component], _adapter: Path | None) -
 def _unreadable(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
     for item in components.values():
         for file in item.info.unreadable:
-            yield Finding(f"{file} can't be read, so its version is unknown.", _opened(file), severity=NOTE)
+            what = f"{file} can't be read ({file_access.whose(file)}), so its version is unknown."
+            yield Finding(what, file_access.cure_for(file), severity=NOTE)
     if adapter is not None and is_there(adapter) and not os.access(adapter, os.R_OK):
-        yield Finding(f"{adapter} can't be read.", _opened(adapter))
+        what = f"{adapter} can't be read by this user ({file_access.whose(adapter)})."
+        yield Finding(what, file_access.cure_for(adapter))
+
+
+def _closed_libraries(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
+    """A CANN or a driver that was installed for one user or group: the loader passes over what it may not read."""
+    for item in components.values():
+        package = packages()[item.name]
+        if closed_directory(package, item.path) is not None:
+            continue
+        directories = [item.path / name.format(machine=platform.machine()) for name in package.libraries]
+        libraries = [path for directory in directories for path in (directory, *matching(directory, "*.so*"))]
+        closed = [place for path in libraries if (place := file_access.refused_at(path)) is not None]
+        if closed:
+            first = closed[0]
+            others = len(set(closed)) - 1
+            more = f", and {others} more" if others else ""
+            yield Finding(
+                f"{first} can't be read by this user ({file_access.whose(first)}){more}: a server of theirs would not "
+                f"find the libraries of {item.name}.",
+                file_access.cure_for(first),
+            )
 
 
 def _operators(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
@@ -174,7 +200,3 @@ def _release_of(components: Mapping[str, Component]) -> str:
 def _root_of(item: Component | None) -> Path | None:
     """The directory that holds a component's family."""
     return root_above(item.path) if item is not None else None
-
-
-def _opened(file: Path) -> str:
-    return f"ls -ld {file} shows its owner: run as that user, or reinstall CANN with --install-for-all"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING
 from npu_serving.elf.abi import changed_sizes, mixed_strings
 from npu_serving.elf.binding import lacks_version
 from npu_serving.elf.loader import Host, Loaded, NotLoaded, lineage, plan_loading
+from npu_serving.elf.owners import owners_table
 from npu_serving.elf.report import (
     ADAPTER_NOT_LINKED,
+    DRIVER_NOT_FOUND,
     LIBRARY_NOT_FOUND,
     LIBRARY_UNUSABLE,
     OTHER_MACHINE,
@@ -25,6 +28,7 @@ from npu_serving.elf.symbols import ElfFile, read_elf
 from npu_serving.elf.unresolved import unresolved_symbols
 from npu_serving.errors import ElfError
 from npu_serving.facts import ADAPTER_SONAME
+from npu_serving.file_access import cure_for, refused_at, whose
 from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.version_numbers import leading_version, version_of
 
@@ -158,6 +162,26 @@ class _Check:
                 what=f"{by} needs it, and the loader would fail at the file that it finds first.",
                 cure="replace it with a good copy",
                 details=item.reasons,
+            )
+        closed = next((at for place in item.searched if (at := refused_at(place / item.name)) is not None), None)
+        if closed is not None:
+            return Finding(
+                kind=LIBRARY_NOT_FOUND,
+                severity=PROBLEM,
+                where=item.name,
+                what=f"{by} needs it, and the loader passes over {closed}, which this user may not "
+                f"{'enter' if closed.is_dir() else 'read'} ({whose(closed)}).",
+                cure=cure_for(closed),
+            )
+        if re.fullmatch(owners_table().driver_libraries, item.name):
+            return Finding(
+                kind=DRIVER_NOT_FOUND,
+                severity=PROBLEM,
+                where=item.name,
+                what=f"{by} needs it, and it is the NPU driver's: it is in none of the directories that the loader "
+                "searches.",
+                cure=owners_table().driver_cure,
+                details=item.reasons or tuple(str(path) for path in item.searched),
             )
         of_cann = self._may_be_of_cann(item)
         return Finding(

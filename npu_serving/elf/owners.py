@@ -38,6 +38,15 @@ class OwnerRow:
 
 
 @dataclass(frozen=True)
+class OwnersTable:
+    """owners.yaml."""
+
+    driver_libraries: str
+    driver_cure: str
+    rows: tuple[OwnerRow, ...]
+
+
+@dataclass(frozen=True)
 class Owner:
     """Whose a symbol is, and the library that should define it, "" where that can't be said."""
 
@@ -46,9 +55,9 @@ class Owner:
 
 
 @functools.cache
-def owner_rows() -> tuple[OwnerRow, ...]:
+def owners_table() -> OwnersTable:
     """owners.yaml."""
-    return read_document(TABLE, tuple[OwnerRow, ...])
+    return read_document(TABLE, OwnersTable)
 
 
 @functools.cache
@@ -83,7 +92,7 @@ def owner_of(symbol: Symbol, needed_by: Loaded, former: str | None, libraries: t
 
 
 def _named(name: str) -> Owner | None:
-    for row in owner_rows():
+    for row in owners_table().rows:
         if row.names and re.fullmatch(row.names, name):
             return Owner(row.owner, row.library)
     return None
@@ -95,7 +104,7 @@ def _scoped(scope: tuple[str, ...]) -> Owner | None:
         named = _named(scope[0])
         if named is not None:
             return named
-    for row in owner_rows():
+    for row in owners_table().rows:
         if _is_in(scope, row):
             return Owner(row.owner, row.library)
     return None
@@ -103,7 +112,7 @@ def _scoped(scope: tuple[str, ...]) -> Owner | None:
 
 def _by_types(mangled: MangledName) -> Owner | None:
     """By the types in its parameters; what speaks of none but the standard library's is that one's."""
-    for row in owner_rows():
+    for row in owners_table().rows:
         if any(_is_in(parts, row) for parts in mangled.mentioned):
             return Owner(row.owner, row.library)
     if mangled.scope[:1] and mangled.scope[0] in _STANDARD_SCOPES:

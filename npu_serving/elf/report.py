@@ -20,6 +20,7 @@ SYMBOLS_OF_OTHERS = (SYMBOL_OF_CANN, SYMBOL_OF_DRIVER, SYMBOL_OF_PYTHON, SYMBOL_
 CANNOT_TELL = "cannot-tell"
 TOO_NEW = "too-new"
 LIBRARY_NOT_FOUND = "library-not-found"
+DRIVER_NOT_FOUND = "driver-not-found"
 LIBRARY_UNUSABLE = "library-unusable"
 OTHER_MACHINE = "other-machine"
 SECOND_TENSORFLOW = "second-tensorflow"
@@ -46,6 +47,11 @@ class CompatReport:
     def ok(self) -> bool:
         """Whether no finding is an error."""
         return all(finding.severity != PROBLEM for finding in self.findings)
+
+    @property
+    def fits_where_a_driver_is(self) -> bool:
+        """Whether no finding but a missing driver is an error: a machine that builds has none."""
+        return all(kind == DRIVER_NOT_FOUND for kind in self.kinds())
 
     @property
     def exit_code(self) -> int:

@@ -13,6 +13,7 @@ from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.elf.report import (
     CANNOT_TELL,
+    DRIVER_NOT_FOUND,
     LIBRARY_NOT_FOUND,
     LIBRARY_UNUSABLE,
     SYMBOL_OF_CANN,
@@ -119,7 +120,7 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
     is_sound = not build.damaged_file(without=SERVER)
     if clean:
         action, why = FULL_REBUILD, "as requested with --clean"
-    elif _carries(build, installed) and is_sound and (report.ok or obstacles):
+    elif _carries(build, installed) and is_sound and (report.fits_where_a_driver_is or obstacles):
         action = NOTHING
         why = f"it contains the installed adapter, that of CANN {_version(installed.cann_version)}"
     else:
@@ -158,12 +159,12 @@ def _what_to_do(build: Build, cann: Cann, report: CompatReport, settings: Settin
         reasons.append(f"its {damaged} was removed or changed since it was built")
     why = "; ".join(reasons) or "it would not start"
     only_the_adapter = not build.damaged_file(without=build.adapter.relative_to(build.directory).as_posix())
-    if report.ok and only_the_adapter and CANNOT_TELL not in report.kinds(WARNING):
+    if report.fits_where_a_driver_is and only_the_adapter and CANNOT_TELL not in report.kinds(WARNING):
         return REPLACE_ADAPTER, f"{why}, and the server already has all that the installed adapter needs"
     reason = why_more_than_the_link(build, settings, cann)
     if reason:
         return FULL_REBUILD, f"{why}; {reason}"
-    return RELINK, why if report.ok else f"{why}; {_what_is_missing(report)}"
+    return RELINK, why if report.fits_where_a_driver_is else f"{why}; {_what_is_missing(report)}"
 
 
 def why_more_than_the_link(build: Build, settings: Settings, cann: Cann) -> str:
@@ -220,7 +221,8 @@ def _obstacles(build: Build, installed: Adapter, report: CompatReport) -> list[F
     build was proven with, whatever else.
     """
     own = {name.rpartition("/")[2] for name in build.manifest.files}
-    errors = [finding for finding in report.findings if finding.severity == PROBLEM]
+    # A machine that builds has no driver, and needs none.
+    errors = [item for item in report.findings if item.severity == PROBLEM and item.kind != DRIVER_NOT_FOUND]
     # A build carries the libraries of Python and the system that it was linked with; those of CANN it never does.
     foreign = [
         finding

@@ -7,24 +7,19 @@ import json
 import os
 import pwd
 import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cann_trees import MACHINE, OTHER_MACHINE, SITE, make_cann, make_driver, make_plugin, make_runtime, point, put
 from elf_samples import for_aarch64, library, needs_gcc
+from other_user import as_nobody, open_directory  # noqa: F401 - a fixture
 
-from npu_serving import process
 from npu_serving.cann import places
 from npu_serving.cann.info import CannInfo, cann_info
 from npu_serving.cann.install import find_installation
 from npu_serving.cann.layout import packages, table
 from npu_serving.errors import RequestError
-from npu_serving.settings import PROJECT_ROOT, Settings
-
-NOBODY = 65534
+from npu_serving.settings import Settings
 
 
 def table_with(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
@@ -330,49 +325,26 @@ def test_every_row_of_the_table_is_whole() -> None:
     assert [name for name, package in packages().items() if package.serves] == ["toolkit", "nnae"]
 
 
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """A directory that every user can enter, unlike pytest's own."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-def as_nobody(root: Path) -> process.Finished:
-    """./inv cann-info --json as a user who isn't root."""
-    if os.geteuid() != 0:
-        prefix: list[str] = []
-    elif shutil.which("setpriv"):
-        prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    else:
-        pytest.skip("root can't become another user: there is no setpriv")
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(PROJECT_ROOT)}
-    python = [sys.executable, "-m", "npu_serving", "--search-root", str(PROJECT_ROOT)]
-    if process.run([*prefix, *python, "--list"], env=environment, cwd=Path("/"), check=False).returncode != 0:
-        pytest.skip("another user can't read this checkout or its Python")
-    words = [*prefix, *python, "cann-info", "--json", "--cann-root", str(root)]
-    return process.run(words, env=environment, cwd=Path("/"), check=False)
-
-
 CLOSED = ["ascend-toolkit", "tfplugin/6.3.RC2", f"tfplugin/6.3.RC2/{SITE}", "adapter", "info"]
 
 
 @needs_gcc
 @pytest.mark.parametrize("closed", CLOSED)
-def test_what_is_closed_to_this_user_is_named_with_whose_it_is(closed: str, open_directory: Path) -> None:
+def test_what_is_closed_to_this_user_is_named_with_whose_it_is(closed: str, open_directory: Path) -> None:  # noqa: F811
     root = make_driver(make_cann(open_directory / "Ascend"))
     adapter = library(root / "tfplugin/latest" / SITE / "npu_bridge", "_tf_adapter.so", "int x;")
-    fine = as_nobody(root)
+    fine = as_nobody("cann-info", "--json", "--cann-root", root)
     assert fine.returncode == 0, fine.output
     toolkit_info = root / f"ascend-toolkit/6.3.RC2/{MACHINE}-linux/ascend_toolkit_install.info"
     target = {"adapter": adapter, "info": toolkit_info}.get(closed, root / closed)
     target.chmod(0)
     try:
-        answer = as_nobody(root)
+        answer = as_nobody("cann-info", "--json", "--cann-root", root)
     finally:
         target.chmod(0o755)
     findings = json.loads(answer.stdout)["findings"]
     about = [finding for finding in findings if target.name in finding["what"] and "can't" in finding["what"]]
     assert about, answer.stdout
     assert all(finding["cure"] for finding in about)
+    assert all("mode 0000" in finding["what"] for finding in about)
     assert answer.returncode == (0 if closed == "info" else 3)

@@ -166,3 +166,20 @@ def test_symbols_of_one_owner_are_one_finding_that_names_each_library(place: Pla
         "aclrtFree, of libascendcl.so",
         "rtSetDevice, of libruntime.so",
     )
+
+
+@pytest.mark.parametrize("name", ["libascend_hal.so", "libdrvdsmi_host.so", "libdcmi.so"])
+def test_a_missing_library_of_the_driver_calls_for_the_driver_or_its_mount_and_not_for_cann(
+    name: str, place: Place, tmp_path: Path
+) -> None:
+    hal = library(tmp_path / "driver", name, "void hal(void) {}")
+    adapter = place.make_adapter(tmp_path / "adapter", against=(hal,))
+    report = place.check(adapter=adapter)
+    (finding,) = report.findings
+    assert (finding.kind, finding.where) == ("driver-not-found", name)
+    assert "/usr/local/Ascend/driver" in finding.cure
+    assert "mount" in finding.cure
+    assert "toolkit" not in finding.cure
+    assert not report.ok
+    assert report.fits_where_a_driver_is, "a machine that builds has none"
+    assert place.check(tmp_path / "driver", adapter=adapter).ok
