@@ -18,7 +18,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Callable, cast
@@ -31,6 +31,7 @@ MAX_UNPACKED_BYTES = 20 << 30
 MAX_TIMES_UNPACKED = 200  # LLVM unpacks to 10 times its size; deflate reaches 1,000 with nothing but zeros
 ALWAYS_FINE_BYTES = 64 << 20  # small files may well be one long repetition
 MAX_HEADER_BYTES = 8 << 20  # a tar's long names and extended headers, which are read at once; files are read in pieces
+MAX_TEXT_BYTES = 64 << 20  # of a file that is read whole
 MAX_PADDING_BYTES = 64 << 20  # after a tar's end; tapes have records of 10 kB
 UNREADABLE = (
     tarfile.TarError,
@@ -74,6 +75,26 @@ def extract(archive: Path, directory: Path, *, strip_prefix: str = "") -> None:
     """
     with fsutil.new_directory(directory) as temporary, _readable(archive):
         _fill(archive, temporary, strip_prefix)
+
+
+def read_files(archive: Path, names: Collection[str], *, strip_prefix: str = "") -> dict[str, bytes]:
+    """The bytes of those files below `strip_prefix` that the archive holds; nothing is written, no link followed.
+
+    Raises UnsafeArchiveError for an archive that can't be read, and for one of the files that is too large for a text.
+    """
+    found: dict[str, bytes] = {}
+    for count, member in enumerate(_members(archive), 1):
+        if count > MAX_MEMBERS:
+            raise _refused(archive, member.name, f"the archive has more than {MAX_MEMBERS:,} members")
+        parts = _inside(archive, member.name, strip_prefix)
+        name = "/".join(parts or ())
+        if name not in names or member.open is None:
+            continue
+        if member.size_bytes > MAX_TEXT_BYTES:
+            raise _refused(archive, member.name, f"it is larger than {MAX_TEXT_BYTES:,} bytes")
+        with _reading(archive), member.open() as file:
+            found[name] = file.read(MAX_TEXT_BYTES)
+    return found
 
 
 def _fill(archive: Path, directory: Path, strip_prefix: str) -> None:

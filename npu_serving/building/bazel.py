@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Callable
 from urllib.parse import unquote, urlparse
 
 from npu_serving import fsutil, known_failures
@@ -45,6 +46,14 @@ _CACHED = re.compile(
 )  # a disk's as well
 _CACHE_TROUBLE = re.compile(r"^WARNING: (Reading from|Writing to) Remote Cache:")
 _REVISION = re.compile(r"[A-Za-z0-9._+-]+\Z")
+
+
+CureOf = Callable[[str], str]
+"""The cure of a known failure by its id, "" where the table's is all there is to say."""
+
+
+def _of_the_table(_failure: str) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
@@ -155,8 +164,12 @@ def build(
     log_path: Path,
     reporter: Reporter,
     further_environment: Mapping[str, str] = MappingProxyType({}),
+    cure_of: CureOf = _of_the_table,
 ) -> BuildRecord:
-    """Runs Bazel and returns what it did. BuildFailedError carries the cause if it is a known one."""
+    """Runs Bazel and returns what it did. BuildFailedError carries the cause if it is a known one.
+
+    `cure_of` may know more of a known failure's cure than the table, by what this very build had.
+    """
     fsutil.make_directory(log_path.parent)
     events = _event_log(layout)
     fsutil.make_directory(events.parent)
@@ -168,7 +181,7 @@ def build(
         env = {**environment(runner, layout), **further_environment}
         finished = runner.run(RunRequest(words, layout, env, log_path, watch.see))
     if finished.returncode != 0:
-        raise explain(finished, log_path)
+        raise explain(finished, log_path, cure_of)
     record = read_events(events, runner.inside(layout), layout, finished.seconds)
     analysed = _ANALYSED.search(finished.output)
     cached = _CACHED.search(finished.output)
@@ -207,7 +220,7 @@ def environment(runner: Runner, layout: Layout) -> dict[str, str]:
     return {**runner.environment(), "GIT_CEILING_DIRECTORIES": str(runner.inside(layout).output_user_root)}
 
 
-def explain(finished: Finished, log_path: Path) -> BuildFailedError:
+def explain(finished: Finished, log_path: Path, cure_of: CureOf = _of_the_table) -> BuildFailedError:
     """The error for a Bazel run that failed, with the known cause and cure if its output shows one."""
     base = failure(finished, log_path=log_path)
     output = finished.output + (KILLED if finished.returncode in (-9, 137) else "")
@@ -218,7 +231,7 @@ def explain(finished: Finished, log_path: Path) -> BuildFailedError:
     return BuildFailedError(
         f"{what}\n{shown}\nThe command and its full output are in {log_path}",
         cause=known.cause if known is not None else "",
-        cure=known.cure if known is not None else f"look for the first ERROR in {log_path}",
+        cure=cure_of(known.id) or known.cure if known is not None else f"look for the first ERROR in {log_path}",
         returncode=finished.returncode,
         output=finished.output,
     )

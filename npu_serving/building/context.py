@@ -12,6 +12,7 @@ from pathlib import Path
 
 from npu_serving.building import bazel
 from npu_serving.building.inputs import choose_runner, find_libpython, toolchain_of
+from npu_serving.building.patching import patched_root, patches_for
 from npu_serving.building.runner import Layout, Runner
 from npu_serving.building.sources import ServingSource, resolve_source
 from npu_serving.building.tree_digest import tree_digest
@@ -21,11 +22,12 @@ from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.console import Reporter
 from npu_serving.doctor.places import output_user_root
+from npu_serving.errors import MissingToolError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.mirrors import parse_mirror
 from npu_serving.lock.lockfile import Archive
 from npu_serving.overlay.content import OverlayInputs
-from npu_serving.overlay.patches import PatchPlan, plan_patches
+from npu_serving.overlay.patch_plan import PatchPlan
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import Settings
 
@@ -64,7 +66,7 @@ class BuildContext:
             output_user_root=output_user_root(self.settings, self.runner.name),
             distdir=self.settings.distdir,
             repository_cache=self.settings.store_root,
-            extra=(self._patched_root,),
+            extra=(patched_root(self.settings),),
         )
 
     @property
@@ -77,16 +79,26 @@ class BuildContext:
         """What the runner says it is; it has to be ready."""
         return self.runner.identity()
 
-    @cached_property
+    @property
     def patches(self) -> PatchPlan:
-        """The fixes that the runner's compiler and C library call for."""
-        return plan_patches(
-            self.source.tree,
-            self.source.lock.archives,
-            lambda archive: self.store.path(archive.sha256 or ""),
-            self._patched_root,
-            toolchain_of(self.toolchain),
-        )
+        """The fixes that the runner's compiler and C library call for; kept once no archive is missing any more."""
+        if self._settled_patches:
+            return self._settled_patches[0]
+        plan = patches_for(self.source, self.settings, toolchain_of(self.toolchain))
+        if plan.is_settled:
+            self._settled_patches.append(plan)
+        return plan
+
+    @cached_property
+    def _settled_patches(self) -> list[PatchPlan]:
+        return []
+
+    def patches_if_known(self) -> PatchPlan | None:
+        """The same; None as long as the runner's toolchain is not made yet."""
+        try:
+            return self.patches
+        except MissingToolError:
+            return None
 
     @cached_property
     def overlay(self) -> OverlayInputs:
@@ -132,11 +144,6 @@ class BuildContext:
         """What the server's --version shows: the archive's digest, or the lock's where the tree is the user's own."""
         archive = self.source.archive
         return archive.sha256 or "" if archive is not None else self.source.lock.digest
-
-    @property
-    def _patched_root(self) -> Path:
-        """Where the repositories are that have a patch applied."""
-        return self.settings.build_root / "patched"
 
 
 def find_context(settings: Settings, reporter: Reporter, cann: Cann | None = None) -> BuildContext:

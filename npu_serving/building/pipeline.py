@@ -12,7 +12,7 @@ from npu_serving.building import bazel, caches
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.inputs import choose_runner, make_sample_archives
 from npu_serving.building.locking import check_agreement
-from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build
+from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build, told
 from npu_serving.building.runner import Layout
 from npu_serving.building.sources import check_tree, prepare_source, resolve_source
 from npu_serving.builds.assembling import package, replaced_meanwhile
@@ -27,6 +27,7 @@ from npu_serving.lock.tree_facts import serving_version
 from npu_serving.overlay import adapter as overlay
 from npu_serving.overlay import content
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay, runtime_libraries
+from npu_serving.overlay.patch_plan import PatchCase
 from npu_serving.resources import available_resources
 from npu_serving.sample.sample_settings import sample_is_missing
 from npu_serving.settings import Settings
@@ -121,16 +122,28 @@ class AnalysisResult:
     source: str
     summary: str
     seconds: float
+    patches: tuple[PatchCase, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """What was analysed, in Bazel's words."""
-        return {"source": self.source, "summary": self.summary, "seconds": round(self.seconds, 2)}
+        """What was analysed, in Bazel's words, and what becomes of the patches for this toolchain."""
+        return {
+            "source": self.source,
+            "summary": self.summary,
+            "seconds": round(self.seconds, 2),
+            "patches": [case.to_json() for case in self.patches],
+        }
 
     def text(self) -> str:
         """The same."""
-        return (
-            f"{self.source}: everything that the build needs is here ({self.summary}, "
-            f"{duration_text(self.seconds)}).\nNext: ./inv build-serving"
+        skipped = sum(not case.is_applied for case in self.patches if case.is_worth_telling)
+        but = f", but for {skipped} of the fixes for this toolchain" if skipped else ""
+        return "\n".join(
+            [
+                f"{self.source}: everything that the build needs is here{but} ({self.summary}, "
+                f"{duration_text(self.seconds)}).",
+                *told(self.patches),
+                "Next: ./inv build-serving",
+            ]
         )
 
 
@@ -140,7 +153,7 @@ def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
     with state_lock(settings.build_root, doing="build-serving --analyse"):
         _prepare(context, reporter)
         record = _run_bazel(context, reporter, "--nobuild")
-    return AnalysisResult(context.source.name, record.summary, record.seconds)
+    return AnalysisResult(context.source.name, record.summary, record.seconds, context.patches.cases)
 
 
 def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
@@ -217,6 +230,8 @@ def _run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.
     settings, runner = context.settings, context.runner
     log_path = _log_path(settings, "build")
     resources = available_resources(settings.jobs, settings.memory_mb)
+    for case in context.patches.worth_telling:  # before hours of building, not after them
+        (reporter.note if case.is_applied else reporter.warn)(case.text())
     reporter.note(f"running Bazel {runner.where} with {resources.jobs} jobs; its log is {log_path}")
     for directory in (context.layout.output_user_root, *context.layout.extra):
         fsutil.make_directory(directory)
@@ -227,7 +242,15 @@ def _run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.
             revision=context.source_identity[:12],
             flags=(*cache_flags, *context.bazel_flags, *flags),
         )
-        return bazel.build(runner, layout, command, resources, log_path=log_path, reporter=reporter)
+        return bazel.build(
+            runner,
+            layout,
+            command,
+            resources,
+            log_path=log_path,
+            reporter=reporter,
+            cure_of=context.patches.cure_of,
+        )
 
     wanted = caches.find_caches(settings)
     relay_log = settings.logs / "cache-relay.log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npu_serving.building.context import BuildContext
@@ -9,7 +10,9 @@ from npu_serving.builds.current import check_link, link_differs
 from npu_serving.builds.manifest import Build
 from npu_serving.console import table
 from npu_serving.fetch.fetching import plan_fetch
+from npu_serving.findings import NOTE, WARNING
 from npu_serving.overlay.adapter import plan_overlay
+from npu_serving.overlay.patch_plan import PatchCase
 
 STEPS = ("dependencies", "source", "toolchain", "overlay", "build", "current")
 
@@ -33,6 +36,8 @@ class BuildPlan:
 
     steps: tuple[Step, ...]
     existing: Build | None = None
+    patches: tuple[PatchCase, ...] = ()
+    """What becomes of the patches that the toolchain calls for, as far as that is known before the steps."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -42,7 +47,7 @@ class BuildPlan:
     def from_scratch(self) -> BuildPlan:
         """The plan where everything that Bazel made is made again."""
         steps = [Step(step.name, "from scratch, as requested") if step.name == "build" else step for step in self.steps]
-        return BuildPlan(tuple(steps))
+        return BuildPlan(tuple(steps), patches=self.patches)
 
     def to_json(self) -> dict[str, object]:
         """Every step with its reason."""
@@ -50,12 +55,13 @@ class BuildPlan:
             "nothing_to_do": self.nothing_to_do,
             "steps": [{"name": step.name, "needed": step.needed, "why": step.why} for step in self.steps],
             "build_id": self.existing.manifest.build_id if self.existing else None,
+            "patches": [case.to_json() for case in self.patches],
         }
 
     def text(self) -> str:
-        """A line for each step."""
+        """A line for each step, and for each patch whose archive holds other bytes than it was written for."""
         rows = [(step.name, "to do" if step.needed else "up to date", step.why) for step in self.steps]
-        return table(rows)
+        return "\n".join([table(rows), *told(self.patches)])
 
 
 def plan_build(context: BuildContext) -> BuildPlan:
@@ -69,20 +75,30 @@ def plan_build(context: BuildContext) -> BuildPlan:
         Step("source", "" if source.is_ready else f"{source.tree} has to be created"),
         Step("toolchain", context.runner.what_is_missing()),
     ]
+    patches = context.patches_if_known()
+    cases = patches.cases if patches is not None else ()
     if any(step.needed for step in steps):
         later = "after the steps above"
-        return BuildPlan((*steps, Step("overlay", later), Step("build", later), Step("current", later)))
+        return BuildPlan((*steps, Step("overlay", later), Step("build", later), Step("current", later)), patches=cases)
     changes = plan_overlay(source.tree, context.overlay).changes
     steps.append(Step("overlay", _count(len(changes), "file differs", "files differ") if changes else ""))
     existing = None if changes else context.existing_build()
     if existing is None:
         steps.append(Step("build", "the overlay changes" if changes else "no build has been made from these inputs"))
         steps.append(Step("current", "switches to the new build"))
-        return BuildPlan(tuple(steps))
+        return BuildPlan(tuple(steps), patches=cases)
     steps.append(Step("build", ""))
     elsewhere = not existing.current or link_differs(settings.dist_root, settings.install_link)
     steps.append(Step("current", f"it does not point to {existing.manifest.build_id}" if elsewhere else ""))
-    return BuildPlan(tuple(steps), existing)
+    return BuildPlan(tuple(steps), existing, cases)
+
+
+def told(cases: Sequence[PatchCase]) -> list[str]:
+    """What a person has to know of them, and what helps where one is skipped."""
+    findings = [case.finding() for case in cases if case.is_worth_telling]
+    lines = [f"{WARNING if item.severity == WARNING else NOTE}: {item.what}" for item in findings]
+    cures = dict.fromkeys(item.cure for item in findings if item.cure)
+    return [*lines, *(f"If the build fails because of that: {cure}" for cure in cures)]
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -23,10 +23,11 @@ def demo(call: Call) -> Result:
 def doctor(call: Call, fix: bool = False, dry_run: bool = False) -> Result:
     """Check everything that a build needs, and show how to fix what is missing."""
     from npu_serving.building.inputs import runner_name
+    from npu_serving.building.patching import patch_findings
     from npu_serving.doctor.examination import examine
     from npu_serving.doctor.fixes import apply_fixes, plan_fixes
 
-    report = examine(call.settings, runner_name(call.settings), call.console)
+    report = examine(call.settings, runner_name(call.settings), call.console, patches=patch_findings)
     if not fix:
         return report
     plan = plan_fixes(report)

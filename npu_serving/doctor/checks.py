@@ -119,6 +119,10 @@ class Machine:
         return find_program_in(self.path, names)
 
 
+PatchAnswers = Callable[[Settings, str, str], Sequence[Finding]]
+"""What becomes of each patch that a source needs with that glibc and that gcc; the build knows."""
+
+
 @dataclass
 class Examination:
     """One examination of a machine: what is required, and what programs have answered so far."""
@@ -127,6 +131,7 @@ class Examination:
     use: str
     machine: Machine
     requirements: Mapping[str, Requirement]
+    patches: PatchAnswers
     engine_info: dict[str, Any] | None = None
     _answers: dict[tuple[str, ...], process.Finished | str] = field(default_factory=dict)
 

@@ -10,24 +10,47 @@ from typing import Any
 from npu_serving import fsutil
 from npu_serving.console import amount_text
 from npu_serving.doctor import dpkg
-from npu_serving.doctor.checks import REPAIR_DPKG, Examination, RequirementFinding
+from npu_serving.doctor.checks import REPAIR_DPKG, Examination, RequirementFinding, program_version
 from npu_serving.doctor.places import build_places, troubles
 from npu_serving.doctor.requirements import DOCKER, HOST, Requirement
 from npu_serving.errors import MissingToolError, NpuServingError
-from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
-from npu_serving.version_numbers import leading_version, version_of
+from npu_serving.findings import NOT_NEEDED, NOTE, OK, PROBLEM, WARNING
+from npu_serving.version_numbers import leading_version
 
 GB = 10**9
 
 
 def check_glibc(requirement: Requirement, examination: Examination) -> RequirementFinding:
-    """Which GNU C library there is; its clash with gRPC's gettid is cured by a patch of this project."""
-    name, _, version = examination.machine.libc.partition(" ")
-    if name != "glibc" or not leading_version(version):
+    """Which GNU C library there is."""
+    version = _glibc_version(examination)
+    if not version:
         return examination.missing(requirement, examination.machine.libc or "another C library")
-    if version_of(version) < version_of(requirement.since):
-        return examination.finding(requirement, OK, version)
-    return examination.finding(requirement, OK, f"{version}, which declares gettid: the declared fix is applied")
+    return examination.finding(requirement, OK, version)
+
+
+def check_patches(requirement: Requirement, examination: Examination) -> RequirementFinding:
+    """Whether the fixes that this C library and compiler call for fit the archives that this tree declares."""
+    row = examination.requirements["gcc"]
+    compiler = examination.machine.find(*row.program)
+    gcc = program_version(row, compiler, examination) if compiler is not None else ""
+    glibc = _glibc_version(examination)
+    if not glibc or not gcc:
+        unknown = "C library" if not glibc else "compiler"
+        return examination.finding(requirement, NOT_NEEDED, f"not known: the version of the {unknown} is not known")
+    answers = examination.patches(examination.settings, glibc, gcc)
+    wrong = [answer for answer in answers if answer.severity == WARNING]
+    worth_telling = wrong or [answer for answer in answers if answer.severity == NOTE]
+    said = "; ".join(dict.fromkeys(answer.what for answer in worth_telling))
+    if wrong:
+        return replace(examination.unfit(requirement, said), cure=wrong[0].cure)
+    fine = ", ".join(answer.kind for answer in answers if answer.severity == OK)
+    found = "; ".join(part for part in (f"applied: {fine}" if fine else "", said) if part)
+    return examination.finding(requirement, OK, found or f"none is called for by glibc {glibc} and gcc {gcc}")
+
+
+def _glibc_version(examination: Examination) -> str:
+    name, _, version = examination.machine.libc.partition(" ")
+    return version if name == "glibc" and leading_version(version) else ""
 
 
 def check_disk(requirement: Requirement, examination: Examination) -> RequirementFinding:

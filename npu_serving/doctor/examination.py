@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from npu_serving.console import Reporter
 from npu_serving.doctor import checks, checks_bazel, checks_python, checks_system
-from npu_serving.doctor.checks import Check, Examination, Machine, RequirementFinding
+from npu_serving.doctor.checks import Check, Examination, Machine, PatchAnswers, RequirementFinding
 from npu_serving.doctor.requirements import DOCKER, HOST, SAMPLE, Requirement, load_requirements
 from npu_serving.errors import EXIT_ACTION_NEEDED
 from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
@@ -31,6 +31,7 @@ SPECIAL_CHECKS: Mapping[str, Check] = {
     "builtins": checks_python.check_builtins,
     "python-link": checks_python.check_python_link,
     "glibc": checks_system.check_glibc,
+    "patches": checks_system.check_patches,
     "disk": checks_system.check_disk,
     "build-root": checks_system.check_build_root,
     "memory": checks_system.check_memory,
@@ -94,14 +95,17 @@ class DoctorReport:
         return f"{count} this machine from building.{offer}"
 
 
-def examine(settings: Settings, runner: str, reporter: Reporter, *, machine: Machine | None = None) -> DoctorReport:
+def examine(
+    settings: Settings, runner: str, reporter: Reporter, *, patches: PatchAnswers, machine: Machine | None = None
+) -> DoctorReport:
     """Checks what a build of settings.source with that runner (host, docker, auto) needs, and no more.
 
+    `patches` answers what becomes of the declared patches, as the build itself would.
     `auto` is what build-serving makes of it: docker where an engine answers, else host. Each program is asked once,
     within a time limit, so that one which hangs or prints nonsense is a finding like any other.
     """
     chosen = _resolved(runner)
-    examination = begin(settings, chosen, machine if machine is not None else Machine.here())
+    examination = begin(settings, chosen, machine if machine is not None else Machine.here(), patches)
     findings = []
     with reporter.progress("checking this machine", total=len(examination.requirements)) as progress:
         for done, requirement in enumerate(examination.requirements.values()):
@@ -110,10 +114,10 @@ def examine(settings: Settings, runner: str, reporter: Reporter, *, machine: Mac
     return DoctorReport(chosen, settings.source, examination.machine.architecture, tuple(findings))
 
 
-def begin(settings: Settings, runner: str, machine: Machine) -> Examination:
+def begin(settings: Settings, runner: str, machine: Machine, patches: PatchAnswers) -> Examination:
     """An examination of that machine for that runner (host or docker), before anything has been looked at."""
     use = DOCKER if runner == DOCKER else SAMPLE if settings.source == "sample" else HOST
-    return Examination(settings, use, machine, load_requirements())
+    return Examination(settings, use, machine, load_requirements(), patches)
 
 
 def check(requirement: Requirement, examination: Examination) -> RequirementFinding:

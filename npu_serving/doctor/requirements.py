@@ -44,7 +44,6 @@ class Requirement:
     at_least: Mapping[str, str] = field(default_factory=dict)
     at_most: Mapping[str, str] = field(default_factory=dict)
     exactly: str = ""
-    since: str = ""
     missing: Mapping[Use, Verdict] = field(default_factory=dict)
     unfit: Mapping[Use, Verdict] = field(default_factory=dict)
     packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from npu_serving import fsutil
 from npu_serving.errors import EXIT_ACTION_NEEDED, SourceError
 from npu_serving.overlay import buildfile
 from npu_serving.overlay.content import OverlayEntry, OverlayInputs
-from npu_serving.overlay.patches import PatchPlan, apply_patches
+from npu_serving.overlay.patch_plan import PatchPlan, apply_patches
 from npu_serving.overlay.stubs import build_stubs
 
 DIRECTORY = "third_party/tf_adapter"

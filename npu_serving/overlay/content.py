@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from npu_serving.errors import AdapterError, ElfError, UnwritableValueError
 from npu_serving.facts import ADAPTER_SONAME
-from npu_serving.overlay.patches import PatchPlan
+from npu_serving.overlay.patch_plan import PatchPlan
 from npu_serving.templating import render
 from npu_serving.writers.linker_script import extern_script
 

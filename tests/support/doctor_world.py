@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from npu_serving.building.patching import patch_findings
 from npu_serving.console import Silent
 from npu_serving.doctor.checks import Machine, RequirementFinding
 from npu_serving.doctor.examination import DoctorReport, begin, check, examine
@@ -78,10 +79,10 @@ class World:
         self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
 
     def examine(self, runner: str = "host") -> DoctorReport:
-        return examine(self.settings, runner, Silent(), machine=self.machine)
+        return examine(self.settings, runner, Silent(), patches=patch_findings, machine=self.machine)
 
     def finding(self, name: str, runner: str = "host") -> RequirementFinding:
-        examination = begin(self.settings, runner, self.machine)
+        examination = begin(self.settings, runner, self.machine, patch_findings)
         return check(examination.requirements[name], examination)
 
 

@@ -15,6 +15,7 @@ import pytest
 from cann_trees import OPERATOR_LIST, make_cann
 from doctor_world import PLAIN, World, healthy_world
 
+from npu_serving.building.patching import patch_findings
 from npu_serving.console import Silent
 from npu_serving.doctor import checks
 from npu_serving.doctor.examination import SPECIAL_CHECKS, examine
@@ -345,14 +346,23 @@ def test_the_link_of_python_is_never_changed_by_fix(world: World) -> None:
     assert not world.finding("python-link").fix_is_safe
 
 
-@pytest.mark.parametrize(("libc", "clash"), [("glibc 2.29", False), ("glibc 2.30", True), ("glibc 2.36", True)])
-def test_glibc_declares_gettid_from_2_30_on_which_the_declared_fix_takes_care_of(
-    world: World, libc: str, clash: bool
+@pytest.mark.parametrize(
+    ("libc", "gcc", "said"),
+    [
+        ("glibc 2.27", "8.4.0", "none is called for by glibc 2.27 and gcc 8.4.0"),
+        ("glibc 2.30", "8.4.0", "applied: grpc-gettid"),
+        ("glibc 2.36", "12.2.0", "applied: grpc-gettid, hwloc-sysctl, libevent-arc4random, boringssl-warnings, sta"),
+    ],
+)
+def test_the_fixes_that_this_toolchain_calls_for_are_named_and_checked_with_the_lock(
+    world: World, libc: str, gcc: str, said: str
 ) -> None:
     world.on(libc=libc)
-    found = world.finding("glibc")
+    world.tool("gcc", gcc)
+    found = world.finding("patches")
     assert found.severity == OK
-    assert ("gettid" in found.found) == clash
+    assert found.found.startswith(said)
+    assert "gettid" not in world.finding("glibc").found
 
 
 def test_another_c_library_is_a_problem(world: World) -> None:
@@ -618,7 +628,7 @@ def test_every_check_has_its_row_and_every_row_its_check() -> None:
 
 
 def test_the_real_machine_can_be_examined_and_its_real_gcc_is_found(tmp_path: Path) -> None:
-    report = examine(Settings(source="sample", build_root=tmp_path), "host", Silent())
+    report = examine(Settings(source="sample", build_root=tmp_path), "host", Silent(), patches=patch_findings)
     findings = {finding.kind: finding for finding in report.findings}
     if findings["gcc"].severity == OK:
         assert findings["gcc"].found.split()[0][0].isdigit()
