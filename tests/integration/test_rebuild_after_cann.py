@@ -520,13 +520,21 @@ def test_a_new_server_that_answers_otherwise_stays_out_of_service_and_is_kept_to
     assert _names(back) == names
 
 
-def test_a_new_server_that_dies_at_its_start_never_becomes_current(back: Settings, tmp_path: Path) -> None:
+def test_a_new_server_that_dies_at_its_start_never_becomes_current_and_its_last_words_are_told(
+    back: Settings, tmp_path: Path
+) -> None:
     source = tmp_path / "dies.c"
-    source.write_text("#include <stdlib.h>\n__attribute__((constructor)) static void die(void) { abort(); }\n")
+    words = "F tf_adapter/util/ge_plugin.cc:338] [GePlugin] Initialize ge failed, ret : failed\\n"
+    words += "EL0005: The resources are busy.\\n"
+    die = f'fputs("{words}", stderr); abort();'
+    source.write_text(
+        f"#include <stdio.h>\n#include <stdlib.h>\n__attribute__((constructor)) static void die(void) {{ {die} }}\n"
+    )
     adapter = tmp_path / "_tf_adapter.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,_tf_adapter.so", "-o", adapter, source], check=True)
     settings = dataclasses.replace(back, adapter=str(adapter), cann_root=str(ascend_of(back)))
-    _fails_the_golden_request(settings, "The server exited before it was ready: killed by signal 6")
+    told = r"The server exited before it was ready: killed by SIGABRT \(6\)[^$]*the device is used by another process"
+    _fails_the_golden_request(settings, told)
 
 
 def test_a_server_that_serves_on_the_cpu_fails_though_its_answer_is_right(state: Settings) -> None:
