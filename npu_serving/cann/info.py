@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from npu_serving.cann.adapter import Adapter
-from npu_serving.cann.install import CannInstallation, adapter_command, adapter_of, cann_of, looked_at
+from npu_serving.cann.install import CannInstallation, adapter_command, cann_of, looked_at
 from npu_serving.cann.layout import packages
 from npu_serving.errors import EXIT_ACTION_NEEDED, AdapterError
 from npu_serving.findings import Finding
@@ -67,18 +67,17 @@ def cann_info(settings: Settings) -> CannInfo:
         )
         named = cann.adapter if cann.setting != "auto" else None
         return CannInfo(None, named, places, (none,))
-    if cann.setting != "auto":
-        misfit = cann.misfit()
-        more = (misfit,) if misfit is not None else ()
-        return CannInfo(installation, cann.adapter, places, (*installation.findings, *more))
-    if installation.adapter is None or not os.access(installation.adapter, os.R_OK):
+    if cann.setting == "auto" and (installation.adapter is None or not os.access(installation.adapter, os.R_OK)):
         return CannInfo(installation, None, places, installation.findings)
     try:
-        adapter = adapter_of(installation)
+        adapter, misfit = cann.adapter, cann.misfit()
     except AdapterError as error:
+        if cann.setting != "auto":
+            raise
         damaged = Finding(error.what, error.cure)
         return CannInfo(installation, None, places, (*installation.findings, damaged))
-    return CannInfo(installation, adapter, places, installation.findings)
+    findings = (*installation.findings, misfit) if misfit is not None else installation.findings
+    return CannInfo(installation, adapter, places, findings)
 
 
 def _to_json(finding: Finding) -> dict[str, object]:

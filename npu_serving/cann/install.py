@@ -11,6 +11,7 @@ from pathlib import Path
 
 from npu_serving.cann.adapter import Adapter, adapter_at, no_adapter_installed
 from npu_serving.cann.adapter_choice import choose_adapter
+from npu_serving.cann.adapter_needs import lacking_in
 from npu_serving.cann.layout import (
     Component,
     FoundComponent,
@@ -142,13 +143,16 @@ class Cann:
         return adapter_of(installation)
 
     def misfit(self) -> Finding | None:
-        """What is wrong with the adapter that was named beside this CANN; that of an installed one is among its own
-        findings.
-        """
-        if self.setting == "auto" or self.installation is None:
+        """What keeps the adapter from working with this CANN, beside what the installation's own findings say."""
+        installation = self.installation
+        if installation is None or installation.runtime is None:
             return None
-        components = {item.name: item for item in self.installation.components}
-        return next(wheel_of_another_time(components, self.adapter.path), None)
+        if self.setting != "auto":
+            components = {item.name: item for item in installation.components}
+            other_time = next(wheel_of_another_time(components, self.adapter.path), None)
+            if other_time is not None:
+                return other_time
+        return lacking_in(installation.runtime, self.adapter, installation.library_directories)
 
     @property
     def adapter_if_installed(self) -> Adapter | None:

@@ -54,6 +54,7 @@ class Package:
     libraries: tuple[str, ...] = ()
     serves: bool = False
     wheel: WheelFacts | None = None
+    option: str = "--install"
 
     def comes_as_wheel(self, release: str) -> bool:
         """Whether it has no installer in that release of CANN; one that isn't known is taken for a recent one."""
@@ -65,7 +66,7 @@ class Package:
         pip leaves what is there already under -t, whatever --force-reinstall says: that takes --upgrade.
         """
         if self.wheel is None or not self.comes_as_wheel(release):
-            return f"./{self.package}_{release or 'VERSION'}_linux-{platform.machine()}.run --install"
+            return f"./{self.package}_{release or 'VERSION'}_linux-{platform.machine()}.run {self.option}"
         place = shell_word(root / self.directories[0]) if root is not None else f"~/{table().home_root}/tfplugin"
         return (
             f"pip3 install {self.wheel.name} --no-deps --force-reinstall --upgrade -t {place} "
@@ -83,6 +84,7 @@ class _PackageRow:
     libraries: tuple[str, ...] = ()
     serves: bool = False
     wheel: WheelFacts | None = None
+    option: str = "--install"
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,9 @@ def table() -> CannLayout:
 def packages() -> dict[str, Package]:
     """The rows of the table, by name."""
     return {
-        name: Package(name, row.package, row.directories, row.essential, row.libraries, row.serves, row.wheel)
+        name: Package(
+            name, row.package, row.directories, row.essential, row.libraries, row.serves, row.wheel, row.option
+        )
         for name, row in table().components.items()
     }
 

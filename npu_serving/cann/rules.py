@@ -99,7 +99,7 @@ def _mixed_releases(components: Mapping[str, Component], _adapter: Path | None) 
             yield Finding(
                 f"{item.path} mixes CANN {' and '.join(of_parts)} (version.cfg): an upgrade of "
                 f"{item.name} was interrupted.",
-                packages()[item.name].install_command(),
+                packages()[item.name].install_command(_release_of(components), _root_of(item)),
             )
 
 
@@ -151,7 +151,7 @@ def _other_machine(components: Mapping[str, Component], _adapter: Path | None) -
         if item.architectures and platform.machine() not in item.architectures:
             yield Finding(
                 f"{item.path} is for {' and '.join(item.architectures)}, but this machine is {platform.machine()}.",
-                packages()[item.name].install_command(),
+                packages()[item.name].install_command(_release_of(components), _root_of(item)),
             )
 
 

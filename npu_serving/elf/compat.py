@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from npu_serving.elf.abi import changed_sizes, mixed_strings
 from npu_serving.elf.binding import lacks_version
 from npu_serving.elf.loader import Host, Loaded, NotLoaded, lineage, plan_loading
-from npu_serving.elf.owners import owners_table
+from npu_serving.elf.owners import is_of_driver, owners_table
 from npu_serving.elf.report import (
     ADAPTER_NOT_LINKED,
     DRIVER_NOT_FOUND,
@@ -173,7 +172,7 @@ class _Check:
                 f"{'enter' if closed.is_dir() else 'read'} ({whose(closed)}).",
                 cure=cure_for(closed),
             )
-        if re.fullmatch(owners_table().driver_libraries, item.name):
+        if is_of_driver(item.name):
             return Finding(
                 kind=DRIVER_NOT_FOUND,
                 severity=PROBLEM,
@@ -200,7 +199,10 @@ class _Check:
 
     def _cure_for(self, item: NotLoaded, *, of_cann: bool) -> str:
         if item.name == self.subject.adapter_soname:
-            return "install tfplugin, or add the adapter's directory (…/npu_bridge) to LD_LIBRARY_PATH"
+            return (
+                "add the adapter's directory (…/npu_bridge) to LD_LIBRARY_PATH; "
+                "without one, ./inv cann-info says how to install it"
+            )
         if of_cann:
             return (
                 "install the CANN toolkit or nnae, name its directory with cann_root, "

@@ -60,6 +60,11 @@ def owners_table() -> OwnersTable:
     return read_document(TABLE, OwnersTable)
 
 
+def is_of_driver(library: str) -> bool:
+    """Whether the NPU driver's package holds a library of that name, and none of CANN's does."""
+    return bool(re.fullmatch(owners_table().driver_libraries, library))
+
+
 @functools.cache
 def owner_by_name(name: str) -> Owner:
     """Whose a symbol is as far as its name, mangled or of C, says."""

@@ -317,7 +317,7 @@ def _with_libraries(
         whole = _with_library_path(env, [own, *directories])
         found = preflight.find_libraries(program, whole)
     stubs = [f"{stub.what} Next: {stub.cure}" for stub in link_stub_findings(found.taken, directories)]
-    cure = "source the set_env.sh of CANN and of tfplugin, or see ./inv verify-serving"
+    cure = "source CANN's set_env.sh (since CANN 8.5 cann/set_env.sh), or see ./inv cann-info and ./inv verify-serving"
     return whole, [f"{name} was not found, so the server won't start: {cure}" for name in found.missing] + stubs
 
 
