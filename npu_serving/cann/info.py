@@ -68,15 +68,15 @@ def cann_info(settings: Settings) -> CannInfo:
         named = cann.adapter if cann.setting != "auto" else None
         return CannInfo(None, named, places, (none,))
     if cann.setting == "auto" and (installation.adapter is None or not os.access(installation.adapter, os.R_OK)):
-        return CannInfo(installation, None, places, installation.findings)
+        return CannInfo(installation, None, places, cann.findings)
     try:
         adapter, misfit = cann.adapter, cann.misfit()
     except AdapterError as error:
         if cann.setting != "auto":
             raise
         damaged = Finding(error.what, error.cure)
-        return CannInfo(installation, None, places, (*installation.findings, damaged))
-    findings = (*installation.findings, misfit) if misfit is not None else installation.findings
+        return CannInfo(installation, None, places, (*cann.findings, damaged))
+    findings = (*cann.findings, misfit) if misfit is not None else cann.findings
     return CannInfo(installation, adapter, places, findings)
 
 

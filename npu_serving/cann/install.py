@@ -29,7 +29,7 @@ from npu_serving.cann.places import (
     places_of_others,
     stale_variables,
 )
-from npu_serving.cann.rules import contradictions, runtime_of, wheel_of_another_time
+from npu_serving.cann.rules import NO_ADAPTER, contradictions, runtime_of, wheel_of_another_time
 from npu_serving.errors import AdapterError, MissingToolError, RequestError
 from npu_serving.file_access import refused_at
 from npu_serving.findings import NOTE, Finding
@@ -142,6 +142,12 @@ class Cann:
             )
         return adapter_of(installation)
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Those on the installation; that it has no adapter does not count where one is named."""
+        found = self.installation.findings if self.installation is not None else ()
+        return tuple(item for item in found if self.setting == "auto" or item.kind != NO_ADAPTER)
+
     def misfit(self) -> Finding | None:
         """What keeps the adapter from working with this CANN, beside what the installation's own findings say."""
         installation = self.installation
@@ -149,7 +155,7 @@ class Cann:
             return None
         if self.setting != "auto":
             components = {item.name: item for item in installation.components}
-            other_time = next(wheel_of_another_time(components, self.adapter.path), None)
+            other_time = next(wheel_of_another_time(components, self.adapter.path, self.adapter.wheel), None)
             if other_time is not None:
                 return other_time
         return lacking_in(installation.runtime, self.adapter, installation.library_directories)

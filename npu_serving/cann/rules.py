@@ -24,6 +24,9 @@ from npu_serving.cann.layout import (
 )
 from npu_serving.findings import NOTE, Finding
 
+NO_ADAPTER = "no-adapter"
+"""The finding that only a named adapter makes void."""
+
 
 def contradictions(components: Mapping[str, Component], adapter: Path | None) -> tuple[Finding, ...]:
     """All findings on these components together."""
@@ -56,7 +59,7 @@ def _missing(components: Mapping[str, Component], adapter: Path | None) -> Itera
             if package.comes_as_wheel(release)
             else "tfplugin, with the adapter,"
         )
-        yield Finding(f"{what} is not installed.", package.install_command(release, _root_of(runtime)))
+        yield Finding(f"{what} is not installed.", package.install_command(release, _root_of(runtime)), kind=NO_ADAPTER)
     if runtime is None:
         why = ": nnrt lacks the graph engine that the adapter needs" if "nnrt" in components else ""
         yield Finding(f"Neither the CANN toolkit nor nnae is installed{why}.", packages()["toolkit"].install_command())
@@ -103,14 +106,16 @@ def _mixed_releases(components: Mapping[str, Component], _adapter: Path | None) 
             )
 
 
-def wheel_of_another_time(components: Mapping[str, Component], adapter: Path | None) -> Iterator[Finding]:
-    """The adapter's wheels fit no CANN of the time when it had an installer."""
+def wheel_of_another_time(
+    components: Mapping[str, Component], adapter: Path | None, named: Path | None = None
+) -> Iterator[Finding]:
+    """The adapter's wheels fit no CANN of the time when it had an installer. `named` is the wheel that it came in."""
     runtime, package = runtime_of(components), packages()["tfplugin"]
     if adapter is None or runtime is None or package.wheel is None or not is_from_release_wheel(adapter):
         return
     if runtime.version and is_before(runtime.version, package.wheel.since):
         yield Finding(
-            f"{runtime.name} is of CANN {runtime.version}, and {adapter} is from a wheel: these fit "
+            f"{runtime.name} is of CANN {runtime.version}, and {named or adapter} is from a wheel: these fit "
             f"CANN {package.wheel.since} and later.",
             package.install_command(runtime.version),
         )

@@ -141,17 +141,19 @@ def check_cann(requirement: Requirement, examination: Examination) -> Requiremen
     """A CANN installation, which the server needs when it runs; its parts have to be of one version."""
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample has its own")
-    from npu_serving.cann.install import find_installation
+    from npu_serving.cann.install import cann_of
 
+    cann = cann_of(examination.settings)
     try:
-        installation = find_installation(examination.settings.cann_root)
+        installation = cann.installation
     except NpuServingError as error:
         return examination.missing(requirement, error.what)
     if installation is None or installation.runtime is None:
         return examination.missing(requirement, "none")
-    if installation.problems:
-        found = " ".join(problem.what for problem in installation.problems)
-        return replace(examination.unfit(requirement, found), cure=installation.problems[0].cure)
+    problems = [finding for finding in cann.findings if finding.needs_action]
+    if problems:
+        found = " ".join(problem.what for problem in problems)
+        return replace(examination.unfit(requirement, found), cure=problems[0].cure)
     return examination.finding(requirement, OK, f"CANN {installation.version} in {installation.root}")
 
 

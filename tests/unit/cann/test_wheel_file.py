@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from cann_trees import MACHINE, OTHER_MACHINE, make_cann, make_cann_of_today, make_wheel, put, wheel_name
+from cann_trees import MACHINE, OTHER_MACHINE, make_cann_of_today, make_runtime, make_wheel, put, wheel_name
 from elf_samples import for_aarch64, library, needs_gcc, program
 
 from npu_serving import process
@@ -80,8 +80,9 @@ def test_a_wheel_is_taken_by_cann_info_doctor_and_verify_serving(wheel: Path, bu
 
 
 def test_a_named_wheel_with_a_toolkit_of_the_time_before_wheels_is_a_finding(wheel: Path, tmp_path: Path) -> None:
-    shown = cann_info(settings_for(wheel, tmp_path, make_cann(tmp_path / "Ascend")))
-    (problem,) = [finding for finding in shown.findings if "from a wheel" in finding.what]
+    shown = cann_info(settings_for(wheel, tmp_path, make_runtime(tmp_path / "Ascend", "ascend-toolkit", "6.3.RC2")))
+    (problem,) = [finding for finding in shown.findings if finding.needs_action]
+    assert f"{wheel} is from a wheel" in problem.what
     assert f"./Ascend-cann-tfplugin_6.3.RC2_linux-{MACHINE}.run" in problem.cure
     assert shown.exit_code == 3
 
