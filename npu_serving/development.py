@@ -137,7 +137,7 @@ def run_linters(*, fix: bool) -> None:
         print("invoke.yaml is not what the table of settings says: ./inv lint --fix")
         failed = True
     if not entry_point.entry_point_is_current():
-        print("docker/runtime/serve does not have the layouts of npu_serving/cann/components.yaml: ./inv lint --fix")
+        print("docker/runtime/serve does not have the layouts and flags of their tables: ./inv lint --fix")
         failed = True
     print("lint: there is something to fix" if failed else "lint: clean")
     sys.exit(1 if failed else 0)

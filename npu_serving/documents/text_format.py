@@ -20,7 +20,20 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
-_LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_LETTERS = {
+    "a": "\a",
+    "b": "\b",
+    "f": "\f",
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+    "v": "\v",
+    "\\": "\\",
+    "?": "?",
+    "'": "'",
+    '"': '"',
+}
+_LAST_CODE = 0x10FFFF  # of Unicode
 _CLOSING = {"{": "}", "<": ">"}
 _DEEPEST = 100  # protobuf's own limit
 
@@ -120,7 +133,7 @@ class _TextFormatReader:
         if token.kind == "string":
             pieces = []
             while self._peek.kind == "string":  # as in C, those that follow each other are one
-                pieces.append(_unquoted(self._peek.text))
+                pieces.append(self._unquoted(self._peek.text))
                 self._next += 1
             return TextField(name, "".join(pieces), line, is_string=True)
         sign = "-" if self._takes("-") else ""
@@ -164,15 +177,16 @@ class _TextFormatReader:
     def _refuse(self, what: str) -> NoReturn:
         raise TextFormatError(*self._place(self._peek), what)
 
+    def _unquoted(self, literal: str) -> str:
+        """The text of a string; bytes that are not text stay as they are written."""
 
-def _unquoted(literal: str) -> str:
-    """The text of a string; bytes that are not text stay as they are written."""
+        def plain(found: re.Match[str]) -> str:
+            octal, hexadecimal, short, long, letter = found.groups()
+            code = int(octal, 8) if octal else int(hexadecimal or short or long or "0", 16)
+            if (letter not in _LETTERS and letter is not None) or code > _LAST_CODE:
+                self._refuse(f"{found.group()} is not an escape")
+            if letter is not None:
+                return _LETTERS[letter]
+            return chr(code) if code < 0x80 or short or long else found.group()
 
-    def plain(found: re.Match[str]) -> str:
-        octal, hexadecimal, short, long, letter = found.groups()
-        code = int(octal, 8) if octal else int(hexadecimal or short or long or "0", 16)
-        if letter is not None:
-            return _LETTERS.get(letter, letter)
-        return chr(code) if code < 0x80 or ((short or long) and code <= 0x10FFFF) else found.group()
-
-    return _ESCAPE.sub(plain, literal[1:-1])
+        return _ESCAPE.sub(plain, literal[1:-1])

@@ -50,7 +50,7 @@ def container(image: str, settings: Settings, *flags: str, **options: Any) -> It
     """The image, run as the documentation says: read-only, without capabilities, CANN and models mounted."""
     cann = str(settings.build_root / "sample" / "Ascend")
     mounts = {
-        cann: cann,
+        **({cann: cann} if options.pop("with_cann", True) else {}),
         str(SAMPLE_DIRECTORY / "models"): "/models",
         str(SAMPLE_DIRECTORY / "config.cfg"): "/etc/npu-serving/config.cfg",
         **options.pop("mounts", {}),
@@ -93,6 +93,21 @@ def health(made: Any, *wanted: str) -> tuple[str, str]:
             return str(state["Status"]), str(said)
         assert time.monotonic() < deadline, (state, made.logs().decode())
         time.sleep(0.2)
+
+
+def server_of(made: Any) -> int:
+    """The process of the server, which process 1 of the container has started."""
+    listed = made.top(ps_args="-o pid,args")["Processes"]
+    (found,) = [int(pid) for pid, words in listed if "/bash " not in words and "tensorflow_model_server" in words]
+    return found
+
+
+def stopped(made: Any, number: signal.Signals) -> tuple[int, float]:
+    """The container's exit code after a signal to its process 1, and how many seconds it took."""
+    before = time.monotonic()
+    made.kill(signal=number.name)
+    status = made.wait(timeout=60)["StatusCode"]
+    return int(status), time.monotonic() - before
 
 
 def run(image: str, *argv: str, **options: Any) -> str:
@@ -140,10 +155,101 @@ def test_a_server_that_stops_answering_becomes_unhealthy(image: PackageResult, s
     with container(image.plan.target, settings, *flags) as made:
         assert health(made, "healthy", "unhealthy")[0] == "healthy"
         try:
-            os.kill(made.attrs["State"]["Pid"], signal.SIGSTOP)
+            os.kill(server_of(made), signal.SIGSTOP)
         except PermissionError:
             pytest.skip("only root can stop a process of the container")
-        assert health(made, "unhealthy") == ("unhealthy", "unhealthy: half_plus_two is not available\n")
+        said = "unhealthy: half_plus_two is not available: no answer within 5 seconds\n"
+        assert health(made, "unhealthy") == ("unhealthy", said)
+
+
+FLAGS = ("--rest_api_port=8501", "--model_name=half_plus_two", "--model_base_path=/models/half_plus_two")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_the_server_gets_the_signals_of_process_1_which_ends_with_its_code(
+    number: signal.Signals, image: PackageResult, settings: Settings
+) -> None:
+    with container(image.plan.target, settings, *FLAGS) as made:
+        assert health(made, "healthy", "unhealthy")[0] == "healthy"
+        assert stopped(made, number)[0] == 128 + number
+
+
+def test_as_process_1_itself_the_server_would_not_end(image: PackageResult, settings: Settings) -> None:
+    program = "/opt/npu-serving/bin/tensorflow_model_server"
+    with container(image.plan.target, settings, "-c", f". $ASCEND_ROOT/*/set_env.sh; exec {program} {' '.join(FLAGS)}",
+                   entrypoint="bash") as made:  # fmt: skip
+        assert health(made, "healthy", "unhealthy")[0] == "healthy"
+        made.stop(timeout=1)
+        assert made.wait(timeout=60)["StatusCode"] == 128 + signal.SIGKILL
+
+
+def test_docker_stop_needs_not_to_kill(image: PackageResult, settings: Settings) -> None:
+    with container(image.plan.target, settings, *FLAGS, tty=True) as made:
+        assert health(made, "healthy", "unhealthy")[0] == "healthy"
+        made.stop(timeout=60)
+        assert made.wait(timeout=60)["StatusCode"] == 128 + signal.SIGTERM
+
+
+def test_what_others_leave_behind_in_the_container_is_reaped(image: PackageResult, settings: Settings) -> None:
+    with container(image.plan.target, settings, *FLAGS) as made:
+        assert health(made, "healthy", "unhealthy")[0] == "healthy"
+        for _ in range(5):
+            made.exec_run(["bash", "-c", "(sleep 0 &)"])
+        deadline = time.monotonic() + 60
+        while " Z " in (states := made.exec_run(["bash", "-c", "cat /proc/[0-9]*/stat"]).output.decode()):
+            assert time.monotonic() < deadline, states
+            time.sleep(0.1)
+        os.kill(server_of(made), signal.SIGSTOP)  # a server that is stopped for a while is not taken for ended
+        os.kill(server_of(made), signal.SIGCONT)
+        made.reload()
+        assert made.status == "running"
+
+
+def test_without_cann_the_container_ends_with_what_to_mount(image: PackageResult, settings: Settings) -> None:
+    root = settings.build_root / "sample" / "Ascend"
+    with container(image.plan.target, settings, *FLAGS, with_cann=False) as made:
+        assert made.wait(timeout=60)["StatusCode"] == 127
+        said = made.logs().decode()
+    assert f"there is no {root}" in said
+    assert f"-v {root}:{root}:ro" in said  # the mount that container() makes in all other tests
+    assert "--device /dev/davinci0" in said
+    assert "error while loading shared libraries" not in said
+
+
+def test_flags_with_the_line_ends_of_windows_and_comments_serve(
+    image: PackageResult, settings: Settings, tmp_path: Path
+) -> None:
+    flags = tmp_path / "flags"
+    flags.write_bytes("\r\n".join(["# the model", *FLAGS[:2], FLAGS[2] + "  # and where it is"]).encode())
+    mounts = {str(flags): "/etc/npu-serving/flags"}
+    with container(image.plan.target, settings, mounts=mounts) as made:
+        assert health(made, "healthy", "unhealthy") == ("healthy", "available: half_plus_two\n")
+    flags.write_text("--rest_api_port 8501\n")
+    with container(image.plan.target, settings, mounts=mounts) as made:
+        assert made.wait(timeout=60)["StatusCode"] == 2
+        assert "put = between them: --rest_api_port=8501" in made.logs().decode()
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ("# config { name: 'x' }\n", "available: half_plus_two\n"),
+        (
+            " config { name: 'other' model_platform: 'tensorflow' base_path: '/models/half_plus_two' }",
+            "available: half_plus_two other\n",
+        ),
+    ],
+)
+def test_the_list_of_models_is_read_as_the_server_reads_it(
+    second: str, said: str, image: PackageResult, settings: Settings, tmp_path: Path
+) -> None:
+    models = tmp_path / "models.config"
+    models.write_text(
+        "model_config_list: { config { name: 'half_plus_two', base_path: '/models/half_plus_two', "
+        f"model_platform: 'tensorflow' }} {second} }}"
+    )
+    with container(image.plan.target, settings, mounts={str(models): "/etc/npu-serving/models.config"}) as made:
+        assert health(made, "healthy", "unhealthy") == ("healthy", said)
 
 
 def test_without_arguments_a_deployments_files_count(image: PackageResult, settings: Settings, tmp_path: Path) -> None:

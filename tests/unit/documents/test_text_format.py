@@ -53,6 +53,8 @@ def test_every_string_that_this_project_writes_is_read_back(text: str) -> None:
         ("a: [", "1:5"),
         ("a:", "1:3"),
         ("a {" * 200, "1:304"),
+        (r"a: 'b\q'", "1:4"),
+        (r"a: '\U00110000'", "1:4"),
     ],
 )
 def test_what_is_no_text_format_is_refused_with_its_place(text: str, place: str) -> None:

@@ -227,10 +227,10 @@ def test_the_entry_point_takes_the_adapters_package_from_where_pip_has_put_it(tm
     show = b'#!/bin/sh\necho "$PYTHONPATH"\n'
     program = tmp_path / "bin" / "tensorflow_model_server"
     for variable, first in (("", "cann/tfplugin"), (str(tmp_path / "elsewhere"), "elsewhere")):
-        served(tmp_path, TFPLUGIN_INSTALL_PATH=variable)
+        served(tmp_path, "--port=1", TFPLUGIN_INSTALL_PATH=variable)
         fsutil.write_file(program, show, mode=0o755)
         told = subprocess.run(
-            [tmp_path / "bin" / "serve"],
+            [tmp_path / "bin" / "serve", "--port=1"],
             env={"PATH": "/usr/bin:/bin", "ASCEND_ROOT": str(tmp_path / "cann"), "TFPLUGIN_INSTALL_PATH": variable},
             capture_output=True,
             text=True,

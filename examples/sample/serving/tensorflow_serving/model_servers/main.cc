@@ -1,12 +1,10 @@
 // A model server that takes TensorFlow Serving's flags and speaks its REST API, for linear models:
 //     tensorflow_model_server --port=8500 --rest_api_port=8501 --model_name=m --model_base_path=/models/m
 
-#include <pthread.h>
 #include <signal.h>
 
 #include <cstdio>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "tensorflow/c/c_api.h"
@@ -77,22 +75,6 @@ std::vector<Flag> FlagList(ServerOptions* options, IgnoredOptions* ignored, bool
   };
 }
 
-// Has the ending signals raise `stop`, whatever thread they are meant for. Before any other thread is started.
-void WatchSignals(StopSignal* stop) {
-  signal(SIGPIPE, SIG_IGN);
-  sigset_t ending;
-  sigemptyset(&ending);
-  sigaddset(&ending, SIGTERM);
-  sigaddset(&ending, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &ending, nullptr);
-  std::thread([ending, stop] {
-    int received = 0;
-    while (sigwait(&ending, &received) != 0) {
-    }
-    stop->Raise();
-  }).detach();
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -115,8 +97,9 @@ int main(int argc, char** argv) {
     fflush(stdout);
   }
 
-  static StopSignal stop;  // outlives main, for the thread that watches signals does
-  WatchSignals(&stop);
+  // No other signal is handled, as in the real server: SIGTERM ends it at once, but not where it is process 1.
+  signal(SIGPIPE, SIG_IGN);
+  StopSignal stop;
   tensorflow::serving::Server server(options, &stop);
   const tensorflow::Status status = server.BuildAndStart();
   if (!status.ok()) {
