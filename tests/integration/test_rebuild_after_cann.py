@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from cann_trees import make_wheel
 from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switch_cann
 
 from npu_serving import fsutil
@@ -454,6 +455,22 @@ def test_a_cann_that_is_removed_during_the_relink_is_named_and_nothing_is_compil
         rebuild_after_cann(settings, Silent())
     assert runs == [False], "no clean build follows"
     assert _current(settings) == before
+
+
+def test_an_adapter_that_is_named_as_its_wheel_is_compared_and_put_into_the_build(
+    state: Settings, tmp_path: Path
+) -> None:
+    installed = make_wheel(tmp_path / "installed", adapter_of(state).read_bytes())
+    switch_cann(state, FIRST_RELEASE)
+    former = make_wheel(tmp_path / "former", adapter_of(state).read_bytes())
+    named = dataclasses.replace(state, cann_root=str(ascend_of(state)))
+    assert plan_rebuild(dataclasses.replace(named, adapter=str(installed))).action == NOTHING
+    settings = dataclasses.replace(named, adapter=str(former))
+    assert plan_rebuild(settings).action == REPLACE_ADAPTER
+    build = rebuild_after_cann(settings, Silent()).build
+    assert build is not None
+    assert build.manifest.adapter["wheel"] == str(former)
+    assert build.adapter.read_bytes() == adapter_of(state).read_bytes()
 
 
 def test_an_adapter_that_is_replaced_between_the_look_and_the_link_is_noticed(
