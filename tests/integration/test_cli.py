@@ -65,7 +65,10 @@ def project(built: BuildResult, sample_settings: Settings, tmp_path_factory: pyt
         (["build-serving", "--source", "9.9.9"], 2),
         (["build-serving", "--source", "/nonexistent\n'; rm -rf x"], 2),
         (["build-serving", "--source", "~nosuchuser/x"], 2),
-        (["build-serving", "--source", "x" * 5000], 1),
+        (["build-serving", "--source", "x" * 5000], 2),
+        (["build-serving", "--source", "/" + "x" * 10_000, "--dry-run"], 2),
+        (["predict", "m", "--request", "/" + "x" * 10_000], 2),
+        (["lock-deps", "--source", "/" + "x" * 10_000], 2),
         (["build-serving", "--adapter", "/nonexistent.so"], 2),
         (["build-serving", "--adapter", "tasks.py", "--dry-run"], 2),
         (["build-serving", "--jobs", "many"], 2),
@@ -166,7 +169,7 @@ def test_an_error_in_json_is_a_document_too(project: Project) -> None:
 
 
 def test_an_error_of_the_operating_system_in_json_is_a_document_too(project: Project) -> None:
-    done = project.run("init-ci", "--system", "gitlab", "--output", "x" * 300, "--json")
+    done = project.run("init-ci", "--system", "gitlab", "--output", "/proc/none/here", "--json")
     assert done.returncode == json.loads(done.stdout)["exit_code"] == 1, done.stderr
 
 
