@@ -27,9 +27,8 @@ def lacking_in(runtime: Component, adapter: Adapter, library_path: Sequence[Path
     plan = plan_loading(adapter.elf, library_path=library_path)
     if any(not NOT_OF_CANN.match(item.name) and not is_of_driver(item.name) for item in plan.missing):
         return None
-    binding = Binding(plan)
-    wanted = [(item, owner_by_name(item.name)) for item in adapter.elf.undefined if not item.is_weak]
-    lacking = [(item, owner) for item, owner in wanted if owner.kind == CANN and binding.definer(item) is None]
+    unresolved = [item.symbol for item in Binding(plan).unresolved(plan.program)]
+    lacking = [(item, owner) for item in unresolved if (owner := owner_by_name(item.name)).kind == CANN]
     if not lacking or any(plan.named(owner.library) is None for _, owner in lacking):
         return None
     shown = [f"{item.name} of {owner.library}" for item, owner in lacking[:_SHOWN]]
