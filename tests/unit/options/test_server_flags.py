@@ -80,7 +80,7 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_server_gets_the_variables_of_cann_and_no_others() -> None:
-    caller = {"ASCEND_OPP_PATH": "/opp", "JOB_ID": "10087", "AWS_SECRET_ACCESS_KEY": "x", "LD_PRELOAD": "x"}
+    caller = {"ASCEND_OPP_PATH": "/opp", "JOB_ID": "10087", "AWS_SECRET_ACCESS_KEY": "x", "LD_AUDIT": "x"}
     assert server_environment(caller) == {"ASCEND_OPP_PATH": "/opp", "JOB_ID": "10087"}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from npu_serving.options.server_flags import server_environment
 from npu_serving.serving.ending import Ending, EndWatch, adapter_words, last_words, server_failure
 
 ARGV = ("/opt/bin/tensorflow_model_server",)
@@ -207,6 +208,9 @@ def test_a_library_without_static_tls_left_is_told_and_to_preload_it_helps(tmp_p
     assert found.id == "static-tls"
     (preload,) = re.findall(r"export LD_PRELOAD=(\S+)", found.cure)
     assert run(program, str(wanted), LD_PRELOAD=preload).returncode == 0
+    export = dict(re.findall(r"export (\w+)=([^\s;)]+)", found.cure))
+    assert server_environment(export) == export, "what the cure exports reaches the server"
+    assert set(export) == {"LD_PRELOAD", "GLIBC_TUNABLES"}
 
 
 def test_a_version_of_an_older_library_that_is_found_first_is_told_and_to_take_it_away_helps(tmp_path: Path) -> None:
