@@ -343,7 +343,7 @@ def newest(releases: Iterable[str]) -> str:
 
 def _age(release: str) -> list[tuple[bool, str, int]]:
     """A key that sorts releases: 6.3 before 6.10, and 8.0.RC3 before 8.0.0."""
-    pieces = re.findall(r"(\D*)(\d*)", release)
+    pieces = re.findall(r"(\D*)(\d*)", release.lower())  # or RC would come before alpha
     return [(not any(map(str.isalpha, text)), text, int(number or 0)) for text, number in pieces]
 
 

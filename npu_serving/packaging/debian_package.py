@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -52,9 +53,25 @@ def write_deb(build: Build, path: Path) -> None:
 
 
 def deb_version(build: Build) -> str:
-    """The package's version: that of Serving, then the CANN and the inputs that it was built from."""
-    cann = re.sub(r"[^A-Za-z0-9.]", ".", build.manifest.adapter.get("cann_version", "") or "unknown")
-    return f"{build.manifest.serving_version}+cann{cann}+{build.manifest.input_digest[:12]}"
+    """The package's version: Serving's, the CANN and the time of the build, and the digest of its inputs.
+
+    Of two builds with the same Serving and CANN the later one is an upgrade for apt.
+    """
+    manifest = build.manifest
+    cann = debian_release(manifest.adapter.get("cann_version", ""))
+    built = time.strftime("%Y%m%d%H%M%S", time.gmtime(build_time(build)))
+    return f"{debian_release(manifest.serving_version, '0')}+cann{cann}+{built}.{manifest.input_digest[:12]}"
+
+
+def debian_release(release: str, least: str = "") -> str:
+    """A release's name such that Debian (deb-version(7)) sorts it where it belongs: 8.0.RC3 as 8.0~rc3, before 8.0.0.
+
+    Alpha comes before beta, beta before RC, and all of them before the release that they lead to. A release without a
+    number, such as an unknown one, gets `least` and a tilde in front: it is older than all others.
+    """
+    words = re.sub(r"[^a-z0-9.+]+", ".", release.lower()).strip(".") or "unknown"
+    words = re.sub(r"\.*(?<![a-z])(alpha|beta|rc)(?![a-z])\.?", r"~\1", words)
+    return words if words[0].isdigit() else f"{least}~{words.lstrip('~')}"
 
 
 def deb_architecture(build: Build) -> str:

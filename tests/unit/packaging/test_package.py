@@ -110,7 +110,7 @@ def test_debians_own_tool_reads_the_package(build: Build, tmp_path: Path) -> Non
         ).stdout.splitlines()
         if ": " in line
     )
-    assert fields["Version"] == "1.15.0+cann6.3.RC2+010101010101"
+    assert fields["Version"] == "1.15.0+cann6.3~rc2+20261122215249.010101010101"
     assert fields["Depends"].startswith("libc6 (>= 2.")
     subprocess.run(["dpkg", "--compare-versions", fields["Version"], "gt", "1.15.0"], check=True)
     subprocess.run(["dpkg-deb", "-x", path, tmp_path / "root"], check=True)
@@ -153,7 +153,7 @@ def test_a_damaged_build_is_not_packed(build: Build) -> None:
 
 def test_a_dry_run_names_the_file_and_makes_nothing(build: Build, tmp_path: Path) -> None:
     plan = plan_package(settings_for(build), kind="deb", output=tmp_path / "out")
-    assert plan.target == str(tmp_path / "out" / "npu-serving_1.15.0+cann6.3.RC2+010101010101_amd64.deb")
+    assert plan.target == str(tmp_path / "out" / "npu-serving_1.15.0+cann6.3~rc2+20261122215249.010101010101_amd64.deb")
     assert not (tmp_path / "out").exists()
     with pytest.raises(RequestError, match="rpm"):
         plan_package(settings_for(build), kind="rpm")
