@@ -14,9 +14,11 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import IO, Callable, Protocol
 
-SECONDS_BETWEEN_LINES = 5.0  # without a terminal
+SECONDS_BETWEEN_LINES = 5.0  # without a terminal, at first
+MOST_SECONDS_BETWEEN_LINES = 30.0  # later on, so that hours of building do not fill a log
 SECONDS_BETWEEN_MOVES = 0.1  # on one
 SECONDS_OF_THE_RATE = 10.0  # the latest ones: what is left is judged by how it goes now
+SECONDS_BEFORE_A_FORECAST = 30.0
 SIZE_OF_A_TERMINAL = (80, 24)  # where its size is unknown
 
 
@@ -116,10 +118,13 @@ class _State:
         self._started_s = started_s
         self._recent: list[tuple[float, float]] = [(started_s, 0.0)]
         self._done = 0.0
+        self._first: tuple[float, float] | None = None
         self._detail = ""
         self.under_way: tuple[str, ...] = ()
 
     def set(self, now_s: float, done: float, total: float | None, detail: str, under_way: Sequence[str]) -> None:
+        if self._first is None or done == self._first[1]:
+            self._first = (now_s, done)  # what comes before the first piece, such as loading, says nothing of the pace
         self._done, self._detail, self.under_way = done, detail, tuple(under_way)
         if total is not None:
             self._total = total
@@ -141,6 +146,10 @@ class _State:
             parts.append(f"{amount_text(max(rate, 0.0), 'bytes')}/s")
             if self._total and rate > 0:
                 parts.append(f"{duration_text(max(self._total - self._done, 0) / rate)} left")
+        elif self._total and elapsed_s > SECONDS_BEFORE_A_FORECAST and self._first and self._done > self._first[1]:
+            since_s, before = self._first  # pieces differ in size: judged by all of them
+            left_s = (now_s - since_s) * max(self._total - self._done, 0) / (self._done - before)
+            parts.append(f"about {duration_text(left_s)} left")
         return "  ".join(part for part in [*parts, self._detail.strip()] if part)
 
 
@@ -153,7 +162,7 @@ class _ProgressBlock:
         self._clock = clock
         self._state = state
         self._terminal = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        self._shown_s = clock()
+        self._shown_s = self._begun_s = clock()
         self._lines_shown = 0
 
     def update(
@@ -161,7 +170,7 @@ class _ProgressBlock:
     ) -> None:
         now_s = self._clock()
         self._state.set(now_s, done, total, detail, under_way)
-        if now_s - self._shown_s < (SECONDS_BETWEEN_MOVES if self._terminal else SECONDS_BETWEEN_LINES):
+        if now_s - self._shown_s < (SECONDS_BETWEEN_MOVES if self._terminal else self._between_lines(now_s)):
             return
         self._shown_s = now_s
         if self._terminal:
@@ -171,6 +180,10 @@ class _ProgressBlock:
         with self._guard:
             self._stream.write(_printable("  ".join([self._state.line(now_s), *named])) + "\n")
             self._stream.flush()
+
+    def _between_lines(self, now_s: float) -> float:
+        """The longer it takes, the rarer is a line in a log; at least two a minute."""
+        return min(MOST_SECONDS_BETWEEN_LINES, max(SECONDS_BETWEEN_LINES, (now_s - self._begun_s) / 20))
 
     def erase(self) -> None:
         """Takes the lines off the screen; the cursor is where the first of them began."""

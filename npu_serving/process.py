@@ -33,6 +33,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 SECONDS_AFTER_INTERRUPT = 10.0
 SECONDS_AFTER_TERMINATE = 5.0
+SECONDS_BETWEEN_TICKS = 1.0
 TAIL_LINES = 25
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PASSED_SIGNALS = (*ENDING_SIGNALS, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -84,6 +85,7 @@ def run(
     env: Mapping[str, str] | None = None,
     log_path: Path | None = None,
     on_line: OnLine | None = None,
+    on_tick: Callable[[], None] | None = None,
     check: bool = True,
     timeout_s: float | None = None,
     cure: str = "",
@@ -91,7 +93,8 @@ def run(
     """Runs a program to its end and returns what it printed.
 
     The program gets a process group of its own, no terminal, and the environment of base_environment() unless `env`
-    is given whole. Each line goes to `on_line` and to `log_path` (stdout and stderr as they come). On Ctrl-C, on
+    is given whole. Each line goes to `on_line` and to `log_path` (stdout and stderr as they come); `on_tick` is called
+    about once a second meanwhile, also where nothing is printed. On Ctrl-C, on
     `timeout_s` and on any other exception the whole group and its descendants are ended.
 
     Raises MissingToolError when the program can't be started, RequestError for an argument that no program can be
@@ -106,7 +109,7 @@ def run(
         process = _popen(words, cwd, env, subprocess.PIPE, subprocess.PIPE)
         try:
             deadline = None if timeout_s is None else started + timeout_s
-            stdout, stderr = _drain(process, log, on_line, deadline)
+            stdout, stderr = _drain(process, log, on_line, deadline, on_tick)
             process.wait()
         except BaseException:
             end_process_tree(process)
@@ -487,7 +490,11 @@ class LineAssembler:
 
 
 def _drain(
-    process: subprocess.Popen[bytes], log: Log | None, on_line: OnLine | None, deadline: float | None
+    process: subprocess.Popen[bytes],
+    log: Log | None,
+    on_line: OnLine | None,
+    deadline: float | None,
+    on_tick: Callable[[], None] | None = None,
 ) -> tuple[str, str]:
     """Reads both streams to their end; ProgramError when the deadline passes first."""
     assert process.stdout is not None
@@ -505,6 +512,9 @@ def _drain(
                     cause="it hangs, or the machine is busy",
                     cure="run the same command again when the machine is less busy",
                 )
+            if on_tick is not None:
+                on_tick()
+                left = SECONDS_BETWEEN_TICKS if left is None else min(left, SECONDS_BETWEEN_TICKS)
             for key, _ in selector.select(left):
                 piece = os.read(key.fd, 1 << 16)
                 if piece:

@@ -16,8 +16,9 @@ from typing import Callable
 from urllib.parse import unquote, urlparse
 
 from npu_serving import fsutil, known_failures
+from npu_serving.building.build_progress import ActionCount, BuildWatch
 from npu_serving.building.runner import Layout, Runner, RunRequest
-from npu_serving.console import Progress, Reporter
+from npu_serving.console import Reporter
 from npu_serving.errors import BuildFailedError, FileAccessError, RequestError
 from npu_serving.known_failures import diagnose
 from npu_serving.process import Finished, failure
@@ -30,21 +31,19 @@ LINK_ACTIONS = ("CppLink",)
 COMPILATION_FLAGS = ("-c", "opt", "--cxxopt=-D_GLIBCXX_USE_CXX11_ABI=0")
 """What decides the code that comes out, the ABI as the adapter was built with it (guide 6.3, step 7)."""
 RAN_HERE = "local action execution"  # the profile's category for a program that was run
+NO_BUILD = "--nobuild"
 KILLED = "\nBazel was killed: Server terminated abruptly\n"  # in batch mode it can't say so itself
 OURS = (
     "--distdir", "--repository_cache", "--symlink_prefix", "--build_event_json_file", "--workspace_status_command",
-    "--nobuild", "--output_user_root", "--batch", "--profile", "--disk_cache", "--remote_cache", "--remote_http_cache",
+    NO_BUILD, "--output_user_root", "--batch", "--profile", "--disk_cache", "--remote_cache", "--remote_http_cache",
     "--remote_cache_proxy", "--remote_executor",
 )  # fmt: skip
 """Flags that the build relies on: a user's own would break what comes after."""
 
-_PROGRESS = re.compile(r"^\[([\d,]+) / ([\d,]+)\]\s*(?:\[[-\w. ]*\]\s*)?(.*)$")
-_LOADING = re.compile(r"^(Loading|Analyzing):\s*(.*)$")
 _ANALYSED = re.compile(r"^INFO: Analy[sz]ed target \S+ \((.*)\)", re.MULTILINE)
 _CACHED = re.compile(
     r"^INFO: [\d,]+ process(?:es)?: (?:.*, )?([\d,]+) remote cache hit", re.MULTILINE
 )  # a disk's as well
-_CACHE_TROUBLE = re.compile(r"^WARNING: (Reading from|Writing to) Remote Cache:")
 _REVISION = re.compile(r"[A-Za-z0-9._+-]+\Z")
 
 
@@ -165,23 +164,27 @@ def build(
     reporter: Reporter,
     further_environment: Mapping[str, str] = MappingProxyType({}),
     cure_of: CureOf = _of_the_table,
+    expected: int = 0,
 ) -> BuildRecord:
     """Runs Bazel and returns what it did. BuildFailedError carries the cause if it is a known one.
 
-    `cure_of` may know more of a known failure's cure than the table, by what this very build had.
+    `cure_of` may know more of a known failure's cure than the table, by what this very build had; `expected` is
+    how many actions a build of everything takes, 0 where that isn't known.
     """
     fsutil.make_directory(log_path.parent)
     events = _event_log(layout)
     fsutil.make_directory(events.parent)
-    fsutil.remove(events)
     fsutil.remove(_profile(layout))
     words = argv(runner, layout, command, resources)
+    what = [command.target, *COMPILATION_FLAGS, *command.flags]
+    counted = ActionCount(events, output_base(runner, layout), what, analysing=NO_BUILD in command.flags)
     with reporter.progress("bazel", unit="actions") as progress:
-        watch = _Watch(progress, reporter)
+        watch = BuildWatch(progress, reporter, counted, expected)
         env = {**environment(runner, layout), **further_environment}
-        finished = runner.run(RunRequest(words, layout, env, log_path, watch.see))
+        finished = runner.run(RunRequest(words, layout, env, log_path, watch.see, watch.look))
     if finished.returncode != 0:
         raise explain(finished, log_path, cure_of)
+    counted.complete()
     record = read_events(events, runner.inside(layout), layout, finished.seconds)
     analysed = _ANALYSED.search(finished.output)
     cached = _CACHED.search(finished.output)
@@ -273,42 +276,3 @@ def _event_log(layout: Layout) -> Path:
 
 def _profile(layout: Layout) -> Path:
     return layout.output_user_root / "npu-serving" / "profile.json"
-
-
-class _Watch:
-    """Looks at what Bazel prints, for what the person has to know while it runs."""
-
-    def __init__(self, progress: Progress, reporter: Reporter) -> None:
-        self._progress = progress
-        self._reporter = reporter
-        self._trouble = ""
-        self._told: set[str] = set()
-
-    def see(self, line: str) -> None:
-        """Passes progress on, and the first trouble with reading from and with writing to a cache."""
-        if self._trouble:
-            self._tell(self._trouble, line.strip())
-            self._trouble = ""
-        trouble = _CACHE_TROUBLE.match(line)
-        if trouble:
-            self._trouble = trouble.group(1)
-        else:
-            self._show(line)
-
-    def _tell(self, doing: str, reason: str) -> None:
-        """Bazel repeats it for every entry; its log has them all."""
-        if doing not in self._told:
-            self._told.add(doing)
-            verb = "read from" if doing.startswith("Reading") else "written to"
-            self._reporter.warn(f"the cache could not be {verb} ({reason}); the build continues without it")
-
-    def _show(self, line: str) -> None:
-        """Bazel's own progress lines, passed on: `[12 / 345] Compiling x.cc; 3s local ... (2 actions running)`."""
-        counted = _PROGRESS.match(line)
-        if counted:
-            done, total = (float(number.replace(",", "")) for number in counted.group(1, 2))
-            self._progress.update(done, total=total, detail=counted.group(3))
-        else:
-            loading = _LOADING.match(line)
-            if loading:
-                self._progress.update(0, detail=f"{loading.group(1).lower()} {loading.group(2)}")

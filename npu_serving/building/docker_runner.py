@@ -127,7 +127,9 @@ class DockerRunner:
         with connected() as client:
             if remove_left_over(client, output_root):
                 self._reporter.note("removed a container that an earlier, killed run had left behind")
-            return run_container(client, spec, log_path=request.log_path, on_line=request.on_line)
+            return run_container(
+                client, spec, log_path=request.log_path, on_line=request.on_line, on_tick=request.on_tick
+            )
 
     def _binds(self, layout: Layout) -> tuple[Bind, ...]:
         inside = self.inside(layout)

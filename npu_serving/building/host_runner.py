@@ -107,6 +107,7 @@ class HostRunner:
             env=request.env,
             log_path=request.log_path,
             on_line=request.on_line,
+            on_tick=request.on_tick,
             check=False,
         )
 

@@ -9,6 +9,7 @@ from typing import Callable
 
 from npu_serving import fsutil
 from npu_serving.building import bazel, caches
+from npu_serving.building.build_progress import expected_actions
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.inputs import choose_runner, make_sample_archives
 from npu_serving.building.locking import check_agreement
@@ -16,7 +17,7 @@ from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build, told
 from npu_serving.building.runner import Layout
 from npu_serving.building.sources import check_tree, prepare_source, resolve_source
 from npu_serving.builds.assembling import package, replaced_meanwhile
-from npu_serving.builds.current import find_build, make_current, unused_id
+from npu_serving.builds.current import find_build, make_current, read_builds, unused_id
 from npu_serving.builds.manifest import Build, BuildManifest, build_id
 from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
@@ -152,7 +153,7 @@ def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
     context = find_context(settings, reporter)
     with state_lock(settings.build_root, doing="build-serving --analyse"):
         _prepare(context, reporter)
-        record = _run_bazel(context, reporter, "--nobuild")
+        record = _run_bazel(context, reporter, bazel.NO_BUILD)
     return AnalysisResult(context.source.name, record.summary, record.seconds, context.patches.cases)
 
 
@@ -236,6 +237,11 @@ def _run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.
     for directory in (context.layout.output_user_root, *context.layout.extra):
         fsutil.make_directory(directory)
 
+    version, patches = context.source.lock.serving_version, context.patches.to_json()
+    expected = 0
+    if bazel.NO_BUILD not in flags:
+        expected = expected_actions(read_builds(settings.dist_root).sound, version, settings.bazel_args, patches)
+
     def build(layout: Layout, cache_flags: tuple[str, ...]) -> bazel.BuildRecord:
         command = bazel.Command(
             target=bazel.TARGET,
@@ -250,6 +256,7 @@ def _run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.
             log_path=log_path,
             reporter=reporter,
             cure_of=context.patches.cure_of,
+            expected=expected,
         )
 
     wanted = caches.find_caches(settings)

@@ -37,6 +37,8 @@ class RunRequest:
     env: Mapping[str, str]
     log_path: Path
     on_line: Callable[[str], None] | None = None
+    on_tick: Callable[[], None] | None = None
+    """Called about once a second while the command runs, so that a person sees that it lives."""
 
 
 class Runner(Protocol):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -77,11 +78,12 @@ def run_container(
     *,
     log_path: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    on_tick: Callable[[], None] | None = None,
 ) -> Finished:
     """Runs the program to its end and returns what it printed; its status is a shell's (137 for SIGKILL).
 
-    Each line goes to `on_line` and to `log_path` as it comes. The container is removed whatever happens: on Ctrl-C
-    and any other exception the program is interrupted, then killed.
+    Each line goes to `on_line` and to `log_path` as it comes; `on_tick` is called about once a second meanwhile. The
+    container is removed whatever happens: on Ctrl-C and any other exception the program is interrupted, then killed.
     Raises MissingToolError when the program isn't in the image, RequestError for a path that can't be mounted.
     """
     started = time.monotonic()
@@ -92,7 +94,7 @@ def run_container(
         stdout, stderr = LineAssembler(log, on_line), LineAssembler(log, on_line)
         debugging.show_start(spec.argv, f"{spec.directory} in a container of {spec.image}", spec.environment)
         container = stack.enter_context(_created(client, spec))
-        with _attached(client, container) as frames:
+        with _attached(client, container, on_tick) as frames:
             _start(container, spec)
             for stream, piece in frames:
                 (stderr if stream == STDERR else stdout).add(piece)
@@ -165,14 +167,35 @@ def _create(client: DockerClient, spec: ContainerSpec, name: str) -> Container:
 
 
 @contextlib.contextmanager
-def _attached(client: DockerClient, container: Container) -> Iterator[Iterator[tuple[int, bytes]]]:
+def _attached(
+    client: DockerClient, container: Container, on_tick: Callable[[], None] | None
+) -> Iterator[Iterator[tuple[int, bytes]]]:
     """The container's output as pieces of stream 1 (out) and 2 (err), from its first byte to its last."""
     from docker.utils.socket import frames_iter
 
     socket: Any = client.api.attach_socket(str(container.id), params={"stdout": 1, "stderr": 1, "stream": 1})
     # The SDK keeps the response at its socket; only closing that one closes the connection beneath both.
     with contextlib.closing(socket._response):
-        yield frames_iter(socket, tty=False)  # type: ignore[no-untyped-call]
+        frames = frames_iter(socket, tty=False)  # type: ignore[no-untyped-call]
+        # What TLS has deciphered already can't be waited for at the descriptor.
+        is_plain = not hasattr(socket, "pending")
+        yield _with_ticks(frames, socket.fileno(), on_tick) if on_tick is not None and is_plain else frames
+
+
+def _with_ticks(
+    frames: Iterator[tuple[int, bytes]], descriptor: int, on_tick: Callable[[], None]
+) -> Iterator[tuple[int, bytes]]:
+    """The frames as they come; `on_tick` is called while none does. docker-py reads from the descriptor itself."""
+    while True:
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN | select.POLLHUP)
+        on_tick()
+        if not waiting.poll(1000 * process.SECONDS_BETWEEN_TICKS):
+            continue
+        try:
+            yield next(frames)
+        except StopIteration:
+            return
 
 
 def _remove(client: DockerClient, name: str) -> bool:

@@ -327,3 +327,17 @@ def test_what_the_program_has_started_does_not_keep_us_when_it_has_ended(tmp_pat
         assert running.wait() == 6
         assert running.stdout is not None
         os.kill(int(running.stdout.readline()), signal.SIGKILL)
+
+
+def test_a_program_that_prints_nothing_is_seen_to_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends only once it was looked at several times."""
+    monkeypatch.setattr(process, "SECONDS_BETWEEN_TICKS", 0.01)
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 5:
+            (tmp_path / "seen").touch()
+
+    process.run(["sh", "-c", 'until [ -e "$0" ]; do sleep 0.01; done', tmp_path / "seen"], on_tick=look)
+    assert len(looks) >= 5

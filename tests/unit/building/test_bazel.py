@@ -148,29 +148,6 @@ class _Recorder(Silent):
         self.updates.append((done, total, detail))
 
 
-def test_progress_shows_counts_and_what_is_running(tmp_path: Path) -> None:
-    lines = (
-        "Analyzing: target //x (7 packages loaded, 26 targets configured)",
-        "[0 / 3] [-----] BazelWorkspaceStatusAction stable-status.txt ... (2 actions, 0 running)",
-        "[1,204 / 4,060] Compiling tensorflow/core/kernels/x.cc; 12s local ... (2 actions running)",
-        "INFO: something else",
-    )
-    recorder = _Recorder()
-    bazel.build(
-        FakeRunner(lines),  # type: ignore[arg-type]
-        Layout(tmp_path, tmp_path, tmp_path, tmp_path),
-        bazel.Command(bazel.TARGET, "abc"),
-        Resources(1, 1000),
-        log_path=tmp_path / "log",
-        reporter=recorder,
-    )
-    assert recorder.updates == [
-        (0, None, "analyzing target //x (7 packages loaded, 26 targets configured)"),
-        (0, 3, "BazelWorkspaceStatusAction stable-status.txt ... (2 actions, 0 running)"),
-        (1204, 4060, "Compiling tensorflow/core/kernels/x.cc; 12s local ... (2 actions running)"),
-    ]
-
-
 def test_trouble_with_a_cache_is_told_once_for_reading_and_once_for_writing(tmp_path: Path) -> None:
     lines = (
         "WARNING: Reading from Remote Cache:",
