@@ -94,10 +94,12 @@ class HostRunner:
         }
         if os.environ.get("TMPDIR"):
             environment["TMPDIR"] = os.environ["TMPDIR"]
+        return {**environment, **self._library_path()}
+
+    def _library_path(self) -> dict[str, str]:
+        """What a Python that was built with --enable-shared needs to start: its own lib directory."""
         library = self._python.parent.parent / "lib"
-        if any(library.glob("libpython3*.so.*")):  # built with --enable-shared: starts only with its own lib directory
-            environment["LD_LIBRARY_PATH"] = str(library)
-        return environment
+        return {"LD_LIBRARY_PATH": str(library)} if any(library.glob("libpython3*.so.*")) else {}
 
     def run(self, request: RunRequest) -> Finished:
         """Runs it in the workspace."""
@@ -123,7 +125,8 @@ class HostRunner:
     def _python_version(self) -> str:
         """Its version: the path may differ between two machines that build the same."""
         code = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
-        finished = process.run([self._python, "-c", code], env=self.environment(), timeout_s=30, check=False)
+        plain = {"PATH": os.pathsep.join(STANDARD_PATH), "LANG": "C.UTF-8", **self._library_path()}  # makes nothing
+        finished = process.run([self._python, "-c", code], env=plain, timeout_s=30, check=False)
         if finished.returncode != 0:
             raise MissingToolError(
                 f"The Python interpreter {self._python} does not start ({finished.output.strip()[-300:]}).",

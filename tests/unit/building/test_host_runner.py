@@ -67,3 +67,11 @@ def test_a_path_that_bazel_fails_in_is_refused_for_the_tree_and_for_the_output(t
 def test_a_path_that_bazel_works_in_is_not_refused(tmp_path: Path, name: str) -> None:
     place = tmp_path / name
     _runner(place, dist_root=place / "dist").check(Layout(place / "tree", place, place, place))
+
+
+def test_to_say_what_it_is_makes_nothing(tmp_path: Path) -> None:
+    """A dry run asks it, to tell which patches its toolchain calls for."""
+    settings = Settings(build_root=tmp_path / "build")
+    runner = HostRunner(settings, BazelProgram(tmp_path / "bazel", "0.24.1", "ab" * 32))
+    assert runner.identity()["python"]
+    assert list(tmp_path.iterdir()) == []
