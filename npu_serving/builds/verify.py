@@ -8,15 +8,15 @@ sizes of variables, no stray stub library.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving.builds import manifest
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
-from npu_serving.cann.adapter import Adapter
+from npu_serving.cann.adapter import Adapter, told_apart
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.cann.link_stubs import link_stub_findings
@@ -24,7 +24,7 @@ from npu_serving.cann.operator_list import finding_for
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of
-from npu_serving.elf.report import CompatReport, finding_json, finding_text
+from npu_serving.elf.report import NOT_FOUND, CompatReport, finding_json, finding_text
 from npu_serving.elf.subject import ServerCase
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
@@ -47,7 +47,8 @@ class VerifyResult:
 
     server: Path
     report: CompatReport
-    linked_cann: str = ""
+    linked: Mapping[str, str] = field(default_factory=dict)
+    """The adapter that it was linked with, as its manifest describes it."""
     installed: Adapter | None = None
     about_the_npu: tuple[Finding, ...] = ()
     """What keeps a server that starts from the NPU: CANN's list of operators, stubs in the place of its libraries."""
@@ -67,7 +68,7 @@ class VerifyResult:
         """The report."""
         return {
             "server": str(self.server),
-            "linked_with_cann": self.linked_cann,
+            "linked_with_cann": self.linked.get("cann_version", ""),
             "installed_adapter": self.installed.describe() if self.installed else None,
             **self.report.to_json(),
             "about_the_npu": [finding_json(finding) for finding in self.about_the_npu],
@@ -78,10 +79,9 @@ class VerifyResult:
         """The findings, then what to do about a CANN that was replaced."""
         lines = [str(self.server), self.report.text(), *(finding_text(finding) for finding in self.about_the_npu)]
         if self.installed is not None:
-            lines.append(
-                f"It was linked with the adapter of CANN {self.linked_cann}, but the installed one is that of CANN "
-                f"{self.installed.cann_version}.\nNext: ./inv rebuild-after-cann"
-            )
+            linked, installed = told_apart(self.linked, self.installed)
+            lines.append(f"It was linked with {linked}, but the installed one is {installed}.")
+            lines.append("Next: ./inv rebuild-after-cann")
         return "\n".join(lines)
 
 
@@ -113,8 +113,8 @@ def fit_of(build: Build, settings: Settings) -> Fit:
     if installed is None:
         return Fit(True, "as far as can be known without CANN")
     if installed.sha256 != build.manifest.adapter.get("sha256"):
-        carried = build.manifest.adapter.get("cann_version") or "another version"
-        return Fit(False, f"it contains the adapter of CANN {carried}, but {installed.cann_version} is installed")
+        carried, here = told_apart(build.manifest.adapter, installed)
+        return Fit(False, f"it contains {carried}, but {here} is installed")
     return Fit(True, "" if report.ok else "as far as can be known without the NPU driver")
 
 
@@ -132,8 +132,7 @@ def verify_build(settings: Settings, name: str = "") -> VerifyResult:
     file = build.damaged_file(without=manifest.SERVER) if report.ok else ""
     if file:  # the loader may find another one, such as CANN's own adapter
         raise _damaged(build, f"its {file} was removed or changed since it was built.")
-    linked = build.manifest.adapter.get("cann_version", "")
-    return VerifyResult(case.server, report, linked, installed, _about_the_npu(report, case, cann))
+    return VerifyResult(case.server, report, build.manifest.adapter, installed, _about_the_npu(report, case, cann))
 
 
 def _damaged(build: Build, why: str) -> VerificationError:
@@ -236,7 +235,8 @@ def check_directory(directory: Path, library_path: Sequence[Path]) -> CompatRepo
 def _headline(report: CompatReport) -> str:
     for finding in report.findings:
         if finding.severity == PROBLEM:
-            return f"{finding.kind}: {', '.join(finding.details[:1]) or finding.where}"
+            named = finding.where if finding.kind in NOT_FOUND else ", ".join(finding.details[:1])
+            return f"{finding.kind}: {named or finding.where}"
     return report.verdict
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +42,21 @@ class Adapter:
             "machine": self.machine,
             **({"wheel": str(self.wheel)} if self.wheel is not None else {}),
         }
+
+
+def told_apart(former: Mapping[str, str], installed: Adapter) -> tuple[str, str]:
+    """What the adapter that a manifest describes and the installed one are called, for a person to tell them apart.
+
+    By the releases of their CANN where both are known and differ, else by their files and digests.
+    """
+    described = (former, installed.describe())
+    releases = [each.get("cann_version", "") for each in described]
+    if all(releases) and releases[0] != releases[1]:
+        return f"the adapter of CANN {releases[0]}", f"that of CANN {releases[1]}"
+    first, second = (
+        f"{each.get('path') or 'a file of that name'} (sha256 {each.get('sha256') or 'unknown'})" for each in described
+    )
+    return f"the adapter {first}", second
 
 
 def no_adapter_installed(problems: Sequence[str], *, looked_at: Sequence[str], command: str) -> MissingToolError:

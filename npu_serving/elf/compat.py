@@ -17,6 +17,7 @@ from npu_serving.elf.report import (
     DRIVER_NOT_FOUND,
     LIBRARY_NOT_FOUND,
     LIBRARY_UNUSABLE,
+    NEEDS_IT,
     OTHER_MACHINE,
     TOO_NEW,
     CompatReport,
@@ -34,6 +35,7 @@ from npu_serving.version_numbers import leading_version, version_of
 if TYPE_CHECKING:
     from packaging.version import Version
 
+_OF_BAZEL = ("bazel-out", "execroot")  # directories of an output base
 _NEWER_LIBSTDCXX = (
     "put a newer libstdc++.so.6 first in LD_LIBRARY_PATH (guide 7.5), or ./inv build-serving --runner docker"
 )
@@ -101,6 +103,17 @@ def needed_from_server(
     )
 
 
+def _searched(item: NotLoaded) -> tuple[str, ...]:
+    """The directories that were searched, without those of the tree that a server was built in: its DT_RUNPATH names
+    them beside its own lib/, and nobody is meant to put anything there.
+    """
+    return tuple(
+        str(path)
+        for path in item.searched
+        if not any(part.startswith("_solib_") or part.endswith(".runfiles") or part in _OF_BAZEL for part in path.parts)
+    )
+
+
 def _other_machine(name: str, machine: str) -> Finding:
     return Finding(
         kind=OTHER_MACHINE,
@@ -158,7 +171,7 @@ class _Check:
                 kind=LIBRARY_UNUSABLE,
                 severity=PROBLEM,
                 where=item.name,
-                what=f"{by} needs it, and the loader would fail at the file that it finds first.",
+                what=f"{by}{NEEDS_IT}and the loader would fail at the file that it finds first.",
                 cure="replace it with a good copy",
                 details=item.reasons,
             )
@@ -168,7 +181,7 @@ class _Check:
                 kind=LIBRARY_NOT_FOUND,
                 severity=PROBLEM,
                 where=item.name,
-                what=f"{by} needs it, and the loader passes over {closed}, which this user may not "
+                what=f"{by}{NEEDS_IT}and the loader passes over {closed}, which this user may not "
                 f"{'enter' if closed.is_dir() else 'read'} ({whose(closed)}).",
                 cure=cure_for(closed),
             )
@@ -177,19 +190,19 @@ class _Check:
                 kind=DRIVER_NOT_FOUND,
                 severity=PROBLEM,
                 where=item.name,
-                what=f"{by} needs it, and it is the NPU driver's: it is in none of the directories that the loader "
+                what=f"{by}{NEEDS_IT}and it is the NPU driver's: it is in none of the directories that the loader "
                 "searches.",
                 cure=owners_table().driver_cure,
-                details=item.reasons or tuple(str(path) for path in item.searched),
+                details=item.reasons or _searched(item),
             )
         of_cann = self._may_be_of_cann(item)
         return Finding(
             kind=LIBRARY_NOT_FOUND,
             severity=WARNING if of_cann and self.subject.case.cann_absent else PROBLEM,
             where=item.name,
-            what=f"{by} needs it, and no directory that the loader searches has one that fits.",
+            what=f"{by}{NEEDS_IT}and no directory that the loader searches has one that fits.",
             cure=self._cure_for(item, of_cann=of_cann),
-            details=item.reasons or tuple(str(path) for path in item.searched),
+            details=item.reasons or _searched(item),
         )
 
     def _may_be_of_cann(self, item: NotLoaded) -> bool:

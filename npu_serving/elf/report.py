@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving.errors import EXIT_ACTION_NEEDED
@@ -28,6 +28,9 @@ STRAY_STUB = "stray-stub"
 ABI_MIXTURE = "abi-mixture"
 SIZE_CHANGED = "size-changed"
 
+NOT_FOUND = (LIBRARY_NOT_FOUND, DRIVER_NOT_FOUND)
+NEEDS_IT = " needs it, "
+"""How a finding about a missing library says who needs it."""
 _DETAILS_SHOWN = 20
 _SEVERITIES = {PROBLEM: "error"}  # as this report has always called it
 
@@ -81,13 +84,38 @@ class CompatReport:
             "adapter": str(self.adapter) if self.adapter is not None else None,
             "ok": self.ok,
             "verdict": self.verdict,
-            "findings": [finding_json(finding) for finding in self.findings],
+            "findings": [finding_json(finding) for finding in one_for_each_cause(self.findings)],
             "libraries": [str(path) for path in self.libraries],
         }
 
     def text(self) -> str:
         """The findings, each with its cure, and the verdict."""
-        return "\n".join([*(finding_text(finding) for finding in self.findings), f"verdict: {self.verdict}"])
+        return "\n".join([*map(finding_text, one_for_each_cause(self.findings)), f"verdict: {self.verdict}"])
+
+
+def one_for_each_cause(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The findings, those about libraries that are missing for one reason in one: their names on one line, and each
+    directory that was searched once.
+    """
+    groups: dict[object, list[Finding]] = {}
+    for number, finding in enumerate(findings):
+        _, is_needed, rest = finding.what.partition(NEEDS_IT)
+        mergeable = is_needed and finding.kind in NOT_FOUND
+        key = (finding.kind, finding.severity, finding.cure, rest) if mergeable else number
+        groups.setdefault(key, []).append(finding)
+    return tuple(group[0] if len(group) == 1 else _merged(group) for group in groups.values())
+
+
+def _merged(group: Sequence[Finding]) -> Finding:
+    needing = list(dict.fromkeys(finding.what.partition(NEEDS_IT)[0] for finding in group))
+    rest = group[0].what.partition(NEEDS_IT)[2]
+    by = needing[0] if len(needing) == 1 else f"{', '.join(needing[:-1])} and {needing[-1]}"
+    return replace(
+        group[0],
+        where=", ".join(dict.fromkeys(finding.where for finding in group)),
+        what=f"{by} need{'s' if len(needing) == 1 else ''} them, {rest}",
+        details=tuple(dict.fromkeys(detail for finding in group for detail in finding.details)),
+    )
 
 
 def finding_json(finding: Finding) -> dict[str, object]:

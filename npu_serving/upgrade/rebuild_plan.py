@@ -9,7 +9,7 @@ from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import SERVER, Build
 from npu_serving.builds.verify import verify_directory
-from npu_serving.cann.adapter import Adapter
+from npu_serving.cann.adapter import Adapter, told_apart
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.elf.report import (
     CANNOT_TELL,
@@ -150,10 +150,8 @@ def _report(build: Build, cann: Cann) -> CompatReport:
 def _what_to_do(build: Build, cann: Cann, report: CompatReport, settings: Settings) -> tuple[str, str]:
     installed, reasons = cann.adapter, []
     if not _carries(build, installed):
-        reasons.append(
-            f"it was linked with CANN {_version(build.manifest.adapter.get('cann_version', ''))}, "
-            f"but CANN {_version(installed.cann_version)} is installed"
-        )
+        linked, here = told_apart(build.manifest.adapter, installed)
+        reasons.append(f"it was linked with {linked}, but {here} is installed")
     damaged = build.damaged_file()
     if damaged:
         reasons.append(f"its {damaged} was removed or changed since it was built")
