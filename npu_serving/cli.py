@@ -16,6 +16,7 @@ from npu_serving import debugging, process
 from npu_serving.console import Console
 from npu_serving.errors import EXIT_INTERRUPTED, NpuServingError, RequestError
 from npu_serving.fsutil import as_error
+from npu_serving.repeated_flags import NOTHING_TYPED, RepeatedFlags
 
 
 class Result(Protocol):
@@ -28,12 +29,17 @@ class Result(Protocol):
         """For a person."""
 
 
-def answer(work: Callable[[Console], Result | None], *, as_json: bool) -> NoReturn:
-    """Does the work, prints its result to standard output, and leaves with its exit code."""
-    with errors_shown(as_json=as_json):
+def answer(
+    work: Callable[[Console], Result | None], *, as_json: bool, repeated: RepeatedFlags = NOTHING_TYPED
+) -> NoReturn:
+    """Does the work, prints its result to standard output, and leaves with its exit code.
+
+    The commands that it names as the next ones get the flags that were typed, where they take them.
+    """
+    with errors_shown(as_json=as_json, repeated=repeated):
         result = work(Console())
         if result is not None:
-            text = json.dumps(result.to_json(), indent=2, sort_keys=True) if as_json else result.text()
+            text = _shown(result, repeated, as_json=as_json, indent=2)
             _leave_at_once_when_interrupted(EXIT_INTERRUPTED, "Interrupted while the result was printed.")
             _print(text)
         code = int(getattr(result, "exit_code", 0))
@@ -41,26 +47,35 @@ def answer(work: Callable[[Console], Result | None], *, as_json: bool) -> NoRetu
     sys.exit(code)
 
 
-def answer_each(work: Callable[[Console], Iterator[Result]], *, as_json: bool) -> NoReturn:
+def answer_each(
+    work: Callable[[Console], Iterator[Result]], *, as_json: bool, repeated: RepeatedFlags = NOTHING_TYPED
+) -> NoReturn:
     """Prints each result of the work when it comes, as one line, and leaves with the exit code of the last."""
     code = 0
-    with errors_shown(as_json=as_json, indent=None):
+    with errors_shown(as_json=as_json, indent=None, repeated=repeated):
         for result in work(Console()):
             code = int(getattr(result, "exit_code", 0))
-            if not _print(json.dumps(result.to_json(), sort_keys=True) if as_json else result.text()):
+            if not _print(_shown(result, repeated, as_json=as_json, indent=None)):
                 break  # nobody is reading any more
         _leave_at_once_when_interrupted(code)
     sys.exit(code)
 
 
+def _shown(result: Result, repeated: RepeatedFlags, *, as_json: bool, indent: int | None) -> str:
+    if as_json:
+        return json.dumps(repeated.in_json(result.to_json()), indent=indent, sort_keys=True)
+    return repeated.in_text(result.text())
+
+
 @contextlib.contextmanager
-def errors_shown(*, as_json: bool, indent: int | None = 2) -> Iterator[None]:
+def errors_shown(*, as_json: bool, indent: int | None = 2, repeated: RepeatedFlags = NOTHING_TYPED) -> Iterator[None]:
     """Ends the process with a message and an exit code where the block fails."""
     try:
         _interruptible()
         yield
     except NpuServingError as error:
         debugging.show_traceback(error)
+        error.cure = repeated.in_step(error.cure, error.what)
         _show_error(error, as_json=as_json, indent=indent)
     except OSError as error:
         debugging.show_traceback(error)

@@ -31,6 +31,10 @@ SHARED_HELP = {
 
 OFFERED: dict[str, tuple[str, ...]] = {}
 """The settings that each task takes as flags, by the task's name."""
+REPEATED = ("build",)
+"""The flags of their own that tasks share, and that a next step has to repeat to mean the same."""
+TAKEN: dict[str, tuple[str, ...]] = {}
+"""All flags that a next step may repeat, by the task's name, without dashes."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ def command(
                 }
                 return function(Call(console, given, table), **converted)
 
-            _answer(work, as_json=as_json, by_line=bool(lines_with and flags[lines_with]))
+            typed = {row.flag: given[row.name] for row in rows if row.name in given}
+            typed |= {name: flags[name] for name in REPEATED if flags.get(name)}
+            _answer(work, as_json=as_json, by_line=bool(lines_with and flags[lines_with]), typed=typed)
 
         body.__doc__, body.__name__, body.__module__ = function.__doc__, function.__name__, function.__module__
         body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -110,6 +116,7 @@ def command(
             auto_shortflags=False,
         )
         OFFERED[task.name] = tuple(row.name for row in rows)
+        TAKEN[task.name] = (*(row.flag for row in rows), *(item.name for item in own if item.name in REPEATED))
         return task
 
     return task_of
@@ -146,12 +153,14 @@ def _flag(parameter: str) -> str:
     return "--" + parameter.strip("_").replace("_", "-")
 
 
-def _answer(work: Callable[[Console], Any], *, as_json: bool, by_line: bool) -> None:
+def _answer(work: Callable[[Console], Any], *, as_json: bool, by_line: bool, typed: Mapping[str, Any]) -> None:
     from npu_serving.cli import answer, answer_each
+    from npu_serving.repeated_flags import RepeatedFlags
 
+    repeated = RepeatedFlags(typed, TAKEN)
     if by_line:
-        answer_each(work, as_json=as_json)
-    answer(work, as_json=as_json)
+        answer_each(work, as_json=as_json, repeated=repeated)
+    answer(work, as_json=as_json, repeated=repeated)
 
 
 def refuse_together(flag: str, because: str, **others: object) -> None:

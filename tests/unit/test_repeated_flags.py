@@ -1,0 +1,106 @@
+"""Every next step means the same as the call that named it: the flags that it takes are repeated, quoted."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+import tasks
+from npu_serving.building.pipeline import AnalysisResult
+from npu_serving.cli import answer
+from npu_serving.commands.flags import OFFERED, TAKEN
+from npu_serving.console import Console
+from npu_serving.errors import BuildFailedError
+from npu_serving.repeated_flags import RepeatedFlags
+
+assert tasks  # which fills the tables
+
+
+def repeated(**typed: Any) -> RepeatedFlags:
+    return RepeatedFlags({name.replace("_", "-"): value for name, value in typed.items()}, TAKEN)
+
+
+def test_an_analysis_sends_on_to_the_build_that_it_analysed(capsys: pytest.CaptureFixture[str]) -> None:
+    typed = repeated(source="/a tree", adapter="sample", runner="host", jobs="2", bazel_arg=["--copt=-O0", "-k"])
+    with pytest.raises(SystemExit):
+        answer(lambda _console: AnalysisResult("/a tree", "x", 1.0), as_json=False, repeated=typed)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Next: ")]
+    words = shlex.split(line[len("Next: ") :])
+    assert words[:2] == ["./inv", "build-serving"]
+    assert words[words.index("--source") + 1] == "/a tree"
+    assert words[words.index("--adapter") + 1] == "sample"
+    assert {"--runner", "--jobs"} <= set(words)
+    assert "--bazel-arg=--copt=-O0" in words
+    assert "--bazel-arg=-k" in words
+
+
+def test_an_error_sends_on_with_the_flags_too_for_a_person_and_for_a_program(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(_console: Console) -> None:
+        raise BuildFailedError("It failed.", cure="./inv build-serving --jobs 1 (or more memory)")
+
+    with pytest.raises(SystemExit):
+        answer(fail, as_json=True, repeated=repeated(source="it's mine", jobs="8"))
+    printed = capsys.readouterr()
+    wanted = "./inv build-serving --source 'it'\"'\"'s mine' --jobs 1 (or more memory)"
+    assert f"Next: {wanted}" in printed.err
+    assert json.loads(printed.out)["cure"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("typed", "step", "wanted"),
+    [
+        ({"source": "x"}, "./inv fetch-deps", "./inv fetch-deps --source x"),
+        ({"source": "x", "jobs": "2"}, "./inv fetch-deps", "./inv fetch-deps --source x"),
+        ({"source": "x"}, "./inv list-builds", "./inv list-builds"),
+        ({"source": "x"}, "./inv lock-deps --source y", "./inv lock-deps --source y"),
+        ({"source": "x"}, "./inv no-such-task", "./inv no-such-task"),
+        ({"offline": True}, "./inv fetch-deps where there is a network", "./inv fetch-deps where there is a network"),
+        ({"offline": True}, "./inv build-serving", "./inv build-serving --offline"),
+        ({"mirror": ["a", "b"]}, "./inv fetch-deps, then", "./inv fetch-deps --mirror a --mirror b, then"),
+        ({"runner": "host"}, "./inv build-serving --runner docker", "./inv build-serving --runner docker"),
+        ({"build": "b1"}, "./inv rebuild-after-cann", "./inv rebuild-after-cann --build b1"),
+        ({}, "./inv build-serving", "./inv build-serving"),
+    ],
+)
+def test_a_step_gets_the_flags_that_its_task_takes_and_it_does_not_name(
+    typed: dict[str, Any], step: str, wanted: str
+) -> None:
+    assert repeated(**typed).in_step(step) == wanted
+
+
+def test_a_flag_that_the_message_is_about_is_not_repeated() -> None:
+    step = repeated(adapter="/nowhere").in_step("./inv build-serving", "--adapter can't be '/nowhere'.")
+    assert step == "./inv build-serving"
+
+
+def test_no_password_is_printed_in_a_next_step() -> None:
+    url = "https://me:hush@mirror.example/x"
+    for step in (
+        repeated(mirror=[url]).in_step("./inv fetch-deps"),
+        repeated(bazel_arg=[f"--remote_proxy={url}"]).in_step("./inv build-serving"),
+    ):
+        assert "hush" not in step
+        assert "mirror.example" in step
+
+
+def test_only_next_steps_are_touched_not_what_a_result_shows() -> None:
+    flags = repeated(source="x")
+    text = "+# written by ./inv build-serving\n    cure      ./inv fetch-deps\nThere is none. Next: ./inv build-serving"
+    assert flags.in_text(text).splitlines() == [
+        "+# written by ./inv build-serving",
+        "    cure      ./inv fetch-deps --source x",
+        "There is none. Next: ./inv build-serving --source x",
+    ]
+    shown = flags.in_json({"diff": "./inv build-serving", "findings": [{"cure": "./inv fetch-deps"}]})
+    assert shown == {"diff": "./inv build-serving", "findings": [{"cure": "./inv fetch-deps --source x"}]}
+
+
+def test_every_task_says_which_flags_a_next_step_may_repeat() -> None:
+    assert set(TAKEN) == set(OFFERED)
+    assert {"source", "adapter", "runner", "mirror", "offline", "bazel-arg"} <= set(TAKEN["build-serving"])
+    assert "build" in TAKEN["verify-serving"]
