@@ -221,9 +221,10 @@ class _invalid_command_line:  # noqa: N801 - used like a function; contextlib wo
         no_number = isinstance(error, ValueError) and "invalid literal for int()" in str(error)  # --list-depth x
         if isinstance(error, self._kind) or no_number:
             from npu_serving.mistyped import explanation
+            from npu_serving.shown_text import fit_to_show
 
             assert isinstance(error, Exception)
-            print(explanation(error, self._core, list(self._tasks)), file=sys.stderr)
+            print(fit_to_show(str(explanation(error, self._core, list(self._tasks)))), file=sys.stderr)
             sys.exit(2)
 
 
@@ -231,6 +232,7 @@ def _check_settings(error: Exception) -> None:
     """Ends with a message where a configuration file is at fault: the project's, or one of invoke's own."""
     from npu_serving.errors import NpuServingError, SettingsError
     from npu_serving.settings import load_settings
+    from npu_serving.shown_text import fit_to_show
 
     try:
         load_settings()
@@ -240,7 +242,7 @@ def _check_settings(error: Exception) -> None:
                 cure="correct or remove ~/.invoke.yaml or /etc/invoke.yaml",
             )
     except NpuServingError as trouble:
-        print(trouble, file=sys.stderr)
+        print(fit_to_show(str(trouble)), file=sys.stderr)
         sys.exit(trouble.exit_code)
 
 

@@ -17,6 +17,7 @@ from npu_serving.console import Console
 from npu_serving.errors import EXIT_INTERRUPTED, NpuServingError, RequestError
 from npu_serving.fsutil import as_error
 from npu_serving.repeated_flags import NOTHING_TYPED, RepeatedFlags
+from npu_serving.shown_text import fit_to_show, printable, without_login
 
 
 class Result(Protocol):
@@ -62,9 +63,15 @@ def answer_each(
 
 
 def _shown(result: Result, repeated: RepeatedFlags, *, as_json: bool, indent: int | None) -> str:
+    """The result as it is printed; the flags that are repeated in its next steps may hold a password."""
     if as_json:
-        return json.dumps(repeated.in_json(result.to_json()), indent=indent, sort_keys=True)
-    return repeated.in_text(result.text())
+        document = result.to_json()
+        completed = repeated.in_json(document)
+        shown = completed if completed == document else _without_logins(completed)
+        return json.dumps(shown, indent=indent, sort_keys=True)
+    text = result.text()
+    completed_text = repeated.in_text(text)
+    return printable(text) if completed_text == text else fit_to_show(completed_text)
 
 
 @contextlib.contextmanager
@@ -93,10 +100,19 @@ def errors_shown(*, as_json: bool, indent: int | None = 2, repeated: RepeatedFla
 
 def _show_error(error: NpuServingError, *, as_json: bool, indent: int | None) -> NoReturn:
     _leave_at_once_when_interrupted(error.exit_code)
-    print(error, file=sys.stderr)
+    print(fit_to_show(str(error)), file=sys.stderr)
     if as_json:
-        _print_if_possible(json.dumps(error.to_json(), indent=indent))
+        _print_if_possible(json.dumps(_without_logins(error.to_json()), indent=indent))
     sys.exit(error.exit_code)
+
+
+def _without_logins(value: object) -> object:
+    """A JSON value, with without_login() for each text in it."""
+    if isinstance(value, dict):
+        return {key: _without_logins(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_logins(item) for item in value]
+    return without_login(value) if isinstance(value, str) else value
 
 
 def _print_if_possible(text: str) -> None:

@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import IO, Callable, Protocol
 
+from npu_serving.shown_text import fit_to_show
+
 SECONDS_BETWEEN_LINES = 5.0  # without a terminal, at first
 MOST_SECONDS_BETWEEN_LINES = 30.0  # later on, so that hours of building do not fill a log
 SECONDS_BETWEEN_MOVES = 0.1  # on one
@@ -86,7 +88,7 @@ class Console:
         with self._guard:
             if self._block is not None:
                 self._block.erase()
-            self._stream.write(text + "\n")
+            self._stream.write(fit_to_show(text) + "\n")
             self._stream.flush()
 
     def warn(self, text: str) -> None:
@@ -250,8 +252,8 @@ def _size(stream: IO[str]) -> os.terminal_size:
 
 
 def _printable(text: str) -> str:
-    """The text without what would move the cursor."""
-    return "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+    """The text in one line, without what a terminal would obey."""
+    return fit_to_show(text.replace("\n", " ").replace("\t", " "))
 
 
 def _fitted(text: str, columns: int) -> str:

@@ -1,25 +1,15 @@
-"""What `./inv --debug` and NPU_SERVING_DEBUG=1 show on standard error, and how secrets are kept out of it."""
+"""What `./inv --debug` and NPU_SERVING_DEBUG=1 show on standard error, without the secrets in it."""
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-DEBUG_VARIABLE = "NPU_SERVING_DEBUG"
-HIDDEN = "***"
+from npu_serving.shown_text import HIDDEN, masked, masked_variable, masked_words, printable
 
-_CONFIDENTIAL = r"(?:token|passw|passphrase|secret|credential|authorization|api[_-]?key|private[_-]?key)"
-_SECRET_NAME = re.compile(_CONFIDENTIAL, re.IGNORECASE)
-_SECRET_FLAG = re.compile(rf"--?[\w.-]*{_CONFIDENTIAL}[\w.-]*", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^\s/]*@")  # up to the last @ before the path: a password may hold one
-_SECRET_SETTING = re.compile(
-    rf"(?P<name>[\w.-]*{_CONFIDENTIAL}[\w.-]*[\"']?\s*[=:]\s*)"
-    r"(?:(?:basic|bearer)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s'\"&]+)",
-    re.IGNORECASE,
-)
+DEBUG_VARIABLE = "NPU_SERVING_DEBUG"
 
 
 def debugging() -> bool:
@@ -32,25 +22,6 @@ def switch_on() -> None:
     os.environ[DEBUG_VARIABLE] = "1"
 
 
-def masked(text: str) -> str:
-    """The text without its secrets: user and password of a URL, the value of NAME_TOKEN=... and so on."""
-    without_users = _CREDENTIALS.sub(f"{HIDDEN}@", text)
-    return _SECRET_SETTING.sub(lambda found: found["name"] + HIDDEN, without_users)
-
-
-def masked_words(argv: Sequence[str]) -> list[str]:
-    """The words of a command without their secrets; the word behind a flag such as --token is one."""
-    return [HIDDEN if _SECRET_FLAG.fullmatch(former) else masked_word(word) for former, word in zip(["", *argv], argv)]
-
-
-def masked_word(word: str) -> str:
-    """A word without its secrets; in NAME_TOKEN=..., all that follows, blanks and quotes included."""
-    name, separator, value = word.partition("=")
-    if separator and value and _SECRET_NAME.search(name) and not re.search(r"\s|://", name):
-        return f"{name}={HIDDEN}"
-    return masked(word)
-
-
 def show_start(argv: Sequence[str], where: str, env: Mapping[str, str]) -> None:
     """Shows a program that is being started, where, and with which environment."""
     if not debugging():
@@ -58,7 +29,8 @@ def show_start(argv: Sequence[str], where: str, env: Mapping[str, str]) -> None:
     _show(f"starts {shlex.join(masked_words(argv))}")
     _show(f"    in {where}")
     for name, value in sorted(env.items()):
-        _show(f"    {name}={HIDDEN}" if _SECRET_NAME.search(name) else f"    {name}={shlex.quote(masked(value))}")
+        shown = masked_variable(name, value)
+        _show(f"    {name}={shown if shown == HIDDEN else shlex.quote(shown)}")
 
 
 def show_end(argv: Sequence[str], how: str, seconds: float) -> None:
@@ -78,6 +50,6 @@ def show_traceback(error: BaseException) -> None:
 
 
 def _show(line: str) -> None:
-    shown = masked(line).encode("utf-8", "backslashreplace").decode()
+    shown = printable(masked(line)).encode("utf-8", "backslashreplace").decode()
     sys.stderr.write(f"debug: {shown}\n")
     sys.stderr.flush()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from npu_serving.debugging import masked_word
+from npu_serving.shown_text import masked_word
 from npu_serving.writers.shell import command_line
 
 NETWORK_TASKS = ("fetch-deps", "lock-deps", "build-image")

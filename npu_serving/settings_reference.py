@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from npu_serving import fsutil
-from npu_serving.debugging import masked_word
 from npu_serving.settings import (
     PROJECT_ROOT,
     SECTION,
@@ -22,6 +21,7 @@ from npu_serving.settings import (
     stated_in_file,
     table_of,
 )
+from npu_serving.shown_text import masked_word
 
 COLUMNS = 120
 HEAD = f"""\

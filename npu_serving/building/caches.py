@@ -26,6 +26,7 @@ from npu_serving.console import Reporter
 from npu_serving.errors import BuildFailedError, ProgramError, RequestError
 from npu_serving.facts import pinned_bazel
 from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.shown_text import shown_url, without_login
 
 HTTP, GRPC = ("http", "https"), ("grpc", "grpcs")
 GRPC_PATIENCE_S = 10
@@ -138,9 +139,7 @@ def _in_use(
 def _endpoint(text: str, flag: str, schemes: tuple[str, ...]) -> SplitResult:
     trouble = _trouble(text, schemes)
     if trouble:
-        raise RequestError(
-            f"--{flag} can't be {_without_credentials(text)!r}.", cause=trouble, cure=_ENDPOINT_CURE[flag]
-        )
+        raise RequestError(f"--{flag} can't be {shown_url(text)!r}.", cause=trouble, cure=_ENDPOINT_CURE[flag])
     return urlsplit(text)
 
 
@@ -167,12 +166,7 @@ def _trouble(text: str, schemes: tuple[str, ...]) -> str:
 
 
 def _shown(address: SplitResult | None) -> str:
-    return _without_credentials(address.geturl()) if address is not None else ""
-
-
-def _without_credentials(url: str) -> str:
-    """The address as it may be shown: everything before the last @ is removed, whatever is wrong with the address."""
-    return re.sub(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?.*@", lambda found: found[1] or "", url, flags=re.DOTALL)
+    return without_login(address.geturl(), instead="") if address is not None else ""
 
 
 def _silo_flag(runner: Runner) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ The answers are those of tensorflow_serving/model_servers/http_rest_api_handler.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import re
 import time
@@ -15,6 +14,7 @@ import urllib.parse
 import requests
 import urllib3
 
+from npu_serving import proxies
 from npu_serving.client.answers import (
     ModelMetadata,
     ModelStatus,
@@ -27,6 +27,7 @@ from npu_serving.client.answers import (
 from npu_serving.client.gateways import HttpAnswer, gateway_error, server_refusal
 from npu_serving.client.request import PredictRequest
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
+from npu_serving.shown_text import shown_url
 
 SECONDS_TO_CONNECT = 5.0
 STATUS_TIMEOUT_S = 30.0
@@ -135,7 +136,9 @@ def _checked_base(base_url: str) -> str:
     except ValueError:  # a port that is not a number, a bracket left open
         fit = False
     if not fit or parts.query or parts.fragment:
-        raise RequestError(f"{base_url!r} is not the URL of a server.", cure="write it like http://HOST:PORT")
+        raise RequestError(
+            f"{shown_url(base_url)!r} is not the URL of a server.", cure="write it like http://HOST:PORT"
+        )
     return base_url.rstrip("/")
 
 
@@ -146,8 +149,14 @@ def _ask(method: str, url: str, *, timeout_s: float, body: str | None = None) ->
     if body is not None:
         headers["Content-Type"] = "application/json"
         data = body.encode()
+    host = urllib.parse.urlsplit(url).hostname or ""
+    problem = proxies.proxy_problem(url)
+    if problem:
+        raise RequestError(
+            f"Can't ask {host} through the proxy that is set: {problem}.", cure=proxies.CURE.format(host=host)
+        )
     with requests.Session() as session:
-        session.trust_env = not _is_loopback(url)
+        session.trust_env = not proxies.is_this_machine(host)
         try:
             response = session.request(
                 method,
@@ -166,15 +175,6 @@ def _ask(method: str, url: str, *, timeout_s: float, body: str | None = None) ->
 def _no_auth(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
     """Keeps requests from looking for a password in .netrc."""
     return prepared
-
-
-def _is_loopback(url: str) -> bool:
-    host = urllib.parse.urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
 
 
 def _unreachable(error: Exception, url: str, timeout_s: float) -> NpuServingError:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 from npu_serving.fetch import heal
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.http import Refusal
-from npu_serving.fetch.mirrors import Candidate, HostRecord, Places, without_login
+from npu_serving.fetch.mirrors import Candidate, HostRecord, Places
 from npu_serving.fetch.partial_file import PartialFile
 from npu_serving.fetch.report import Failure, FileReport
 from npu_serving.fetch.transfer import Cancelled, Line, RangesLost, WantedFile, receive, restart
 from npu_serving.fetch.tuning import Tuning
+from npu_serving.shown_text import without_login
 
 if TYPE_CHECKING:
     import requests
@@ -121,7 +122,7 @@ class Attempts:
 
     def _refused(self, place: Candidate, refusal: Refusal) -> None:
         self._failed_tries += 1
-        self._answers[without_login(place.url)] = refusal.reason
+        self._answers[without_login(place.url, instead="")] = refusal.reason
         if not refusal.passing:
             self._dead.add(place.url)
         if refusal.host_down:
@@ -137,7 +138,7 @@ class Attempts:
         self._failed_tries += 1
         in_ranges = self._partial.total_bytes is not None
         what = heal.describe(self._partial.path, self._wanted.size_bytes)
-        self._answers[without_login(place.url)] = f"wrong bytes: {what}; sha256 {self._partial.digest()}"
+        self._answers[without_login(place.url, instead="")] = f"wrong bytes: {what}; sha256 {self._partial.digest()}"
         if resumed or in_ranges:
             restart(self._partial, self._line)
             self._partial.in_one_stream = True
@@ -203,8 +204,8 @@ def report_of(
         size_bytes=store.path(wanted.sha256).stat().st_size,
         fetched_bytes=fetched_bytes,
         seconds=round(seconds, 3),
-        mirror=without_login(place.mirror) or place.host,
-        url=without_login(place.url),
+        mirror=without_login(place.mirror, instead="") or place.host,
+        url=without_login(place.url, instead=""),
         retries=retries,
         healed=healed,
     )

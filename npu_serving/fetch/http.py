@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
+from npu_serving import proxies
 from npu_serving.fetch.tuning import Tuning
+from npu_serving.shown_text import without_login
 
 if TYPE_CHECKING:
     import requests
@@ -39,7 +41,7 @@ class Refusal(Exception):
         status: int = 0,
     ) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = without_login(reason)
         self.passing = passing
         self.host_down = host_down
         self.retry_after_s = retry_after_s
@@ -130,10 +132,15 @@ def ask(
 def _get(session: requests.Session, url: str, headers: dict[str, str], tuning: Tuning) -> requests.Response:
     import requests
 
+    problem = proxies.proxy_problem(url)
+    host = urlsplit(url).hostname or ""
+    if problem:
+        raise Refusal(f"{problem}: {proxies.CURE.format(host=host)}", host_down=True)
     try:
         return session.get(
             url,
             headers=headers,
+            proxies=dict(proxies.NO_PROXY) if proxies.is_this_machine(host) else None,
             stream=True,
             allow_redirects=False,
             timeout=(tuning.connect_timeout_s, tuning.silence_timeout_s),

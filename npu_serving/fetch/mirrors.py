@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from npu_serving.errors import RequestError
 from npu_serving.lock.lockfile import file_name_of, url_problem
+from npu_serving.shown_text import shown_url
 
 _REWRITE = re.compile(r"(?P<new>.+?)=(?P<old>https?://.*)")
 _FAILURES_TO_BE_LAST = 3
@@ -61,7 +62,7 @@ def parse_mirror(text: str) -> Mirror:
     if _is_base(mirror.base) and not re.search(r"[\x00-\x20]", text):
         return mirror
     raise RequestError(
-        f"--mirror must be a URL or NEW=OLD, not {text!r}.",
+        f"--mirror must be a URL or NEW=OLD, not {shown_url(text)!r}.",
         cause="a mirror is the URL of a directory, or NEW=OLD with two beginnings of URLs",
         cure="write it like https://my.mirror/dir/, file:///srv/archives (a space as %20), or "
         "https://my.mirror/=https://github.com/",
@@ -97,11 +98,6 @@ class Places:
             if not self.only_local or candidate.url.startswith("file:"):
                 once.setdefault(candidate.url, candidate)
         return tuple(once.values())
-
-
-def without_login(url: str) -> str:
-    """The URL as it may be shown and written down: a private mirror may have a password in it."""
-    return re.sub(r"^(\w+://)[^/]*@", r"\1", url)
 
 
 def local_path(url: str) -> str:

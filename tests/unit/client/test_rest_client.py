@@ -315,6 +315,45 @@ def test_no_proxy_is_asked_for_the_machine_itself(teller: Teller, monkeypatch: p
         model_status("http://192.0.2.1:8501", "m")
 
 
+@pytest.mark.parametrize(
+    ("variable", "proxy"),
+    [
+        ("ALL_PROXY", "socks5://me:geheim@127.0.0.1:1080"),
+        ("all_proxy", "socks5h://127.0.0.1:1080"),
+        ("http_proxy", "http://me:ge#heim@127.0.0.1:3128"),
+        ("http_proxy", "me:ge/heim@127.0.0.1:3128"),
+        ("http_proxy", "http://[::1"),
+        ("http_proxy", "http://"),
+        ("http_proxy", "ftp://127.0.0.1:21"),
+    ],
+)
+def test_a_proxy_that_can_not_be_used_is_named_in_place_of_a_url_that_is_right(
+    teller: Teller, monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, proxy)
+    with pytest.raises(RequestError) as caught:
+        model_status("http://192.0.2.1:8501", "m")
+    assert variable in caught.value.what
+    assert "is not the URL of a server" not in str(caught.value)
+    assert "heim" not in str(caught.value)
+    assert "add 192.0.2.1 to no_proxy" in caught.value.cure
+    monkeypatch.setenv("no_proxy", "127.0.0.1,192.0.2.1,model-server.example")  # the cure, for a host that answers
+    teller.answers["GET", "/v1/models/m"] = (200, STATUS)
+    monkeypatch.setattr("npu_serving.proxies.is_this_machine", lambda host: False)
+    assert model_status(teller.url, "m").versions
+
+
+@pytest.mark.parametrize(
+    "url", ["htp://me:geheim@host", "http://me:ge#heim@host:1", "me:geheim@host:1", "//me:geheim@h"]
+)
+def test_a_url_that_is_none_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(RequestError, match="not the URL of a server") as caught:
+        model_status(url, "m")
+    assert "heim" not in caught.value.what
+
+
 def test_a_password_for_the_machine_in_netrc_is_not_sent(
     teller: Teller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -323,7 +362,7 @@ def test_a_password_for_the_machine_in_netrc_is_not_sent(
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     seen: list[object] = []
-    monkeypatch.setattr("npu_serving.client.rest_client._is_loopback", lambda url: False)
+    monkeypatch.setattr("npu_serving.proxies.is_this_machine", lambda host: False)
     monkeypatch.setenv("no_proxy", "*")
     original = http.server.BaseHTTPRequestHandler.parse_request
 

@@ -498,6 +498,15 @@ def test_hosts_of_no_proxy_are_asked_directly(server, store, monkeypatch):
     assert held(store, SMALL)
 
 
+def test_a_socks_proxy_is_called_what_it_is_and_this_machine_needs_no_proxy(server, store, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://me:ge#heim@127.0.0.1:1080")
+    with pytest.raises(FetchError, match="a SOCKS proxy, and this program uses HTTP proxies only") as caught:
+        bring(store, wanted("http://archives.example/one.zip", data=SMALL))
+    assert "heim" not in str(caught.value) + json.dumps(caught.value.to_json())
+    bring(store, wanted(server.put("/one.zip", SMALL), data=SMALL))
+    assert held(store, SMALL)
+
+
 def test_a_proxy_that_is_down_is_named_as_the_cause(store, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with pytest.raises(FetchError, match="proxy"):

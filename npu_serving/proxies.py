@@ -1,0 +1,67 @@
+"""The proxy that the environment names for a URL: whether it can be used, and why not. This machine needs none."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import urllib.parse
+from collections.abc import Mapping
+
+from npu_serving.shown_text import shown_url
+
+CURE = "set https_proxy and http_proxy to an HTTP proxy (http://HOST:PORT), or add {host} to no_proxy"
+NO_PROXY: Mapping[str, str] = {"http": "", "https": "", "all": ""}
+"""For requests' `proxies=`: it sets only those that are not there (Session.merge_environment_settings)."""
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether the host of a URL is a loopback address or a name of it (RFC 6761); names are not looked up."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(name.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any(item.is_loopback or item.is_unspecified for item in (address, mapped) if item is not None)
+    return False
+
+
+def proxy_problem(url: str) -> str:
+    """Why the proxy that is set for this URL can't be used; "" where it can, and where none is set or needed.
+
+    The variables and their order are those of requests and curl: SCHEME_proxy before all_proxy, unless no_proxy has
+    the host.
+    """
+    from requests.utils import should_bypass_proxies
+
+    name = _variable_for(urllib.parse.urlsplit(url).scheme)
+    if not name or is_this_machine(urllib.parse.urlsplit(url).hostname or "") or should_bypass_proxies(url, None):
+        return ""
+    value = os.environ[name]
+    if value.lower().startswith("socks"):
+        return f"{name} is {shown_url(value)!r}, a SOCKS proxy, and this program uses HTTP proxies only"
+    try:
+        parts = urllib.parse.urlsplit(value if "://" in value else f"http://{value}")
+        fit = bool(parts.hostname) and parts.port != 0 and "@" not in parts.path + parts.query + parts.fragment
+    except ValueError:
+        fit = False
+    if not fit:
+        return (
+            f"{name} is {shown_url(value)!r}, which is not the URL of a proxy "
+            "(in a password, / ? # @ and : are written as %XX)"
+        )
+    if parts.scheme not in ("http", "https"):
+        return f"{name} is {shown_url(value)!r}, which is not an HTTP proxy"
+    return ""
+
+
+def _variable_for(scheme: str) -> str:
+    """The variable that counts; an empty one in lower case switches off the one in upper case."""
+    for kind in (scheme, "all"):
+        for name in (f"{kind}_proxy", f"{kind}_proxy".upper()):
+            if os.environ.get(name):
+                return name
+            if name in os.environ:
+                break
+    return ""

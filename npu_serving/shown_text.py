@@ -1,0 +1,97 @@
+"""What may be shown to a person: text without passwords, and without characters that a terminal would obey."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+HIDDEN = "***"
+
+_CONFIDENTIAL = r"(?:token|passw|passphrase|secret|credential|authorization|api[_-]?key|access[_-]?key|private[_-]?key)"
+_SECRET_NAME = re.compile(_CONFIDENTIAL, re.IGNORECASE)
+_SECRET_FLAG = re.compile(rf"--?[\w.-]*{_CONFIDENTIAL}[\w.-]*", re.IGNORECASE)
+_SECRET_SETTING = re.compile(
+    rf"(?P<name>[\w.-]*{_CONFIDENTIAL}[\w.-]*[\"']?\s*[=:]\s*)"
+    r"(?:(?:basic|bearer)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s'\"&]+)",
+    re.IGNORECASE,
+)
+# A URL in a text ends at a blank, at the end of a quoted item of a list, and where the next URL of a list begins.
+_OTHER_URL = r"[=,;|](?:https?|ftp|grpcs?|socks\w*|file)://"
+_URL = re.compile(
+    rf"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<rest>(?:(?![\"'][,\]}})])(?!{_OTHER_URL})\S)*)", re.IGNORECASE
+)
+_NEXT_URL = re.compile(rf"(?={_OTHER_URL})", re.IGNORECASE)
+_HOST_AND_PORT = re.compile(r"[^:@]*:[0-9]{0,5}")
+_BEGINNING = re.compile(r"(?P<scheme>[=,;|]?[a-z][a-z0-9+.-]*://)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+# Control characters but for the end of a line and a tab, and those that make later text run the other way.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def fit_to_show(text: str) -> str:
+    """The text as a note or an error may show it: printable(), and without_login() for each URL in it."""
+    return printable(without_login(text))
+
+
+def printable(text: str) -> str:
+    """The text with each character that a terminal would obey written as Python writes it, with a backslash."""
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def without_login(text: str, *, instead: str = f"{HIDDEN}@") -> str:
+    """The text without user and password of the URLs in it; `instead` is "" for a URL that is written down.
+
+    A password may hold what should have been written as %40, %2F or %23: as a URL with a user has an `@` behind it,
+    all up to the last `@` is hidden. The `@` of HOST:PORT/@scope/package and of HOST/a@b belongs to the path.
+    """
+    return _URL.sub(lambda found: found["scheme"] + _without_user(found["rest"], instead), text)
+
+
+def shown_url(value: str) -> str:
+    """A value that was given for a URL, or NEW=OLD, be it one or not: before its last `@` a password may stand."""
+    return "".join(_without_user_if_any(part) for part in _NEXT_URL.split(value))
+
+
+def masked(text: str) -> str:
+    """The text without its secrets: user and password of a URL, the value of NAME_TOKEN=... and so on."""
+    return _SECRET_SETTING.sub(lambda found: found["name"] + HIDDEN, without_login(text))
+
+
+def masked_words(argv: Sequence[str]) -> list[str]:
+    """The words of a command without their secrets; the word behind a flag such as --token is one."""
+    return [HIDDEN if _SECRET_FLAG.fullmatch(former) else masked_word(word) for former, word in zip(["", *argv], argv)]
+
+
+def masked_word(word: str) -> str:
+    """A word without its secrets; in NAME_TOKEN=..., all that follows, blanks and quotes included."""
+    name, separator, value = word.partition("=")
+    if separator and value and _SECRET_NAME.search(name) and not re.search(r"\s|://", name):
+        return f"{name}={HIDDEN}"
+    return masked(word)
+
+
+def masked_variable(name: str, value: str) -> str:
+    """The value of an environment variable without its secrets; a proxy's may be written without `http://`."""
+    if _SECRET_NAME.search(name):
+        return HIDDEN
+    return shown_url(value) if name.lower().endswith("_proxy") else masked(value)
+
+
+def _without_user_if_any(value: str) -> str:
+    found = _BEGINNING.fullmatch(value)
+    if found:
+        return found["scheme"] + _without_user(found["rest"], f"{HIDDEN}@")
+    return f"{HIDDEN}@{value.rpartition('@')[2]}" if "@" in value else value
+
+
+def _without_user(rest: str, instead: str) -> str:
+    """What follows `://`, without the user."""
+    _, at, host = rest.rpartition("@")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if not at:
+        return rest
+    if "@" not in authority:
+        if ":" not in authority:
+            return rest
+        if _HOST_AND_PORT.fullmatch(authority) and not re.search("[^/]@", rest):
+            return rest
+    return instead + host
