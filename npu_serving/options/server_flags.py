@@ -49,32 +49,17 @@ class _FlagSource:
 
 
 @dataclass(frozen=True)
-class _ServerEnvironment:
-    """The variables that a server may know of."""
-
-    prefixes: tuple[str, ...]
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _ServerFlagTable:
     """server_flags.yaml."""
 
     source: _FlagSource
     flags: Mapping[str, ServerFlag]
-    environment: _ServerEnvironment
 
 
 @functools.cache
 def known_flags() -> Mapping[str, ServerFlag]:
     """Every flag of the server, by its name without the dashes."""
     return {name: dataclasses.replace(flag, name=name) for name, flag in _table().flags.items()}
-
-
-def server_environment(caller: Mapping[str, str]) -> dict[str, str]:
-    """What of the caller's environment CANN and TensorFlow read within a server; LD_LIBRARY_PATH is not among it."""
-    allowed = _table().environment
-    return {name: value for name, value in caller.items() if name in allowed.names or name.startswith(allowed.prefixes)}
 
 
 def checked_flags(texts: Sequence[str]) -> dict[str, str]:

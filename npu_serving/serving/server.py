@@ -23,11 +23,13 @@ from npu_serving.errors import NpuServingError, RequestError, ServerError, Unrea
 from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.models.layout import MODEL_LAYOUT, check_model_directory, check_model_name
 from npu_serving.options import server_flags
+from npu_serving.options.server_environment import server_environment
 from npu_serving.serving import preflight
 from npu_serving.serving.deployment import deployment_of
 from npu_serving.serving.ending import Ending, EndWatch, adapter_words, server_failure
 from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
 from npu_serving.serving.server_record import RecordKeeper
+from npu_serving.shown_text import masked_variable
 from npu_serving.writers.shell import command_line, shell_word
 
 PROGRAM = "tensorflow_model_server"
@@ -58,7 +60,7 @@ class ServerPlan:
         """The plan as `--json` shows it."""
         return {
             "argv": list(self.argv),
-            "environment": dict(self.env),
+            "environment": {name: masked_variable(name, value) for name, value in self.env.items()},
             "model_name": self.model_name,
             "port": self.port,
             "rest_api_port": self.rest_api_port,
@@ -146,7 +148,8 @@ def plan_server(
     flags.update(further)
     preflight.check_ports(port, rest_api_port)
     cann = cann if cann is not None else CannEnvironment()
-    env = cann.added_to({**process.base_environment(), **server_flags.server_environment(os.environ)})
+    callers = server_environment(os.environ)
+    env = cann.added_to({**process.base_environment(), **callers.variables})
     env, missing = _with_libraries(env, program, artifact, cann.library_path)
     deployment = deployment_of(platform_config_file, env)
     env = {**env, **deployment.variables}
@@ -154,12 +157,12 @@ def plan_server(
     return ServerPlan(
         argv=(str(program), *(f"--{name}={value}" for name, value in flags.items())),
         env=env,
-        unlike_callers=_unlike(env, cann.left_out),
+        unlike_callers=_unlike(env, (*cann.left_out, *callers.left_out)),
         model_name=model_name,
         port=port,
         rest_api_port=rest_api_port,
         uses_npu=deployment.uses_npu,
-        warnings=(*_ignored_flags(flags), *deployment.warnings, *cann.warnings, *missing, *sockets),
+        warnings=(*_ignored_flags(flags), *deployment.warnings, *callers.warnings, *cann.warnings, *missing, *sockets),
     )
 
 

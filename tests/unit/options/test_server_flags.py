@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from npu_serving.errors import RequestError
-from npu_serving.options.server_flags import checked_flags, known_flags, server_environment
+from npu_serving.options.server_flags import checked_flags, known_flags
 
 
 def test_every_flag_of_the_table_has_a_type_and_a_default_of_that_type() -> None:
@@ -77,11 +77,6 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
     flags = checked_flags(["--monitoring_config_file=monitoring é.config", "--grpc_socket_path=socket"])
     assert flags["monitoring_config_file"] == str(tmp_path / "monitoring é.config")
     assert flags["grpc_socket_path"] == str(tmp_path / "socket")
-
-
-def test_a_server_gets_the_variables_of_cann_and_no_others() -> None:
-    caller = {"ASCEND_OPP_PATH": "/opp", "JOB_ID": "10087", "AWS_SECRET_ACCESS_KEY": "x", "LD_AUDIT": "x"}
-    assert server_environment(caller) == {"ASCEND_OPP_PATH": "/opp", "JOB_ID": "10087"}
 
 
 @pytest.mark.parametrize("value", ["grpc.x", "grpc.x=1,", "grpc.x=1,grpc.y", "=1", ","])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.options.server_flags import server_environment
+from npu_serving.options.server_environment import server_environment
 from npu_serving.serving.ending import Ending, EndWatch, adapter_words, last_words, server_failure
 
 ARGV = ("/opt/bin/tensorflow_model_server",)
@@ -209,7 +209,7 @@ def test_a_library_without_static_tls_left_is_told_and_to_preload_it_helps(tmp_p
     (preload,) = re.findall(r"export LD_PRELOAD=(\S+)", found.cure)
     assert run(program, str(wanted), LD_PRELOAD=preload).returncode == 0
     export = dict(re.findall(r"export (\w+)=([^\s;)]+)", found.cure))
-    assert server_environment(export) == export, "what the cure exports reaches the server"
+    assert server_environment(export).variables == export, "what the cure exports reaches the server"
     assert set(export) == {"LD_PRELOAD", "GLIBC_TUNABLES"}
 
 

@@ -273,6 +273,20 @@ def test_the_caller_environment_is_not_passed_on_but_for_what_the_server_reads(
     assert f"LD_LIBRARY_PATH={tmp_path}/cann" in made.text()
 
 
+def test_a_start_is_not_turned_into_tuning_and_a_plan_in_json_shows_no_secret(
+    artifact: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AOE_MODE", "2")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "geheim")
+    monkeypatch.setenv("https_proxy", "http://me:geheim@proxy:3128")
+    made = plan(artifact, model)
+    assert "AOE_MODE" not in made.env
+    assert made.env["AWS_SECRET_ACCESS_KEY"] == "geheim"
+    assert made.unlike_callers["AOE_MODE"] is None
+    assert any("AOE_MODE is not passed on" in warning and "aoe_mode" in warning for warning in made.warnings)
+    assert "geheim" not in str(made.to_json()) + made.text()
+
+
 def test_a_library_directory_with_a_colon_is_refused(artifact: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="colon"):
         plan(artifact, model, cann=CannEnvironment((tmp_path / "a:b",)))
