@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import dataclasses
 import gzip
 import lzma
 import os
@@ -28,6 +29,8 @@ from npu_serving.errors import UnsafeArchiveError
 
 MAX_MEMBERS = 150_000  # LLVM, the largest, has 70,000
 MAX_UNPACKED_BYTES = 20 << 30
+SHOWN = 200  # letters of a member's name
+MAX_DEPTH = 200  # directories in each other; of a path's 4,095 bytes there would be some 2,000
 MAX_TIMES_UNPACKED = 200  # LLVM unpacks to 10 times its size; deflate reaches 1,000 with nothing but zeros
 ALWAYS_FINE_BYTES = 64 << 20  # small files may well be one long repetition
 MAX_HEADER_BYTES = 8 << 20  # a tar's long names and extended headers, which are read at once; files are read in pieces
@@ -56,7 +59,10 @@ _COMPRESSIONS: tuple[tuple[bytes, Callable[[Path], IO[bytes]]], ...] = (
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of an archive. `link_to` is set for a symbolic link, `open` for a file."""
+    """One entry of an archive. `link_to` is set for a symbolic link, `open` for a file.
+
+    `copy_of` is the name of the file before it that a hard link is a second name of.
+    """
 
     name: str
     is_directory: bool
@@ -64,6 +70,7 @@ class Member:
     executable: bool
     link_to: str | None
     open: Callable[[], IO[bytes]] | None
+    copy_of: str = ""
 
 
 def extract(archive: Path, directory: Path, *, strip_prefix: str = "") -> None:
@@ -114,6 +121,8 @@ def _fill(archive: Path, directory: Path, strip_prefix: str) -> None:
         if parts is None:
             continue
         found = True
+        if member.copy_of:
+            member = _copy_of_unpacked(archive, member, directory, strip_prefix)
         if parts:
             _place(archive, member, directory, parts)
     _check_where_links_lead(archive, directory)
@@ -177,19 +186,24 @@ def _opened(archive: Path) -> Iterator[IO[bytes]]:
 
 
 def _tar_members(archive: Path) -> Iterator[Member]:
+    files: dict[tuple[str, ...], tarfile.TarInfo] = {}
     with _opened(archive) as stream, tarfile.open(fileobj=_Tracked(stream, archive), mode="r:") as tar:  # type: ignore[call-overload]
         for info in tar:
             if not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
                 raise _refused(archive, info.name, "it is a device or a pipe")
+            parts = PurePosixPath(info.name).parts
             if info.islnk():
-                # A hard link is a second name of a file in the same archive: written as a copy of that member.
-                source = _linked_file(tar, info)
+                # A hard link is a second name of a file before it in the archive: written as a copy of that one.
+                source = files.get(PurePosixPath(info.linkname).parts)
                 if source is None:
-                    raise _refused(archive, info.name, "it is a hard link to something that is not a file in it")
-                yield _tar_file(tar, info.name, source)
+                    raise _refused(archive, info.name, "it is a hard link to something that is not a file before it")
+                files[parts] = source
+                yield _tar_file(tar, info.name, source, copy_of=info.linkname)
             elif info.isreg():
+                files[parts] = info
                 yield _tar_file(tar, info.name, info)
             else:
+                files.pop(parts, None)
                 yield Member(info.name, info.isdir(), 0, False, info.linkname if info.issym() else None, None)
         _check_end(archive, stream, tar.offset)
 
@@ -232,20 +246,13 @@ def _check_end(archive: Path, stream: IO[bytes], offset: int) -> None:
         raise _damaged(archive, "the mark at its end is missing")
 
 
-def _linked_file(tar: tarfile.TarFile, info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    with contextlib.suppress(KeyError):
-        source = tar.getmember(info.linkname)
-        return source if source.isreg() else None
-    return None
-
-
-def _tar_file(tar: tarfile.TarFile, name: str, info: tarfile.TarInfo) -> Member:
+def _tar_file(tar: tarfile.TarFile, name: str, info: tarfile.TarInfo, *, copy_of: str = "") -> Member:
     def open_it() -> IO[bytes]:
         file = tar.extractfile(info)
         assert file is not None
         return file
 
-    return Member(name, False, info.size, bool(info.mode & 0o111), None, open_it)
+    return Member(name, False, info.size, bool(info.mode & 0o111), None, open_it, copy_of)
 
 
 def _zip_members(archive: Path) -> Iterator[Member]:
@@ -273,9 +280,20 @@ def _inside(archive: Path, name: str, strip_prefix: str) -> tuple[str, ...] | No
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise _refused(archive, name, "its name points outside the directory")
     prefix = PurePosixPath(strip_prefix).parts if strip_prefix else ()
+    if len(path.parts) > MAX_DEPTH:
+        raise _refused(archive, name, f"it lies more than {MAX_DEPTH} directories deep")
     if path.parts[: len(prefix)] != prefix:
         return None
     return path.parts[len(prefix) :]
+
+
+def _copy_of_unpacked(archive: Path, member: Member, directory: Path, strip_prefix: str) -> Member:
+    """The member with its bytes from the file that is unpacked already; in the archive it may be gigabytes back."""
+    parts = _inside(archive, member.copy_of, strip_prefix)
+    if not parts:
+        raise _refused(archive, member.name, f"it is a hard link to a file outside of {strip_prefix!r}")
+    source = directory.joinpath(*parts)
+    return dataclasses.replace(member, open=lambda: cast("IO[bytes]", source.open("rb")))
 
 
 def _place(archive: Path, member: Member, directory: Path, parts: tuple[str, ...]) -> None:
@@ -355,8 +373,9 @@ class _Bounded:
 
 
 def _refused(archive: Path, name: str, why: str) -> UnsafeArchiveError:
+    shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
     return UnsafeArchiveError(
-        f"Did not unpack {archive}: its member {name!r} is not allowed, because {why}.",
+        f"Did not unpack {archive}: its member {shown!r} is not allowed, because {why}.",
         cause="the archive is damaged or malicious",
         cure="fetch it from another mirror, and report it to whoever runs this one",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -23,6 +24,9 @@ from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, 
 CHUNK_BYTES = 1 << 20
 _SHOWN = 100  # letters of a path that is too long
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # limits.h of Linux: NAME_MAX, and PATH_MAX without the byte that ends it
+_OPEN_AT_ONCE = (
+    100  # directories in each other, while they are removed: a process may open 1,024 files, calls go as deep
+)
 FORMER = "was"  # what was replaced, in its temporary directory
 _TEMPORARY = re.compile(r"(\d+)\.(old\.)?[a-z0-9_]{8}")  # the creator's process id, and what tempfile appends
 
@@ -231,11 +235,68 @@ def remove(path: Path) -> None:
         with explained(path, doing="removed"):
             path.unlink(missing_ok=True)
         return
-    for directory, _, _ in os.walk(path):  # Bazel write-protects what it makes
-        with contextlib.suppress(OSError):
-            Path(directory).chmod(0o755)
     with explained(path, doing="removed"):
-        shutil.rmtree(path)
+        top = _open_to_empty(path, None)
+        try:
+            while _emptied(top, top, 0):
+                pass
+        finally:
+            os.close(top)
+        path.rmdir()
+
+
+def _emptied(top: int, directory: int, depth: int) -> bool:
+    """Removes what is in a directory, however deep; True if some of it went up to `top` and is to be removed there.
+
+    As the directories are open, each name is one of their own: no path is too long, and no link is followed.
+    """
+    moved = False
+    with os.scandir(directory) as entries:
+        found = list(entries)
+    for entry in found:
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.name, dir_fd=directory)
+        elif depth == _OPEN_AT_ONCE:
+            _move_up(top, directory, entry.name)
+            moved = True
+        else:
+            inner = _open_to_empty(entry.name, directory)
+            try:
+                moved |= _emptied(top, inner, depth + 1)
+            finally:
+                os.close(inner)
+            os.rmdir(entry.name, dir_fd=directory)
+    return moved
+
+
+def _open_to_empty(name: str | Path, directory: int | None) -> int:
+    """A directory opened, and what Bazel made write-protected made writable."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        opened = os.open(name, flags, dir_fd=directory)
+    except PermissionError:
+        os.chmod(name, stat.S_IRWXU, dir_fd=directory)
+        opened = os.open(name, flags, dir_fd=directory)
+    if os.fstat(opened).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        with contextlib.suppress(OSError):
+            os.fchmod(opened, stat.S_IRWXU)
+    return opened
+
+
+def _move_up(top: int, directory: int, name: str) -> None:
+    """Moves a directory from deep below up to `top`, under a name that nothing has there."""
+    os.chmod(name, stat.S_IRWXU, dir_fd=directory)  # its entry for the directory above it changes
+    taken = itertools.count()
+    while True:
+        try:
+            os.rename(name, f".deep.{next(taken)}", src_dir_fd=directory, dst_dir_fd=top)
+        except (FileExistsError, NotADirectoryError):  # an empty directory of that name is replaced, which is as well
+            continue
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            continue
+        return
 
 
 def sha256_of(path: Path) -> str:

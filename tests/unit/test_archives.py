@@ -14,7 +14,8 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Callable
+from types import FrameType
+from typing import Any, Callable
 
 import pytest
 from hypothesis import given, settings
@@ -420,3 +421,78 @@ def test_a_link_in_a_zip_to_no_path_of_its_own_is_refused(tmp_path: Path, target
         packed.writestr(info, target)
     with pytest.raises(UnsafeArchiveError, match="it is a link"):
         archives.extract(archive, tmp_path / "out")
+
+
+def test_a_hard_link_holds_what_its_file_holds_and_may_lead_to_another_one(tmp_path: Path) -> None:
+    archive = _tar(
+        tmp_path / "a.tgz",
+        _file("top/old", b"old"),
+        _file("./top/run", b"run", 0o755),
+        _special("top/dir/one", tarfile.LNKTYPE, "top/run"),
+        _special("top/dir/two", tarfile.LNKTYPE, "./top/dir/one"),
+        _special("top/keeps", tarfile.LNKTYPE, "top/old"),
+        _file("top/old", b"new"),
+        _special("top/follows", tarfile.LNKTYPE, "top/old"),
+    )
+    archives.extract(archive, tmp_path / "out", strip_prefix="top")
+    held = {
+        path.relative_to(tmp_path / "out").as_posix(): path.read_bytes() for path in (tmp_path / "out").rglob("*/*")
+    }
+    assert held == {"dir/one": b"run", "dir/two": b"run"}
+    assert os.access(tmp_path / "out" / "dir" / "two", os.X_OK)
+    assert [(tmp_path / "out" / name).read_bytes() for name in ("keeps", "follows")] == [b"old", b"new"]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [_special("top/x", tarfile.LNKTYPE, "top/later"), _file("top/later")],
+        [_file("top/a"), _special("top/a", tarfile.SYMTYPE, "b"), _special("top/x", tarfile.LNKTYPE, "top/a")],
+        [_file("other/a"), _special("top/x", tarfile.LNKTYPE, "other/a")],
+        [_file("top/a"), _special("top/x", tarfile.LNKTYPE, "top/../top/a")],
+    ],
+)
+def test_a_hard_link_to_what_is_no_unpacked_file_is_refused(
+    members: list[tuple[tarfile.TarInfo, bytes]], tmp_path: Path
+) -> None:
+    with pytest.raises(UnsafeArchiveError, match="member 'top/x' is not allowed, because it is a hard link to"):
+        archives.extract(_tar(tmp_path / "a.tgz", *members), tmp_path / "out", strip_prefix="top")
+    assert not (tmp_path / "out").exists()
+
+
+def test_hard_links_are_unpacked_in_time_that_grows_with_their_number_only(tmp_path: Path) -> None:
+    def steps(count: int) -> int:
+        files = [_file(f"f{number}") for number in range(count)]
+        links = [_special(f"l{number}", tarfile.LNKTYPE, f"f{number}") for number in range(count)]
+        archive = _tar(tmp_path / f"{count}.tgz", *files, *links)
+        lines = 0
+
+        def trace(_frame: FrameType, event: str, _argument: object) -> Any:
+            nonlocal lines
+            lines += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            archives.extract(archive, tmp_path / f"{count}")
+        finally:
+            sys.settrace(before)
+        return lines
+
+    assert steps(200) < 2.5 * steps(100)
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_a_path_of_too_many_directories_is_refused_and_nothing_is_left(tmp_path: Path, kind: str) -> None:
+    name = "d/" * 1900 + "file"
+    archive = tmp_path / f"a.{kind}"
+    if kind == "tar":
+        _tar(archive, _file("fine"), _file(name))
+    else:
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.writestr(name, b"x")
+    with pytest.raises(UnsafeArchiveError, match="more than 200 directories deep") as caught:
+        archives.extract(archive, tmp_path / "out")
+    assert len(str(caught.value)) < 1000
+    assert [path.name for path in tmp_path.iterdir()] == [archive.name]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from npu_serving import fsutil
 from npu_serving.errors import DiskFullError, FileAccessError, RequestError
+from npu_serving.settings import PROJECT_ROOT
 
 
 def test_a_file_that_already_holds_the_data_is_not_touched(tmp_path: Path) -> None:
@@ -275,3 +276,44 @@ def test_a_path_that_no_file_system_takes_is_a_bad_request_told_in_a_few_words(p
         assert caught.value.exit_code == 2
         assert f"it has {len(os.fsencode(path))} bytes" in caught.value.cause
         assert len(str(caught.value)) < 400
+
+
+DEEP = """
+import os, sys, tempfile
+from pathlib import Path
+from npu_serving import fsutil
+if os.geteuid() == 0:
+    os.setuid(int(sys.argv[1]))
+top = Path(tempfile.mkdtemp(dir="/tmp"))
+(top / ".deep.0").mkdir()
+(top / ".deep.0" / "file").touch()
+(top / ".deep.1").touch()
+outside = Path(tempfile.mkdtemp(dir="/tmp"))
+(outside / "kept").touch()
+place = os.open(top, os.O_RDONLY)
+for depth in range(3000):
+    os.mkdir("directory", dir_fd=place)
+    os.mkdir("beside", dir_fd=place)
+    os.symlink(outside, "link", dir_fd=place)
+    inner = os.open("directory", os.O_RDONLY, dir_fd=place)
+    os.close(os.open("file", os.O_CREAT, dir_fd=inner))
+    os.fchmod(place, 0o555 if depth % 3 else 0)
+    os.close(place)
+    place = inner
+fsutil.remove(top)
+assert not top.exists()
+assert (outside / "kept").exists()
+fsutil.remove(outside)
+"""
+
+
+@pytest.mark.parametrize("user", [0, 65534])
+def test_a_tree_is_removed_however_deep_and_write_protected_it_is_and_nothing_outside(user: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DEEP, str(user)],
+        env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
