@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from npu_serving.errors import DiskFullError, MissingToolError, NpuServingError, ProgramError
+from npu_serving.images.docker_context import DEFAULT_HOST, EngineAddress, engine_address
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-DEFAULT_HOST = "unix:///var/run/docker.sock"
 ANSWER_TIMEOUT_S = 5
 REQUEST_TIMEOUT_S = 120
 LABEL = "org.npu-serving"
@@ -76,20 +76,21 @@ def engine_answers() -> bool:
 
 @contextlib.contextmanager
 def connected(*, timeout_s: int = REQUEST_TIMEOUT_S) -> Iterator[DockerClient]:
-    """A connection to the engine of DOCKER_HOST, or of the usual socket, for as long as the block runs.
+    """A connection to the engine that `docker` would talk to, for as long as the block runs.
 
     Raises MissingToolError, with the cure for the case at hand, where no engine of this machine can be reached, and
     turns what goes wrong within the block into errors of this project.
     """
     import docker
 
-    host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
-    _require_this_machine(host)
+    address = engine_address()
+    host = address.host
+    _require_this_machine(address)
     try:
         _knock(host, timeout_s)
-        client = docker.from_env(timeout=timeout_s)
+        client = _client(address, timeout_s)
     except (docker.errors.DockerException, OSError, ValueError) as error:
-        raise _unreachable(error, host) from error
+        raise _unreachable(error, address) from error
     with contextlib.closing(client), explained():
         yield client
 
@@ -142,8 +143,22 @@ def _refused(reason: object) -> NpuServingError:
     )
 
 
-def _require_this_machine(host: str) -> None:
+def _client(address: EngineAddress, timeout_s: int) -> DockerClient:
+    import docker
+
+    if address.said_by in ("", "DOCKER_HOST"):
+        return docker.from_env(timeout=timeout_s)
+    tls: Any = False
+    if address.tls is not None:
+        ca, certificate, key = (address.tls / f"{name}.pem" for name in ("ca", "cert", "key"))
+        pair = (str(certificate), str(key)) if certificate.exists() else None
+        tls = docker.tls.TLSConfig(client_cert=pair, ca_cert=str(ca) if ca.exists() else None, verify=True)
+    return docker.DockerClient(base_url=address.host, timeout=timeout_s, tls=tls)
+
+
+def _require_this_machine(address: EngineAddress) -> None:
     """A build mounts directories of this machine, so an engine elsewhere can't run it."""
+    host = address.host
     with contextlib.suppress(ValueError):  # a text that is not a URL
         parts = urllib.parse.urlsplit(host if "://" in host else f"tcp://{host}")
         if parts.scheme in ("unix", "http+unix", "npipe"):
@@ -151,9 +166,13 @@ def _require_this_machine(host: str) -> None:
         if parts.scheme in ("tcp", "http", "https") and parts.hostname in ("localhost", "127.0.0.1", "::1"):
             return
     raise MissingToolError(
-        f"DOCKER_HOST is {host!r}, which is not a Docker engine on this machine.",
+        f"{address.said_by} is {host!r}, which is not a Docker engine on this machine."
+        if address.said_by == "DOCKER_HOST"
+        else f"{address.said_by[0].upper()}{address.said_by[1:]} leads to {host!r}, which is not on this machine.",
         cause="a build mounts directories of this machine into its container, so the engine has to run here",
-        cure="unset DOCKER_HOST to use the local engine, or run this command on that machine" + OR_WITHOUT,
+        cure=("unset DOCKER_HOST" if address.said_by == "DOCKER_HOST" else "export DOCKER_CONTEXT=default")
+        + " to use the local engine, or run this command on that machine"
+        + OR_WITHOUT,
     )
 
 
@@ -169,9 +188,10 @@ def _knock(host: str, timeout_s: int) -> None:
         socket.create_connection((parts.hostname, parts.port or default_port), timeout_s).close()
 
 
-def _unreachable(error: BaseException, host: str) -> MissingToolError:
+def _unreachable(error: BaseException, address: EngineAddress) -> MissingToolError:
     import docker
 
+    host = address.host
     if isinstance(error, docker.errors.InvalidVersion):
         return MissingToolError(
             f"The Docker engine at {host} is too old ({error}).",
@@ -188,7 +208,7 @@ def _unreachable(error: BaseException, host: str) -> MissingToolError:
         return MissingToolError(
             f"No Docker engine answers at {host}.",
             cause="it is not installed or not running"
-            + (", or DOCKER_HOST names the wrong socket" if os.environ.get("DOCKER_HOST") else ""),
+            + (f", or {address.said_by} names the wrong socket" if address.said_by else ""),
             cure="sudo systemctl start docker (or: sudo apt-get install docker.io)" + OR_WITHOUT,
         )
     return MissingToolError(
