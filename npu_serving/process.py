@@ -180,6 +180,22 @@ def running(
             _show_end(process, started)
 
 
+@contextlib.contextmanager
+def conversing(argv: Sequence[Arg], *, stderr: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A program of this project's own that is spoken to through its standard input and output until the block ends."""
+    started = time.monotonic()
+    process = _popen(_words(argv), None, None, subprocess.PIPE, stderr, stdin=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        end_process_tree(process, first=signal.SIGKILL)
+        _show_end(process, started)
+
+
 def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None:
     """Becomes that program: the terminal, its signals and its exit status are the program's from here on."""
     words = [os.fspath(arg) for arg in argv]
@@ -406,6 +422,7 @@ def _popen(
     stderr: int | IO[bytes],
     *,
     in_our_place: bool = False,
+    stdin: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     environment = dict(env) if env is not None else base_environment()
     debugging.show_start(argv, str(cwd or Path.cwd()), environment)
@@ -414,7 +431,7 @@ def _popen(
             argv,
             cwd=cwd,
             env=environment,
-            stdin=None if in_our_place else subprocess.DEVNULL,
+            stdin=None if in_our_place else stdin,
             stdout=stdout,
             stderr=stderr,
             start_new_session=not in_our_place,  # so Ctrl-C reaches us first; we pass it on to the whole group

@@ -36,7 +36,7 @@ from npu_serving.lock.lockfile import (
     write_lock,
 )
 from npu_serving.lock.tree_facts import serving_version
-from npu_serving.lock.workspace import lock_tree
+from npu_serving.lock.workspace import check_writable, lock_tree
 from npu_serving.settings import Settings
 from npu_serving.writers.shell import command_line
 
@@ -246,9 +246,10 @@ def lock_deps(
             )
         return fetch_file(wanted_from(archive), store, mirrors=mirrors, offline=offline, reporter=said)
 
-    declared = lock_tree(tree, get_archive, known=former)
+    declared = lock_tree(tree, get_archive, known=former).lock
     lock = dataclasses.replace(declared, archives=tuple(pins.pinned(archive) for archive in declared.archives))
     lock = with_known_facts(lock, former) if former is not None else lock
+    check_writable(lock, tree)
     found = differences(known, lock) if known is not None else (f"it is new, with {len(lock.archives)} archives",)
     written = False if check else write_lock(lock_path, lock)
     return LockReport(lock_path, lock, found, written, check, time.monotonic() - began)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -50,7 +50,9 @@ _RULE = re.compile(r"^(?P<name>[A-Za-z_]\w*)(?P<assign>\s*=\s*)repository_rule\(
 _UNKNOWN = re.compile(r"Variable `(\w+)` not found")
 _LABEL = re.compile(r"(?:@(?P<repository>[\w.+-]+))?//(?P<package>[^:]*):(?P<file>[^:]+)")
 _MOST_UNKNOWN_NAMES = 100
-_DEEPEST_LOAD = 60
+_DEEPEST_LOAD = 200
+_MOST_DECLARED = 20_000  # the tree of 2.13.1 declares 670 repositories
+_MOST_OF_A_RULE = 1_000  # downloads, or files written
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,24 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates one tree. `tree_of` gives the files of an external repository as it is declared at that moment."""
+    """Evaluates one tree. `tree_of` gives the files of an external repository as it is declared at that moment, or None
+    where they are missing; `doing` hears which file or rule is evaluated.
+    """
 
-    def __init__(self, tree: Tree, tree_of: Callable[[Declaration], Tree], *, bazel_version: str) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        tree_of: Callable[[Declaration], Tree | None],
+        *,
+        bazel_version: str,
+        doing: Callable[[str], None] | None = None,
+    ) -> None:
         self.declarations: list[Declaration] = []
         self._tree = tree
         self._tree_of = tree_of
         self._bazel_version = bazel_version
-        self._trees: dict[str, Tree] = {}
+        self._doing = doing if doing is not None else lambda name: None
+        self._trees: dict[str, Tree | None] = {}
         self._modules: dict[str, Any] = {}
         self._loading: list[str] = []
         self._downloads: list[Download] = []
@@ -121,9 +133,13 @@ class Evaluator:
         self._files_written.clear()
         self._link = ""
         module = self._modules[declaration.module]
+        described = f"the rule {declaration.rule} of {declaration.name}"
+        self._doing(described)
         with contextlib.suppress(starlark.StarlarkError, ValueError, TypeError):
             module.call_with(self._budget.options(), _runner(declaration.rule), dict(declaration.attributes))
-        self._budget.check(f"the rule {declaration.rule} of {declaration.name}")
+        self._budget.check(described)
+        if max(len(self._downloads), len(self._files_written)) > _MOST_OF_A_RULE:
+            raise _too_many(described, f"asks for more than {_MOST_OF_A_RULE} downloads or files")
         return Evaluation(tuple(self._downloads), dict(self._files_written), self._link)
 
     def effective_declaration(self, name: str) -> Declaration | None:
@@ -143,6 +159,7 @@ class Evaluator:
     def _evaluate(self, key: str, text: str, repository: str, package: str, names: Mapping[str, str]) -> Any:
         """A module from its text. Names of Bazel's that the prelude doesn't know are given a stand-in, one by one."""
         stand_ins = ""
+        self._doing(key)
         for _ in range(_MOST_UNKNOWN_NAMES):
             before = len(self.declarations)
             try:
@@ -209,11 +226,17 @@ class Evaluator:
 
     def _module(self, label: str, tree: Any, wanted: str) -> Any:
         if label.startswith("@bazel_tools//"):
-            symbols = [symbol for load in tree.loads() if load.module_id == wanted for symbol in load.symbols.values()]
-            return self._stub_module(label, symbols)
+            return self._stub_module(label, _symbols(tree, wanted), known=_BAZEL_TOOLS_RULES)
         if label in self._modules:
             return self._modules[label]
-        if label in self._loading or len(self._loading) > _DEEPEST_LOAD:
+        if len(self._loading) > _DEEPEST_LOAD:
+            raise WorkspaceError(
+                f"{label} is loaded at the end of a chain of more than {_DEEPEST_LOAD} files, each of which loads the "
+                "next one.",
+                cause="the files were made by a program, or the tree is malicious",
+                cure=f"have files of that chain load what they need directly, so that it has {_DEEPEST_LOAD} at most",
+            )
+        if label in self._loading:
             raise WorkspaceError(
                 f"{label} loads itself: {' -> '.join([*self._loading, label])}.",
                 cause="the file was changed by hand, or belongs to another version",
@@ -223,7 +246,10 @@ class Evaluator:
         assert parts is not None
         repository, package = parts["repository"] or MAIN, parts["package"]
         path = f"{package}/{parts['file']}" if package else parts["file"]
-        text = self.files_of(repository, label).read(path)
+        files = self.files_of(repository, label)
+        if files is None:
+            return self._stub_module(label, _symbols(tree, wanted))
+        text = files.read(path)
         if text is None:
             raise WorkspaceError(
                 f"{label} is loaded by {self._loading[-1] if self._loading else 'WORKSPACE'}, but does not exist.",
@@ -241,10 +267,13 @@ class Evaluator:
         """The text of a file as an implementation names it: external/REPOSITORY/PATH, or a path in the tree."""
         first, _, rest = path.partition("/")
         repository, _, inner = rest.partition("/") if first == "external" else (MAIN, "", path)
-        return self.files_of(repository, path).read(inner)
+        files = self.files_of(repository, path)
+        return None if files is None else files.read(inner)
 
-    def files_of(self, repository: str, label: str) -> Tree:
-        """The files of a repository that is declared already; `label` is the file that is looked for, for messages."""
+    def files_of(self, repository: str, label: str) -> Tree | None:
+        """The files of a repository that is declared already, None where they are missing; `label` is the file that is
+        looked for, for messages.
+        """
         if repository == MAIN:
             return self._tree
         if repository not in self._trees:
@@ -275,11 +304,11 @@ class Evaluator:
             self._prelude = module.freeze()
         return self._prelude
 
-    def _stub_module(self, label: str, symbols: list[str]) -> Any:
-        """A file of @bazel_tools: its rules for repositories, and stand-ins for everything else."""
+    def _stub_module(self, label: str, symbols: list[str], *, known: Sequence[str] = ()) -> Any:
+        """A file that is not read: its rules for repositories, where they are `known`, and stand-ins for the rest."""
         import starlark
 
-        known = [symbol for symbol in symbols if symbol in _BAZEL_TOOLS_RULES]
+        known = [symbol for symbol in symbols if symbol in known]
         imports = "".join(f', {symbol}_ = "{symbol}"' for symbol in known)
         lines = [f'load("@prelude", npu_no = "nothing"{imports})']
         lines += [f"{symbol} = {symbol + '_' if symbol in known else 'npu_no'}" for symbol in symbols]
@@ -294,6 +323,9 @@ class Evaluator:
         name = attributes.get("name")
         if not isinstance(name, str):
             return
+        if len(self.declarations) >= _MOST_DECLARED:
+            self._trouble = _too_many(self._workspace, f"declares more than {_MOST_DECLARED} repositories")
+            raise self._trouble
         if rule in _NATIVE_RULES and not module and self._part and self.effective_declaration(name) is not None:
             self._trouble = WorkspaceError(
                 f"{self._workspace}: {rule} declares {name!r} again, after a load().",
@@ -311,16 +343,38 @@ class Evaluator:
 
     def _downloaded(self, urls: list[Any], sha256: object, strip_prefix: object) -> None:
         texts = tuple(url for url in urls if isinstance(url, str))
+        self._check_number(self._downloads)
         self._downloads.append(Download(texts, str(sha256 or ""), str(strip_prefix or "")))
 
+    @staticmethod
+    def _check_number(done: Sized) -> None:
+        """Ends an implementation that never ends by itself; outcome_of() says so."""
+        if len(done) > _MOST_OF_A_RULE:
+            raise ValueError("too many")
+
     def _written(self, path: object, content: object) -> None:
+        self._check_number(self._files_written)
         self._files_written[str(path).removeprefix("./")] = Written(str(content))
 
     def _templated(self, path: object, template: object, substitutions: Mapping[str, str]) -> None:
+        self._check_number(self._files_written)
         self._files_written[str(path).removeprefix("./")] = Written("", str(template), dict(substitutions))
 
     def _linked(self, path: object) -> None:
         self._link = str(path)
+
+
+def _symbols(tree: Any, wanted: str) -> list[str]:
+    """The names that a file takes from the one that it calls `wanted`."""
+    return [symbol for load in tree.loads() if load.module_id == wanted for symbol in load.symbols.values()]
+
+
+def _too_many(where: str, what: str) -> WorkspaceError:
+    return WorkspaceError(
+        f"{where} {what}.",
+        cause="a loop without end, or a malicious file",
+        cure="correct that file, or unpack the tree again",
+    )
 
 
 def _dialect() -> Any:

@@ -1,7 +1,7 @@
 """Bounds for the evaluation of files that somebody else wrote: no loop without end, no nesting that kills the parser.
 
-The interpreter itself bounds integers and the depth of calls. What is not bounded is the memory that one operation
-takes, such as "a" * 1000000000.
+These stop an evaluation between two steps, with a message that says where. What a single operation may take, such as
+[0] * 1000000000, the process that evaluates is bounded for as a whole: see confined.py.
 """
 
 from __future__ import annotations

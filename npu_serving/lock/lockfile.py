@@ -155,7 +155,10 @@ _REFUSAL = DocumentRefusal(
 
 def file_name_of(url: str) -> str:
     """The last part of a URL's path, the query left out: the name Bazel 0.24.1 gives the file in a distdir."""
-    return urlsplit(url).path.rsplit("/", 1)[-1]
+    try:
+        return urlsplit(url).path.rsplit("/", 1)[-1]
+    except ValueError:  # not a URL, which url_problem() tells
+        return ""
 
 
 def read_lock(path: Path) -> Lock:

@@ -63,7 +63,7 @@ class Workspace:
         return dict(re.findall(r"seen: (\w+) (\w+)", finished.stderr))
 
     def seen_by_us(self, names: list[str]) -> dict[str, str]:
-        lock = lock_tree(self.root, lambda archive: self.root / archive.file_name)
+        lock = lock_tree(self.root, lambda archive: self.root / archive.file_name).lock
         found = {item.name: item.file_name[: -len(".zip")] for item in lock.archives if not item.shadowed}
         return {name: found.get(name, "local") for name in names}
 

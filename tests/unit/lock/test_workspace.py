@@ -75,7 +75,7 @@ def nothing(archive):
 
 
 def archives_of(path: Path, get_archive=nothing):
-    return {(item.name, item.shadowed): item for item in lock_tree(path, get_archive).archives}
+    return {(item.name, item.shadowed): item for item in lock_tree(path, get_archive).lock.archives}
 
 
 def one(path: Path, name: str = "thing", get_archive=nothing):
@@ -184,7 +184,7 @@ java_import_external(name = "thing", jar_urls = ["https://a.example/x.jar"], jar
 '''
         },
     )
-    assert [(item.file_name, item.sha256) for item in lock_tree(path, nothing).archives] == [
+    assert [(item.file_name, item.sha256) for item in lock_tree(path, nothing).lock.archives] == [
         ("x.jar", SHA),
         ("x-sources.jar", "b" * 64),
     ]
@@ -217,7 +217,7 @@ def test_what_is_made_on_the_machine_is_named_without_an_archive(tmp_path):
             },
         ),
         nothing,
-    )
+    ).lock
     assert lock.archives == ()
     assert {(item.name, item.rule) for item in lock.others} == {
         ("local_config_cuda", "cuda_configure"),
@@ -238,7 +238,7 @@ new_git_repository(name = "two", remote = "https://a.example/two.git", tag = "v1
             },
         ),
         nothing,
-    )
+    ).lock
     assert [(item.name, item.commit, item.is_git) for item in lock.others] == [
         ("one", "d" * 40, True),
         ("two", "v1", True),
@@ -547,7 +547,7 @@ load("@bazel_tools//tools/build_defs/repo:git.bzl", "git_repository")
 @pytest.mark.parametrize("text", ["", "\n", " \n\n", "latest\n", "\ufeff"])
 def test_a_bazelversion_file_without_a_version_is_as_good_as_none(tmp_path, text):
     path = tree(tmp_path, {"WORKSPACE": "", ".bazelversion": text})
-    assert lock_tree(path, nothing).serving_version == "1.15.0"
+    assert lock_tree(path, nothing).lock.serving_version == "1.15.0"
 
 
 @pytest.mark.parametrize(
@@ -572,7 +572,7 @@ def test_a_bazelversion_file_without_a_version_is_as_good_as_none(tmp_path, text
 def test_the_commit_of_tensorflow_is_read_however_it_is_declared_and_the_lock_has_the_same(tmp_path, text):
     path = tree(tmp_path, {"WORKSPACE": OF_TENSORFLOW.format(text=text)})
     assert tensorflow_commit(path) == COMMIT
-    assert lock_tree(path, nothing).tensorflow_commit == COMMIT
+    assert lock_tree(path, nothing).lock.tensorflow_commit == COMMIT
 
 
 def test_the_commit_that_the_sample_pins_is_that_of_its_lock():

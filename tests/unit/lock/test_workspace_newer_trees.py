@@ -116,7 +116,7 @@ def locked(root: Path, workspace: str, **files: str) -> Lock:
     with zipfile.ZipFile(root / "lib.zip", "w") as archive:
         for name, text in LIBRARY.items():
             archive.writestr(name, text)
-    return lock_tree(root / "tree", lambda archive: root / archive.file_name)
+    return lock_tree(root / "tree", lambda archive: root / archive.file_name).lock
 
 
 def library() -> str:
