@@ -79,8 +79,15 @@ def _interrupted(_number: int, _frame: object) -> None:
 
 
 def _run() -> None:
+    from invoke.config import Config
     from invoke.exceptions import ParseError
     from invoke.program import Program
+
+    class ProjectConfig(Config):
+        """invoke's configuration without ~/.invoke.* and /etc/invoke.*: nothing in them is for these tasks."""
+
+        def load_base_conf_files(self) -> None:
+            """Reads none of them."""
 
     class Tasks(Program):
         """invoke's own program; an invalid command line, --version, --debug and --complete are handled here."""
@@ -178,10 +185,10 @@ def _run() -> None:
 
     sys.argv[1:] = _help_first(sys.argv[1:])
     try:
-        Tasks(name="inv", binary="./inv", binary_names=["inv"]).run()
-    except Exception as error:
+        Tasks(name="inv", binary="./inv", binary_names=["inv"], config_class=ProjectConfig).run()
+    except Exception:
         # invoke reads invoke.yaml before any task can; if that is at fault, our own reader says what is wrong with it.
-        _check_settings(error)
+        _check_settings()
         raise
 
 
@@ -228,19 +235,14 @@ class _invalid_command_line:  # noqa: N801 - used like a function; contextlib wo
             sys.exit(2)
 
 
-def _check_settings(error: Exception) -> None:
-    """Ends with a message where a configuration file is at fault: the project's, or one of invoke's own."""
-    from npu_serving.errors import NpuServingError, SettingsError
+def _check_settings() -> None:
+    """Ends with a message where the project's configuration file is at fault."""
+    from npu_serving.errors import NpuServingError
     from npu_serving.settings import load_settings
     from npu_serving.shown_text import fit_to_show
 
     try:
         load_settings()
-        if type(error).__module__.startswith("yaml."):
-            raise SettingsError(
-                f"One of invoke's own configuration files can't be read ({' '.join(str(error).split())}).",
-                cure="correct or remove ~/.invoke.yaml or /etc/invoke.yaml",
-            )
     except NpuServingError as trouble:
         print(fit_to_show(str(trouble)), file=sys.stderr)
         sys.exit(trouble.exit_code)

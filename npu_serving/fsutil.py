@@ -22,6 +22,7 @@ from npu_serving.console import amount_text
 from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, RequestError
 
 CHUNK_BYTES = 1 << 20
+READ_WHOLE_BYTES = 256 << 20  # of a file that is read into memory: locks, logs and requests have a few megabytes
 _SHOWN = 100  # letters of a path that is too long
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # limits.h of Linux: NAME_MAX, and PATH_MAX without the byte that ends it
 _OPEN_AT_ONCE = (
@@ -107,6 +108,7 @@ def write_file(path: Path, data: bytes | str, *, mode: int | None = None) -> boo
 
 def copy_file(source: Path, path: Path, *, mode: int | None = None) -> bool:
     """Puts a copy of `source` at `path` atomically; True if that changed anything. Contents decide, not times."""
+    refuse_endless(source)
     wanted = mode if mode is not None else 0o755 if os.access(source, os.X_OK) else 0o644
     if _same_file_content(source, path, wanted):
         return False
@@ -221,6 +223,14 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
         remove(directory)
 
 
+def refuse_endless(path: Path) -> None:
+    """RequestError where `path` is a device or a pipe: what is read to its end is a file."""
+    with explained(path, doing="read"):
+        mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise RequestError(f"{path} is a device or a pipe, and a file is needed.", cure="name a file")
+
+
 def refuse_other_than_file(path: Path) -> None:
     """RequestError where `path` is something that a file must not replace, such as /dev/null."""
     with explained(path, doing="used"):
@@ -300,7 +310,8 @@ def _move_up(top: int, directory: int, name: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
+    """The sha256 of a file's bytes, in hexadecimal; RequestError for a device or a pipe, which may never end."""
+    refuse_endless(path)
     digest = hashlib.sha256()
     with explained(path, doing="read"), path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -320,8 +331,25 @@ def chunks(file: IO[bytes], path: Path) -> Iterator[bytes]:
 
 def read_text(path: Path) -> str:
     """A file's text; bytes that are not UTF-8 are kept as surrogates, line ends as they are."""
-    with explained(path, doing="read"):
-        return path.read_bytes().decode("utf-8", "surrogateescape")
+    return read_bytes(path).decode("utf-8", "surrogateescape")
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a file, or of a pipe to its end. RequestError where there are more than READ_WHOLE_BYTES."""
+    with explained(path, doing="read"), path.open("rb") as file:
+        return read_whole(file, str(path))
+
+
+def read_whole(file: IO[bytes], where: str) -> bytes:
+    """The same for a file that is open; `where` is its name in messages."""
+    data = file.read(READ_WHOLE_BYTES + 1)
+    if len(data) > READ_WHOLE_BYTES:
+        raise RequestError(
+            f"{where} has more than {amount_text(READ_WHOLE_BYTES, 'bytes')}, and was not read.",
+            cause="it is not the file that was meant, or a device that never ends",
+            cure="name the file that was meant",
+        )
+    return data
 
 
 def free_bytes(path: Path) -> int:

@@ -50,10 +50,9 @@ def read_request(source: str, *, stdin: BinaryIO | None = None) -> PredictReques
         return _request(source, "the text given")
     if source == "-":
         stream = stdin if stdin is not None else sys.stdin.buffer
-        return _request(_decoded(stream.read(), "standard input"), "standard input")
+        return _request(_decoded(fsutil.read_whole(stream, "standard input"), "standard input"), "standard input")
     path = _file(source)
-    with fsutil.explained(path, doing="read"):
-        return _request(_decoded(path.read_bytes(), str(path)), str(path))
+    return _request(_decoded(fsutil.read_bytes(path), str(path)), str(path))
 
 
 def _file(source: str) -> Path:

@@ -45,8 +45,7 @@ def read_document(
     the rest may then mean anything. Raises what `refusal` says (DocumentError by default) with all mistakes, and
     FileAccessError. Paths are as they were written: what relative ones are relative to is the caller's to say.
     """
-    with fsutil.explained(path, doing="read"):
-        data = path.read_bytes()
+    data = fsutil.read_bytes(path)
     syntax = JSON if path.suffix == ".json" else YAML
     text = _decoded(data, str(path), refusal)
     return parse_document(

@@ -169,8 +169,7 @@ def read_lock(path: Path) -> Lock:
             cause="no lock has been made for this version of TensorFlow Serving",
             cure="make one with: ./inv lock-deps --source PATH-OF-THE-TREE",
         )
-    with fsutil.explained(path, doing="read"):
-        return parse_lock(path.read_bytes(), str(path))
+    return parse_lock(fsutil.read_bytes(path), str(path))
 
 
 def parse_lock(text: str | bytes, where: str = "the lock") -> Lock:

@@ -36,11 +36,11 @@ class Project:
     def write(self, **values: object) -> None:
         (self.root / "invoke.yaml").write_text(yaml.safe_dump({"npu_serving": values}))
 
-    def run(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*TASKS, "--search-root", str(self.root), *words],
             cwd=self.root,
-            env=self.environment(),
+            env={**self.environment(), **environment},
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -118,6 +118,11 @@ def project(built: BuildResult, sample_settings: Settings, tmp_path_factory: pyt
         (["status", "m", "--url", "nonsense"], 2),
         (["predict", "m", "--request", "{", "--url", "http://127.0.0.1:1"], 2),
         (["predict", "m", "--request", "/nonexistent"], 2),
+        (["predict", "m", "--request", "/dev/zero"], 2),
+        (["smoke", "--record", "--model-base-path", ".", "--request", "/dev/zero"], 2),
+        (["verify-serving", "--server", "/dev/zero"], 2),
+        (["verify-serving", "--adapter", "/dev/zero"], 2),
+        (["unbundle", "/dev/zero"], 2),
         (["predict"], 2),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else str(value),
@@ -194,3 +199,22 @@ def test_an_invoke_yaml_that_is_wrong_is_named_and_nothing_else_happens(project:
     assert "Traceback" not in done.stderr
     assert done.returncode == 2, done.stderr
     assert "invoke.yaml" in done.stderr
+
+
+@pytest.mark.parametrize("deep", ["{a: " * 3000 + "1" + "}" * 3000, "\n    " + "- " * 3000 + "1", "[" * 3000])
+def test_settings_that_are_nested_without_end_are_named_wherever_they_are(
+    project: Project, deep: str, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"npu_serving:\n  offline: {deep}\n")
+    done = project.run("list-builds", NPU_SERVING_SETTINGS=str(settings))
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert f"{settings}:" in done.stderr
+    (tmp_path / ".invoke.yaml").write_text(settings.read_text())  # invoke's own, which says nothing about these tasks
+    assert project.run("list-builds", HOME=str(tmp_path)).returncode == 0
+
+
+def test_settings_from_a_device_that_never_ends_are_refused(project: Project) -> None:
+    done = project.run("list-builds", NPU_SERVING_SETTINGS="/dev/zero")
+    assert done.returncode == 2
+    assert "/dev/zero has more than 268.4 MB" in done.stderr

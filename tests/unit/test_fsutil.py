@@ -317,3 +317,26 @@ def test_a_tree_is_removed_however_deep_and_write_protected_it_is_and_nothing_ou
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_never_ends_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for read in (fsutil.read_bytes, fsutil.read_text):
+        with pytest.raises(RequestError, match=r"/dev/zero has more than 268\.4 MB"):
+            read(Path("/dev/zero"))
+    for refused in (fsutil.sha256_of, lambda path: fsutil.copy_file(path, tmp_path / "copy")):
+        with pytest.raises(RequestError, match="/dev/zero is a device or a pipe"):
+            refused(Path("/dev/zero"))
+    monkeypatch.setattr(fsutil, "READ_WHOLE_BYTES", 4)
+    (tmp_path / "four").write_bytes(b"1234")
+    (tmp_path / "five").write_bytes(b"12345")
+    assert fsutil.read_text(tmp_path / "four") == "1234"
+    with pytest.raises(RequestError, match="name the file that was meant"):
+        fsutil.read_bytes(tmp_path / "five")
+
+
+def test_a_pipe_that_ends_is_read(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"text")
+    os.close(writing)
+    assert fsutil.read_bytes(Path(f"/proc/self/fd/{reading}")) == b"text"  # what <(...) of a shell is
+    os.close(reading)

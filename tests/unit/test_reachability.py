@@ -20,6 +20,7 @@ CALLED_BY_A_LIBRARY = {
     "handle_error",
     "readinto",
     "print_help",
+    "load_base_conf_files",
     "print_version",
 }
 

@@ -112,3 +112,10 @@ def test_no_text_ends_in_a_traceback(text: str) -> None:
         read_request("[" + text)
     except NpuServingError as error:
         assert error.what
+
+
+def test_a_request_that_never_ends_is_refused() -> None:
+    with pytest.raises(RequestError, match="/dev/zero has more than"):
+        read_request("/dev/zero")
+    with open("/dev/zero", "rb") as endless, pytest.raises(RequestError, match="standard input has more than"):
+        read_request("-", stdin=endless)
