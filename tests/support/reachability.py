@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,8 +144,15 @@ def reached_by_task(name: str) -> frozenset[Definition]:
 
 @functools.lru_cache(maxsize=1)
 def reached_by_any_task() -> frozenset[Definition]:
-    """All definitions that a task leads to, or `python -m` as the project's own files and pages have it."""
+    """All definitions that a task leads to, or `python -m` and `python -c` as the project's own files have it."""
     programs = [(name, ON_IMPORT) for name, source in package_sources().items() if "__main__" in ast.dump(source.tree)]
+    programs += [
+        (module, name)
+        for source in package_sources().values()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for module, name in re.findall(rf"from ({PACKAGE}[\w.]*) import (\w+);", node.value)
+    ]
     return reached_from([*tasks().values(), (f"{PACKAGE}.__main__", ON_IMPORT), *programs])
 
 
