@@ -352,6 +352,11 @@ def read_whole(file: IO[bytes], where: str) -> bytes:
     return data
 
 
+def is_remote(path: str) -> bool:
+    """Whether TensorFlow reads that path from elsewhere: s3://, gs://, hdfs:// (its ParseURI)."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) is not None
+
+
 def free_bytes(path: Path) -> int:
     """The space that is free for us on the file system which `path` is, or will be, on."""
     existing = path

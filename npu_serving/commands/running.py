@@ -15,10 +15,10 @@ SERVER = "http://localhost:8501"
 
 @command(
     settings=("adapter",),
-    kinds={"model_base_path": Path, "platform_config_file": Path},
+    kinds={"platform_config_file": Path},
     json=False,
     help={
-        "model_base_path": "the directory that contains the model's version directories",
+        "model_base_path": "the directory with the model's version directories, or its URL (s3://, gs://, hdfs://)",
         "model_name": "its name; the directory's by default",
         "port": "the gRPC port; 8500 by default",
         "rest_api_port": "the REST port, 8501 by default; 0 for none",
@@ -28,7 +28,7 @@ SERVER = "http://localhost:8501"
 )
 def serve(
     call: Call,
-    model_base_path: Path | None = None,
+    model_base_path: str = "",
     model_name: str = "",
     port: int = 8500,
     rest_api_port: int = 8501,
@@ -38,6 +38,7 @@ def serve(
     dry_run: bool = False,
 ) -> Result:
     """Run the server in the foreground."""
+    from npu_serving.models.layout import model_place
     from npu_serving.process import end_like
     from npu_serving.serving.from_build import plan_current
     from npu_serving.serving.server import serve_in_foreground
@@ -45,7 +46,7 @@ def serve(
     plan = plan_current(
         call.settings,
         build=build,
-        model_base_path=model_base_path,
+        model_base_path=model_place(model_base_path, "--model-base-path") if model_base_path else None,
         model_name=model_name,
         port=port,
         rest_api_port=rest_api_port,

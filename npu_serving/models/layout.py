@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Union
 
+from npu_serving import fsutil
 from npu_serving.errors import RequestError
+from npu_serving.settings import user_path
 
 MODEL_LAYOUT = (
     "the layout must be NAME/VERSION/saved_model.pb, such as resnet/1/saved_model.pb, and the path to name is NAME"
@@ -14,6 +18,29 @@ MODEL_LAYOUT = (
 # The server takes a model's name from a URL as it is, without decoding %20 and the like (http_rest_api_handler.cc
 # at 1.15.0: [^/:]+), so over REST only names of the characters that a URL's path may hold can be asked for.
 _PLAIN_IN_URL = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~!$&'()*+,;=@-]+\Z")
+
+
+@dataclass(frozen=True)
+class RemotePlace:
+    """A model that the server reads from elsewhere, such as s3://bucket/model: untouched, and not looked into here."""
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        return self.url.rstrip("/").rpartition("/")[2]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+ModelPlace = Union[Path, RemotePlace]
+
+
+def model_place(text: str, where: str) -> ModelPlace:
+    """Where a model is: the URL as it was typed, or a path made absolute. RequestError for what can be neither."""
+    return RemotePlace(text) if fsutil.is_remote(text) else user_path(text, where).absolute()
 
 
 def check_model_name(name: str) -> None:

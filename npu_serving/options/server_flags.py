@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from npu_serving import fsutil
 from npu_serving.documents import read_document
 from npu_serving.errors import RequestError
 
@@ -138,6 +139,8 @@ def _checked_value(flag: ServerFlag, value: str) -> str:
             cause="the server would end by SIGSEGV once its models are loaded",
             cure=f"write it like --{flag.name}=grpc.max_connection_age_ms=2000",
         )
+    if flag.path and fsutil.is_remote(value):
+        return value
     if flag.must_exist:
         return str(existing_file(Path(value), flag.name))
     return str(Path(value).expanduser().absolute()) if flag.path else value

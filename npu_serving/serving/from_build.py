@@ -10,6 +10,7 @@ from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
+from npu_serving.models.layout import ModelPlace
 from npu_serving.serving.server import ServerPlan, plan_server
 from npu_serving.settings import Settings
 
@@ -18,7 +19,7 @@ def plan_current(
     settings: Settings,
     *,
     build: str = "",
-    model_base_path: Path | None = None,
+    model_base_path: ModelPlace | None = None,
     model_name: str = "",
     port: int = 8500,
     rest_api_port: int = 8501,

@@ -11,6 +11,7 @@ from npu_serving import fsutil
 from npu_serving.client.request import PredictRequest, read_request
 from npu_serving.documents import DocumentRefusal, read_document
 from npu_serving.errors import RequestError
+from npu_serving.models.layout import ModelPlace, model_place
 from npu_serving.settings import user_path
 
 FILE = "golden-request.json"
@@ -27,7 +28,7 @@ class GoldenRequest:
     relative to the expected one, and absolute below 1. `build_id` is the build whose answer it was.
     """
 
-    model_base_path: Path
+    model_base_path: ModelPlace
     model_name: str
     platform_config_file: Path | None
     request: PredictRequest
@@ -58,7 +59,7 @@ class GoldenRequest:
 class _GoldenFile:
     """A golden request as it stands in its file."""
 
-    model_base_path: Path
+    model_base_path: str
     model_name: str
     platform_config_file: Path | None
     request: dict[str, object] | tuple[object, ...]
@@ -81,7 +82,7 @@ def asked_for(
         raise RequestError(
             f"--tolerance must be a number from 0 to 1, not {tolerance!r}.", cure="use a value such as 0.001"
         )
-    base = user_path(model_base_path, "--model-base-path").absolute()
+    base = model_place(model_base_path, "--model-base-path")
     config = user_path(platform_config_file, "--platform-config-file").absolute() if platform_config_file else None
     return GoldenRequest(base, model_name or base.name, config, read_request(request), None, allowed, "")
 
@@ -107,7 +108,7 @@ def read_golden(dist_root: Path) -> GoldenRequest | None:
     except RequestError as error:
         raise RequestError(f"{refusal.heading} {error.what}", cause=refusal.cause, cure=refusal.cure) from error
     return GoldenRequest(
-        read.model_base_path,
+        model_place(read.model_base_path, "model_base_path"),
         read.model_name,
         read.platform_config_file,
         request,

@@ -21,7 +21,13 @@ from npu_serving.doctor.places import noexec_trouble
 from npu_serving.elf.loader import library_path_of
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.facts import ADAPTER_SONAME
-from npu_serving.models.layout import MODEL_LAYOUT, check_model_directory, check_model_name
+from npu_serving.models.layout import (
+    MODEL_LAYOUT,
+    ModelPlace,
+    RemotePlace,
+    check_model_directory,
+    check_model_name,
+)
 from npu_serving.options import server_flags
 from npu_serving.options.server_environment import server_environment
 from npu_serving.serving import preflight
@@ -118,7 +124,7 @@ class RunningServer:
 def plan_server(
     artifact: Path,
     *,
-    model_base_path: Path | None,
+    model_base_path: ModelPlace | None,
     model_name: str,
     port: int = 8500,
     rest_api_port: int = 8501,
@@ -271,7 +277,7 @@ def _program(artifact: Path) -> Path:
     return program
 
 
-def _model_flags(model_base_path: Path | None, model_name: str, further: Mapping[str, str]) -> dict[str, str]:
+def _model_flags(model_base_path: ModelPlace | None, model_name: str, further: Mapping[str, str]) -> dict[str, str]:
     if "model_config_file" in further:
         if model_base_path is not None:
             raise RequestError(
@@ -282,11 +288,13 @@ def _model_flags(model_base_path: Path | None, model_name: str, further: Mapping
         return {}
     if model_base_path is None:
         raise RequestError("No model was named.", cause=MODEL_LAYOUT, cure="name the model's directory")
-    base = model_base_path.expanduser().absolute()
+    base = model_base_path if isinstance(model_base_path, RemotePlace) else model_base_path.expanduser().absolute()
     if "\0" in str(base):
         raise RequestError(f"The model directory {str(base)!r} contains a NUL byte.", cure="use another path")
-    with fsutil.explained(base, doing="read"):
-        check_model_directory(base, "model.tflite" if further.get("use_tflite_model") == "true" else "saved_model.pb")
+    if isinstance(base, Path):
+        wanted = "model.tflite" if further.get("use_tflite_model") == "true" else "saved_model.pb"
+        with fsutil.explained(base, doing="read"):
+            check_model_directory(base, wanted)
     return {"model_name": model_name, "model_base_path": str(base)}
 
 

@@ -71,6 +71,11 @@ def test_what_the_server_could_not_parse_or_would_not_serve_with_is_refused(text
         checked_flags(texts)
 
 
+@pytest.mark.parametrize("place", ["s3://bucket/a//b.config", "gs://b/x", "hdfs://name:9000/x"])
+def test_a_file_that_the_server_reads_from_elsewhere_is_passed_on_untouched(place: str) -> None:
+    assert checked_flags([f"--model_config_file={place}"]) == {"model_config_file": place}
+
+
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "monitoring é.config").touch()

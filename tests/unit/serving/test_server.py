@@ -23,6 +23,7 @@ from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.known_failures import diagnose
+from npu_serving.models.layout import ModelPlace, model_place
 from npu_serving.serving.preflight import socket_warnings
 from npu_serving.serving.server import ServerPlan, plan_server, serve_in_foreground, started
 from npu_serving.serving.smoke import spare_ports
@@ -85,7 +86,7 @@ def put_fake_server(artifact: Path, *answers: Mapping[str, object]) -> None:
     put_program(artifact, f"#!{sys.executable}\n" + FAKE_SERVER.replace("{answers!r}", repr(list(answers))))
 
 
-def plan(artifact: Path, model: Path | None, **changes: object) -> ServerPlan:
+def plan(artifact: Path, model: ModelPlace | None, **changes: object) -> ServerPlan:
     port, rest_api_port = spare_ports(2)
     values: dict[str, object] = {"model_name": "m", "port": port, "rest_api_port": rest_api_port, **changes}
     return plan_server(artifact, model_base_path=model, **values)  # type: ignore[arg-type]
@@ -96,6 +97,12 @@ def flags_of(made: ServerPlan) -> dict[str, str]:
 
 
 # ---- the plan
+
+
+@pytest.mark.parametrize("place", ["s3://bucket//models/m", "gs://b/m/", "hdfs://name:9000/m"])
+def test_a_model_elsewhere_is_passed_on_untouched_and_not_looked_into(artifact: Path, place: str) -> None:
+    made = plan(artifact, model_place(place, "--model-base-path"))
+    assert flags_of(made)["model_base_path"] == place
 
 
 def test_a_plan_names_the_real_program_with_absolute_paths_and_tries_a_bad_model_once(
