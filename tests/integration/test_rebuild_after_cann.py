@@ -202,7 +202,7 @@ def test_the_upgrade_is_caught_before_anything_is_started(upgrade: Upgrade) -> N
 
 def test_the_plan_is_a_relink_and_names_the_symbol_that_calls_for_it(upgrade: Upgrade) -> None:
     assert (upgrade.plan.action, upgrade.plan.exit_code) == (RELINK, 3)
-    assert f"linked with CANN {FIRST_RELEASE}, but CANN {NEXT_RELEASE} is installed" in upgrade.plan.text()
+    assert f"linked with the adapter of CANN {FIRST_RELEASE}, but that of CANN {NEXT_RELEASE}" in upgrade.plan.text()
     assert "NpuTrace" in upgrade.plan.why
 
 
@@ -791,6 +791,8 @@ def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
     class Cured(Listening):
         def warn(self, text: str) -> None:
             super().warn(text)
+            if "fails verification" not in text:
+                return
             monkeypatch.setattr(bazel_room, "build", genuine)
             subprocess.run(warm, cwd=layout.workspace, capture_output=True, check=True)  # somebody's own Bazel
             servers.append(Path("/proc", (output / "server" / "server.pid.txt").read_text()))
