@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from npu_serving.elf.demangle import demangled
 from npu_serving.elf.loader import Loaded, LoadPlan
-from npu_serving.elf.report import ABI_MIXTURE, SIZE_CHANGED
+from npu_serving.elf.report import ABI_MIXTURE, COPY_LOST, SIZE_CHANGED
+from npu_serving.elf.subject import Subject
 from npu_serving.elf.symbols import Symbol
 from npu_serving.findings import PROBLEM, WARNING, Finding
 
@@ -88,10 +90,37 @@ def _pieces(name: str) -> Iterator[tuple[str, str]]:
     yield name[start:], ""
 
 
-def changed_sizes(plan: LoadPlan) -> Iterator[Finding]:
-    """The variables of libraries that the server keeps a copy of (R_*_COPY) with a size that has since changed.
+def lost_copies(subject: Subject) -> Iterator[Finding]:
+    """The variables of libraries that the server keeps a copy of (R_*_COPY) and that no library has any more."""
+    lost = tuple(subject.binding.lost_copies())
+    if not lost:
+        return
+    is_open = bool(subject.missing_names) and all(symbol.library in (None, *subject.missing_names) for symbol in lost)
+    variables = "a variable" if len(lost) == 1 else f"{len(lost)} variables"
+    nowhere = "only a library that is missing here can have" if is_open else "no library has any more"
+    yield Finding(
+        kind=COPY_LOST,
+        severity=WARNING if is_open else PROBLEM,
+        where=subject.program.path.name,
+        what=f"It was linked with a copy of {variables} that {nowhere}: it would fail with 'symbol lookup error … "
+        "undefined symbol'.",
+        cure="./inv rebuild-after-cann (linking again finds what its libraries have now)",
+        details=tuple(sorted(_described(lost))),
+    )
 
-    The loader copies what fits, and says "has different size in shared object, consider re-linking" for one that grew.
+
+def _described(lost: Sequence[Symbol]) -> Iterator[str]:
+    names = demangled(symbol.name for symbol in lost)
+    for symbol in lost:
+        readable, name = names[symbol.name], symbol.versioned_name
+        once = f", once in {symbol.library}" if symbol.library else ""
+        yield f"{name if readable == symbol.name else f'{readable}  [{name}]'}{once}"
+
+
+def changed_sizes(plan: LoadPlan) -> Iterator[Finding]:
+    """The variables of libraries that the server keeps a copy of with a size that has since changed.
+
+    The loader copies what fits. It warns of one that grew, and starts the server all the same.
     """
     for copy in plan.program.elf.copied_symbols():
         for library in plan.libraries[1:]:
@@ -99,12 +128,16 @@ def changed_sizes(plan: LoadPlan) -> Iterator[Finding]:
             if original is None:
                 continue
             if original.size != copy.size:
+                grown = (
+                    " The loader only warns of it (has different size in shared object, consider re-linking), but what "
+                    "uses the rest of it uses the memory behind the copy."
+                )
                 yield Finding(
                     kind=SIZE_CHANGED,
-                    severity=PROBLEM if original.size > copy.size else WARNING,
+                    severity=WARNING,
                     where=library.name,
                     what=f"The server has a copy of its variable {copy.name} with {copy.size} bytes; in {library.path} "
-                    f"it has {original.size}.",
+                    f"it has {original.size}.{grown if original.size > copy.size else ''}",
                     cure="./inv rebuild-after-cann (linking again renews the copy)",
                 )
             break

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npu_serving.elf.abi import changed_sizes, mixed_strings
+from npu_serving.elf.abi import changed_sizes, lost_copies, mixed_strings
 from npu_serving.elf.binding import lacks_version
 from npu_serving.elf.loader import Host, Loaded, NotLoaded, lineage, plan_loading
+from npu_serving.elf.machine import level_findings, program_findings
 from npu_serving.elf.owners import is_of_driver, owners_table
+from npu_serving.elf.processor import LARGEST_COMMON_PAGE_BYTES
+from npu_serving.elf.refusals import page_refusal
 from npu_serving.elf.report import (
     ADAPTER_NOT_LINKED,
     DRIVER_NOT_FOUND,
@@ -19,6 +22,7 @@ from npu_serving.elf.report import (
     LIBRARY_UNUSABLE,
     NEEDS_IT,
     OTHER_MACHINE,
+    PAGE_SIZE,
     TOO_NEW,
     CompatReport,
 )
@@ -59,8 +63,8 @@ def check_server(case: ServerCase) -> CompatReport:
             cure="name the linked server, such as dist/current/bin/tensorflow_model_server",
         )
     if program.machine != platform.machine():
-        finding = _other_machine(case.server.name, program.machine)
-        return CompatReport(case.server, case.adapter, (case.server,), (finding,))
+        found = (_other_machine(case.server.name, program.machine), *_pages_elsewhere(case, program))
+        return CompatReport(case.server, case.adapter, (case.server,), found)
     subject = subject_of(case, program)
     taken = subject.adapter.path if subject.adapter is not None else case.adapter
     paths = tuple(item.path for item in subject.plan.libraries)
@@ -103,6 +107,24 @@ def needed_from_server(
     )
 
 
+def _pages_elsewhere(case: ServerCase, program: ElfFile) -> Iterator[Finding]:
+    """What could not be loaded where it belongs: machines of one kind have pages of several sizes."""
+    page_bytes = LARGEST_COMMON_PAGE_BYTES.get(program.machine)
+    adapter = case.adapter_elf or (read_elf(case.adapter) if case.adapter is not None else None)
+    for elf in (program, adapter):
+        if elf is None or elf.machine != program.machine or page_bytes is None:
+            continue
+        refusal = page_refusal(elf, page_bytes)
+        if refusal is not None:
+            yield Finding(
+                kind=PAGE_SIZE,
+                severity=WARNING,
+                where=elf.path.name,
+                what=f"Machines for {elf.machine} with large pages can't load it: {refusal.why}",
+                cure=refusal.cure,
+            )
+
+
 def _searched(item: NotLoaded) -> tuple[str, ...]:
     """The directories that were searched, without those of the tree that a server was built in: its DT_RUNPATH names
     them beside its own lib/, and nobody is meant to put anything there.
@@ -131,12 +153,14 @@ class _Check:
     def findings(self) -> Iterator[Finding]:
         """All of them, the ones that decide first."""
         subject = self.subject
+        yield from program_findings(subject)
         if subject.adapter is None and subject.adapter_soname not in subject.missing_names:
             yield self._not_linked()
         if subject.adapter is not None and subject.adapter.elf.machine != subject.program.elf.machine:
             yield _other_machine(str(subject.adapter.path), subject.adapter.elf.machine)
             return
         yield from map(self._not_loaded, subject.plan.missing)
+        yield from level_findings(subject)
         for library in subject.plan.libraries:
             yield from self._missing_versions(library)
         unresolved = {library.path: tuple(subject.binding.unresolved(library)) for library in subject.plan.libraries}
@@ -147,6 +171,7 @@ class _Check:
         if subject.adapter is not None:
             missing = [item.symbol for item in unresolved[subject.adapter.path]]
             yield from mixed_strings(subject.program, subject.adapter, missing)
+        yield from lost_copies(subject)
         yield from changed_sizes(subject.plan)
         yield from stub_findings(subject)
 
@@ -172,7 +197,7 @@ class _Check:
                 severity=PROBLEM,
                 where=item.name,
                 what=f"{by}{NEEDS_IT}and the loader would fail at the file that it finds first.",
-                cure="replace it with a good copy",
+                cure=item.cure or "replace it with a good copy",
                 details=item.reasons,
             )
         closed = next((at for place in item.searched if (at := refused_at(place / item.name)) is not None), None)

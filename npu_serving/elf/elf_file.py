@@ -17,7 +17,7 @@ from typing import NamedTuple
 from npu_serving import fsutil
 from npu_serving.errors import ElfClassError, ElfError
 
-PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
+PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_GNU_PROPERTY = 1, 2, 3, 4, 0x6474E553
 BYTE_ORDERS = {1: "<", 2: ">"}  # EI_DATA, and what struct calls it
 _CLASS_64 = 2
 _IDENT_SIZE, _HEADER_SIZE = 16, 64
@@ -95,8 +95,9 @@ class Image:
         self.path = path
         self._descriptor = descriptor
         self._size = size
+        self.ident = self.part(0, min(size, _IDENT_SIZE))
         self.order = self._byte_order()
-        self.type, self.machine, _, _, table, _, _, _, entry_size, count, _, _, _ = self.unpack(
+        self.type, self.machine, self.version, _, table, _, _, _, entry_size, count, _, _, _ = self.unpack(
             _HEADER, self.part(_IDENT_SIZE, _HEADER_SIZE - _IDENT_SIZE)
         )
         if count and entry_size != _PROGRAM_HEADER_SIZE:
@@ -108,7 +109,7 @@ class Image:
             raise corrupt(path, f"it has {size} bytes, but its headers describe {loaded_up_to}")
 
     def _byte_order(self) -> str:
-        ident = self.part(0, min(self._size, _IDENT_SIZE))
+        ident = self.ident
         if ident[:4] != b"\x7fELF":
             raise ElfError(
                 f"{self.path} is not an ELF file.",

@@ -127,7 +127,7 @@ def _explained(subject: Subject, name: str, readable: str, version: str | None) 
         for item in subject.plan.libraries
         for symbol in item.elf.definitions(name)
     )
-    lost = [(item, symbol) for item, symbol in found if not symbol.is_weak and subject.binding.definer(symbol) is None]
+    lost = [(item, symbol) for item, symbol in found if not symbol.is_weak and _bound_to(subject, item, symbol) is None]
     elsewhere = tuple(_elsewhere(subject, name)) if lost else ()
     why = _why_missing(subject, *lost[0], definitions, elsewhere) if lost else _why_found(subject, found)
     return Explanation(
@@ -144,7 +144,7 @@ def _explained(subject: Subject, name: str, readable: str, version: str | None) 
 def _use(subject: Subject, library: Loaded, symbol: Symbol) -> Use:
     references = library.elf.references
     when = "when called" if symbol.number in references.when_called else "never"
-    bound_to = subject.binding.definer(symbol)
+    bound_to = _bound_to(subject, library, symbol)
     return Use(
         file=str(library.path),
         version=symbol.version or "",
@@ -154,10 +154,16 @@ def _use(subject: Subject, library: Loaded, symbol: Symbol) -> Use:
     )
 
 
+def _bound_to(subject: Subject, library: Loaded, symbol: Symbol) -> Loaded | None:
+    references = library.elf.references
+    is_called = symbol.number in references.calls | references.when_called
+    return subject.binding.definer(symbol, for_address=not is_called)
+
+
 def _why_found(subject: Subject, found: Sequence[tuple[Loaded, Symbol]]) -> str:
     if not found:
         return "Nothing that is loaded needs it."
-    if any(subject.binding.definer(symbol) is None for _, symbol in found):
+    if any(_bound_to(subject, item, symbol) is None for item, symbol in found):
         return "Nothing defines it, which is fine: the reference is weak."
     return "It is found: the first file in the order below that defines it is taken."
 

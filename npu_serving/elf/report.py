@@ -23,9 +23,13 @@ LIBRARY_NOT_FOUND = "library-not-found"
 DRIVER_NOT_FOUND = "driver-not-found"
 LIBRARY_UNUSABLE = "library-unusable"
 OTHER_MACHINE = "other-machine"
+OTHER_PROCESSOR = "other-processor"
+PAGE_SIZE = "page-size"
+NO_INTERPRETER = "no-interpreter"
 SECOND_TENSORFLOW = "second-tensorflow"
 STRAY_STUB = "stray-stub"
 ABI_MIXTURE = "abi-mixture"
+COPY_LOST = "copy-lost"
 SIZE_CHANGED = "size-changed"
 
 NOT_FOUND = (LIBRARY_NOT_FOUND, DRIVER_NOT_FOUND)

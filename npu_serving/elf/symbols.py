@@ -14,10 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from npu_serving.elf.elf_file import PT_INTERP, PT_NOTE, Image, corrupt, opened
+from npu_serving.elf.elf_file import PT_GNU_PROPERTY, PT_INTERP, PT_LOAD, PT_NOTE, Image, Segment, corrupt, opened
 from npu_serving.elf.hashes import HashTable, read_hash_table, words
 from npu_serving.elf.tables import (
     NAME_ENCODING,
+    Dependency,
     Dynamic,
     DynamicTag,
     References,
@@ -26,6 +27,7 @@ from npu_serving.elf.tables import (
     VersionDefinition,
     VersionNeed,
     first,
+    read_dependencies,
     read_dynamic,
     read_relocations,
     read_version_definitions,
@@ -46,7 +48,9 @@ _IS_HIDDEN = (False, True, True, False)  # by visibility: default, internal, hid
 _HIDDEN_VERSION, _VERSION_MASK = 0x8000, 0x7FFF
 _FIRST_REAL_VERSION = 2
 _NOTE, _NOTE_SIZE = "III", 12
-_BUILD_ID_NOTE = 3
+_BUILD_ID_NOTE, _PROPERTIES_NOTE = 3, 5
+_PROPERTY, _PROPERTY_SIZE = "II", 8
+_ISA_NEEDED = 0xC0008002  # GNU_PROPERTY_X86_ISA_1_NEEDED
 _DF_BIND_NOW, _DF_1_NOW, _DF_1_NODEFLIB, _DF_1_PIE = 0x8, 0x1, 0x800, 0x8000000
 
 
@@ -101,7 +105,7 @@ class ElfFile:
     type: str
     is_little_endian: bool = True
     soname: str | None = None
-    needed: tuple[str, ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
     rpath: str | None = None
     runpath: str | None = None
     build_id: str | None = None
@@ -109,11 +113,23 @@ class ElfFile:
     no_default_directories: bool = False
     is_program: bool = False
     """Whether it says itself that it can't be a library: EXEC, or DYN with the mark of a position-independent one."""
+    ident: bytes = b""
+    """The 16 bytes that it begins with."""
+    version: int = 1
+    segments: tuple[Segment, ...] = ()
+    """Those that are loaded."""
+    isa_needed: int = 0
+    """The levels of the x86-64 psABI that it is marked for, a bit for each."""
     version_needs: tuple[VersionNeed, ...] = ()
     version_definitions: tuple[VersionDefinition, ...] = ()
     sha256: str = ""
     """That of the file, where read_elf() was asked for it."""
     symbol_data: _SymbolData | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def needed(self) -> tuple[str, ...]:
+        """The libraries that it needs (DT_NEEDED)."""
+        return tuple(item.name for item in self.dependencies if item.tag == DynamicTag.NEEDED)
 
     @cached_property
     def provided_versions(self) -> frozenset[str]:
@@ -158,9 +174,18 @@ class ElfFile:
                 raise corrupt(self.path, "a relocation of it names a symbol that isn't there")
             yield self._symbol(number, defined=True)
 
-    def defines(self, name: str, version: str | None = None) -> bool:
-        """Whether a reference to `name` with that version binds here."""
-        return self._found(name, version) is not None
+    def copied_from(self, symbol: Symbol) -> str | None:
+        """The library that a copied variable came from, where its version tells."""
+        recorded = self._recorded_version(symbol.number) or 0
+        return self._need_names.get(recorded & _VERSION_MASK, (None, None))[1]
+
+    def defines(self, name: str, version: str | None = None, *, for_address: bool = False) -> bool:
+        """Whether a reference to `name` with that version binds here.
+
+        Of a reference other than a call, also whether this program has an entry for the function, at which all others
+        find it too (the canonical PLT entry of a program that isn't position-independent).
+        """
+        return self._found(name, version, for_address=for_address) is not None
 
     def definition(self, name: str, version: str | None = None) -> Symbol | None:
         """What a reference to `name` with that version binds to here, if to anything."""
@@ -171,7 +196,7 @@ class ElfFile:
         """All that is defined by that name, whatever the versions."""
         return tuple(self._symbol(number, defined=True, name=name) for number in self._named(name))
 
-    def _found(self, name: str, version: str | None) -> int | None:
+    def _found(self, name: str, version: str | None, *, for_address: bool = False) -> int | None:
         """The rules of glibc's check_match (dl-lookup.c).
 
         A library without versions satisfies any reference. A reference without a version takes an unversioned
@@ -179,7 +204,7 @@ class ElfFile:
         unversioned definition.
         """
         defaults = []
-        for number in self._named(name):
+        for number in self._named(name, for_address=for_address):
             recorded = self._recorded_version(number)
             if recorded is None:
                 return number
@@ -192,19 +217,21 @@ class ElfFile:
                 return number
         return defaults[0] if len(defaults) == 1 else None
 
-    def _named(self, name: str) -> Iterator[int]:
+    def _named(self, name: str, *, for_address: bool = False) -> Iterator[int]:
         data = self.symbol_data
         if data is None:
             return
         text = name.encode(*NAME_ENCODING)
         for number in data.hashes.candidates(text):
             (start,) = struct.unpack_from(f"{data.order}I", data.entries, number * _SYMBOL_SIZE)
-            if data.strings.holds(text, start) and self._can_be_bound_to(number):
+            if data.strings.holds(text, start) and self._can_be_bound_to(number, for_address=for_address):
                 yield number
 
-    def _can_be_bound_to(self, number: int) -> bool:
+    def _can_be_bound_to(self, number: int, *, for_address: bool = False) -> bool:
         _, info, other, section, value, _ = self._fields(number)
-        is_here = section != _UNDEFINED_SECTION and (value or section == _ABSOLUTE_SECTION or info & 15 == _TLS)
+        is_here = value or section == _ABSOLUTE_SECTION or info & 15 == _TLS
+        if section == _UNDEFINED_SECTION and not for_address:
+            is_here = False
         return bool(is_here and _IS_GLOBAL[info] and not _IS_HIDDEN[other & 3])
 
     def _undefined_numbers(self) -> Iterator[int]:
@@ -280,10 +307,14 @@ def read_elf(path: Path, *, digest: bool = False) -> ElfFile:
             build_id=_build_id(image),
             interpreter=_interpreter(image),
             soname=_text(dynamic, DynamicTag.SONAME, strings),
-            needed=tuple(strings.at(offset) for offset in dynamic.get(DynamicTag.NEEDED, ())),
+            dependencies=read_dependencies(image, strings),
             rpath=_text(dynamic, DynamicTag.RPATH, strings),
             runpath=_text(dynamic, DynamicTag.RUNPATH, strings),
             no_default_directories=bool(flags & _DF_1_NODEFLIB),
+            ident=image.ident,
+            version=image.version,
+            segments=tuple(segment for segment in image.segments if segment.type == PT_LOAD),
+            isa_needed=_isa_needed(image) if machine == "x86_64" else 0,
             is_program=kind == "EXEC" or bool(flags & _DF_1_PIE),
             version_needs=read_version_needs(image, dynamic, strings),
             version_definitions=read_version_definitions(image, dynamic, strings),
@@ -325,6 +356,34 @@ def _build_id(image: Image) -> str | None:
             if owner == b"GNU" and kind == _BUILD_ID_NOTE:
                 return content.hex()
     return None
+
+
+def _isa_needed(image: Image) -> int:
+    """The levels that GNU ld's -z x86-64-v4 and its like mark a file for, by the rules of glibc's dl-prop.h.
+
+    PT_NOTE counts only where there is no PT_GNU_PROPERTY; what isn't aligned, or damaged, isn't read at all.
+    """
+    kinds = {segment.type for segment in image.segments}
+    for segment, data in image.contents(PT_GNU_PROPERTY if PT_GNU_PROPERTY in kinds else PT_NOTE):
+        if segment.alignment != _PROPERTY_SIZE:
+            continue
+        for owner, kind, content in _notes(image, data, step=_PROPERTY_SIZE):
+            if owner == b"GNU" and kind == _PROPERTIES_NOTE:
+                return _isa_bits(image, content)
+    return 0
+
+
+def _isa_bits(image: Image, content: bytes) -> int:
+    offset = last = 0
+    while offset + _PROPERTY_SIZE <= len(content):
+        kind, size = image.unpack(_PROPERTY, content[offset : offset + _PROPERTY_SIZE])
+        start = offset + _PROPERTY_SIZE
+        if kind < last or start + size > len(content):
+            return 0  # the loader takes no word of a note that isn't in order
+        if kind == _ISA_NEEDED and size == 4:
+            return image.unpack("I", content[start : start + size])[0]
+        offset, last = start + -(-size // 8) * 8, kind
+    return 0
 
 
 def _notes(image: Image, data: bytes, *, step: int) -> Iterator[tuple[bytes, int, bytes]]:

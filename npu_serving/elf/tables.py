@@ -16,6 +16,8 @@ _WEAK_VERSION = 2  # VER_FLG_WEAK: the loader only warns when it is missing
 _MOST_VERSIONS = 0x8000  # a version's number has 15 bits
 _RELOCATION, _RELOCATION_SIZE = "QQ8x", 24
 _COPIES = {"x86_64": 5, "aarch64": 1024}  # R_X86_64_COPY, R_AARCH64_COPY
+# JUMP_SLOT and those of thread-local storage: to them a program's own entry for a library's function doesn't count.
+_CALLS = {"x86_64": (7, 16, 17, 18, 36), "aarch64": (1026, 1028, 1029, 1030, 1031)}
 
 Dynamic = Mapping[int, Sequence[int]]
 """The dynamic section: tag -> values, in their order."""
@@ -45,18 +47,40 @@ class DynamicTag:
     FLAGS_1 = 0x6FFFFFFB
     VERDEF = 0x6FFFFFFC
     VERNEED = 0x6FFFFFFE
+    AUXILIARY = 0x7FFFFFFD
+    FILTER = 0x7FFFFFFF
+
+
+class Dependency(NamedTuple):
+    """A library that a file wants loaded: as NEEDED, or as one in which symbols are looked for before they are looked
+    for in the file itself, which a FILTER must have and an AUXILIARY may lack.
+    """
+
+    name: str
+    tag: int
 
 
 def read_dynamic(image: Image) -> Dynamic:
     """The dynamic section; empty where there is none."""
     entries: dict[int, list[int]] = {}
+    for tag, value in _dynamic_entries(image):
+        entries.setdefault(tag, []).append(value)
+    return entries
+
+
+def read_dependencies(image: Image, strings: Strings) -> tuple[Dependency, ...]:
+    """The libraries that the dynamic section names, in its order."""
+    tags = (DynamicTag.NEEDED, DynamicTag.FILTER, DynamicTag.AUXILIARY)
+    return tuple(Dependency(strings.at(value), tag) for tag, value in _dynamic_entries(image) if tag in tags)
+
+
+def _dynamic_entries(image: Image) -> Iterator[tuple[int, int]]:
     for _, data in image.contents(PT_DYNAMIC):
         for tag, value in struct.iter_unpack(f"{image.order}QQ", data[: len(data) - len(data) % 16]):
             if tag == DynamicTag.NULL:
                 break
-            entries.setdefault(tag, []).append(value)
+            yield tag, value
         break
-    return entries
 
 
 def first(dynamic: Dynamic, tag: int) -> int:
@@ -168,13 +192,20 @@ def _record(image: Image, address: int, form: str) -> tuple[int, ...]:
 class References:
     """The numbers of the symbols that relocations name.
 
-    The loader looks for those in `at_start` before the program begins, for those in `when_called` as late as at the
-    first call. `copied` are the variables of libraries that a program keeps a copy of.
+    The loader looks for `addresses` and `calls` before the program begins, for those in `when_called` as late as at
+    the first call. For an address the entry that a program has for a library's function counts as its definition, for
+    a call it doesn't. `copied` are the variables of libraries that a program keeps a copy of.
     """
 
-    at_start: frozenset[int] = frozenset()
+    addresses: frozenset[int] = frozenset()
+    calls: frozenset[int] = frozenset()
     when_called: frozenset[int] = frozenset()
     copied: frozenset[int] = frozenset()
+
+    @property
+    def at_start(self) -> frozenset[int]:
+        """Those that the loader looks for before the program begins."""
+        return self.addresses | self.calls | self.copied
 
 
 @dataclass(frozen=True)
@@ -182,18 +213,20 @@ class RelocationData:
     """The bytes of the relocations that name symbols, kept until somebody asks which."""
 
     order: str = "<"
-    copy_type: int = -1
+    machine: str = ""
     bound_at_start: bytes = b""
     bound_when_called: bytes = b""
 
     def references(self) -> References:
         """What they name."""
         form = self.order + _RELOCATION
-        now = [info for _, info in struct.iter_unpack(form, self.bound_at_start)]
-        later = [info for _, info in struct.iter_unpack(form, self.bound_when_called)]
-        copies = [info for info in now if info & 0xFFFFFFFF == self.copy_type]
-        at_start, when_called, copied = (frozenset(info >> 32 for info in found) for found in (now, later, copies))
-        return References(at_start, when_called - at_start, copied)
+        now = {info for _, info in struct.iter_unpack(form, self.bound_at_start)}
+        later = {info for _, info in struct.iter_unpack(form, self.bound_when_called)}
+        call_types, copy_type = _CALLS.get(self.machine, ()), _COPIES.get(self.machine, -1)
+        calls = {info for info in now if info & 0xFFFFFFFF in call_types}
+        copies = {info for info in now if info & 0xFFFFFFFF == copy_type}
+        found = (now - calls - copies, calls, later, copies)
+        return References(*(frozenset(info >> 32 for info in infos) for infos in found))
 
 
 def read_relocations(image: Image, dynamic: Dynamic, machine: str, *, bound_now: bool) -> RelocationData:
@@ -204,7 +237,7 @@ def read_relocations(image: Image, dynamic: Dynamic, machine: str, *, bound_now:
     later = _relocations(image, first(dynamic, DynamicTag.JMPREL), first(dynamic, DynamicTag.PLTRELSZ))
     if bound_now:
         now, later = now + later, b""
-    return RelocationData(image.order, _COPIES.get(machine, -1), now, later)
+    return RelocationData(image.order, machine, now, later)
 
 
 def _relocations(image: Image, address: int, size: int) -> bytes:

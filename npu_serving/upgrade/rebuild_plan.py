@@ -16,6 +16,7 @@ from npu_serving.elf.report import (
     DRIVER_NOT_FOUND,
     LIBRARY_NOT_FOUND,
     LIBRARY_UNUSABLE,
+    SIZE_CHANGED,
     SYMBOL_OF_CANN,
     SYMBOL_OF_DRIVER,
     SYMBOLS_OF_OTHERS,
@@ -157,7 +158,11 @@ def _what_to_do(build: Build, cann: Cann, report: CompatReport, settings: Settin
         reasons.append(f"its {damaged} was removed or changed since it was built")
     why = "; ".join(reasons) or "it would not start"
     only_the_adapter = not build.damaged_file(without=build.adapter.relative_to(build.directory).as_posix())
-    if report.fits_where_a_driver_is and only_the_adapter and CANNOT_TELL not in report.kinds(WARNING):
+    if (
+        report.fits_where_a_driver_is
+        and only_the_adapter
+        and not {CANNOT_TELL, SIZE_CHANGED} & set(report.kinds(WARNING))
+    ):
         return REPLACE_ADAPTER, f"{why}, and the server already has all that the installed adapter needs"
     reason = why_more_than_the_link(build, settings, cann)
     if reason:
