@@ -16,6 +16,7 @@ from npu_serving.console import Reporter, Silent
 from npu_serving.errors import EXIT_FAILED, RequestError
 from npu_serving.fetch import heal
 from npu_serving.fetch.content_store import ContentStore
+from npu_serving.fetch.transfer import LARGEST_UNKNOWN_BYTES
 from npu_serving.lock.lockfile import Archive
 
 
@@ -162,7 +163,7 @@ def _files(directory: Path, store_root: Path) -> Iterator[Path]:
 def _digest_if_it_fits(file: Path, by_digest: dict[str, Archive]) -> str | None:
     """The file's sha256 if it is an archive's. It is hashed only when its size may be that of one."""
     size = file.stat().st_size
-    if not any(archive.size_bytes in (None, size) for archive in by_digest.values()):
+    if not any(_fits(size, archive) for archive in by_digest.values()):
         return None
     with file.open("rb"):
         pass  # an OSError here is about this file; further on it would be about the store
@@ -170,9 +171,16 @@ def _digest_if_it_fits(file: Path, by_digest: dict[str, Archive]) -> str | None:
     return sha256 if sha256 in by_digest else None
 
 
+def _fits(size_bytes: int, archive: Archive) -> bool:
+    """Whether a file of that size may be the archive; where its size is not known, a fetch takes as much as this."""
+    if archive.size_bytes is None:
+        return size_bytes <= LARGEST_UNKNOWN_BYTES
+    return archive.size_bytes == size_bytes
+
+
 def _heal(file: Path, missing: dict[str, Archive], store: ContentStore) -> str | None:
     """Makes a missing archive from a file with the same tree in it; its sha256, or None."""
-    if not heal.can_be_healed(file):
+    if file.stat().st_size > LARGEST_UNKNOWN_BYTES or not heal.can_be_healed(file):
         return None
     top = heal.top_directory(file)
     if not any(not archive.strip_prefix or archive.strip_prefix.split("/")[0] == top for archive in missing.values()):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from npu_serving import fsutil
 from npu_serving.errors import RequestError
 from npu_serving.fetch.content_store import PLACED_NAME, ContentStore
 from npu_serving.fetch.importing import import_directory
@@ -224,3 +225,19 @@ def test_all_91_archives_are_taken_under_any_name_and_get_the_names_that_bazel_l
     assert len(placed) == 91
     assert {item.name: item.file_name for item in archives if item.name in AFTER and not item.shadowed} == AFTER
     assert set(AFTER.values()) <= placed.keys()
+
+
+@pytest.mark.parametrize("head", [b"", b"\x1f\x8b\x08", TAR[:512], ZIP[:100]], ids=["zeros", "gzip", "tar", "zip"])
+def test_a_file_larger_than_any_archive_is_not_read_though_the_size_of_one_is_unknown(tmp_path, store, head, monkeypatch):
+    huge = tmp_path / "downloads/huge"
+    huge.parent.mkdir()
+    huge.write_bytes(head)
+    os.truncate(huge, 50 << 30)
+    (tmp_path / "downloads/x").write_bytes(ZIP)
+    hashed = []
+    monkeypatch.setattr(fsutil, "sha256_of", lambda path: hashed.append(path) or hashlib.sha256(path.read_bytes()).hexdigest())
+    unknown = archive("a_zip", ZIP, "v1.0.zip", size=False)
+    report = import_directory(huge.parent, [unknown, A_TGZ_OF_ANY_TOP], store)
+    assert [item.archive for item in report.recognised] == ["a_zip"]
+    assert report.unrecognised == (huge,)
+    assert huge not in hashed
