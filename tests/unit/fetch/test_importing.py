@@ -228,14 +228,21 @@ def test_all_91_archives_are_taken_under_any_name_and_get_the_names_that_bazel_l
 
 
 @pytest.mark.parametrize("head", [b"", b"\x1f\x8b\x08", TAR[:512], ZIP[:100]], ids=["zeros", "gzip", "tar", "zip"])
-def test_a_file_larger_than_any_archive_is_not_read_though_the_size_of_one_is_unknown(tmp_path, store, head, monkeypatch):
+def test_a_file_larger_than_any_archive_is_not_read_though_the_size_of_one_is_unknown(
+    tmp_path, store, head, monkeypatch
+):
     huge = tmp_path / "downloads/huge"
     huge.parent.mkdir()
     huge.write_bytes(head)
     os.truncate(huge, 50 << 30)
     (tmp_path / "downloads/x").write_bytes(ZIP)
     hashed = []
-    monkeypatch.setattr(fsutil, "sha256_of", lambda path: hashed.append(path) or hashlib.sha256(path.read_bytes()).hexdigest())
+
+    def noted(path):
+        hashed.append(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(fsutil, "sha256_of", noted)
     unknown = archive("a_zip", ZIP, "v1.0.zip", size=False)
     report = import_directory(huge.parent, [unknown, A_TGZ_OF_ANY_TOP], store)
     assert [item.archive for item in report.recognised] == ["a_zip"]
