@@ -8,7 +8,8 @@ from pathlib import Path
 
 from npu_serving.building.bazel_program import BazelProgram, fetch_bazel, find_bazel
 from npu_serving.building.inputs import make_sample_archives
-from npu_serving.building.sources import ServingSource, resolve_source, shipped_locks
+from npu_serving.building.locking import check_agreement
+from npu_serving.building.sources import NotMeasured, ServingSource, resolve_source, shipped_locks
 from npu_serving.console import Reporter, Silent
 from npu_serving.errors import MissingToolError, RequestError
 from npu_serving.fetch.content_store import ContentStore, Placement
@@ -34,6 +35,7 @@ class FetchDepsResult:
     distdir: Path
     bazel: BazelProgram | None
     bazel_is_new: bool
+    not_measured: NotMeasured
 
     def to_json(self) -> dict[str, object]:
         """The report of the engine, and the places."""
@@ -42,6 +44,7 @@ class FetchDepsResult:
             "placement": self.placement.to_json(),
             "repository_cache": str(self.store),
             "distdir": str(self.distdir),
+            "not_measured": list(self.not_measured.names),
             "bazel": None
             if self.bazel is None
             else {"path": str(self.bazel.path), "version": self.bazel.version, "is_new": self.bazel_is_new},
@@ -52,6 +55,7 @@ class FetchDepsResult:
         lines = [self.report.text()]
         if self.bazel is not None and self.bazel_is_new:
             lines.append(f"Bazel {self.bazel.version} fetched and verified: {self.bazel.path}")
+        lines += self.not_measured.lines()
         lines.append(f"To run Bazel by hand, use: --repository_cache={self.store} --distdir={self.distdir}")
         return "\n".join(lines)
 
@@ -87,10 +91,29 @@ class ServePlan:
         return "\n".join(lines)
 
 
-def plan_dependencies(settings: Settings, *, everything: bool = False, verify: bool = False) -> FetchPlan:
-    """What fetch_dependencies() would fetch."""
-    wanted: list[Archive | WantedFile] = [*_archives(resolve_source(settings), everything), *_missing_bazel(settings)]
-    return plan_fetch(wanted, ContentStore(settings.store_root), verify=verify)
+@dataclass(frozen=True)
+class FetchDepsPlan:
+    """What fetch_dependencies() would fetch, and what it would leave out."""
+
+    fetching: FetchPlan
+    not_measured: NotMeasured
+
+    def to_json(self) -> dict[str, object]:
+        """The plan of the engine, and what is left out."""
+        return {**self.fetching.to_json(), "not_measured": list(self.not_measured.names)}
+
+    def text(self) -> str:
+        """The same for a person."""
+        return "\n".join([self.fetching.text(), *self.not_measured.lines()])
+
+
+def plan_dependencies(settings: Settings, *, everything: bool = False, verify: bool = False) -> FetchDepsPlan:
+    """What fetch_dependencies() would do."""
+    source = resolve_source(settings)
+    check_agreement(source, settings)
+    wanted: list[Archive | WantedFile] = [*_archives(source, everything), *_missing_bazel(settings)]
+    left_out = NotMeasured(()) if everything else source.not_measured()
+    return FetchDepsPlan(plan_fetch(wanted, ContentStore(settings.store_root), verify=verify), left_out)
 
 
 def fetch_dependencies(
@@ -106,6 +129,7 @@ def fetch_dependencies(
 
 def _fetch(settings: Settings, reporter: Reporter, *, everything: bool, verify: bool) -> FetchDepsResult:
     source = resolve_source(settings)
+    check_agreement(source, settings)  # as far as that goes before anything is fetched
     if source.name == "sample":
         make_sample_archives(settings)
     store = ContentStore(settings.store_root)
@@ -113,9 +137,11 @@ def _fetch(settings: Settings, reporter: Reporter, *, everything: bool, verify: 
     plan = plan_fetch(archives, store, verify=verify)
     mirrors = (*settings.mirrors, *source.mirrors)
     report = fetch(plan, store, mirrors=mirrors, offline=settings.offline, reporter=reporter)
+    check_agreement(source, settings)
     bazel, is_new = _fetch_bazel(settings, reporter)
     placement = store.place(archives, settings.distdir)
-    return FetchDepsResult(report, placement, settings.store_root, settings.distdir, bazel, is_new)
+    left_out = NotMeasured(()) if everything else source.not_measured()
+    return FetchDepsResult(report, placement, settings.store_root, settings.distdir, bazel, is_new, left_out)
 
 
 def serve_dependencies(

@@ -12,12 +12,14 @@ from npu_serving.building.inputs import make_sample_archives
 from npu_serving.building.needed_archives import measure_needs
 from npu_serving.building.sources import (
     LOCKS,
+    NotMeasured,
     ServingSource,
     check_tree,
     lock_for_tree,
     own_lock_path,
     prepare_source,
     resolve_source,
+    state_of,
 )
 from npu_serving.console import Reporter, Silent, duration_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, LockFileError, RequestError, WorkspaceError
@@ -25,7 +27,7 @@ from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch_file, wanted_from
 from npu_serving.fetch.pinning import fetch_first
-from npu_serving.lock.comparing import differences, need_differences
+from npu_serving.lock.comparing import UNDECLARED, differences, need_differences
 from npu_serving.lock.lockfile import (
     Archive,
     Lock,
@@ -71,17 +73,28 @@ def lock_source(
 
 
 def check_agreement(source: ServingSource, settings: Settings) -> None:
-    """LockFileError where a tree declares other archives than the lock that is used for it."""
-    report = lock_deps(
-        source.tree,
-        source.lock_path,
-        ContentStore(settings.store_root),
-        mirrors=(*settings.mirrors, *source.mirrors),
-        offline=settings.offline,
-        check=True,
-    )
-    if report.differences:
-        shown = "\n".join(f"  {difference}" for difference in report.differences[:10])
+    """LockFileError where a tree of the user's own declares other archives than the lock that is used for it.
+
+    Nothing is fetched and nothing evaluated where the lock was made from this very state of the tree. Of a tree that
+    loads .bzl files from archives that the store lacks, what it declares before them is compared.
+    """
+    if not source.is_users_own or source.state == source.lock.made_of:
+        return
+    store = ContentStore(settings.store_root)
+    pins = _Pins(source.lock, store, (), Silent(), fetching=False)
+
+    def held(declared: Archive) -> Path | None:
+        sha256 = pins.pinned(declared).sha256
+        return store.path(sha256) if sha256 is not None and store.has(sha256) else None
+
+    locked = lock_tree(source.tree, held, known=source.lock)
+    archives = tuple(pins.pinned(archive) for archive in locked.lock.archives)
+    lock = with_known_facts(dataclasses.replace(locked.lock, archives=archives), source.lock)
+    found = differences(source.lock, lock)
+    if locked.missing:
+        found = tuple(line for line in found if not line.endswith(UNDECLARED))
+    if found:
+        shown = "\n".join(f"  {difference}" for difference in found[:10])
         raise LockFileError(
             f"{source.tree} does not match its lock {source.lock_path}:\n{shown}",
             cause="the tree was changed after its lock was made, or has no lock of its own",
@@ -121,6 +134,7 @@ def _with_needs(report: LockReport, found: _TreeToLock, settings: Settings, repo
         lock=lock,
         differences=(*report.differences, *need_differences(report.lock, lock)),
         written=report.written or written,
+        not_measured=NotMeasured(()),
     )
 
 
@@ -151,6 +165,7 @@ class LockReport:
     written: bool
     checked_only: bool
     seconds: float
+    not_measured: NotMeasured
 
     @property
     def exit_code(self) -> int:
@@ -171,6 +186,7 @@ class LockReport:
             "others": [item.name for item in self.lock.others if not item.is_git],
             "differences": list(self.differences),
             "written": self.written,
+            "not_measured": list(self.not_measured.names),
             "seconds": round(self.seconds, 3),
         }
 
@@ -196,6 +212,7 @@ class LockReport:
                 "archive without a sha256 from no cache: without a network, give the tree the lock's."
             )
         lines += [f"{item.name} is cloned by git ({item.remote}), which no cache can hold." for item in _git(lock)]
+        lines += self.not_measured.lines()
         left_out = [archive.name for archive in lock.archives if archive.urls_left_out]
         if left_out:
             lines.append(f"The lock leaves out some of the URLs that the tree declares for: {', '.join(left_out)}.")
@@ -246,13 +263,16 @@ def lock_deps(
             )
         return fetch_file(wanted_from(archive), store, mirrors=mirrors, offline=offline, reporter=said)
 
-    declared = lock_tree(tree, get_archive, known=former).lock
-    lock = dataclasses.replace(declared, archives=tuple(pins.pinned(archive) for archive in declared.archives))
-    lock = with_known_facts(lock, former) if former is not None else lock
+    locked = lock_tree(tree, get_archive, known=former)
+    archives = tuple(pins.pinned(archive) for archive in locked.lock.archives)
+    lock = dataclasses.replace(locked.lock, archives=archives)
+    lock = with_known_facts(lock, former, loaded=locked.loaded) if former is not None else lock
+    lock = dataclasses.replace(lock, made_of=state_of(tree))
     check_writable(lock, tree)
     found = differences(known, lock) if known is not None else (f"it is new, with {len(lock.archives)} archives",)
     written = False if check else write_lock(lock_path, lock)
-    return LockReport(lock_path, lock, found, written, check, time.monotonic() - began)
+    users_own = ServingSource(str(tree), tree, lock, lock_path, state=lock.made_of)
+    return LockReport(lock_path, lock, found, written, check, time.monotonic() - began, users_own.not_measured())
 
 
 class _Pins:

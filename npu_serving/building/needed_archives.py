@@ -18,6 +18,7 @@ from npu_serving.building import bazel
 from npu_serving.building.bazel_program import find_bazel
 from npu_serving.building.inputs import choose_runner, find_libpython
 from npu_serving.building.runner import Layout, Runner
+from npu_serving.building.sources import state_of
 from npu_serving.cann.install import cann_of
 from npu_serving.console import Reporter
 from npu_serving.errors import BuildFailedError, LockFileError
@@ -73,7 +74,8 @@ def measure_needs(
             finally:
                 fsutil.remove(asking.directory)
     version = find_bazel(settings, reporter).version
-    return with_needs(lock, needs, {platform: _how_measured(version, cpu) for platform, cpu in PROCESSORS.items()})
+    measured = with_needs(lock, needs, {platform: _how_measured(version, cpu) for platform, cpu in PROCESSORS.items()})
+    return dataclasses.replace(measured, measured_on=state_of(tree))
 
 
 def with_needs(lock: Lock, needs: Mapping[str, Needs], sources: Mapping[str, str]) -> Lock:

@@ -178,6 +178,8 @@ def fetch_inputs(context: BuildContext, reporter: Reporter) -> None:
     context.runner.check(context.layout)
     if source.name == "sample":
         make_sample_archives(settings)
+    for line in source.not_measured().lines():
+        reporter.warn(line)
     plan = plan_fetch(context.archives, context.store)
     mirrors = (*settings.mirrors, *source.mirrors)
     fetch(plan, context.store, reporter=reporter, mirrors=mirrors, offline=settings.offline)
@@ -305,8 +307,7 @@ def _package(context: BuildContext, record: bazel.BuildRecord) -> Build:
 
 def _check_lock(context: BuildContext) -> None:
     source = context.source
-    if source.archive is None and source.copied_from is None:  # the user's own: it may have been changed
-        check_agreement(source, context.settings)
+    check_agreement(source, context.settings)
     check_tree(source.tree)
     version = serving_version(source.tree)
     if version and version != source.lock.serving_version:

@@ -13,6 +13,9 @@ from npu_serving.errors import LockFileError, SourceError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.lock.lockfile import Archive, Lock, read_lock
 from npu_serving.lock.tree_facts import serving_version, tensorflow_commit
+from npu_serving.lock.tree_state import tree_state
+from npu_serving.overlay.adapter import DIRECTORY as OVERLAY
+from npu_serving.overlay.adapter import plain_server_build
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.sample_settings import sample_archives
 from npu_serving.settings import PROJECT_ROOT, Settings
@@ -38,6 +41,13 @@ class ServingSource:
     copied_from: Path | None = None
     """The sample's tree, which is copied, because the overlay is written into what is built."""
     mirrors: tuple[str, ...] = ()
+    state: str = ""
+    """Of a tree of the user's own: see tree_state.py. Others are what their lock was made from."""
+
+    @property
+    def is_users_own(self) -> bool:
+        """Whether the tree is the user's own, who may have changed it."""
+        return self.archive is None and self.copied_from is None
 
     @property
     def is_ready(self) -> bool:
@@ -50,6 +60,33 @@ class ServingSource:
         """What the server's build asks for on that architecture (by default this machine's), and the tree's archive."""
         own = (self.archive,) if self.archive is not None else ()
         return (*own, *self.lock.needed(f"linux-{machine or platform.machine()}-cpu"))
+
+    def not_measured(self, machine: str = "") -> NotMeasured:
+        """The archives that are left out because another state of the tree did not need them."""
+        if not self.is_users_own or self.state == self.lock.measured_on:
+            return NotMeasured(())
+        needed = set(self.needed_archives(machine))
+        return NotMeasured(
+            tuple(item.name for item in self.lock.archives if not item.shadowed and item not in needed), self.name
+        )
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """Archives that another state of the tree did not need; `source` is what the user called the tree."""
+
+    names: tuple[str, ...]
+    source: str = ""
+
+    def lines(self) -> list[str]:
+        """What to say of them, nothing where there are none."""
+        if not self.names:
+            return []
+        measure = command_line(["./inv", "lock-deps", "--source", self.source, "--needed"])
+        return [
+            f"Left out, because a tree like this one did not need them; this very tree was not asked: "
+            f"{', '.join(self.names)}. To ask Bazel what it needs: {measure}"
+        ]
 
 
 def resolve_source(settings: Settings) -> ServingSource:
@@ -134,6 +171,11 @@ def lock_for_tree(tree: Path, settings: Settings) -> tuple[Path, Lock]:
     )
 
 
+def state_of(tree: Path) -> str:
+    """The state of a serving tree, whether or not the overlay is in it."""
+    return tree_state(tree, instead=plain_server_build(tree), without=OVERLAY)
+
+
 def shipped_locks() -> list[Path]:
     """The locks of serving trees that come with this project."""
     return [path for path in sorted(LOCKS.glob("*.json")) if path.name != "toolchains.json"]
@@ -163,7 +205,7 @@ def _sample(settings: Settings) -> ServingSource:
 def _tree(path: Path, settings: Settings) -> ServingSource:
     check_tree(path)
     lock_path, lock = lock_for_tree(path, settings)
-    return ServingSource(str(path), path, lock, lock_path)
+    return ServingSource(str(path), path, lock, lock_path, state=state_of(path))
 
 
 def _archive_file(path: Path, settings: Settings) -> ServingSource:

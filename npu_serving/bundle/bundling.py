@@ -11,12 +11,12 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.building.bazel_program import fetch_release
 from npu_serving.building.inputs import make_sample_archives
-from npu_serving.building.sources import ServingSource, resolve_source
+from npu_serving.building.locking import check_agreement
+from npu_serving.building.sources import NotMeasured, ServingSource, resolve_source
 from npu_serving.bundle.placing import WHEELS
 from npu_serving.bundle.wheels import PinnedPackage, Target, fetch_wheels, held_wheels, pinned_packages
 from npu_serving.bundle.writer import ARCHIVE, IMAGE, KINDS, TOOL, WHEEL, BundleMember, Manifest, places, write_bundle
 from npu_serving.console import Reporter, amount_text, duration_text, table
-from npu_serving.errors import RequestError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import FetchPlan, fetch, plan_fetch
 from npu_serving.fetch.toolchains import Tool, read_tools
@@ -65,6 +65,7 @@ class BundlePlan:
     packages: tuple[PinnedPackage, ...]
     fetching: FetchPlan
     wheels_to_fetch: bool
+    not_measured: NotMeasured
 
     def to_json(self) -> dict[str, object]:
         """For --dry-run --json."""
@@ -79,6 +80,7 @@ class BundlePlan:
             "images": list(self.request.images),
             "wheels_to_fetch": self.wheels_to_fetch,
             "fetch": self.fetching.to_json(),
+            "not_measured": list(self.not_measured.names),
         }
 
     def text(self) -> str:
@@ -93,7 +95,7 @@ class BundlePlan:
             *(f"  the image {image}" for image in self.request.images),
             *(f"  (left out: {name}, for which no sha256 is pinned)" for name in self.fetching.unpinned),
         ]
-        return "\n".join([*lines, self.fetching.text()])
+        return "\n".join([*lines, *self.not_measured.lines(), self.fetching.text()])
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class BundleResult:
     size_bytes: int
     manifest: Manifest
     left_out: tuple[str, ...]
+    not_measured: NotMeasured
     seconds: float
 
     def to_json(self) -> dict[str, object]:
@@ -117,6 +120,7 @@ class BundleResult:
             "python": self.manifest.python,
             "members": [vars(member) for member in self.manifest.members],
             "left_out": list(self.left_out),
+            "not_measured": list(self.not_measured.names),
             "seconds": round(self.seconds, 3),
         }
 
@@ -132,6 +136,7 @@ class BundleResult:
             f"{self.manifest.machine}, in {duration_text(self.seconds)}",
             table(rows),
             *(f"Left out: {name}, for which no sha256 is pinned." for name in self.left_out),
+            *self.not_measured.lines(),
             f"sha256 {self.sha256}",
             "Copy it to the other machine together with a clone of this project. There, run:",
             "  " + command_line(["./inv", "unbundle", self.path.name, "--sha256", self.sha256]),
@@ -146,6 +151,7 @@ def plan_bundle(settings: Settings, request: BundleRequest) -> BundlePlan:
     for name in request.images:
         image_size_bytes(name)
     source = resolve_source(settings)
+    check_agreement(source, settings)
     archives = _archives(source, request)
     tools = _tools(request)
     packages = pinned_packages(PROJECT_ROOT, target, development=request.development)
@@ -157,6 +163,7 @@ def plan_bundle(settings: Settings, request: BundleRequest) -> BundlePlan:
         packages=packages,
         fetching=plan_fetch([*archives, *(tool.wanted() for tool in tools)], ContentStore(settings.store_root)),
         wheels_to_fetch=held_wheels(_wheel_directory(settings, request), packages) is None,
+        not_measured=NotMeasured(()) if request.everything else source.not_measured(target.machine),
     )
 
 
@@ -191,7 +198,13 @@ def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) 
     if plan.source.archive is None and plan.source.copied_from is None:
         reporter.note(f"The tree {plan.source.tree} itself is not in the bundle: copy it to the other machine as well.")
     return BundleResult(
-        request.output, sha256, size_bytes, manifest, plan.fetching.unpinned, time.monotonic() - started
+        request.output,
+        sha256,
+        size_bytes,
+        manifest,
+        plan.fetching.unpinned,
+        plan.not_measured,
+        time.monotonic() - started,
     )
 
 
@@ -200,12 +213,6 @@ def _archives(source: ServingSource, request: BundleRequest) -> tuple[Archive, .
     if request.everything:
         own = (source.archive,) if source.archive is not None else ()
         return (*own, *source.lock.archives)
-    if not source.lock.needed(f"linux-{machine}-cpu"):
-        raise RequestError(
-            f"{source.lock_path} does not say which archives a build on {machine} needs.",
-            cause="Bazel has not been asked yet for that tree and processor",
-            cure="run the same command with --all, which takes every archive that the tree declares",
-        )
     return source.needed_archives(machine)
 
 

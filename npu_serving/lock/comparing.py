@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from npu_serving.lock.lockfile import Archive, Lock, OtherRepository
 
+UNDECLARED = " is in the lock, but the tree does not declare it"
 _NOT_THE_TREES_TO_TELL = ("size_bytes", "needed_by", "only_with")
 
 
@@ -53,7 +54,7 @@ def _by_name(items: Iterable[Archive | OtherRepository]) -> dict[str, dict[str, 
 def _differing(locked: Mapping[str, dict[str, object]], declared: Mapping[str, dict[str, object]]) -> Iterable[str]:
     for name in sorted({*locked, *declared}):
         if name not in declared:
-            yield f"{name} is in the lock, but the tree does not declare it"
+            yield f"{name}{UNDECLARED}"
         elif name not in locked:
             yield f"{name} is declared by the tree, but is not in the lock"
         else:

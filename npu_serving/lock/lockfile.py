@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -107,10 +107,17 @@ class Lock:
     others: tuple[OtherRepository, ...] = ()
     platform_sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """For each platform, a sentence on how it was found what the server needs there."""
+    made_of: str = ""
+    """The state of the tree that it was made from (see tree_state.py); empty in locks of earlier releases."""
+    measured_on: str = ""
+    """The state of the tree on which it was found what the server needs."""
 
     def needed(self, platform: str) -> tuple[Archive, ...]:
-        """The archives that the server's build on `platform` asks for."""
-        return tuple(archive for archive in self.archives if platform in archive.needed_by and not archive.shadowed)
+        """The archives that the server's build on `platform` asks for; all, where nobody has asked Bazel for it."""
+        measured = platform in self.platform_sources
+        return tuple(
+            item for item in self.archives if not item.shadowed and (platform in item.needed_by or not measured)
+        )
 
     @property
     def digest(self) -> str:
@@ -146,6 +153,8 @@ class _LockEntry:
     archives: tuple[_ArchiveEntry, ...] = ()
     others: tuple[OtherRepository, ...] = ()
     platform_sources: Mapping[str, OneLine] = field(default_factory=dict)
+    made_of: Sha256 | None = None
+    measured_on: Sha256 | None = None
 
 
 _REFUSAL = DocumentRefusal(
@@ -182,6 +191,8 @@ def parse_lock(text: str | bytes, where: str = "the lock") -> Lock:
         archives=tuple(entry.archive for entry in read.archives),
         others=read.others,
         platform_sources=read.platform_sources,
+        made_of=read.made_of or "",
+        measured_on=read.measured_on or "",
     )
 
 
@@ -191,6 +202,7 @@ def render_lock(lock: Lock) -> str:
         "format": FORMAT,
         "serving_version": lock.serving_version,
         "tensorflow_commit": lock.tensorflow_commit,
+        **{name: state for name in ("made_of", "measured_on") if (state := getattr(lock, name))},
         "platform_sources": dict(sorted(lock.platform_sources.items())),
         "source": _archive_fields(lock.source),
         "archives": [_archive_fields(archive) for archive in sorted(lock.archives, key=_archive_order)],
@@ -206,14 +218,17 @@ def write_lock(path: Path, lock: Lock) -> bool:
     return fsutil.write_file(path, text)
 
 
-def with_known_facts(lock: Lock, known: Lock) -> Lock:
-    """`lock` with what its tree doesn't say taken from `known`: sizes by digest, who needs what by repository.
+def with_known_facts(lock: Lock, known: Lock, *, loaded: Container[str] = ()) -> Lock:
+    """`lock` with what its tree doesn't say taken from `known`: sizes by digest, and who needs what.
 
-    The name decides on the need because a build asks for a repository, whatever archive is declared for it. URLs that
-    `known` leaves out stay out as long as the tree declares what `known` was made from.
+    A need is taken over with the archive that it was found out for: the same bytes, unpacked in the same way. An
+    archive that `known` doesn't have like that counts as needed everywhere, for nobody has asked Bazel for it, and so
+    does one whose name is among the `loaded`: Bazel needs it before it knows any target. URLs that `known` leaves out
+    stay out as long as the tree declares what `known` was made from.
     """
     sizes = {archive.sha256: archive.size_bytes for archive in (*known.archives, known.source) if archive.sha256}
-    needs = {archive.name: archive for archive in known.archives if not archive.shadowed}
+    needs = {_content(archive): archive for archive in known.archives if not archive.shadowed}
+    everywhere = tuple(sorted(known.platform_sources))
     shortened = [archive for archive in (*known.archives, known.source) if archive.urls_left_out]
 
     def urls_of(archive: Archive) -> Archive:
@@ -221,22 +236,30 @@ def with_known_facts(lock: Lock, known: Lock) -> Lock:
         return next((item for item in shortened if is_shortened(item, archive)), archive)
 
     def with_facts(archive: Archive) -> Archive:
-        need = None if archive.shadowed or archive.needed_by else needs.get(archive.name)
+        need = needs.get(_content(archive))
+        unknown = need is None or archive.name in loaded
         return dataclasses.replace(
             archive,
             size_bytes=archive.size_bytes if archive.size_bytes is not None else sizes.get(archive.sha256 or ""),
-            needed_by=need.needed_by if need is not None else archive.needed_by,
-            only_with=need.only_with if need is not None else archive.only_with,
+            needed_by=() if archive.shadowed else everywhere if need is None or unknown else need.needed_by,
+            only_with="" if archive.shadowed or need is None or unknown else need.only_with,
             urls=urls_of(archive).urls,
             urls_left_out=urls_of(archive).urls_left_out,
         )
 
     return dataclasses.replace(
         lock,
-        source=with_facts(lock.source),
+        source=dataclasses.replace(with_facts(lock.source), needed_by=()),
         archives=tuple(with_facts(archive) for archive in lock.archives),
-        platform_sources=lock.platform_sources or known.platform_sources,
+        platform_sources=known.platform_sources,
+        measured_on=known.measured_on,
     )
+
+
+def _content(archive: Archive) -> tuple[object, ...]:
+    """What makes a repository: the bytes (the first URL where no digest is known), and what is done to them."""
+    bytes_of = archive.sha256 or archive.urls[0]
+    return (archive.name, bytes_of, archive.strip_prefix, archive.build_file, archive.patch_files)
 
 
 def is_shortened(listed: Archive, declared: Archive) -> bool:

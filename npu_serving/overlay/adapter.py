@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.errors import EXIT_ACTION_NEEDED, SourceError
+from npu_serving.errors import EXIT_ACTION_NEEDED, BuildFileError, SourceError
 from npu_serving.overlay import buildfile
 from npu_serving.overlay.content import OverlayEntry, OverlayInputs
 from npu_serving.overlay.patch_plan import PatchPlan, apply_patches
@@ -198,6 +198,15 @@ def apply_overlay(plan: OverlayPlan) -> None:
         if change.action == "patch":
             continue
         _carry_out(plan.tree / change.path, change, stubs)
+
+
+def plain_server_build(tree: Path) -> dict[str, str]:
+    """The server's BUILD file without the deps of the overlay, by its path in the tree, whether or not they are there;
+    nothing where it can't be read, as it then is what it is.
+    """
+    with contextlib.suppress(SourceError, BuildFileError):
+        return {buildfile.FILE: buildfile.remove_deps(_server_build(tree), labels=SERVER_DEPS)}
+    return {}
 
 
 def runtime_libraries(tree: Path) -> dict[str, Path]:

@@ -248,19 +248,21 @@ def test_writing_the_same_lock_again_changes_nothing(tmp_path):
     assert not write_lock(tmp_path / "lock.json", LOCK)
 
 
-def test_sizes_are_carried_over_by_digest_and_needs_by_name():
+def test_a_need_is_carried_over_with_the_bytes_and_what_nobody_measured_counts_as_needed():
     known = dataclasses.replace(
-        LOCK, archives=(dataclasses.replace(THING, size_bytes=5, needed_by=(X86,), only_with="xla_cpu_jit"),)
+        LOCK,
+        archives=(dataclasses.replace(THING, size_bytes=5, needed_by=(X86,), only_with="xla_cpu_jit"),),
+        platform_sources={X86: "measured", ARM: "measured"},
     )
     for archive, size, needed in (
         (THING, 5, (X86,)),
-        (dataclasses.replace(THING, sha256="3" * 64), None, (X86,)),
-        (dataclasses.replace(THING, name="renamed"), 5, ()),
+        (dataclasses.replace(THING, sha256="3" * 64), None, (ARM, X86)),
+        (dataclasses.replace(THING, name="renamed"), 5, (ARM, X86)),
         (dataclasses.replace(THING, shadowed=True), 5, ()),
     ):
         carried = with_known_facts(dataclasses.replace(LOCK, archives=(archive,)), known).archives[0]
         assert (carried.size_bytes, carried.needed_by) == (size, needed)
-        assert carried.only_with == ("xla_cpu_jit" if needed else "")
+        assert carried.only_with == ("xla_cpu_jit" if needed == (X86,) else "")
 
 
 def test_a_url_that_the_lock_leaves_out_stays_out_as_long_as_the_tree_declares_the_same():
