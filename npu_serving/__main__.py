@@ -58,7 +58,10 @@ def main() -> None:
 
 def _environment_lacks(error: ModuleNotFoundError) -> None:
     """Ends with a message where a package of the environment is gone, and has the next call install it again."""
-    if error.name is None or error.name.partition(".")[0] in ("npu_serving", "tasks"):
+    from importlib.util import find_spec
+
+    package = (error.name or "").partition(".")[0]
+    if not package or package in ("npu_serving", "tasks") or find_spec(package) is not None:
         raise error
     for name in os.listdir(sys.prefix):
         if name.startswith("installed-requirements"):  # what `inv` looks at; it reinstalls what is called unfinished

@@ -230,7 +230,8 @@ def test_where_wheels_of_a_bundle_do_not_suffice_the_cure_is_one_that_helps(proj
 
 def test_debug_may_stand_before_the_task_and_the_task_is_still_known(project: Path) -> None:
     _inv(project, "where")
-    shutil.copy2(ROOT / "npu_serving" / "debugging.py", project / "npu_serving")
+    for name in ("debugging.py", "shown_text.py"):
+        shutil.copy2(ROOT / "npu_serving" / name, project / "npu_serving")
     done = _inv(project, "--debug", "test")
     assert (done.returncode, done.stdout) == (0, "tested\n"), done.stderr
     assert (project / ".venv/installed-requirements-dev.txt").exists()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import http.server
 import re
 import subprocess
+import threading
 import zipfile
 from pathlib import Path
 
@@ -24,8 +27,9 @@ HTTP = 'load("@bazel_tools//tools/build_defs/repo:http.bzl", "http_archive")\n'
 class Workspace:
     """A workspace with two archives, `one` and `two`, which tell their name when they are loaded from."""
 
-    def __init__(self, root: Path, bazel: Path, output: Path) -> None:
+    def __init__(self, root: Path, bazel: Path, output: Path, url: str) -> None:
         self.root = root
+        self._url = url
         self._bazel = bazel
         self._output = output
         self.write("tensorflow_serving/model_servers/version.h", VERSION)
@@ -45,7 +49,7 @@ class Workspace:
     def archive(self, name: str, file: str, rule: str = "http_archive") -> str:
         path = self.root / f"{file}.zip"
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        return f'{rule}(name = "{name}", urls = ["{path.as_uri()}"], sha256 = "{sha256}")\n'
+        return f'{rule}(name = "{name}", urls = ["{self._url}/{path.name}"], sha256 = "{sha256}")\n'
 
     def build(self, *flags: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -70,7 +74,12 @@ class Workspace:
 
 @pytest.fixture
 def workspace(tmp_path, bazel, tmp_path_factory):
-    return Workspace(tmp_path, bazel, tmp_path_factory.getbasetemp() / "bazel-of-small-workspaces")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        output = tmp_path_factory.getbasetemp() / "bazel-of-small-workspaces"
+        yield Workspace(tmp_path, bazel, output, f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
 
 
 def test_of_declarations_with_one_name_the_same_one_counts_as_for_bazel(workspace):

@@ -30,7 +30,7 @@ def docker_settings(sample_settings: Settings, tmp_path_factory: pytest.TempPath
         runner="docker",
         docker_base_image=BASE_IMAGE,
         build_root=root / "build",
-        dist_root=root / "dist",
+        dist_root=tmp_path_factory.mktemp("finished builds, with ümlauts"),  # a colon is refused there
         install_link="",
     )
 

@@ -210,7 +210,7 @@ def test_serve_says_when_the_npu_is_used_and_status_knows_it_while_the_server_ru
 
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(ask)
-        assert serve_in_foreground(made, heard, build_root) == 0
+        assert serve_in_foreground(made, heard, build_root) == -signal.SIGTERM
         asked.result()
     before, after = states
     assert "means loaded, not that it answers" in before.text()

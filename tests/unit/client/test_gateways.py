@@ -120,6 +120,7 @@ def _talk(listener: socket.socket) -> None:
         while True:
             connection, _ = listener.accept()
             with connection:
+                connection.recv(1 << 16)  # closed with a request unread, the connection would be reset
                 connection.sendall(b"\0\0\6\4\0\0\0\0\0\0\5\0\0\x40\0")  # as a gRPC port begins
 
 
