@@ -19,6 +19,7 @@ KEPT = (
     "cache-dir",
     "cert",
     "client-cert",
+    "default-timeout",
     "extra-index-url",
     "find-links",
     "index-url",

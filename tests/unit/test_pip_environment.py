@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from npu_serving.pip_environment import KEPT, main, missing_packages, pip_environment
+
+NEWER_THAN_SOME_PIPS = ("keyring-provider",)
+"""Of pip 23.1; the pip of an older Python passes over the variable."""
 
 
 @pytest.fixture
@@ -54,10 +56,9 @@ def test_pip_itself_understands_what_is_kept(configured: dict[str, str]) -> None
     ).stdout
     assert ":env:.index-url='https://mirror.example/simple'" in listed
     assert "target" not in listed
-    help_text = subprocess.run(
-        [sys.executable, "-I", "-m", "pip", "install", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    assert [key for key in KEPT if not re.search(rf"--{key}\b", help_text)] == []
+    for key in set(KEPT) - {"no-index", *NEWER_THAN_SOME_PIPS}:
+        argv = [sys.executable, "-I", "-m", "pip", "install", f"--{key}", "1", "--help"]
+        assert subprocess.run(argv, capture_output=True, check=False).returncode == 0, key
 
 
 def test_packages_that_are_missing_or_of_another_version_are_named_and_those_for_other_pythons_are_not() -> None:

@@ -56,6 +56,17 @@ def test_lint_sees_every_python_file_but_the_examples() -> None:
     assert {path for path in tracked if not any(Path(path).is_relative_to(place) for place in places)} == set()
 
 
+def test_no_array_that_may_be_empty_ends_a_script_in_an_old_bash() -> None:
+    """With `set -u`, bash 4.2 and 4.3 (CentOS 7) call an empty array's "${words[@]}" an unbound variable."""
+    bare = []
+    for script in [path for pattern in SHELL_SCRIPTS for path in sorted(ROOT.glob(pattern)) if ".ci" not in path.parts]:
+        text = script.read_text(encoding="utf-8")
+        if re.search(r"^set -\w*u", text, re.MULTILINE):
+            unguarded = re.sub(r'\$\{(\w+)\[@\]\+"\$\{\1\[@\]\}"\}', "", text)
+            bare += [f"{script.name}: {found}" for found in re.findall(r"\$\{\w+\[[@*]\].*?\}", unguarded)]
+    assert bare == []
+
+
 def test_lint_sees_every_shell_script() -> None:
     scripts = {name for name in _tracked("*") if (ROOT / name).is_file() and _is_shell(ROOT / name)}
     seen = {str(path.relative_to(ROOT)) for pattern in SHELL_SCRIPTS for path in ROOT.glob(pattern)}

@@ -35,7 +35,8 @@ class OneMore(Settings):
 
 @pytest.fixture(autouse=True)
 def no_task_of_a_test_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flags, "OFFERED", dict(OFFERED))
+    for table in ("OFFERED", "TAKEN"):
+        monkeypatch.setattr(flags, table, dict(getattr(flags, table)))
 
 
 def of(task: Any) -> ParserContext:

@@ -44,7 +44,7 @@ def program_of(seed: int) -> str:
     forms = (
         "{0}",
         "{0} *",
-        "const {0} &",
+        "{0} const &",  # not before it: a type that begins with const is among them
         "std::vector<{0}>",
         "std::function<{0}({1}*)>",
         "{0} (&)[10]",
