@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from npu_serving import process
@@ -64,10 +64,17 @@ def _workers(*, one_is_enough: bool) -> list[str]:
     return ["-n", str(processors), "--dist", "loadscope", "--no-loadscope-reorder"]
 
 
-def run_unit_tests_on_each_python() -> None:
-    """Runs the unit tests on each supported Python that is here, and leaves with 1 if any failed."""
+def run_unit_tests_on(versions: Sequence[str]) -> None:
+    """Runs the unit tests on each of those Pythons that is here, and leaves with 1 if any failed; "all" are all."""
+    unknown = [version for version in versions if version not in (*SUPPORTED_PYTHONS, "all")]
+    if unknown:
+        raise RequestError(
+            f"--python can't be {unknown[0]!r}.", cure=f"choose one of {', '.join((*SUPPORTED_PYTHONS, 'all'))}"
+        )
     outcomes = {}
     for version in SUPPORTED_PYTHONS:
+        if version not in versions and "all" not in versions:
+            continue
         python = _python_of(version)
         if python is None:
             outcomes[version] = "is not on this machine"

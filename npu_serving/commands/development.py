@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         "k": "only those whose name matches",
         "long": "those that take longer than a person waits: fuzzing, huge files",
         "coverage": "list the lines that no test ran",
-        "pythons": "the unit tests, on every Python from 3.9 to 3.13 that is here",
+        "python": "the unit tests on that Python, such as 3.9, or on all that are supported and here: all (repeatable)",
         "seed": "in the random order of this number, which a failing run in CI shows",
     },
 )
@@ -28,15 +28,15 @@ def test(
     k: str = "",
     long: bool = False,
     coverage: bool = False,
-    pythons: bool = False,
+    python: tuple[str, ...] = (),
     seed: int | None = None,
 ) -> None:
     """Run the tests."""
-    from npu_serving.development import run_pytest, run_unit_tests_on_each_python
+    from npu_serving.development import run_pytest, run_unit_tests_on
 
-    if pythons:
-        refuse_together("--pythons", "it runs the unit tests", unit=unit, k=k, long=long, coverage=coverage, seed=seed)
-        run_unit_tests_on_each_python()
+    if python:
+        refuse_together("--python", "it runs the unit tests", unit=unit, k=k, long=long, coverage=coverage, seed=seed)
+        run_unit_tests_on(python)
     run_pytest(unit=unit, matching=k, long=long, coverage=coverage, seed=seed)
 
 

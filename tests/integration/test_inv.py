@@ -139,6 +139,15 @@ def test_a_wrong_hash_is_refused_and_the_next_call_tries_again(project: Path) ->
     assert _inv(project, "where").returncode == 0
 
 
+def test_a_socks_proxy_which_pip_can_not_use_is_named_with_two_ways_on(project: Path) -> None:
+    done = _inv(project, "where", ALL_PROXY="socks5h://127.0.0.1:9", PIP_NO_CACHE_DIR="1")
+    assert done.returncode == 4
+    assert "Next: pip can't use the SOCKS proxy that ALL_PROXY or https_proxy names" in done.stderr
+    assert "https_proxy=http://HOST:PORT" in done.stderr
+    assert "env -u ALL_PROXY -u all_proxy ./inv where" in done.stderr
+    assert _inv(project, "where", ALL_PROXY="").returncode == 0
+
+
 def test_a_read_only_home_is_no_obstacle(project: Path, tmp_path: Path) -> None:
     done = _inv(project, "where", HOME="/proc/1/no-home")
     assert done.returncode == 0, done.stderr

@@ -127,7 +127,7 @@ def run(image: str, *argv: str, **options: Any) -> str:
 def test_the_image_serves_the_sample_and_tells_that_it_is_healthy(image: PackageResult, settings: Settings) -> None:
     flags = ("--rest_api_port=8501", "--model_name=half_plus_two", "--model_base_path=/models/half_plus_two")
     with container(image.plan.target, settings, *flags, "--platform_config_file=/etc/npu-serving/config.cfg") as made:
-        assert health(made, "healthy", "unhealthy") == ("healthy", "available: half_plus_two\n")
+        assert health(made, "healthy", "unhealthy") == ("healthy", "loaded: half_plus_two\n")
         request = json.dumps({"instances": [1.0, 2.0]})
         ask = (
             "exec 3<>/dev/tcp/127.0.0.1/8501; printf 'POST /v1/models/half_plus_two:predict HTTP/1.1\\r\\nHost: x\\r\\n"
@@ -223,7 +223,7 @@ def test_flags_with_the_line_ends_of_windows_and_comments_serve(
     flags.write_bytes("\r\n".join(["# the model", *FLAGS[:2], FLAGS[2] + "  # and where it is"]).encode())
     mounts = {str(flags): "/etc/npu-serving/flags"}
     with container(image.plan.target, settings, mounts=mounts) as made:
-        assert health(made, "healthy", "unhealthy") == ("healthy", "available: half_plus_two\n")
+        assert health(made, "healthy", "unhealthy") == ("healthy", "loaded: half_plus_two\n")
     flags.write_text("--rest_api_port 8501\n")
     with container(image.plan.target, settings, mounts=mounts) as made:
         assert made.wait(timeout=60)["StatusCode"] == 2
@@ -233,10 +233,10 @@ def test_flags_with_the_line_ends_of_windows_and_comments_serve(
 @pytest.mark.parametrize(
     ("second", "said"),
     [
-        ("# config { name: 'x' }\n", "available: half_plus_two\n"),
+        ("# config { name: 'x' }\n", "loaded: half_plus_two\n"),
         (
             " config { name: 'other' model_platform: 'tensorflow' base_path: '/models/half_plus_two' }",
-            "available: half_plus_two other\n",
+            "loaded: half_plus_two other\n",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_without_arguments_a_deployments_files_count(image: PackageResult, setti
         'model_platform: "tensorflow" } }\n'
     )
     with container(image.plan.target, settings, mounts={str(models): "/etc/npu-serving/models.config"}) as made:
-        assert health(made, "healthy", "unhealthy") == ("healthy", "available: half_plus_two\n")
+        assert health(made, "healthy", "unhealthy") == ("healthy", "loaded: half_plus_two\n")
 
 
 def test_the_image_is_the_base_and_the_artifact_with_nothing_of_the_toolchain(

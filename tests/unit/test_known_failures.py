@@ -30,6 +30,17 @@ def test_no_two_rows_of_a_table_have_one_name() -> None:
         assert len(set(names)) == len(names)
 
 
+def test_a_refusal_by_the_loader_sends_on_to_more_than_the_check_that_may_have_passed() -> None:
+    words = ("symbol lookup error", "relocation error", "error while loading shared libraries", "version `")
+    of_the_loader = [
+        item for item in read_known_failures(known_failures.SERVING) if any(word in item.example for word in words)
+    ]
+    assert len(of_the_loader) > 10
+    for failure in of_the_loader:
+        steps = re.split(r"[;:,] ", failure.cure)
+        assert [step for step in steps if not re.search(r"verify-serving|cann-info", step)], failure.id
+
+
 def test_what_no_row_knows_is_not_explained_away() -> None:
     for table, _, _ in SECTIONS:
         assert diagnose(table, "something new\n") is None

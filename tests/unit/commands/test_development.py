@@ -13,6 +13,7 @@ from invoke.context import Context
 from npu_serving import development as tools
 from npu_serving import process
 from npu_serving.commands import development
+from npu_serving.errors import RequestError
 
 
 class Replaced(BaseException):
@@ -36,9 +37,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, 
 
 
 def words_of(started: list[tuple[list[str], dict[str, str]]], **flags: object) -> str:
-    untyped = dict.fromkeys(("unit", "long", "coverage", "pythons"), False)
+    untyped = dict.fromkeys(("unit", "long", "coverage"), False)
     with pytest.raises(Replaced):
-        development.test(Context(), **{**untyped, "k": None, "seed": None, **flags})
+        development.test(Context(), **{**untyped, "k": None, "python": [], "seed": None, **flags})
     return " ".join(started[-1][0])
 
 
@@ -67,6 +68,19 @@ def test_the_long_tier_is_the_tests_with_that_mark_and_more_examples(
     assert "-m long" not in words_of(started)
     assert "-m long" in words_of(started, long=True)
     assert [environment.get("NPU_SERVING_TEST_TIER") for _, environment in started] == [None, "long"]
+
+
+def test_the_unit_tests_run_on_those_pythons_that_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tools, "_python_of", lambda _version: None)
+    for typed, shown in ((["3.13", "3.9"], ["3.9", "3.13"]), (["all"], list(tools.SUPPORTED_PYTHONS))):
+        with pytest.raises(SystemExit) as caught:
+            tools.run_unit_tests_on(typed)
+        assert caught.value.code == 0
+        assert capsys.readouterr().out.splitlines() == [f"Python {one} is not on this machine" for one in shown]
+    with pytest.raises(RequestError, match=r"--python can't be '3\.8'"):
+        tools.run_unit_tests_on(["3.9", "3.8"])
 
 
 def test_a_python_is_found_by_what_it_says_and_only_if_an_environment_can_be_made_with_it(

@@ -184,13 +184,13 @@ def test_every_model_of_the_list_is_asked_and_each_that_fails_is_named(tmp_path:
     with running(states, REST, f"--model_config_file={config}") as server:
         assert server.check() == (1, "unhealthy: not available: bad gone\n")
     with running({**states, "bad": "AVAILABLE", "gone": "AVAILABLE"}, REST, f"--model_config_file={config}") as server:
-        assert server.check() == (0, "available: bad good gone é\n")
+        assert server.check() == (0, "loaded: bad good gone é\n")
 
 
 def test_a_commented_model_is_not_asked_for_and_a_relative_path_is_the_servers(tmp_path: Path) -> None:
     (tmp_path / "m.config").write_text("# config { name: 'x' }\nmodel_config_list { config { name: 'a' } }")
     with running({"a": "AVAILABLE"}, REST, "--model_config_file=m.config", cwd=tmp_path) as server:
-        assert server.check() == (0, "available: a\n")
+        assert server.check() == (0, "loaded: a\n")
 
 
 def test_a_broken_list_of_models_is_said_to_be_broken_with_its_line(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_the_names_can_be_told_where_the_list_is_somewhere_that_only_the_server_
         status, said = server.check()
         assert status == 1
         assert "set NPU_SERVING_MODELS" in said  # and that helps:
-        assert server.check(NPU_SERVING_MODELS="a b") == (0, "available: a b\n")
+        assert server.check(NPU_SERVING_MODELS="a b") == (0, "loaded: a b\n")
         assert server.check(NPU_SERVING_MODELS="a c") == (1, "unhealthy: not available: c\n")
 
 
