@@ -89,6 +89,19 @@ def check_writable(directory: Path) -> None:
         pass
 
 
+def refuse_unwritable(directory: Path) -> None:
+    """FileAccessError where check_writable() would raise it, as far as that shows without making anything."""
+    place = directory.absolute()
+    with explained(directory):
+        while not os.path.lexists(place) and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+        if not os.access(place, os.W_OK | os.X_OK):
+            number = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(number, os.strerror(number), str(place))
+
+
 def write_file(path: Path, data: bytes | str, *, mode: int | None = None) -> bool:
     """Puts `data` at `path` by renaming a finished file over it; True if that changed anything.
 

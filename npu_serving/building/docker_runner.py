@@ -11,6 +11,7 @@ from npu_serving.building.runner import Layout, RunRequest
 from npu_serving.console import Reporter
 from npu_serving.doctor.places import build_places, check_places
 from npu_serving.errors import MissingToolError
+from npu_serving.fetch.mirrors import places_of
 from npu_serving.images.container import (
     PLAIN_ENVIRONMENT,
     Bind,
@@ -171,6 +172,7 @@ def make_image(
     settings: Settings, reporter: Reporter, *, no_cache: bool = False, reproduce: bool = False, dry_run: bool = False
 ) -> ImagePlan | ImageResult | ReproductionReport:
     """The task `build-image`: the plan, or the image itself, made if it is missing, or made twice."""
+    places_of(settings.mirrors)  # a wrong one is refused, whether or not there is something to fetch
     bazel = find_bazel_for_image(settings, reporter)
     plan = DockerRunner(settings, bazel, reporter).plan()
     if dry_run:

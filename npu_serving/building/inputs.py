@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,10 @@ from npu_serving import fsutil
 from npu_serving.building.bazel_program import find_bazel, find_bazel_for_image
 from npu_serving.building.host_runner import HostRunner
 from npu_serving.building.runner import Runner
+from npu_serving.building.sources import resolve_source
+from npu_serving.cann.install import cann_of
 from npu_serving.console import Reporter
-from npu_serving.errors import MissingToolError
+from npu_serving.errors import LockFileError, MissingToolError
 from npu_serving.facts import LIBPYTHON
 from npu_serving.overlay.patches import Toolchain
 from npu_serving.sample.sample_settings import sample_archives
@@ -25,6 +28,18 @@ def choose_runner(settings: Settings, reporter: Reporter) -> Runner:
 
         return DockerRunner(settings, find_bazel_for_image(settings, reporter), reporter)
     return HostRunner(settings, find_bazel(settings, reporter))
+
+
+def refuse_what_is_not_there(settings: Settings) -> None:
+    """SourceError or AdapterError where a source or an adapter is named that isn't there, as a build refuses it.
+
+    That is a slip of the person, not a lack of the machine.
+    """
+    with contextlib.suppress(LockFileError):  # the tree is there, and doctor says what its lock lacks
+        resolve_source(settings)
+    named = settings.adapter
+    if named not in ("auto", "sample") and not Path(named).expanduser().exists():
+        _ = cann_of(settings).adapter
 
 
 def runner_name(settings: Settings) -> str:

@@ -26,6 +26,7 @@ from npu_serving.errors import EXIT_ACTION_NEEDED, LockFileError, RequestError, 
 from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch_file, wanted_from
+from npu_serving.fetch.mirrors import places_of
 from npu_serving.fetch.pinning import fetch_first
 from npu_serving.lock.comparing import UNDECLARED, differences, need_differences
 from npu_serving.lock.lockfile import (
@@ -57,6 +58,7 @@ def lock_source(
             cause="it fetches archives without a sha256 and writes the lock, which those flags forbid",
             cure="use --pin without them",
         )
+    places_of(settings.mirrors, offline=settings.offline)  # a wrong one is refused before anything is made
     found = _tree_to_lock(settings, reporter, check=check)
     report = lock_deps(
         found.tree,

@@ -11,6 +11,7 @@ from npu_serving.overlay.content import OverlayInputs
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
+from npu_serving.writers.shell import command_line
 
 
 def render(
@@ -20,15 +21,16 @@ def render(
     if diff and check:
         raise RequestError("--diff and --check cannot be combined.", cure="use one of them at a time")
     mode = "diff" if diff else "check" if check else "dry-run" if dry_run else "apply"
-    settings = with_sample(settings)
     source = resolve_source(settings)
     if not source.tree.is_dir():
         raise SourceError(
             f"The source tree {source.tree} does not exist yet.",
-            cure="create it with ./inv build-serving, or name a tree with --source PATH",
+            cure=f"create it with {command_line(['./inv', 'build-serving', '--source', settings.source])}, or name the "
+            "path of a tree instead",
         )
     wanted = None
     if not remove:
+        settings = with_sample(settings)
         adapter = cann_of(settings).adapter
         wanted = OverlayInputs(adapter.path, inputs.find_libpython(settings), adapter_elf=adapter.elf)
     if mode != "apply":  # reads only, and may do so beside a build

@@ -95,7 +95,7 @@ def build_serving(
     Raises the error of the step that fails; what was finished before it is kept, so the next run resumes there.
     """
     started = time.monotonic()
-    bazel.checked_flags(settings.bazel_args)
+    check_request(settings)
     if clean:
         settings = caches.without_caches(settings)
     wanted = caches.find_caches(settings)
@@ -150,6 +150,7 @@ class AnalysisResult:
 
 def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
     """All of the road up to the first compiler run: half a minute to find out whether hours of building can begin."""
+    check_request(settings)
     context = find_context(settings, reporter)
     with state_lock(settings.build_root, doing="build-serving --analyse"):
         _prepare(context, reporter)
@@ -158,7 +159,8 @@ def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
 
 
 def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
-    """What build_serving() would do now."""
+    """What build_serving() would do now. Raises what it would raise before it changes anything."""
+    check_request(settings)
     wanted = caches.find_caches(settings)
     if sample_is_missing(settings):
         runner = choose_runner(settings, reporter)
@@ -169,7 +171,15 @@ def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
         return BuildPlan((made, *(Step(name, later) for name in STEPS)))
     context = find_context(settings, reporter)
     caches.check_reachable(wanted, context.runner)
-    return plan_build(context)
+    plan = plan_build(context)
+    plan_fetch(context.archives, context.store, places=context.source.places(settings)).refuse_without_places()
+    return plan
+
+
+def check_request(settings: Settings) -> None:
+    """Raises what is wrong with the request itself, before anything is looked for or made."""
+    bazel.checked_flags(settings.bazel_args)
+    resolve_source(settings).places(settings)
 
 
 def fetch_inputs(context: BuildContext, reporter: Reporter) -> None:

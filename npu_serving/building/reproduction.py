@@ -13,7 +13,7 @@ from pathlib import Path
 
 from npu_serving import fsutil, process
 from npu_serving.building import caches
-from npu_serving.building.pipeline import build_serving
+from npu_serving.building.pipeline import build_serving, check_request
 from npu_serving.builds.manifest import SERVER, Build
 from npu_serving.console import Reporter, duration_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, ProgramError
@@ -99,7 +99,8 @@ class ReproduceResult:
 
 
 def plan(settings: Settings) -> ReproducePlan:
-    """Where reproduce() will work; changes nothing."""
+    """Where reproduce() will work; changes nothing, and raises what is wrong with the request."""
+    check_request(settings)
     return ReproducePlan(tuple(settings.build_root / DIRECTORY / name for name in PLACES))
 
 
@@ -109,8 +110,8 @@ def reproduce(settings: Settings, reporter: Reporter) -> ReproduceResult:
     dist/ stays unchanged. Raises what build_serving() raises.
     """
     started = time.monotonic()
-    settings = with_sample(settings)  # its adapter and CANN are inputs: the same ones for both
     places = plan(settings).places
+    settings = with_sample(settings)  # its adapter and CANN are inputs: the same ones for both
     root = places[0].parent
     with state_lock(settings.build_root, doing="build-serving --reproduce"):
         fsutil.remove(root)

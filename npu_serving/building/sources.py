@@ -11,6 +11,7 @@ from pathlib import Path
 from npu_serving import archives, fsutil
 from npu_serving.errors import LockFileError, SourceError
 from npu_serving.fetch.content_store import ContentStore
+from npu_serving.fetch.mirrors import Places, places_of
 from npu_serving.lock.lockfile import Archive, Lock, read_lock
 from npu_serving.lock.tree_facts import serving_version, tensorflow_commit
 from npu_serving.lock.tree_state import tree_state
@@ -55,6 +56,10 @@ class ServingSource:
         if self.copied_from is not None:
             return _read_mark(self.tree) == _tree_mark(self.copied_from)
         return self.archive is None or _read_mark(self.tree) == self.archive.sha256
+
+    def places(self, settings: Settings) -> Places:
+        """Where its archives are looked for. Raises RequestError for what isn't a mirror."""
+        return places_of((*settings.mirrors, *self.mirrors), offline=settings.offline)
 
     def needed_archives(self, machine: str = "") -> tuple[Archive, ...]:
         """What the server's build asks for on that architecture (by default this machine's), and the tree's archive."""

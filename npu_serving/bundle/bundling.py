@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.building.bazel_program import fetch_release
+from npu_serving.building.bazel_program import fetch_tools, plan_tools
 from npu_serving.building.inputs import make_sample_archives
 from npu_serving.building.locking import check_agreement
 from npu_serving.building.sources import NotMeasured, ServingSource, resolve_source
@@ -19,6 +19,7 @@ from npu_serving.bundle.writer import ARCHIVE, IMAGE, KINDS, TOOL, WHEEL, Bundle
 from npu_serving.console import Reporter, amount_text, duration_text, table
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import FetchPlan, fetch, plan_fetch
+from npu_serving.fetch.mirrors import places_of
 from npu_serving.fetch.toolchains import Tool, read_tools
 from npu_serving.images.image_files import image_file_name, image_size_bytes, save_image
 from npu_serving.lock.lockfile import Archive
@@ -145,9 +146,16 @@ class BundleResult:
 
 
 def plan_bundle(settings: Settings, request: BundleRequest) -> BundlePlan:
-    """What make_bundle() would do. Changes nothing but memos. Raises RequestError for what isn't possible."""
+    """What make_bundle() would do. Changes nothing but memos. Raises what that raises before it changes anything."""
+    plan = _plan(settings, request)
+    plan.fetching.refuse_without_places()
+    return plan
+
+
+def _plan(settings: Settings, request: BundleRequest) -> BundlePlan:
     target = request.target
     fsutil.refuse_other_than_file(request.output)
+    fsutil.refuse_unwritable(request.output.parent)
     for name in request.images:
         image_size_bytes(name)
     source = resolve_source(settings)
@@ -155,13 +163,17 @@ def plan_bundle(settings: Settings, request: BundleRequest) -> BundlePlan:
     archives = _archives(source, request)
     tools = _tools(request)
     packages = pinned_packages(PROJECT_ROOT, target, development=request.development)
+    places = source.places(settings)
+    to_fetch = [item for item in archives if source.archive_file is None or item != source.archive]
+    fetching = plan_fetch(to_fetch, ContentStore(settings.store_root), places=places)
+    fetching = fetching.with_plan(plan_tools(tools, settings))
     return BundlePlan(
         request=request,
         source=source,
         archives=archives,
         tools=tools,
         packages=packages,
-        fetching=plan_fetch([*archives, *(tool.wanted() for tool in tools)], ContentStore(settings.store_root)),
+        fetching=fetching,
         wheels_to_fetch=held_wheels(_wheel_directory(settings, request), packages) is None,
         not_measured=NotMeasured(()) if request.everything else source.not_measured(target.machine),
     )
@@ -173,8 +185,9 @@ def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) 
     Raises FetchError, PinMismatchError, DiskFullError; then there is no file, or still the earlier one.
     """
     started = time.monotonic()
+    places_of(settings.mirrors)
     with state_lock(settings.build_root, doing="bundle"):
-        plan = plan_bundle(settings, request)
+        plan = _plan(settings, request)
         fsutil.check_writable(request.output.parent)  # before much is fetched for a file that can't be written
         store = ContentStore(settings.store_root)
         _fetch_archives(plan, store, settings, reporter)
@@ -231,10 +244,8 @@ def _fetch_archives(plan: BundlePlan, store: ContentStore, settings: Settings, r
         make_sample_archives(settings)
     if source.archive is not None and source.archive_file is not None:
         store.adopt(source.archive_file, source.archive.sha256 or "")
-    for tool in plan.tools:
-        if tool.name == BAZEL and tool.kind == "program":
-            fetch_release(tool, store, settings, reporter)
-    missing = plan_fetch([*plan.archives, *(tool.wanted() for tool in plan.tools)], store)
+    fetch_tools(plan.tools, settings, reporter)
+    missing = plan_fetch(plan.archives, store)
     fetch(missing, store, mirrors=(*settings.mirrors, *source.mirrors), offline=settings.offline, reporter=reporter)
 
 

@@ -22,11 +22,12 @@ def demo(call: Call) -> Result:
 @command(settings=("source", "adapter", "runner"), help={"fix": "apply the fixes that are safe"})
 def doctor(call: Call, fix: bool = False, dry_run: bool = False) -> Result:
     """Check everything that a build needs, and show how to fix what is missing."""
-    from npu_serving.building.inputs import runner_name
+    from npu_serving.building.inputs import refuse_what_is_not_there, runner_name
     from npu_serving.building.patching import patch_findings
     from npu_serving.doctor.examination import examine
     from npu_serving.doctor.fixes import apply_fixes, plan_fixes
 
+    refuse_what_is_not_there(call.settings)
     report = examine(call.settings, runner_name(call.settings), call.console, patches=patch_findings)
     if not fix:
         return report

@@ -7,20 +7,21 @@ changes that.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.console import Reporter, Silent, amount_text
 from npu_serving.errors import NpuServingError
 from npu_serving.fetch.content_store import ELSEWHERE, ContentStore
-from npu_serving.fetch.mirrors import Places, parse_mirror
+from npu_serving.fetch.mirrors import Places, places_of
 from npu_serving.fetch.report import FetchReport, failure_error, offline_error
 from npu_serving.fetch.transfer import WantedFile
 from npu_serving.fetch.tuning import Tuning
 from npu_serving.fetch.workers import Run
 from npu_serving.lock.lockfile import Archive
+from npu_serving.shown_text import without_login
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,29 @@ class FetchPlan:
     unpinned: tuple[str, ...]
     damaged: tuple[str, ...] = ()
     """Files of the store that don't hold their bytes; they are among the missing ones, and fetch() replaces them."""
+    tried: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What would be asked for each missing file, by its sha256: in that order, without a password."""
 
     @property
     def missing_bytes(self) -> int:
         """The sum of the sizes that are known."""
         return sum(wanted.size_bytes or 0 for wanted in self.missing)
+
+    def with_plan(self, other: FetchPlan) -> FetchPlan:
+        """Both plans as one, each file with its own places."""
+        return FetchPlan(
+            present=(*self.present, *other.present),
+            missing=(*self.missing, *other.missing),
+            unpinned=(*self.unpinned, *other.unpinned),
+            damaged=(*self.damaged, *other.damaged),
+            tried={**self.tried, **other.tried},
+        )
+
+    def refuse_without_places(self) -> None:
+        """FetchError for what is missing and may be looked for nowhere, as a fetch with --offline says it."""
+        nowhere = [wanted for wanted in self.missing if not self.tried[wanted.sha256]]
+        if nowhere:
+            raise offline_error(nowhere)
 
     def to_json(self) -> dict[str, object]:
         """For --json --dry-run."""
@@ -48,7 +67,7 @@ class FetchPlan:
                     "file_name": wanted.file_name,
                     "sha256": wanted.sha256,
                     "size_bytes": wanted.size_bytes,
-                    "urls": list(wanted.urls),
+                    "urls": list(self.tried[wanted.sha256]),
                 }
                 for wanted in self.missing
             ],
@@ -67,9 +86,13 @@ class FetchPlan:
         size = amount_text(self.missing_bytes, "bytes") + (f" and {unknown} of unknown size" if unknown else "")
         return "\n".join(
             [f"{len(self.present)} files are already here; would fetch {len(self.missing)} ({size}):"]
-            + [f"  {wanted.label}: {wanted.urls[0]}" for wanted in self.missing]
+            + [line for wanted in self.missing for line in self._lines(wanted)]
             + notes
         )
+
+    def _lines(self, wanted: WantedFile) -> list[str]:
+        first, *others = self.tried[wanted.sha256] or ("nowhere",)
+        return [f"  {wanted.label}: {first}", *(f"      then {place}" for place in others)]
 
 
 def wanted_from(archive: Archive) -> WantedFile:
@@ -78,8 +101,13 @@ def wanted_from(archive: Archive) -> WantedFile:
     return WantedFile(archive.name, archive.file_name, archive.urls, archive.sha256, archive.size_bytes)
 
 
-def plan_fetch(archives: Iterable[Archive | WantedFile], store: ContentStore, *, verify: bool = False) -> FetchPlan:
-    """What is there and what has to be fetched. `verify` reads every file of the store again."""
+def plan_fetch(
+    archives: Iterable[Archive | WantedFile], store: ContentStore, *, verify: bool = False, places: Places | None = None
+) -> FetchPlan:
+    """What is there and what has to be fetched. `verify` reads every file of the store again.
+
+    `places` are those that the fetch will ask, by default the declared URLs alone.
+    """
     pinned: dict[str, WantedFile] = {}
     unpinned: list[str] = []
     for item in archives:
@@ -91,12 +119,23 @@ def plan_fetch(archives: Iterable[Archive | WantedFile], store: ContentStore, *,
             pinned.setdefault(item.sha256, wanted_from(item))
     found = store.check(pinned, verify=verify)
     there = set(found.present)
+    missing = tuple(wanted for sha256, wanted in pinned.items() if sha256 not in there)
+    asked = places if places is not None else Places()
     return FetchPlan(
         present=tuple(wanted.label for sha256, wanted in pinned.items() if sha256 in there),
-        missing=tuple(wanted for sha256, wanted in pinned.items() if sha256 not in there),
+        missing=missing,
         unpinned=tuple(unpinned),
         damaged=tuple(pinned[sha256].label for sha256 in found.damaged),
+        tried={wanted.sha256: _tried(wanted, asked) for wanted in missing},
     )
+
+
+def _tried(wanted: WantedFile, places: Places) -> tuple[str, ...]:
+    found = places.candidates(wanted.urls, wanted.sha256)
+    of_mirrors = [item.url for item in found if item.mirror]
+    declared = [item.url for item in found if not item.mirror]
+    asked = [*of_mirrors, *([wanted.package] if wanted.package else []), *declared]
+    return tuple(without_login(place, instead="") for place in asked)
 
 
 def fetch(
@@ -114,9 +153,24 @@ def fetch(
     (naming every file with its URLs) when some could not be fetched, PinMismatchError when wrong bytes came,
     DiskFullError, FileAccessError; the error's details are the report of what was done until then.
     """
+    places = places_of(mirrors, offline=offline)
+    report = try_fetch(plan, store, places, reporter=reporter, tuning=tuning)
+    if report.failed:
+        raise failure_error(report, offline=offline)
+    return report
+
+
+def try_fetch(
+    plan: FetchPlan,
+    store: ContentStore,
+    places: Places,
+    *,
+    reporter: Reporter | None = None,
+    tuning: Tuning | None = None,
+) -> FetchReport:
+    """As fetch(), from those places; the report has what none of them gave, in place of an error."""
     said = reporter if reporter is not None else Silent()
     started = time.monotonic()
-    places = Places([parse_mirror(text) for text in mirrors], only_local=offline)
     if not plan.missing:
         return FetchReport((), plan.present, plan.unpinned, time.monotonic() - started)
     if not places.any:
@@ -136,10 +190,6 @@ def fetch(
         with said.progress("fetching", total=plan.missing_bytes or None, unit="bytes") as progress:
             run.work(progress)
         run.heal(said)
-        if offline and run.failures and not any(failure.wrong_bytes for failure in run.failures):
-            raise offline_error([failure.wanted for failure in run.failures])
-        if run.failures:
-            raise failure_error(report())
     except NpuServingError as error:
         error.details = report().to_json()
         raise

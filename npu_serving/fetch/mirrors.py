@@ -77,11 +77,12 @@ def _is_base(url: str) -> bool:
 
 @dataclass(frozen=True)
 class Places:
-    """Where files may come from: mirrors, and (unless `only_local`) the network."""
+    """Where files may come from: mirrors, then (unless `only_local`, or `only_mirrors`) the declared URLs."""
 
     mirrors: Sequence[Mirror] = ()
     only_local: bool = False
     """Take files from file:// mirrors and open no connection."""
+    only_mirrors: bool = False
 
     @property
     def any(self) -> bool:
@@ -90,14 +91,18 @@ class Places:
 
     def candidates(self, urls: Sequence[str], sha256: str) -> tuple[Candidate, ...]:
         """Every URL to try for a file, each once: the mirrors in the order given, then the declared URLs in theirs."""
-        found = [Candidate(url, mirror.base) for mirror in self.mirrors for url in mirror.urls_for(urls, sha256)] + [
-            Candidate(url) for url in urls
-        ]
+        found = [Candidate(url, mirror.base) for mirror in self.mirrors for url in mirror.urls_for(urls, sha256)]
+        found += [] if self.only_mirrors else [Candidate(url) for url in urls]
         once: dict[str, Candidate] = {}
         for candidate in found:
             if not self.only_local or candidate.url.startswith("file:"):
                 once.setdefault(candidate.url, candidate)
         return tuple(once.values())
+
+
+def places_of(mirrors: Iterable[str], *, offline: bool = False, only_mirrors: bool = False) -> Places:
+    """The places that mirrors of flags or of invoke.yaml give. Raises RequestError for what isn't a mirror."""
+    return Places([parse_mirror(text) for text in mirrors], only_local=offline, only_mirrors=only_mirrors)
 
 
 def local_path(url: str) -> str:

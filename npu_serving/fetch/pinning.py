@@ -15,7 +15,7 @@ from npu_serving.console import Reporter
 from npu_serving.errors import FetchError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.http import Refusal, ask, new_session
-from npu_serving.fetch.mirrors import Candidate, Places, local_path, parse_mirror
+from npu_serving.fetch.mirrors import Candidate, local_path, places_of
 from npu_serving.fetch.transfer import LARGEST_UNKNOWN_BYTES
 from npu_serving.fetch.tuning import Tuning
 from npu_serving.lock.lockfile import Archive
@@ -33,7 +33,7 @@ def fetch_first(
 
     Raises FetchError, naming what each source answered, when none has it; DiskFullError, FileAccessError.
     """
-    places = Places([parse_mirror(text) for text in mirrors]).candidates(archive.urls, NO_DIGEST)
+    places = places_of(mirrors).candidates(archive.urls, NO_DIGEST)
     patience = tuning if tuning is not None else Tuning()
     session = new_session(1)
     answers = []

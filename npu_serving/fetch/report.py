@@ -125,9 +125,17 @@ def offline_error(missing: Sequence[WantedFile]) -> FetchError:
     )
 
 
-def failure_error(report: FetchReport) -> NpuServingError:
+def failure_error(report: FetchReport, *, offline: bool = False) -> NpuServingError:
     """The error for files that no source had: PinMismatchError if wrong bytes came for one, else FetchError."""
+    error = _failure_error(report, offline)
+    error.details = report.to_json()
+    return error
+
+
+def _failure_error(report: FetchReport, offline: bool) -> NpuServingError:
     failures = report.failed
+    if offline and not any(failure.wrong_bytes for failure in failures):
+        return offline_error([failure.wanted for failure in failures])
     kept = f" {len(report.fetched)} others were fetched and are kept." if report.fetched else ""
     lines = [f"Could not fetch {'1 file' if len(failures) == 1 else f'{len(failures)} files'}.{kept}"]
     for failure in failures:

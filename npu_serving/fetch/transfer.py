@@ -36,6 +36,8 @@ class WantedFile:
     urls: tuple[str, ...]
     sha256: str
     size_bytes: int | None = None
+    package: str = ""
+    """A package that has the same bytes and is asked for after the mirrors, before `urls`: see bazel_program.py."""
 
     @property
     def largest_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import platform
@@ -10,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fault_server as faults
 import pytest
@@ -177,7 +179,7 @@ def release() -> Iterator[Tool]:
 
 def brought(release: Tool, settings: Settings) -> tuple[bytes, list[str]]:
     store, notes = ContentStore(settings.store_root), Notes()
-    bazel_program.fetch_release(release, store, settings, notes)
+    bazel_program.fetch_release(release, settings, notes)
     assert [path.name for path in store.root.iterdir() if path.name.startswith("tmp")] == []
     return store.path(release.sha256).read_bytes(), notes.notes
 
@@ -228,3 +230,76 @@ def test_offline_npm_is_not_asked(release: Tool, settings: Settings, tmp_path: P
     with pytest.raises(FetchError):
         brought(release, offline)
     assert not (tmp_path / "asked").exists()
+
+
+# ---- npm beside mirrors
+
+
+def npm_with(release_bytes: bytes, tmp_path: Path) -> Path:
+    tgz = package(tmp_path, {"package/bazel-0.24.1-linux-x86_64": release_bytes})
+    return script(tmp_path / "bin/npm", f"touch {shlex.quote(str(tmp_path / 'asked'))}; cp {shlex.quote(str(tgz))} .")
+
+
+def test_a_mirror_is_asked_before_npm_and_npm_before_the_declared_url(
+    release: Tool, settings: Settings, tmp_path: Path
+) -> None:
+    npm_with(RELEASE, tmp_path)
+    (tmp_path / "mirror").mkdir()
+    mirrored = dataclasses.replace(settings, mirrors=((tmp_path / "mirror").as_uri(),))
+    document: Any = bazel_program.plan_tools([release], mirrored).to_json()
+    (missing,) = document["missing"]
+    assert missing["urls"][0] == f"{(tmp_path / 'mirror').as_uri()}/bazel-0.24.1-linux-x86_64"
+    assert missing["urls"][-2:] == ["npm:@bazel/bazel-linux_x64@0.24.1", release.urls[0]]
+    assert "then npm:@bazel/bazel-linux_x64@0.24.1" in bazel_program.plan_tools([release], mirrored).text()
+    assert (
+        brought(dataclasses.replace(release, urls=("https://x.invalid/bazel-0.24.1-linux-x86_64",)), mirrored)[0]
+        == RELEASE
+    )
+    assert (tmp_path / "asked").exists()
+
+
+def test_a_mirror_that_has_bazel_keeps_npm_from_being_asked(release: Tool, settings: Settings, tmp_path: Path) -> None:
+    npm_with(RELEASE, tmp_path)
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror/bazel-0.24.1-linux-x86_64").write_bytes(RELEASE)
+    data, notes = brought(release, dataclasses.replace(settings, mirrors=((tmp_path / "mirror").as_uri(),)))
+    assert (data, notes) == (RELEASE, [])
+    assert not (tmp_path / "asked").exists()
+
+
+def test_the_failure_names_what_mirror_npm_and_declared_url_answered(
+    release: Tool, settings: Settings, tmp_path: Path
+) -> None:
+    script(tmp_path / "bin/npm", "exit 1")
+    (tmp_path / "mirror").mkdir()
+    gone = dataclasses.replace(release, urls=(release.urls[0] + "-gone",))
+    with pytest.raises(FetchError) as caught:
+        brought(gone, dataclasses.replace(settings, mirrors=((tmp_path / "mirror").as_uri(),)))
+    answers = [line.split(": ")[0].strip() for line in caught.value.what.splitlines()[2:]]
+    assert answers[0].startswith("file:///")
+    assert answers[-2:] == ["npm:@bazel/bazel-linux_x64@0.24.1", gone.urls[0]]
+
+
+def test_where_npm_is_not_installed_the_failure_names_that_way(
+    release: Tool, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    gone = dataclasses.replace(release, urls=(release.urls[0] + "-gone",))
+    with pytest.raises(FetchError) as caught:
+        brought(gone, settings)
+    assert "install npm: Bazel is then taken from its package @bazel/bazel-linux_x64" in caught.value.cure
+    assert "npm:" not in bazel_program.plan_tools([release], settings).text()
+
+
+def test_offline_the_plan_names_neither_npm_nor_a_url_and_refuses_as_the_run_does(
+    release: Tool, settings: Settings, tmp_path: Path
+) -> None:
+    npm_with(RELEASE, tmp_path)
+    offline = dataclasses.replace(settings, offline=True)
+    plan = bazel_program.plan_tools([release], offline)
+    assert plan.tried == {release.sha256: ()}
+    with pytest.raises(FetchError) as planned:
+        plan.refuse_without_places()
+    with pytest.raises(FetchError) as ran:
+        brought(release, offline)
+    assert str(planned.value) == str(ran.value)

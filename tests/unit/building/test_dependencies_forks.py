@@ -52,8 +52,13 @@ def changed(settings: Settings, name: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
+def online(settings: Settings) -> Settings:
+    """For plans, which open no connection."""
+    return dataclasses.replace(settings, offline=False)
+
+
 def wanted(settings: Settings) -> set[str]:
-    plan = plan_dependencies(settings).fetching
+    plan = plan_dependencies(online(settings)).fetching
     return {item.label for item in plan.missing} | set(plan.present)
 
 
@@ -70,7 +75,7 @@ def test_an_archive_that_the_plain_tree_lacks_is_needed_for_a_fetch_a_bundle_and
     assert "aliyun_oss_c_sdk" in {item.name for item in resolve_source(settings).needed_archives()}  # a build's
     assert "aliyun_oss_c_sdk" in wanted(settings)
     for machine in ("x86_64", "aarch64"):
-        bundle = plan_bundle(settings, BundleRequest(tmp_path / "b", machine=machine))
+        bundle = plan_bundle(online(settings), BundleRequest(tmp_path / "b", machine=machine))
         assert "aliyun_oss_c_sdk" in {item.name for item in bundle.archives}
         assert bundle.not_measured.names == ("aws",)
     assert report.not_measured.names == ("aws",)
@@ -100,13 +105,13 @@ def test_a_tree_without_any_facts_needs_all_that_it_declares(settings):
 
 
 def test_a_tree_whose_build_files_alone_differ_names_what_was_not_measured_and_the_way_out(settings):
-    assert plan_dependencies(settings).not_measured.names == ()
+    assert plan_dependencies(online(settings)).not_measured.names == ()
     (Path(settings.source) / "BUILD").write_text('filegroup(name = "x", srcs = ["@aws//:aws"])\n')
-    plan = plan_dependencies(settings)
+    plan = plan_dependencies(online(settings))
     assert plan.not_measured.names == ("aws",)
     assert f"./inv lock-deps --source {settings.source} --needed" in plan.text()
     assert plan.to_json()["not_measured"] == ["aws"]
-    assert plan_dependencies(settings, everything=True).not_measured.names == ()
+    assert plan_dependencies(online(settings), everything=True).not_measured.names == ()
 
 
 def test_the_overlay_and_a_source_file_make_no_other_tree_of_it(settings):
@@ -115,7 +120,7 @@ def test_the_overlay_and_a_source_file_make_no_other_tree_of_it(settings):
     (Path(settings.source) / "third_party/tf_adapter").mkdir(parents=True)
     (Path(settings.source) / "third_party/tf_adapter/BUILD").write_text("# ours")
     (Path(settings.source) / "tensorflow_serving/more.cc").write_text("int x;")
-    assert plan_dependencies(settings).not_measured.names == ()
+    assert plan_dependencies(online(settings)).not_measured.names == ()
 
 
 @pytest.mark.parametrize("doing", ["plan", "fetch", "bundle"])
@@ -125,7 +130,7 @@ def test_an_archive_that_changed_since_the_lock_was_made_is_noticed_and_the_cure
     changed(settings, "WORKSPACE", "ab" * 32, "cd" * 32)
     with pytest.raises(LockFileError, match="does not match its lock") as caught:
         if doing == "plan":
-            plan_dependencies(settings)
+            plan_dependencies(online(settings))
         elif doing == "fetch":
             fetch_dependencies(settings, Silent())
         else:
@@ -140,4 +145,4 @@ def test_another_tensorflow_is_noticed_even_where_its_archive_is_missing(setting
     lock_source(settings, Silent())
     changed(settings, "WORKSPACE", PLAIN["org_tensorflow"].sha256 or "", "cd" * 32)
     with pytest.raises(LockFileError, match=r"org_tensorflow .*: sha256: the lock has"):
-        plan_dependencies(settings)
+        plan_dependencies(online(settings))

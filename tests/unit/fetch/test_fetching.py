@@ -33,7 +33,7 @@ from npu_serving.fetch.attempts import Attempts
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch, fetch_file, plan_fetch
 from npu_serving.fetch.http import LONGEST_RETRY_AFTER_S, _retry_after
-from npu_serving.fetch.mirrors import Candidate, HostRecord, Places, parse_mirror
+from npu_serving.fetch.mirrors import Candidate, HostRecord, Places, parse_mirror, places_of
 from npu_serving.fetch.transfer import WantedFile
 from npu_serving.fetch.tuning import Tuning
 from npu_serving.lock.lockfile import Archive
@@ -1035,6 +1035,24 @@ def test_the_plan_tells_what_would_be_fetched(server, store):
     document: Any = plan.to_json()
     assert document["missing"][0]["size_bytes"] == len(SMALL)
     assert server.requests == []
+
+
+def test_the_plan_shows_every_url_in_the_order_in_which_it_would_be_asked_without_a_password(store):
+    file = WantedFile("a", "a.zip", ("https://one.example/x/a.zip", "https://two.example/a.zip"), "ab" * 32)
+    rewriting = "https://other.example/=https://two.example/"
+    places = places_of(["https://me:geheim@mirror.example/dir", rewriting])
+    plan = plan_fetch([file], store, places=places)
+    urls = [
+        "https://mirror.example/dir/one.example/x/a.zip",
+        "https://mirror.example/dir/two.example/a.zip",
+        "https://mirror.example/dir/a.zip",
+        "https://other.example/a.zip",
+        *file.urls,
+    ]
+    document: Any = plan.to_json()
+    assert document["missing"][0]["urls"] == urls
+    assert [line.split()[-1] for line in plan.text().splitlines()[1:]] == urls
+    assert "geheim" not in json.dumps(document)
 
 
 def test_the_plan_names_what_is_left_alone_for_want_of_a_digest(store):

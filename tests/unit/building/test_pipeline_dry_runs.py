@@ -1,0 +1,99 @@
+"""What a run refuses before it changes anything, its dry run refuses too: in the same words, with the same code."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke.tasks import Task
+
+from npu_serving.building import dependencies, docker_runner, overlaying, pipeline, reproduction
+from npu_serving.building.locking import lock_source
+from npu_serving.bundle import bundling
+from npu_serving.commands import first_steps
+from npu_serving.console import Silent
+from npu_serving.errors import FileAccessError, NpuServingError
+from npu_serving.settings import SETTINGS_FILE, Settings
+
+SAID = Silent()
+BUNDLE = bundling.BundleRequest(Path("/tmp/never-written"))
+Doing = Callable[[Settings], Any]
+RUNS: dict[str, tuple[Doing, Doing]] = {
+    "fetch-deps": (lambda to: dependencies.fetch_dependencies(to, SAID), dependencies.plan_dependencies),
+    "build-serving": (lambda to: pipeline.build_serving(to, SAID), lambda to: pipeline.dry_run(to, SAID)),
+    "build-serving --analyse": (lambda to: pipeline.analyse(to, SAID), lambda to: pipeline.dry_run(to, SAID)),
+    "build-serving --reproduce": (lambda to: reproduction.reproduce(to, SAID), reproduction.plan),
+    "lock-deps": (lambda to: lock_source(to, SAID), lambda to: lock_source(to, SAID, check=True)),
+    "bundle": (
+        lambda to: bundling.make_bundle(to, BUNDLE, SAID),
+        lambda to: bundling.plan_bundle(to, BUNDLE),
+    ),
+    "fetch-deps --toolchains": (lambda to: dependencies.fetch_toolchains(to, SAID), dependencies.plan_toolchains),
+    "render-overlay": (overlaying.render, lambda to: overlaying.render(to, dry_run=True)),
+    "build-image": (
+        lambda to: docker_runner.make_image(to, SAID),
+        lambda to: docker_runner.make_image(to, SAID, dry_run=True),
+    ),
+}
+WRONG = {
+    "mirror": {"mirrors": ("not a mirror",), "source": "sample"},
+    "source": {"source": "nosuch", "adapter": "sample"},
+    "adapter": {"source": "sample", "adapter": "/nonexistent"},
+    "Bazel flag": {"source": "sample", "bazel_args": ("//target",)},
+}
+ASKED = {
+    "mirror": [name for name in RUNS if name != "render-overlay"],
+    "source": [name for name in RUNS if name not in ("fetch-deps --toolchains", "build-image")],
+    "adapter": ["build-serving", "build-serving --analyse"],
+    "Bazel flag": ["build-serving", "build-serving --analyse", "build-serving --reproduce"],
+}
+
+
+@pytest.mark.parametrize(("wrong", "name"), [(wrong, name) for wrong, names in ASKED.items() for name in names])
+def test_the_dry_run_refuses_what_the_run_refuses_and_neither_changes_anything(
+    tmp_path: Path, wrong: str, name: str
+) -> None:
+    settings = Settings(build_root=tmp_path / "build", dist_root=tmp_path / "dist", runner="host")
+    settings = dataclasses.replace(settings, **WRONG[wrong])  # type: ignore[arg-type]
+    said = []
+    for do in RUNS[name]:
+        with pytest.raises(NpuServingError) as caught:
+            do(settings)
+        assert caught.value.exit_code == 2
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert {path.name for path in tmp_path.rglob("*")} <= {"build", ".lock"}
+
+
+@pytest.mark.parametrize("more", [{}, {"fix": True}, {"fix": True, "dry_run": True}], ids=str)
+@pytest.mark.parametrize("wrong", [{"source": "nosuch"}, {"adapter": "/nonexistent"}], ids=str)
+def test_doctor_refuses_a_source_or_an_adapter_that_is_not_there_as_a_build_does(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrong: dict[str, str],
+    more: dict[str, bool],
+) -> None:
+    (tmp_path / "invoke.yaml").write_text(f"npu_serving:\n  build_root: {tmp_path / 'build'}\n  runner: host\n")
+    monkeypatch.setenv(SETTINGS_FILE, str(tmp_path / "invoke.yaml"))
+    settings = Settings(build_root=tmp_path / "build", runner="host", **wrong)  # type: ignore[arg-type]
+    task: Task[Any] = first_steps.doctor
+    words = {"fix": False, "dry_run": False, "source": None, "adapter": None, "runner": None, "json": False}
+    with pytest.raises(SystemExit) as ended:
+        task.body(None, **{**words, **more, **wrong})
+    assert ended.value.code == 2
+    with pytest.raises(NpuServingError) as refused:
+        pipeline.dry_run(settings, SAID)
+    assert capsys.readouterr().err.strip() == str(refused.value)
+
+
+def test_a_bundle_that_can_not_be_written_is_refused_by_its_dry_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    request = bundling.BundleRequest(tmp_path / "file" / "bundle")
+    settings = Settings(source="sample", build_root=tmp_path / "build")
+    with pytest.raises(FileAccessError, match="Not a directory"):
+        bundling.plan_bundle(settings, request)
+    assert not settings.build_root.exists()
