@@ -17,6 +17,7 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.errors import EXIT_ACTION_NEEDED, BuildFileError, SourceError
+from npu_serving.lock.starlark_files import DirectoryTree
 from npu_serving.overlay import buildfile
 from npu_serving.overlay.content import OverlayEntry, OverlayInputs
 from npu_serving.overlay.patch_plan import PatchPlan, apply_patches
@@ -140,7 +141,8 @@ def plan_overlay(tree: Path, inputs: OverlayInputs) -> OverlayPlan:
     BuildFileError when the server's BUILD file can't be edited, AdapterError when a library is unsuitable.
     """
     before = _server_build(tree)
-    after = buildfile.add_deps(before, labels=SERVER_DEPS)
+    starlark = DirectoryTree(tree)
+    after = buildfile.add_deps(before, labels=SERVER_DEPS, files=starlark)
     content = inputs.content
     record = _read_record(tree)
     files = _files_of(record)
@@ -151,9 +153,9 @@ def plan_overlay(tree: Path, inputs: OverlayInputs) -> OverlayPlan:
     changes += [_removal(tree, name) for name in files if name not in names and _exists(tree, name)]
     if after != before:
         changes.append(Change(buildfile.FILE, "edit", before, after))
-    spelled = set(buildfile.read_deps(before))
+    spelled = set(buildfile.read_deps(before, files=starlark))
     added = tuple(label for label in SERVER_DEPS if label in _deps_of(record) or label not in spelled)
-    needed = set(buildfile.read_deps(after))
+    needed = set(buildfile.read_deps(after, files=starlark))
     deps_added = tuple(label for label in added if label in needed)
     return OverlayPlan(tree, tuple(changes), content, deps_added, files, inputs.patches)
 
@@ -175,7 +177,7 @@ def plan_removal(tree: Path) -> OverlayPlan:
             cause="they were put there or changed by hand",
             cure="move them away, then run the same command again",
         )
-    after = buildfile.remove_deps(before, labels=_deps_of(record))
+    after = buildfile.remove_deps(before, labels=_deps_of(record), files=DirectoryTree(tree))
     changes = [Change(buildfile.FILE, "edit", before, after)] if after != before else []
     changes += [_removal(tree, name) for name in files if _exists(tree, name)]
     changes += [Change(RECORD, "remove")] if record else []
@@ -205,7 +207,8 @@ def plain_server_build(tree: Path) -> dict[str, str]:
     nothing where it can't be read, as it then is what it is.
     """
     with contextlib.suppress(SourceError, BuildFileError):
-        return {buildfile.FILE: buildfile.remove_deps(_server_build(tree), labels=SERVER_DEPS)}
+        build = _server_build(tree)
+        return {buildfile.FILE: buildfile.remove_deps(build, labels=SERVER_DEPS, files=DirectoryTree(tree))}
     return {}
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from npu_serving.errors import BuildFileError
-from npu_serving.overlay.starlark_text import Item, StarlarkCall, StarlarkSource, string_value
+from npu_serving.lock.starlark_files import Tree
+from npu_serving.overlay.build_evaluation import DepsTerm, EvaluatedDeps, EvaluatedTarget, evaluate_build
+from npu_serving.overlay.starlark_text import Item, StarlarkCall, StarlarkSource
 from npu_serving.settings import Settings
 
 RULE = "cc_binary"
@@ -20,40 +23,37 @@ MARK = "  # put here by npu-serving"
 INDENT = "    "
 
 
-def add_deps(text: str, *, labels: Sequence[str]) -> str:
+def add_deps(text: str, *, labels: Sequence[str], files: Tree | None = None) -> str:
     """The text with those of `labels` added to the server's deps that aren't there in any spelling yet.
 
-    A list is extended in its own style; a variable, a select() or a concatenation of such gets ` + [...]`. Raises
-    BuildFileError when there is no such target, or more than one, or when its deps are written in a way that can't be
+    A list is extended in its own style; a variable, a select() or a concatenation of such gets ` + [...]`. What is
+    there is known by evaluating the file, with what it loads from `files`, those of the tree. Raises BuildFileError
+    when there is no such target, or more than one, or when its deps are not known, or written in a way that can't be
     extended with certainty.
     """
-    deps = _find_deps(StarlarkSource(text, FILE), RULE, TARGET)
-    present = {canonical(label, PACKAGE) for label in (*deps.labels, *deps.labels_of_variables)}
-    missing = [label for label in dict.fromkeys(labels) if canonical(label, PACKAGE) not in present]
-    for label in missing:
-        if canonical(label, PACKAGE) in {canonical(other, PACKAGE) for other in deps.conditional_labels}:
-            raise _unfit(
-                deps, f"{label} is in a computed part of its deps, and Bazel rejects a label that is listed twice"
-            )
+    deps = _find_deps(text, files)
+    missing = _missing(deps, labels)
     if not missing:
         return text
-    return _with_added(deps, [f'"{label}"' for label in missing])
+    added = _with_added(deps, [f'"{label}"' for label in missing])
+    _check_added(deps, _find_deps(added, files), missing)
+    return added
 
 
-def remove_deps(text: str, *, labels: Sequence[str]) -> str:
+def remove_deps(text: str, *, labels: Sequence[str], files: Tree | None = None) -> str:
     """The text without those labels: what add_deps() wrote goes without a trace."""
     unwanted = {canonical(label, PACKAGE) for label in labels}
     while True:
-        deps = _find_deps(StarlarkSource(text, FILE), RULE, TARGET)
+        deps = _find_deps(text, files)
         found = [place for place in deps.places if canonical(place.label, PACKAGE) in unwanted]
         if not found:
             return text
         text = _with_removed(deps, found[-1])
 
 
-def read_deps(text: str) -> tuple[str, ...]:
+def read_deps(text: str, *, files: Tree | None = None) -> tuple[str, ...]:
     """The labels that stand in the target's deps as plain lists, as they are spelled there."""
-    return _find_deps(StarlarkSource(text, FILE), RULE, TARGET).labels
+    return _find_deps(text, files).labels
 
 
 def canonical(label: str, package: str) -> str:
@@ -86,64 +86,96 @@ class _Deps:
 
     source: StarlarkSource
     call: StarlarkCall
-    target: str
+    evaluated: EvaluatedDeps
+    others: tuple[tuple[object, ...], ...]
+    """What all other targets evaluate to, as it has to be after the edit, too."""
     argument: Item | None = None
     lists: tuple[int, ...] = ()
     """The brackets of the plain lists among the terms, in order."""
     places: tuple[_Place, ...] = ()
-    labels_of_variables: tuple[str, ...] = ()
-    conditional_labels: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(place.label for place in self.places)
 
 
-def _find_deps(source: StarlarkSource, rule: str, target: str) -> _Deps:
-    call = _find_call(source, rule, target)
+def _find_deps(text: str, files: Tree | None) -> _Deps:
+    source = StarlarkSource(text, FILE)
+    targets = evaluate_build(source, PACKAGE, files)
+    found = _find_target(source, targets)
+    call = _call_of(source, found)
+    others = tuple((item.rule, item.names, _comparable(item.deps)) for item in targets if item is not found)
+    deps = _Deps(source, call, found.deps, others)
+    together = [item for item in targets if item is not found and item.function_end == found.function_end]
+    if together:
+        names = ", ".join(name for item in together for name in item.names)
+        raise _unfit(deps, f"the same line of a comprehension makes {names}, which would get what is added, too")
     arguments = source.items(call.opening)
-    deps = _Deps(source, call, target)
+    keywords: dict[str, Item] = {}
     for argument in arguments:
-        if source.keyword(argument) == "deps":
-            return _examined(deps, argument)
+        keyword = source.keyword(argument)
+        if keyword in keywords:
+            places = " and ".join(
+                source.place(source.tokens[item.first].start) for item in (keywords[keyword], argument)
+            )
+            raise BuildFileError(
+                f"{RULE} {TARGET!r} is given {keyword} twice: {places}.",
+                cause="Bazel allows only one; the file was edited by hand or merged badly",
+                cure=f"make one {keyword} of them, then run the same command again",
+            )
+        if keyword is not None:
+            keywords[keyword] = argument
+    if "deps" in keywords:
+        return _examined(deps, keywords["deps"])
     if any(source.tokens[argument.first].text in ("*", "**") for argument in arguments):
         raise _unfit(deps, "its arguments come from *args or **kwargs, which may hold deps")
     return deps
 
 
-def _find_call(source: StarlarkSource, rule: str, target: str) -> StarlarkCall:
-    named: list[tuple[StarlarkCall, str]] = []
-    for call in source.calls():
-        arguments = source.items(call.opening)
-        for argument in arguments:
-            if source.keyword(argument) == "name":
-                value = source.string(argument.first + 2, argument.last)
-                if value is not None:
-                    named.append((call, value))
-        if call.function == rule and arguments and source.string(arguments[0].first, arguments[0].last) == target:
+def _find_target(source: StarlarkSource, targets: Sequence[EvaluatedTarget]) -> EvaluatedTarget:
+    def place(target: EvaluatedTarget) -> str:
+        return source.place(source.tokens[_call_of(source, target).opening].start)
+
+    for target in targets:
+        if target.rule == RULE and target.first == TARGET:
             raise BuildFileError(
-                f"{source.place(source.tokens[call.opening].start)}: {rule} {target!r} is named without `name =`.",
+                f"{place(target)}: {RULE} {TARGET!r} is named without `name =`.",
                 cause="Bazel accepts keyword arguments only",
-                cure=f"write name = {target!r} there, then run the same command again",
+                cure=f"write name = {TARGET!r} there, then run the same command again",
             )
-    found = [call for call, value in named if value == target]
-    at = source.place(source.tokens[found[0].opening].start) if found else ""
+    found = [target for target in targets if TARGET in target.names]
     if len(found) > 1:
-        places = " and ".join(source.place(source.tokens[call.opening].start) for call in found)
         raise BuildFileError(
-            f"{len(found)} targets are named {target!r}: {places}.",
+            f"{len(found)} targets are named {TARGET!r}: {' and '.join(place(target) for target in found)}.",
             cause="Bazel allows only one; the file was edited by hand or merged badly",
             cure="remove the wrong one, then run the same command again",
         )
     if not found:
-        raise _absent(source, rule, target, [value for call, value in named if call.function == rule])
-    if found[0].function != rule:
+        names = [name for target in targets for name in target.names if target.rule == RULE]
+        raise _absent(source, RULE, TARGET, names)
+    if found[0].rule != RULE:
         raise BuildFileError(
-            f"{at}: {target!r} is a {found[0].function}, not a {rule}.",
+            f"{place(found[0])}: {TARGET!r} is a {found[0].rule}, not a {RULE}.",
             cause="this project does not know this version of TensorFlow Serving",
             cure=f"use --source with TensorFlow Serving {Settings.source}",
         )
     return found[0]
+
+
+def _call_of(source: StarlarkSource, target: EvaluatedTarget) -> StarlarkCall:
+    """The parentheses of the call that declares a target."""
+    tokens = source.tokens
+    number = bisect_left([token.start for token in tokens], target.function_end)
+    apart = tokens[number - 1].end <= target.function_end  # not so where only Python sees a call, as in an f-string
+    while number < len(tokens) and tokens[number].text == ")":  # the function may be in parentheses itself
+        number += 1
+    if not apart or number == len(tokens) or tokens[number].text != "(":
+        raise BuildFileError(
+            f"{source.place(target.function_end)}: the arguments of {target.rule} can't be found.",
+            cause="the file is damaged, or was changed by hand",
+            cure="write this call as in TensorFlow Serving, then run the same command again",
+        )
+    return StarlarkCall(target.rule, number, source.partner[number])
 
 
 def _absent(source: StarlarkSource, rule: str, target: str, names: Sequence[str]) -> BuildFileError:
@@ -160,29 +192,73 @@ def _absent(source: StarlarkSource, rule: str, target: str, names: Sequence[str]
     )
 
 
-# ---- what the deps are made of
+# ---- what the deps are
+
+
+def _missing(deps: _Deps, labels: Sequence[str]) -> list[str]:
+    """Those of the labels that have to be added. Raises BuildFileError where that isn't certain."""
+    evaluated = deps.evaluated
+    if evaluated.flaw:
+        raise _unfit(deps, f"their value is {evaluated.flaw}, to which no list can be added")
+    missing = []
+    for label in dict.fromkeys(labels):
+        meant = canonical(label, PACKAGE)
+        holding = [term for term in evaluated.terms if meant in {canonical(item, PACKAGE) for item in term.labels}]
+        if _is_twice(holding, meant):
+            raise _unfit(
+                deps, f"{label} is listed twice in them, and Bazel rejects that", cure=f"leave {label} in one place"
+            )
+        if any(term.is_select for term in holding):
+            raise _unfit(
+                deps,
+                f"{label} is in a part of them that holds under a condition, and Bazel rejects a label that is listed "
+                "twice",
+                cure=f"take {label} out of that part",
+            )
+        if not holding:
+            missing.append(label)
+    if missing and evaluated.unknown:
+        raise _unfit(
+            deps,
+            f"it is not known whether {missing[0]} is in them already, because of {'; '.join(evaluated.unknown)}",
+            cause="what other repositories and functions give is not evaluated",
+            cure=f"add to the deps of {TARGET!r} by hand those of these that they lack: {', '.join(missing)}",
+        )
+    return missing
+
+
+def _is_twice(terms: Sequence[DepsTerm], meant: str) -> bool:
+    """Whether Bazel finds the label twice: in one branch, or in two terms, even if their conditions exclude each other.
+
+    (Tried with Bazel 0.24.1.)
+    """
+    branches = (branch for term in terms for branch in term.branches)
+    return len(terms) > 1 or any([canonical(item, PACKAGE) for item in branch].count(meant) > 1 for branch in branches)
+
+
+def _comparable(deps: EvaluatedDeps, added: Sequence[str] = ()) -> tuple[object, ...]:
+    """The deps, with what is added to them, in a form that is the same however they are written down."""
+    plain = sorted([*added, *(label for term in deps.terms if not term.is_select for label in term.labels)])
+    selects = sorted(term.branches for term in deps.terms if term.is_select)
+    return plain, selects, sum(len(term.unknown) for term in deps.terms), deps.flaw
+
+
+def _check_added(before: _Deps, after: _Deps, added: Sequence[str]) -> None:
+    """Raises BuildFileError where the edit did more or less than add these labels to this target."""
+    wanted = (before.call.opening, _comparable(before.evaluated, added), before.others)
+    if (after.call.opening, _comparable(after.evaluated), after.others) != wanted:
+        raise _unfit(before, f"the file would not say what is meant with {', '.join(added)} added")
 
 
 def _examined(deps: _Deps, argument: Item) -> _Deps:
-    """The deps with the terms of their value sorted out: plain lists, variables, and what is computed."""
-    source = deps.source
+    """The deps with the plain lists among the terms of their value."""
     lists: list[int] = []
     places: list[_Place] = []
-    variables: list[str] = []
-    conditional: list[str] = []
-    assigned = source.assigned_lists()
     for first, last in _terms(deps, argument):
-        inside = range(first, last + 1)
-        if _is_plain_list(source, first, last):
+        if _is_plain_list(deps.source, first, last):
             lists.append(first)
             places += _places(deps, first)
-        elif first == last and source.tokens[first].kind == "name":
-            variables += assigned.get(source.tokens[first].text, ())
-        else:
-            conditional += [string_value(source.tokens[n].text) for n in inside if source.tokens[n].kind == "string"]
-    return _Deps(
-        source, deps.call, deps.target, argument, tuple(lists), tuple(places), tuple(variables), tuple(conditional)
-    )
+    return replace(deps, argument=argument, lists=tuple(lists), places=tuple(places))
 
 
 def _terms(deps: _Deps, argument: Item) -> list[tuple[int, int]]:
@@ -230,13 +306,15 @@ def _places(deps: _Deps, opening: int) -> list[_Place]:
     return found
 
 
-def _unfit(deps: _Deps, why: str) -> BuildFileError:
+def _unfit(
+    deps: _Deps,
+    why: str,
+    *,
+    cause: str = "the file was changed by hand",
+    cure: str = "write deps as a list, or as lists, variables and select() joined by +",
+) -> BuildFileError:
     place = deps.source.place(deps.source.tokens[deps.call.opening].start)
-    return BuildFileError(
-        f"{place}: the deps of {deps.target!r} can't be edited: {why}.",
-        cause="the file was changed by hand",
-        cure="write deps as a list, or as lists, variables and select() joined by +",
-    )
+    return BuildFileError(f"{place}: the deps of {TARGET!r} can't be edited: {why}.", cause=cause, cure=cure)
 
 
 # ---- writing

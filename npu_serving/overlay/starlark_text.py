@@ -1,4 +1,4 @@
-"""Starlark as text: tokens with their places, and the calls in a BUILD file. Nothing is evaluated."""
+"""Starlark as text: tokens with their places, brackets, and what is between them. Nothing is evaluated."""
 
 from __future__ import annotations
 
@@ -86,16 +86,6 @@ class StarlarkSource:
         """The number of the token after this one, or after the whole bracket that it opens."""
         return self.partner.get(number, number) + 1 if self.tokens[number].text in _OPENING else number + 1
 
-    def calls(self) -> Iterator[StarlarkCall]:
-        """Every call of a plain name or of native.NAME, however deep, except where a function is defined."""
-        for number, token in enumerate(self.tokens[:-1]):
-            if token.kind != "name" or self.tokens[number + 1].text != "(":
-                continue
-            before = [item.text for item in self.tokens[max(0, number - 2) : number]]
-            if before[-1:] == ["def"] or (before[-1:] == ["."] and before != ["native", "."]):
-                continue
-            yield StarlarkCall(token.text, number + 1, self.partner[number + 1])
-
     def keyword(self, item: Item) -> str | None:
         """The name of a keyword argument, or None for another kind of argument."""
         if item.last > item.first + 1 and self.tokens[item.first].kind == "name":
@@ -112,18 +102,6 @@ class StarlarkSource:
             elif token.text != "+" or number in (first, last):
                 return None
         return value
-
-    def assigned_lists(self) -> Mapping[str, tuple[str, ...]]:
-        """The strings in the lists that the file assigns to names at its top level."""
-        lists: dict[str, tuple[str, ...]] = {}
-        number = 0
-        while number + 2 < len(self.tokens):
-            name, equals, opening = self.tokens[number : number + 3]
-            if name.kind == "name" and equals.text == "=" and opening.text == "[":
-                inside = self.tokens[number + 3 : self.partner[number + 2]]
-                lists[name.text] = tuple(string_value(token.text) for token in inside if token.kind == "string")
-            number = self.skip(number)
-        return lists
 
     def _tokenize(self) -> Iterator[Token]:
         offset = 0
