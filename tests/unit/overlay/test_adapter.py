@@ -285,6 +285,32 @@ def test_crlf_and_bom_of_the_servers_build_file_survive_the_overlay(tree, inputs
     assert path.read_bytes() == before
 
 
+def test_a_label_that_a_file_of_the_tree_brings_is_neither_added_nor_removed(tree, inputs):
+    (tree / "tensorflow_serving/deps.bzl").write_text('ADAPTER = ["//third_party/tf_adapter"]\n')
+    load = 'load("//tensorflow_serving:deps.bzl", "ADAPTER")\n'
+    build = load + SERVER_BUILD.replace("    ],\n", "    ] + ADAPTER,\n")
+    (tree / "tensorflow_serving/model_servers/BUILD").write_text(build)
+    before = contents(tree)
+
+    apply_overlay(plan_overlay(tree, inputs))
+    record = json.loads((tree / "third_party/tf_adapter/npu-serving.json").read_text())
+    assert record["deps_added"] == list(overlay.SERVER_DEPS[1:])
+    assert not plan_overlay(tree, inputs).changes
+    apply_overlay(plan_removal(tree))
+    assert contents(tree) == before
+
+
+@pytest.mark.parametrize("mode", ["apply", "check", "diff", "dry-run"])
+def test_deps_that_are_not_known_are_refused_in_every_mode_and_nothing_is_changed(tree, inputs, mode):
+    path = tree / "tensorflow_serving/model_servers/BUILD"
+    load = 'load("@other//:deps.bzl", "COMMON_DEPS")\n'
+    path.write_text(load + SERVER_BUILD.replace("    ],\n", "    ] + COMMON_DEPS,\n"))
+    before = contents(tree)
+    with pytest.raises(BuildFileError, match=r"because of COMMON_DEPS, loaded from @other//:deps\.bzl"):
+        render_overlay(tree, inputs, mode=mode)
+    assert contents(tree) == before
+
+
 @pytest.mark.parametrize("which", ["adapter", "libpython"])
 @pytest.mark.parametrize("kind", ["missing", "text", "directory", "other machine", "program", "truncated"])
 def test_a_library_that_does_not_serve_is_refused_and_the_tree_is_as_it_was(tree, inputs, tmp_path, which, kind):
