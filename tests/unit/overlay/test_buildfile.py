@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from npu_serving.errors import BuildFileError
 from npu_serving.lock.starlark_files import DirectoryTree
+from npu_serving.overlay import buildfile
 from npu_serving.overlay.buildfile import FILE, add_deps, canonical, read_deps, remove_deps
 
 LABELS = (
@@ -314,6 +315,16 @@ def test_an_argument_that_is_given_twice_is_refused_with_both_places(keyword, va
     with pytest.raises(BuildFileError, match=f"is given {keyword} twice: {FILE}:2:5 and {FILE}:[345]:5") as refusal:
         add_deps(text, labels=LABELS)
     assert refusal.value.cure == f"make one {keyword} of them, then run the same command again"
+
+
+@pytest.mark.parametrize("wrong", [(": []", ': ["x"]'), ('"tensorflow_model_server"', '"x"'), ("= []", '= [":a"]')])
+def test_an_edit_that_would_do_anything_else_is_not_handed_out(monkeypatch, wrong):
+    """A net under the edit itself: what it wrote is evaluated as well, with all other targets."""
+    text = server("X", before='X = []\ncc_library(name = "l", deps = {"k": []}["k"])\n')
+    honest = buildfile._with_added
+    monkeypatch.setattr(buildfile, "_with_added", lambda deps, literals: honest(deps, literals).replace(*wrong))
+    with pytest.raises(BuildFileError, match=r"would not say what is meant|has no cc_binary named"):
+        add_deps(text, labels=LABELS)
 
 
 @pytest.mark.parametrize(
