@@ -137,7 +137,8 @@ class _State:
 
     def line(self, now_s: float) -> str:
         """The title with amount, time, rate, time left and detail, as far as they are known."""
-        amount = amount_text(self._done, self._unit)
+        counts = self._unit != "bytes" and bool(self._total)
+        amount = f"{self._done:,.0f}" if counts else amount_text(self._done, self._unit)
         if self._total:
             amount += f" of {amount_text(self._total, self._unit)} ({100 * self._done / self._total:.0f}%)"
         elapsed_s = now_s - self._started_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from npu_serving.building.locking import check_agreement
 from npu_serving.building.sources import ServingSource, resolve_source
 from npu_serving.errors import NpuServingError
 from npu_serving.fetch.content_store import ContentStore
@@ -34,10 +35,11 @@ def patched_root(settings: Settings) -> Path:
 def patch_findings(settings: Settings, glibc: str, gcc: str) -> tuple[Finding, ...]:
     """The same for doctor: a finding for each patch that these versions call for and this source has a place for.
 
-    Where there is no source yet, or no lock for it, the one finding says why that isn't known.
+    Where there is no source yet, or no lock that goes with it, the one finding says why that isn't known.
     """
     try:
         source = resolve_source(settings)
+        check_agreement(source, settings)
     except NpuServingError as error:
         return (Finding(severity=NOTE, what=f"not known: {error.what}", cure=error.cure),)
     cases = patches_for(source, settings, Toolchain(glibc, gcc)).cases

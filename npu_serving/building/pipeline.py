@@ -165,7 +165,9 @@ def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
     if sample_is_missing(settings):
         runner = choose_runner(settings, reporter)
         runner.what_is_missing()  # refuses an engine that is down, as the run would
-        check_places(build_places(settings, runner.name, resolve_source(settings).tree))
+        source = resolve_source(settings)
+        check_places(build_places(settings, runner.name, source.tree))
+        check_agreement(source, settings)
         later = "after the steps above"
         made = Step("sample", "the sample's CANN and libpython have to be made")
         return BuildPlan((made, *(Step(name, later) for name in STEPS)))
@@ -173,6 +175,8 @@ def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
     caches.check_reachable(wanted, context.runner)
     plan = plan_build(context)
     plan_fetch(context.archives, context.store, places=context.source.places(settings)).refuse_without_places()
+    if context.source.is_ready:
+        _check_lock(context)  # as the run does, where there is a tree
     return plan
 
 
@@ -249,10 +253,10 @@ def _run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.
     for directory in (context.layout.output_user_root, *context.layout.extra):
         fsutil.make_directory(directory)
 
-    version, patches = context.source.lock.serving_version, context.patches.to_json()
     expected = 0
     if bazel.NO_BUILD not in flags:
-        expected = expected_actions(read_builds(settings.dist_root).sound, version, settings.bazel_args, patches)
+        builds, patches = read_builds(settings.dist_root).sound, context.patches.to_json()
+        expected = expected_actions(builds, context.source.lock, settings.bazel_args, patches)
 
     def build(layout: Layout, cache_flags: tuple[str, ...]) -> bazel.BuildRecord:
         command = bazel.Command(

@@ -14,6 +14,7 @@ from npu_serving.findings import NOTE, WARNING
 from npu_serving.overlay.adapter import plan_overlay
 from npu_serving.overlay.patch_plan import PatchCase
 
+_WHEN = {WARNING: "If the build fails because of that"}
 STEPS = ("dependencies", "source", "toolchain", "overlay", "build", "current")
 
 
@@ -97,8 +98,8 @@ def told(cases: Sequence[PatchCase]) -> list[str]:
     """What a person has to know of them, and what helps where one is skipped."""
     findings = [case.finding() for case in cases if case.is_worth_telling]
     lines = [f"{WARNING if item.severity == WARNING else NOTE}: {item.what}" for item in findings]
-    cures = dict.fromkeys(item.cure for item in findings if item.cure)
-    return [*lines, *(f"If the build fails because of that: {cure}" for cure in cures)]
+    cures = dict.fromkeys((item.severity, item.cure) for item in findings if item.cure)
+    return [*lines, *(f"{_WHEN.get(severity, 'To know it before')}: {cure}" for severity, cure in cures)]
 
 
 def _count(number: int, one: str, many: str) -> str:

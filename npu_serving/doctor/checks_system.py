@@ -43,9 +43,12 @@ def check_patches(requirement: Requirement, examination: Examination) -> Require
     said = "; ".join(dict.fromkeys(answer.what for answer in worth_telling))
     if wrong:
         return replace(examination.unfit(requirement, said), cure=wrong[0].cure)
+    if worth_telling:
+        cure = next((answer.cure for answer in worth_telling if answer.cure), "")
+        return examination.finding(requirement, NOTE, said, cure=cure)
     fine = ", ".join(answer.kind for answer in answers if answer.severity == OK)
-    found = "; ".join(part for part in (f"applied: {fine}" if fine else "", said) if part)
-    return examination.finding(requirement, OK, found or f"none is called for by glibc {glibc} and gcc {gcc}")
+    found = f"applied: {fine}" if fine else f"none is called for by glibc {glibc} and gcc {gcc}"
+    return examination.finding(requirement, OK, found)
 
 
 def _glibc_version(examination: Examination) -> str:

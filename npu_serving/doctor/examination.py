@@ -13,7 +13,7 @@ from npu_serving.doctor import checks, checks_bazel, checks_python, checks_syste
 from npu_serving.doctor.checks import Check, Examination, Machine, PatchAnswers, RequirementFinding
 from npu_serving.doctor.requirements import DOCKER, HOST, SAMPLE, Requirement, load_requirements
 from npu_serving.errors import EXIT_ACTION_NEEDED
-from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
+from npu_serving.findings import NOT_NEEDED, NOTE, OK, PROBLEM, WARNING
 from npu_serving.settings import Settings
 
 # What checks each requirement; the others are programs, and their row says everything.
@@ -74,9 +74,9 @@ class DoctorReport:
         }
 
     def text(self) -> str:
-        """What a person reads: problems with their cures, then warnings, then what is fine, in a line each."""
+        """What a person reads: problems with their cures, then warnings and notes, then what is fine, in a line each."""
         parts = [f"For the {self.runner} runner, source {checks.printable(self.source)}, on {self.architecture}:"]
-        for verdict, heading in ((PROBLEM, "Problem"), (WARNING, "Warning")):
+        for verdict, heading in ((PROBLEM, "Problem"), (WARNING, "Warning"), (NOTE, "Note")):
             parts += [_described(finding, heading) for finding in self.with_verdict(verdict)]
         for verdict, heading in ((OK, "Fine"), (NOT_NEEDED, "Not needed here")):
             titles = [finding.what for finding in self.with_verdict(verdict)]

@@ -39,6 +39,7 @@ FITTED = "applied-to-other-bytes"
 UNTRIED = "not-tried-yet"
 SKIPPED = "skipped"
 ABSENT = "nothing-to-patch"
+_IS_FETCHED = "has been fetched"  # what the patch waits for, if not for the tree
 
 IN_THE_IMAGE = command_line(
     ["./inv", "build-serving", "--runner", "docker", "--base-image", Settings.docker_base_image]
@@ -94,8 +95,13 @@ class PatchCase:
             severity={SKIPPED: WARNING, UNTRIED: NOTE, FITTED: NOTE}.get(self.outcome, OK),
             where=self.patch.archive_name,
             what=self.text(),
-            cure=_cure_where_skipped() if self.outcome == SKIPPED else "",
+            cure=self._cure(),
         )
+
+    def _cure(self) -> str:
+        if self.outcome == SKIPPED:
+            return _cure_where_skipped()
+        return "./inv fetch-deps" if self.outcome == UNTRIED and self.why.endswith(_IS_FETCHED) else ""
 
     def to_json(self) -> dict[str, object]:
         """All of it."""
@@ -311,7 +317,7 @@ class _Trial:
         tensorflow = plan.archives.get(TENSORFLOW) if in_tensorflow else None
         for item in (archive, *([tensorflow] if tensorflow is not None else [])):
             if not _is_there(plan, item):
-                return UNTRIED, f"it is tried as soon as {item.name} has been fetched: ./inv fetch-deps"
+                return UNTRIED, f"it is tried as soon as {item.name} {_IS_FETCHED}"
         return None
 
     def _texts(self, patches: Sequence[Patch]) -> dict[str, str] | str:

@@ -66,7 +66,7 @@ class PackageResult:
             IMAGE: f"docker save {target}, or docker run as docs/image-to-run.md shows",
         }
         size_mb = self.size_bytes / 1e6
-        return f"{target} ({size_mb:.1f} MB, {self.digest[:23]}…) made.\nNext:  {next_steps[self.plan.format]}"
+        return f"{target} ({size_mb:.1f} MB, {self.digest[:23]}…) made.\nNext: {next_steps[self.plan.format]}"
 
 
 def plan_package(settings: Settings, *, kind: str = "", build: str = "", output: Path | None = None) -> PackagePlan:

@@ -86,7 +86,7 @@ def test_progress_on_a_terminal_is_one_line_that_moves_and_is_gone_at_the_end(te
             clock.now_s += 1
             progress.update(done, detail=detail)
             (line,) = terminal.shown()
-            assert line.startswith(f"fetching: {done} files of 30 files")
+            assert line.startswith(f"fetching: {done} of 30 files")
     assert terminal.shown() == [""]
     assert (terminal.screen.cursor.x, terminal.screen.cursor.y) == (0, 0)
 
@@ -246,9 +246,9 @@ def test_without_a_terminal_there_is_a_line_every_few_seconds_and_no_carriage_re
             progress.update(done, detail="x" * 200)
     lines = stream.getvalue().splitlines()
     assert [re.sub(r" of .*", "", line) for line in lines] == [
-        "fetching: 20 files",
-        "fetching: 40 files",
-        "fetching: 60 files",
+        "fetching: 20",
+        "fetching: 40",
+        "fetching: 60",
     ]
     assert "\r" not in stream.getvalue()
     assert lines[0].endswith("x" * 200), "a file has no width"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,8 +12,10 @@ from typing import Any, cast
 import pytest
 
 from npu_serving.building.build_progress import ActionCount, BuildWatch, expected_actions
+from npu_serving.building.sources import LOCKS
 from npu_serving.builds.manifest import Build
 from npu_serving.console import Console, Silent
+from npu_serving.lock.lockfile import Lock, read_lock
 
 ACTION = json.dumps({"id": {"actionCompleted": {"label": "//x"}}, "action": {"type": "CppCompile"}}) + "\n"
 OTHER = json.dumps({"id": {"progress": {}}, "progress": {"stderr": 'an \\"action\\": {'}}) + "\n"
@@ -72,8 +75,8 @@ def test_a_log_shows_share_and_time_left_by_the_expected_number_and_lives_when_b
                 file.flush()
     text = stream.getvalue()
     assert "147" not in text
-    line = next(line for line in text.splitlines() if line.startswith("bazel: 2,400 actions"))
-    assert "of 5,700 actions (42%)" in line
+    line = next(line for line in text.splitlines() if line.startswith("bazel: 2,400 of"))
+    assert "2,400 of 5,700 actions (42%)" in line
     assert "41 min" in line or "40 min" in line
     assert "about 5" in line
     assert "left" in line
@@ -134,18 +137,35 @@ def test_a_damaged_record_is_none(events: Path, base: Path) -> None:
         assert ActionCount(events, base, COMMAND).done == 0
 
 
-def build(version: str = "1.15.0", flags: tuple[str, ...] = (), actions: int = 0, patches: object = None) -> Build:
+SHIPPED = read_lock(LOCKS / "serving-1.15.0.json")
+SAMPLE = read_lock(LOCKS / "sample.json")
+
+
+def build(of: Lock = SHIPPED, flags: tuple[str, ...] = (), actions: int = 0, patches: object = None) -> Build:
     manifest = SimpleNamespace(
-        serving_version=version, flags=flags, actions={"CppCompile": actions}, patches=patches or {"skipped": []}
+        serving_version=of.serving_version,
+        archives={item.name: {"sha256": item.sha256} for item in of.archives if not item.shadowed},
+        flags=flags,
+        actions={"CppCompile": actions},
+        patches=patches or {"skipped": []},
     )
     return cast(Build, SimpleNamespace(manifest=manifest))
 
 
 def test_the_total_is_an_earlier_builds_own_count_else_the_records() -> None:
     plan: dict[str, object] = {"skipped": []}
-    assert expected_actions([], "1.15.0", (), plan) == 5700
-    assert expected_actions([], "9.9.9", (), plan) == 0
-    assert expected_actions([build(actions=4591), build(actions=3)], "1.15.0", (), plan) == 4591
-    assert expected_actions([build(actions=3)], "1.15.0", (), plan) == 5700, "it only linked again"
-    assert expected_actions([build(actions=4591)], "1.15.0", ("--copt=-g",), plan) == 5700
-    assert expected_actions([build("0.0.1", actions=12)], "0.0.1", (), plan) == 12
+    assert expected_actions([], SHIPPED, (), plan) == 5700
+    assert expected_actions([], replace(SHIPPED, serving_version="9.9.9"), (), plan) == 0
+    assert expected_actions([build(actions=4591), build(actions=3)], SHIPPED, (), plan) == 4591
+    assert expected_actions([build(actions=3)], SHIPPED, (), plan) == 5700, "it only linked again"
+    assert expected_actions([build(actions=4591)], SHIPPED, ("--copt=-g",), plan) == 5700
+
+
+def test_another_tree_of_that_version_has_a_count_of_its_own_or_none() -> None:
+    """The sample bears the version of the real tree: of its 42 actions "1%" of 5,700 is no share."""
+    plan: dict[str, object] = {"skipped": []}
+    assert SAMPLE.serving_version == SHIPPED.serving_version
+    assert expected_actions([], SAMPLE, (), plan) == 0
+    assert expected_actions([build(actions=4591)], SAMPLE, (), plan) == 0
+    assert expected_actions([build(SAMPLE, actions=42), build(actions=4591)], SAMPLE, (), plan) == 42
+    assert expected_actions([build(SAMPLE, actions=42)], SHIPPED, (), plan) == 5700

@@ -13,16 +13,19 @@ import pytest
 
 from npu_serving.building import pipeline
 from npu_serving.building.context import BuildContext
-from npu_serving.building.patching import patch_findings
-from npu_serving.building.plan import plan_build
+from npu_serving.building.patching import patch_findings, patches_for
+from npu_serving.building.plan import BuildPlan, plan_build
 from npu_serving.building.runner import Layout, Runner, RunRequest
-from npu_serving.building.sources import LOCKS, own_lock_path, resolve_source
+from npu_serving.building.sources import LOCKS, own_lock_path, resolve_source, state_of
 from npu_serving.cann.install import Cann
 from npu_serving.console import Silent
+from npu_serving.doctor.examination import examine
 from npu_serving.errors import BuildFailedError, MissingToolError
 from npu_serving.lock.lockfile import read_lock, write_lock
 from npu_serving.overlay.patch_plan import IN_THE_IMAGE
+from npu_serving.overlay.patches import Toolchain
 from npu_serving.process import Finished
+from npu_serving.repeated_flags import RepeatedFlags
 from npu_serving.settings import Settings
 
 OTHER = "0123456789abcdef" * 4
@@ -95,7 +98,7 @@ def settings(tmp_path: Path) -> Settings:
         replace(archive, sha256=OTHER, patch_files=("//mine.patch",)) if archive.name == "grpc" else archive
         for archive in lock.archives
     )
-    write_lock(own_lock_path(tree, settings), replace(lock, archives=archives))
+    write_lock(own_lock_path(tree, settings), replace(lock, archives=archives, made_of=state_of(tree)))
     return settings
 
 
@@ -120,6 +123,33 @@ def test_doctor_names_a_skipped_patch_with_both_digests(settings: Settings) -> N
     assert IN_THE_IMAGE in findings["grpc-gettid"].cure
     assert findings["hwloc-sysctl"].severity == "ok"
     assert patch_findings(settings, "2.27", "8.4.0") == ()
+
+
+def test_what_is_not_known_yet_is_not_called_fine_and_the_way_to_know_it_means_the_same_tree(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_lock_path(Path(settings.source), settings)
+    lock = read_lock(path)
+    unfetched = tuple(replace(item, patch_files=()) if item.name == "grpc" else item for item in lock.archives)
+    write_lock(path, replace(lock, archives=unfetched))
+    report = examine(settings, "host", Silent(), patches=lambda *_: patch_findings(settings, "2.36", "12.2.0"))
+    (finding,) = [item for item in report.findings if item.kind == "patches"]
+    assert finding.severity == "note"
+    assert OTHER in finding.found
+    flags = RepeatedFlags({"source": settings.source}, {"fetch-deps": ("source",)})
+    shown = flags.in_text(report.text())
+    assert "Note: fixes for this C library and compiler" in shown
+    assert f"cure      ./inv fetch-deps --source {settings.source}" in shown
+    plan = BuildPlan((), patches=patches_for(resolve_source(settings), settings, Toolchain("2.36", "12.2.0")).cases)
+    assert f"To know it before: ./inv fetch-deps --source {settings.source}" in flags.in_text(plan.text())
+
+
+def test_doctor_says_of_no_tree_what_the_lock_of_another_one_declares(settings: Settings) -> None:
+    path = own_lock_path(Path(settings.source), settings)
+    write_lock(path, replace(read_lock(path), made_of=""))
+    (finding,) = patch_findings(settings, "2.36", "12.2.0")
+    assert "does not match its lock" in finding.what
+    assert finding.cure == f"./inv lock-deps --source {settings.source}"
 
 
 def test_doctor_says_why_it_cannot_know_where_there_is_no_lock(settings: Settings) -> None:

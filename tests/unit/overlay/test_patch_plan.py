@@ -250,7 +250,8 @@ def test_bytes_that_are_not_fetched_yet_are_tried_when_they_are_there(world):
     plan = world(among=among)
     assert not plan.is_settled
     assert outcomes(plan)["whole"] == UNTRIED
-    assert "./inv fetch-deps" in plan.worth_telling[0].text()
+    assert plan.worth_telling[0].text().endswith("it is tried as soon as whole has been fetched")
+    assert plan.worth_telling[0].finding().cure == "./inv fetch-deps", "where the flags are added that were typed"
     away.rename(path)
     plan = world(among=among)
     assert plan.is_settled
