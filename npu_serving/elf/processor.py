@@ -58,7 +58,7 @@ def level_names(isa_bits: int) -> str:
     """The levels that a marker asks for: "x86-64-v3, x86-64-v4"."""
     known = _BASELINE | sum(bit for _, bit, _ in _LEVELS)
     names = [name for name, bit, _ in _LEVELS if isa_bits & bit]
-    return ", ".join(names + ([f"unknown level {isa_bits & ~known:#x}"] if isa_bits & ~known else []))
+    return ", ".join(names + ([f"{isa_bits & ~known:#x} (unknown)"] if isa_bits & ~known else []))
 
 
 @lru_cache(maxsize=1)

@@ -60,13 +60,17 @@ def unresolved_symbols(subject: Subject, library: Loaded, unresolved: Sequence[U
                 details=_described(subject, group, owned),
             )
     if open_questions:
+        unusable = {item.name for item in subject.plan.missing if item.is_broken}
+        elsewhere = sorted(subject.missing_names - unusable)
         yield Finding(
             kind=CANNOT_TELL,
             severity=WARNING,
             where=label(library),
-            what=f"{_count(open_questions)} not defined by anything that was found; a library that is missing here may "
-            f"define them: {', '.join(sorted(subject.missing_names))}.",
-            cure="check again on a machine that has those libraries: ./inv verify-serving",
+            what=f"{_count(open_questions)} not defined by anything that could be loaded; "
+            f"{_may_define(elsewhere, sorted(subject.missing_names & unusable))}.",
+            cure="check again on a machine that has those libraries: ./inv verify-serving"
+            if elsewhere
+            else "first mend what is said above of the library, then ./inv verify-serving again",
             details=_described(subject, open_questions, owned),
         )
 
@@ -97,6 +101,13 @@ def cure_for(subject: Subject, library: Loaded, symbol: Symbol) -> str:
     owner = owner_in(subject, library, symbol)
     provider = subject.plan.named(owner.library) if owner.library else None
     again = "then ./inv verify-serving again"
+    preferred = _preferred_copy(subject, symbol)
+    if preferred is not None:
+        copy, plain = preferred
+        return (
+            f"remove {copy}, which the loader prefers to {plain} on this processor and which lacks it, "
+            f"or put a copy of the same release there, {again}"
+        )
     if owner.kind == owners.CANN:
         return f"install toolkit (or nnae) and adapter of the same CANN release: ./inv cann-info names both, {again}"
     if owner.kind == owners.DRIVER:
@@ -118,6 +129,22 @@ def cure_for(subject: Subject, library: Loaded, symbol: Symbol) -> str:
     if owner.kind == owners.SERVER:
         return RELINK
     return f"./inv verify-serving --explain {symbol.name} shows who needs it; if it is CANN's, ./inv cann-info"
+
+
+def _preferred_copy(subject: Subject, symbol: Symbol) -> tuple[Path, Path] | None:
+    """A library from a subdirectory for this processor, such as glibc-hwcaps/x86-64-v3, and the copy that has the symbol:
+    the plain one, or that for lesser processors.
+    """
+    inner = subject.case.host.subdirectories(subject.plan.rules)
+    for library in subject.plan.libraries[1:]:
+        for at, name in enumerate(inner):
+            if str(library.path.parent).endswith(f"/{name}"):
+                directory = Path(str(library.path.parent)[: -len(name) - 1] or "/")
+                for other in (*(directory / each for each in inner[at + 1 :]), directory):
+                    if _defines(other / library.path.name, symbol):
+                        return library.path, other / library.path.name
+                break  # the longest comes first: tls/haswell before haswell
+    return None
 
 
 def _another_copy(subject: Subject, provider: Loaded, symbol: Symbol) -> Path | None:
@@ -170,6 +197,12 @@ def _may_be_in_a_missing_one(subject: Subject, symbol: Symbol, owner: Owner) -> 
     if owner.kind == owners.SERVER:
         return False  # the server defines it or nobody does
     return bool(subject.missing_names)
+
+
+def _may_define(missing: Sequence[str], unusable: Sequence[str]) -> str:
+    parts = [f"a library that is missing here may define them: {', '.join(missing)}"] if missing else []
+    parts += [f"a library that can't be used may define them: {', '.join(unusable)}"] if unusable else []
+    return "; ".join(parts)
 
 
 def _count(symbols: Sequence[Symbol]) -> str:

@@ -64,6 +64,9 @@ def test_an_error_sends_on_with_the_flags_too_for_a_person_and_for_a_program(
         ({"mirror": ["a", "b"]}, "./inv fetch-deps, then", "./inv fetch-deps --mirror a --mirror b, then"),
         ({"runner": "host"}, "./inv build-serving --runner docker", "./inv build-serving --runner docker"),
         ({"build": "b1"}, "./inv rebuild-after-cann", "./inv rebuild-after-cann --build b1"),
+        ({"server": "/a b"}, "./inv verify-serving again", "./inv verify-serving --server '/a b' again"),
+        ({"server": "/s"}, "./inv cann-info", "./inv cann-info"),
+        ({"toolchains": True}, "./inv fetch-deps --verify", "./inv fetch-deps --toolchains --verify"),
         ({}, "./inv build-serving", "./inv build-serving"),
     ],
 )

@@ -350,8 +350,33 @@ def test_a_copy_for_this_processor_that_lacks_a_symbol_is_refused_by_its_path_an
         report = check_server(ServerCase(main, library_path=[tmp_path / "lib"]))
         assert report.adapter == copy
         assert "call" in text
+        plain = tmp_path / "lib" / ADAPTER
+        assert f"remove {copy}, which the loader prefers to {plain} on this processor" in text
         copy.unlink()
         start(main, tmp_path / "lib").agrees()
+
+
+def test_what_only_a_library_that_can_not_be_used_may_define_is_cured_by_mending_that_library(tmp_path: Path) -> None:
+    other = library(tmp_path / "lib", "libother.so", "int other(void) { return 0; }")
+    calls = "int other(void); int call(void) { return other(); }"
+    adapter = library(tmp_path / "lib", ADAPTER, calls, against=[other])
+    main = program(tmp_path, "server", "int main(void) { return 0; }", "-Wl,--no-as-needed", against=[adapter])
+    damaged = bytearray(other.read_bytes())
+    damaged[9] = 1
+    other.write_bytes(damaged)
+    start(main, tmp_path / "lib").agrees("library-unusable")
+    report = check_server(ServerCase(main, library_path=[tmp_path / "lib"]))
+    (unclear,) = [finding for finding in report.findings if finding.kind == "cannot-tell"]
+    assert "a library that can't be used may define them: libother.so" in unclear.what
+    assert "missing" not in unclear.what
+    assert "on a machine that has those libraries" not in unclear.cure
+    other.unlink()
+    (unclear,) = [
+        finding
+        for finding in check_server(ServerCase(main, library_path=[tmp_path / "lib"])).findings
+        if finding.kind == "cannot-tell"
+    ]
+    assert "a library that is missing here may define them: libother.so" in unclear.what
 
 
 def test_a_library_that_is_only_in_a_directory_for_this_processor_is_found(tmp_path: Path) -> None:
