@@ -125,7 +125,7 @@ class FakeServer:
             text=True,
             check=False,
         )
-        return done.returncode, done.stdout
+        return done.returncode, done.stderr + done.stdout
 
 
 @contextlib.contextmanager
@@ -227,7 +227,9 @@ def test_a_model_that_the_rest_api_can_not_be_asked_for_makes_nothing_unhealthy(
     config = tmp_path / "models.config"
     config.write_text("model_config_list { config { name: 'team/a' } config { name: 'a%2Fb' } }")
     with running({"a%2Fb": "AVAILABLE"}, REST, f"--model_config_file={config}") as server:
-        assert server.check() == (0, "the REST API can't be asked for: team/a\navailable: a%2Fb\n")
+        assert server.check() == (0, "the REST API can't be asked for: team/a\nloaded: a%2Fb\n")
+    with running({}, REST, "--model_name=a b") as server:
+        assert server.check() == (0, "the REST API can't be asked for: a b\n"), "and it claims no more than that"
 
 
 def test_one_model_is_named_by_the_flag_that_counts_the_last() -> None:

@@ -96,7 +96,10 @@ def test_a_file_of_flags_may_have_the_line_ends_blanks_comments_and_quotes_that_
     [
         ("--port 8500", "put = between them: --port=8500"),
         ("-port=8500", "write --port=8500"),
-        ("port=8500", "is not a flag of the server"),
+        ("port=8500", "the two dashes before its name are missing\nNext: write --port=8500"),
+        ("tensorflow_model_server --port=8500", "Next: write one flag a line"),
+        ("--model_base_path=/a \\", "leave it out"),
+        ("--port=8500 \\", "leave it out"),
         ("--port", "--port needs a value"),
         ("--port=", "is not a whole number"),
         ("--port=85OO", "85OO is not a whole number"),
