@@ -14,7 +14,9 @@ NETWORK_TASKS = ("fetch-deps", "lock-deps", "build-image")
 """Whoever is sent to one of these is to fetch something: without the --offline that was given."""
 
 _COMMAND = re.compile(r"\./inv (?P<task>[a-z][a-z-]*)(?![\w-])")
-_NEXT_STEP = re.compile(r"(?P<before>.*?\bNext: |\s*cure\s\s+|If the build fails because of that: |To know it before: )(?P<step>.*)")
+_NEXT_STEP = re.compile(
+    r"(?P<before>.*?\bNext: |\s*cure\s\s+|If the build fails because of that: |To know it before: )(?P<step>.*)"
+)
 _STEPS_IN_JSON = ("cure", "next")
 
 

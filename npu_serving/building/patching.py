@@ -41,6 +41,6 @@ def patch_findings(settings: Settings, glibc: str, gcc: str) -> tuple[Finding, .
         source = resolve_source(settings)
         check_agreement(source, settings)
     except NpuServingError as error:
-        return (Finding(severity=NOTE, what=f"not known: {error.what}", cure=error.cure),)
+        return (Finding(severity=NOTE, what=f"not known: {error.what.splitlines()[0].rstrip(':')}", cure=error.cure),)
     cases = patches_for(source, settings, Toolchain(glibc, gcc)).cases
     return tuple(case.finding() for case in cases if case.is_called_for)

@@ -74,7 +74,7 @@ class DoctorReport:
         }
 
     def text(self) -> str:
-        """What a person reads: problems with their cures, then warnings and notes, then what is fine, in a line each."""
+        """What a person reads: problems with their cures, then warnings, notes, and what is fine, in a line each."""
         parts = [f"For the {self.runner} runner, source {checks.printable(self.source)}, on {self.architecture}:"]
         for verdict, heading in ((PROBLEM, "Problem"), (WARNING, "Warning"), (NOTE, "Note")):
             parts += [_described(finding, heading) for finding in self.with_verdict(verdict)]

@@ -70,7 +70,7 @@ def unresolved_symbols(subject: Subject, library: Loaded, unresolved: Sequence[U
             f"{_may_define(elsewhere, sorted(subject.missing_names & unusable))}.",
             cure="check again on a machine that has those libraries: ./inv verify-serving"
             if elsewhere
-            else "first mend what is said above of the library, then ./inv verify-serving again",
+            else "first fix what is said above of the library, then ./inv verify-serving again",
             details=_described(subject, open_questions, owned),
         )
 
@@ -132,7 +132,7 @@ def cure_for(subject: Subject, library: Loaded, symbol: Symbol) -> str:
 
 
 def _preferred_copy(subject: Subject, symbol: Symbol) -> tuple[Path, Path] | None:
-    """A library from a subdirectory for this processor, such as glibc-hwcaps/x86-64-v3, and the copy that has the symbol:
+    """A library from a subdirectory for this processor (glibc-hwcaps/x86-64-v3), and the copy that has the symbol:
     the plain one, or that for lesser processors.
     """
     inner = subject.case.host.subdirectories(subject.plan.rules)

@@ -149,6 +149,7 @@ def test_doctor_says_of_no_tree_what_the_lock_of_another_one_declares(settings: 
     write_lock(path, replace(read_lock(path), made_of=""))
     (finding,) = patch_findings(settings, "2.36", "12.2.0")
     assert "does not match its lock" in finding.what
+    assert "\n" not in finding.what
     assert finding.cure == f"./inv lock-deps --source {settings.source}"
 
 
