@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import select
@@ -38,6 +39,7 @@ TAIL_LINES = 25
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PASSED_SIGNALS = (*ENDING_SIGNALS, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 LONGEST_LINE = 1 << 16  # bytes of a line that is only looked at
+PIECES_AT_ONCE = 16  # of one stream, before the other one and the end are looked at again
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,8 @@ def _signals_for(words: tuple[str, ...], env: Mapping[str, str]) -> Iterator[sub
 
     def pass_on(number: int, _frame: object) -> None:
         if child:
-            child[0].send_signal(number)  # does nothing once it has ended
+            with contextlib.suppress(ProcessLookupError):  # it ends at this very moment; later on it gets none
+                child[0].send_signal(number)
         else:
             came.append(number)
 
@@ -309,16 +312,17 @@ def _tell_end(process: subprocess.Popen[bytes], told: int) -> None:
 
 
 def _pass_on_what_is_there(stream: IO[bytes], outlet: _Outlet, lines: LineAssembler) -> bool:
-    """False at the end of the stream."""
-    while True:
+    """False at the end of the stream. What the program has started may write faster than we read, and for ever."""
+    for _ in range(PIECES_AT_ONCE):
         try:
             piece = os.read(stream.fileno(), 1 << 16)
         except BlockingIOError:
-            return True
+            break
         if not piece:
             return False
         outlet.write(piece)
         lines.add(piece)
+    return True
 
 
 class _Outlet:
@@ -335,8 +339,10 @@ class _Outlet:
                 left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:  # somebody made it non-blocking, and it is full
                 select.select([], [self._descriptor], [])
-            except OSError:  # its reader has left, or the disk is full
-                self._open = False
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    break  # this piece is lost; somebody may make room for the next one
+                self._open = False  # its reader has left
 
 
 def end_process_tree(process: subprocess.Popen[bytes], *, first: int = signal.SIGINT) -> None:

@@ -201,10 +201,16 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path) 
     keeper.ended(error)
     left = left_to_the_cpu(Path.cwd(), begun)
     if left:
-        reporter.note(f"npu-serving: {left}")
+        _say(f"npu-serving: {left}", reporter)
     if error is not None:
-        reporter.note(str(error))
+        _say(str(error), reporter)
     return returncode
+
+
+def _say(text: str, reporter: Reporter) -> None:
+    """A note, if anybody reads it: a server is not to end, nor to end otherwise, because a pager was closed."""
+    with contextlib.suppress(OSError):
+        reporter.note(text)
 
 
 def _tell(plan: ServerPlan, before: NpuSigns, now: NpuSigns, reporter: Reporter) -> None:
@@ -213,12 +219,13 @@ def _tell(plan: ServerPlan, before: NpuSigns, now: NpuSigns, reporter: Reporter)
         name = shell_word(plan.model_name) if f"--model_name={plan.model_name}" in plan.argv else "NAME"
         proof = f"./inv predict {name} --url http://localhost:{plan.rest_api_port} --request REQUEST"
         on_npu = ", and whether the NPU does" if plan.uses_npu else ""
-        reporter.note(
+        _say(
             f"npu-serving: loaded. Whether it answers{on_npu} shows at the first request"
-            + (f": {proof}" if plan.rest_api_port else "")
+            + (f": {proof}" if plan.rest_api_port else ""),
+            reporter,
         )
     if now.compiled and not before.compiled:
-        reporter.note("npu-serving: the NPU is used: the first graph was compiled for it")
+        _say("npu-serving: the NPU is used: the first graph was compiled for it", reporter)
 
 
 @contextlib.contextmanager

@@ -329,6 +329,25 @@ def test_what_the_program_has_started_does_not_keep_us_when_it_has_ended(tmp_pat
         os.kill(int(running.stdout.readline()), signal.SIGKILL)
 
 
+def test_a_stream_that_never_pauses_leaves_us_time_for_the_other_one_and_for_the_end() -> None:
+    with open("/dev/zero", "rb", buffering=0) as endless, open(os.devnull, "wb") as nowhere:
+        lines = process.LineAssembler(None, None, keep=False)
+        assert process._pass_on_what_is_there(endless, process._Outlet(nowhere.fileno()), lines)
+
+
+def test_output_goes_on_when_there_is_room_again_on_the_disk(tmp_path: Path) -> None:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    try:
+        outlet = process._Outlet(descriptor)
+        outlet.write(b"lost")
+        with (tmp_path / "log").open("wb") as log:
+            os.dup2(log.fileno(), descriptor)
+        outlet.write(b"kept")
+    finally:
+        os.close(descriptor)
+    assert (tmp_path / "log").read_bytes() == b"kept"
+
+
 def test_a_program_that_prints_nothing_is_seen_to_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends only once it was looked at several times."""
     monkeypatch.setattr(process, "SECONDS_BETWEEN_TICKS", 0.01)

@@ -574,3 +574,20 @@ def test_a_server_that_can_not_be_executed_is_an_error_not_a_traceback(artifact:
     put_program(artifact, "#!/no/such/interpreter\n")
     with pytest.raises(NpuServingError):
         serve_in_foreground(plan(artifact, model), Silent(), artifact)
+
+
+class NobodyReads(Silent):
+    """A console whose reader has left, such as a pager that was closed."""
+
+    def note(self, text: str) -> None:
+        if not text.endswith("'"):  # the command, which is shown before
+            raise BrokenPipeError
+
+
+def test_a_server_runs_on_and_its_end_is_ours_when_nobody_reads_what_we_say_of_it(artifact: Path, model: Path) -> None:
+    put_program(
+        artifact,
+        "#!/bin/sh\necho 'Running gRPC ModelServer at 0.0.0.0:8500' >&2\n"
+        "echo 'server: symbol lookup error: x.so: undefined symbol: _ZN10tensorflow3newEv' >&2\nexit 127\n",
+    )
+    assert serve_in_foreground(plan(artifact, model), NobodyReads(), artifact) == 127
