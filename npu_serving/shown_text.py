@@ -10,15 +10,16 @@ HIDDEN = "***"
 _CONFIDENTIAL = r"(?:token|passw|passphrase|secret|credential|authorization|api[_-]?key|access[_-]?key|private[_-]?key)"
 _SECRET_NAME = re.compile(_CONFIDENTIAL, re.IGNORECASE)
 _SECRET_FLAG = re.compile(rf"--?[\w.-]*{_CONFIDENTIAL}[\w.-]*", re.IGNORECASE)
+# Look-behind and bound, here and in _URL, keep a long word from being looked through again at each of its letters.
 _SECRET_SETTING = re.compile(
-    rf"(?P<name>[\w.-]*{_CONFIDENTIAL}[\w.-]*[\"']?\s*[=:]\s*)"
+    rf"(?P<name>(?<![\w.-])[\w.-]*{_CONFIDENTIAL}[\w.-]*[\"']?\s*[=:]\s*)"
     r"(?:(?:basic|bearer)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s'\"&]+)",
     re.IGNORECASE,
 )
 # A URL in a text ends at a blank, at the end of a quoted item of a list, and where the next URL of a list begins.
 _OTHER_URL = r"[=,;|](?:https?|ftp|grpcs?|socks\w*|file)://"
 _URL = re.compile(
-    rf"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<rest>(?:(?![\"'][,\]}})])(?!{_OTHER_URL})\S)*)", re.IGNORECASE
+    rf"(?P<scheme>[a-z][a-z0-9+.-]{{0,30}}://)(?P<rest>(?:(?![\"'][,\]}})])(?!{_OTHER_URL})\S)*)", re.IGNORECASE
 )
 _NEXT_URL = re.compile(rf"(?={_OTHER_URL})", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"[^:@]*:[0-9]{0,5}")

@@ -46,6 +46,12 @@ def test_what_no_row_knows_is_not_explained_away() -> None:
         assert diagnose(table, "something new\n") is None
 
 
+@pytest.mark.parametrize("table", [known_failures.SERVING, known_failures.ENDINGS, known_failures.BUILDING])
+def test_a_word_without_an_end_is_looked_through_once(table: Path) -> None:
+    """It would not come back from a pattern that is tried again at each letter."""
+    assert diagnose(table, "x" * 300_000) is None
+
+
 def test_a_group_that_matched_nothing_is_no_empty_place_in_the_sentence() -> None:
     output = "s: version `GLIBC_2.34' not found"
     found = diagnose(known_failures.SERVING, output)

@@ -40,6 +40,17 @@ def test_what_is_secret_in_a_text_is_masked_and_nothing_else(text: str, shown: s
     assert masked(text) == shown
 
 
+@pytest.mark.parametrize("text", ["x" * 300_000, "a." * 150_000, "a-" * 150_000])
+def test_a_word_without_an_end_is_looked_through_once(text: str) -> None:
+    """It would not come back from a pattern that is tried again at each letter."""
+    assert masked(text) == fit_to_show(text) == text
+
+
+@pytest.mark.parametrize("before", ["PROXY_", "9", "q" * 50])
+def test_a_password_is_hidden_whatever_stands_before_the_scheme(before: str) -> None:
+    assert fit_to_show(f"{before}http://me:geheim@host/") == f"{before}http://***@host/"
+
+
 def test_the_words_of_a_command_are_masked_before_they_are_quoted() -> None:
     words = ["curl", "--token", "ge heim", "--password=se 'cret", "http://bob:it's@host/", "--jobs", "4"]
     assert masked_words(words) == ["curl", "--token", "***", "--password=***", "http://***@host/", "--jobs", "4"]
