@@ -34,7 +34,8 @@ def engine_address() -> EngineAddress:
     host = os.environ.get("DOCKER_HOST")
     if host:
         return EngineAddress(host, "DOCKER_HOST")
-    directory = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    at_home = os.path.expanduser("~/.docker")  # noqa: PTH111 - Path.home() raises for a user without one
+    directory = Path(os.environ.get("DOCKER_CONFIG") or at_home)
     name = os.environ.get("DOCKER_CONTEXT") or str(_document(directory / "config.json").get("currentContext") or "")
     if name in ("", "default"):
         return EngineAddress(DEFAULT_HOST)

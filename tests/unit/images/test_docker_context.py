@@ -49,3 +49,16 @@ def test_a_context_that_is_gone_or_elsewhere_is_named(config: Path, monkeypatch:
     assert "export DOCKER_CONTEXT=default" in caught.value.cure
     monkeypatch.setenv("DOCKER_CONTEXT", "default")
     assert engine_address().host == DEFAULT_HOST, "the cure helps"
+
+
+def test_a_user_without_a_home_has_the_usual_socket(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that is started with --user and a number that no passwd knows."""
+    for name in ("DOCKER_CONFIG", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.chdir(config)
+    assert engine_address().host == DEFAULT_HOST
