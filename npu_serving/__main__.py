@@ -63,15 +63,19 @@ def _environment_lacks(error: ModuleNotFoundError) -> None:
     package = (error.name or "").partition(".")[0]
     if not package or package in ("npu_serving", "tasks") or find_spec(package) is not None:
         raise error
-    for name in os.listdir(sys.prefix):
-        if name.startswith("installed-requirements"):  # what `inv` looks at; it reinstalls what is called unfinished
-            os.chdir(sys.prefix)
-            os.replace(name, name.replace("installed", "unfinished"))
-    print(
-        f"The Python package {error.name} is missing in {sys.prefix}.\n"
-        "Next: run the same command again: ./inv installs what is missing",
-        file=sys.stderr,
-    )
+    cure = "run the same command again: ./inv installs what is missing"
+    try:
+        for name in os.listdir(sys.prefix):
+            if name.startswith(
+                "installed-requirements"
+            ):  # what `inv` looks at; it reinstalls what is called unfinished
+                os.chdir(sys.prefix)
+                os.replace(name, name.replace("installed", "unfinished"))
+    except OSError:  # an environment that somebody else has made for all
+        cure = (
+            "have its owner run the same command, or have an environment of your own: export NPU_SERVING_VENV=DIRECTORY"
+        )
+    print(f"The Python package {error.name} is missing in {sys.prefix}.\nNext: {cure}", file=sys.stderr)
     sys.exit(4)
 
 
