@@ -7,6 +7,7 @@ tokenizer.cc (protobuf 3.8), which the server of TensorFlow Serving 1.15 is buil
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
@@ -97,6 +98,7 @@ class _TextFormatReader:
         found = (_Token(match.lastgroup or "", match.group(), match.start()) for match in _TOKEN.finditer(text))
         self._tokens = [token for token in found if token.kind != "blank"]
         self._tokens.append(_Token("end", "", len(text)))
+        self._line_ends = [match.start() for match in re.finditer("\n", text)]
         self._next = 0
 
     def message(self, closing: str, depth: int) -> tuple[TextField, ...]:
@@ -171,8 +173,8 @@ class _TextFormatReader:
         return is_it
 
     def _place(self, token: _Token) -> tuple[int, int]:
-        before = self._text[: token.start]
-        return before.count("\n") + 1, token.start - before.rfind("\n")
+        ended = bisect_left(self._line_ends, token.start)
+        return ended + 1, token.start - (self._line_ends[ended - 1] if ended else -1)
 
     def _refuse(self, what: str) -> NoReturn:
         raise TextFormatError(*self._place(self._peek), what)
