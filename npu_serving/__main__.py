@@ -61,7 +61,13 @@ def _environment_lacks(error: ModuleNotFoundError) -> None:
     from importlib.util import find_spec
 
     package = (error.name or "").partition(".")[0]
-    if not package or package in ("npu_serving", "tasks") or find_spec(package) is not None:
+    if not package or package in ("npu_serving", "tasks"):
+        raise error
+    try:
+        is_there = find_spec(error.name or "") is not None
+    except ModuleNotFoundError:  # a package that is there, and lacks the module still
+        is_there = False
+    if is_there:
         raise error
     cure = "run the same command again: ./inv installs what is missing"
     try:

@@ -279,10 +279,18 @@ def file_type(table: type[Any]) -> type[Any]:
 
 
 def user_path(text: str, where: str) -> Path:
-    """A path as a person types it, its ~ filled in; RequestError for an empty one and for an unknown ~user."""
+    """A path as a person types it, its ~ filled in; RequestError for an empty one, a URL, and for an unknown ~user."""
+    from npu_serving.fsutil import is_remote  # here, so that --list costs no more than the table
+
     if not text:
         raise RequestError(
             f"{where} is empty.", cause="it comes from a shell variable that is not set", cure="name a path"
+        )
+    if is_remote(text):
+        raise RequestError(
+            f"{where} can't be {text!r}: it is read on this machine.",
+            cause="only what the server itself reads may be a URL: a model, and the files that its own flags name",
+            cure="copy it to this machine, and name the copy",
         )
     try:
         return Path(text).expanduser()

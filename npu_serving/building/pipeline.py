@@ -71,7 +71,8 @@ class BuildResult:
         done += f", {self.record.cached} results from the cache" if self.record.cached else ""
         return (
             f"Built and verified {manifest.build_id}, which is now current ({done}, {duration_text(self.seconds)}).\n"
-            f"{self.build.server}\nNext: ./inv serve --model-base-path PATH-OF-A-MODEL"
+            f"{self.build.server}\nNext: ./inv serve --model-base-path PATH-OF-A-MODEL "
+            "--platform-config-file CONFIG"
         )
 
 

@@ -27,7 +27,8 @@ class CannEnvironmentTable:
 @dataclass(frozen=True)
 class CannEnvironment:
     """What a server gets of CANN: the directories of its libraries, variables to set and to leave out, and directories
-    that come first in a list such as PYTHONPATH. `warnings` name each value of the caller's that is replaced, and why.
+    that come first in a list such as PYTHONPATH. `warnings` name each value of the caller's that is replaced, and why;
+    `runtime` is the toolkit or nnae that it is of.
     """
 
     library_path: tuple[Path, ...] = ()
@@ -35,6 +36,7 @@ class CannEnvironment:
     left_out: tuple[str, ...] = ()
     lists: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    runtime: Component | None = None
 
     def added_to(self, env: Mapping[str, str]) -> dict[str, str]:
         """The environment with it, but for LD_LIBRARY_PATH."""
@@ -81,7 +83,12 @@ def cann_environment(installation: CannInstallation | None, caller: Mapping[str,
             instead = f"{own} is used in its place" if own is not None else "it is left out"
             warnings.append(f"{name} is {theirs!r}, {why}: {instead}")
     return CannEnvironment(
-        installation.library_directories, variables, tuple(left_out), _lists(installation, runtime), tuple(warnings)
+        installation.library_directories,
+        variables,
+        tuple(left_out),
+        _lists(installation, runtime),
+        tuple(warnings),
+        runtime,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from npu_serving.cann.layout import is_there, table
+from npu_serving.elf.owners import is_of_driver
 from npu_serving.findings import WARNING, Finding
 
 KIND = "link-stub"
@@ -22,7 +23,7 @@ def link_stub_findings(loaded: Iterable[Path], library_path: Sequence[Path]) -> 
         if not _is_stub(path):
             continue
         real = next((each / path.name for each in library_path if _is_real(each / path.name)), None)
-        found = f"The real one is {real}." if real is not None else "No real one was found: it comes with the driver."
+        found = f"The real one is {real}." if real is not None else f"No real one was found: {_origin(path.name)}."
         findings.append(
             Finding(
                 f"{path} is a stub, made for linking, that the server would take for the real library. {found}",
@@ -33,6 +34,10 @@ def link_stub_findings(loaded: Iterable[Path], library_path: Sequence[Path]) -> 
             )
         )
     return findings
+
+
+def _origin(name: str) -> str:
+    return "it comes with the driver" if is_of_driver(name) else "./inv cann-info says what of CANN is not installed"
 
 
 def _is_stub(path: Path) -> bool:

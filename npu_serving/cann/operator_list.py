@@ -20,6 +20,8 @@ from npu_serving.findings import PROBLEM, WARNING, Finding
 
 TABLE = Path(__file__).with_name("operator_list.yaml")
 KIND = "operator-list"
+OPP = "opp"
+"""The directory of the operator packages within a toolkit or nnae."""
 EFFECT = "the adapter would give no operator to the NPU, and every model would be silently served by the CPU"
 _LONGEST = 64 << 20  # bytes; the real ones have some hundred thousand
 
@@ -90,7 +92,7 @@ def findings_on(runtime: Component) -> Iterator[Finding]:
     package = packages()[runtime.name]
     if not has_essentials(package, runtime.path) or closed_directory(package, runtime.path) is not None:
         return
-    lists = _read(list_in(runtime.path / "opp"))
+    lists = _read(list_in(runtime.path / OPP))
     if lists.trouble:
         yield Finding(f"{lists.trouble}: {EFFECT}.", cure_for(lists, runtime), kind=KIND, where=str(lists.path))
 
@@ -108,12 +110,16 @@ def finding_for(environ: Mapping[str, str], runtime: Component) -> Finding | Non
 
 
 def cure_for(lists: OperatorLists, runtime: Component | None) -> str:
-    """What to type where that list is of no use."""
+    """What to type where that list is of no use; `runtime` is the toolkit or nnae that was found."""
+    names = operator_list_table()
+    own = _read(list_in(runtime.path / OPP)) if runtime is not None else None
+    if runtime is not None and own is not None and own.path != lists.path and not own.trouble:
+        return f"unset {names.variable}, then run the same command again: {runtime.path / OPP} has CANN's list"
     if lists.is_closed:
         return file_access.cure_for(file_access.refused_at(lists.path) or lists.path)
     package = packages()[runtime.name if runtime is not None else "toolkit"]
-    apart = operator_list_table().shipped_apart
-    return f"{package.install_command()} (since CANN 8.5 its operators are a package of their own, {apart})"
+    command = package.install_command(runtime.version if runtime is not None else "")
+    return f"{command} (since CANN 8.5 its operators are a package of their own, {names.shipped_apart})"
 
 
 def _vendors(opp: Path) -> list[Path]:

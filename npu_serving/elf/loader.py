@@ -56,6 +56,10 @@ class Host:
         return self.processor.subdirectories(named=rules.searches_levels, older=rules.searches_older)
 
 
+RPATH = "rpath"
+"""The rule of what the loader finds by a program's DT_RPATH, before it looks into LD_LIBRARY_PATH."""
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A library that would be loaded: by which name, from where, and the rule by which it was found."""
@@ -244,7 +248,7 @@ class _Walk:
             for ancestor in lineage(by):  # each one's DT_RPATH counts for what it loads
                 if ancestor.elf.runpath is None and ancestor.elf.rpath is not None:
                     for directory in expanded(ancestor.elf.rpath, ancestor):
-                        yield "rpath", directory
+                        yield RPATH, directory
         for directory in self._library_path:
             yield "LD_LIBRARY_PATH", directory
         for directory in expanded(by.elf.runpath or "", by):

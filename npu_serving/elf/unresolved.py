@@ -9,7 +9,7 @@ from pathlib import Path
 from npu_serving.elf import owners
 from npu_serving.elf.binding import Unresolved
 from npu_serving.elf.demangle import demangled
-from npu_serving.elf.loader import Loaded, lineage
+from npu_serving.elf.loader import RPATH, Loaded, lineage
 from npu_serving.elf.owners import Owner, owner_of
 from npu_serving.elf.report import (
     CANNOT_TELL,
@@ -113,6 +113,11 @@ def cure_for(subject: Subject, library: Loaded, symbol: Symbol) -> str:
     if owner.kind == owners.DRIVER:
         return f"install the NPU driver that the toolkit's release names (in a container: on the host), {again}"
     if owner.kind == owners.PYTHON:
+        if provider is not None and provider.rule == RPATH:  # which the loader searches before LD_LIBRARY_PATH
+            return (
+                "set python_prefix in invoke.yaml to a Python 3.7.5 built with --enable-shared, then "
+                f"./inv build-serving: this server contains its own, {provider.path}"
+            )
         where = f"{provider.path.parent} holds another one" if provider is not None else "none is found"
         return f"put the lib directory of a Python 3.7.5 built with --enable-shared first in LD_LIBRARY_PATH: {where}"
     if owner.kind == owners.SYSTEM and provider is not None:

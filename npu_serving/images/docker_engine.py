@@ -170,10 +170,12 @@ def _require_this_machine(address: EngineAddress) -> None:
         if address.said_by == "DOCKER_HOST"
         else f"{address.said_by[0].upper()}{address.said_by[1:]} leads to {host!r}, which is not on this machine.",
         cause="a build mounts directories of this machine into its container, so the engine has to run here",
-        cure=("unset DOCKER_HOST" if address.said_by == "DOCKER_HOST" else "export DOCKER_CONTEXT=default")
-        + " to use the local engine, or run this command on that machine"
-        + OR_WITHOUT,
+        cure=f"{_to_the_usual(address)} to use the local engine, or run this command on that machine" + OR_WITHOUT,
     )
+
+
+def _to_the_usual(address: EngineAddress) -> str:
+    return "unset DOCKER_HOST" if address.said_by == "DOCKER_HOST" else "export DOCKER_CONTEXT=default"
 
 
 def _knock(host: str, timeout_s: int) -> None:
@@ -205,11 +207,17 @@ def _unreachable(error: BaseException, address: EngineAddress) -> MissingToolErr
             cure='sudo usermod -aG docker "$USER", then log in again' + OR_WITHOUT,
         )
     if number in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTSOCK, errno.ENOTDIR):
+        start = "sudo systemctl start docker (or: sudo apt-get install docker.io)"
+        if not address.said_by or host == DEFAULT_HOST:
+            return MissingToolError(
+                f"No Docker engine answers at {host}.",
+                cause="it is not installed or not running",
+                cure=start + OR_WITHOUT,
+            )
         return MissingToolError(
-            f"No Docker engine answers at {host}.",
-            cause="it is not installed or not running"
-            + (f", or {address.said_by} names the wrong socket" if address.said_by else ""),
-            cure="sudo systemctl start docker (or: sudo apt-get install docker.io)" + OR_WITHOUT,
+            f"No Docker engine answers at {host}, which {address.said_by} names.",
+            cause=f"it is not running, or {address.said_by} names the wrong socket",
+            cure=f"start that engine, or for the usual one {_to_the_usual(address)}, then {start}{OR_WITHOUT}",
         )
     return MissingToolError(
         f"Could not connect to the Docker engine at {host} ({error}).",

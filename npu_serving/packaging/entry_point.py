@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from npu_serving import fsutil
 from npu_serving.cann.layout import packages
+from npu_serving.elf.owners import owners_table
 from npu_serving.options.server_flags import known_flags
 from npu_serving.packaging.contents import RUNTIME
 from npu_serving.writers.shell import command_line
@@ -46,7 +47,9 @@ def _flags() -> dict[str, list[str]]:
 
 
 def _layouts() -> dict[str, list[str]]:
-    """Arrays of directories below CANN's root: those that can serve, the adapter's, and the driver's libraries."""
+    """Arrays of directories below CANN's root: those that can serve, the adapter's, and the driver's libraries; and the
+    pattern of these libraries' names.
+    """
     known = packages()
     return {
         "runtimes": [name for package in known.values() if package.serves for name in package.directories],
@@ -54,4 +57,5 @@ def _layouts() -> dict[str, list[str]]:
         "driver_libraries": [
             f"{directory}/{name}" for directory in known["driver"].directories for name in known["driver"].libraries
         ],
+        "driver_names": [f"^{owners_table().driver_libraries}$"],
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from npu_serving.cann.layout import Component
 from npu_serving.cann.operator_list import EFFECT, cure_for, operator_list_table, operator_lists
 from npu_serving.deploy.platform_config import read_platform_config
 from npu_serving.errors import ServerError
@@ -21,8 +22,10 @@ class Deployment:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def deployment_of(platform_config_file: Path | None, env: Mapping[str, str]) -> Deployment:
-    """The deployment with that platform config, of a server with that environment.
+def deployment_of(
+    platform_config_file: Path | None, env: Mapping[str, str], runtime: Component | None = None
+) -> Deployment:
+    """The deployment with that platform config, of a server with that environment; `runtime` is the CANN found here.
 
     Raises RequestError for a config by which, and ServerError for a CANN with which, models would silently run on the
     CPU though the NPU is meant.
@@ -38,7 +41,7 @@ def deployment_of(platform_config_file: Path | None, env: Mapping[str, str]) -> 
         return Deployment(uses_npu=False, warnings=(without,))
     lists = operator_lists(env)
     if lists.are_empty:
-        raise ServerError(f"{lists.trouble}: {EFFECT}.", cause=_why_no_list(env), cure=cure_for(lists, None))
+        raise ServerError(f"{lists.trouble}: {EFFECT}.", cause=_why_no_list(env), cure=cure_for(lists, runtime))
     warnings = [f"{lists.trouble}: only custom operators go to the NPU"] if lists.trouble else []
     level = env.get(LOG_LEVEL_VARIABLE, LEVEL_OF_THE_SIGN)
     if level != LEVEL_OF_THE_SIGN:

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from npu_serving import fsutil, process
+from npu_serving import file_access, fsutil, process
 from npu_serving.cann.environment import CannEnvironment
 from npu_serving.cann.link_stubs import link_stub_findings
 from npu_serving.client import rest_client
 from npu_serving.console import Reporter
 from npu_serving.doctor.places import noexec_trouble
 from npu_serving.elf.loader import library_path_of
+from npu_serving.elf.owners import is_of_driver, owners_table
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.models.layout import (
@@ -157,7 +158,7 @@ def plan_server(
     callers = server_environment(os.environ)
     env = cann.added_to({**process.base_environment(), **callers.variables})
     env, missing = _with_libraries(env, program, artifact, cann.library_path)
-    deployment = deployment_of(platform_config_file, env)
+    deployment = deployment_of(platform_config_file, env, cann.runtime)
     env = {**env, **deployment.variables}
     sockets = preflight.socket_warnings(env) if deployment.uses_npu else []
     return ServerPlan(
@@ -335,8 +336,26 @@ def _with_libraries(
         whole = _with_library_path(env, [own, *directories])
         found = preflight.find_libraries(program, whole)
     stubs = [f"{stub.what} Next: {stub.cure}" for stub in link_stub_findings(found.taken, directories)]
+    return whole, [_not_found(name, directories) for name in found.missing] + stubs
+
+
+def _not_found(name: str, directories: Sequence[Path]) -> str:
+    """The warning about a library that the server needs; ServerError where it is there, but not for this user."""
     cure = "source CANN's set_env.sh (since CANN 8.5 cann/set_env.sh), or see ./inv cann-info and ./inv verify-serving"
-    return whole, [f"{name} was not found, so the server won't start: {cure}" for name in found.missing] + stubs
+    if is_of_driver(name):
+        cure = owners_table().driver_cure
+    for directory in directories:
+        closed = file_access.refused_at(directory / name)
+        if closed is not None and closed == Path(os.path.realpath(directory / name)):
+            raise ServerError(
+                f"The server needs {name}, and this user may not read {closed} ({file_access.whose(closed)}).",
+                cause="CANN was installed for other users only; the loader passes over what it may not read",
+                cure=file_access.cure_for(closed),
+            )
+        if closed is not None:
+            whose = f"{closed} can't be entered by this user ({file_access.whose(closed)})"
+            cure = f"{whose}: {file_access.cure_for(closed)}; or {cure}"
+    return f"{name} was not found, so the server won't start: {cure}"
 
 
 def _unlike(env: Mapping[str, str], left_out: Sequence[str]) -> dict[str, str | None]:

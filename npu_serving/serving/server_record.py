@@ -17,7 +17,7 @@ from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.serving.npu_signs import NpuSigns
 
 FORMAT = 1
-SERVE_AGAIN = "./inv serve --model-base-path PATH-OF-A-MODEL"
+SERVE_AGAIN = "./inv serve --model-base-path PATH-OF-A-MODEL --platform-config-file CONFIG"
 _REFUSAL = DocumentRefusal("not a record of a server:", ServerError, "", "")
 
 

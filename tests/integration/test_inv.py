@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from npu_serving import fsutil
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -307,13 +309,16 @@ def test_pips_configuration_file_puts_our_packages_nowhere_else(project: Path, t
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_an_environment_that_has_lost_a_package_is_named_and_the_same_command_installs_it_again(project: Path) -> None:
+@pytest.mark.parametrize("lost", ["invoke", "invoke/config.py"])
+def test_an_environment_that_has_lost_a_package_is_named_and_the_same_command_installs_it_again(
+    project: Path, lost: str
+) -> None:
     assert _inv(project, "where", cwd=project).returncode == 0
-    for package in (project / ".venv").glob("lib/python*/site-packages/invoke"):
-        shutil.rmtree(package)
+    for path in (project / ".venv").glob(f"lib/python*/site-packages/{lost}"):
+        fsutil.remove(path)
     broken = _inv(project, "where", cwd=project)
     assert broken.returncode == 4
-    assert "The Python package invoke is missing" in broken.stderr
+    assert f"The Python package {lost[:-3].replace('/', '.') if '/' in lost else lost} is missing" in broken.stderr
     assert "Traceback" not in broken.stderr
     mended = _inv(project, "where", cwd=project)
     assert (mended.returncode, mended.stdout.strip()) == (0, str(project)), mended.stderr

@@ -76,3 +76,16 @@ def test_an_error_without_a_cure_would_be_seen(missing: str) -> None:
 def test_a_bare_message_would_be_seen(bare: str) -> None:
     assert without_words(ast.parse(f"raise ValueError({bare})")) == [1]
     assert without_words(ast.parse(f"x = RequestError({bare}, cure='y')")) == [1]
+
+
+def test_no_next_step_starts_a_server_that_only_the_cpu_would_answer_for() -> None:
+    """`./inv serve --model-base-path` alone does that: NpuOptimizer stands in the platform config."""
+    texts = [
+        node.value
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    starting = [text for text in texts if "./inv serve --" in text]
+    assert len(starting) >= 2
+    assert [text for text in starting if "--platform-config-file" not in text] == []

@@ -67,6 +67,8 @@ def test_an_error_sends_on_with_the_flags_too_for_a_person_and_for_a_program(
         ({"server": "/a b"}, "./inv verify-serving again", "./inv verify-serving --server '/a b' again"),
         ({"server": "/s"}, "./inv cann-info", "./inv cann-info"),
         ({"toolchains": True}, "./inv fetch-deps --verify", "./inv fetch-deps --toolchains --verify"),
+        ({"url": "http://h:1", "version": "2"}, "./inv predict m", "./inv predict --url http://h:1 --version 2 m"),
+        ({"url": "http://h:1"}, "./inv serve", "./inv serve"),
         ({}, "./inv build-serving", "./inv build-serving"),
     ],
 )

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
-from npu_serving.errors import SettingsError
-from npu_serving.settings import PROJECT_ROOT, Settings, load_settings, table_of
+from npu_serving.errors import RequestError, SettingsError
+from npu_serving.settings import PROJECT_ROOT, Settings, load_settings, table_of, user_path
 from npu_serving.settings_reference import Reference, SettingsSchema, settings_in_force
 
 
@@ -134,6 +134,13 @@ def test_a_value_of_the_wrong_kind_is_refused_with_a_cure(tmp_path: Path, text: 
     with pytest.raises(SettingsError) as caught:
         load_settings(_file(tmp_path, text))
     assert caught.value.cure
+
+
+def test_a_url_in_the_place_of_a_path_is_told_as_it_was_typed() -> None:
+    """As a path it would become s3:/bucket/x below the working directory, which is missing."""
+    with pytest.raises(RequestError, match=r"--platform-config-file can't be 's3://bucket/x'") as caught:
+        user_path("s3://bucket/x", "--platform-config-file")
+    assert "copy it to this machine" in caught.value.cure
 
 
 def test_an_empty_file_and_a_missing_one_mean_the_defaults(tmp_path: Path) -> None:

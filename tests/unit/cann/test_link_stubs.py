@@ -29,6 +29,9 @@ def test_a_link_to_a_stub_is_one_and_where_no_real_one_is_found_that_is_said(tmp
     point(tmp_path / "lib64/libascend_hal.so", "../devlib/libascend_hal.so")
     (finding,) = link_stub_findings([tmp_path / "lib64/libascend_hal.so"], [tmp_path / "lib64"])
     assert "No real one was found: it comes with the driver" in finding.what
+    (finding,) = link_stub_findings([put(tmp_path / "devlib/libge_runner.so")], [tmp_path / "lib64"])
+    assert "driver" not in finding.what, "which has no library of the toolkit's"
+    assert "./inv cann-info" in finding.what
 
 
 def test_a_directory_that_is_only_called_alike_holds_no_stubs(tmp_path: Path) -> None:

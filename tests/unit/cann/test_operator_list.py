@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from cann_trees import OPERATOR_LIST, make_cann, put
 
+from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import find_installation
-from npu_serving.cann.operator_list import operator_list_table, operator_lists
+from npu_serving.cann.operator_list import finding_for, operator_list_table, operator_lists
 from npu_serving.findings import Finding
 
 ONE = '{"Add": {"isGray": false, "isHeavy": false}}'
@@ -96,3 +97,24 @@ def test_custom_operators_count_as_the_adapter_counts_them(tmp_path: Path) -> No
 def test_without_the_variable_the_adapter_looks_where_no_installer_puts_it() -> None:
     assert operator_lists({}).path.is_relative_to("/usr/local/Ascend/opp")
     assert operator_lists({"ASCEND_OPP_PATH": ""}).path.parts[1] in ("built-in", "framework")
+
+
+def test_where_the_shell_leads_to_another_directory_the_cure_is_to_unset_that_and_it_helps(
+    cann: Path, tmp_path: Path
+) -> None:
+    installation = find_installation(str(cann))
+    assert installation is not None
+    assert installation.runtime is not None
+    (tmp_path / "mine").mkdir()
+    shell = {"ASCEND_OPP_PATH": str(tmp_path / "mine")}
+    finding = finding_for(cann_environment(installation, shell).added_to(shell), installation.runtime)
+    assert finding is not None
+    assert finding.cure.startswith("unset ASCEND_OPP_PATH, then run the same command again")
+    del shell["ASCEND_OPP_PATH"]
+    assert finding_for(cann_environment(installation, shell).added_to(shell), installation.runtime) is None
+    (
+        cann / "ascend-toolkit/latest" / OPERATOR_LIST
+    ).unlink()  # then the toolkit's own is to be installed, by its release
+    finding = finding_for(cann_environment(installation, shell).added_to(shell), installation.runtime)
+    assert finding is not None
+    assert "./Ascend-cann-toolkit_6.3.RC2_linux-" in finding.cure

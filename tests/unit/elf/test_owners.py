@@ -156,6 +156,25 @@ def test_an_older_copy_of_a_machines_library_is_named_with_the_one_that_has_the_
     assert f"install a newer libexpat.so.1 than {old}" in finding.cure or "has it" in finding.cure
 
 
+def test_another_python_is_no_use_behind_the_servers_own_and_so_the_cure_is_another_build(
+    place: Place, tmp_path: Path
+) -> None:
+    """DT_RPATH is searched before LD_LIBRARY_PATH, so nothing in that can take the place of the build's libpython."""
+    newer = library(tmp_path / "newer", "libpython3.7m.so.1.0", "void Py_Initialize(void) {} void PyList_New(void) {}")
+    adapter = place.make_adapter(tmp_path, "PyList_New")
+    main = f"void {TF_CALL}(void) {{}} int main(void) {{ return 0; }}"
+    own = f"-Wl,--disable-new-dtags,-rpath,{place.python.parent}"
+    server = program(tmp_path, "server", main, own, against=[place.adapter, place.python])
+    path = [newer.parent, place.root / "cann"]
+    report = compat.check_server(ServerCase(server, adapter=adapter, library_path=path))
+    (finding,) = [finding for finding in report.findings if finding.needs_action]
+    assert "python_prefix" in finding.cure
+    assert "build-serving" in finding.cure
+    assert "LD_LIBRARY_PATH" not in finding.cure
+    without = program(tmp_path, "other", main, against=[place.adapter, place.python])
+    assert compat.check_server(ServerCase(without, adapter=adapter, library_path=path)).ok, "there it would have helped"
+
+
 def test_symbols_of_one_owner_are_one_finding_that_names_each_library(place: Place, tmp_path: Path) -> None:
     adapter = place.make_adapter(tmp_path, "aclmdlUnload", "rtSetDevice", "aclrtFree", "_ZN10tensorflow4FreeEv")
     server, cann = place.check(adapter=adapter).findings

@@ -62,3 +62,17 @@ def test_a_user_without_a_home_has_the_usual_socket(config: Path, monkeypatch: p
     monkeypatch.setattr("pwd.getpwuid", unknown)
     monkeypatch.chdir(config)
     assert engine_address().host == DEFAULT_HOST
+
+
+def test_a_context_whose_engine_does_not_answer_is_named_with_the_way_to_the_usual_one(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = next(
+        path for path in (config / "contexts/meta").iterdir() if "rootless" in (path / "meta.json").read_text()
+    )
+    host = f"unix://{tmp_path}/nobody.sock"
+    (place / "meta.json").write_text(json.dumps({"Endpoints": {"docker": {"Host": host}}}))
+    monkeypatch.setenv("DOCKER_CONTEXT", "rootless")
+    with pytest.raises(MissingToolError, match="the Docker context 'rootless' names") as caught, connected(timeout_s=1):
+        pass
+    assert "export DOCKER_CONTEXT=default" in caught.value.cure, "to start docker alone would lead back here"

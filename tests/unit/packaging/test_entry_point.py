@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from npu_serving import fsutil
+from npu_serving.elf.owners import is_of_driver
 from npu_serving.options.server_flags import known_flags
 from npu_serving.packaging.contents import RUNTIME
 
@@ -245,6 +247,15 @@ def test_with_cann_and_without_the_driver_it_is_the_driver_that_is_to_be_mounted
     assert f"docker run -v {root}/driver:{root}/driver:ro" in said
     install(with_cann, cann=False, driver=True)
     assert with_cann.serve("--port=1").stdout == "serves\n"
+
+
+def test_what_is_canns_by_the_table_of_symbols_is_not_asked_of_the_driver() -> None:
+    """libmmpa.so, whose mm* functions are CANN's: mounting the driver would not help."""
+    known = re.search(r"^driver_names=\('(.*)'\)$", fsutil.read_text(RUNTIME / "serve"), re.MULTILINE)
+    assert known is not None
+    for name, of_driver in (("libascend_hal.so", True), ("libdrvdsmi_host.so.1", True), ("libmmpa.so", False)):
+        matched = subprocess.run(["bash", "-c", "[[ $1 =~ $2 ]]", "bash", name, known[1]], check=False).returncode == 0
+        assert matched == is_of_driver(name) == of_driver
 
 
 def test_a_cann_that_lacks_a_library_is_not_told_to_be_missing(with_cann: Installed) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving import known_failures
+from npu_serving import file_access, known_failures
 from npu_serving.cann.environment import CannEnvironment
 from npu_serving.client.request import PredictRequest
 from npu_serving.client.rest_client import predict
@@ -24,7 +24,8 @@ from npu_serving.console import Silent
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.known_failures import diagnose
 from npu_serving.models.layout import ModelPlace, model_place
-from npu_serving.serving.preflight import socket_warnings
+from npu_serving.serving import preflight
+from npu_serving.serving.preflight import LibrariesFound, socket_warnings
 from npu_serving.serving.server import ServerPlan, plan_server, serve_in_foreground, started
 from npu_serving.serving.smoke import spare_ports
 
@@ -344,6 +345,38 @@ def test_a_library_that_is_nowhere_is_warned_of_and_recognised(
         pytest.fail("it can't have started")
     assert "_tf_adapter.so is not in any directory" in caught.value.cause
     assert "set_env.sh" in caught.value.cure
+
+
+def test_a_library_of_the_driver_calls_for_the_driver_and_not_for_cann(
+    artifact: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = LibrariesFound(("libascend_hal.so", "libascendcl.so"))
+    monkeypatch.setattr(preflight, "find_libraries", lambda _program, _env: missing)
+    driver, cann = [text for text in plan(artifact, model).warnings if "was not found" in text]
+    assert "/usr/local/Ascend/driver" in driver
+    assert "set_env.sh" not in driver
+    assert "set_env.sh" in cann
+
+
+def test_a_library_that_this_user_may_not_read_is_named_with_its_owner_in_place_of_what_would_not_help(
+    artifact: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "find_libraries", lambda _program, _env: LibrariesFound(("libascendcl.so",)))
+    cann = tmp_path / "cann"
+    cann.mkdir()
+    (cann / "libascendcl.so").touch()
+    for shut in (cann / "libascendcl.so", cann):
+        monkeypatch.setattr(file_access, "refused_at", lambda path, shut=shut: shut if path.parent == cann else None)
+        if shut.is_file():
+            with pytest.raises(ServerError, match="this user may not read") as caught:
+                plan(artifact, model, cann=CannEnvironment((cann,)))
+            said = str(caught.value)
+        else:
+            warnings = plan(artifact, model, cann=CannEnvironment((cann,))).warnings
+            (said,) = [text for text in warnings if "was not found" in text]
+        assert str(shut) in said
+        assert "owner " in said
+        assert "--install-for-all" in said
 
 
 def test_a_stub_of_cann_that_is_found_before_the_real_library_is_warned_of_and_the_cure_helps(
