@@ -88,9 +88,12 @@ def adapter_at(named: Path, cann_version: str, wheels: Path | None = None) -> Ad
         if not path.exists():
             raise AdapterError(f"The adapter {path} does not exist.", cure="check the path, or use --adapter auto")
         if wheels is not None and is_wheel(path):
-            path, wheel = unpacked(path, wheels), path
+            wheel = path
+            path = unpacked(wheel, wheels)
         elf = read_elf(path, digest=True)
     except (ElfError, FileAccessError) as error:
+        if wheel is not None and isinstance(error, FileAccessError):
+            raise  # of the place where it is unpacked: no other adapter changes that
         closed = file_access.refused_at(path)
         if closed is not None:
             raise _closed_to_this_user(path, closed) from error

@@ -23,7 +23,7 @@ from cann_trees import (
 
 from npu_serving.cann.install import Cann, CannInstallation, find_installation
 from npu_serving.cann.layout import is_from_release_wheel, packages
-from npu_serving.errors import MissingToolError
+from npu_serving.errors import FileAccessError, MissingToolError
 
 
 def found(environ: dict[str, str], root: Path | None = None) -> CannInstallation:
@@ -70,6 +70,12 @@ def test_a_wheel_is_found_wherever_pip_was_told_to_put_it(
         assert installation.problems == ()
         assert installation.version == "9.0.0", "a wheel doesn't tell its release"
         assert adapter.parent in installation.library_directories
+
+
+def test_a_place_where_a_wheel_can_not_be_unpacked_is_what_is_named_and_not_the_wheel(tmp_path: Path) -> None:
+    with pytest.raises(FileAccessError, match="/dev/null/adapters could not be made") as caught:
+        _ = Cann(str(make_wheel(tmp_path)), "", Path("/dev/null/adapters")).adapter
+    assert "--adapter" not in caught.value.cure
 
 
 def test_a_wheel_in_tfplugin_itself_takes_no_version_from_what_lies_beside_it(today: Path) -> None:
