@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from npu_serving import fsutil
 from npu_serving.clean import FETCHED, MADE_HERE, clean_state
 from npu_serving.errors import RequestError, StateLockedError
-from npu_serving.settings import Settings
+from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.state_lock import state_lock
 
 
@@ -25,6 +26,13 @@ def settings(tmp_path: Path) -> Settings:
 
 def _left(settings: Settings) -> set[str]:
     return {path.name for path in settings.build_root.iterdir()}
+
+
+def test_each_place_below_the_build_root_that_the_package_names_is_one_that_clean_knows() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (PROJECT_ROOT / "npu_serving").rglob("*.py")]
+    named = {name for text in texts for name in re.findall(r'build_root / "([\w.]+)"', text)}
+    assert {"store", "logs"} < named
+    assert named - {*MADE_HERE, *FETCHED} == set()
 
 
 def test_strangers_files_and_the_builds_beside_ours_stay(settings: Settings) -> None:
