@@ -184,7 +184,7 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path) 
     reporter.note(command_line(plan.argv))
     last: deque[str] = deque(maxlen=LINES_OF_THE_END)
     watch = EndWatch(plan.argv)
-    signs, begun = NpuSigns(), time.time()
+    signs, begun, directory = NpuSigns(), time.time(), Path.cwd()
     keeper = RecordKeeper(build_root, plan.rest_api_port, uses_npu=plan.uses_npu)
 
     def read(line: str) -> None:
@@ -200,7 +200,7 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path) 
         ending = watch.ending(returncode)
         error = server_failure(f"The server has ended: {ending.text()}.", "\n".join(last), ending)
     keeper.ended(error)
-    left = left_to_the_cpu(Path.cwd(), begun)
+    left = left_to_the_cpu(directory, begun)
     if left:
         _say(f"npu-serving: {left}", reporter)
     if error is not None:
