@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from npu_serving import known_failures
 from npu_serving.errors import GatewayError, NpuServingError, ServerError
 from npu_serving.known_failures import diagnose
+from npu_serving.writers.shell import shell_word
 
 REDIRECTIONS = range(300, 400)
 NEVER_THE_SERVERS = frozenset({407, 411, 413, 502})  # whatever the body looks like
@@ -101,7 +102,7 @@ def _redirection(answer: HttpAnswer) -> GatewayError:
     api = asked[begins:] if begins >= 0 else asked
     if target.path.rstrip("/").endswith(api) and not target.query:
         base = _printable(place + target.path.rstrip("/")[: -len(api)])
-        return _error(answer, "the server is reached by another URL", f"write that one: --url {base}", does)
+        return _error(answer, "the server is reached by another URL", f"write that one: --url {shell_word(base)}", does)
     cause = "it asks for a login first" if _LOGIN.search(shown) else "it passes other paths only on to a model server"
     return _error(answer, cause, "ask the server itself, past the gateway: --url http://HOST:8501", does)
 

@@ -293,6 +293,12 @@ def test_a_location_that_makes_no_sense_is_no_traceback_and_reaches_no_terminal_
     json.dumps(error.to_json())
 
 
+def test_a_location_is_a_word_of_the_command_that_helps_and_none_of_the_shells_language() -> None:
+    error = gateway_error(answer(302, b"", Location="https://h/$(id);x/v1/models/m:predict"), None)
+    assert error is not None
+    assert error.cure == "write that one: --url 'https://h/$(id);x'"
+
+
 def test_a_refusal_by_the_model_server_behind_a_gateway_stays_its_own() -> None:
     class Refuses(Model):
         def do_POST(self) -> None:
