@@ -25,9 +25,8 @@ CHUNK_BYTES = 1 << 20
 READ_WHOLE_BYTES = 256 << 20  # of a file that is read into memory: locks, logs and requests have a few megabytes
 _SHOWN = 100  # letters of a path that is too long
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # limits.h of Linux: NAME_MAX, and PATH_MAX without the byte that ends it
-_OPEN_AT_ONCE = (
-    100  # directories in each other, while they are removed: a process may open 1,024 files, calls go as deep
-)
+# Directories in each other, while they are removed: a process may open 1,024 files, and calls go as deep.
+_OPEN_AT_ONCE = 100
 FORMER = "was"  # what was replaced, in its temporary directory
 _TEMPORARY = re.compile(r"(\d+)\.(old\.)?[a-z0-9_]{8}")  # the creator's process id, and what tempfile appends
 
@@ -261,15 +260,17 @@ def remove(path: Path) -> None:
     with explained(path, doing="removed"):
         top = _open_to_empty(path, None)
         try:
-            while _emptied(top, top, 0):
+            unused = map(".deep.{}".format, itertools.count())
+            while _emptied(top, top, 0, unused):
                 pass
         finally:
             os.close(top)
         path.rmdir()
 
 
-def _emptied(top: int, directory: int, depth: int) -> bool:
-    """Removes what is in a directory, however deep; True if some of it went up to `top` and is to be removed there.
+def _emptied(top: int, directory: int, depth: int, unused: Iterator[str]) -> bool:
+    """Removes what is in a directory, however deep; True if some of it went up to `top` and is to be removed there,
+    by names that are `unused` so far.
 
     As the directories are open, each name is one of their own: no path is too long, and no link is followed.
     """
@@ -280,12 +281,12 @@ def _emptied(top: int, directory: int, depth: int) -> bool:
         if not entry.is_dir(follow_symlinks=False):
             os.unlink(entry.name, dir_fd=directory)
         elif depth == _OPEN_AT_ONCE:
-            _move_up(top, directory, entry.name)
+            _move_up(top, directory, entry.name, unused)
             moved = True
         else:
             inner = _open_to_empty(entry.name, directory)
             try:
-                moved |= _emptied(top, inner, depth + 1)
+                moved |= _emptied(top, inner, depth + 1, unused)
             finally:
                 os.close(inner)
             os.rmdir(entry.name, dir_fd=directory)
@@ -306,13 +307,12 @@ def _open_to_empty(name: str | Path, directory: int | None) -> int:
     return opened
 
 
-def _move_up(top: int, directory: int, name: str) -> None:
+def _move_up(top: int, directory: int, name: str, unused: Iterator[str]) -> None:
     """Moves a directory from deep below up to `top`, under a name that nothing has there."""
     os.chmod(name, stat.S_IRWXU, dir_fd=directory)  # its entry for the directory above it changes
-    taken = itertools.count()
     while True:
         try:
-            os.rename(name, f".deep.{next(taken)}", src_dir_fd=directory, dst_dir_fd=top)
+            os.rename(name, next(unused), src_dir_fd=directory, dst_dir_fd=top)
         except (FileExistsError, NotADirectoryError):  # an empty directory of that name is replaced, which is as well
             continue
         except OSError as error:

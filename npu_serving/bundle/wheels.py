@@ -28,7 +28,6 @@ OLDER_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 """What PEP 600 calls legacy tags, by the glibc 2.x that they stand for."""
 
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
-# Where pip's configuration comes from, besides the files in HOME and /etc.
 
 
 @dataclass(frozen=True)
@@ -136,17 +135,8 @@ def fetch_wheels(
     with fsutil.new_directory(directory) as temporary:
         listed = temporary / "wanted.txt"
         fsutil.write_file(listed, "".join(package.line() + "\n" for package in packages))
-        command = [
-            sys.executable,
-            "-I",
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--require-hashes",
-            "--only-binary",
-            ":all:",
-        ]
+        command = [sys.executable, "-I", "-m", "pip", "download"]
+        command += ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
         command += ["--implementation", "cp", "--python-version", target.python]
         for abi in (target.tag, "abi3", "none"):
             command += ["--abi", abi]

@@ -32,9 +32,9 @@ from npu_serving.shown_text import shown_url
 SECONDS_TO_CONNECT = 5.0
 STATUS_TIMEOUT_S = 30.0
 PREDICT_TIMEOUT_S = 600.0  # the first request compiles the model for the NPU, which takes minutes
+_CLOSED = ("closed connection without response", "Connection reset", "Broken pipe")
 # Characters that may appear in a URL's path as they are (RFC 3986, pchar), but for those that end a model's name: the
 # server does not decode what it finds there, so as little as possible is encoded.
-_CLOSED = ("closed connection without response", "Connection reset", "Broken pipe")
 SAFE_IN_NAME = "!$&'()*+,;=@"
 
 

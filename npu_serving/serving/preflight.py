@@ -16,9 +16,8 @@ from npu_serving.errors import RequestError, ServerError
 DYNAMIC_LINKERS = {"x86_64": Path("/lib64/ld-linux-x86-64.so.2"), "aarch64": Path("/lib/ld-linux-aarch64.so.1")}
 
 LONGEST_SOCKET_PATH = 107  # bytes; unix(7), sun_path without the byte that ends it
-SOCKET_BELOW_TMPDIR = (
-    "/pymp-XXXXXXXX/listener-XXXXXXXX"  # of Python's multiprocessing, by which CANN compiles operators
-)
+# Of Python's multiprocessing, by which CANN compiles operators.
+SOCKET_BELOW_TMPDIR = "/pymp-XXXXXXXX/listener-XXXXXXXX"
 
 
 def check_ports(port: int, rest_api_port: int) -> None:

@@ -340,3 +340,21 @@ def test_a_pipe_that_ends_is_read(tmp_path: Path) -> None:
     os.close(writing)
     assert fsutil.read_bytes(Path(f"/proc/self/fd/{reading}")) == b"text"  # what <(...) of a shell is
     os.close(reading)
+
+
+def test_each_directory_from_deep_below_is_moved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trying each name that is taken would take the square of their number: archives have a hundred thousand."""
+    deep = tmp_path.joinpath("top", *("d" for _ in range(fsutil._OPEN_AT_ONCE)))
+    for number in range(40):
+        (deep / str(number) / "inner").mkdir(parents=True)
+    renamed: list[str] = []
+
+    def rename(source: str, target: str, **places: int) -> None:
+        renamed.append(source)
+        real(source, target, **places)
+
+    real = os.rename
+    monkeypatch.setattr(os, "rename", rename)
+    fsutil.remove(tmp_path / "top")
+    assert sorted(renamed) == sorted(map(str, range(40)))
+    assert not (tmp_path / "top").exists()
