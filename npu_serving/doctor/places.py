@@ -36,6 +36,8 @@ class Place:
     has_libraries: bool = False
     ours: bool = False
     """Whether it is this project's alone, so that it may belong to the user who builds."""
+    is_made: bool = True
+    """Whether the build makes it where it is missing."""
 
     @property
     def existing(self) -> Path:
@@ -71,7 +73,8 @@ def output_user_root(settings: Settings, runner: str) -> Path:
 def temporary_place() -> Place:
     """Where actions make their temporary files: libevent is configured, and its scripts are started, there."""
     path = Path(os.environ.get("TMPDIR") or TEMPORARY)
-    return Place("the directory for temporary files", path, "export TMPDIR=DIRECTORY, of another directory", plain=True)
+    cure = "export TMPDIR=DIRECTORY, of another directory"
+    return Place("the directory for temporary files", path, cure, plain=True, is_made=False)
 
 
 def check_places(places: Iterable[Place]) -> None:
@@ -141,6 +144,9 @@ def _unfit_directory(place: Place) -> RequestError | None:
         )
     if not is_directory:
         return RequestError(f"{existing} is not a directory, so {place.what} can't be there.", cure=place.cure)
+    if not place.is_made and existing != place.path.absolute():
+        cure = f"{command_line(['mkdir', '-p', place.path])}, or {place.cure}"
+        return RequestError(f"{place.what[0].upper()}{place.what[1:]}, {place.path}, does not exist.", cure=cure)
     if not os.access(existing, os.W_OK | os.X_OK):
         read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
         return RequestError(

@@ -16,7 +16,7 @@ from npu_serving.building.bazel_program import BazelProgram
 from npu_serving.building.host_runner import HostRunner
 from npu_serving.building.runner import Layout
 from npu_serving.console import Silent
-from npu_serving.doctor.places import LONGEST_PATH, Place, check_places, troubles
+from npu_serving.doctor.places import LONGEST_PATH, Place, check_places, temporary_place, troubles
 from npu_serving.errors import NpuServingError, RequestError
 from npu_serving.findings import OK, PROBLEM
 from npu_serving.settings import Settings
@@ -85,6 +85,16 @@ def test_the_state_the_finished_builds_the_tree_and_the_temporary_files_are_each
     assert refused(fine) == ""
     runner = HostRunner(Settings(build_root=fine), BazelProgram(fine / "bazel", "0.24.1", "ab" * 32))
     assert runner.environment()["TMPDIR"] == str(fine), "the cure reaches Bazel, which hands it to its actions"
+
+
+def test_a_directory_for_temporary_files_that_nobody_makes_is_told_and_the_cure_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "not made"))
+    (found,) = troubles([temporary_place(), Place("the state directory", tmp_path / "made later", "name another one")])
+    assert "for temporary files" in found.what
+    subprocess.run(["sh", "-c", found.cure.partition(", or")[0]], check=True)
+    assert not [error for error in troubles([temporary_place()]) if "does not exist" in error.what]
 
 
 def test_a_path_that_leaves_no_room_below_is_told_before_the_build(tmp_path: Path) -> None:
