@@ -90,7 +90,7 @@ def test_the_state_the_finished_builds_the_tree_and_the_temporary_files_are_each
 def test_a_directory_for_temporary_files_that_nobody_makes_is_told_and_the_cure_makes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "not made"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "not-made"))
     (found,) = troubles([temporary_place(), Place("the state directory", tmp_path / "made later", "name another one")])
     assert "for temporary files" in found.what
     subprocess.run(["sh", "-c", found.cure.partition(", or")[0]], check=True)
