@@ -12,6 +12,7 @@ from npu_serving.commands.ci import init_ci
 from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unbundle
 from npu_serving.commands.development import bench, clean, lint, test
 from npu_serving.commands.first_steps import demo, doctor, settings
+from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_image
 from npu_serving.commands.running import predict, serve, status
 
@@ -24,6 +25,7 @@ __all__ = [
     "clean",
     "demo",
     "doctor",
+    "explain",
     "fetch_deps",
     "init_ci",
     "lint",

@@ -108,6 +108,7 @@ def _python_of(version: str) -> Path | None:
 def run_linters(*, fix: bool) -> None:
     """Runs them all and leaves with 1 if any found something."""
     from npu_serving import known_failures, settings_reference
+    from npu_serving.options import options_page
     from npu_serving.packaging import entry_point
 
     python = [sys.executable, "-m"]
@@ -135,10 +136,14 @@ def run_linters(*, fix: bool) -> None:
             print(done.output, end="")
     if fix:
         known_failures.write_page()
+        options_page.write_page()
         settings_reference.write_reference()
         entry_point.write_entry_point()
     if not known_failures.page_is_current():
         print("docs/troubleshooting.md is not what the tables of known failures say: ./inv lint --fix")
+        failed = True
+    if not options_page.page_is_current():
+        print("docs/options.md is not what the tables of options say: ./inv lint --fix")
         failed = True
     if not settings_reference.reference_is_current():
         print("invoke.yaml is not what the table of settings says: ./inv lint --fix")

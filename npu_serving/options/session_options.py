@@ -1,21 +1,18 @@
-"""The session options of NpuOptimizer: those always written, and which go together. Any other is written as given."""
+"""The session options that a platform config is written with: the caller's, and those that a server always needs.
+
+Which those are, and what conflicts with them, stands in the catalogue. Any other option is written as given.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Union
 
 from npu_serving.errors import RequestError
+from npu_serving.options.catalogue import OptionValue, session_options
 from npu_serving.writers.text_proto import attr_value
 
-OptionValue = Union[bool, int, str]
-
-# Written whatever else is asked for: some samples of the guide leave them out, and graph_run_mode's own default is
-# training (guide, chapter 3).
-FIXED_OPTIONS: Mapping[str, OptionValue] = {"use_off_line": True, "graph_run_mode": 0}
-# The guide recommends this one of the two options for the precision; fp16 is its default for online inference.
-DEFAULT_PRECISION: Mapping[str, OptionValue] = {"precision_mode_v2": "fp16"}
+__all__ = ["OptionValue", "complete_options"]
 
 _OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -23,17 +20,24 @@ _OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 def complete_options(options: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
     """The options with those that a server on the NPU always needs before them, and a precision where none is chosen.
 
-    Raises RequestError for an invalid name, and for options that don't work on an NPU or with each other.
+    Some samples of the guide leave them out, and graph_run_mode's own default is training (guide, chapter 3). Raises
+    RequestError for an invalid name, and for options that don't work on an NPU or with each other.
     """
     for name in options:
         _check_name(name)
-    _refuse_conflicts(options)
-    precision = {} if {"precision_mode", "precision_mode_v2"} & set(options) else DEFAULT_PRECISION
-    return {**FIXED_OPTIONS, **precision, **options}
+    known = session_options().values()
+    always = {option.name: option.always for option in known if option.always is not None}
+    _refuse_conflicts(options, always)
+    written = {
+        option.name: option.written
+        for option in known
+        if option.written is not None and not {option.name, *option.conflicts} & set(options)
+    }
+    return {**always, **written, **options}
 
 
-def _refuse_conflicts(options: Mapping[str, OptionValue]) -> None:
-    for name, value in FIXED_OPTIONS.items():
+def _refuse_conflicts(options: Mapping[str, OptionValue], always: Mapping[str, OptionValue]) -> None:
+    for name, value in always.items():
         if name in options and (type(options[name]), options[name]) != (type(value), value):
             raise RequestError(
                 f"{name} can't be {options[name]!r}.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invoke.exceptions import ParseError
 from invoke.parser import Parser
 from invoke.parser.context import ParserContext
 from invoke.tasks import Task
@@ -181,3 +182,20 @@ def test_the_list_of_tasks_needs_no_room_but_the_settings() -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     loaded = {name for name in done.stdout.split() if not name.startswith("npu_serving.commands")}
     assert loaded == {"npu_serving", "npu_serving.errors", "npu_serving.settings"}
+
+
+def test_a_switch_spares_the_argument_that_it_stands_in_for(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    @command(without={"all": "name"}, help={"name": "one", "all": "all of them"})
+    def show(_call: Call, name: str, all: bool = False) -> None:
+        """Show."""
+        seen.append((name, all))
+
+    for words in (["x"], ["--all"], ["x", "--all"], ["--json", "--all"]):
+        parsed = Parser([of(show)]).parse_argv(["show", *words])[-1]
+        with pytest.raises(SystemExit):
+            show.body(None, **parsed.as_kwargs)
+    assert seen == [("x", False), ("", True), ("x", True), ("", True)]
+    with pytest.raises(ParseError, match="did not receive required positional arguments: 'name'"):
+        Parser([of(show)]).parse_argv(["show"])

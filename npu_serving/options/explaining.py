@@ -1,0 +1,378 @@
+"""What `./inv explain` prints of an option, a profiling key, a variable or a flag, by its name or by a word."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Callable, Union
+
+from npu_serving.errors import RequestError
+from npu_serving.options import catalogue
+from npu_serving.options.catalogue import EnvironmentVariable, OptionValue, ProfilingKey, SessionOption
+from npu_serving.options.server_environment import known_variables
+from npu_serving.options.server_flags import ServerFlag, known_flags
+from npu_serving.writers.shell import command_line
+from npu_serving.writers.text_proto import attr_value, textproto_string
+
+COLUMNS = 120
+OPTION, KEY, VARIABLE, FLAG = "session option", "profiling key", "environment variable", "server flag"
+
+Entry = Union[SessionOption, ProfilingKey, EnvironmentVariable, ServerFlag]
+Fact = tuple[str, Union[str, tuple[str, ...]]]
+"""What is known under one heading: a text, or several."""
+
+_KINDS = {
+    "b": ("true or false", "false"),
+    "i": ("a whole number", "0"),
+    "s": ("a text", "an empty text"),
+}
+_REACH = {
+    "process": "the whole process (its first session decides)",
+    "session": "each session",
+    "graph": "each graph",
+    "adapter": "the adapter's own work on a graph",
+}
+_ENDS = {"process": "ends the process", "session": "fails the run, so that the model does not load"}
+_BY_TASK = {
+    "port": "--port 8500",
+    "rest_api_port": "--rest-api-port 8501",
+    "model_name": "--model-name resnet",
+    "model_base_path": "--model-base-path /models/resnet",
+    "platform_config_file": "--platform-config-file /models/config.cfg",
+}
+_FLAG_EXAMPLES = {"bool": "true", "int32": "1", "int64": "1", "float": "0.5", "string": "VALUE"}
+_LIKE = 0.8  # of what is in a name and in what was typed; below that it is another word
+
+
+@dataclass(frozen=True)
+class ExplainedEntry:
+    """One entry of a family: what it means, all that is known of it, and an example to paste."""
+
+    family: str
+    entry: Entry
+    facts: tuple[Fact, ...]
+    example: str
+    group: str = ""
+    terms: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What is written in a file or typed."""
+        return self.entry.name
+
+    def to_json(self) -> dict[str, object]:
+        """The entry as its table has it, with its family and the example."""
+        known = {key: value for key, value in dataclasses.asdict(self.entry).items() if value not in ("", (), {}, None)}
+        return {**known, "family": self.family, "name": self.name, "paste": self.example}
+
+    def line(self) -> str:
+        """The entry in a list of several."""
+        return f"{self.name} ({self.family}): {self.entry.meaning}"
+
+    def text(self) -> str:
+        """Everything, in a paragraph."""
+        lines = [f"{self.name} ({self.family})", *_wrapped(self.entry.meaning, "    ")]
+        for heading, said in self.facts:
+            if isinstance(said, str):
+                lines += _wrapped(f"{heading}: {said}", "    ", "        ")
+            else:
+                lines.append(f"    {heading}:")
+                lines += [line for each in said for line in _wrapped(f"- {each}", "        ", "          ")]
+        if self.example:
+            lines += ["    example:", *textwrap.indent(self.example, "        ").split("\n")]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ExplainedEntries:
+    """What was found under a name; `is_exact` where it is the name itself."""
+
+    asked: str
+    found: tuple[ExplainedEntry, ...]
+    is_exact: bool = True
+
+    def to_json(self) -> dict[str, object]:
+        """All of them."""
+        return {"asked": self.asked, "exact": self.is_exact, "entries": [each.to_json() for each in self.found]}
+
+    def text(self) -> str:
+        """Each of them; where several are near to what was asked, a line for each."""
+        if self.is_exact:
+            return "\n\n".join(each.text() for each in self.found)
+        if len(self.found) == 1:
+            return f"Nothing is called {self.asked!r}. The nearest is:\n\n{self.found[0].text()}"
+        lines = [line for each in self.found for line in _wrapped(each.line(), "  ", "      ")]
+        return "\n".join([f"{len(self.found)} are found by {self.asked!r}:", *lines, "Next: ./inv explain NAME"])
+
+
+def explain(name: str) -> ExplainedEntries:
+    """What is called that; else what is found by that word, or is spelled nearly so. RequestError for nothing."""
+    wanted = name.strip().lstrip("-")
+    exact = _at_once(wanted) or _by_name(wanted)
+    if exact:
+        return ExplainedEntries(name, exact)
+    near = _nearest(wanted.casefold()) if wanted else ()
+    if not near:
+        raise RequestError(
+            f"No option, variable, profiling key or flag is found by {name!r}.",
+            cure="./inv explain --all lists them all, and the guide's own words, such as 档位, find them too",
+        )
+    return ExplainedEntries(name, near, is_exact=False)
+
+
+def explain_all() -> ExplainedEntries:
+    """Every entry of every family."""
+    return ExplainedEntries("", tuple(all_explanations()))
+
+
+def all_explanations() -> list[ExplainedEntry]:
+    """Every entry of every family, in the order of the tables."""
+    return [describe(entry) for entries, describe in _families() for entry in entries().values()]
+
+
+def _families() -> tuple[tuple[Callable[[], Mapping[str, Any]], Callable[[Any], ExplainedEntry]], ...]:
+    return (
+        (catalogue.session_options, _option),
+        (catalogue.profiling_keys, _key),
+        (catalogue.environment_variables, _variable),
+        (known_flags, _flag),
+    )
+
+
+def _at_once(wanted: str) -> tuple[ExplainedEntry, ...]:
+    """The session option of exactly that name, which no other table has to be read for."""
+    option = catalogue.session_option(wanted)
+    return (_option(option),) if option is not None else ()
+
+
+def _by_name(wanted: str) -> tuple[ExplainedEntry, ...]:
+    """The entries of that name, whatever the case and whichever of - and _ is written."""
+    plain = _plain(wanted)
+    return tuple(
+        describe(entry)
+        for entries, describe in _families()
+        for name, entry in entries().items()
+        if _plain(name) == plain
+    )
+
+
+def _nearest(wanted: str) -> tuple[ExplainedEntry, ...]:
+    """Those whose name or terms have the word, else those spelled nearly so, else those whose meaning has it."""
+    everything = all_explanations()
+    plain = _plain(wanted)
+    named = [each for each in everything if plain in _plain(each.name) or _is_term(wanted, each)]
+    if named:
+        return tuple(named)
+    close = difflib.get_close_matches(plain, [_plain(each.name) for each in everything], n=5, cutoff=_LIKE)
+    spelled = [each for name in dict.fromkeys(close) for each in everything if _plain(each.name) == name]
+    return tuple(spelled or [each for each in everything if wanted in each.entry.meaning.casefold()])
+
+
+def _is_term(wanted: str, explained: ExplainedEntry) -> bool:
+    """Whether the guide's words for it have that one, or the title of the section that it stands in."""
+    words = (*explained.terms, getattr(explained.entry, "section", ""))
+    return any(wanted in word.casefold() for word in words)
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "_")
+
+
+# ---- what is known of an entry of each family
+
+
+def _option(option: SessionOption) -> ExplainedEntry:
+    group = catalogue.option_groups()[option.group]
+    facts: list[Fact | None] = [
+        _fact("kind", _kinds(option)),
+        *_values(option),
+        _fact("default", _default(option)),
+        _fact("on a server", _on_a_server(option)),
+        _fact("for", " and ".join(option.scenes)),
+        _fact("counts for", _reach(option)),
+        *_related(option),
+        _fact("takes precedence over", _listed(option.beats)),
+        _fact("the adapter takes", option.accepted or _unchecked(option)),
+        _fact("the adapter refuses", tuple(_rule(rule) for rule in option.enforced)),
+        _fact("how the adapter behaves", option.adapter),
+        _fact("advice", option.advice),
+        _fact("deprecated", _deprecated(option)),
+        _fact("described in", _guides(option)),
+    ]
+    pasted = [
+        f"parameter_map {{ key: {textproto_string(name)} value {{ {attr_value(name, value)} }} }}"
+        for name, value in option.example.items()
+    ]
+    return ExplainedEntry(OPTION, option, _known(facts), "\n".join(pasted), group.title, (*option.terms, *group.terms))
+
+
+def _key(key: ProfilingKey) -> ExplainedEntry:
+    facts = [
+        *_values(key),
+        _fact("default", _shown(key.default)),
+        _fact("in online inference", key.online_inference or "the guide does not say whether it is supported"),
+        _fact("chips", key.chips),
+        _fact("conflicts with", ", ".join(key.conflicts)),
+        _fact("advice", key.advice),
+        _fact("described in", f"the guide of 6.3, {key.section}"),
+    ]
+    document = json.dumps({"output": "/home/user/profiling", key.name: key.example})
+    pasted = "\n".join(
+        f"parameter_map {{ key: {textproto_string(name)} value {{ {attr_value(name, value)} }} }}"
+        for name, value in (("profiling_mode", True), ("profiling_options", document))
+    )
+    return ExplainedEntry(KEY, key, _known(facts), pasted, "", (*key.terms, "Profiling"))
+
+
+def _variable(variable: EnvironmentVariable) -> ExplainedEntry:
+    facts = [
+        *_values(variable),
+        _fact("default", _shown(variable.default)),
+        *_related(variable),
+        _fact("advice", variable.advice),
+        _fact("deprecated", f"write {variable.successor} in its place" if variable.successor else ""),
+        _fact("in ./inv serve", _in_serve(variable.name)),
+        _fact("described in", f"the guide of 6.3, {variable.section}" if variable.section else ""),
+    ]
+    pasted = f"export {variable.name}={command_line([variable.example])}" if variable.example else ""
+    return ExplainedEntry(VARIABLE, variable, _known(facts), pasted, "", variable.terms)
+
+
+def _flag(flag: ServerFlag) -> ExplainedEntry:
+    facts = [
+        _fact("type", flag.type),
+        _fact("default", "computed" if flag.default is None else _shown(flag.default) or "empty"),
+        _fact("value", "a path" + (" of a file that exists" if flag.must_exist else "") if flag.path else ""),
+        _fact("value", "NAME=VALUE, separated by commas; an entry without = ends the server" if flag.pairs else ""),
+        _fact(
+            "with a platform config",
+            "silently ignored: it has to stand in that file" if flag.ignored_with_platform_config else "",
+        ),
+        _fact("in ./inv serve", "a flag of its own, or set by it: it can't be passed on" if flag.set_by_plan else ""),
+    ]
+    if flag.name in _BY_TASK:
+        pasted = f"./inv serve {_BY_TASK[flag.name]}"
+    elif flag.set_by_plan:
+        pasted = ""
+    else:
+        value = "/models/FILE" if flag.path else "grpc.max_connection_age_ms=2000" if flag.pairs else ""
+        pasted = f"./inv serve --flag=--{flag.name}={value or _FLAG_EXAMPLES[flag.type]}"
+    return ExplainedEntry(FLAG, flag, _known(facts), pasted)
+
+
+def _known(facts: Iterable[Fact | None]) -> tuple[Fact, ...]:
+    return tuple(fact for fact in facts if fact is not None)
+
+
+def _fact(heading: str, said: str | tuple[str, ...]) -> Fact | None:
+    return (heading, said) if said else None
+
+
+def _values(entry: SessionOption | ProfilingKey | EnvironmentVariable) -> list[Fact | None]:
+    meanings = tuple(f"{value}: {meaning}" if meaning else value for value, meaning in entry.values.items())
+    low, high = getattr(entry, "lowest", None), getattr(entry, "highest", None)
+    within = f"{low} to {high}" if high is not None else f"{low} or more" if low is not None else ""
+    return [
+        _fact("values", meanings),
+        _fact("form", entry.form),
+        _fact("range", "" if entry.form and within in entry.form else within),
+        _fact("unit", entry.unit),
+    ]
+
+
+def _related(entry: SessionOption | EnvironmentVariable) -> list[Fact | None]:
+    return [_fact("goes with", _listed(entry.needs)), _fact("conflicts with", _listed(entry.conflicts))]
+
+
+def _listed(reasons: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name}: {why}" for name, why in reasons.items())
+
+
+def _kinds(option: SessionOption) -> str:
+    """Which field of the value is read, and since when."""
+    releases = [release.name for release in catalogue.adapter_releases()]
+    parts = []
+    for release, kind in option.kinds.items():
+        since = "" if release == releases[0] else f" from {release} on"
+        if kind == catalogue.NOT_READ:
+            parts.append(f"not read{since}")
+            continue
+        meant, otherwise = _KINDS[kind]
+        asked = "" if option.kind_checked else f", and any other kind silently reads as {otherwise}"
+        parts.append(f"{kind} ({meant}{asked}){since}")
+    first = next(iter(option.kinds))
+    older = "" if first == releases[0] else "; older adapters silently ignore it"
+    return ", ".join(parts) + older
+
+
+def _reach(option: SessionOption) -> str:
+    said = [(release, " and ".join(_REACH[each] for each in reach)) for release, reach in option.reach.items()]
+    return "; ".join(f"{text}{f' from {release} on' if index else ''}" for index, (release, text) in enumerate(said))
+
+
+def _default(option: SessionOption) -> str:
+    if option.defaults:
+        return ", ".join(f"{_shown(value)} ({when})" for when, value in option.defaults.items())
+    return _shown(option.default)
+
+
+def _on_a_server(option: SessionOption) -> str:
+    if option.always is not None:
+        return f"always {_shown(option.always)}"
+    if option.written is not None:
+        return f"{_shown(option.written)} is written where neither it nor {', '.join(option.conflicts)} is chosen"
+    return "leave it out: it is for training" if option.scenes == ("training",) else ""
+
+
+def _unchecked(option: SessionOption) -> str:
+    return "" if option.enforced or "b" in option.kinds.values() else "any value, and passes it on unchecked"
+
+
+def _rule(rule: catalogue.EnforcedRule) -> str:
+    bounds = [f"from {rule.since} on" if rule.since else "", f"up to {rule.until}" if rule.until else ""]
+    releases = " ".join(bound for bound in bounds if bound)
+    return f"{rule.when}: {_ENDS[rule.ends]}{f', {releases}' if releases else ''} ({rule.says!r})"
+
+
+def _deprecated(option: SessionOption) -> str:
+    if not option.deprecated:
+        return ""
+    effect = "it has no effect" if option.without_effect else "the guide advises against it"
+    return f"{effect}; write {option.successor} in its place" if option.successor else f"{effect}; leave it out"
+
+
+def _guides(option: SessionOption) -> str:
+    described = [f"the guide of {guide}" for guide in option.guides]
+    if option.section:
+        described[0] += f", {option.section}"
+    return "; ".join(described) or "no guide: the adapter's source only"
+
+
+def _in_serve(name: str) -> str:
+    line = next((line for line in known_variables() if line.fits(name)), None)
+    if line is None:
+        return ""
+    if line.passed:
+        return f"the server gets it ({line.why})"
+    return f"the server does not get it: {line.instead or line.why}"
+
+
+def _shown(value: OptionValue | float | None) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _wrapped(text: str, first: str, further: str | None = None) -> list[str]:
+    return textwrap.wrap(
+        text,
+        COLUMNS,
+        initial_indent=first,
+        subsequent_indent=first if further is None else further,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
