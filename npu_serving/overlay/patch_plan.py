@@ -185,14 +185,18 @@ class PatchPlan:
         if not concerned:
             return ""
         cases = {case.patch.id: case for case in self.cases}
-        skipped = [case for patch in concerned if (case := cases.get(patch.id)) and not case.is_applied]
-        applied = [patch.id for patch in concerned if patch.id in cases and cases[patch.id].is_applied]
+        called_for = [case for patch in concerned if (case := cases.get(patch.id)) is not None]
+        skipped = [case for case in called_for if not case.is_applied and case.is_called_for]
         if skipped:
-            return f"{'; '.join(_without_end(case) for case in skipped)}: {_cure_where_skipped()}"
-        if applied:
+            return f"{'; '.join(case.text() for case in skipped)}: {_cure_where_skipped()}"
+        if called_for:
+            said = " and ".join(
+                f"{case.patch.id} {'was applied' if case.is_applied else 'has nothing to change in this tree'}"
+                for case in called_for
+            )
             return (
-                f"{' and '.join(applied)} was applied, so this is another place: declare a patch for the file that the "
-                f"first ERROR names in {_patches_file()}, or build where none is called for: {IN_THE_IMAGE}"
+                f"{said}, so this is another place: declare a patch for the file that the first ERROR names in "
+                f"{_patches_file()}, or build where none is called for: {IN_THE_IMAGE}"
             )
         return (
             f"{' and '.join(patch.id for patch in concerned)} is not called for by the versions of this C library and "
@@ -422,10 +426,6 @@ def _apply(directory: Path, edit: Edit, patch: Patch) -> None:
             cure=f"correct the patch in {PATCHES_FILE}",
         )
     fsutil.write_file(path, text.replace(edit.replace, edit.by).encode("utf-8", "surrogateescape"))
-
-
-def _without_end(case: PatchCase) -> str:
-    return case.text() if case.is_worth_telling else f"the patch {case.patch.id} has nothing to change in this tree"
 
 
 def _cure_where_skipped() -> str:

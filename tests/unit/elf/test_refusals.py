@@ -21,6 +21,7 @@ from npu_serving.elf.refusals import library_refusal, page_refusal
 from npu_serving.elf.report import CompatReport
 from npu_serving.elf.subject import ServerCase
 from npu_serving.elf.symbols import read_elf
+from npu_serving.known_failures import SERVING, diagnose
 
 pytestmark = needs_gcc
 
@@ -69,6 +70,9 @@ def test_a_library_laid_out_for_smaller_pages_is_refused_and_linking_it_for_this
     assert "laid out for pages of 1 KiB" in text
     page = os.sysconf("SC_PAGE_SIZE")
     assert f"-Wl,-z,max-page-size={page}" in text
+    said_of_the_server = diagnose(SERVING, run.said)
+    assert said_of_the_server is not None
+    assert f"{ADAPTER} is laid out for smaller memory pages" in said_of_the_server.cause, "the same by what serve says"
     library(tmp_path / "lib", ADAPTER, "int adapter = 1; const int other = 2;", f"-Wl,-z,max-page-size={page}")
     start(main, tmp_path / "lib").agrees()
 

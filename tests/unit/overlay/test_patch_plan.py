@@ -288,7 +288,8 @@ def test_a_cure_says_what_this_very_plan_lacked_and_never_the_command_that_faile
         "not called for": world(UBUNTU_18_04).cure_of("whole-missing"),
     }
     assert "b.c contains 'x' 2 times" in cures["skipped"]
-    assert "nothing to change in this tree" in cures["absent"]
+    assert "whole has nothing to change in this tree, so this is another place" in cures["absent"]
+    assert "for these bytes" not in cures["absent"]
     assert "whole was applied, so this is another place" in cures["applied"]
     assert "not called for" in cures["not called for"]
     assert len(set(cures.values())) == len(cures)
