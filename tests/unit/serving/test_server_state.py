@@ -50,9 +50,11 @@ def test_an_answer_that_was_seen_is_told_with_its_time_and_of_its_own_model_only
     serve(tmp_path, uses_npu=False)
     note_answer(tmp_path, URL, "other")
     assert state(tmp_path).answered is None
+    before = time.time()
     note_answer(tmp_path, f"{URL}/", "m")
     found = state(tmp_path, "http://127.0.0.1:8501")
-    assert found.answered == pytest.approx(time.time(), abs=60)
+    assert found.answered is not None
+    assert before <= found.answered <= time.time()
     assert "It answered a request at " in found.text()
     assert "runs on the CPU: no platform config" in found.text()
 
