@@ -31,12 +31,16 @@ def proxy_problem(url: str) -> str:
     """Why the proxy that is set for this URL can't be used; "" where it can, and where none is set or needed.
 
     The variables and their order are those of requests and curl: SCHEME_proxy before all_proxy, unless no_proxy has
-    the host.
+    the host. What is malformed has no problem of that kind: whoever is asked for it says what is wrong.
     """
     from requests.utils import should_bypass_proxies
 
-    name = _variable_for(urllib.parse.urlsplit(url).scheme)
-    if not name or is_this_machine(urllib.parse.urlsplit(url).hostname or "") or should_bypass_proxies(url, None):
+    try:
+        name = _variable_for(urllib.parse.urlsplit(url).scheme)
+        is_direct = is_this_machine(urllib.parse.urlsplit(url).hostname or "") or should_bypass_proxies(url, None)
+    except ValueError:
+        return ""
+    if not name or is_direct:
         return ""
     value = os.environ[name]
     if value.lower().startswith("socks"):

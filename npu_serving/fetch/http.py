@@ -198,11 +198,15 @@ def _checked_redirect(source: str, location: str) -> str:
 
     The second rule keeps a mirror from using this machine to reach services that only it can reach.
     """
-    target = urljoin(source, location)
-    parts = urlsplit(target)
-    if not location or parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        target = urljoin(source, location)
+        parts = urlsplit(target)
+        host = parts.hostname if parts.port != 0 else ""
+    except ValueError:  # a bracket left open, letters for a port
+        target, parts, host = "", urlsplit(""), ""
+    if not location or parts.scheme not in ("http", "https") or not host:
         raise Refusal(f"a redirect to {location[:200]!r}, which is not followed")
-    if is_private(parts.hostname) and not is_private(urlsplit(source).hostname or ""):
+    if is_private(host) and not is_private(urlsplit(source).hostname or ""):
         raise Refusal(f"a redirect from a public host to the private address {target[:200]!r}, which is not followed")
     return target
 

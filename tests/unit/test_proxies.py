@@ -53,3 +53,10 @@ def test_no_problem_where_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch, url
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
     monkeypatch.setenv("NO_PROXY", "inside.example")
     assert proxy_problem(url) == ""
+
+
+@pytest.mark.parametrize("text", ["http://host:99999/x", "http://host:port/x", "http://[::1/x"])
+def test_what_is_malformed_is_left_to_whoever_is_asked_for_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "elsewhere.example")
+    assert proxy_problem(text) == ""
