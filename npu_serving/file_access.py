@@ -33,13 +33,14 @@ def whose(path: Path) -> str:
 
 
 def cure_for(path: Path) -> str:
-    """What opens it for this user: joining its group where that may read it, else an installation for all."""
+    """What opens it for this user: joining its group where that may read it, but root's; or an installation for all."""
     try:
         status = os.stat(path)
     except OSError:
         return f"run as its owner, or {REINSTALL}"
     wanted = stat.S_IRGRP | (stat.S_IXGRP if stat.S_ISDIR(status.st_mode) else 0)
-    if status.st_mode & wanted == wanted and status.st_gid not in (os.getegid(), *os.getgroups()):
+    is_others = status.st_gid not in (0, os.getegid(), *os.getgroups())
+    if is_others and status.st_mode & wanted == wanted:
         group = _group(status.st_gid)
         return (
             f"sudo usermod -aG {group} {_user(os.geteuid())}, then log in again "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import CannInstallation, adapter_command, cann_of, looked_at
 from npu_serving.cann.layout import packages
+from npu_serving.cann.operator_list import OperatorLists, list_of
 from npu_serving.errors import EXIT_ACTION_NEEDED, AdapterError
 from npu_serving.findings import Finding
 from npu_serving.sample.sample_settings import with_sample
@@ -28,11 +29,20 @@ class CannInfo:
         """0, or 3 where a finding calls for something to be done."""
         return EXIT_ACTION_NEEDED if any(finding.needs_action for finding in self.findings) else 0
 
+    @property
+    def operator_list(self) -> OperatorLists | None:
+        """CANN's own list of operators, where it is of use: what is wrong with one is a finding."""
+        runtime = self.installation.runtime if self.installation is not None else None
+        listed = list_of(runtime) if runtime is not None else None
+        return listed if listed is not None and not listed.trouble else None
+
     def to_json(self) -> dict[str, object]:
         """All of it."""
+        listed = self.operator_list
         return {
             "installation": self.installation.to_json() if self.installation is not None else None,
             "adapter": self.adapter.describe() if self.adapter is not None else None,
+            "operator_list": {"path": str(listed.path), "operators": listed.operators} if listed is not None else None,
             "looked_at": list(self.looked_at),
             "findings": [_to_json(finding) for finding in self.findings],
             "exit_code": self.exit_code,
@@ -41,6 +51,9 @@ class CannInfo:
     def text(self) -> str:
         """The components, then the findings, the problems first."""
         lines = [self.installation.text()] if self.installation is not None else []
+        listed = self.operator_list
+        if listed is not None:
+            lines.append(f"  operators that the adapter may give to the NPU: {listed.operators}, in {listed.path}")
         installed = self.installation.adapter if self.installation is not None else None
         if self.adapter is not None and self.adapter.path != installed:
             lines.append(f"  named: {self.adapter.wheel or self.adapter.path} ({self.adapter.machine})")

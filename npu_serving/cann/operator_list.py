@@ -80,6 +80,11 @@ def operator_lists(environ: Mapping[str, str]) -> OperatorLists:
     return replace(_read(list_in(opp)), custom_operators=custom)
 
 
+def list_of(runtime: Component) -> OperatorLists:
+    """CANN's own list in a toolkit or nnae, without those of custom operators."""
+    return _read(list_in(runtime.path / OPP))
+
+
 def list_in(opp: Path) -> Path:
     """The list of CANN's own operators in its directory of operator packages."""
     names = operator_list_table()
@@ -92,7 +97,7 @@ def findings_on(runtime: Component) -> Iterator[Finding]:
     package = packages()[runtime.name]
     if not has_essentials(package, runtime.path) or closed_directory(package, runtime.path) is not None:
         return
-    lists = _read(list_in(runtime.path / OPP))
+    lists = list_of(runtime)
     if lists.trouble:
         yield Finding(f"{lists.trouble}: {EFFECT}.", cure_for(lists, runtime), kind=KIND, where=str(lists.path))
 
@@ -112,7 +117,7 @@ def finding_for(environ: Mapping[str, str], runtime: Component) -> Finding | Non
 def cure_for(lists: OperatorLists, runtime: Component | None) -> str:
     """What to type where that list is of no use; `runtime` is the toolkit or nnae that was found."""
     names = operator_list_table()
-    own = _read(list_in(runtime.path / OPP)) if runtime is not None else None
+    own = list_of(runtime) if runtime is not None else None
     if runtime is not None and own is not None and own.path != lists.path and not own.trouble:
         return f"unset {names.variable}, then run the same command again: {runtime.path / OPP} has CANN's list"
     if lists.is_closed:

@@ -16,8 +16,8 @@ from npu_serving.settings import user_path
 
 FILE = "golden-request.json"
 FORMAT = 1
-RECORD = "./inv smoke --record --model-base-path PATH --request REQUEST"
-RECORD_ON_NPU = f"{RECORD} --platform-config-file CONFIG"
+RECORD = "./inv smoke --record --model-base-path PATH --request REQUEST --platform-config-file CONFIG"
+"""Without the platform config it would prove nothing about the NPU."""
 
 
 @dataclass(frozen=True)

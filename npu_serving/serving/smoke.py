@@ -16,7 +16,7 @@ from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError, ServerError
 from npu_serving.serving.from_build import plan_current
-from npu_serving.serving.golden_request import RECORD, RECORD_ON_NPU, GoldenRequest, read_golden, write_golden
+from npu_serving.serving.golden_request import RECORD, GoldenRequest, read_golden, write_golden
 from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.serving.server import RunningServer, ServerPlan, started
 from npu_serving.settings import Settings
@@ -68,7 +68,7 @@ class SmokeResult:
             return "The NPU computed it: the adapter had the model compiled for it."
         return (
             "That proves nothing about the NPU: the golden request has no platform config that asks for it, so the CPU "
-            f"answered. To have the NPU proven: {RECORD_ON_NPU}"
+            f"answered. To have the NPU proven: {RECORD}"
         )
 
 

@@ -10,7 +10,18 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cann_trees import MACHINE, OTHER_MACHINE, SITE, make_cann, make_driver, make_plugin, make_runtime, point, put
+from cann_trees import (
+    MACHINE,
+    OPERATOR_LIST,
+    OTHER_MACHINE,
+    SITE,
+    make_cann,
+    make_driver,
+    make_plugin,
+    make_runtime,
+    point,
+    put,
+)
 from elf_samples import for_aarch64, library, needs_gcc
 from other_user import as_nobody, open_directory  # noqa: F401 - a fixture
 
@@ -63,7 +74,10 @@ def test_a_good_installation_is_shown_with_its_versions_and_nothing_to_do(cann: 
     assert result.adapter is not None
     assert "toolkit 6.3.RC2" in result.text()
     assert "driver 23.0.rc2" in result.text()
+    path = cann / "ascend-toolkit/latest" / OPERATOR_LIST
+    assert f"operators that the adapter may give to the NPU: 1, in {path}" in result.text()
     document = json.loads(json.dumps(result.to_json()))
+    assert document["operator_list"] == {"path": str(path), "operators": 1}
     shown = [(item["name"], item["version"], item["architectures"]) for item in document["installation"]["components"]]
     assert shown == [
         ("toolkit", "6.3.RC2", [MACHINE]),

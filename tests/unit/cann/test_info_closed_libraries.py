@@ -71,3 +71,15 @@ def test_what_can_be_read_and_what_is_not_there_refuse_nothing(tmp_path: Path) -
     (tmp_path / "file").touch()
     assert file_access.refused_at(tmp_path / "file") is None
     assert file_access.refused_at(tmp_path / "no/such/file") is None
+
+
+def test_nobody_is_sent_to_roots_own_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getegid", lambda: 65534)
+    monkeypatch.setattr(os, "getgroups", list)
+    library_file = tmp_path / "libascendcl.so"
+    library_file.touch(mode=0o640)
+    os.chown(library_file, 0, 0)
+    assert "usermod" not in file_access.cure_for(library_file)
+    assert "--install-for-all" in file_access.cure_for(library_file)
+    os.chown(library_file, 0, GROUP.gr_gid)
+    assert f"usermod -aG {GROUP.gr_name}" in file_access.cure_for(library_file)
