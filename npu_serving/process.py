@@ -66,6 +66,12 @@ def base_environment(path: str | None = None, *, proxies: bool = False) -> dict[
     return environment
 
 
+def own_environment() -> dict[str, str]:
+    """What our own Python is started with: base_environment(), and where the libpython is that it was linked with."""
+    library_path = os.environ.get("LD_LIBRARY_PATH")
+    return {**base_environment(), **({"LD_LIBRARY_PATH": library_path} if library_path else {})}
+
+
 def find_program(name: str, *, path: str | None = None) -> Path | None:
     """The program of that name on PATH, or None."""
     found = shutil.which(name, path=path)
@@ -186,7 +192,7 @@ def running(
 def conversing(argv: Sequence[Arg], *, stderr: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """A program of this project's own that is spoken to through its standard input and output until the block ends."""
     started = time.monotonic()
-    process = _popen(_words(argv), None, None, subprocess.PIPE, stderr, stdin=subprocess.PIPE)
+    process = _popen(_words(argv), None, own_environment(), subprocess.PIPE, stderr, stdin=subprocess.PIPE)
     try:
         yield process
     finally:

@@ -212,7 +212,7 @@ def _relayed(address: SplitResult, log_path: Path) -> Iterator[Path]:
     path = directory / SOCKET
     argv = [sys.executable, "-m", "npu_serving.building.cache_relay", str(path)]
     fsutil.make_directory(log_path.parent)
-    environment = {**process.base_environment(), URL_VARIABLE: address.geturl()}
+    environment = {**process.own_environment(), URL_VARIABLE: address.geturl()}
     try:
         with process.running(argv, log_path=log_path, cwd=PROJECT_ROOT, env=environment) as relay:
             deadline = time.monotonic() + RELAY_STARTS_S

@@ -254,6 +254,19 @@ def _is_gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists() or gone()
 
 
+def test_our_own_python_finds_the_library_that_we_were_started_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was built with --enable-shared may find its libpython by LD_LIBRARY_PATH alone."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    with (tmp_path / "stderr").open("wb") as stderr:
+        asking = [sys.executable, "-c", "import os; print(os.environ.get('LD_LIBRARY_PATH'))"]
+        with process.conversing(asking, stderr=stderr) as running:
+            assert running.stdout is not None
+            assert running.stdout.read().decode() == f"{tmp_path}\n"
+    assert "LD_LIBRARY_PATH" not in process.base_environment()
+
+
 # ---- a program in our place
 
 
