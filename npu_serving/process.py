@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import resource
-import select
 import selectors
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, NoReturn, Union, cast
+from typing import IO, Callable, Union, cast
 
 from npu_serving import debugging, fsutil
 from npu_serving.errors import MissingToolError, ProgramError, RequestError
@@ -37,9 +33,7 @@ SECONDS_AFTER_TERMINATE = 5.0
 SECONDS_BETWEEN_TICKS = 1.0
 TAIL_LINES = 25
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PASSED_SIGNALS = (*ENDING_SIGNALS, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 LONGEST_LINE = 1 << 16  # bytes of a line that is only looked at
-PIECES_AT_ONCE = 16  # of one stream, before the other one and the end are looked at again
 
 
 @dataclass(frozen=True)
@@ -217,138 +211,21 @@ def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None
         ) from error
 
 
-def supervise(
-    argv: Sequence[Arg], *, env: Mapping[str, str], on_line: OnLine, on_start: Callable[[int], None] | None = None
-) -> int:
-    """Runs a program in this one's place: its exit status at the end, negative for a signal.
-
-    It has our standard input, terminal and process group, so that Ctrl-C and Ctrl-Z reach it as if it had been typed
-    itself; what it prints goes on at once and unchanged, and the lines to `on_line` as well; `on_start` gets its
-    number. Signals that are sent to us alone are passed on. It is ended when we are killed. Where nobody reads our
-    output any more, the program runs on.
-    """
-    words = _words(argv)
-    started = time.monotonic()
-    with _signals_for(words, env) as process:
-        try:
-            if on_start is not None:
-                on_start(process.pid)
-            _pass_on(process, on_line)
-        finally:
-            if process.poll() is None:  # something went wrong with us, not with the program
-                process.terminate()
-                process.wait()
-            _show_end(process, started)
-    return process.returncode
-
-
-def end_like(returncode: int) -> NoReturn:
-    """Ends this process as that program ended: with its exit status, or by the same signal."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    if returncode < 0:
-        with contextlib.suppress(OSError, ValueError):  # the program's core is of use, ours is not
-            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(-returncode, signal.SIG_DFL)
-        os.kill(os.getpid(), -returncode)
-    os._exit(128 - returncode if returncode < 0 else returncode)
-
-
 @contextlib.contextmanager
-def _signals_for(words: tuple[str, ...], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The program, started, and the signals that come to us passed on to it while the block runs."""
-    came: list[int] = []
-    child: list[subprocess.Popen[bytes]] = []
+def in_our_place(argv: Sequence[Arg], *, env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A program with our standard input, terminal and process group, whose output is ours to read.
 
-    def pass_on(number: int, _frame: object) -> None:
-        if child:
-            with contextlib.suppress(ProcessLookupError):  # it ends at this very moment; later on it gets none
-                child[0].send_signal(number)
-        else:
-            came.append(number)
-
-    former = {
-        number: signal.signal(number, pass_on)
-        for number in PASSED_SIGNALS
-        if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
-    }
+    It is ended when we are killed, and where the block ends before it does.
+    """
+    started = time.monotonic()
+    process = _popen(_words(argv), None, env, subprocess.PIPE, subprocess.PIPE, in_our_place=True)
     try:
-        child.append(_popen(words, None, env, subprocess.PIPE, subprocess.PIPE, in_our_place=True))
-        for number in came:
-            child[0].send_signal(number)
-        yield child[0]
+        yield process
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-
-def _pass_on(process: subprocess.Popen[bytes], on_line: OnLine) -> None:
-    """Passes on what the program prints until it has ended; what it has started may hold its output open for longer."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    targets = {process.stdout: _Outlet(1), process.stderr: _Outlet(2)}
-    lines = {stream: LineAssembler(None, on_line, keep=False) for stream in targets}
-    ended, told = os.pipe()
-    waiter = threading.Thread(target=_tell_end, args=(process, told), daemon=True)
-    waiter.start()
-    with selectors.DefaultSelector() as selector:
-        selector.register(ended, selectors.EVENT_READ)
-        for stream in targets:
-            os.set_blocking(stream.fileno(), False)
-            selector.register(stream, selectors.EVENT_READ)
-        running = True
-        while running:
-            ready = [key.fileobj for key, _ in selector.select()]
-            running = ended not in ready
-            for stream, outlet in targets.items():
-                if stream in selector.get_map() and not _pass_on_what_is_there(stream, outlet, lines[stream]):
-                    selector.unregister(stream)
-    waiter.join()
-    os.close(ended)
-    for stream in targets:
-        lines[stream].close()
-        stream.close()
-
-
-def _tell_end(process: subprocess.Popen[bytes], told: int) -> None:
-    process.wait()
-    os.close(told)
-
-
-def _pass_on_what_is_there(stream: IO[bytes], outlet: _Outlet, lines: LineAssembler) -> bool:
-    """False at the end of the stream. What the program has started may write faster than we read, and for ever."""
-    for _ in range(PIECES_AT_ONCE):
-        try:
-            piece = os.read(stream.fileno(), 1 << 16)
-        except BlockingIOError:
-            break
-        if not piece:
-            return False
-        outlet.write(piece)
-        lines.add(piece)
-    return True
-
-
-class _Outlet:
-    """A descriptor of ours that a program's output goes on to, until nobody reads it any more."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._open = True
-
-    def write(self, piece: bytes) -> None:
-        left = memoryview(piece)
-        while left and self._open:
-            try:
-                left = left[os.write(self._descriptor, left) :]
-            except BlockingIOError:  # somebody made it non-blocking, and it is full
-                select.select([], [self._descriptor], [])
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    break  # this piece is lost; somebody may make room for the next one
-                self._open = False  # its reader has left
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        _show_end(process, started)
 
 
 def end_process_tree(process: subprocess.Popen[bytes], *, first: int = signal.SIGINT) -> None:

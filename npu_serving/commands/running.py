@@ -39,9 +39,9 @@ def serve(
 ) -> Result:
     """Run the server in the foreground."""
     from npu_serving.models.layout import model_place
-    from npu_serving.process import end_like
     from npu_serving.serving.from_build import plan_current
     from npu_serving.serving.server import serve_in_foreground
+    from npu_serving.supervision import end_like
 
     plan = plan_current(
         call.settings,

@@ -37,6 +37,7 @@ from npu_serving.serving.ending import Ending, EndWatch, adapter_words, server_f
 from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
 from npu_serving.serving.server_record import RecordKeeper
 from npu_serving.shown_text import masked_variable
+from npu_serving.supervision import supervise
 from npu_serving.writers.shell import command_line, shell_word
 
 PROGRAM = "tensorflow_model_server"
@@ -194,7 +195,7 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path) 
             keeper.saw(signs)
             _tell(plan, before, signs, reporter)
 
-    returncode = process.supervise(plan.argv, env=plan.env, on_line=read, on_start=keeper.began)
+    returncode = supervise(plan.argv, env=plan.env, on_line=read, on_start=keeper.began)
     error = None
     if returncode != 0 and -returncode not in process.ENDING_SIGNALS:
         ending = watch.ending(returncode)
