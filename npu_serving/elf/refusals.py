@@ -44,7 +44,7 @@ def page_refusal(elf: ElfFile, page_bytes: int) -> FileRefusal | None:
         return None
     return FileRefusal(
         f"{elf.path} is laid out for pages of {_size(_pages_of(elf.segments))}, but memory has pages of "
-        f"{_size(page_bytes)} here (ELF load command address/offset not page-aligned).",
+        f"{_size(page_bytes)} (ELF load command address/offset not page-aligned).",
         _page_cure(page_bytes),
     )
 
@@ -85,7 +85,7 @@ def _alignment_refusal(elf: ElfFile, processor: Processor) -> FileRefusal | None
         if item.alignment % processor.page_bytes or (item.alignment and (item.address - item.offset) % item.alignment):
             return FileRefusal(
                 f"{elf.path} asks for an alignment of {_size(item.alignment)}, but memory has pages of "
-                f"{_size(processor.page_bytes)} here (ELF load command alignment not page-aligned).",
+                f"{_size(processor.page_bytes)} (ELF load command alignment not page-aligned).",
                 _page_cure(processor.page_bytes),
             )
     return None

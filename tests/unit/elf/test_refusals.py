@@ -100,6 +100,7 @@ def test_a_server_for_aarch64_that_only_fits_small_pages_is_warned_of_wherever_i
         report = check_server(ServerCase(tmp_path / "server"))
         assert report.kinds() == ("other-machine",)
         assert report.kinds("warning") == warned, report.text()
+        assert "KiB here" not in report.text(), "it is not this machine that has them"
         assert (page_refusal(read_elf(tmp_path / "server"), 64 << 10) is None) == (not warned)
         assert page_refusal(read_elf(tmp_path / "server"), 4 << 10) is None
 
