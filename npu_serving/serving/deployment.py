@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving.cann.layout import Component
-from npu_serving.cann.operator_list import EFFECT, cure_for, operator_list_table, operator_lists
+from npu_serving.cann.operator_list import EFFECT, OperatorLists, cure_for, operator_list_table, operator_lists
 from npu_serving.deploy.platform_config import read_platform_config
 from npu_serving.errors import ServerError
 from npu_serving.serving.npu_signs import LEVEL_OF_THE_SIGN, LOG_LEVEL_VARIABLE
@@ -41,7 +41,7 @@ def deployment_of(
         return Deployment(uses_npu=False, warnings=(without,))
     lists = operator_lists(env)
     if lists.are_empty:
-        raise ServerError(f"{lists.trouble}: {EFFECT}.", cause=_why_no_list(env), cure=cure_for(lists, runtime))
+        raise ServerError(f"{lists.trouble}: {EFFECT}.", cause=_why_no_list(lists, env), cure=cure_for(lists, runtime))
     warnings = [f"{lists.trouble}: only custom operators go to the NPU"] if lists.trouble else []
     level = env.get(LOG_LEVEL_VARIABLE, LEVEL_OF_THE_SIGN)
     if level != LEVEL_OF_THE_SIGN:
@@ -52,8 +52,10 @@ def deployment_of(
     return Deployment(True, tuple(warnings), {LOG_LEVEL_VARIABLE: LEVEL_OF_THE_SIGN})
 
 
-def _why_no_list(env: Mapping[str, str]) -> str:
+def _why_no_list(lists: OperatorLists, env: Mapping[str, str]) -> str:
     variable = operator_list_table().variable
+    if lists.is_closed:
+        return "CANN was installed for other users only"
     if variable in env:
         return f"{variable} is {env[variable]!r}, and CANN's operators are not installed there, or only in part"
     return f"no CANN was found here, and {variable} is not set"

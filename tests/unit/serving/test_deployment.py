@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from npu_serving import fsutil
 from npu_serving.cann.operator_list import operator_list_table
-from npu_serving.deploy.platform_config import render_platform_config
+from npu_serving.deploy.platform_config import PlatformConfigFile, render_platform_config
 from npu_serving.errors import ServerError
 from npu_serving.serving.deployment import deployment_of
 
@@ -58,3 +59,17 @@ def test_a_list_of_custom_operators_alone_is_a_warning(config: Path, tmp_path: P
     fsutil.write_file(tmp_path / "own/framework/tensorflow/npu_supported_ops.json", '{"Mine": {}}')
     env = {"ASCEND_OPP_PATH": str(tmp_path / "opp"), "ASCEND_CUSTOM_OPP_PATH": str(tmp_path / "own")}
     assert "only custom operators" in deployment_of(config, env).warnings[0]
+
+
+def test_a_list_that_this_user_may_not_read_is_not_called_missing(
+    config: Path, opp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shut(*_arguments: object, **_words: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", shut)
+    monkeypatch.setattr("npu_serving.serving.deployment.read_platform_config", lambda _path: PlatformConfigFile(True))
+    with pytest.raises(ServerError, match="can't be read") as caught:
+        deployment_of(config, {"ASCEND_OPP_PATH": str(opp)})
+    assert caught.value.cause == "CANN was installed for other users only"
+    assert "--install-for-all" in caught.value.cure
