@@ -75,6 +75,10 @@ class LockFileError(RequestError):
     """A lock file is missing, is not valid, or is for another tree."""
 
 
+class NoLockError(LockFileError):
+    """There is no lock for the tree that is named: lock-deps makes it."""
+
+
 class SourceError(RequestError):
     """The source named is missing, is not a TensorFlow Serving tree, or is not of the lock's version."""
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from npu_serving.building.bazel_program import BazelProgram, fetch_bazel, fetch_tools, find_bazel, plan_tools
 from npu_serving.building.inputs import make_sample_archives
 from npu_serving.building.locking import check_agreement
-from npu_serving.building.sources import NotMeasured, ServingSource, resolve_source, shipped_locks
+from npu_serving.building.sources import NotMeasured, ServingSource, lock_command, resolve_source, shipped_locks
 from npu_serving.console import Reporter, Silent
-from npu_serving.errors import MissingToolError, RequestError
+from npu_serving.errors import MissingToolError, NoLockError, RequestError
 from npu_serving.fetch.content_store import ContentStore, Placement
 from npu_serving.fetch.fetching import FetchPlan, fetch, plan_fetch
 from npu_serving.fetch.importing import ImportReport, import_directory
@@ -191,7 +191,11 @@ def import_dependencies(
         raise RequestError(
             f"The directory {directory} does not exist.", cure="use --import with the directory that contains the files"
         )
-    source = resolve_source(settings)
+    try:
+        source = resolve_source(settings)
+    except NoLockError as error:  # what the files are is known when there is one, and they help to make it
+        error.cure = lock_command(Path(settings.source), settings, "--import", directory)
+        raise
     store = ContentStore(settings.store_root)
     archives = _archives(source, everything=True)
     tools = [Archive(tool.name, "", tool.urls, tool.sha256, tool.size_bytes) for tool in read_tools()]

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.building.inputs import make_sample_archives
+from npu_serving.building.loaded_archives import ArchiveSupply
 from npu_serving.building.needed_archives import measure_needs
 from npu_serving.building.sources import (
     LOCKS,
     NotMeasured,
     ServingSource,
     check_tree,
+    lock_command,
     lock_for_tree,
     own_lock_path,
     prepare_source,
@@ -22,11 +24,12 @@ from npu_serving.building.sources import (
     state_of,
 )
 from npu_serving.console import Reporter, Silent, duration_text
-from npu_serving.errors import EXIT_ACTION_NEEDED, LockFileError, RequestError, WorkspaceError
+from npu_serving.errors import EXIT_ACTION_NEEDED, LockFileError, RequestError
 from npu_serving.facts import pinned_bazel
 from npu_serving.fetch.content_store import ContentStore
-from npu_serving.fetch.fetching import fetch_file, wanted_from
-from npu_serving.fetch.mirrors import places_of
+from npu_serving.fetch.fetching import FetchPlan, fetch_file, plan_fetch, wanted_from
+from npu_serving.fetch.importing import import_directory
+from npu_serving.fetch.mirrors import Places, places_of
 from npu_serving.fetch.pinning import fetch_first
 from npu_serving.lock.comparing import UNDECLARED, differences, need_differences
 from npu_serving.lock.lockfile import (
@@ -39,27 +42,31 @@ from npu_serving.lock.lockfile import (
     write_lock,
 )
 from npu_serving.lock.tree_facts import serving_version
-from npu_serving.lock.workspace import check_writable, lock_tree
+from npu_serving.lock.workspace import LockedTree, check_writable
 from npu_serving.settings import Settings
-from npu_serving.writers.shell import command_line
 
 
 def lock_source(
-    settings: Settings, reporter: Reporter, *, check: bool = False, pin: bool = False, needed: bool = False
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    check: bool = False,
+    pin: bool = False,
+    needed: bool = False,
+    by_hand: Path | None = None,
 ) -> LockReport:
     """Evaluates the tree and writes its lock; with `check` only reports whether the two agree.
 
     A tree of the user's gets a lock of its own below build/; what this project ships is renewed for its own sources.
-    With `needed`, Bazel is asked which of the archives the server needs on each platform.
+    With `needed`, Bazel is asked which of the archives the server needs on each platform. `by_hand` is a directory in
+    which files are that a person fetched.
     """
-    if pin and (check or settings.offline):
+    _check_request(settings, pin=pin, forbidding=check)
+    if by_hand is not None and not by_hand.is_dir():
         raise RequestError(
-            "--pin cannot be combined with --check, --dry-run or --offline.",
-            cause="it fetches archives without a sha256 and writes the lock, which those flags forbid",
-            cure="use --pin without them",
+            f"The directory {by_hand} does not exist.", cure="use --import with the directory that contains the files"
         )
-    places_of(settings.mirrors, offline=settings.offline)  # a wrong one is refused before anything is made
-    found = _tree_to_lock(settings, reporter, check=check)
+    found = _tree_to_lock(settings, reporter, check=check, by_hand=by_hand)
     report = lock_deps(
         found.tree,
         found.lock_path,
@@ -69,9 +76,47 @@ def lock_source(
         check=check,
         pin=pin,
         facts=found.facts,
+        by_hand=by_hand,
+        named=found.name,
         reporter=reporter,
     )
     return _with_needs(report, found, settings, reporter) if needed else report
+
+
+def plan_lock(settings: Settings, *, pin: bool = False) -> LockPlan:
+    """What lock_source() would do first. Changes nothing but memos, and raises what that raises before it changes any.
+
+    What archives load that have to be fetched is known only once they are here.
+    """
+    _check_request(settings, pin=pin, forbidding=True)
+    found = _named_tree(settings, check=False)
+    store = ContentStore(settings.store_root)
+    places = places_of(found.mirrors, offline=settings.offline)
+    if found.source is not None and found.source.archive is not None and not found.source.is_ready:
+        files = [] if found.source.archive_file is not None else [found.source.archive]
+        plan = plan_fetch(files, store, places=places)
+        plan.refuse_without_places()
+        return LockPlan(found.lock_path, plan, "unpack and evaluate the tree")
+    known = read_lock(found.lock_path) if found.lock_path.exists() else None
+    former = known if known is not None else found.facts
+    pins = _Pins(former, store, (), Silent(), fetching=False)
+    supply = ArchiveSupply(found.tree, found.name, store, places, Silent(), pins.pinned)
+    locked = supply.evaluate(former)
+    plan = supply.plan(locked)
+    if locked.missing:
+        return LockPlan(found.lock_path, plan, "evaluate the WORKSPACE with what they hold")
+    return LockPlan(found.lock_path, plan, "", _changes(known, _finished(locked, former, pins, found.tree)))
+
+
+def _check_request(settings: Settings, *, pin: bool, forbidding: bool) -> None:
+    """RequestError for what can't be done, before anything is looked for or made."""
+    if pin and (forbidding or settings.offline):
+        raise RequestError(
+            "--pin cannot be combined with --check, --dry-run or --offline.",
+            cause="it fetches archives without a sha256 and writes the lock, which those flags forbid",
+            cure="use --pin without them",
+        )
+    places_of(settings.mirrors, offline=settings.offline)
 
 
 def check_agreement(source: ServingSource, settings: Settings) -> None:
@@ -84,12 +129,7 @@ def check_agreement(source: ServingSource, settings: Settings) -> None:
         return
     store = ContentStore(settings.store_root)
     pins = _Pins(source.lock, store, (), Silent(), fetching=False)
-
-    def held(declared: Archive) -> Path | None:
-        sha256 = pins.pinned(declared).sha256
-        return store.path(sha256) if sha256 is not None and store.has(sha256) else None
-
-    locked = lock_tree(source.tree, held, known=source.lock)
+    locked = ArchiveSupply(source.tree, source.name, store, Places(), Silent(), pins.pinned).evaluate(source.lock)
     archives = tuple(pins.pinned(archive) for archive in locked.lock.archives)
     lock = with_known_facts(dataclasses.replace(locked.lock, archives=archives), source.lock)
     found = differences(source.lock, lock)
@@ -100,7 +140,7 @@ def check_agreement(source: ServingSource, settings: Settings) -> None:
         raise LockFileError(
             f"{source.tree} does not match its lock {source.lock_path}:\n{shown}",
             cause="the tree was changed after its lock was made, or has no lock of its own",
-            cure=command_line(["./inv", "lock-deps", "--source", source.tree]),
+            cure=lock_command(source.tree, settings),
         )
 
 
@@ -110,9 +150,28 @@ class _TreeToLock:
     lock_path: Path
     mirrors: tuple[str, ...]
     facts: Lock | None = None
+    source: ServingSource | None = None
+    """None for a tree of the user's own."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.source.name if self.source is not None else str(self.tree)
 
 
-def _tree_to_lock(settings: Settings, reporter: Reporter, *, check: bool) -> _TreeToLock:
+def _tree_to_lock(settings: Settings, reporter: Reporter, *, check: bool, by_hand: Path | None = None) -> _TreeToLock:
+    """The tree, made or unpacked where it is not the user's own."""
+    found = _named_tree(settings, check=check)
+    if found.source is None:
+        return found
+    if found.source.copied_from is not None:
+        make_sample_archives(settings)
+    else:
+        _fetch_tree(found.source, ContentStore(settings.store_root), settings, reporter, by_hand)
+    return found
+
+
+def _named_tree(settings: Settings, *, check: bool) -> _TreeToLock:
     path = Path(settings.source).expanduser().absolute()
     if path.is_dir() and settings.source != "sample":
         check_tree(path)
@@ -120,11 +179,7 @@ def _tree_to_lock(settings: Settings, reporter: Reporter, *, check: bool) -> _Tr
         return _TreeToLock(path, lock_path, settings.mirrors, _shipped_facts(path))
     source = resolve_source(settings)
     mirrors = (*settings.mirrors, *source.mirrors)
-    if source.copied_from is not None:
-        make_sample_archives(settings)
-        return _TreeToLock(source.copied_from, source.lock_path, mirrors)
-    _fetch_tree(source, ContentStore(settings.store_root), settings, reporter)
-    return _TreeToLock(source.tree, source.lock_path, mirrors)
+    return _TreeToLock(source.copied_from or source.tree, source.lock_path, mirrors, source=source)
 
 
 def _with_needs(report: LockReport, found: _TreeToLock, settings: Settings, reporter: Reporter) -> LockReport:
@@ -140,8 +195,12 @@ def _with_needs(report: LockReport, found: _TreeToLock, settings: Settings, repo
     )
 
 
-def _fetch_tree(source: ServingSource, store: ContentStore, settings: Settings, reporter: Reporter) -> None:
+def _fetch_tree(
+    source: ServingSource, store: ContentStore, settings: Settings, reporter: Reporter, by_hand: Path | None
+) -> None:
     if source.archive is not None and source.archive_file is None and not source.is_ready:
+        if by_hand is not None:
+            import_directory(by_hand, [source.archive], store, reporter=reporter)
         wanted = wanted_from(source.archive)
         fetch_file(wanted, store, mirrors=settings.mirrors, offline=settings.offline, reporter=reporter)
     prepare_source(source, store)
@@ -155,6 +214,34 @@ def _shipped_facts(tree: Path) -> Lock | None:
         return read_lock(path) if path.is_file() else None
     except LockFileError:
         return None
+
+
+@dataclass(frozen=True)
+class LockPlan:
+    """What lock-deps would do: fetch something first, `and_then` something that may call for more, or write at once."""
+
+    path: Path
+    fetching: FetchPlan
+    and_then: str
+    changes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """For --dry-run --json."""
+        return {
+            "lock": str(self.path),
+            "fetch": self.fetching.to_json(),
+            "and_then": self.and_then,
+            "differences": list(self.changes),
+        }
+
+    def text(self) -> str:
+        """For a person."""
+        if self.and_then:
+            further = f"Then it would {self.and_then}, fetch what that asks for in turn, and write {self.path}."
+            return "\n".join([self.fetching.text(), further])
+        if not self.changes:
+            return f"{self.path} agrees with the tree; there is nothing to do."
+        return "\n".join([f"Would write {self.path}, with these changes:", *(f"  {line}" for line in self.changes)])
 
 
 @dataclass(frozen=True)
@@ -239,42 +326,46 @@ def lock_deps(
     check: bool = False,
     pin: bool = False,
     facts: Lock | None = None,
+    by_hand: Path | None = None,
+    named: str = "",
     reporter: Reporter | None = None,
 ) -> LockReport:
     """Evaluates the tree and writes its lock to `lock_path`; with `check` only compares.
 
+    `named` is what the user calls the tree, where that is not its path.
+
     What a tree doesn't say (sizes, who needs what) is taken from the lock that is there, or from `facts`, another lock
-    of the same version. Archives that hold .bzl files come from the store, or are fetched and verified first. With
-    `pin`, archives that the tree gives no sha256 are fetched once, and theirs goes into the lock. Raises as lock_tree()
-    and fetch_first() do, and LockFileError when there is no lock to check or the one that is there isn't valid.
+    of the same version. Archives that hold .bzl files come from the store, or are taken from `by_hand` or fetched, and
+    verified, first. With `pin`, archives that the tree gives no sha256 are fetched once, and theirs goes into the lock.
+    Raises as lock_tree() and fetch_first() do, and LockFileError when there is no lock to check or the one that is
+    there isn't valid.
     """
     said = reporter if reporter is not None else Silent()
     began = time.monotonic()
     known = read_lock(lock_path) if check or lock_path.exists() else None
     former = known if known is not None else facts
     pins = _Pins(former, store, mirrors, said, fetching=pin and not offline)
+    places = places_of(mirrors, offline=offline)
+    supply = ArchiveSupply(tree, named or str(tree), store, places, said, pins.pinned, by_hand=by_hand, checking=check)
+    lock = _finished(supply.evaluate_whole(former), former, pins, tree)
+    found = _changes(known, lock)
+    written = False if check else write_lock(lock_path, lock)
+    users_own = ServingSource(str(tree), tree, lock, lock_path, state=lock.made_of)
+    return LockReport(lock_path, lock, found, written, check, time.monotonic() - began, users_own.not_measured())
 
-    def get_archive(declared: Archive) -> Path:
-        archive = pins.pinned(declared)
-        if archive.sha256 is None:
-            raise WorkspaceError(
-                f"The WORKSPACE loads .bzl files from {archive.name}, for which no sha256 is pinned.",
-                cause="the tree declares it without a sha256, and nothing is used unverified",
-                cure=f"{command_line(['./inv', 'lock-deps', '--pin', '--source', tree])}, or write its sha256 "
-                "into the tree",
-            )
-        return fetch_file(wanted_from(archive), store, mirrors=mirrors, offline=offline, reporter=said)
 
-    locked = lock_tree(tree, get_archive, known=former)
+def _finished(locked: LockedTree, former: Lock | None, pins: _Pins, tree: Path) -> Lock:
+    """The lock with what a tree doesn't say."""
     archives = tuple(pins.pinned(archive) for archive in locked.lock.archives)
     lock = dataclasses.replace(locked.lock, archives=archives)
     lock = with_known_facts(lock, former, loaded=locked.loaded) if former is not None else lock
     lock = dataclasses.replace(lock, made_of=state_of(tree))
     check_writable(lock, tree)
-    found = differences(known, lock) if known is not None else (f"it is new, with {len(lock.archives)} archives",)
-    written = False if check else write_lock(lock_path, lock)
-    users_own = ServingSource(str(tree), tree, lock, lock_path, state=lock.made_of)
-    return LockReport(lock_path, lock, found, written, check, time.monotonic() - began, users_own.not_measured())
+    return lock
+
+
+def _changes(known: Lock | None, lock: Lock) -> tuple[str, ...]:
+    return differences(known, lock) if known is not None else (f"it is new, with {len(lock.archives)} archives",)
 
 
 class _Pins:

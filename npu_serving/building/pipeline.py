@@ -15,7 +15,7 @@ from npu_serving.building.inputs import choose_runner, make_sample_archives
 from npu_serving.building.locking import check_agreement
 from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build, told
 from npu_serving.building.runner import Layout
-from npu_serving.building.sources import check_tree, prepare_source, resolve_source
+from npu_serving.building.sources import check_tree, lock_command, prepare_source, resolve_source
 from npu_serving.builds.assembling import package, replaced_meanwhile
 from npu_serving.builds.current import find_build, make_current, read_builds, unused_id
 from npu_serving.builds.manifest import Build, BuildManifest, build_id
@@ -33,7 +33,6 @@ from npu_serving.resources import available_resources
 from npu_serving.sample.sample_settings import sample_is_missing
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
-from npu_serving.writers.shell import command_line
 
 
 @dataclass(frozen=True)
@@ -328,5 +327,5 @@ def _check_lock(context: BuildContext) -> None:
     if version and version != source.lock.serving_version:
         raise LockFileError(
             f"{source.tree} is version {version}, but {source.lock_path} is for {source.lock.serving_version}.",
-            cure=command_line(["./inv", "lock-deps", "--source", source.tree]),
+            cure=lock_command(source.tree, context.settings),
         )

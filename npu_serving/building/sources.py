@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import archives, fsutil
-from npu_serving.errors import LockFileError, SourceError
+from npu_serving.errors import NoLockError, SourceError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.mirrors import Places, places_of
 from npu_serving.lock.lockfile import Archive, Lock, read_lock
@@ -169,11 +169,17 @@ def lock_for_tree(tree: Path, settings: Settings) -> tuple[Path, Lock]:
     described = (
         f"TensorFlow Serving {version or 'of no known version'} with TensorFlow {commit[:12] or 'of no known commit'}"
     )
-    raise LockFileError(
+    raise NoLockError(
         f"{tree} is {described}, for which there is no lock.",
         cause="this project ships no lock for that version, or the tree's WORKSPACE was changed",
-        cure=command_line(["./inv", "lock-deps", "--source", tree]),
+        cure=lock_command(tree, settings),
     )
+
+
+def lock_command(tree: Path, settings: Settings, *more: str | Path) -> str:
+    """The command that makes the tree's lock; without a network it says what to fetch elsewhere."""
+    offline = ["--offline"] if settings.offline else []
+    return command_line(["./inv", "lock-deps", *offline, "--source", tree, *more])
 
 
 def state_of(tree: Path) -> str:

@@ -14,24 +14,35 @@ if TYPE_CHECKING:
 
 @command(
     settings=("source", FETCHING),
+    kinds={"import_": Path},
     help={
         "check": "only report whether the tree and its lock agree",
+        "import_": "take archives that the WORKSPACE loads from out of this directory, recognised by their content",
         "pin": "fetch archives that have no sha256 in the tree once, and write their sha256 into the lock",
         "needed": "ask Bazel which archives the server needs on x86_64 and aarch64, which takes minutes",
     },
 )
 def lock_deps(
-    call: Call, check: bool = False, pin: bool = False, needed: bool = False, dry_run: bool = False
+    call: Call,
+    check: bool = False,
+    pin: bool = False,
+    needed: bool = False,
+    import_: Path | None = None,
+    dry_run: bool = False,
 ) -> Result:
     """Evaluate a serving tree's WORKSPACE and write its lock."""
-    from npu_serving.building.locking import lock_source
+    from npu_serving.building.locking import lock_source, plan_lock
     from npu_serving.errors import RequestError
 
     if needed and dry_run:
         raise RequestError(
             "--needed and --dry-run cannot be combined.", cure="use --check, which leaves the lock unchanged"
         )
-    return lock_source(call.settings, call.console, check=check or dry_run, pin=pin, needed=needed)
+    if import_ is not None and dry_run:
+        raise RequestError("--import and --dry-run cannot be combined.", cure="leave out one of them")
+    if dry_run:
+        return plan_lock(call.settings, pin=pin)
+    return lock_source(call.settings, call.console, check=check, pin=pin, needed=needed, by_hand=import_)
 
 
 @command(

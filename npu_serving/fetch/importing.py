@@ -102,7 +102,7 @@ def import_directory(
     if not directory.is_dir():
         raise RequestError(
             f"{directory} is not a directory.",
-            cure="name the directory that holds the files: ./inv fetch-deps --import DIR",
+            cure="name the directory that holds the files: --import DIR",
         )
     said = reporter if reporter is not None else Silent()
     by_digest = {archive.sha256: archive for archive in archives if archive.sha256 is not None}

@@ -50,7 +50,7 @@ def fetch_first(
     raise FetchError(
         "\n".join([f"Could not fetch {archive.name} to pin its sha256:", *answers]),
         cause="no network, or the archive has moved",
-        cure="name a mirror that has it: --mirror https://my.mirror/",
+        cure="name a mirror that has it: --mirror https://my.mirror/, or --mirror file:///DIR/ for a directory",
     )
 
 

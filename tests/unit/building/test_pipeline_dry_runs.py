@@ -11,7 +11,7 @@ import pytest
 from invoke.tasks import Task
 
 from npu_serving.building import dependencies, docker_runner, overlaying, pipeline, reproduction
-from npu_serving.building.locking import lock_source
+from npu_serving.building.locking import lock_source, plan_lock
 from npu_serving.bundle import bundling
 from npu_serving.commands import first_steps
 from npu_serving.console import Silent
@@ -26,7 +26,8 @@ RUNS: dict[str, tuple[Doing, Doing]] = {
     "build-serving": (lambda to: pipeline.build_serving(to, SAID), lambda to: pipeline.dry_run(to, SAID)),
     "build-serving --analyse": (lambda to: pipeline.analyse(to, SAID), lambda to: pipeline.dry_run(to, SAID)),
     "build-serving --reproduce": (lambda to: reproduction.reproduce(to, SAID), reproduction.plan),
-    "lock-deps": (lambda to: lock_source(to, SAID), lambda to: lock_source(to, SAID, check=True)),
+    "lock-deps": (lambda to: lock_source(to, SAID), plan_lock),
+    "lock-deps --check": (lambda to: lock_source(to, SAID), lambda to: lock_source(to, SAID, check=True)),
     "bundle": (
         lambda to: bundling.make_bundle(to, BUNDLE, SAID),
         lambda to: bundling.plan_bundle(to, BUNDLE),
