@@ -50,6 +50,7 @@ class ArchiveSupply:
         while True:
             locked = self.evaluate(known)
             if not locked.missing:
+                self._import(locked)
                 return locked
             self._get(locked)
 
@@ -74,20 +75,25 @@ class ArchiveSupply:
         """Imports and fetches them. Only the first one has to come: the others may be asked for only because it is
         missing, and if not, are asked for again.
         """
-        strangers: Sequence[Path] = ()
-        if self.by_hand is not None:
-            declared = [self.pinned(archive) for archive in (*locked.missing, *locked.lock.archives)]
-            found = import_directory(self.by_hand, declared, self.store, needed=(), reporter=self.reporter)
-            strangers = found.unrecognised
-            taken = [archive.name for archive in locked.missing if self._held(archive) is not None]
-            if taken:
-                self.reporter.note(f"took {', '.join(taken)} from {self.by_hand}")
+        strangers = self._import(locked)
         plan, error = self._plan(locked.missing), None
         if plan.missing and self.places.any:
             report = try_fetch(plan, self.store, self.places, reporter=self.reporter)
             error = failure_error(report, offline=self.places.only_local) if report.failed else None
         if self._held(locked.missing[0]) is None:
             self._refuse(locked.missing, error, strangers)
+
+    def _import(self, locked: LockedTree) -> Sequence[Path]:
+        """Imports what is declared so far from the directory, and returns the other files there."""
+        if self.by_hand is None:
+            return ()
+        declared = [self.pinned(archive) for archive in (*locked.missing, *locked.lock.archives)]
+        lacking = [archive for archive in dict.fromkeys(declared) if self._held(archive) is None]
+        found = import_directory(self.by_hand, declared, self.store, needed=(), reporter=self.reporter)
+        taken = [archive.name for archive in lacking if self._held(archive) is not None]
+        if taken:
+            self.reporter.note(f"took {', '.join(taken)} from {self.by_hand}")
+        return found.unrecognised
 
     def _refuse(
         self, missing: Sequence[Archive], failed: NpuServingError | None, strangers: Sequence[Path] = ()
@@ -120,7 +126,7 @@ class ArchiveSupply:
         check = ["--check"] if self.checking else []
         where = str(self.by_hand) if self.by_hand is not None else "DIR"
         command = command_line(["./inv", "lock-deps", *offline, "--source", self.source, *check, "--import", where])
-        cure = f"download them by hand, under any names, into a directory {where}, then run {command}"
+        cure = f"download them by hand, under any names, into the directory {where}, then run {command}"
         if unpinned:
             cure += f"; write the sha256 of {', '.join(unpinned)} into the tree first: sha256sum FILE prints it"
         return cure

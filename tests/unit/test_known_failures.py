@@ -9,7 +9,8 @@ import pytest
 
 from npu_serving import known_failures
 from npu_serving.errors import DocumentError
-from npu_serving.known_failures import SECTIONS, KnownFailure, diagnose, read_known_failures
+from npu_serving.known_failures import BUILDING, SECTIONS, KnownFailure, diagnose, read_known_failures
+from npu_serving.repeated_flags import RepeatedFlags
 
 ROWS = [(table, failure) for table, _, _ in SECTIONS for failure in read_known_failures(table)]
 
@@ -88,3 +89,12 @@ def test_a_row_that_could_not_work_is_refused_with_its_place(tmp_path: Path, row
     with pytest.raises(DocumentError, match=r"known_failures\.yaml:1:\d+: \[0\]") as caught:
         read_known_failures(table)
     assert said in caught.value.what
+
+
+def test_an_archive_that_was_left_out_leads_to_the_question_what_this_very_tree_needs() -> None:
+    found = diagnose(BUILDING, "Error downloading [https://a.example/x.zip] to /build/x.zip")
+    assert found is not None
+    typed = RepeatedFlags({"source": "/fork"}, {"fetch-deps": ("source",), "lock-deps": ("source",)})
+    cure = typed.in_step(found.cure)
+    assert "./inv lock-deps --source /fork --needed" in cure
+    assert cure.startswith("./inv fetch-deps --source /fork")

@@ -188,6 +188,7 @@ def test_files_of_every_level_are_taken_at_once_whatever_they_are_called(setting
     assert isinstance(report, LockReport)
     assert {item.name for item in report.lock.archives} == set(ARCHIVES)
     assert report.path.is_file()
+    assert ContentStore(settings.store_root).check(BY_NAME.values()).missing == (), "those that nothing loads from too"
 
 
 def test_what_is_in_the_directory_and_none_of_them_is_named(settings: Settings, tmp_path: Path) -> None:
