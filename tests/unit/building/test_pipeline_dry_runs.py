@@ -15,7 +15,7 @@ from npu_serving.building.locking import lock_source, plan_lock
 from npu_serving.bundle import bundling
 from npu_serving.commands import first_steps
 from npu_serving.console import Silent
-from npu_serving.errors import FileAccessError, NpuServingError
+from npu_serving.errors import FetchError, FileAccessError, NpuServingError
 from npu_serving.settings import SETTINGS_FILE, Settings
 
 SAID = Silent()
@@ -98,3 +98,17 @@ def test_a_bundle_that_can_not_be_written_is_refused_by_its_dry_run(tmp_path: Pa
     with pytest.raises(FileAccessError, match="Not a directory"):
         bundling.plan_bundle(settings, request)
     assert not settings.build_root.exists()
+
+
+def test_an_offline_dry_run_of_fetch_deps_refuses_what_is_missing_in_the_words_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dependencies, "_missing_bazel", lambda _settings: [])
+    settings = Settings(source="1.15.0", build_root=tmp_path / "build", offline=True)
+    with pytest.raises(FetchError, match="--offline forbids fetching") as planned:
+        dependencies.plan_dependencies(settings)
+    assert not settings.build_root.exists()
+    with pytest.raises(FetchError) as ran:
+        dependencies.fetch_dependencies(settings, SAID)
+    assert str(planned.value) == str(ran.value)
+    assert dependencies.plan_dependencies(dataclasses.replace(settings, mirrors=(tmp_path.as_uri(),))).fetching.missing

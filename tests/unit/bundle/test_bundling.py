@@ -212,6 +212,8 @@ def test_a_bundle_that_does_not_fit_on_its_disk_is_not_begun(
 def test_offline_what_is_missing_is_named_and_no_bundle_is_left(there: Settings, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"bazel-program"):
         bundled(there, tmp_path / "b")
+    with pytest.raises(FetchError, match=r"bazel-program"):
+        plan_bundle(there, BundleRequest(tmp_path / "b"))
     assert not (tmp_path / "b").exists()
 
 
