@@ -19,6 +19,7 @@ from npu_serving.cann.layout import (
     is_directory,
     packages,
     root_above,
+    table,
 )
 from npu_serving.cann.places import (
     CannPlace,
@@ -237,9 +238,15 @@ def _first_with_components(others: Iterable[CannPlace]) -> list[tuple[CannPlace,
 
 def _stale(environ: Mapping[str, str]) -> tuple[Finding, ...]:
     return tuple(
-        Finding(f"{name} points to {path}, which does not exist.", "source set_env.sh again, in a new shell", NOTE)
+        Finding(f"{name} points to {path}, which does not exist.", _cure_for_stale(name), NOTE)
         for name, path in stale_variables(environ).items()
     )
+
+
+def _cure_for_stale(name: str) -> str:
+    if name == table().wheel_directory:  # which no set_env.sh sets
+        return f"unset {name}, or export it as the directory that pip3 install -t has filled"
+    return "source set_env.sh again, in a new shell"
 
 
 def _installation(

@@ -266,6 +266,12 @@ def test_a_shell_from_before_the_upgrade_is_recognised_by_its_variables(cann: Pa
     assert found is not None
     assert found.root == cann
     assert found.findings[0].what == f"ASCEND_HOME_PATH points to {gone}, which does not exist."
+    assert "set_env.sh" in found.findings[0].cure
+    shell = {"ASCEND_HOME_PATH": f"{cann}/ascend-toolkit/latest", "TFPLUGIN_INSTALL_PATH": str(gone)}
+    found = find_installation("", shell)
+    assert found is not None
+    (finding,) = [finding for finding in found.findings if "TFPLUGIN_INSTALL_PATH" in finding.what]
+    assert finding.cure.startswith("unset TFPLUGIN_INSTALL_PATH"), "which is in no set_env.sh"
 
 
 def test_what_the_installers_recorded_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
