@@ -108,6 +108,7 @@ def _python_of(version: str) -> Path | None:
 def run_linters(*, fix: bool) -> None:
     """Runs them all and leaves with 1 if any found something."""
     from npu_serving import known_failures, settings_reference
+    from npu_serving.deploy import deployment_schema
     from npu_serving.options import options_page
     from npu_serving.packaging import entry_point
 
@@ -139,6 +140,7 @@ def run_linters(*, fix: bool) -> None:
         options_page.write_page()
         settings_reference.write_reference()
         entry_point.write_entry_point()
+        deployment_schema.write_schema()
     if not known_failures.page_is_current():
         print("docs/troubleshooting.md is not what the tables of known failures say: ./inv lint --fix")
         failed = True
@@ -150,6 +152,9 @@ def run_linters(*, fix: bool) -> None:
         failed = True
     if not entry_point.entry_point_is_current():
         print("docker/runtime/serve does not have the layouts and flags of their tables: ./inv lint --fix")
+        failed = True
+    if not deployment_schema.schema_is_current():
+        print("docs/deployment.schema.json is not what the types of deployment.yaml say: ./inv lint --fix")
         failed = True
     print("lint: there is something to fix" if failed else "lint: clean")
     sys.exit(1 if failed else 0)

@@ -8,6 +8,7 @@ from typing import Callable
 from npu_serving.settings import PROJECT_ROOT
 from npu_serving.writers.cmake import cmake_string
 from npu_serving.writers.groovy import groovy_string
+from npu_serving.writers.shell import shell_word
 from npu_serving.writers.starlark import starlark_string
 from npu_serving.writers.systemd import systemd_argument, systemd_line, systemd_word
 from npu_serving.writers.text_proto import textproto_string
@@ -16,6 +17,7 @@ from npu_serving.writers.yaml import yaml_string
 FILTERS: Mapping[str, Callable[[str], str]] = {
     "cmake": cmake_string,
     "groovy": groovy_string,
+    "shell": shell_word,
     "starlark": starlark_string,
     "systemd_argument": systemd_argument,
     "systemd_line": systemd_line,

@@ -6,8 +6,9 @@ What each session option means and which ones go together is judged in options/.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from npu_serving import fsutil
 from npu_serving.documents.text_format import TextField, TextFormatError, last_text, read_text_format
@@ -18,28 +19,63 @@ from npu_serving.options.session_options import OptionValue, complete_options
 from npu_serving.templating import render
 from npu_serving.writers.text_proto import attr_value
 
+if TYPE_CHECKING:
+    from npu_serving.deploy.deployment_file import BatchingOptions
+
+
+@dataclass(frozen=True)
+class PlatformEntry:
+    """What models of one platform have in common: all that a server reads of a platform config only.
+
+    Without `npu` the CPU runs them. A count of None is the server's own.
+    """
+
+    npu: Mapping[str, OptionValue] | None = None
+    batching: BatchingOptions | None = None
+    intra_op_threads: int | None = None
+    inter_op_threads: int | None = None
+    saved_model_tags: tuple[str, ...] = ("serve",)
+    warm_up: bool = True
+    warm_up_iterations: int | None = None
+    remove_unused_fields: bool = True
+
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One model of a models.config: its name, and the directory that holds its version directories."""
+    """One model of a models.config: its name, where its version directories are, and its entry of the platform config.
+
+    `versions` are "all" of them, a list of them, or how many of the highest.
+    """
 
     name: str
-    base_path: Path
+    base_path: str
+    platform: str = "tensorflow"
+    versions: int | tuple[int, ...] | Literal["all"] = 1
+    labels: Mapping[str, int] = field(default_factory=dict)
 
 
-def render_platform_config(options: Mapping[str, OptionValue]) -> str:
-    """The platform config that makes a server run its models through NpuOptimizer with these session options.
+def render_platform_config(entries: Mapping[str, PlatformEntry]) -> str:
+    """The platform config with these entries, by name; NpuOptimizer is in those that have options for the NPU.
 
     `use_off_line`, `graph_run_mode` and a precision are always there; remapping and memory optimisation are always
     off. For the latter the guide writes RewriterConfig.OFF, a name of another enumeration, which no server reads in
     text format and which means MANUAL in Python; NO_MEM_OPT is what switches it off (TensorFlow 1.15:
     rewriter_config.proto, MemoryOptimizerEnabled()). The kind of a value (bool, int, str) decides the field of the
-    AttrValue it is written to.
+    AttrValue it is written to. What a server with a platform config reads nowhere else, such as whether models are
+    warmed up, is always written: without it false would count, other than for a server without a platform config.
 
     Raises RequestError for names and values that can't be written, and for options that don't work on an NPU.
     """
-    attributes = [(name, attr_value(name, value)) for name, value in complete_options(options).items()]
-    return render("templates/config.cfg.j2", options=attributes)
+    written = {
+        name: (
+            entry,
+            None
+            if entry.npu is None
+            else [(option, attr_value(option, value)) for option, value in complete_options(entry.npu).items()],
+        )
+        for name, entry in entries.items()
+    }
+    return render("templates/config.cfg.j2", entries=written)
 
 
 def render_models_config(models: Sequence[ServedModel]) -> str:
@@ -51,9 +87,9 @@ def render_models_config(models: Sequence[ServedModel]) -> str:
         check_model_name(model.name)
         if model.name in seen:
             raise RequestError(f"The model {model.name!r} is listed twice.", cure="give each model its own name")
-        if not model.base_path.is_absolute():
+        if not (model.base_path.startswith("/") or fsutil.is_remote(model.base_path)):
             raise RequestError(
-                f"The path of the model {model.name!r} must be absolute, not {str(model.base_path)!r}.",
+                f"The path of the model {model.name!r} must be absolute, not {model.base_path!r}.",
                 cause="a server looks for it in its own working directory, not beside this file",
                 cure="write the whole path, beginning with /",
             )

@@ -1,10 +1,11 @@
 """One reader for the YAML and JSON files that people or machines write: frozen dataclasses out of them.
 
 All mistakes of a file are reported at once, each as FILE:LINE:COLUMN: path.to.key: what is wrong. syntax.py reads YAML
-and JSON, kinds.py knows which types a document may hold.
+and JSON, kinds.py knows which types a document may hold, layers.py makes one document of several.
 """
 
 from npu_serving.documents.kinds import FieldsOf, Rule
+from npu_serving.documents.layers import read_layers
 from npu_serving.documents.reader import (
     DocumentRefusal,
     json_schema,
@@ -22,4 +23,5 @@ __all__ = [
     "json_schema",
     "parse_document",
     "read_document",
+    "read_layers",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -45,12 +45,15 @@ def read_document(
     the rest may then mean anything. Raises what `refusal` says (DocumentError by default) with all mistakes, and
     FileAccessError. Paths are as they were written: what relative ones are relative to is the caller's to say.
     """
-    data = fsutil.read_bytes(path)
-    syntax = JSON if path.suffix == ".json" else YAML
-    text = _decoded(data, str(path), refusal)
+    text, syntax = read_source(path, refusal)
     return parse_document(
         text, kind, where=str(path), syntax=syntax, format=format, ignore_unknown=ignore_unknown, refusal=refusal
     )
+
+
+def read_source(path: FilePath, refusal: DocumentRefusal = DocumentRefusal()) -> tuple[str, str]:
+    """The text of a file, and its syntax: JSON where its name says so, else YAML."""
+    return _decoded(fsutil.read_bytes(path), str(path), refusal), JSON if path.suffix == ".json" else YAML
 
 
 def parse_document(
@@ -71,10 +74,10 @@ def parse_document(
         plain, troubles = parse(text, syntax)
         found = _read({} if plain is None and syntax == YAML else plain, kind, format, reading)
     except UnreadableError as error:
-        raise _refused(error.troubles, where, refusal) from error
+        raise refused(error.troubles, where, refusal) from error
     if not reading.mistakes and not troubles:
         return found  # type: ignore[no-any-return]
-    raise _refused([*troubles, *_placed(reading.mistakes, text, syntax)], where, refusal)
+    raise refused([*troubles, *_placed(reading.mistakes, text, syntax)], where, refusal)
 
 
 def json_schema(kind: type, *, format: int | None = None) -> dict[str, Any]:
@@ -110,7 +113,7 @@ def _decoded(data: bytes, where: str, refusal: DocumentRefusal) -> str:
         before = data[: error.start]
         column = len(before.rpartition(b"\n")[2].decode("utf-8", "replace")) + 1
         message = f"this is not UTF-8 text: the byte 0x{data[error.start]:02x} does not fit"
-        raise _refused([Trouble(before.count(b"\n") + 1, column, (), message)], where, refusal) from error
+        raise refused([Trouble(before.count(b"\n") + 1, column, (), message)], where, refusal) from error
 
 
 def _placed(mistakes: Iterable[Mistake], text: str, syntax: str) -> list[Trouble]:
@@ -118,18 +121,33 @@ def _placed(mistakes: Iterable[Mistake], text: str, syntax: str) -> list[Trouble
     return [Trouble(*places.of(item.path, key=item.at_key), item.path, item.message) for item in mistakes]
 
 
-def _refused(troubles: Iterable[Trouble], where: str, refusal: DocumentRefusal) -> NpuServingError:
-    ordered = sorted(troubles, key=lambda item: (item.line, item.column))
-    lines = [f"{where}:{item.line}:{item.column}: {_sentence(item)}" for item in ordered[:MISTAKES_SHOWN]]
+def refused(
+    troubles: Iterable[Trouble], where: str, refusal: DocumentRefusal, sources: Sequence[str] = ()
+) -> NpuServingError:
+    """The error with all of them, in the order of the texts' names (`sources`, where there are several) and places."""
+    rank = {name: number for number, name in enumerate(sources)}
+    ordered = sorted(troubles, key=lambda item: (rank.get(item.where, 0), item.line, item.column))
+    lines = [f"{_place(item, where)}: {_sentence(item)}" for item in ordered[:MISTAKES_SHOWN]]
     if len(ordered) > MISTAKES_SHOWN:
         lines.append(f"{where}: and {len(ordered) - MISTAKES_SHOWN} more mistakes.")
     heading = [refusal.heading] if refusal.heading else []
     error = refusal.error("\n".join([*heading, *lines]), cause=refusal.cause, cure=refusal.cure or f"correct {where}")
     error.details["mistakes"] = [
-        {"line": item.line, "column": item.column, "path": path_text(item.path), "message": item.message}
+        {
+            **({"source": item.where} if item.where else {}),
+            "line": item.line,
+            "column": item.column,
+            "path": path_text(item.path),
+            "message": item.message,
+        }
         for item in ordered
     ]
     return error
+
+
+def _place(trouble: Trouble, where: str) -> str:
+    source = trouble.where or where
+    return f"{source}:{trouble.line}:{trouble.column}" if trouble.line else source
 
 
 def _sentence(trouble: Trouble) -> str:

@@ -43,12 +43,16 @@ _JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},:]|[^\s\[\]{},:"]+',
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong with a text at one place, whatever it is meant to say. Lines and columns count from 1."""
+    """What is wrong with a text at one place, whatever it is meant to say. Lines and columns count from 1.
+
+    `where` names the text where a document is made of several; line 0 is for one that has no lines, such as a flag.
+    """
 
     line: int
     column: int
     path: Path
     message: str
+    where: str = ""
 
 
 class UnreadableError(Exception):
@@ -137,7 +141,7 @@ class _YamlBuilder:
                 elif event.__class__ is end:
                     break
         except MarkedYAMLError as error:
-            raise UnreadableError(*self.troubles, _yaml_trouble(error)) from error
+            raise UnreadableError(*self.troubles, _yaml_trouble(error, text)) from error
         except (YAMLError, UnicodeEncodeError) as error:
             raise UnreadableError(*self.troubles, _unprintable(text)) from error
         return self._root[0] if self._root else None
@@ -268,10 +272,11 @@ def _place(event: Any) -> tuple[int, int]:
     return mark.line + 1, mark.column + 1
 
 
-def _yaml_trouble(error: Any) -> Trouble:
+def _yaml_trouble(error: Any, text: str) -> Trouble:
     mark = error.problem_mark or error.context_mark
     said = "; ".join(part for part in (error.problem, error.context) if part)
-    advice = ": indent with blanks, never with tabs" if "'\\t'" in said or "tab" in said.split() else ""
+    at_tab = mark is not None and text[mark.index : mark.index + 1] == "\t"  # libyaml does not say so
+    advice = ": indent with blanks, never with tabs" if at_tab or "'\\t'" in said or "tab" in said.split() else ""
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     return Trouble(line, column, (), f"this is not valid YAML ({said}){advice}")
 

@@ -24,7 +24,7 @@ from npu_serving.cann.install import find_installation
 from npu_serving.client.request import read_request
 from npu_serving.client.rest_client import model_metadata, model_status, predict
 from npu_serving.console import Silent
-from npu_serving.deploy.platform_config import ServedModel, render_models_config, render_platform_config
+from npu_serving.deploy.platform_config import PlatformEntry, ServedModel, render_models_config, render_platform_config
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.sample import cann
 from npu_serving.serving.server import ServerPlan, plan_server, serve_in_foreground, started
@@ -59,7 +59,7 @@ def config(tmp_path: Path) -> Path:
         "profiling_options": json.dumps({"output": '/tmp/"é"\n'}),
         "mix_compile_mode": True,
     }
-    path.write_text(render_platform_config(options), encoding="utf-8")
+    path.write_text(render_platform_config({"tensorflow": PlatformEntry(options)}), encoding="utf-8")
     return path
 
 
@@ -290,7 +290,7 @@ def test_a_platform_config_with_a_slip_is_told_with_its_path(
     tmp_path: Path,
 ) -> None:
     config = tmp_path / "slip.cfg"
-    config.write_text(render_platform_config({}).replace("NO_MEM_OPT", "OFF"))
+    config.write_text(render_platform_config({"tensorflow": PlatformEntry({})}).replace("NO_MEM_OPT", "OFF"))
     with (
         pytest.raises(ServerError) as caught,
         started(plan(artifact, npu, base, config), log_path=tmp_path / "log"),
@@ -308,7 +308,9 @@ def test_the_list_of_models_this_project_writes_is_served(
     strange = tmp_path / 'models "of" Zoë\'s' / "other"
     shutil.copytree(base, strange)
     models = tmp_path / "models.config"
-    models.write_text(render_models_config([ServedModel(MODEL, base), ServedModel("other", strange)]), encoding="utf-8")
+    models.write_text(
+        render_models_config([ServedModel(MODEL, str(base)), ServedModel("other", str(strange))]), encoding="utf-8"
+    )
     made = plan(artifact, npu, None, None, f"--model_config_file={models}")
     with started(made, log_path=tmp_path / "log") as server:
         assert model_status(server.rest_url, "other").available

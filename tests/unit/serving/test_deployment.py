@@ -9,7 +9,7 @@ import pytest
 
 from npu_serving import fsutil
 from npu_serving.cann.operator_list import operator_list_table
-from npu_serving.deploy.platform_config import PlatformConfigFile, render_platform_config
+from npu_serving.deploy.platform_config import PlatformConfigFile, PlatformEntry, render_platform_config
 from npu_serving.errors import ServerError
 from npu_serving.serving.deployment import deployment_of
 
@@ -17,7 +17,7 @@ from npu_serving.serving.deployment import deployment_of
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "config.cfg"
-    path.write_text(render_platform_config({}))
+    path.write_text(render_platform_config({"tensorflow": PlatformEntry({})}))
     return path
 
 

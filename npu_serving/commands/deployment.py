@@ -1,0 +1,56 @@
+"""From a deployment.yaml to the files of a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from npu_serving.commands.flags import Call, command, refuse_together
+
+if TYPE_CHECKING:
+    from npu_serving.cli import Result
+
+OF_A_DEPLOYMENT = {
+    "set": "one value over the file's, such as server.port=9000 or models.0.name=resnet (repeatable)",
+    "overlay": "a second file whose values count over the first one's, such as for another site (repeatable)",
+}
+
+
+@command(
+    kinds={"output": Path},
+    help={
+        "file": "the deployment.yaml",
+        "output": "the directory for the files",
+        **OF_A_DEPLOYMENT,
+        "at": "where the server will find the files, where that is not --output: in a container, elsewhere",
+        "diff": "only show how the files there differ; ends with 3 if they do",
+    },
+)
+def render_deployment(
+    _call: Call,
+    file: str,
+    output: Path | None = None,
+    set: tuple[str, ...] = (),
+    overlay: tuple[str, ...] = (),
+    at: str = "",
+    diff: bool = False,
+    dry_run: bool = False,
+) -> Result:
+    """Write all files of one server from a deployment.yaml: configurations, environment, flags, start script, unit."""
+    from npu_serving.deploy.deployment_file import read_deployment
+    from npu_serving.deploy.render_deployment import plan_files, write_files
+    from npu_serving.errors import RequestError
+    from npu_serving.settings import user_path
+
+    if output is None:
+        raise RequestError(
+            "render-deployment needs --output.",
+            cause="a server's files are in a directory of their own",
+            cure="name the directory: --output DIR",
+        )
+    if diff:
+        refuse_together("--diff", "it changes nothing either way", dry_run=dry_run)
+    overlays = [user_path(text, "--overlay") for text in overlay]
+    deployment = read_deployment(user_path(file, "the deployment file"), overlays, set)
+    plan = plan_files(deployment, output, at=at, is_check=diff)
+    return plan if diff or dry_run else write_files(plan)

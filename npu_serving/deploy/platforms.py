@@ -1,0 +1,118 @@
+"""Which entries a deployment's platform config has: one for each set of options that models have in common.
+
+A server takes any name of its platform config as a model's platform, so models with different options run in one
+process, each with sessions of their own; but some options are the process's (process_options.yaml).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from npu_serving.deploy.platform_config import PlatformEntry
+from npu_serving.documents import read_document
+from npu_serving.errors import NpuServingError
+from npu_serving.options.session_options import OptionValue, complete_options
+from npu_serving.writers.text_proto import attr_value
+
+if TYPE_CHECKING:
+    from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
+
+TABLE = Path(__file__).with_name("process_options.yaml")
+PLATFORM = "tensorflow"
+_Place = tuple[Union[str, int], ...]
+
+
+@dataclass(frozen=True)
+class _ProcessOptionTable:
+    """process_options.yaml."""
+
+    options: tuple[str, ...]
+
+
+@functools.cache
+def process_options() -> frozenset[str]:
+    """The session options on which all models of a process have to agree."""
+    return frozenset(read_document(TABLE, _ProcessOptionTable).options)
+
+
+def platforms_of(deployment: DeploymentFile) -> tuple[dict[str, PlatformEntry], dict[str, str]]:
+    """The entries by their names, and the name of each model's entry, both in the order of the models."""
+    entries: dict[str, PlatformEntry] = {}
+    names: dict[str, str] = {}
+    known: dict[str, str] = {}
+    for model in deployment.models:
+        own = (deployment.npu_of(model), deployment.batching_of(model))
+        name = known.get(repr(own))
+        if name is None:
+            name = known[repr(own)] = PLATFORM if not known else f"{PLATFORM}_{len(known) + 1}"
+            server, cpu = deployment.server, deployment.cpu
+            entries[name] = PlatformEntry(
+                npu=own[0],
+                batching=own[1],
+                intra_op_threads=cpu.intra_op_threads,
+                inter_op_threads=cpu.inter_op_threads,
+                saved_model_tags=server.saved_model_tags,
+                warm_up=server.warm_up,
+                warm_up_iterations=server.warm_up_iterations,
+                remove_unused_fields=server.remove_unused_fields_from_bundle_metagraph,
+            )
+        names[model.name] = name
+    return entries, names
+
+
+def problems_of_options(deployment: DeploymentFile) -> Iterator[tuple[_Place, str]]:
+    """What is wrong with the session options, each alone, those of a model together, and those of the process."""
+    wrong = [*_refused_alone(deployment.npu or {}, ("npu",))]
+    for index, model in enumerate(deployment.models):
+        wrong += _refused_alone(model.npu or {}, ("models", index, "npu"))
+    yield from wrong
+    if wrong:
+        return
+    judged: set[str] = set()
+    first: tuple[DeployedModel, dict[str, OptionValue]] | None = None
+    for index, model in enumerate(deployment.models):
+        options = deployment.npu_of(model)
+        if options is None or repr(options) in judged:
+            continue
+        judged.add(repr(options))
+        place: _Place = ("models", index, "npu") if model.npu else ("npu",)
+        try:
+            whole = complete_options(options)
+        except NpuServingError as error:
+            yield place, _sentence(error)
+            continue
+        if first is None:
+            first = (model, whole)
+            continue
+        for name in sorted(process_options()):
+            ours, theirs = whole.get(name), first[1].get(name)
+            if (type(ours), ours) != (type(theirs), theirs):
+                at = (*place, name) if model.npu and name in model.npu else place
+                yield (
+                    at,
+                    f"{name} is {_shown(name, ours)} for {model.name} and {_shown(name, theirs)} for {first[0].name}, "
+                    "and the first session decides it for the whole process: give them one value, or a deployment "
+                    "for each",
+                )
+
+
+def _refused_alone(options: Mapping[str, OptionValue], place: _Place) -> Iterator[tuple[_Place, str]]:
+    for name, value in options.items():
+        try:
+            complete_options({name: value})
+        except NpuServingError as error:
+            yield (*place, name), _sentence(error)
+
+
+def _sentence(error: NpuServingError) -> str:
+    return ": ".join(part for part in (error.what.rstrip("."), error.cause) if part) + (
+        f": {error.cure}" if error.cure else ""
+    )
+
+
+def _shown(name: str, value: OptionValue | None) -> str:
+    return "not set" if value is None else attr_value(name, value).partition(": ")[2]
