@@ -19,6 +19,23 @@ OF_A_DEPLOYMENT = {
 @command(
     kinds={"output": Path},
     help={
+        "model": "a model as NAME=PATH: the directory of its versions, or a URL (s3://, gs://, hdfs://) (repeatable)",
+        "output": "the file; deployment.yaml in this directory by default",
+        "cpu": "have the CPU serve the models",
+    },
+)
+def init_deployment(
+    _call: Call, model: tuple[str, ...] = (), output: Path | None = None, cpu: bool = False, dry_run: bool = False
+) -> Result:
+    """Write a first deployment.yaml by looking at the models."""
+    from npu_serving.deploy import init_deployment as first
+
+    return first.init_deployment(model, output, npu=not cpu, dry_run=dry_run)
+
+
+@command(
+    kinds={"output": Path},
+    help={
         "file": "the deployment.yaml",
         "output": "the directory for the files",
         **OF_A_DEPLOYMENT,

@@ -186,7 +186,7 @@ def _answer(work: Callable[[Console], Any], *, as_json: bool, by_line: bool, typ
     answer(work, as_json=as_json, repeated=repeated)
 
 
-def refuse_together(flag: str, because: str, **others: object) -> None:
+def refuse_together(flag: str, because: str, /, **others: object) -> None:
     """RequestError for those of the other flags that were given, by name, where `flag` leaves them without effect."""
     from npu_serving.errors import RequestError
 

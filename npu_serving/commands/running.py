@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npu_serving.commands.flags import Call, command
+from npu_serving.commands.deployment import OF_A_DEPLOYMENT
+from npu_serving.commands.flags import Call, command, refuse_together
+from npu_serving.errors import RequestError
 
 if TYPE_CHECKING:
     from npu_serving.cli import Result
 
-SERVER = "http://localhost:8501"
+PORT, REST_API_PORT = 8500, 8501
+SERVER = f"http://localhost:{REST_API_PORT}"
 
 
 @command(
     settings=("adapter",),
-    kinds={"platform_config_file": Path},
+    kinds={"platform_config_file": Path, "deployment": Path},
     json=False,
     help={
         "model_base_path": "the directory with the model's version directories, or its URL (s3://, gs://, hdfs://)",
@@ -24,20 +27,33 @@ SERVER = "http://localhost:8501"
         "rest_api_port": "the REST port, 8501 by default; 0 for none",
         "platform_config_file": "the platform configuration (NpuOptimizer)",
         "flag": "another flag of the server, --name=value (repeatable)",
+        "deployment": "a deployment.yaml, which says all of this",
+        **OF_A_DEPLOYMENT,
     },
 )
 def serve(
     call: Call,
     model_base_path: str = "",
     model_name: str = "",
-    port: int = 8500,
-    rest_api_port: int = 8501,
+    port: int = PORT,
+    rest_api_port: int = REST_API_PORT,
     platform_config_file: Path | None = None,
     build: str = "",
     flag: tuple[str, ...] = (),
+    deployment: Path | None = None,
+    set: tuple[str, ...] = (),
+    overlay: tuple[str, ...] = (),
     dry_run: bool = False,
 ) -> Result:
     """Run the server in the foreground."""
+    if deployment is not None:
+        of_flags = {"model_base_path": model_base_path, "model_name": model_name, "flag": flag}
+        other_ports = {"port": port != PORT, "rest_api_port": rest_api_port != REST_API_PORT}
+        because = "the deployment says what is served and how"
+        refuse_together("--deployment", because, platform_config_file=platform_config_file, **of_flags, **other_ports)
+        return _serve_deployment(call, deployment, set, overlay, build, dry_run=dry_run)
+    if set or overlay:
+        raise RequestError("--set and --overlay are for a deployment file.", cure="give it as well: --deployment FILE")
     from npu_serving.models.layout import model_place
     from npu_serving.serving.from_build import plan_current
     from npu_serving.serving.server import serve_in_foreground
@@ -53,6 +69,22 @@ def serve(
         platform_config_file=platform_config_file,
         extra_flags=flag,
     )
+    if not dry_run:
+        end_like(serve_in_foreground(plan, call.console, call.settings.build_root))
+    return plan
+
+
+def _serve_deployment(
+    call: Call, file: Path, values: tuple[str, ...], overlays: tuple[str, ...], build: str, *, dry_run: bool
+) -> Result:
+    from npu_serving.deploy.deployment_file import read_deployment
+    from npu_serving.process import end_like
+    from npu_serving.serving.from_build import plan_deployment
+    from npu_serving.serving.server import serve_in_foreground
+    from npu_serving.settings import user_path
+
+    deployment = read_deployment(file, [user_path(text, "--overlay") for text in overlays], values)
+    plan = plan_deployment(call.settings, deployment, file, build=build, dry_run=dry_run)
     if not dry_run:
         end_like(serve_in_foreground(plan, call.console, call.settings.build_root))
     return plan

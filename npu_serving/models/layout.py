@@ -53,6 +53,14 @@ def check_model_name(name: str) -> None:
         )
 
 
+def version_directories(base: Path) -> dict[int, Path]:
+    """The directories of a model's versions, by version.
+
+    Whatever strto64 reads is a version for the server (file_system_storage_path_source.cc), 00000123 as well.
+    """
+    return {int(path.name): path for path in base.iterdir() if re.fullmatch("[0-9]{1,19}", path.name)}
+
+
 def check_model_directory(base: Path, wanted: str) -> None:
     """RequestError where the version that the server would load, the highest, does not exist or has no model."""
     if not base.is_dir():
@@ -62,8 +70,7 @@ def check_model_directory(base: Path, wanted: str) -> None:
         is_version = re.fullmatch("[0-9]+", base.name) is not None
         cure = f"name {base.parent} instead" if is_version else f"mkdir {base}/1 and move the files of {base} into it"
         raise RequestError(f"{base} contains a model itself, not version directories.", cause=MODEL_LAYOUT, cure=cure)
-    # Whatever strto64 reads is a version for the server (file_system_storage_path_source.cc), 00000123 as well.
-    versions = {int(path.name): path for path in base.iterdir() if re.fullmatch("[0-9]{1,19}", path.name)}
+    versions = version_directories(base)
     if not versions:
         raise RequestError(
             f"{base} contains no version directory.", cause=MODEL_LAYOUT, cure=f"put the model into {base / '1'}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +13,11 @@ from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
-from npu_serving.models.layout import ModelPlace
+from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.render_deployment import plan_files, write_files
+from npu_serving.deploy.rendering import PLATFORM_CONFIG, server_flags_of, server_variables
+from npu_serving.models.layout import ModelPlace, check_model_directory, model_place
+from npu_serving.options.server_flags import known_flags
 from npu_serving.serving.server import ServerPlan, plan_server
 from npu_serving.settings import Settings
 
@@ -44,4 +51,54 @@ def plan_current(
         platform_config_file=platform_config_file,
         cann=cann_environment(cann.installation, os.environ),
         extra_flags=extra_flags,
+    )
+
+
+def plan_deployment(
+    settings: Settings, deployment: DeploymentFile, file: Path, *, build: str = "", dry_run: bool = False
+) -> ServerPlan:
+    """How to start a build's server by a deployment that was read from `file`.
+
+    Its files are written into a directory of their own below the build root, unless it is a dry run. RequestError and
+    ServerError for whatever would keep the server from serving: models that are not there, ports that are in use.
+    """
+    name = hashlib.sha256(os.fsencode(file.expanduser().absolute())).hexdigest()[:12]
+    directory = settings.build_root.absolute() / "deployments" / name
+    if not dry_run:
+        write_files(plan_files(deployment, directory))
+        return _plan_of_files(settings, deployment, directory, build)
+    with tempfile.TemporaryDirectory(prefix="npu-serving.") as temporary:
+        write_files(plan_files(deployment, Path(temporary)))
+        plan = _plan_of_files(settings, deployment, Path(temporary), build)
+        there = str(directory)
+        return dataclasses.replace(
+            plan,
+            argv=tuple(word.replace(temporary, there) for word in plan.argv),
+            warnings=tuple(warning.replace(temporary, there) for warning in plan.warnings),
+        )
+
+
+def _plan_of_files(settings: Settings, deployment: DeploymentFile, directory: Path, build: str) -> ServerPlan:
+    for model in deployment.models:
+        place = model_place(model.base_path, model.name)
+        if isinstance(place, Path):
+            check_model_directory(place, "saved_model.pb")
+    if deployment.cann is not None:
+        settings = dataclasses.replace(settings, cann_root=deployment.cann)
+    found = find_build(settings.dist_root, build)
+    cann = cann_of(settings_of(found, settings))
+    return plan_server(
+        found.directory,
+        model_base_path=None,
+        model_name=deployment.models[0].name,
+        port=deployment.server.port,
+        rest_api_port=deployment.server.rest_api_port,
+        platform_config_file=directory / PLATFORM_CONFIG,
+        cann=cann_environment(cann.installation, os.environ),
+        extra_flags=[
+            f"--{name}={value}"
+            for name, value in server_flags_of(deployment, directory).items()
+            if not known_flags()[name].set_by_plan
+        ],
+        variables=server_variables(deployment),
     )

@@ -133,13 +133,15 @@ def plan_server(
     platform_config_file: Path | None = None,
     cann: CannEnvironment | None = None,
     extra_flags: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> ServerPlan:
     """How to start the server of `artifact`, a directory dist/<build-id> with bin/ and lib/.
 
     `model_base_path` holds the version directories; it is None when `extra_flags` (--flag=value) name a
     --model_config_file. With `rest_api_port` 0 there is no REST API. LD_LIBRARY_PATH gets the artifact's lib directory
     where the server would not find its libraries otherwise, then those of `cann`, then what the caller has set; of the
-    other variables that CANN's set_env.sh sets, the caller's count unless they are stale. Loading a model is tried once
+    other variables that CANN's set_env.sh sets, the caller's count unless they are stale. `variables` are the server's
+    own, and count most. Loading a model is tried once
     unless a flag says otherwise: by default the server keeps its ports shut for five minutes while it tries a bad model
     again and again.
 
@@ -156,9 +158,11 @@ def plan_server(
     flags.update(further)
     preflight.check_ports(port, rest_api_port)
     cann = cann if cann is not None else CannEnvironment()
-    callers = server_environment(os.environ)
-    env = cann.added_to({**process.base_environment(), **callers.variables})
-    env, missing = _with_libraries(env, program, artifact, cann.library_path)
+    callers, stated = server_environment(os.environ), dict(variables or {})
+    env = cann.added_to({**process.base_environment(), **callers.variables, **stated})
+    env.update({name: value for name, value in stated.items() if name not in cann.lists})
+    library_path = [*cann.library_path, *library_path_of({**os.environ, **stated})]
+    env, missing = _with_libraries(env, program, artifact, library_path)
     deployment = deployment_of(platform_config_file, env, cann.runtime)
     env = {**env, **deployment.variables}
     sockets = preflight.socket_warnings(env) if deployment.uses_npu else []
@@ -323,7 +327,7 @@ def _with_libraries(
 ) -> tuple[dict[str, str], list[str]]:
     """The environment with LD_LIBRARY_PATH, and a warning for each library that is missing or only a stub."""
     own = artifact.expanduser().resolve() / "lib"
-    directories = [*(path.expanduser().absolute() for path in library_path), *library_path_of(os.environ)]
+    directories = [path.expanduser().absolute() for path in library_path]
     for directory in (own, *directories):
         if ":" in str(directory) or "\0" in str(directory):
             raise RequestError(

@@ -281,6 +281,28 @@ def test_the_caller_environment_is_not_passed_on_but_for_what_the_server_reads(
     assert f"LD_LIBRARY_PATH={tmp_path}/cann" in made.text()
 
 
+def test_a_variable_that_the_deployment_states_counts_more_than_the_callers_and_canns(
+    artifact: Path, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    cann = CannEnvironment(
+        (tmp_path / "cann",), {"ASCEND_OPP_PATH": "/cann/opp"}, lists={"PYTHONPATH": (tmp_path / "python",)}
+    )
+    stated = {
+        "OMP_NUM_THREADS": "4",
+        "ASCEND_OPP_PATH": "/mine/opp",
+        "OF_MY_OWN_OPERATOR": "x",
+        "PYTHONPATH": "/mine/python",
+        "LD_LIBRARY_PATH": f"{tmp_path}/mine",
+    }
+    made = plan(artifact, model, cann=cann, variables=stated)
+    assert {name: made.env[name] for name in stated} == {
+        **stated,
+        "PYTHONPATH": f"{tmp_path}/python:/mine/python",
+        "LD_LIBRARY_PATH": f"{tmp_path}/cann:{tmp_path}/mine",
+    }
+
+
 def test_a_start_is_not_turned_into_tuning_and_a_plan_in_json_shows_no_secret(
     artifact: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,118 @@
+"""init-deployment: a first deployment.yaml, made by looking at the models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.deploy.deployment_file import SCHEMA, read_deployment
+from npu_serving.errors import RequestError
+from npu_serving.models.layout import (
+    ModelPlace,
+    RemotePlace,
+    check_model_directory,
+    check_model_name,
+    model_place,
+    version_directories,
+)
+from npu_serving.settings import PROJECT_ROOT
+from npu_serving.templating import render
+from npu_serving.writers.shell import command_line
+
+TEMPLATE = "templates/deployment/deployment.yaml.j2"
+FILE = "deployment.yaml"
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model for the file: its name and place, and the versions that are there (none where it can't be looked at)."""
+
+    name: str
+    base_path: str
+    versions: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class FirstDeployment:
+    """The file; `changed` is False where it was there already as it is, or nothing was written."""
+
+    path: Path
+    content: str
+    models: tuple[FoundModel, ...]
+    changed: bool = False
+    dry_run: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """The path, the text, the models, and whether it was written."""
+        return {
+            "path": str(self.path),
+            "content": self.content,
+            "models": [
+                {"name": model.name, "base_path": model.base_path, "versions": list(model.versions)}
+                for model in self.models
+            ],
+            "changed": self.changed,
+        }
+
+    def text(self) -> str:
+        """The text itself in a dry run; else what was done, and what comes next."""
+        if self.dry_run:
+            return self.content.rstrip()
+        done = f"Wrote {self.path}." if self.changed else f"{self.path} is up to date."
+        path = command_line([self.path])
+        return f"{done}\nNext: ./inv render-deployment {path} --output DIR"
+
+
+def init_deployment(
+    models: Sequence[str], output: Path | None = None, *, npu: bool = True, dry_run: bool = False
+) -> FirstDeployment:
+    """Writes the file with those models, each NAME=PATH; `output` is deployment.yaml in this directory by default.
+
+    RequestError for a model that a server could not load, and where the file is there with different content: somebody
+    wrote it.
+    """
+    if not models:
+        raise RequestError(
+            "No model was named.", cure="name each with --model NAME=PATH, such as resnet=/models/resnet"
+        )
+    found = tuple(_found(text) for text in models)
+    for index, model in enumerate(found):
+        if any(model.name == other.name for other in found[:index]):
+            raise RequestError(f"The model {model.name!r} is named twice.", cure="give each model its own name")
+    path = (output or Path(FILE)).expanduser().absolute()
+    if path.is_dir():
+        path /= FILE
+    content = render(TEMPLATE, schema=str(PROJECT_ROOT / SCHEMA), models=found, npu=npu)
+    if dry_run:
+        return FirstDeployment(path, content, found, dry_run=True)
+    if path.exists() and fsutil.read_text(path) != content:
+        raise RequestError(
+            f"{path} is already there with different content, so it was not overwritten.",
+            cause="it was written or changed by hand, or for other models",
+            cure="write the new one elsewhere with --output FILE, or move the old one away",
+        )
+    changed = fsutil.write_file(path, content)
+    read_deployment(path)
+    return FirstDeployment(path, content, found, changed)
+
+
+def _found(text: str) -> FoundModel:
+    name, equals, place = text.partition("=")
+    if not equals or not place:
+        raise RequestError(
+            f"--model {text!r} is not NAME=PATH.", cure="write it like --model resnet=/models/resnet, with the ="
+        )
+    check_model_name(name)
+    if re.search("[\x00-\x1f\x7f\ud800-\udfff]", place):
+        raise RequestError(
+            f"The path of the model {name!r} contains control characters: {place!r}.", cure="use another path"
+        )
+    base: ModelPlace = model_place(place, "--model")
+    if isinstance(base, RemotePlace):
+        return FoundModel(name, str(base))
+    with fsutil.explained(base, doing="read"):
+        check_model_directory(base, "saved_model.pb")
+        return FoundModel(name, str(base), tuple(sorted(version_directories(base))))
