@@ -78,10 +78,10 @@ def _serve_deployment(
     call: Call, file: Path, values: tuple[str, ...], overlays: tuple[str, ...], build: str, *, dry_run: bool
 ) -> Result:
     from npu_serving.deploy.deployment_file import read_deployment
-    from npu_serving.process import end_like
     from npu_serving.serving.from_build import plan_deployment
     from npu_serving.serving.server import serve_in_foreground
     from npu_serving.settings import user_path
+    from npu_serving.supervision import end_like
 
     deployment = read_deployment(file, [user_path(text, "--overlay") for text in overlays], values)
     plan = plan_deployment(call.settings, deployment, file, build=build, dry_run=dry_run)
