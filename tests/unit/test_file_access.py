@@ -21,23 +21,23 @@ def shut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def with_group(path: Path, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def cure_with_group(path: Path, group: int, monkeypatch: pytest.MonkeyPatch) -> str:
     fields = list(path.stat())
     fields[5] = group
-    monkeypatch.setattr(os, "stat", lambda _path: os.stat_result(fields))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", lambda _path: os.stat_result(fields))
+        return file_access.cure_for(path)
 
 
 def test_a_group_that_may_read_it_is_to_be_joined(shut: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_group(shut, 23456, monkeypatch)
-    cure = file_access.cure_for(shut)
+    cure = cure_with_group(shut, 23456, monkeypatch)
     assert cure.startswith("sudo usermod -aG 23456 ")
     assert "--group-add 23456" in cure
 
 
 def test_nobody_is_sent_into_the_group_of_root(shut: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What root's group may read goes far beyond CANN."""
-    with_group(shut, 0, monkeypatch)
-    assert "usermod" not in file_access.cure_for(shut)
+    assert "usermod" not in cure_with_group(shut, 0, monkeypatch)
 
 
 def test_the_first_directory_that_refuses_is_named_and_none_where_nothing_is_there(
