@@ -6,14 +6,17 @@ The grammar is that of the Itanium C++ ABI, "Mangling". Only what decides where 
 from __future__ import annotations
 
 import re
+from string import digits
 from typing import NamedTuple
 
-_SPECIAL = re.compile(r"_Z(?:T[VTISFJCWH]|GV|GR|GTt|T[hv](?:n?\d+_)+(?:n?\d+_)?|Tc(?:[hv](?:n?\d+_)+){2})*")
-_LENGTH = re.compile(r"\d+")
+_SPECIAL = re.compile(r"_Z(?:T[VTISFJCWH]|GV|GR|GTt|T[hv](?:n?\d+_)+(?:n?\d+_)?|Tc(?:[hv](?:n?\d+_)+){2})*", re.ASCII)
+_LENGTH = re.compile(r"\d+", re.ASCII)
 _QUALIFIERS = re.compile(r"[rVK]*[RO]?")
-_SUBSTITUTION = re.compile(r"S[0-9A-Z]*_|S[tabsiod]|TL?\d*_(?:\d*_)?|f[pL]\d*(?:p[rVK]*)?\d*_|[DU]t|Ul|D[a-zA-Z]")
+_SUBSTITUTION = re.compile(
+    r"S[0-9A-Z]*_|S[tabsiod]|TL?\d*_(?:\d*_)?|f[pL]\d*(?:p[rVK]*)?\d*_|[DU]t|Ul|D[a-zA-Z]", re.ASCII
+)
 _LITERAL_VALUE = re.compile(r"n?[0-9a-f_]*E")
-_NUMBERED = re.compile(r"CI?[1-5]|D[0-5]|A\d+_|Dv\d+_|_\d|__\d+_|B(?=\d)")
+_NUMBERED = re.compile(r"CI?[1-5]|D[0-5]|A\d+_|Dv\d+_|_\d|__\d+_|B(?=\d)", re.ASCII)
 _OPENS = "NIJXF"
 _CLOSES = "E"
 
@@ -57,7 +60,7 @@ class _Reader:
     def _step(self) -> None:
         name, at = self._name, self._at
         char = name[at]
-        if char.isdigit():
+        if char in digits:
             self._identifier()
         elif char == "N":
             self._at = _QUALIFIERS.match(name, at + 1).end()  # type: ignore[union-attr]

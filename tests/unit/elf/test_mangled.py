@@ -118,5 +118,10 @@ def test_no_text_behind_a_Z_is_too_strange_to_be_read(text: str) -> None:
     parse_mangled("_Z" + text)
 
 
+@pytest.mark.parametrize("name", ["_Z\u00b2", "_ZN\u0663foo3barE", "_ZL\u2460", "_ZSt\u00b2"])
+def test_other_digits_than_those_of_ascii_are_letters_like_any_other(name: str) -> None:
+    assert parse_mangled(name) is not None
+
+
 def test_a_name_of_c_is_not_a_mangled_one() -> None:
     assert parse_mangled("aclInit") is None
