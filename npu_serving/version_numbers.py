@@ -1,6 +1,6 @@
-"""Version numbers as programs and packages print them, compared by the rules of `packaging`.
+"""Version numbers as programs and packages print them, compared by the rules of `packaging`; and CANN's by their own.
 
-CANN's are not among them (6.3.RC2.alpha003 is not a PEP 440 version): cann/ compares its own.
+6.3.RC2.alpha003 is not a PEP 440 version.
 """
 
 from __future__ import annotations
@@ -25,3 +25,9 @@ def version_of(text: str) -> Version:
     from packaging.version import Version
 
     return Version(leading_version(text) or "0")
+
+
+def cann_age(release: str) -> list[tuple[bool, str, int]]:
+    """A key that sorts releases of CANN: 6.3 before 6.10, and 8.0.RC3 before 8.0.0."""
+    pieces = re.findall(r"(\D*)(\d*)", release.lower())  # or RC would come before alpha
+    return [(not any(map(str.isalpha, text)), text, int(number or 0)) for text, number in pieces]

@@ -18,6 +18,7 @@ from npu_serving import file_access
 from npu_serving.cann.info_files import ARCHITECTURES, PackageInfo, matching, read_info, text_of
 from npu_serving.documents import read_document
 from npu_serving.findings import NOTE, Finding
+from npu_serving.version_numbers import cann_age
 from npu_serving.writers.shell import shell_word
 
 TABLE = Path(__file__).with_name("components.yaml")
@@ -326,25 +327,20 @@ def _releases(family: Path) -> tuple[Path, ...]:
     ]
     return tuple(
         sorted(
-            (path for path in found if is_directory(path) and not path.is_symlink()), key=lambda path: _age(path.name)
+            (path for path in found if is_directory(path) and not path.is_symlink()),
+            key=lambda path: cann_age(path.name),
         )
     )
 
 
 def is_before(release: str, other: str) -> bool:
     """Whether a release of CANN is older than another one."""
-    return _age(release) < _age(other)
+    return cann_age(release) < cann_age(other)
 
 
 def newest(releases: Iterable[str]) -> str:
     """The newest of these releases of CANN."""
-    return max(releases, key=_age)
-
-
-def _age(release: str) -> list[tuple[bool, str, int]]:
-    """A key that sorts releases: 6.3 before 6.10, and 8.0.RC3 before 8.0.0."""
-    pieces = re.findall(r"(\D*)(\d*)", release.lower())  # or RC would come before alpha
-    return [(not any(map(str.isalpha, text)), text, int(number or 0)) for text, number in pieces]
+    return max(releases, key=cann_age)
 
 
 def _in_use(

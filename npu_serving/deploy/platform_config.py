@@ -107,6 +107,8 @@ class PlatformConfigFile:
 
     asks_for_npu: bool
     trouble: str = ""
+    optimizers: tuple[Mapping[str, OptimizerParameter], ...] = field(default=(), compare=False)
+    """The options of each NpuOptimizer that has models run on the NPU."""
 
 
 def read_platform_config(path: Path) -> PlatformConfigFile:
@@ -116,10 +118,9 @@ def read_platform_config(path: Path) -> PlatformConfigFile:
     except TextFormatError as error:
         return PlatformConfigFile(asks_for_npu=False, trouble=f"{path}:{error}")
     optimizers = [found for top in fields for found in top.walk() if found.name == "custom_optimizers"]
-    asked = [
-        asks_for_npu(last_text(one.fields, "name"), f"{path}:{one.line}", _parameters(one, path)) for one in optimizers
-    ]
-    return PlatformConfigFile(any(asked))
+    read = [(last_text(one.fields, "name"), f"{path}:{one.line}", _parameters(one, path)) for one in optimizers]
+    asking = tuple(parameters for name, place, parameters in read if asks_for_npu(name, place, parameters))
+    return PlatformConfigFile(bool(asking), optimizers=asking)
 
 
 def _parameters(optimizer: TextField, path: Path) -> dict[str, OptimizerParameter]:

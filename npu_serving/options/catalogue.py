@@ -52,6 +52,12 @@ class EnforcedRule:
     says: str
     since: str = ""
     until: str = ""
+    listed: bool = False
+    lowest: int | None = None
+    highest: int | None = None
+    pattern: str = ""
+    of_another_kind: bool = False
+    only_while: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,8 @@ class SessionOption:
     section: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
     form: str = ""
+    values_since: Mapping[str, str] = field(default_factory=dict)
+    values_until: Mapping[str, str] = field(default_factory=dict)
     unit: str = ""
     default: bool | int | str | None = None
     defaults: Mapping[str, bool | int | str] = field(default_factory=dict)
@@ -149,7 +157,8 @@ class _SessionOptionTable:
             if option.group not in self.groups:
                 yield ("options", name, "group"), f"there is no group {option.group}"
             of_rules = {release for rule in option.enforced for release in (rule.since, rule.until) if release}
-            for release in sorted({*option.kinds, *option.reach, *of_rules} - names):
+            of_values = {*option.values_since.values(), *option.values_until.values()}
+            for release in sorted({*option.kinds, *option.reach, *of_rules, *of_values} - names):
                 yield ("options", name), f"there is no release {release}"
 
 

@@ -37,12 +37,13 @@ _REACH = {
     "adapter": "the adapter's own work on a graph",
 }
 _ENDS = {"process": "ends the process", "session": "fails the run, so that the model does not load"}
+_SERVE = "./inv serve --model-base-path /models/resnet --platform-config-file /models/config.cfg"
 _BY_TASK = {
     "port": "--port 8500",
     "rest_api_port": "--rest-api-port 8501",
     "model_name": "--model-name resnet",
-    "model_base_path": "--model-base-path /models/resnet",
-    "platform_config_file": "--platform-config-file /models/config.cfg",
+    "model_base_path": "",
+    "platform_config_file": "",
 }
 _FLAG_EXAMPLES = {"bool": "true", "int32": "1", "int64": "1", "float": "0.5", "string": "VALUE"}
 _LIKE = 0.8  # of what is in a name and in what was typed; below that it is another word
@@ -255,12 +256,12 @@ def _flag(flag: ServerFlag) -> ExplainedEntry:
         _fact("in ./inv serve", "a flag of its own, or set by it: it can't be passed on" if flag.set_by_plan else ""),
     ]
     if flag.name in _BY_TASK:
-        pasted = f"./inv serve {_BY_TASK[flag.name]}"
+        pasted = f"{_SERVE} {_BY_TASK[flag.name]}".rstrip()
     elif flag.set_by_plan:
         pasted = ""
     else:
         value = "/models/FILE" if flag.path else "grpc.max_connection_age_ms=2000" if flag.pairs else ""
-        pasted = f"./inv serve --flag=--{flag.name}={value or _FLAG_EXAMPLES[flag.type]}"
+        pasted = f"{_SERVE} --flag=--{flag.name}={value or _FLAG_EXAMPLES[flag.type]}"
     return ExplainedEntry(FLAG, flag, _known(facts), pasted)
 
 

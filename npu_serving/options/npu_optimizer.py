@@ -30,6 +30,19 @@ class OptimizerParameter:
     text: str
     place: str
 
+    @property
+    def value(self) -> bool | int | str | None:
+        """The value as TF Adapter may read it; None for a field that it reads no option from."""
+        if self.kind == "b":
+            return self.text in _TRUE
+        if self.kind == "s":
+            return self.text[1:-1]
+        if self.kind != "i" or re.fullmatch(r"-?(0[xX][0-9a-fA-F]+|[0-9]{1,19})", self.text, re.ASCII) is None:
+            return None
+        sign, digits = (-1, self.text[1:]) if self.text.startswith("-") else (1, self.text)
+        octal = len(digits) > 1 and digits.isdigit() and digits[0] == "0" and not set(digits) & set("89")
+        return sign * int(digits, 8 if octal else 16 if digits[:2] in ("0x", "0X") else 10)
+
 
 def asks_for_npu(name: str, place: str, parameters: Mapping[str, OptimizerParameter]) -> bool:
     """Whether a custom optimizer of that name has models run on the NPU; `place` is FILE:LINE.

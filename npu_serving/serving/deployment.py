@@ -8,8 +8,10 @@ from pathlib import Path
 
 from npu_serving.cann.layout import Component
 from npu_serving.cann.operator_list import EFFECT, OperatorLists, cure_for, operator_list_table, operator_lists
-from npu_serving.deploy.platform_config import read_platform_config
-from npu_serving.errors import ServerError
+from npu_serving.deploy.platform_config import PlatformConfigFile, read_platform_config
+from npu_serving.errors import RequestError, ServerError
+from npu_serving.options import asked_options
+from npu_serving.options.rules import check_options
 from npu_serving.serving.npu_signs import LEVEL_OF_THE_SIGN, LOG_LEVEL_VARIABLE
 
 
@@ -28,7 +30,7 @@ def deployment_of(
     """The deployment with that platform config, of a server with that environment; `runtime` is the CANN found here.
 
     Raises RequestError for a config by which, and ServerError for a CANN with which, models would silently run on the
-    CPU though the NPU is meant.
+    CPU though the NPU is meant; RequestError too for options by which the adapter would end the server or fail a model.
     """
     if platform_config_file is None:
         without = "without --platform-config-file, and the NpuOptimizer in it, every model runs on the CPU"
@@ -42,7 +44,8 @@ def deployment_of(
     lists = operator_lists(env)
     if lists.are_empty:
         raise ServerError(f"{lists.trouble}: {EFFECT}.", cause=_why_no_list(lists, env), cure=cure_for(lists, runtime))
-    warnings = [f"{lists.trouble}: only custom operators go to the NPU"] if lists.trouble else []
+    warnings = _warnings_about_options(config, runtime.version if runtime is not None else "", env)
+    warnings += [f"{lists.trouble}: only custom operators go to the NPU"] if lists.trouble else []
     level = env.get(LOG_LEVEL_VARIABLE, LEVEL_OF_THE_SIGN)
     if level != LEVEL_OF_THE_SIGN:
         warnings.append(
@@ -50,6 +53,29 @@ def deployment_of(
             "server say that the NPU is used"
         )
     return Deployment(True, tuple(warnings), {LOG_LEVEL_VARIABLE: LEVEL_OF_THE_SIGN})
+
+
+def _warnings_about_options(config: PlatformConfigFile, release: str, env: Mapping[str, str]) -> list[str]:
+    """What there is to say of the options; RequestError for those that the adapter of that CANN would refuse."""
+    known = {name: value for name, value in env.items() if name != operator_list_table().variable}  # looked at already
+    refused: dict[str, str] = {}
+    warnings = []
+    for parameters in config.optimizers:
+        values = {name: parameter.value for name, parameter in parameters.items()}
+        for finding in check_options(values, release, environment=known):
+            parameter = parameters.get(finding.where)
+            what = f"{parameter.place}: {finding.what}" if parameter is not None else finding.what
+            if finding.kind in asked_options.EFFECT:
+                refused[what] = finding.cure
+            else:
+                warnings.append(f"{what}: {finding.cure}")
+    if refused:
+        raise RequestError(
+            "\n".join(f"{what}." for what in refused),
+            cause=f"TF Adapter{f' of CANN {release}' if release else ''} reads the options when a graph is first run",
+            cure="; ".join(dict.fromkeys(refused.values())),
+        )
+    return list(dict.fromkeys(warnings))
 
 
 def _why_no_list(lists: OperatorLists, env: Mapping[str, str]) -> str:

@@ -1,0 +1,160 @@
+"""What the guide forbids, the adapter lets pass, and a server should not be given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from npu_serving.findings import PROBLEM, WARNING
+from npu_serving.options.asked_options import (
+    DEPRECATED,
+    EFFECT,
+    GUIDE_FORBIDS,
+    NOT_READ_HERE,
+    UNKNOWN,
+    WITHOUT_EFFECT,
+    WRONG_KIND,
+    AskedValue,
+)
+from npu_serving.options.rules import check_options
+
+SERVER: dict[str, AskedValue] = {"use_off_line": True, "graph_run_mode": 0}
+CACHE: dict[str, AskedValue] = {"op_compiler_cache_mode": "force", "op_compiler_cache_dir": "/c"}
+DUMPS: dict[str, AskedValue] = {"enable_dump": True, "dump_path": "."}
+IMPLEMENTATIONS: dict[str, AskedValue] = {"op_select_implmode": "high_precision"}
+ORIGINAL: dict[str, AskedValue] = {"precision_mode": "must_keep_origin_dtype"}
+
+
+def beside(options: dict[str, AskedValue], release: str = "6.3.RC2", **more: Any) -> list[tuple[str, str, str]]:
+    return [(each.kind, each.severity, each.where) for each in check_options({**SERVER, **options}, release, **more)]
+
+
+def test_what_a_server_is_written_with_has_nothing_against_it() -> None:
+    assert beside({"precision_mode_v2": "fp16"}) == []
+    gears: dict[str, AskedValue] = {"input_shape": "x:-1,3", "dynamic_dims": "1;2", "dynamic_node_type": 1}
+    assert beside(gears) == []
+    assert beside(CACHE) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "severity", "where"),
+    [
+        ({"graph_run_mode": 1}, GUIDE_FORBIDS, PROBLEM, "graph_run_mode"),
+        ({"hccl_timeout": -5}, GUIDE_FORBIDS, PROBLEM, "hccl_timeout"),
+        ({"aoe_mode": "2"}, GUIDE_FORBIDS, PROBLEM, "aoe_mode"),
+        ({"deterministic": 7}, GUIDE_FORBIDS, WARNING, "deterministic"),
+        (
+            {"op_compiler_cache_mode": "on", "op_compiler_cache_dir": "/c"},
+            GUIDE_FORBIDS,
+            WARNING,
+            "op_compiler_cache_mode",
+        ),
+        ({"local_rank_id": 1}, GUIDE_FORBIDS, WARNING, "local_rank_id"),
+        ({"variable_placement": "Host"}, GUIDE_FORBIDS, WARNING, "variable_placement"),
+        ({"dump_mode": "all"}, GUIDE_FORBIDS, WARNING, "dump_mode"),
+        (
+            {"op_debug_level": 1, "op_compiler_cache_mode": "force", "op_compiler_cache_dir": "/c"},
+            GUIDE_FORBIDS,
+            WARNING,
+            "op_debug_level",
+        ),
+        (
+            {"op_precision_mode": "/a", "op_select_implmode": "high_precision"},
+            GUIDE_FORBIDS,
+            WARNING,
+            "op_precision_mode",
+        ),
+        (
+            {"customize_dtypes": "/a", "precision_mode": "must_keep_origin_dtype"},
+            GUIDE_FORBIDS,
+            WARNING,
+            "customize_dtypes",
+        ),
+        ({**DUMPS, "enable_dump_debug": True}, GUIDE_FORBIDS, WARNING, "enable_dump"),
+        ({"profiling_mode": True}, GUIDE_FORBIDS, WARNING, "profiling_mode"),
+        ({"use_ofline": True}, UNKNOWN, WARNING, "use_ofline"),
+        ({"graph_max_parallel_model_num": 4}, NOT_READ_HERE, WARNING, "graph_max_parallel_model_num"),
+        ({"deterministic": "1"}, WRONG_KIND, WARNING, "deterministic"),
+        ({"external_weight": None}, WRONG_KIND, WARNING, "external_weight"),
+        ({"graph_memory_max_size": "1"}, DEPRECATED, WARNING, "graph_memory_max_size"),
+        ({"enable_small_channel": 0}, WITHOUT_EFFECT, WARNING, "enable_small_channel"),
+    ],
+)
+def test_what_the_adapter_lets_pass_is_a_finding_of_its_own_kind(
+    options: dict[str, AskedValue], kind: str, severity: str, where: str
+) -> None:
+    assert (kind, severity, where) in beside(options)
+    assert not {found for found, _, _ in beside(options)} & set(EFFECT)
+
+
+GEARS: dict[str, AskedValue] = {"input_shape": "a:-1,3;b:2", "dynamic_dims": "1;2", "dynamic_node_type": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"dynamic_dims": "1,2;3,4"}, "-1 1 times"),
+        ({"dynamic_dims": "1;2,3"}, "-1 1 times"),
+        ({"dynamic_dims": "1"}, "one gear"),
+        ({"input_shape": "a:-2,3;b:2"}, "the size -2"),
+        ({"input_shape": "b:-1,3;a:2"}, "order of its names"),
+        ({"input_shape": "x_2:-1;x_10:2"}, "order of its names"),
+    ],
+)
+def test_gears_that_do_not_agree_are_a_problem_though_the_adapter_takes_them(
+    options: dict[str, AskedValue], part: str
+) -> None:
+    assert check_options({**SERVER, **GEARS}, "6.3.RC2") == []
+    (found,) = check_options({**SERVER, **GEARS, **options}, "6.3.RC2")
+    assert (found.kind, found.severity) == (GUIDE_FORBIDS, PROBLEM)
+    assert part in found.what
+    assert "the guide forbids it (section 7.1.2 动态shape, 5.6), this adapter does not check it" in found.what
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("nonsense", "not a JSON object"),
+        ("[]", "not a JSON object"),
+        ('{"output":"/p","training_trace":"on"}', "not supported in online inference"),
+        ('{"output":"/p","task_trac":"on"}', "unknown key 'task_trac'"),
+        ('{"output":"/p","aicpu":"yes"}', "aicpu is 'yes'"),
+        ('{"output":"/p","dvpp_freq":"200"}', "dvpp_freq is '200'"),
+        ('{"output":"/p","dvpp_freq":50}', "dvpp_freq is not a text"),
+        ('{"output":"/p","instr_profiling_freq":"1000","aicpu":"on"}', "beside aicpu"),
+        ('{"aicpu":"on"}', "has no output"),
+    ],
+)
+def test_what_the_guide_says_of_profiling_is_checked(text: str, part: str) -> None:
+    asked: dict[str, AskedValue] = {**SERVER, "profiling_mode": True, "profiling_options": text}
+    (found,) = check_options(asked, "6.3.RC2")
+    assert (found.kind, found.severity) == (GUIDE_FORBIDS, WARNING)
+    assert part in found.what
+    asked["profiling_options"] = '{"output":"/p","task_trace":"on","aicpu":"on"}'
+    assert check_options(asked, "6.3.RC2") == []
+
+
+def test_an_option_and_a_variable_that_differ_are_a_problem_and_equal_ones_are_none() -> None:
+    assert beside({"session_device_id": 1}, environment={"ASCEND_DEVICE_ID": "1"}) == []
+    assert beside({"session_device_id": 1}, environment={"ASCEND_DEVICE_ID": "0"}) == [
+        (GUIDE_FORBIDS, PROBLEM, "session_device_id")
+    ]
+    both = beside({"static_memory_policy": 2}, environment={"GE_USE_STATIC_MEMORY": "0"})
+    assert both == [(GUIDE_FORBIDS, PROBLEM, "static_memory_policy")]
+
+
+def test_an_older_adapter_gets_the_older_precision() -> None:
+    (found,) = check_options({**SERVER, "precision_mode_v2": "fp16"}, "6.3.RC1")
+    assert (found.kind, found.cure) == (NOT_READ_HERE, "write precision_mode in its place, such as force_fp16")
+    assert check_options({**SERVER, "precision_mode": "force_fp16"}, "6.3.RC1") == []
+
+
+def test_a_leftover_aoe_mode_in_the_environment_is_a_problem() -> None:
+    assert beside({}, environment={"AOE_MODE": "2"}) == [(GUIDE_FORBIDS, PROBLEM, "aoe_mode")]
+    assert beside({"aoe_mode": ""}, environment={"AOE_MODE": "2"})[0][0] != "fails-the-run"
+
+
+def test_a_graph_run_mode_that_is_left_out_is_warned_of() -> None:
+    (found,) = check_options({"use_off_line": True}, "6.3.RC2")
+    assert (found.kind, found.severity, found.cure) == (GUIDE_FORBIDS, WARNING, "write graph_run_mode 0")
