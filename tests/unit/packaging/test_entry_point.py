@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from other_user import NOBODY, open_directory  # noqa: F401 - a fixture
 
 from npu_serving import fsutil
 from npu_serving.elf.owners import is_of_driver
@@ -223,6 +226,7 @@ def test_of_several_releases_without_a_link_to_one_the_newest_is_taken(installed
     assert installed.serve("--port=1", ASCEND_ROOT=str(tmp_path)).stdout == "10.0.0 <--port=1>"
 
 
+GROUP = 2  # bin, which every Linux has
 CONTAINER = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 
 
@@ -253,6 +257,61 @@ def test_with_cann_and_without_the_driver_it_is_the_driver_that_is_to_be_mounted
     assert f"docker run -v {root}/driver:{root}/driver:ro" in said
     install(with_cann, cann=False, driver=True)
     assert with_cann.serve("--port=1").stdout == "serves\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to a group and become another user")
+@pytest.mark.parametrize(
+    "shut",
+    [
+        "Ascend",
+        "Ascend/cann",
+        "Ascend/cann/set_env.sh",
+        "Ascend/cann/lib64",
+        "Ascend/cann/lib64/libge_runner.so",
+        "Ascend/driver",
+        "Ascend/driver/lib64/driver/libascend_hal.so",
+    ],
+)
+def test_what_this_user_may_not_read_is_named_with_its_owner_and_not_to_be_mounted_again(
+    shut: str,
+    with_cann: Installed,
+    open_directory: Path,  # noqa: F811
+) -> None:
+    install(with_cann, cann=True, driver=True)
+    for library in (with_cann.directory / "Ascend/cann/lib64").iterdir():
+        library.chmod(0o755)
+    (with_cann.directory / "Ascend/cann/set_env.sh").write_text(
+        f"export LD_LIBRARY_PATH={open_directory}/Ascend/cann/lib64:$LD_LIBRARY_PATH\n"
+    )
+    shutil.copytree(with_cann.directory, open_directory, dirs_exist_ok=True)
+    open_directory.chmod(0o755)
+    path = open_directory / shut
+    os.chown(path, 0, GROUP)
+
+    def serve(*groups: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [open_directory / "bin" / "serve", "--port=1"],
+            env={"PATH": "/usr/bin:/bin", "ASCEND_ROOT": f"{open_directory}/Ascend", **CONTAINER},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=groups,
+        )
+
+    assert serve().stdout == "serves\n"
+    path.chmod(0o750)
+    done = serve()
+    assert done.returncode == 127
+    assert f"user {NOBODY} may not read {path} (owner root, group " in done.stderr
+    assert "docker run -v" not in done.stderr
+    assert f"docker run --group-add {GROUP}" in done.stderr
+    assert serve(GROUP).stdout == "serves\n", "the cure helps"
+    path.chmod(0o700)
+    assert "--group-add" not in serve().stderr
+    assert "--install-for-all" in serve().stderr
 
 
 def test_what_is_canns_by_the_table_of_symbols_is_not_asked_of_the_driver() -> None:
