@@ -24,7 +24,8 @@ from npu_serving.overlay.adapter import apply_overlay, plan_overlay
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
 from npu_serving.sample.sample_settings import sample_root
-from npu_serving.serving.server import plan_server, started
+from npu_serving.serving.server import started
+from npu_serving.serving.server_plan import plan_server
 from npu_serving.serving.smoke import spare_ports
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock

@@ -18,7 +18,7 @@ from npu_serving.deploy.render_deployment import plan_files, write_files
 from npu_serving.deploy.rendering import PLATFORM_CONFIG, server_flags_of, server_variables
 from npu_serving.models.layout import ModelPlace, check_model_directory, model_place
 from npu_serving.options.server_flags import known_flags
-from npu_serving.serving.server import ServerPlan, plan_server
+from npu_serving.serving.server_plan import ServerPlan, plan_server
 from npu_serving.settings import Settings
 
 

@@ -18,7 +18,8 @@ from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError
 from npu_serving.serving.from_build import plan_current
 from npu_serving.serving.golden_request import RECORD, GoldenRequest, read_golden, write_golden
 from npu_serving.serving.npu_signs import NpuSigns
-from npu_serving.serving.server import RunningServer, ServerPlan, started
+from npu_serving.serving.server import RunningServer, started
+from npu_serving.serving.server_plan import ServerPlan
 from npu_serving.settings import Settings
 
 

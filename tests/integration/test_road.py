@@ -43,7 +43,8 @@ from npu_serving.errors import (
     VerificationError,
 )
 from npu_serving.sample import SAMPLE_DIRECTORY
-from npu_serving.serving.server import plan_server, started
+from npu_serving.serving.server import started
+from npu_serving.serving.server_plan import plan_server
 from npu_serving.serving.smoke import spare_ports
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.state_lock import state_lock

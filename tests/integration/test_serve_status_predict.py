@@ -27,7 +27,8 @@ from npu_serving.console import Silent
 from npu_serving.deploy.platform_config import PlatformEntry, ServedModel, render_models_config, render_platform_config
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.sample import cann
-from npu_serving.serving.server import ServerPlan, plan_server, serve_in_foreground, started
+from npu_serving.serving.server import serve_in_foreground, started
+from npu_serving.serving.server_plan import ServerPlan, plan_server
 from npu_serving.serving.server_record import note_answer, record_of
 from npu_serving.serving.server_state import ServerState, server_state
 
