@@ -223,6 +223,9 @@ def in_our_place(argv: Sequence[Arg], *, env: Mapping[str, str]) -> Iterator[sub
         yield process
     finally:
         if process.poll() is None:
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()  # or what it prints at its end would wait for a reader
             process.terminate()
             process.wait()
         _show_end(process, started)

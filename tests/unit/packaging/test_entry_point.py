@@ -16,6 +16,7 @@ from hypothesis import strategies as some
 from other_user import NOBODY, open_directory  # noqa: F401 - a fixture
 
 from npu_serving import fsutil
+from npu_serving.cann.operator_list import operator_list_table
 from npu_serving.elf.owners import is_of_driver
 from npu_serving.options.server_flags import known_flags
 from npu_serving.packaging.contents import RUNTIME
@@ -312,6 +313,24 @@ def test_what_this_user_may_not_read_is_named_with_its_owner_and_not_to_be_mount
     path.chmod(0o700)
     assert "--group-add" not in serve().stderr
     assert "--install-for-all" in serve().stderr
+
+
+def test_a_deployment_for_the_npu_is_warned_where_the_cpu_would_silently_serve_it(with_cann: Installed) -> None:
+    install(with_cann, cann=True, driver=True)
+    config = with_cann.put("config.cfg", 'custom_optimizers { name: "NpuOptimizer" }')
+    with_cann.put("models.config", "")
+    opp = with_cann.directory / "Ascend" / "opp"
+    for flags in ((), (f"--platform_config_file={config}",)):
+        done = with_cann.serve(*flags, ASCEND_OPP_PATH=str(opp))
+        assert done.stdout == "serves\n"
+        assert f"warning: {opp}/built-in/framework/tensorflow/npu_supported_ops.json is missing" in done.stderr
+        assert "the CPU would silently serve" in done.stderr
+    for place in (operator_list_table().current, operator_list_table().older):
+        fsutil.write_file(opp / place, '{"Add": {}}')  # the cure
+        assert with_cann.serve(ASCEND_OPP_PATH=str(opp)).stderr == ""
+        (opp / place).unlink()
+    config.write_text("")
+    assert with_cann.serve(ASCEND_OPP_PATH=str(opp)).stderr == "", "where the CPU is meant, nothing is said"
 
 
 def test_what_is_canns_by_the_table_of_symbols_is_not_asked_of_the_driver() -> None:
