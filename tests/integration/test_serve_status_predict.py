@@ -57,6 +57,7 @@ def artifact(npu: Npu, tmp_path: Path) -> Path:  # noqa: F811
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "config of 'mine'\n.cfg"
     options: dict[str, bool | int | str] = {
+        "profiling_mode": True,
         "profiling_options": json.dumps({"output": '/tmp/"é"\n'}),
         "mix_compile_mode": True,
     }
@@ -139,11 +140,16 @@ def test_an_option_that_ends_the_server_at_the_first_request_is_named_with_its_r
     base: Path,  # noqa: F811
     config: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     text = config.read_text(encoding="utf-8")
     mode = re.compile(r'(key: "graph_run_mode"[^0-9]*i: )0')
     assert mode.search(text) is not None
     config.write_text(mode.sub(r"\g<1>2", text), encoding="utf-8")
+    with pytest.raises(RequestError, match="the adapter would end the whole server"):
+        plan(artifact, npu, base, config)
+    # An adapter may have rules that nobody knows of beforehand.
+    monkeypatch.setattr("npu_serving.serving.deployment.check_options", lambda *_asked, **_words: [])
     with (
         pytest.raises(ServerError, match="ended at a request, before it had answered: killed by SIGABRT") as caught,
         started(plan(artifact, npu, base, config), log_path=tmp_path / "log") as server,
