@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from npu_serving import fsutil
 from npu_serving.cann.layout import packages
+from npu_serving.cann.operator_list import operator_list_table
 from npu_serving.elf.owners import owners_table
 from npu_serving.options.server_flags import known_flags
 from npu_serving.packaging.contents import RUNTIME
@@ -47,10 +48,10 @@ def _flags() -> dict[str, list[str]]:
 
 
 def _layouts() -> dict[str, list[str]]:
-    """Arrays of directories below CANN's root: those that can serve, the adapter's, and the driver's libraries; and the
-    pattern of these libraries' names.
+    """Arrays of directories below CANN's root: those that can serve, the adapter's, and the driver's libraries; the
+    pattern of these libraries' names; where the adapter looks for its list of operators.
     """
-    known = packages()
+    known, lists = packages(), operator_list_table()
     return {
         "runtimes": [name for package in known.values() if package.serves for name in package.directories],
         "adapters": [*known["tfplugin"].directories],
@@ -58,4 +59,6 @@ def _layouts() -> dict[str, list[str]]:
             f"{directory}/{name}" for directory in known["driver"].directories for name in known["driver"].libraries
         ],
         "driver_names": [f"^{owners_table().driver_libraries}$"],
+        "operator_lists": [lists.current, lists.older],
+        "operators_without_a_name": [lists.default_directory],
     }

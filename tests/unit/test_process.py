@@ -267,6 +267,15 @@ def test_our_own_python_finds_the_library_that_we_were_started_with(
     assert "LD_LIBRARY_PATH" not in process.base_environment()
 
 
+def test_a_program_in_our_place_whose_output_nobody_reads_any_more_is_ended_all_the_same() -> None:
+    talks = "trap 'yes | head -c 1000000; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    with pytest.raises(KeyError), process.in_our_place(["sh", "-c", talks], env=dict(os.environ)) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"ready\n"
+        raise KeyError
+    assert running.returncode is not None
+
+
 def test_a_program_that_prints_nothing_is_seen_to_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends only once it was looked at several times."""
     monkeypatch.setattr(process, "SECONDS_BETWEEN_TICKS", 0.01)
