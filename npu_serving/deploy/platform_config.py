@@ -14,7 +14,7 @@ from npu_serving import fsutil
 from npu_serving.documents.text_format import TextField, TextFormatError, last_text, read_text_format
 from npu_serving.errors import RequestError
 from npu_serving.models.layout import check_model_name
-from npu_serving.options.npu_optimizer import OptimizerParameter, asks_for_npu
+from npu_serving.options.npu_optimizer import OPTIMIZER, OptimizerParameter, asks_for_npu
 from npu_serving.options.session_options import OptionValue, complete_options
 from npu_serving.templating import render
 from npu_serving.writers.text_proto import attr_value
@@ -108,7 +108,7 @@ class PlatformConfigFile:
     asks_for_npu: bool
     trouble: str = ""
     optimizers: tuple[Mapping[str, OptimizerParameter], ...] = field(default=(), compare=False)
-    """The options of each NpuOptimizer that has models run on the NPU."""
+    """The options of each NpuOptimizer, be it switched on or off."""
 
 
 def read_platform_config(path: Path) -> PlatformConfigFile:
@@ -119,8 +119,8 @@ def read_platform_config(path: Path) -> PlatformConfigFile:
         return PlatformConfigFile(asks_for_npu=False, trouble=f"{path}:{error}")
     optimizers = [found for top in fields for found in top.walk() if found.name == "custom_optimizers"]
     read = [(last_text(one.fields, "name"), f"{path}:{one.line}", _parameters(one, path)) for one in optimizers]
-    asking = tuple(parameters for name, place, parameters in read if asks_for_npu(name, place, parameters))
-    return PlatformConfigFile(bool(asking), optimizers=asking)
+    asked = [asks_for_npu(*each) for each in read]
+    return PlatformConfigFile(any(asked), optimizers=tuple(found for name, _, found in read if name == OPTIMIZER))
 
 
 def _parameters(optimizer: TextField, path: Path) -> dict[str, OptimizerParameter]:

@@ -248,7 +248,7 @@ def _mixed_computing(asked: AskedOptions) -> Iterator[Finding]:
 def _has_pair(text: str) -> bool:
     """Whether a pair has a list of first and one of last operators, within three brackets, as the adapter reads it."""
     plain = re.sub(r"[ \t']", "", text)
-    return re.search(r"\[\[\[[^\[\]]+\],\[[^\[\]]+\]", plain) is not None
+    return plain.startswith("[[[") and re.search(r"\[\[[^\[\]]*\],\[[^\[\]]*\]", plain) is not None
 
 
 def _dumps(asked: AskedOptions) -> Iterator[Finding]:

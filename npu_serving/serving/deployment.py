@@ -11,6 +11,7 @@ from npu_serving.cann.operator_list import EFFECT, OperatorLists, cure_for, oper
 from npu_serving.deploy.platform_config import PlatformConfigFile, read_platform_config
 from npu_serving.errors import RequestError, ServerError
 from npu_serving.options import asked_options
+from npu_serving.options.npu_optimizer import SWITCH
 from npu_serving.options.rules import check_options
 from npu_serving.serving.npu_signs import LEVEL_OF_THE_SIGN, LOG_LEVEL_VARIABLE
 
@@ -38,13 +39,13 @@ def deployment_of(
     config = read_platform_config(platform_config_file.expanduser().absolute())
     if config.trouble:
         return Deployment(uses_npu=False, warnings=(f"{config.trouble}: the server won't read this file, nor start",))
+    warnings = _warnings_about_options(config, runtime.version if runtime is not None else "", env)
     if not config.asks_for_npu:
         without = f"no NpuOptimizer is on in {platform_config_file}, so every model runs on the CPU"
         return Deployment(uses_npu=False, warnings=(without,))
     lists = operator_lists(env)
     if lists.are_empty:
         raise ServerError(f"{lists.trouble}: {EFFECT}.", cause=_why_no_list(lists, env), cure=cure_for(lists, runtime))
-    warnings = _warnings_about_options(config, runtime.version if runtime is not None else "", env)
     warnings += [f"{lists.trouble}: only custom operators go to the NPU"] if lists.trouble else []
     level = env.get(LOG_LEVEL_VARIABLE, LEVEL_OF_THE_SIGN)
     if level != LEVEL_OF_THE_SIGN:
@@ -56,18 +57,22 @@ def deployment_of(
 
 
 def _warnings_about_options(config: PlatformConfigFile, release: str, env: Mapping[str, str]) -> list[str]:
-    """What there is to say of the options; RequestError for those that the adapter of that CANN would refuse."""
+    """What there is to say of the options; RequestError for those that the adapter of that CANN would refuse.
+
+    It refuses them where it is switched off, too: then nothing else is said of them.
+    """
     known = {name: value for name, value in env.items() if name != operator_list_table().variable}  # looked at already
     refused: dict[str, str] = {}
     warnings = []
     for parameters in config.optimizers:
         values = {name: parameter.value for name, parameter in parameters.items()}
+        is_off = values.get(SWITCH, True) is False
         for finding in check_options(values, release, environment=known):
             parameter = parameters.get(finding.where)
             what = f"{parameter.place}: {finding.what}" if parameter is not None else finding.what
-            if finding.kind in asked_options.EFFECT:
+            if finding.kind in asked_options.EFFECT and not (is_off and finding.kind == asked_options.RUNS_ON_THE_CPU):
                 refused[what] = finding.cure
-            else:
+            elif not is_off:
                 warnings.append(f"{what}: {finding.cure}")
     if refused:
         raise RequestError(

@@ -68,6 +68,7 @@ def test_what_the_source_refuses_is_a_problem(
         ({"export_compile_stat": "3"}, "9.0.0"),  # another kind is ignored
         ({"precision_mode": "force_fp16", "precision_mode_v2": "fp16"}, "6.3.RC1"),
         ({"job": "localhost"}, "9.0.0"),
+        ({"mix_compile_mode": True, "in_out_pair": "[ [[a]], [[c], [d]] ]"}, "9.0.0"),  # the first pair is passed over
     ],
 )
 def test_what_the_source_takes_is_none(options: dict[str, AskedValue], release: str) -> None:

@@ -128,6 +128,9 @@ def test_what_the_guide_forbids_and_the_adapter_takes_is_a_warning_with_its_plac
     ]
 
 
-def test_a_config_for_the_cpu_is_not_judged(config: Path) -> None:
+def test_a_config_for_the_cpu_is_judged_by_what_ends_the_server_all_the_same(config: Path) -> None:
     config.write_text(config.read_text().replace("b: true", "b: false"))
-    assert not deployment_of(with_options(config, input_shape='s: "x"'), {}).uses_npu
+    made = deployment_of(with_options(config, hccl_timeout="i: 60"), {})
+    assert (made.uses_npu, len(made.warnings)) == (False, 1)
+    with pytest.raises(RequestError, match="input_shape is there without"):
+        deployment_of(with_options(config, input_shape='s: "x:1"'), {})
