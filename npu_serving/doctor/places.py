@@ -40,6 +40,11 @@ class Place:
     """Whether the build makes it where it is missing."""
 
     @property
+    def title(self) -> str:
+        """What it is, as a sentence begins with it."""
+        return f"{self.what[0].upper()}{self.what[1:]}"
+
+    @property
     def existing(self) -> Path:
         """It, or the nearest directory above it that is there."""
         path = self.path.absolute()
@@ -127,7 +132,7 @@ def _unfit_path(place: Place) -> RequestError | None:
     if length + place.room_below > LONGEST_PATH:
         below = f", and {place.room_below} are needed below it" if place.room_below else ""
         return RequestError(
-            f"{place.what[0].upper()}{place.what[1:]} has a path that is too long: {path[:100]}...",
+            f"{place.title} has a path that is too long: {path[:100]}...",
             cause=f"it has {length} bytes{below}; {LONGEST_PATH} are possible in all",
             cure=f"{place.cure}, with a shorter path",
         )
@@ -139,14 +144,12 @@ def _unfit_directory(place: Place) -> RequestError | None:
     try:
         is_directory = stat.S_ISDIR(existing.stat().st_mode)
     except OSError as error:
-        return RequestError(
-            f"{place.what[0].upper()}{place.what[1:]}, {place.path}: {error.strerror}.", cure=place.cure
-        )
+        return RequestError(f"{place.title}, {place.path}: {error.strerror}.", cure=place.cure)
     if not is_directory:
         return RequestError(f"{existing} is not a directory, so {place.what} can't be there.", cure=place.cure)
     if not place.is_made and existing != place.path.absolute():
         cure = f"{command_line(['mkdir', '-p', place.path])}, or {place.cure}"
-        return RequestError(f"{place.what[0].upper()}{place.what[1:]}, {place.path}, does not exist.", cure=cure)
+        return RequestError(f"{place.title}, {place.path}, does not exist.", cure=cure)
     if not os.access(existing, os.W_OK | os.X_OK):
         read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
         return RequestError(
