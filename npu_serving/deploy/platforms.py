@@ -1,42 +1,38 @@
 """Which entries a deployment's platform config has: one for each set of options that models have in common.
 
 A server takes any name of its platform config as a model's platform, so models with different options run in one
-process, each with sessions of their own; but some options are the process's (process_options.yaml).
+process, each with sessions of their own; but some options are the process's.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 from npu_serving.deploy.platform_config import PlatformEntry
-from npu_serving.documents import read_document
 from npu_serving.errors import NpuServingError
-from npu_serving.options.session_options import OptionValue, complete_options
+from npu_serving.options.catalogue import OptionValue, session_options
+from npu_serving.options.session_options import complete_options
 from npu_serving.writers.text_proto import attr_value
 
 if TYPE_CHECKING:
     from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
 
-TABLE = Path(__file__).with_name("process_options.yaml")
 PLATFORM = "tensorflow"
+DEVICE = "session_device_id"
+"""An option of the session; but up to 6.3 the graph engine starts for the whole process, on one device."""
 _Place = tuple[Union[str, int], ...]
-
-
-@dataclass(frozen=True)
-class _ProcessOptionTable:
-    """process_options.yaml."""
-
-    options: tuple[str, ...]
 
 
 @functools.cache
 def process_options() -> frozenset[str]:
-    """The session options on which all models of a process have to agree."""
-    return frozenset(read_document(TABLE, _ProcessOptionTable).options)
+    """The session options on which all models of a process have to agree: the first session decides them for all.
+
+    Those that count for the process and for the session as well are the session's.
+    """
+    of_process = {option.name for option in session_options().values() if ("process",) in option.reach.values()}
+    return frozenset({DEVICE, *of_process})
 
 
 def platforms_of(deployment: DeploymentFile) -> tuple[dict[str, PlatformEntry], dict[str, str]]:
