@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,6 +80,12 @@ def plan_files(deployment: DeploymentFile, output: Path, *, at: str = "", is_che
     there that somebody else wrote.
     """
     directory = output.expanduser().absolute()
+    if os.path.lexists(directory) and not directory.is_dir():
+        raise RequestError(
+            f"{directory} is not a directory, and a server's files are several.",
+            cause="it is a file, or a link to nothing",
+            cure="name a directory with --output",
+        )
     files = rendered_files(deployment, _place(at) if at else directory)
     states: dict[str, str] = {}
     differences = []
@@ -125,7 +132,10 @@ def _place(at: str) -> Path:
 
 
 def _text_of(path: Path) -> str | None:
-    return fsutil.read_text(path) if path.exists() or path.is_symlink() else None
+    """The text of a file that is there; "" for anything else of that name, such as a directory."""
+    if path.is_file():
+        return fsutil.read_text(path)
+    return "" if path.exists() or path.is_symlink() else None
 
 
 def _is_ours(text: str) -> bool:

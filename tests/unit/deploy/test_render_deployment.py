@@ -151,3 +151,25 @@ def test_an_edit_by_hand_shows_in_the_difference_before_it_is_lost(tmp_path: Pat
     assert "-# by hand" in plan.text()
     write_files(plan)
     assert "by hand" not in (output / "config.cfg").read_text()
+
+
+@pytest.mark.parametrize("kind", ["directory", "link to nothing"])
+def test_what_is_no_file_is_not_replaced_either(tmp_path: Path, output: Path, kind: str) -> None:
+    output.mkdir()
+    if kind == "directory":
+        (output / "flags").mkdir()
+    else:
+        (output / "flags").symlink_to("/nowhere")
+    with pytest.raises(RequestError, match="was not written by render-deployment") as caught:
+        plan_files(deployment(tmp_path), output)
+    assert os.system(caught.value.cure.partition("move it away: ")[2]) == 0
+    written(deployment(tmp_path), output)
+
+
+def test_an_output_that_is_a_file_or_a_link_to_nothing_is_refused(tmp_path: Path, output: Path) -> None:
+    output.write_text("")
+    link = tmp_path / "link"
+    link.symlink_to("/nowhere")
+    for path in (output, link):
+        with pytest.raises(RequestError, match="is not a directory"):
+            plan_files(deployment(tmp_path), path)
