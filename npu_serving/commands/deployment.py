@@ -17,19 +17,28 @@ OF_A_DEPLOYMENT = {
 
 
 @command(
-    kinds={"output": Path},
+    kinds={"output": Path, "from_": Path},
     help={
         "model": "a model as NAME=PATH: the directory of its versions, or a URL (s3://, gs://, hdfs://) (repeatable)",
         "output": "the file; deployment.yaml in this directory by default",
         "cpu": "have the CPU serve the models",
+        "from_": "take over what was set up by hand in that directory: configurations, start script",
     },
 )
 def init_deployment(
-    _call: Call, model: tuple[str, ...] = (), output: Path | None = None, cpu: bool = False, dry_run: bool = False
+    _call: Call,
+    model: tuple[str, ...] = (),
+    output: Path | None = None,
+    cpu: bool = False,
+    from_: Path | None = None,
+    dry_run: bool = False,
 ) -> Result:
-    """Write a first deployment.yaml by looking at the models."""
+    """Write a first deployment.yaml by looking at the models, or at a set-up that was made by hand."""
     from npu_serving.deploy import init_deployment as first
 
+    if from_ is not None:
+        refuse_together("--from", "the set-up says what is served", model=model, cpu=cpu)
+        return first.take_over_deployment(from_, output, dry_run=dry_run)
     return first.init_deployment(model, output, npu=not cpu, dry_run=dry_run)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.deploy.deployment_file import SCHEMA, read_deployment
+from npu_serving.deploy.deployment_file import SCHEMA, DeploymentFile
+from npu_serving.deploy.taking_over import take_over
+from npu_serving.documents import DocumentRefusal, parse_document
 from npu_serving.errors import RequestError
 from npu_serving.models.layout import (
     ModelPlace,
@@ -19,8 +22,10 @@ from npu_serving.models.layout import (
     version_directories,
 )
 from npu_serving.settings import PROJECT_ROOT
+from npu_serving.shown_text import printable
 from npu_serving.templating import render
 from npu_serving.writers.shell import command_line
+from npu_serving.writers.yaml import yaml_block
 
 TEMPLATE = "templates/deployment/deployment.yaml.j2"
 FILE = "deployment.yaml"
@@ -44,6 +49,8 @@ class FirstDeployment:
     models: tuple[FoundModel, ...]
     changed: bool = False
     dry_run: bool = False
+    left_out: tuple[str, ...] = ()
+    """What of a set-up by hand the file does not say, or says otherwise."""
 
     def to_json(self) -> dict[str, object]:
         """The path, the text, the models, and whether it was written."""
@@ -55,6 +62,7 @@ class FirstDeployment:
                 for model in self.models
             ],
             "changed": self.changed,
+            "left_out": list(self.left_out),
         }
 
     def text(self) -> str:
@@ -63,7 +71,10 @@ class FirstDeployment:
             return self.content.rstrip()
         done = f"Wrote {self.path}." if self.changed else f"{self.path} is up to date."
         path = command_line([self.path])
-        return f"{done}\nNext: ./inv render-deployment {path} --output DIR"
+        left_out = ["Not taken over, or changed:", *(f"  {sentence}" for sentence in self.left_out)]
+        return "\n".join(
+            [*(left_out if self.left_out else []), done, f"Next: ./inv render-deployment {path} --output DIR"]
+        )
 
 
 def init_deployment(
@@ -82,21 +93,53 @@ def init_deployment(
     for index, model in enumerate(found):
         if any(model.name == other.name for other in found[:index]):
             raise RequestError(f"The model {model.name!r} is named twice.", cure="give each model its own name")
-    path = (output or Path(FILE)).expanduser().absolute()
-    if path.is_dir():
-        path /= FILE
     content = render(TEMPLATE, schema=str(PROJECT_ROOT / SCHEMA), models=found, npu=npu)
-    if dry_run:
-        return FirstDeployment(path, content, found, dry_run=True)
+    return _written(FirstDeployment(_target(output), content, found, dry_run=dry_run))
+
+
+def take_over_deployment(source: Path, output: Path | None = None, *, dry_run: bool = False) -> FirstDeployment:
+    """Writes the file for a server that was set up by hand in the directory `source`.
+
+    RequestError where no model is found there, DocumentError for a set-up with mistakes, and where the
+    file is there with different content.
+    """
+    taken = take_over(source.expanduser())
+    comments = [f"yaml-language-server: $schema={PROJECT_ROOT / SCHEMA}", f"Taken over from {_one_line(str(source))}."]
+    if taken.left_out:
+        comments += ["Not taken over, or changed:", *(f"  {_one_line(sentence)}" for sentence in taken.left_out)]
+    content = "".join(f"# {comment}\n" for comment in comments) + yaml_block(taken.document)
+    refusal = DocumentRefusal(
+        heading=f"The set-up in {source} has mistakes; they are those of the file that would be written:",
+        cause="the server took no notice of them, or would not have started",
+        cure=f"correct them in {source}, then run the same command again",
+    )
+    read = parse_document(content, DeploymentFile, where=FILE, refusal=refusal)
+    found = tuple(FoundModel(model.name, model.base_path) for model in read.models)
+    return _written(FirstDeployment(_target(output), content, found, dry_run=dry_run, left_out=taken.left_out))
+
+
+def _one_line(text: str) -> str:
+    """What a comment of a UTF-8 file can hold of a text."""
+    return printable(" ".join(text.split())).encode("utf-8", "backslashreplace").decode()
+
+
+def _target(output: Path | None) -> Path:
+    path = (output or Path(FILE)).expanduser().absolute()
+    return path / FILE if path.is_dir() else path
+
+
+def _written(plan: FirstDeployment) -> FirstDeployment:
+    """The plan carried out, unless it is a dry run."""
+    path, content = plan.path, plan.content
+    if plan.dry_run:
+        return plan
     if path.exists() and fsutil.read_text(path) != content:
         raise RequestError(
             f"{path} is already there with different content, so it was not overwritten.",
             cause="it was written or changed by hand, or for other models",
             cure="write the new one elsewhere with --output FILE, or move the old one away",
         )
-    changed = fsutil.write_file(path, content)
-    read_deployment(path)
-    return FirstDeployment(path, content, found, changed)
+    return dataclasses.replace(plan, changed=fsutil.write_file(path, content))
 
 
 def _found(text: str) -> FoundModel:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from npu_serving.errors import UnwritableValueError
+
+_PLAIN_KEY = re.compile("[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 def yaml_string(value: str) -> str:
@@ -12,6 +16,34 @@ def yaml_string(value: str) -> str:
     UnwritableValueError for such a half on its own.
     """
     return '"' + "".join(_escaped(character, value) for character in value) + '"'
+
+
+def yaml_block(value: object, indent: int = 0) -> str:
+    """Mappings, lists, texts, whole numbers and truth values as block YAML, a line each; every text in quotes."""
+    return "".join(f"{' ' * indent}{line}\n" for line in _lines(value))
+
+
+def _lines(value: object) -> list[str]:
+    if isinstance(value, dict) and value:
+        lines = []
+        for key, item in value.items():
+            name = key if _PLAIN_KEY.fullmatch(key) else yaml_string(key)
+            lines += _behind(f"{name}:", item)
+        return lines
+    if isinstance(value, list) and value:
+        found = [_lines(item) for item in value]
+        return [f"{'- ' if number == 0 else '  '}{line}" for lines in found for number, line in enumerate(lines)]
+    if isinstance(value, bool):
+        return ["true" if value else "false"]
+    return [yaml_string(value) if isinstance(value, str) else "{}" if value == {} else str(value)]
+
+
+def _behind(head: str, value: object) -> list[str]:
+    """The value on the line of its key, or below it."""
+    lines = _lines(value)
+    if isinstance(value, (dict, list)) and value:
+        return [head, *(f"  {line}" for line in lines)]
+    return [f"{head} {lines[0]}"]
 
 
 def _escaped(character: str, value: str) -> str:

@@ -1,0 +1,275 @@
+"""A server that was set up by hand becomes a deployment; what has no place in one is named, nothing is dropped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npu_serving.deploy.deployment_file import DeploymentFile, read_deployment
+from npu_serving.deploy.init_deployment import take_over_deployment
+from npu_serving.deploy.rendering import rendered_files
+from npu_serving.deploy.taking_over import take_over
+from npu_serving.errors import DocumentError, FileAccessError, RequestError
+
+# As the guide has them typed (6.4), but for NO_MEM_OPT.
+CONFIG = """\
+platform_configs {
+  key: "tensorflow"
+  value {
+    source_adapter_config {
+      [type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig] {
+        legacy_config {
+          session_config {
+            graph_options {
+              rewrite_options {
+                custom_optimizers {
+                  name: "NpuOptimizer"
+                  parameter_map: { key: "use_off_line" value: { b: true } }
+                  parameter_map: { key: "mix_compile_mode" value: { b: true } }
+                  parameter_map: { key: "graph_run_mode" value: { i: 0 } }
+                  parameter_map: { key: "precision_mode" value: { s: "force_fp16" } }
+                }
+                remapping: OFF
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+"""
+MODELS = """\
+model_config_list: {
+  config: { name: "a" base_path: "/models/a" model_platform: "tensorflow" }
+  config: { name: "b", base_path: "/models/b", model_platform: "tensorflow", logging_config { } }
+}
+"""
+BATCHING = "tensorflow_model_server --enable_batching\n"
+START = """\
+#!/bin/bash
+# tensorflow_model_server --port=1
+source /usr/local/Ascend/ascend-toolkit/set_env.sh
+export LD_LIBRARY_PATH=/x:$LD_LIBRARY_PATH
+export JOB_ID=10087
+export OMP_NUM_THREADS="8"   # cores
+export DEVICE=$1
+export RANK_ID=0
+nohup ./tensorflow_model_server --port=9000 \\
+    --rest_api_port=9001 --model_config_file="/home/me/models.config" \\
+    --platform_config_file=/home/me/config.cfg --grpc_channel_arguments=grpc.x=1,grpc.y=z \\
+    --enable_batching=true --max_num_load_retries=$N --typo=1 > log 2>&1 &
+"""
+
+
+class ByHand:
+    """A directory that a person filled."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "by hand"
+        self.directory.mkdir()
+        self.output = directory / "deployment.yaml"
+
+    def put(self, **files: str) -> None:
+        for name, text in files.items():
+            (self.directory / name.replace("_", ".")).write_text(text, encoding="utf-8")
+
+    def deployment(self) -> DeploymentFile:
+        take_over_deployment(self.directory, self.output)
+        return read_deployment(self.output)
+
+    def left_out(self) -> list[str]:
+        return [line.replace(f"{self.directory}/", "") for line in take_over(self.directory).left_out]
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> ByHand:
+    return ByHand(tmp_path)
+
+
+def test_the_guides_own_files_and_start_script_become_a_deployment(by_hand: ByHand) -> None:
+    by_hand.put(config_cfg=CONFIG, models_config=MODELS, start_sh=START)
+    made = by_hand.deployment()
+    assert [(model.name, model.base_path) for model in made.models] == [("a", "/models/a"), ("b", "/models/b")]
+    assert made.npu == {"mix_compile_mode": True, "precision_mode": "force_fp16"}
+    assert (made.server.port, made.server.rest_api_port) == (9000, 9001)
+    assert made.server.grpc_channel_arguments == {"grpc.x": 1, "grpc.y": "z"}
+    assert made.environment == {"JOB_ID": "10087", "OMP_NUM_THREADS": "8"}
+    assert not made.server.warm_up  # as it was: its config does not speak of it
+
+
+def test_whatever_has_no_place_is_named_and_stands_in_the_file(by_hand: ByHand) -> None:
+    by_hand.put(config_cfg=CONFIG, models_config=MODELS, start_sh=START)
+    left_out = by_hand.left_out()
+    assert left_out == [
+        "start.sh: --max_num_load_retries=$N: the value is known to the shell only",
+        "start.sh: the server has no flag --typo",
+        "start.sh: export DEVICE=$1: the value is known to the shell only",
+        "start.sh: RANK_ID: it describes a cluster for training",
+        "models.config:3: logging_config",
+        "--enable_batching had no effect beside the platform config",
+    ]
+    made = take_over_deployment(by_hand.directory, by_hand.output)
+    for sentence in made.left_out:
+        assert sentence in made.text()
+        assert f"#   {sentence}\n" in by_hand.output.read_text()
+
+
+RICH: dict[str, Any] = {
+    "models": [
+        {"name": "a", "base_path": "/models/a", "versions": [1, 7], "labels": {"stable": 7}},
+        {"name": "b", "base_path": 's3://bucket/it\'s "b"', "versions": "all", "npu": {"mix_compile_mode": True}},
+        {"name": "c", "base_path": "/c", "versions": {"latest": 3}, "npu": False},
+    ],
+    "server": {
+        "port": 9000,
+        "rest_api_port": 0,
+        "rest_api_timeout_in_ms": 5,
+        "file_system_poll_wait_seconds": 0,
+        "max_num_load_retries": 3,
+        "flush_filesystem_caches": False,
+        "grpc_channel_arguments": {"grpc.a": 1, "grpc.b": "x"},
+        "saved_model_tags": ["serve", "gpu"],
+        "warm_up_iterations": 2,
+    },
+    "npu": {"precision_mode_v2": "fp16", "op_debug_level": 1, "job": '{"a":"b"}\n', "x": "1e3"},
+    "cpu": {"intra_op_threads": 3},
+    "cann": "/opt/it's Ascend",
+    "environment": {"ASCEND_GLOBAL_LOG_LEVEL": "3", "PROFILING_OPTIONS": '{"output":"/tmp"}'},
+}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        RICH,
+        {"models": [{"name": "a", "base_path": "/a"}]},
+        {"models": [{"name": "a", "base_path": "/a"}], "server": {"monitoring": {"path": "/m"}, "batching": {}}},
+        {
+            "models": [{"name": "a", "base_path": "/a"}],
+            "npu": {"precision_mode_v2": "fp16"},
+            "server": {"batching": {"max_batch_size": 8, "allowed_batch_sizes": [2, 8], "batch_timeout_micros": 0}},
+        },
+    ],
+)
+def test_what_render_deployment_writes_is_taken_over_as_it_was(
+    by_hand: ByHand, tmp_path: Path, sections: dict[str, Any]
+) -> None:
+    original = tmp_path / "original.json"
+    original.write_text(json.dumps({"version": 1, **sections}))
+    wanted = read_deployment(original)
+    for name, file in rendered_files(wanted, by_hand.directory).items():
+        (by_hand.directory / name).write_text(file.text)
+    made = by_hand.deployment()
+    again, first = (rendered_files(each, Path("/same")) for each in (made, wanted))
+    assert {name: file.text for name, file in again.items()} == {name: file.text for name, file in first.items()}
+    assert take_over(by_hand.directory).left_out == ()
+
+
+def test_one_model_of_the_command_line_is_taken(by_hand: ByHand) -> None:
+    by_hand.put(run_sh="tensorflow_model_server --model_name=m --model_base_path=/models/m --enable_batching\n")
+    made = by_hand.deployment()
+    assert [(model.name, model.base_path) for model in made.models] == [("m", "/models/m")]
+    assert made.server.batching is not None
+    assert made.npu is None
+
+
+def test_the_file_that_the_command_names_counts_and_another_one_is_named(by_hand: ByHand) -> None:
+    by_hand.put(
+        run_sh="tensorflow_model_server --model_config_file=/x/new.config\n",
+        new_config=MODELS,
+        old_config=MODELS.replace('"a"', '"old"'),
+    )
+    assert [model.name for model in by_hand.deployment().models] == ["a", "b"]
+    assert "old.config is a list of models, and the server was started with /x/new.config" in by_hand.left_out()
+
+
+def test_of_two_lists_without_a_command_the_first_is_taken_and_the_second_named(by_hand: ByHand) -> None:
+    by_hand.put(a_config=MODELS, b_config=MODELS)
+    assert by_hand.left_out()[0] == "b.config is a second list of models; a.config was taken"
+
+
+def test_a_use_off_line_that_was_false_and_training_mode_are_said(by_hand: ByHand) -> None:
+    by_hand.put(
+        models_config=MODELS,
+        config_cfg=CONFIG.replace(
+            'b: true } }\n                  parameter_map: { key: "mix',
+            'b: false } }\n                  parameter_map: { key: "mix',
+        ),
+    )
+    assert by_hand.deployment().npu is None
+    assert any("the CPU served" in line for line in by_hand.left_out())
+    by_hand.output.unlink()
+    by_hand.put(
+        config_cfg=CONFIG.replace("i: 0", "i: 1").replace(
+            '"precision_mode" value: { s: "force_fp16" }', '"x" value: { i: 1 }'
+        )
+    )
+    assert by_hand.deployment().npu == {"mix_compile_mode": True, "x": 1}
+    said = "\n".join(by_hand.left_out())
+    assert "graph_run_mode was 1; 0 is written now" in said
+    assert "precision_mode_v2 was not set; fp16 is written now" in said
+
+
+def test_tls_asks_for_files_of_its_own(by_hand: ByHand) -> None:
+    by_hand.put(models_config=MODELS, ssl_config='server_key: "-----BEGIN"\nserver_cert: "-----BEGIN"\n')
+    assert by_hand.deployment().server.tls is None
+    assert any("server.tls" in line for line in by_hand.left_out())
+
+
+def test_a_relative_model_path_becomes_absolute_and_is_said(by_hand: ByHand) -> None:
+    by_hand.put(models_config=MODELS.replace("/models/a", "models/a"))
+    assert by_hand.deployment().models[0].base_path == f"{by_hand.directory}/models/a"
+    assert any("was relative" in line for line in by_hand.left_out())
+
+
+def test_a_set_up_with_mistakes_is_refused_with_all_of_them_and_nothing_is_written(by_hand: ByHand) -> None:
+    by_hand.put(
+        models_config=MODELS.replace('"b"', '"b c"'),
+        run_sh="tensorflow_model_server --port=0\n",
+    )
+    with pytest.raises(DocumentError) as caught:
+        by_hand.deployment()
+    assert "models[1].name" in caught.value.what
+    assert "server.port" in caught.value.what
+    assert str(by_hand.directory) in caught.value.cure
+    assert not by_hand.output.exists()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"notes_txt": "hello"},
+        {"models_config": "model_config_list {"},
+        {"x_sh": "tensorflow_model_server --port=1 'unclosed\n"},
+        {"models_config": MODELS.replace("}", "model_version_policy { specific { versions: x } } }", 1)},
+        {"models_config": "model_config_list { }"},
+        {"models_config": MODELS, "config_cfg": CONFIG.replace("i: 0", "i: zero")},
+        {"models_config": MODELS, "b_config": "max_batch_size { value: 1.5 }", "x_sh": BATCHING},
+    ],
+)  # fmt: skip
+def test_what_can_not_be_taken_over_is_refused_without_a_traceback(by_hand: ByHand, files: dict[str, str]) -> None:
+    by_hand.put(**files)
+    with pytest.raises((RequestError, DocumentError)):
+        by_hand.deployment()
+    assert not by_hand.output.exists()
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileAccessError, match="none"):
+        take_over(tmp_path / "none")
+
+
+def test_bytes_that_are_no_text_are_shown_in_comments_and_refused_in_values(by_hand: ByHand) -> None:
+    by_hand.put(models_config=MODELS)
+    (by_hand.directory / "x.sh").write_bytes(b"tensorflow_model_server --typ\xff=1 --port=9000\n")
+    assert by_hand.deployment().server.port == 9000
+    assert "--typ\\udcff" in by_hand.output.read_text()
+    (by_hand.directory / "models.config").write_bytes(MODELS.encode().replace(b"/models/a", b"/\xff"))
+    by_hand.output.unlink()
+    with pytest.raises(RequestError):
+        by_hand.deployment()
