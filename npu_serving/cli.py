@@ -17,11 +17,14 @@ from npu_serving.console import Console
 from npu_serving.errors import EXIT_INTERRUPTED, NpuServingError, RequestError
 from npu_serving.fsutil import as_error
 from npu_serving.repeated_flags import NOTHING_TYPED, RepeatedFlags
-from npu_serving.shown_text import fit_to_show, printable, without_login
+from npu_serving.shown_text import fit_to_show, printable, shortened, without_login
 
 
 class Result(Protocol):
-    """What a task's work returns. Where it isn't always 0, it has an `exit_code` as well."""
+    """What a task's work returns. Where it isn't always 0, it has an `exit_code` as well.
+
+    One whose texts are a model's, and not this project's, says so by `is_data`.
+    """
 
     def to_json(self) -> dict[str, object]:
         """For --json."""
@@ -63,15 +66,14 @@ def answer_each(
 
 
 def _shown(result: Result, repeated: RepeatedFlags, *, as_json: bool, indent: int | None) -> str:
-    """The result as it is printed; the flags that are repeated in its next steps may hold a password."""
+    """The result as it is printed: without passwords, unless it is what a model answered, which is left as it is."""
+    is_data = getattr(result, "is_data", False)
     if as_json:
         document = result.to_json()
-        completed = repeated.in_json(document)
-        shown = completed if completed == document else _without_logins(completed)
+        shown = document if is_data else _without_logins(repeated.in_json(document))
         return json.dumps(shown, indent=indent, sort_keys=True)
     text = result.text()
-    completed_text = repeated.in_text(text)
-    return printable(text) if completed_text == text else fit_to_show(completed_text)
+    return printable(text) if is_data else fit_to_show(repeated.in_text(text))
 
 
 @contextlib.contextmanager
@@ -89,6 +91,9 @@ def errors_shown(*, as_json: bool, indent: int | None = 2, repeated: RepeatedFla
         # Whatever was not expected elsewhere, such as a name that is too long or a directory that can't be entered.
         refused = as_error(error, Path(os.fsdecode(error.filename or "a file")), doing="used")
         _show_error(refused, as_json=as_json, indent=indent)
+    except (RecursionError, MemoryError) as error:
+        debugging.show_traceback(error)
+        _show_error(_too_much(error), as_json=as_json, indent=indent)
     except KeyboardInterrupt as error:
         _leave_at_once_when_interrupted(EXIT_INTERRUPTED)
         debugging.show_traceback(error)
@@ -98,9 +103,24 @@ def errors_shown(*, as_json: bool, indent: int | None = 2, repeated: RepeatedFla
         sys.exit(EXIT_INTERRUPTED)
 
 
+def _too_much(error: BaseException) -> NpuServingError:
+    """The error to show for what is too deep or too large to be worked on, wherever that is noticed."""
+    if isinstance(error, RecursionError):
+        return RequestError(
+            "Something that was read is nested too deeply.",
+            cause="a file or a directory was made by a program, or is malicious",
+            cure="./inv --debug in front of the task shows what was being read; name another one",
+        )
+    return NpuServingError(
+        "The memory that this program may use is used up.",
+        cause="something that was read is very large, or ulimit -v or the container allows little",
+        cure="./inv --debug in front of the task shows what was read; free -m and ulimit -v show how much there is",
+    )
+
+
 def _show_error(error: NpuServingError, *, as_json: bool, indent: int | None) -> NoReturn:
     _leave_at_once_when_interrupted(error.exit_code)
-    print(fit_to_show(str(error)), file=sys.stderr)
+    print(shortened(fit_to_show(str(error))), file=sys.stderr)
     if as_json:
         _print_if_possible(json.dumps(_without_logins(error.to_json()), indent=indent))
     sys.exit(error.exit_code)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 HIDDEN = "***"
+SHOWN_OF_A_WORD = 200
 
 _CONFIDENTIAL = r"(?:token|passw|passphrase|secret|credential|authorization|api[_-]?key|access[_-]?key|private[_-]?key)"
 _SECRET_NAME = re.compile(_CONFIDENTIAL, re.IGNORECASE)
@@ -16,12 +17,16 @@ _SECRET_SETTING = re.compile(
     r"(?:(?:basic|bearer)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s'\"&]+)",
     re.IGNORECASE,
 )
-# A URL in a text ends at a blank, at the end of a quoted item of a list, and where the next URL of a list begins.
+# A URL in a text ends at a blank, at the end of a quoted item of a list, and where the next URL of a list begins. One
+# that was taken for a path has lost a slash.
 _OTHER_URL = r"[=,;|](?:https?|ftp|grpcs?|socks\w*|file)://"
 _URL = re.compile(
-    rf"(?P<scheme>[a-z][a-z0-9+.-]{{0,30}}://)(?P<rest>(?:(?![\"'][,\]}})])(?!{_OTHER_URL})\S)*)", re.IGNORECASE
+    r"(?P<scheme>[a-z][a-z0-9+.-]{0,30}://|(?:https?|ftp|grpcs?|socks5h?|s3|gs|hdfs):/)"
+    rf"(?P<rest>(?:(?![\"'][,\]}})])(?!{_OTHER_URL})\S)*)",
+    re.IGNORECASE,
 )
 _NEXT_URL = re.compile(rf"(?={_OTHER_URL})", re.IGNORECASE)
+_LONG_WORD = re.compile(r"\S{500,}")
 _HOST_AND_PORT = re.compile(r"[^:@]*:[0-9]{0,5}")
 _BEGINNING = re.compile(r"(?P<scheme>[=,;|]?[a-z][a-z0-9+.-]*://)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 # Control characters but for the end of a line and a tab, and those that make later text run the other way.
@@ -36,6 +41,11 @@ def fit_to_show(text: str) -> str:
 def printable(text: str) -> str:
     """The text with each character that a terminal would obey written as Python writes it, with a backslash."""
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def shortened(text: str) -> str:
+    """The text with each word cut off that no screen holds: a person still sees which one is meant."""
+    return _LONG_WORD.sub(lambda found: f"{found[0][:SHOWN_OF_A_WORD]}...", text)
 
 
 def without_login(text: str, *, instead: str = f"{HIDDEN}@") -> str:

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from npu_serving.console import duration_text, table
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError
@@ -135,6 +135,8 @@ class Prediction:
     seconds: float
     in_bytes: int = 0
     """How many texts in it are not UTF-8, and stand in it as {"b64": BASE64}."""
+    is_data: ClassVar[bool] = True
+    """A URL in it is the model's answer, and shown as it is."""
 
     def to_json(self) -> dict[str, object]:
         """The prediction as `--json` shows it; NaN and the infinities, which JSON lacks, become texts."""

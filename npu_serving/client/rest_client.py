@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import re
+import threading
 import time
 import urllib.parse
 
@@ -26,6 +28,7 @@ from npu_serving.client.answers import (
 )
 from npu_serving.client.gateways import HttpAnswer, gateway_error, server_refusal
 from npu_serving.client.request import PredictRequest
+from npu_serving.console import amount_text
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.shown_text import shown_url
 
@@ -33,6 +36,9 @@ SECONDS_TO_CONNECT = 5.0
 STATUS_TIMEOUT_S = 30.0
 PREDICT_TIMEOUT_S = 600.0  # the first request compiles the model for the NPU, which takes minutes
 _CLOSED = ("closed connection without response", "Connection reset", "Broken pipe")
+READ_BYTES = 1 << 18
+MOST_STATUS_BYTES = 64 << 20
+MOST_PREDICTED_BYTES = 1 << 30
 # Characters that may appear in a URL's path as they are (RFC 3986, pchar), but for those that end a model's name: the
 # server does not decode what it finds there, so as little as possible is encoded.
 SAFE_IN_NAME = "!$&'()*+,;=@"
@@ -155,21 +161,77 @@ def _ask(method: str, url: str, *, timeout_s: float, body: str | None = None) ->
         raise RequestError(
             f"Can't ask {host} through the proxy that is set: {problem}.", cure=proxies.CURE.format(host=host)
         )
-    with requests.Session() as session:
-        session.trust_env = not proxies.is_this_machine(host)
+    outcome: queue.SimpleQueue[HttpAnswer | Exception] = queue.SimpleQueue()
+    given_up = threading.Event()
+
+    def ask() -> None:
         try:
-            response = session.request(
-                method,
-                url,
-                data=data,
-                headers=headers,
-                timeout=(SECONDS_TO_CONNECT, timeout_s),
-                allow_redirects=False,
-                auth=_no_auth,
-            )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
-            raise _unreachable(error, url, timeout_s) from error
-    return HttpAnswer(url, response.status_code, response.headers, response.content)
+            outcome.put(_answer(method, url, data, headers, timeout_s, given_up))
+        except Exception as error:
+            outcome.put(error)
+
+    # requests' timeouts are between two pieces of an answer; one that comes in drops would take for ever.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = outcome.get(timeout=SECONDS_TO_CONNECT + timeout_s)
+    except queue.Empty as error:
+        raise _unreachable(requests.Timeout(), url, timeout_s) from error
+    finally:
+        given_up.set()
+    if isinstance(answer, (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError)):
+        raise _unreachable(answer, url, timeout_s) from answer
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _answer(
+    method: str,
+    url: str,
+    data: bytes | None,
+    headers: dict[str, str],
+    timeout_s: float,
+    given_up: threading.Event,
+) -> HttpAnswer:
+    """The answer, read to its end. Raises whatever requests raises, and ServerError for one that is too long."""
+    most_bytes = MOST_PREDICTED_BYTES if data is not None else MOST_STATUS_BYTES
+    with _Session() as session:
+        session.trust_env = not proxies.is_this_machine(urllib.parse.urlsplit(url).hostname or "")
+        response = session.request(
+            method,
+            url,
+            data=data,
+            headers=headers,
+            timeout=(SECONDS_TO_CONNECT, timeout_s),
+            allow_redirects=False,
+            auth=_no_auth,
+            stream=True,
+        )
+        body = bytearray()
+        with response:
+            for piece in response.iter_content(READ_BYTES):
+                body += piece
+                if given_up.is_set():
+                    break
+                if len(body) > most_bytes:
+                    raise _too_long(url, most_bytes)
+        return HttpAnswer(url, response.status_code, response.headers, bytes(body))
+
+
+def _too_long(url: str, most_bytes: int) -> ServerError:
+    return ServerError(
+        f"The answer of {url} is longer than {amount_text(most_bytes, 'bytes')}, and was not read further.",
+        cause="a program that is not TensorFlow Serving uses this port, or the model answers more than that",
+        cure="use the REST port of the server (--rest_api_port), or send fewer instances in one request",
+    )
+
+
+class _Session(requests.Session):
+    """A session that leaves redirections alone: requests reads their target even where it isn't to follow it."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: there is nothing to be followed."""
+        return None
 
 
 def _no_auth(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -187,11 +249,12 @@ def _unreachable(error: Exception, url: str, timeout_s: float) -> NpuServingErro
             cause="the host is down, or a firewall blocks that port",
             cure="check the host and port",
         )
-    if isinstance(error, requests.Timeout):
+    stalled = any(isinstance(argument, urllib3.exceptions.ReadTimeoutError) for argument in error.args)
+    if isinstance(error, requests.Timeout) or stalled:
         return ServerError(
             f"{server} did not answer within {timeout_s:g} s.",
             cause="it is busy; the first request after a start compiles the model for the NPU, which takes minutes",
-            cure="check the model's state with ./inv status, then try again",
+            cure="check the model's state with ./inv status MODEL, then try again",
         )
     if isinstance(error, requests.exceptions.ProxyError):
         return ServerError(
@@ -209,6 +272,12 @@ def _unreachable(error: Exception, url: str, timeout_s: float) -> NpuServingErro
         return UnreachableError(
             f"{server} closed the connection before it had answered ({_innermost(error)}).",
             cause="the server has ended at this request, or a gateway between here and there gave up",
+            cure=f"./inv status MODEL --url {server} says whether it runs, and how one ended that ./inv serve ran here",
+        )
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return UnreachableError(
+            f"{server} broke off its answer ({_innermost(error)}).",
+            cause="the server has ended while it answered, or a gateway between here and there gave up",
             cure=f"./inv status MODEL --url {server} says whether it runs, and how one ended that ./inv serve ran here",
         )
     return UnreachableError(
@@ -242,7 +311,7 @@ def _raise_for_refusal(answer: HttpAnswer, base_url: str, model: str, version: i
     message = _message(answer)
     if answer.status == requests.codes.not_found:
         raise _unknown_model(message, base_url, model, version)
-    cure = "look at ./inv status and at the server's log"
+    cure = "look at ./inv status MODEL and at the server's log"
     if answer.status == requests.codes.bad_request:
         what = f"The server answered {answer.url} with HTTP status {answer.status} ({message})."
         raise RequestError(what, cure=cure)

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npu_serving.client import rest_client
 from npu_serving.client.answers import error_message
 from npu_serving.client.request import PredictRequest
 from npu_serving.client.rest_client import model_metadata, model_status, predict
-from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
+from npu_serving.errors import GatewayError, NpuServingError, RequestError, ServerError, UnreachableError
 
 # As MessageToJsonString() and http_rest_api_handler.cc write them.
 STATUS = b"""{
@@ -137,6 +138,30 @@ def talker(reply: bytes) -> Iterator[str]:
         finally:
             done.set()
             thread.join()
+
+
+@contextlib.contextmanager
+def repeater(begin: bytes, again: bytes) -> Iterator[str]:
+    """A port where something listens that sends the beginning, and then the rest again and again until nobody reads."""
+    done = threading.Event()
+
+    def talk() -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(begin)
+                while again and not done.is_set():
+                    connection.sendall(again)
+                done.wait()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=talk, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            done.set()
 
 
 def rows(*values: object) -> PredictRequest:
@@ -277,8 +302,50 @@ def test_a_server_that_ends_at_a_request_is_told_from_one_that_speaks_no_http() 
 
 def test_an_answer_that_breaks_off_is_told() -> None:
     broken = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"
-    with talker(broken) as url, pytest.raises(ServerError, match="no valid answer"):
+    with talker(broken) as url, pytest.raises(UnreachableError, match="broke off its answer") as caught:
         model_status(url, "m")
+    assert "has ended while it answered" in caught.value.cause
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[::1/x", "https://me:geheim@h[oops/", "http://h:99999999/\xff", "//", "\x1b[31m"]
+)
+def test_a_redirection_to_what_is_no_url_is_told_and_never_read_as_one(location: str) -> None:
+    reply = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location.encode("latin-1") + b"\r\n\r\n"
+    with talker(reply) as url, pytest.raises(GatewayError, match=r"it redirects|HTTP status 302") as caught:
+        model_status(url, "m")
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("begin", "again"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b""),
+    ],
+    ids=["100 Continue", "drops", "nothing more"],
+)
+def test_an_answer_that_never_ends_is_not_waited_for_beyond_the_limit(
+    begin: bytes, again: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_client, "SECONDS_TO_CONNECT", 0.2)
+    with repeater(begin, again) as url, pytest.raises(ServerError, match=r"did not answer within 0\.3 s"):
+        model_status(url, "m", timeout_s=0.3)
+
+
+@pytest.mark.parametrize("bound", ["MOST_STATUS_BYTES", "MOST_PREDICTED_BYTES"])
+def test_an_answer_longer_than_any_model_gives_is_not_read_into_memory(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_client, bound, 1 << 20)
+    endless = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+    with repeater(endless, b"[" * 4096) as url, pytest.raises(ServerError, match=r"longer than 1\.0 MB") as caught:
+        if bound == "MOST_STATUS_BYTES":
+            model_status(url, "m")
+        else:
+            predict(url, "m", rows(1))
+    assert "fewer instances" in caught.value.cure
 
 
 def test_an_unknown_host_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -494,6 +561,8 @@ def test_a_name_or_a_status_that_is_not_utf8_is_no_traceback(teller: Teller) -> 
 @pytest.mark.parametrize(
     ("code", "said"),
     [
+        (401, "asks for a login"),
+        (403, "forbids this request, or the model reads a file"),
         (429, "batching queue"),
         (501, "no way to write this type"),
         (503, "batching queue"),
