@@ -31,6 +31,7 @@ MAX_MEMBERS = 150_000  # LLVM, the largest, has 70,000
 MAX_UNPACKED_BYTES = 20 << 30
 SHOWN = 200  # letters of a member's name
 MAX_DEPTH = 200  # directories in each other; of a path's 4,095 bytes there would be some 2,000
+MAX_NAME_BYTES = 255  # NAME_MAX of Linux
 MAX_TIMES_UNPACKED = 200  # LLVM unpacks to 10 times its size; deflate reaches 1,000 with nothing but zeros
 ALWAYS_FINE_BYTES = 64 << 20  # small files may well be one long repetition
 MAX_HEADER_BYTES = 8 << 20  # a tar's long names and extended headers, which are read at once; files are read in pieces
@@ -282,6 +283,8 @@ def _inside(archive: Path, name: str, strip_prefix: str) -> tuple[str, ...] | No
     prefix = PurePosixPath(strip_prefix).parts if strip_prefix else ()
     if len(path.parts) > MAX_DEPTH:
         raise _refused(archive, name, f"it lies more than {MAX_DEPTH} directories deep")
+    if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts):
+        raise _refused(archive, name, f"a name in it has more than {MAX_NAME_BYTES} bytes, which no file system takes")
     if path.parts[: len(prefix)] != prefix:
         return None
     return path.parts[len(prefix) :]

@@ -16,7 +16,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Callable
 
 from npu_serving.console import amount_text
 from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, RequestError
@@ -320,6 +320,33 @@ def _move_up(top: int, directory: int, name: str, unused: Iterator[str]) -> None
                 raise
             continue
         return
+
+
+def walk(top: Path, *, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
+    """What os.walk() yields, from the top down, however deep the tree is: before Python 3.12 it calls itself."""
+    waiting = [os.fspath(top)]
+    while waiting:
+        directory = waiting.pop()
+        directories: list[str] = []
+        files: list[str] = []
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    (directories if _is_directory(entry) else files).append(entry.name)
+        except OSError as error:
+            if onerror is not None:
+                onerror(error)
+            continue
+        yield directory, directories, files
+        below = (os.path.join(directory, name) for name in reversed(directories))  # noqa: PTH118
+        waiting += [path for path in below if not os.path.islink(path)]  # noqa: PTH114
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def sha256_of(path: Path) -> str:

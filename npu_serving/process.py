@@ -17,6 +17,7 @@ from typing import IO, Callable, Union, cast
 
 from npu_serving import debugging, fsutil
 from npu_serving.errors import MissingToolError, ProgramError, RequestError
+from npu_serving.shown_text import hiding, masked_words
 from npu_serving.writers.shell import command_line
 
 Arg = Union[str, "os.PathLike[str]"]
@@ -105,9 +106,9 @@ def run(
     words = _words(argv)
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(opened_log(log_path)) if log_path is not None else None
+        log = stack.enter_context(opened_log(log_path, words)) if log_path is not None else None
         if log is not None:
-            log.write(f"$ {command_line(words, cwd)}\n")
+            log.write(f"$ {command_line(masked_words(words), cwd)}\n")
         process = _popen(words, cwd, env, subprocess.PIPE, subprocess.PIPE)
         try:
             deadline = None if timeout_s is None else started + timeout_s
@@ -133,32 +134,35 @@ class Log:
     Arguments and names that are not UTF-8 are written as the bytes that they are.
     """
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: IO[bytes], hide: Callable[[str], str]) -> None:
         self._path = path
         self._file = file
+        self._hide = hide
 
     def write(self, text: str) -> None:
         """Adds the text, whole."""
-        left = memoryview(text.encode("utf-8", "surrogateescape"))
+        left = memoryview(self._hide(text).encode("utf-8", "surrogateescape"))
         while left:
             with fsutil.explained(self._path):
                 left = left[self._file.write(left) :]
 
 
 @contextlib.contextmanager
-def opened_log(path: Path) -> Iterator[Log]:
-    """The log at `path`, to be added to."""
+def opened_log(path: Path, argv: Sequence[str] = ()) -> Iterator[Log]:
+    """The log at `path`, to be added to; the secrets among the words of the command `argv` are not written."""
     with fsutil.explained(path):
         file = path.open("ab", buffering=0)  # nothing is kept back that closing would then fail to write
     with file:
-        yield Log(path, cast("IO[bytes]", file))
+        yield Log(path, cast("IO[bytes]", file), hiding(argv))
 
 
 def failure(finished: Finished, *, log_path: Path | None = None, cure: str = "") -> ProgramError:
     """The error that says how a program ended, with the tail of its output and the path of its log."""
-    lines = [f"{Path(finished.argv[0]).name} {_how_it_ended(finished.returncode)}: {command_line(finished.argv)}"]
+    command = command_line(masked_words(finished.argv))
+    lines = [f"{Path(finished.argv[0]).name} {_how_it_ended(finished.returncode)}: {command}"]
     tail = [line for line in finished.output.splitlines() if line.strip()][-TAIL_LINES:]
-    lines += [f"    {line}" for line in tail]
+    hide = hiding(finished.argv)
+    lines += [f"    {hide(line)}" for line in tail]
     if log_path is not None:
         lines.append(f"The full output is in {log_path}")
     cure = cure or "correct what its output says, then run the same command again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Callable
 
 HIDDEN = "***"
 SHOWN_OF_A_WORD = 200
@@ -70,6 +71,18 @@ def masked(text: str) -> str:
 def masked_words(argv: Sequence[str]) -> list[str]:
     """The words of a command without their secrets; the word behind a flag such as --token is one."""
     return [HIDDEN if _SECRET_FLAG.fullmatch(former) else masked_word(word) for former, word in zip(["", *argv], argv)]
+
+
+def hiding(argv: Sequence[str]) -> Callable[[str], str]:
+    """What hides the secrets of a command in what its program prints, which may repeat the words it was given."""
+    hidden = [(word, shown) for word, shown in zip(argv, masked_words(argv)) if word != shown]
+
+    def hide(text: str) -> str:
+        for word, shown in hidden:
+            text = text.replace(word, shown)
+        return text
+
+    return hide
 
 
 def masked_word(word: str) -> str:

@@ -23,6 +23,7 @@ from npu_serving.errors import BuildFailedError, FileAccessError, RequestError
 from npu_serving.known_failures import diagnose
 from npu_serving.process import Finished, failure
 from npu_serving.resources import Resources
+from npu_serving.shown_text import hiding
 
 TARGET = "//tensorflow_serving/model_servers:tensorflow_model_server"
 COMPILE_ACTIONS = ("CppCompile",)
@@ -226,9 +227,9 @@ def environment(runner: Runner, layout: Layout) -> dict[str, str]:
 def explain(finished: Finished, log_path: Path, cure_of: CureOf = _of_the_table) -> BuildFailedError:
     """The error for a Bazel run that failed, with the known cause and cure if its output shows one."""
     base = failure(finished, log_path=log_path)
-    output = finished.output + (KILLED if finished.returncode in (-9, 137) else "")
-    known = diagnose(known_failures.BUILDING, output)
-    errors = [line for line in finished.output.splitlines() if line.startswith(("ERROR:", "FATAL:"))]
+    printed = hiding(finished.argv)(finished.output)
+    known = diagnose(known_failures.BUILDING, printed + (KILLED if finished.returncode in (-9, 137) else ""))
+    errors = [line for line in printed.splitlines() if line.startswith(("ERROR:", "FATAL:"))]
     what = f"Bazel failed with status {finished.returncode}."
     shown = "\n".join(f"    {line[:400]}" for line in errors[:6]) or base.what
     return BuildFailedError(

@@ -51,7 +51,7 @@ def _walk(tree: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise fsutil.as_error(error, Path(error.filename or tree), doing="read") from error
 
-    for directory, names, files in os.walk(tree, onerror=refuse):
+    for directory, names, files in fsutil.walk(tree, onerror=refuse):
         names[:] = sorted(name for name in names if name not in IGNORED)
         links = [name for name in names if os.path.islink(os.path.join(directory, name))]  # noqa: PTH114, PTH118
         for name in sorted([*files, *links]):

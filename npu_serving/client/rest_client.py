@@ -195,7 +195,7 @@ def _answer(
 ) -> HttpAnswer:
     """The answer, read to its end. Raises whatever requests raises, and ServerError for one that is too long."""
     most_bytes = MOST_PREDICTED_BYTES if data is not None else MOST_STATUS_BYTES
-    with _Session() as session:
+    with _NoRedirects() as session:
         session.trust_env = not proxies.is_this_machine(urllib.parse.urlsplit(url).hostname or "")
         response = session.request(
             method,
@@ -226,7 +226,7 @@ def _too_long(url: str, most_bytes: int) -> ServerError:
     )
 
 
-class _Session(requests.Session):
+class _NoRedirects(requests.Session):
     """A session that leaves redirections alone: requests reads their target even where it isn't to follow it."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:

@@ -5,7 +5,6 @@ This is the guide's table 6-4 (download, rename, pass --distdir), for every arch
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
@@ -149,7 +148,7 @@ def _recognised(file: Path, archive: Archive, *, healed: bool) -> Recognised:
 
 def _files(directory: Path, store_root: Path) -> Iterator[Path]:
     """The regular files below a directory, links to files included, links to directories and the store left out."""
-    for parent, names, file_names in os.walk(directory):
+    for parent, names, file_names in fsutil.walk(directory):
         names[:] = sorted(name for name in names if Path(parent, name) != store_root)
         for name in sorted(file_names):
             path = Path(parent, name)
@@ -172,15 +171,18 @@ def _digest_if_it_fits(file: Path, by_digest: dict[str, Archive]) -> str | None:
 
 
 def _fits(size_bytes: int, archive: Archive) -> bool:
-    """Whether a file of that size may be the archive; where its size is not known, a fetch takes as much as this."""
+    """Whether a file of that size may be the archive; where its size is not known, a fetch takes as much as this.
+
+    None is empty, as the files of /proc and /sys say that they are, some of which never end.
+    """
     if archive.size_bytes is None:
-        return size_bytes <= LARGEST_UNKNOWN_BYTES
+        return 0 < size_bytes <= LARGEST_UNKNOWN_BYTES
     return archive.size_bytes == size_bytes
 
 
 def _heal(file: Path, missing: dict[str, Archive], store: ContentStore) -> str | None:
     """Makes a missing archive from a file with the same tree in it; its sha256, or None."""
-    if file.stat().st_size > LARGEST_UNKNOWN_BYTES or not heal.can_be_healed(file):
+    if not 0 < file.stat().st_size <= LARGEST_UNKNOWN_BYTES or not heal.can_be_healed(file):
         return None
     top = heal.top_directory(file)
     if not any(not archive.strip_prefix or archive.strip_prefix.split("/")[0] == top for archive in missing.values()):

@@ -18,6 +18,7 @@ from npu_serving import debugging, process
 from npu_serving.errors import FileAccessError, MissingToolError, RequestError, StateLockedError
 from npu_serving.images.docker_engine import LABEL, ROLE, EngineFacts, engine_facts, explained
 from npu_serving.process import Finished, LineAssembler
+from npu_serving.shown_text import masked_words
 from npu_serving.writers.shell import command_line
 
 if TYPE_CHECKING:
@@ -88,9 +89,9 @@ def run_container(
     """
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(process.opened_log(log_path)) if log_path is not None else None
+        log = stack.enter_context(process.opened_log(log_path, spec.argv)) if log_path is not None else None
         if log is not None:
-            log.write(f"$ {command_line(spec.argv)}    # in a container of {spec.image}\n")
+            log.write(f"$ {command_line(masked_words(spec.argv))}    # in a container of {spec.image}\n")
         stdout, stderr = LineAssembler(log, on_line), LineAssembler(log, on_line)
         debugging.show_start(spec.argv, f"{spec.directory} in a container of {spec.image}", spec.environment)
         container = stack.enter_context(_created(client, spec))

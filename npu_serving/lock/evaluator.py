@@ -120,7 +120,7 @@ class Evaluator:
     def run(self, text: str, file_name: str) -> None:
         """Evaluates the WORKSPACE file `text`; what it declares is in `declarations` then, in order."""
         self._workspace = "//:" + file_name
-        self._evaluate(self._workspace, text, "", "", _WORKSPACE_NAMES)
+        self._modules[self._workspace] = self._evaluate(self._workspace, text, "", "", _WORKSPACE_NAMES)
 
     def outcome_of(self, declaration: Declaration) -> Evaluation:
         """What the implementation of the declaration's rule does, run with a context that only takes notes.
@@ -132,8 +132,15 @@ class Evaluator:
         self._downloads.clear()
         self._files_written.clear()
         self._link = ""
-        module = self._modules[declaration.module]
         described = f"the rule {declaration.rule} of {declaration.name}"
+        module = self._modules.get(declaration.module)
+        if module is None:
+            raise WorkspaceError(
+                f"{declaration.module} loads a file of {declaration.name}, whose rule {declaration.rule} it defines "
+                "itself.",
+                cause="a rule can be used for that only where the file that defines it was read to its end",
+                cure=f"define {declaration.rule} in a .bzl file of its own, and load() it from there",
+            )
         self._doing(described)
         with contextlib.suppress(starlark.StarlarkError, ValueError, TypeError):
             module.call_with(self._budget.options(), _runner(declaration.rule), dict(declaration.attributes))
@@ -261,6 +268,7 @@ class Evaluator:
             self._modules[label] = self._evaluate(label, text, repository, package, _BZL_NAMES)
         finally:
             self._loading.pop()
+        self._doing(self._loading[-1] if self._loading else self._workspace)  # which goes on
         return self._modules[label]
 
     def read_path(self, path: str) -> str | None:
@@ -443,6 +451,12 @@ def _not_evaluated(key: str, error: BaseException) -> WorkspaceError:
         found for found in re.finditer(r"^ *(?:\*|-->) (\S+?):(\d+)[:,]", text, re.MULTILINE) if found[1] != "prelude"
     ]
     where = f"{places[-1][1]}, line {max(int(places[-1][2]) - 1, 1)}" if places else key
+    if what is None and "out of memory" in text:
+        return WorkspaceError(
+            f"Gave up evaluating {where}: it asked for more memory than any real file does.",
+            cause="a loop without end, an operation on something huge, or a malicious file",
+            cure="correct that file, or unpack the tree again",
+        )
     return WorkspaceError(
         f"Could not evaluate {where}: {(what[1] if what else text)[:500]}",
         cause="the file is damaged, or uses a feature of Bazel that this program doesn't know",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -39,7 +38,7 @@ def tree_state(tree: Path, *, instead: Mapping[str, str], without: str) -> str:
 
 
 def _files(tree: Path) -> Iterator[Path]:
-    for directory, names, files in os.walk(tree):
+    for directory, names, files in fsutil.walk(tree):
         names[:] = sorted(name for name in names if name not in _LEFT_OUT)
         for name in sorted(files):
             path = Path(directory, name)

@@ -496,3 +496,11 @@ def test_a_path_of_too_many_directories_is_refused_and_nothing_is_left(tmp_path:
         archives.extract(archive, tmp_path / "out")
     assert len(str(caught.value)) < 1000
     assert [path.name for path in tmp_path.iterdir()] == [archive.name]
+
+
+def test_a_name_that_no_file_system_takes_is_the_archives_fault_and_not_the_targets(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar"
+    _tar(archive, _file("fine"), _file("ü" * 128))
+    with pytest.raises(UnsafeArchiveError, match="more than 255 bytes"):
+        archives.extract(archive, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [archive.name]

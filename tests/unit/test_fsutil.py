@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
@@ -317,6 +318,32 @@ def test_a_tree_is_removed_however_deep_and_write_protected_it_is_and_nothing_ou
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_tree_is_walked_as_os_walk_does_however_deep_it_is(tmp_path: Path) -> None:
+    for name in ("b/x", "a/deep/y", "left out/z"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a" / "round").symlink_to(tmp_path)
+    (tmp_path / "dangling").symlink_to("nowhere")
+
+    def seen(walk: Callable[[Path], Iterator[tuple[str, list[str], list[str]]]]) -> list[tuple[str, list[str]]]:
+        found = []
+        for directory, names, files in walk(tmp_path):
+            names[:] = sorted(set(names) - {"left out"})
+            found.append((directory, sorted(files)))
+        return found
+
+    assert seen(fsutil.walk) == seen(os.walk)
+    deepest = tmp_path / "a"
+    for _ in range(1500):
+        deepest /= "d"
+        deepest.mkdir()
+    assert str(deepest) in [directory for directory, _, _ in fsutil.walk(tmp_path)]
+    refused: list[OSError] = []
+    assert list(fsutil.walk(tmp_path / "none", onerror=refused.append)) == []
+    assert refused[0].errno == errno.ENOENT
+    fsutil.remove(tmp_path / "a")
 
 
 def test_what_never_ends_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,20 @@ def test_a_failure_shows_the_command_the_tail_and_the_log(tmp_path: Path) -> Non
     assert caught.value.returncode == 3
 
 
+def test_a_secret_among_the_words_of_a_command_is_neither_logged_nor_told_though_the_program_repeats_it(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    script = "import sys; print('Unrecognized option:', *sys.argv[1:], 'expected token: x'); sys.exit(2)"
+    secrets = ["--remote_header=x-token=geheim", "http://me:ge'heim@host/"]
+    with pytest.raises(ProgramError) as caught:
+        process.run([sys.executable, "-c", script, *secrets], log_path=log)
+    for text in (str(caught.value), log.read_text()):
+        assert "heim" not in text
+        assert "Unrecognized option: --remote_header=x-token=*** http://***@host/ expected token: x" in text
+    assert secrets[0] in caught.value.output
+
+
 def test_a_program_that_is_not_there_is_named() -> None:
     with pytest.raises(MissingToolError, match="no-such-program"):
         process.run(["no-such-program"])

@@ -199,6 +199,15 @@ def test_any_other_flag_is_passed_through() -> None:
     assert bazel.checked_flags(flags) == flags
 
 
+def test_a_secret_that_bazel_repeats_is_not_told(tmp_path: Path) -> None:
+    flag = "--remote_header=x-token=geheim"
+    error = bazel.explain(
+        Finished(("bazel", flag), 2, "", f"ERROR: Unrecognized option: {flag}\n", 1.0), tmp_path / "log"
+    )
+    assert "geheim" not in str(error)
+    assert "Unrecognized option: --remote_header=x-token=***" in error.what
+
+
 def test_an_unknown_failure_points_to_the_log(tmp_path: Path) -> None:
     error = bazel.explain(Finished(("bazel",), 1, "", "ERROR: something new\n", 1.0), tmp_path / "log")
     assert "something new" in error.what

@@ -16,6 +16,7 @@ import pytest
 
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
+from npu_serving.fetch import heal
 from npu_serving.fetch.content_store import PLACED_NAME, ContentStore
 from npu_serving.fetch.importing import import_directory
 from npu_serving.lock.lockfile import Archive, read_lock
@@ -248,3 +249,22 @@ def test_a_file_larger_than_any_archive_is_not_read_though_the_size_of_one_is_un
     assert [item.archive for item in report.recognised] == ["a_zip"]
     assert report.unrecognised == (huge,)
     assert huge not in hashed
+
+
+def test_a_file_that_says_it_is_empty_is_not_read_as_those_of_proc_never_end(tmp_path, store, monkeypatch):
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads/kmsg").write_bytes(b"")
+    monkeypatch.setattr(fsutil, "sha256_of", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(heal, "can_be_healed", lambda path: pytest.fail(f"{path} was read"))
+    unknown = archive("a_zip", ZIP, "v1.0.zip", size=False)
+    assert import_directory(tmp_path / "downloads", [unknown], store).unrecognised == (tmp_path / "downloads/kmsg",)
+
+
+def test_a_directory_of_any_depth_is_looked_through(store, downloads):
+    deepest = downloads
+    for _ in range(1200):
+        deepest /= "d"
+        deepest.mkdir()
+    (deepest / "x").write_bytes(ZIP)
+    assert [item.archive for item in import_directory(downloads, [A_ZIP], store).recognised] == ["a_zip"]
+    fsutil.remove(downloads)

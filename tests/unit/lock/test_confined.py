@@ -65,6 +65,37 @@ def test_one_operation_that_takes_all_memory_ends_in_a_message_that_names_the_fi
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("bomb", [*BOMBS.values(), "list(('a' * 100000000).elems())"], ids=[*BOMBS, "elems"])
+def test_the_file_that_goes_on_after_a_load_is_named_and_not_the_loaded_one(tmp_path, bomb):
+    path = tree(tmp_path, "def more():\n    pass\n")
+    with (path / "WORKSPACE").open("a") as file:
+        file.write(f"BIG = {bomb}\n")
+    with pytest.raises(WorkspaceError, match="Gave up evaluating //:WORKSPACE: it asked for more") as caught:
+        evaluate_confined(path, nothing)
+    assert "report" not in caught.value.cure
+
+
+def test_a_rule_that_the_workspace_defines_itself_is_run_and_bounded(tmp_path):
+    path = tree(tmp_path, "def more():\n    pass\n")
+    with (path / "WORKSPACE").open("a") as file:
+        file.write(
+            "def _i(ctx):\n    for i in range(ctx.attr.many):\n        ctx.download('https://a.example/%d' % i)\n"
+            "r = repository_rule(implementation = _i, attrs = {'many': attr.int()})\nr(name = 'it', many = 2)\n"
+        )
+    assert [item.urls for item in evaluate_confined(path, nothing).archives] == [
+        ("https://a.example/0",),
+        ("https://a.example/1",),
+    ]
+    with (path / "WORKSPACE").open("a") as file:
+        file.write("r(name = 'all', many = 1000000)\n")
+    with pytest.raises(WorkspaceError, match="the rule r of all asks for more than 1000 downloads"):
+        evaluate_confined(path, nothing)
+    with (path / "WORKSPACE").open("a") as file:
+        file.write("load('@it//:x.bzl', 'x')\n")
+    with pytest.raises(WorkspaceError, match="whose rule r it defines itself"):
+        evaluate_confined(path, nothing)
+
+
 def test_one_operation_that_takes_for_ever_ends_at_its_processor_time(tmp_path):
     squared = "def big():\n    x = 12345678901234567890\n    for _ in range(40):\n        x = x * x\nX = big()\n"
     with pytest.raises(WorkspaceError, match=r"Gave up evaluating //sub:m\.bzl: it (took more than 2 s|asked for)"):
