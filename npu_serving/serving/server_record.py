@@ -93,7 +93,9 @@ class RecordKeeper:
             return
         note = EndNote(time.time(), "It was stopped.")
         if error is not None:
-            note = replace(note, what=error.what, cause=error.cause, cure=error.cure)
+            # Whoever reads it has typed another command: status.
+            cure = error.cure.replace("run the same command again", f"start it again: {SERVE_AGAIN}")
+            note = replace(note, what=error.what, cause=error.cause, cure=cure)
         with contextlib.suppress(OSError, NpuServingError):
             fsutil.write_file(_end_beside(self._path), json.dumps({"format": FORMAT, **asdict(note)}, indent=2) + "\n")
             self._path.unlink()

@@ -126,8 +126,10 @@ def test_the_state_of_a_dead_server_says_how_it_ended_and_what_helps(
     keeper = RecordKeeper(tmp_path, 1, uses_npu=True)
     keeper.began(2**22 + 1)  # no process has that number: serve itself was killed
     assert "and the ./inv serve that ran it as well" in asked()
-    keeper.ended(ServerError("The server has ended: killed by SIGBUS (7).", cause="a full disk", cure="df -h"))
+    again = "df -h, then run the same command again"
+    keeper.ended(ServerError("The server has ended: killed by SIGBUS (7).", cause="a full disk", cure=again))
     assert "The server has ended: killed by SIGBUS (7).\nLikely cause: a full disk\nNext: df -h" in asked()
+    assert "then start it again: ./inv serve" in asked(), "the same command would be status"
     keeper.ended(None)
     assert "It was stopped." in asked()
     keeper.began(os.getpid())
