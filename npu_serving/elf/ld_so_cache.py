@@ -19,7 +19,7 @@ _FLAGS = {"x86_64": 0x0303, "aarch64": 0x0A03}  # ELF_LIBC6 with FLAG_X8664_LIB6
 _LONGEST_PATH = 8192
 
 
-class _Entry(NamedTuple):
+class _CachedLibrary(NamedTuple):
     flags: int
     name: str
     library: str
@@ -49,7 +49,7 @@ def read_cache(path: Path, machine: str, levels: Sequence[str] = (), hardware: i
         return {}
 
 
-def _entries(data: bytes) -> Iterator[_Entry]:
+def _entries(data: bytes) -> Iterator[_CachedLibrary]:
     start = data.find(_MAGIC)
     if start >= 0:
         _, count, extension = _HEADER.unpack_from(data, start)
@@ -60,13 +60,13 @@ def _entries(data: bytes) -> Iterator[_Entry]:
             if hardware >> 32 & ~_ISA_LEVEL_MASK == _NAMED:
                 number = hardware & 0xFFFFFFFF
                 level = levels[number] if number < len(levels) else "unknown"
-            yield _Entry(flags, _text(data, start + name), _text(data, start + path), hardware, level)
+            yield _CachedLibrary(flags, _text(data, start + name), _text(data, start + path), hardware, level)
     elif data.startswith(_OLD_MAGIC):
         _, count = _OLD_HEADER.unpack_from(data)
         strings = _OLD_HEADER.size + count * _OLD_ENTRY.size
         for offset in _offsets(data, _OLD_HEADER.size, count, _OLD_ENTRY.size):
             flags, name, path = _OLD_ENTRY.unpack_from(data, offset)
-            yield _Entry(flags, _text(data, strings + name), _text(data, strings + path))
+            yield _CachedLibrary(flags, _text(data, strings + name), _text(data, strings + path))
 
 
 def _levels(data: bytes, extension: int) -> Iterator[str]:
