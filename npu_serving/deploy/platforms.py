@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Union
 from npu_serving.deploy.platform_config import PlatformEntry
 from npu_serving.errors import NpuServingError
 from npu_serving.options.catalogue import OptionValue, session_options
+from npu_serving.options.rules import check_options
 from npu_serving.options.session_options import complete_options
 from npu_serving.writers.text_proto import attr_value
 
@@ -69,6 +70,7 @@ def problems_of_options(deployment: DeploymentFile) -> Iterator[tuple[_Place, st
     if wrong:
         return
     judged: set[str] = set()
+    reported: list[tuple[_Place, str]] = []
     first: tuple[DeployedModel, dict[str, OptionValue]] | None = None
     for index, model in enumerate(deployment.models):
         options = deployment.npu_of(model)
@@ -81,6 +83,10 @@ def problems_of_options(deployment: DeploymentFile) -> Iterator[tuple[_Place, st
         except NpuServingError as error:
             yield place, _sentence(error)
             continue
+        for problem in _refused_together(deployment, whole, index):
+            if problem not in reported:
+                reported.append(problem)
+                yield problem
         if first is None:
             first = (model, whole)
             continue
@@ -102,6 +108,24 @@ def _refused_alone(options: Mapping[str, OptionValue], place: _Place) -> Iterato
             complete_options({name: value})
         except NpuServingError as error:
             yield (*place, name), _sentence(error)
+
+
+def _refused_together(
+    deployment: DeploymentFile, options: Mapping[str, OptionValue], index: int
+) -> Iterator[tuple[_Place, str]]:
+    """What of a model's options no adapter takes, or would make models slow or wrong. No directory is looked at."""
+    own = deployment.models[index].npu or {}
+    environment = {name: str(value) for name, value in deployment.environment.items()}
+    for finding in check_options(options, environment=environment, directory=None):
+        if finding.needs_action:
+            where = finding.where
+            of_model = bool(own) and (where in own or where not in (deployment.npu or {}))
+            place: _Place = ("models", index, "npu") if of_model else ("npu",)
+            if where in options:
+                place = (*place, where)
+            elif where in deployment.environment:
+                place = ("environment", where)
+            yield place, f"{finding.what}: {finding.cure}"
 
 
 def _sentence(error: NpuServingError) -> str:

@@ -268,6 +268,8 @@ def _dumps(asked: AskedOptions) -> Iterator[Finding]:
 
 def _directory(asked: AskedOptions, name: str, path: str, kind: str) -> Iterator[Finding]:
     """A directory that the adapter looks at; it takes a link to one for something else, as it asks by lstat."""
+    if asked.directory is None:
+        return
     place = os.path.join(asked.directory, path)  # noqa: PTH118 - os.path answers for a path that is not valid too
     if os.path.islink(place):  # noqa: PTH114
         real = os.path.realpath(place)

@@ -39,8 +39,8 @@ class AskedOptions:
     looked_into: str
     """The one of those in which it was looked up what is refused."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    directory: Path = field(default_factory=Path)
-    """What relative paths are relative to: the server's working directory."""
+    directory: Path | None = None
+    """What relative paths are relative to: the server's working directory. None looks at no directory."""
 
     def has(self, *names: str) -> bool:
         """Whether any of these is there, whatever its value."""

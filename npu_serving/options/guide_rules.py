@@ -90,6 +90,11 @@ def _on_pairs(asked: AskedOptions) -> Iterator[Finding]:
                 and _do_conflict(option, other, asked)
             ):
                 yield _forbidden(option, f"{option.name} is there beside {other} ({why})", "leave one of the two out")
+
+
+def _on_variables(asked: AskedOptions) -> Iterator[Finding]:
+    """Options that a variable sets as well, to something else."""
+    for option, value in known_options(asked):
         for variable in (*option.conflicts, *option.beats):
             theirs = asked.environment.get(variable, "")
             if theirs and theirs != (str(value).lower() if isinstance(value, bool) else str(value)):
@@ -192,6 +197,7 @@ GUIDE_RULES = (
     _on_training,
     _on_gears,
     _on_pairs,
+    _on_variables,
     _on_profiling,
     _on_effect,
     _tuning_by_variable,

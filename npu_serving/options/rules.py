@@ -22,13 +22,14 @@ def check_options(
     release: str = "",
     *,
     environment: Mapping[str, str] | None = None,
-    directory: Path = Path(),
+    directory: Path | None = Path(),
 ) -> list[Finding]:
     """What is wrong with them for a server whose adapter is of that release of CANN; `where` is the option's name.
 
     Where it is not certain how that release behaves, or which one it is, what holds whichever it is. The `kind` says
     how it would end: one of EFFECT for what the adapter does not take; GUIDE_FORBIDS for what the guide forbids and
-    this adapter does not check, which is a problem where models would be slow or wrong by it, else a warning.
+    this adapter does not check, which is a problem where models would be slow or wrong by it, else a warning. Relative
+    paths are relative to `directory`; without one, no directory is looked at.
     """
     read = [AskedOptions(options, *each, environment or {}, directory) for each in candidates(release)]
     of_each = [_found(asked) for asked in read]
