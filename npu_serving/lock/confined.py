@@ -120,14 +120,21 @@ def _say(stream: IO[bytes], message: object) -> None:
 def answer_parent() -> None:
     """What the child does: reads the request, evaluates within the bounds, answers."""
     request = json.loads(sys.stdin.buffer.readline())
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESS_SPACE_BYTES, MOST_ADDRESS_SPACE_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_seconds"], request["cpu_seconds"] + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_AS, MOST_ADDRESS_SPACE_BYTES, MOST_ADDRESS_SPACE_BYTES)
+    _limit(resource.RLIMIT_CPU, request["cpu_seconds"], request["cpu_seconds"] + 1)
+    _limit(resource.RLIMIT_CORE, 0, 0)
     sys.setrecursionlimit(_DEEPEST_PYTHON_CALL)
     threading.stack_size(_STACK_BYTES)
     worker = threading.Thread(target=_answer, args=(Path(request["tree"]),))
     worker.start()
     worker.join()
+
+
+def _limit(kind: int, soft: int, hard: int) -> None:
+    """Lowers a limit of this process, and leaves one that is lower already (ulimit): only root may raise it."""
+    _, former = resource.getrlimit(kind)
+    most = hard if former == resource.RLIM_INFINITY else min(hard, former)
+    resource.setrlimit(kind, (min(soft, most), most))
 
 
 def _answer(tree: Path) -> None:

@@ -241,3 +241,15 @@ def test_a_chain_that_is_too_long_is_called_a_chain_and_not_a_circle(tmp_path):
     with pytest.raises(WorkspaceError, match=r"at the end of a chain of more than 200 files") as caught:
         evaluate_confined(path, nothing)
     assert "itself" not in caught.value.what
+
+
+def test_a_limit_of_the_shells_that_is_lower_stays() -> None:
+    """Only root may raise a hard limit; for anyone else the attempt ended the child."""
+    program = (
+        f"import resource, sys; sys.path.insert(0, {str(PROJECT_ROOT)!r}); from npu_serving.lock import confined; "
+        "confined._limit(resource.RLIMIT_NOFILE, 200, 300); print(resource.getrlimit(resource.RLIMIT_NOFILE)); "
+        "confined._limit(resource.RLIMIT_NOFILE, 20, 30); print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    argv = ["sh", "-c", 'ulimit -n 100; exec "$@"', "sh", sys.executable, "-I", "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["(100, 100)", "(20, 30)"]
