@@ -33,14 +33,8 @@ def proxy_problem(url: str) -> str:
     The variables and their order are those of requests and curl: SCHEME_proxy before all_proxy, unless no_proxy has
     the host. What is malformed has no problem of that kind: whoever is asked for it says what is wrong.
     """
-    from requests.utils import should_bypass_proxies
-
-    try:
-        name = _variable_for(urllib.parse.urlsplit(url).scheme)
-        is_direct = is_this_machine(urllib.parse.urlsplit(url).hostname or "") or should_bypass_proxies(url, None)
-    except ValueError:
-        return ""
-    if not name or is_direct:
+    name = proxy_variable(url)
+    if not name:
         return ""
     value = os.environ[name]
     if value.lower().startswith("socks"):
@@ -57,7 +51,32 @@ def proxy_problem(url: str) -> str:
         )
     if parts.scheme not in ("http", "https"):
         return f"{name} is {shown_url(value)!r}, which is not an HTTP proxy"
+    if not _host_for_requests(value):
+        return f"{name} is {shown_url(value)!r}, which lacks http:// in front of it, or a valid host"
     return ""
+
+
+def proxy_variable(url: str) -> str:
+    """The environment variable with the proxy that is asked for this URL; "" where none is."""
+    from requests.utils import should_bypass_proxies
+
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_direct = is_this_machine(parts.hostname or "") or should_bypass_proxies(url, None)
+    except ValueError:
+        return ""
+    return "" if is_direct else _variable_for(parts.scheme)
+
+
+def _host_for_requests(value: str) -> str:
+    """The proxy's host as requests reads it, for which HOST:PORT alone is a scheme with its path, unlike for curl."""
+    from requests.utils import prepend_scheme_if_needed
+    from urllib3.util import parse_url
+
+    try:
+        return parse_url(prepend_scheme_if_needed(value, "http")).host or ""  # type: ignore[no-untyped-call]
+    except ValueError:  # as urllib3's own errors of that kind are
+        return ""
 
 
 def _variable_for(scheme: str) -> str:

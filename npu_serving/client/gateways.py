@@ -30,6 +30,8 @@ class HttpAnswer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    proxy: str = ""
+    """The environment variable with the proxy through which it was asked for; "" for none."""
 
     @property
     def signature(self) -> str:
@@ -78,9 +80,21 @@ def server_refusal(answer: HttpAnswer, message: str, *, otherwise: str) -> NpuSe
 def _error(answer: HttpAnswer, cause: str, cure: str, does: str = "") -> GatewayError:
     return GatewayError(
         f"A gateway answered {answer.url} in the model server's place{does} ({answer.signature}; {answer.excerpt}).",
-        cause=cause,
-        cure=cure,
+        cause=with_proxy(answer, cause),
+        cure=past_proxy(answer, cure),
     )
+
+
+def with_proxy(answer: HttpAnswer, cause: str) -> str:
+    """The cause, after the one that is as likely where the environment names a proxy: that it answered itself."""
+    return f"it is the proxy of {answer.proxy}, which does not reach the server; or {cause}" if answer.proxy else cause
+
+
+def past_proxy(answer: HttpAnswer, cure: str) -> str:
+    """The cure, after the one that leaves such a proxy out."""
+    host = urllib.parse.urlsplit(answer.url).hostname or ""
+    past = f"export no_proxy={shell_word(host)} (add it to what is there), then run the same command again"
+    return f"{past}; if it says the same, {cure}" if answer.proxy else cure
 
 
 def _redirection(answer: HttpAnswer) -> GatewayError:

@@ -26,7 +26,7 @@ from npu_serving.client.answers import (
     status_of,
     with_bytes_as_base64,
 )
-from npu_serving.client.gateways import HttpAnswer, gateway_error, server_refusal
+from npu_serving.client.gateways import HttpAnswer, gateway_error, past_proxy, server_refusal, with_proxy
 from npu_serving.client.request import PredictRequest
 from npu_serving.console import amount_text
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
@@ -215,7 +215,7 @@ def _answer(
                     break
                 if len(body) > most_bytes:
                     raise _too_long(url, most_bytes)
-        return HttpAnswer(url, response.status_code, response.headers, bytes(body))
+        return HttpAnswer(url, response.status_code, response.headers, bytes(body), proxies.proxy_variable(url))
 
 
 def _too_long(url: str, most_bytes: int) -> ServerError:
@@ -300,8 +300,8 @@ def _innermost(error: BaseException) -> str:
 def _not_a_model_server(answer: HttpAnswer, what: str) -> ServerError:
     return ServerError(
         f"The program at {answer.url} is not TensorFlow Serving: {what} ({answer.signature}).",
-        cause="a proxy or another program uses this port",
-        cure="use the REST port of the server (--rest_api_port)",
+        cause=with_proxy(answer, "a proxy or another program uses this port"),
+        cure=past_proxy(answer, "use the REST port of the server (--rest_api_port)"),
     )
 
 

@@ -15,6 +15,7 @@ from npu_serving import fsutil
 from npu_serving.documents import DocumentRefusal, read_document
 from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.serving.npu_signs import NpuSigns
+from npu_serving.shown_text import without_login
 
 FORMAT = 1
 SERVE_AGAIN = "./inv serve --model-base-path PATH-OF-A-MODEL --platform-config-file CONFIG"
@@ -95,7 +96,8 @@ class RecordKeeper:
         if error is not None:
             # Whoever reads it has typed another command: status.
             cure = error.cure.replace("run the same command again", f"start it again: {SERVE_AGAIN}")
-            note = replace(note, what=error.what, cause=error.cause, cure=cure)
+            what, cause, cure = (without_login(text) for text in (error.what, error.cause, cure))
+            note = replace(note, what=what, cause=cause, cure=cure)
         with contextlib.suppress(OSError, NpuServingError):
             fsutil.write_file(_end_beside(self._path), json.dumps({"format": FORMAT, **asdict(note)}, indent=2) + "\n")
             self._path.unlink()
@@ -190,9 +192,13 @@ def _path_at(build_root: Path, url: str) -> Path | None:
 
 
 def _begin_of(pid: int) -> int:
-    """When the process began, in the kernel's ticks since the machine's start; 0 where there is none."""
+    """When the process began, in the kernel's ticks since the machine's start; 0 where there is none.
+
+    One that has ended stays on the list until somebody waits for it, which in a container nobody may ever do.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return int(fields[19])  # the 22nd, starttime (proc(5)), of which the first two are cut off
+        # the 3rd and the 22nd, state and starttime (proc(5)), of which the first two are cut off
+        return int(fields[19]) if fields[0] not in ("Z", "X") else 0
     except (OSError, IndexError, ValueError):
         return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from npu_serving.proxies import is_this_machine, proxy_problem
+from npu_serving.proxies import is_this_machine, proxy_problem, proxy_variable
 
 NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -60,3 +60,23 @@ def test_what_is_malformed_is_left_to_whoever_is_asked_for_it(text: str, monkeyp
     monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", "elsewhere.example")
     assert proxy_problem(text) == ""
+
+
+@pytest.mark.parametrize("value", ["localhost:3128", "me:geheim@proxy.example:3128", "http://a b:1", "http://%zz:1"])
+def test_a_proxy_that_requests_does_not_read_is_told_and_the_cure_helps(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", value)
+    problem = proxy_problem("http://host.example/")
+    assert "lacks http:// in front of it, or a valid host" in problem
+    assert "geheim" not in problem
+    monkeypatch.setenv("http_proxy", "http://localhost:3128")
+    assert proxy_problem("http://host.example/") == ""
+
+
+def test_the_variable_whose_proxy_is_asked_is_named_and_none_where_none_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "inside.example")
+    assert proxy_variable("http://host.example/") == "http_proxy"
+    for url in ("https://host.example/", "http://inside.example/", "http://127.0.0.1/", "http://[::1/"):
+        assert proxy_variable(url) == ""

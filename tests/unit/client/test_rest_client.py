@@ -421,6 +421,24 @@ def test_a_url_that_is_none_is_refused_without_its_password(url: str) -> None:
     assert "heim" not in caught.value.what
 
 
+@pytest.mark.parametrize("answer", [(503, b"<html>"), (403, b"denied"), (200, b"<html>"), (404, b"<html>")])
+def test_a_proxy_that_answers_for_a_server_is_named_with_the_way_past_it(
+    teller: Teller, answer: tuple[int, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", teller.url)
+    teller.answers["GET", "http://models.example:8501/v1/models/m"] = answer
+    with pytest.raises(ServerError) as caught:
+        model_status("http://models.example:8501", "m")
+    assert "it is the proxy of http_proxy" in caught.value.cause
+    assert caught.value.cure.startswith("export no_proxy=models.example ")
+    monkeypatch.setenv("no_proxy", "models.example")
+    with pytest.raises(ServerError) as direct:
+        model_status("http://models.example:8501", "m")
+    assert "http_proxy" not in str(direct.value)
+
+
 def test_a_password_for_the_machine_in_netrc_is_not_sent(
     teller: Teller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

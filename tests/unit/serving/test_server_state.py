@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -102,6 +103,18 @@ def test_the_record_of_a_server_that_is_gone_or_elsewhere_counts_for_nothing(tmp
     assert record_of(tmp_path, URL) is None
 
 
+def test_a_server_that_has_ended_and_that_nobody_waits_for_is_not_running(tmp_path: Path) -> None:
+    """As a container has them whose process 1 is not an init: both serve and its server were killed."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        keeper = RecordKeeper(tmp_path, 8501, uses_npu=True)
+        keeper.began(server.pid)
+        assert record_of(tmp_path, URL) is not None
+        server.kill()
+        os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{server.pid}/stat").exists()
+        assert record_of(tmp_path, URL) is None
+
+
 def test_a_place_that_can_not_be_written_to_costs_no_server(tmp_path: Path) -> None:
     (tmp_path / "servers").write_text("a file")
     keeper = serve(tmp_path)
@@ -130,6 +143,8 @@ def test_the_state_of_a_dead_server_says_how_it_ended_and_what_helps(
     keeper.ended(ServerError("The server has ended: killed by SIGBUS (7).", cause="a full disk", cure=again))
     assert "The server has ended: killed by SIGBUS (7).\nLikely cause: a full disk\nNext: df -h" in asked()
     assert "then start it again: ./inv serve" in asked(), "the same command would be status"
+    keeper.ended(ServerError("It said ftp://me:geheim@host/", cause="http://me:geheim@host/", cure="x"))
+    assert "geheim" not in "".join(path.read_text() for path in (tmp_path / "servers").iterdir())
     keeper.ended(None)
     assert "It was stopped." in asked()
     keeper.began(os.getpid())
