@@ -10,7 +10,7 @@ from npu_serving.commands.builds import list_builds, prune, rebuild_after_cann, 
 from npu_serving.commands.cann import cann_info, render_watch_units
 from npu_serving.commands.ci import init_ci
 from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unbundle
-from npu_serving.commands.deployment import init_deployment, render_deployment
+from npu_serving.commands.deployment import check_deployment, init_deployment, render_deployment
 from npu_serving.commands.development import bench, clean, lint, test
 from npu_serving.commands.first_steps import demo, doctor, settings
 from npu_serving.commands.options import explain
@@ -23,6 +23,7 @@ __all__ = [
     "build_serving",
     "bundle",
     "cann_info",
+    "check_deployment",
     "clean",
     "demo",
     "doctor",

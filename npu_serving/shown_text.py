@@ -49,6 +49,11 @@ def shortened(text: str) -> str:
     return _LONG_WORD.sub(lambda found: f"{found[0][:SHOWN_OF_A_WORD]}...", text)
 
 
+def in_a_line(text: str) -> str:
+    """The text as printable() writes it, and line ends so too: a name from a file can't look like a line of ours."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def without_login(text: str, *, instead: str = f"{HIDDEN}@") -> str:
     """The text without user and password of the URLs in it; `instead` is "" for a URL that is written down.
 

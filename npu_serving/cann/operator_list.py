@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import file_access
@@ -55,6 +55,19 @@ class OperatorLists:
     custom_operators: int
     trouble: str
     is_closed: bool = False
+    names: frozenset[str] = field(default=frozenset(), repr=False)
+    """All of them, custom ones included."""
+    gray: frozenset[str] = field(default=frozenset(), repr=False)
+    """Those of `names` that mixed computing leaves to the CPU."""
+
+    def taken(self, operator: str, *, mixed: bool) -> bool:
+        """Whether the adapter gives such an operator to the NPU; `mixed` is whether mix_compile_mode is on.
+
+        As IsWhiteListSupport() in the adapter's om_partition_subgraphs_pass.cc answers.
+        """
+        if operator.endswith(("Dataset", "DatasetV2")) or operator in ("_Arg", "_Retval", "StringJoin"):
+            return False
+        return operator in self.names and not (mixed and operator in self.gray)
 
     @property
     def are_empty(self) -> bool:
@@ -74,10 +87,16 @@ def operator_lists(environ: Mapping[str, str]) -> OperatorLists:
     opp = Path(environ.get(names.variable, names.default_directory) or "/")
     if is_directory(opp / names.marker):
         own = [Path(entry) for entry in environ.get(names.custom_variable, "").split(":") if entry]
-        custom = sum(_read(directory / names.custom).operators for directory in (*own, *_vendors(opp)))
+        custom = [_read(directory / names.custom) for directory in (*own, *_vendors(opp))]
     else:
-        custom = _read(opp / names.custom_without_vendors).operators
-    return replace(_read(list_in(opp)), custom_operators=custom)
+        custom = [_read(opp / names.custom_without_vendors)]
+    of_cann = _read(list_in(opp))
+    return replace(
+        of_cann,
+        custom_operators=sum(each.operators for each in custom),
+        names=of_cann.names.union(*(each.names for each in custom)),
+        gray=of_cann.gray.union(*(each.gray for each in custom)),
+    )
 
 
 def list_of(runtime: Component) -> OperatorLists:
@@ -156,8 +175,10 @@ def _read(path: Path) -> OperatorLists:
         return OperatorLists(path, 0, 0, f"{path} is not valid JSON")
     if not isinstance(document, dict):
         return OperatorLists(path, 0, 0, f"{path} is not a list of operators: it holds no object")
-    operators = sum(isinstance(entry, dict) for entry in document.values())
-    return OperatorLists(path, operators, 0, "" if operators else f"{path} lists no operator")
+    names = frozenset(name for name, entry in document.items() if isinstance(entry, dict))
+    gray = frozenset(name for name in names if document[name].get("isGray") is True)
+    trouble = "" if names else f"{path} lists no operator"
+    return OperatorLists(path, len(names), 0, trouble, names=names, gray=gray)
 
 
 def _no_json(name: str) -> object:

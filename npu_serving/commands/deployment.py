@@ -80,3 +80,20 @@ def render_deployment(
     deployment = read_deployment(user_path(file, "the deployment file"), overlays, set)
     plan = plan_files(deployment, output, at=at, is_check=diff)
     return plan if diff or dry_run else write_files(plan)
+
+
+@command(
+    settings=("adapter",),
+    help={"file": "the deployment.yaml", **OF_A_DEPLOYMENT},
+)
+def check_deployment(
+    call: Call, file: str, build: str = "", set: tuple[str, ...] = (), overlay: tuple[str, ...] = ()
+) -> Result:
+    """Check a deployment.yaml, its models, the options for the NPU and this machine, without starting anything."""
+    from npu_serving.deploy.deployment_file import read_deployment
+    from npu_serving.serving import check_deployment as checking
+    from npu_serving.settings import user_path
+
+    path = user_path(file, "the deployment file")
+    deployment = read_deployment(path, [user_path(text, "--overlay") for text in overlay], set)
+    return checking.check_deployment(call.settings, path, deployment, build=build)

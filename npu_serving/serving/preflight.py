@@ -12,6 +12,7 @@ from pathlib import Path
 
 from npu_serving import process
 from npu_serving.errors import RequestError, ServerError
+from npu_serving.serving.listeners import listeners_on
 
 DYNAMIC_LINKERS = {"x86_64": Path("/lib64/ld-linux-x86-64.so.2"), "aarch64": Path("/lib/ld-linux-aarch64.so.1")}
 
@@ -37,12 +38,12 @@ def check_ports(port: int, rest_api_port: int) -> None:
             cause="the server would start without a REST API",
             cure="choose two different ports",
         )
-    _check_port_free(port, "gRPC")
+    check_port_free(port, "gRPC")
     if rest_api_port:
-        _check_port_free(rest_api_port, "REST")
+        check_port_free(rest_api_port, "REST")
 
 
-def _check_port_free(port: int, api: str) -> None:
+def check_port_free(port: int, api: str) -> None:
     """ServerError if the port can't be listened on.
 
     The server would not always notice: gRPC sets SO_REUSEPORT, so that two servers can share a port and each gets some
@@ -58,11 +59,7 @@ def _check_port_free(port: int, api: str) -> None:
                 probe.listen(1)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise ServerError(
-                    f"Port {port} for {api} is already in use.",
-                    cause="another program listens there, perhaps a server that is still running",
-                    cure=f"stop it (ss -ltnp 'sport = :{port}' shows it) or choose another port",
-                ) from error
+                raise _in_use(port, api) from error
             if error.errno == errno.EACCES:
                 raise ServerError(
                     f"This user may not use port {port} for {api}.", cure="choose a port from 1024 on"
@@ -71,6 +68,23 @@ def _check_port_free(port: int, api: str) -> None:
                 raise ServerError(
                     f"Could not listen on port {port} for {api} ({error.strerror}).", cure="choose another port"
                 ) from error
+
+
+def _in_use(port: int, api: str) -> ServerError:
+    shared = "; a gRPC port can be shared, and each of two servers would get half of the calls" * (api == "gRPC")
+    listeners = listeners_on(port)
+    if not listeners:
+        return ServerError(
+            f"Port {port} for {api} is already in use.",
+            cause=f"another program listens there, perhaps a server that is still running{shared}",
+            cure=f"stop it (ss -ltnp 'sport = :{port}' shows it) or choose another port",
+        )
+    holders = ", ".join(f"process {each.pid} ({each.describe()})" for each in listeners)
+    return ServerError(
+        f"Port {port} for {api} is already in use by {holders}.",
+        cause=f"it may be a server that is still running{shared}",
+        cure=f"stop it (kill {' '.join(str(each.pid) for each in listeners)}) or choose another port",
+    )
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def offered(*words: str) -> list[str]:
     ("words", "found"),
     [
         (["build-s"], ["build-serving"]),
-        (["rende"], ["render-overlay", "render-watch-units"]),
+        (["rende"], ["render-deployment", "render-overlay", "render-watch-units"]),
         (["--vers"], ["--version"]),
         (["--debug", "build-s"], ["build-serving"]),
         (["build-serving", "--remote"], ["--remote-cache", "--remote-executor"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -118,3 +119,13 @@ def test_where_the_shell_leads_to_another_directory_the_cure_is_to_unset_that_an
     finding = finding_for(cann_environment(installation, shell).added_to(shell), installation.runtime)
     assert finding is not None
     assert "./Ascend-cann-toolkit_6.3.RC2_linux-" in finding.cure
+
+
+def test_gray_operators_are_taken_unless_computing_is_mixed(tmp_path: Path) -> None:
+    names = operator_list_table()
+    entries = {"Add": {"isGray": False}, "Relu": {"isGray": True}, "XDataset": {}, "StringJoin": {}}
+    put(tmp_path / names.current, json.dumps(entries))
+    lists = operator_lists({"ASCEND_OPP_PATH": str(tmp_path)})
+    assert [lists.taken(name, mixed=False) for name in ("Add", "Relu", "Mul")] == [True, True, False]
+    assert [lists.taken(name, mixed=True) for name in ("Add", "Relu")] == [True, False]
+    assert not any(lists.taken(name, mixed=False) for name in ("XDataset", "StringJoin"))

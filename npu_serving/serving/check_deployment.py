@@ -1,0 +1,300 @@
+"""check-deployment: what is wrong with a deployment and with what it names, all at once and without starting anything.
+
+Whether the file is right by itself, its reader has said before. Each check here looks at one part of the world.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from npu_serving.builds.build_settings import settings_of
+from npu_serving.builds.current import find_build
+from npu_serving.builds.verify import verify_build
+from npu_serving.cann.adapter_words import unknown_words
+from npu_serving.cann.environment import cann_environment
+from npu_serving.cann.install import Cann, cann_of
+from npu_serving.cann.operator_list import KIND as OPERATOR_LIST
+from npu_serving.cann.operator_list import finding_for, operator_lists
+from npu_serving.deploy import gear_checks, model_checks
+from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
+from npu_serving.deploy.model_checks import CheckedModel, check_models
+from npu_serving.deploy.rendering import rendered_files, server_variables
+from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_BAD_REQUEST, NpuServingError, RequestError
+from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
+from npu_serving.options.asked_options import EFFECT, GUIDE_FORBIDS
+from npu_serving.options.rules import check_options
+from npu_serving.options.server_environment import server_environment
+from npu_serving.options.session_options import complete_options
+from npu_serving.serving import preflight
+from npu_serving.serving.npu_share import NpuShare, share_findings, shares_of
+from npu_serving.settings import Settings
+from npu_serving.shown_text import in_a_line
+from npu_serving.writers.shell import command_line
+
+FILE, PORT, CANN, BUILD, ADAPTER = "file", "port", "cann", "build", "unknown-to-the-adapter"
+_OF_THE_FILE = frozenset(
+    (
+        FILE,
+        model_checks.BASE_PATH,
+        model_checks.MODEL_FILE,
+        model_checks.TAGS,
+        gear_checks.KIND,
+        GUIDE_FORBIDS,
+        *EFFECT,
+    )
+)
+"""The kinds of findings that only another file cures: all others are about what is not there yet."""
+_DIRECTORIES = ("dump_path", "work_path")
+"""Options whose findings are about a directory that is to be made."""
+_HEADINGS = ((PROBLEM, "Problem"), (WARNING, "Warning"), (NOTE, "Note"))
+
+
+@dataclass(frozen=True)
+class DeploymentCheck:
+    """What was found. `shares` are the forecasts for the NPU, by the model's name and version."""
+
+    file: Path
+    deployment: DeploymentFile = field(repr=False)
+    models: tuple[CheckedModel, ...]
+    shares: Mapping[str, Mapping[int, tuple[NpuShare, ...]]]
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """2 where the file is wrong, 3 where what it names is not there yet, else 0."""
+        problems = [finding for finding in self.findings if finding.needs_action]
+        if any(_is_of_the_file(finding) for finding in problems):
+            return EXIT_BAD_REQUEST
+        return EXIT_ACTION_NEEDED if problems else 0
+
+    def to_json(self) -> dict[str, object]:
+        """The models with their signatures and forecasts, and the findings."""
+        return {
+            "file": str(self.file),
+            "models": [self._model_json(model) for model in self.models],
+            "findings": [
+                {
+                    "kind": finding.kind,
+                    "severity": finding.severity,
+                    "where": finding.where,
+                    "what": finding.what,
+                    "cure": finding.cure,
+                    "details": list(finding.details),
+                    "file_is_wrong": finding.needs_action and _is_of_the_file(finding),
+                }
+                for finding in self.findings
+            ],
+            "exit_code": self.exit_code,
+        }
+
+    def text(self) -> str:
+        """The models, then problems with their cures, warnings, notes, and what comes next."""
+        parts = [f"{self.file}:"]
+        for model in self.models:
+            parts += self._model_lines(model)
+        for severity, heading in _HEADINGS:
+            parts += [_described(finding, heading) for finding in self.findings if finding.severity == severity]
+        return "\n".join([*parts, "", self._conclusion()])
+
+    def _conclusion(self) -> str:
+        problems = sum(finding.needs_action for finding in self.findings)
+        if not problems:
+            return f"Nothing keeps it from being served.\nNext: ./inv serve --deployment {command_line([self.file])}"
+        count = "1 problem keeps" if problems == 1 else f"{problems} problems keep"
+        wrong = self.exit_code == EXIT_BAD_REQUEST
+        return f"{count} it from being served" + (": the file has to be changed." if wrong else ".")
+
+    def _model_lines(self, model: CheckedModel) -> Iterator[str]:
+        for version in model.versions:
+            by = "on the CPU" if model.options is None else "on the NPU"
+            yield f"  {model.name}, version {version.number}, {by}: {version.path}"
+            if version.graph is None:
+                continue
+            for name, signature in sorted(version.graph.signatures.items()):
+                inputs = ", ".join(f"{key}: {spec.describe()}" for key, spec in sorted(signature.inputs.items()))
+                outputs = ", ".join(f"{key}: {spec.describe()}" for key, spec in sorted(signature.outputs.items()))
+                yield f"    {in_a_line(name)} ({in_a_line(inputs)}) -> ({in_a_line(outputs)})"
+            for share in self.shares.get(model.name, {}).get(version.number, ()):
+                if share.nodes:
+                    yield f"    {in_a_line(share.text())}"
+
+    def _model_json(self, model: CheckedModel) -> dict[str, object]:
+        shares = self.shares.get(model.name, {})
+        return {
+            "name": model.name,
+            "base_path": model.base_path,
+            "uses_npu": model.options is not None,
+            "versions": [
+                {
+                    "version": version.number,
+                    "path": str(version.path),
+                    "tags": sorted(version.graph.tags) if version.graph is not None else None,
+                    "signatures": version.graph.signatures_json() if version.graph is not None else None,
+                    "npu": [share.to_json() for share in shares.get(version.number, ())],
+                }
+                for version in model.versions
+            ],
+        }
+
+
+def check_deployment(settings: Settings, file: Path, deployment: DeploymentFile, *, build: str = "") -> DeploymentCheck:
+    """What is wrong with the deployment that was read from `file`; without `build` the current one is to serve it."""
+    models = tuple(check_models(deployment))
+    findings = [finding for model in models for finding in model.findings]
+    findings += _check_ports(deployment)
+    findings += _check_files(deployment)
+    if deployment.cann is not None:
+        settings = dataclasses.replace(settings, cann_root=deployment.cann)
+    fit, settings = _check_build(settings, build)
+    findings += fit
+    shares: dict[str, Mapping[int, tuple[NpuShare, ...]]] = {}
+    try:
+        cann: Cann | None = cann_of(settings)
+        environment = _environment(deployment, cann)
+    except NpuServingError as error:
+        if deployment.uses_npu() or deployment.cann is not None:
+            findings.append(_as_finding(error, CANN, "cann"))
+        cann, environment = None, _environment(deployment, None)
+    if deployment.uses_npu():
+        if cann is not None:
+            findings += _check_cann(cann, environment)
+        findings += _check_options(deployment, cann, environment)
+        lists = operator_lists(environment)
+        if not lists.are_empty:
+            for model in models:
+                shares[model.name] = shares_of(model, lists)
+                findings += share_findings(model, shares[model.name])
+    order = [severity for severity, _ in _HEADINGS]
+    ordered = sorted(dict.fromkeys(findings), key=lambda finding: order.index(finding.severity))
+    return DeploymentCheck(file, deployment, models, shares, tuple(ordered))
+
+
+def _check_ports(deployment: DeploymentFile) -> Iterator[Finding]:
+    server = deployment.server
+    for key, port, api in (("port", server.port, "gRPC"), ("rest_api_port", server.rest_api_port, "REST")):
+        if not port:
+            continue
+        try:
+            preflight.check_port_free(port, api)
+        except NpuServingError as error:
+            yield _as_finding(error, PORT, f"server.{key}")
+
+
+def _check_files(deployment: DeploymentFile) -> Iterator[Finding]:
+    """Keys and certificates, and libraries that are to be loaded first."""
+    try:
+        rendered_files(deployment, Path("/"))
+    except RequestError as error:
+        yield _as_finding(error, FILE, "server.tls")
+    except NpuServingError as error:
+        yield _as_finding(error, "missing-file", "server.tls")
+    allocator = deployment.cpu.allocator
+    if allocator is not None and not Path(allocator).is_file():
+        what = (
+            f"The library {allocator} is not there: the server would run without it, and say so in one line of its log."
+        )
+        yield Finding(
+            what, "install it, or leave cpu.allocator out", severity=WARNING, kind="missing-file", where="cpu.allocator"
+        )
+
+
+def _check_build(settings: Settings, build: str) -> tuple[list[Finding], Settings]:
+    """Whether there is a server, and it would start here; and the settings that it was built with."""
+    try:
+        settings = settings_of(find_build(settings.dist_root, build), settings)
+        result = verify_build(settings, build)
+    except NpuServingError as error:
+        return [_as_finding(error, BUILD, "")], settings
+    found = [finding for finding in result.about_the_npu if finding.kind != OPERATOR_LIST]  # see _check_cann
+    if result.installed is not None or not result.report.ok:
+        why = result.headline if not result.report.ok else "it was not linked with the adapter that is installed"
+        named = f" --build {command_line([build])}" if build else ""
+        what = f"The server would not start here as it is meant: {why}."
+        found.append(Finding(what, f"./inv verify-serving{named}", kind=BUILD, where=str(result.server)))
+    return found, settings
+
+
+def _environment(deployment: DeploymentFile, cann: Cann | None) -> dict[str, str]:
+    """That of the server, as far as it decides what the NPU gets."""
+    own = {**server_environment(os.environ).variables, **server_variables(deployment)}
+    return cann_environment(cann.installation if cann is not None else None, os.environ).added_to(own)
+
+
+def _check_cann(cann: Cann, environment: Mapping[str, str]) -> Iterator[Finding]:
+    installation = cann.installation
+    if installation is None or installation.runtime is None:
+        what = "CANN is not installed here, and models are to run on the NPU."
+        yield Finding(
+            what, "install it (./inv cann-info says how), or name its directory with cann", kind=CANN, where="cann"
+        )
+        return
+    listed = finding_for(environment, installation.runtime)
+    if listed is not None:
+        yield listed
+
+
+def _check_options(deployment: DeploymentFile, cann: Cann | None, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """What the rules say of the options of each model, and the options that the installed adapter does not know."""
+    installation = cann.installation if cann is not None else None
+    release = installation.version if installation is not None else ""
+    judged: set[str] = set()
+    for index, model in enumerate(deployment.models):
+        own = deployment.npu_of(model)
+        if own is None or repr(own) in judged:
+            continue
+        judged.add(repr(own))
+        place = _placing(model, index)
+        options = complete_options(own)
+        found = list(check_options(options, release, environment=environment))
+        yield from (
+            dataclasses.replace(
+                finding,
+                where=place(finding.where),
+                kind="missing-directory" if finding.where in _DIRECTORIES else finding.kind,
+            )
+            for finding in found
+        )
+        yield from _unknown_to_adapter(cann, release, own, {finding.where for finding in found}, place)
+
+
+def _unknown_to_adapter(
+    cann: Cann | None, release: str, options: Mapping[str, object], known: set[str], place: Callable[[str], str]
+) -> Iterator[Finding]:
+    try:
+        adapter = cann.adapter_if_installed if cann is not None else None
+        unknown: Sequence[str] = unknown_words(adapter.path, options) if adapter is not None else ()
+    except NpuServingError as error:
+        yield _as_finding(error, CANN, "cann")
+        return
+    of_cann = f" (CANN {release})" if release else ""
+    for name in unknown:
+        if name not in known:
+            what = f"{name} is not found in the adapter that is installed{of_cann}, which would silently ignore it."
+            yield Finding(what, f"./inv explain {name}", WARNING, ADAPTER, place(name))
+
+
+def _placing(model: DeployedModel, index: int) -> Callable[[str], str]:
+    """The place of an option in the file: the model's own options count over those of the deployment."""
+    own = model.npu or {}
+    return lambda name: f"models.{index}.npu.{name}" if name in own else f"npu.{name}"
+
+
+def _is_of_the_file(finding: Finding) -> bool:
+    return finding.kind in _OF_THE_FILE
+
+
+def _as_finding(error: NpuServingError, kind: str, where: str) -> Finding:
+    cause = f" {error.cause[:1].upper()}{error.cause[1:]}." if error.cause else ""
+    return Finding(error.what + cause, error.cure, kind=kind, where=where)
+
+
+def _described(finding: Finding, heading: str) -> str:
+    lines = [f"\n{heading}: {finding.where or finding.kind}", f"  {in_a_line(finding.what)}"]
+    lines += [f"    {in_a_line(detail)}" for detail in finding.details]
+    if finding.cure:
+        lines.append(f"  Next: {finding.cure}")
+    return "\n".join(lines)

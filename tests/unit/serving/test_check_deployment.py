@@ -1,0 +1,177 @@
+"""check-deployment: everything that is wrong at once, and whether the file or the world is to be changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import model_messages as wire
+import pytest
+from cann_trees import SITE, make_cann
+from elf_samples import library
+from fake_builds import free_port
+
+from npu_serving.deploy.deployment_file import read_deployment
+from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
+from npu_serving.serving.check_deployment import DeploymentCheck, check_deployment
+from npu_serving.settings import Settings
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+
+
+KNOWN = ("use_off_line", "dump_path", "enable_dump", "input_shape", "dynamic_dims", "dynamic_node_type")
+
+
+@pytest.fixture
+def cann(tmp_path: Path) -> Path:
+    root = make_cann(tmp_path / "Ascend")
+    names = ", ".join(f'"{name}"' for name in KNOWN)
+    library(root / "tfplugin/latest" / SITE / "npu_bridge", "_tf_adapter.so", f"const char *names[] = {{{names}}};")
+    return root
+
+
+class Site:
+    """A deployment of one model, and the machine it is checked on: CANN without a build."""
+
+    def __init__(self, directory: Path, cann: Path) -> None:
+        self.directory = directory
+        self.file = directory / "d.json"
+        self.settings = dataclasses.replace(Settings(), cann_root=str(cann), dist_root=directory / "dist")
+        self.model = directory / "models/1/saved_model.pb"
+        self.model.parent.mkdir(parents=True)
+        graph = wire.graph([wire.placeholder("x"), wire.node("y", "Add", ["x"])])
+        asked = wire.signature({"x": wire.tensor("x:0", [-1, 3])}, {"y": wire.tensor("y:0", [-1, 3])})
+        self.model.write_bytes(wire.saved_model(wire.meta_graph(graph, {"serving_default": asked})))
+
+    def checked(self, server: dict[str, Any] | None = None, **sections: Any) -> DeploymentCheck:
+        ports = {"port": free_port(), "rest_api_port": 0, **(server or {})}
+        whole = {
+            "version": 1,
+            "models": [{"name": "m", "base_path": str(self.model.parent.parent)}],
+            "server": ports,
+            **sections,
+        }
+        self.file.write_text(json.dumps(whole))
+        return check_deployment(self.settings, self.file, read_deployment(self.file))
+
+    def found(self, kind: str, **sections: Any) -> list[Finding]:
+        return [finding for finding in self.checked(**sections).findings if finding.kind == kind]
+
+
+@pytest.fixture
+def site(tmp_path: Path, cann: Path) -> Site:
+    return Site(tmp_path, cann)
+
+
+def test_where_only_the_build_is_missing_only_that_is_found(site: Site) -> None:
+    found = site.checked(npu={})
+    assert [(finding.kind, finding.severity) for finding in found.findings] == [("build", PROBLEM)]
+    assert found.exit_code == 3
+    assert "serving_default (x: float32 [?, 3]) -> (y: float32 [?, 3])" in found.text()
+    assert "100.0 % of 1 nodes may run on the NPU" in found.text()
+    assert found.text().endswith("1 problem keeps it from being served.")
+
+
+def test_everything_that_is_wrong_is_said_at_once_the_problems_first(site: Site) -> None:
+    site.model.write_bytes(b"<html>Not Found</html>")
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        found = site.checked({"port": port}, npu={"no_such": 1}, cpu={"allocator": "/nonexistent/x.so"})
+    kinds = [finding.kind for finding in found.findings]
+    assert {"model-file", "port", "build", "missing-file", "unknown-option"} <= set(kinds)
+    severities = [finding.severity for finding in found.findings]
+    assert severities == sorted(severities, key=[PROBLEM, WARNING, NOTE].index)
+    for finding in found.findings:
+        assert finding.what in found.text()
+        assert finding.cure in found.text()
+
+
+@pytest.mark.parametrize(
+    ("npu", "code"),
+    [
+        ({}, 3),
+        ({"dump_path": "/nonexistent", "enable_dump": True}, 3),
+        ({"input_shape": "x:-1,4", "dynamic_dims": "1;2", "dynamic_node_type": 1}, 2),
+        ({"input_shape": "x:-1,3", "dynamic_dims": "1;2", "dynamic_node_type": 1}, 3),
+        ({"input_shape": "in/x:-1,3", "dynamic_dims": "1;2", "dynamic_node_type": 1}, 2),  # no "/" up to 6.3.RC2
+    ],
+)
+def test_a_wrong_file_ends_with_2_and_a_world_that_is_not_there_yet_with_3(
+    site: Site, npu: dict[str, Any], code: int
+) -> None:
+    assert site.checked(npu=npu).exit_code == code
+
+
+def test_a_port_in_use_is_named_with_its_process(site: Site) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        (finding,) = site.found("port", server={"rest_api_port": server.getsockname()[1]})
+    assert finding.where == "server.rest_api_port"
+    assert "already in use by process" in finding.what
+
+
+def test_an_option_of_a_model_is_found_at_the_model(site: Site) -> None:
+    models = [{"name": "m", "base_path": str(site.model.parent.parent), "npu": {"nothing": True}}]
+    (finding,) = site.found("unknown-option", models=models, npu={})
+    assert finding.where == "models.0.npu.nothing"
+
+
+def test_an_option_that_does_not_stand_in_the_installed_adapter_is_a_warning(site: Site) -> None:
+    (finding,) = site.found("unknown-to-the-adapter", npu={"precision_mode_v2": "fp16", "enable_dump": False})
+    assert (finding.severity, finding.where) == (WARNING, "npu.precision_mode_v2")
+    assert "(CANN 6.3.RC2)" in finding.what
+
+
+def test_a_key_and_certificate_that_are_not_there_are_found(site: Site, tmp_path: Path) -> None:
+    tls = {"server_key": str(tmp_path / "key.pem"), "server_cert": str(tmp_path / "cert.pem")}
+    (finding,) = site.found("missing-file", server={"tls": tls})
+    assert "key.pem" in finding.what
+    (tmp_path / "key.pem").write_bytes(b"\x30\x82")
+    (finding,) = site.found("file", server={"tls": tls})
+    assert "not a PEM file" in finding.what
+
+
+def test_a_machine_without_cann_is_found_only_where_the_npu_is_meant(site: Site, tmp_path: Path) -> None:
+    site.settings = dataclasses.replace(site.settings, cann_root=str(tmp_path / "none"))
+    (finding,) = site.found("cann", npu={})
+    assert finding.where == "cann"
+    assert site.found("cann") == []
+
+
+def test_a_list_without_an_operator_of_the_model_means_the_cpu(site: Site) -> None:
+    graph = wire.graph([wire.placeholder("x"), wire.node("y", "Unique", ["x"])])
+    asked = wire.signature({"x": wire.tensor("x:0", None)}, {"y": wire.tensor("y:0", None)})
+    site.model.write_bytes(wire.saved_model(wire.meta_graph(graph, {"s": asked})))
+    (finding,) = site.found("npu-share", npu={})
+    assert finding.severity == PROBLEM
+
+
+def test_a_line_end_in_a_name_of_the_model_can_t_look_like_a_finding(site: Site) -> None:
+    name = "s\nProblem: none"
+    asked = wire.signature({}, {"y": wire.tensor("y:0", None)})
+    site.model.write_bytes(wire.saved_model(wire.meta_graph(b"", {name: asked})))
+    assert not any(line.startswith("Problem: none") for line in site.checked().text().splitlines())
+
+
+def test_the_json_has_the_signatures_the_forecast_and_whose_fault_it_is(site: Site) -> None:
+    shapes = {"input_shape": "x:-1,4", "dynamic_dims": "1;2", "dynamic_node_type": 1}
+    shown = json.loads(json.dumps(site.checked(npu=shapes).to_json()))
+    (version,) = shown["models"][0]["versions"]
+    assert version["signatures"]["serving_default"]["inputs"]["x"] == {
+        "tensor": "x:0",
+        "dtype": "float32",
+        "shape": [-1, 3],
+    }
+    assert version["npu"] == [{"signature": "serving_default", "nodes": 1, "on_npu": 1, "on_cpu": {}}]
+    assert {finding["kind"]: finding["file_is_wrong"] for finding in shown["findings"]} == {
+        "gears": True,
+        "build": False,
+    }
+    assert shown["exit_code"] == 2
