@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Callable, Literal, Union
 
 from npu_serving import fsutil
-from npu_serving.deploy.platforms import problems_of_options
+from npu_serving.deploy.deployed_options import problems_of_options
 from npu_serving.documents import Rule, read_layers
 from npu_serving.errors import NpuServingError
 from npu_serving.models.layout import check_model_name

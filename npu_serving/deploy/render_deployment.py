@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.deploy.deployed_options import judged_options
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.rendering import FILES, MARK, SERVE_OF_THE_PACKAGE, START, UNIT, RenderedFile, rendered_files
+from npu_serving.documents.reader import path_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, RequestError
 from npu_serving.writers.shell import command_line
 
@@ -167,6 +169,7 @@ def _difference(path: Path, there: str | None, wanted: RenderedFile | None) -> s
 
 
 def _warnings(deployment: DeploymentFile) -> tuple[str, ...]:
-    if deployment.uses_npu():
-        return ()
-    return ("there is no npu section, so the CPU serves every model",)
+    if not deployment.uses_npu():
+        return ("there is no npu section, so the CPU serves every model",)
+    found = (finding for finding in judged_options(deployment) if not finding.is_mistake)
+    return tuple(f"{path_text(finding.place)}: {finding.message}" for finding in found)

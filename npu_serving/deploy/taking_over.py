@@ -59,7 +59,7 @@ class TakenOver:
 
 
 @dataclass
-class _SetUp:
+class _FoundByHand:
     """What was found in the directory."""
 
     directory: Path
@@ -91,8 +91,8 @@ def take_over(directory: Path) -> TakenOver:
 # ---- finding
 
 
-def _found_in(directory: Path) -> _SetUp:
-    found = _SetUp(directory)
+def _found_in(directory: Path) -> _FoundByHand:
+    found = _FoundByHand(directory)
     texts = {}
     with fsutil.explained(directory, doing="read"):
         paths = sorted(path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -106,7 +106,7 @@ def _found_in(directory: Path) -> _SetUp:
     return found
 
 
-def _read_script(found: _SetUp, path: Path, text: str) -> None:
+def _read_script(found: _FoundByHand, path: Path, text: str) -> None:
     """The flags and variables of a start script, or of a file of flags."""
     joined = re.sub(r"\\\r?\n", " ", text)
     if path.name == "flags":
@@ -123,7 +123,7 @@ def _read_script(found: _SetUp, path: Path, text: str) -> None:
         _read_variable(found, path, name, value)
 
 
-def _read_flags(found: _SetUp, path: Path, words: Sequence[str]) -> None:
+def _read_flags(found: _FoundByHand, path: Path, words: Sequence[str]) -> None:
     for word in words:
         name, equals, value = word[2:].partition("=")
         if name not in known_flags():
@@ -134,7 +134,7 @@ def _read_flags(found: _SetUp, path: Path, words: Sequence[str]) -> None:
             found.flags[name] = value.strip("\"'") if equals else "true"
 
 
-def _read_variable(found: _SetUp, path: Path, name: str, value: str) -> None:
+def _read_variable(found: _FoundByHand, path: Path, name: str, value: str) -> None:
     known = next((line for line in known_variables() if line.fits(name)), None)
     try:
         words = shlex.split(value, comments=True)
@@ -152,7 +152,7 @@ def _read_variable(found: _SetUp, path: Path, name: str, value: str) -> None:
         found.variables[name] = words[0]
 
 
-def _read_config(found: _SetUp, path: Path, text: str) -> None:
+def _read_config(found: _FoundByHand, path: Path, text: str) -> None:
     try:
         fields = read_text_format(text)
     except (TextFormatError, RecursionError):
@@ -173,7 +173,7 @@ def _read_config(found: _SetUp, path: Path, text: str) -> None:
 
 
 @dataclass
-class _Entry:
+class _FoundPlatform:
     """What a platform's entry says: the NPU's options (None without NpuOptimizer), batching, and the rest."""
 
     npu: dict[str, Any] | None = None
@@ -182,7 +182,7 @@ class _Entry:
     server: Document = field(default_factory=dict)
 
 
-def _entries(found: _SetUp) -> dict[str, _Entry]:
+def _entries(found: _FoundByHand) -> dict[str, _FoundPlatform]:
     if PLATFORMS not in found.configs:
         return {}
     path, fields = found.configs[PLATFORMS]
@@ -194,8 +194,8 @@ def _entries(found: _SetUp) -> dict[str, _Entry]:
     return entries
 
 
-def _entry(found: _SetUp, path: Path, fields: Iterable[TextField]) -> _Entry:
-    entry = _Entry(server={"warm_up": False, "remove_unused_fields_from_bundle_metagraph": False})
+def _entry(found: _FoundByHand, path: Path, fields: Iterable[TextField]) -> _FoundPlatform:
+    entry = _FoundPlatform(server={"warm_up": False, "remove_unused_fields_from_bundle_metagraph": False})
     for item in fields:
         if item.name == "session_config":
             _session(found, path, item, entry)
@@ -215,7 +215,7 @@ def _entry(found: _SetUp, path: Path, fields: Iterable[TextField]) -> _Entry:
     return entry
 
 
-def _session(found: _SetUp, path: Path, session: TextField, entry: _Entry) -> None:
+def _session(found: _FoundByHand, path: Path, session: TextField, entry: _FoundPlatform) -> None:
     threads = {
         "intra_op_parallelism_threads": "intra_op_threads",
         "inter_op_parallelism_threads": "inter_op_threads",
@@ -230,7 +230,7 @@ def _session(found: _SetUp, path: Path, session: TextField, entry: _Entry) -> No
             found.left_out.append(f"{path}:{item.line}: session_config.{item.name}")
 
 
-def _graph_options(found: _SetUp, path: Path, options: TextField, entry: _Entry) -> None:
+def _graph_options(found: _FoundByHand, path: Path, options: TextField, entry: _FoundPlatform) -> None:
     for item in options.fields:
         if item.name != "rewrite_options":
             found.left_out.append(f"{path}:{item.line}: graph_options.{item.name}")
@@ -242,7 +242,7 @@ def _graph_options(found: _SetUp, path: Path, options: TextField, entry: _Entry)
                 found.left_out.append(f"{path}:{inner.line}: rewrite_options.{inner.name}")
 
 
-def _npu_options(found: _SetUp, path: Path, optimizer: TextField) -> dict[str, Any] | None:
+def _npu_options(found: _FoundByHand, path: Path, optimizer: TextField) -> dict[str, Any] | None:
     options: dict[str, Any] = {}
     for item in optimizer.fields:
         if item.name != "parameter_map":
@@ -289,7 +289,7 @@ def _whole(path: Path, item: TextField) -> int:
         ) from error
 
 
-def _batching(found: _SetUp, path: Path, fields: Iterable[TextField]) -> Document:
+def _batching(found: _FoundByHand, path: Path, fields: Iterable[TextField]) -> Document:
     made: Document = {}
     for item in fields:
         value = next((inner for inner in reversed(item.fields) if inner.name == "value"), item)
@@ -309,7 +309,7 @@ def _batching(found: _SetUp, path: Path, fields: Iterable[TextField]) -> Documen
 # ---- the deployment
 
 
-def _models(found: _SetUp, entries: Mapping[str, _Entry]) -> list[Document]:
+def _models(found: _FoundByHand, entries: Mapping[str, _FoundPlatform]) -> list[Document]:
     if MODELS not in found.configs:
         name, place = found.flags.get("model_name", "default"), found.flags.get("model_base_path")
         if not place:
@@ -328,7 +328,11 @@ def _models(found: _SetUp, entries: Mapping[str, _Entry]) -> list[Document]:
 
 
 def _model(
-    found: _SetUp, path: Path, config: TextField, entries: Mapping[str, _Entry], in_common: Mapping[str, Any]
+    found: _FoundByHand,
+    path: Path,
+    config: TextField,
+    entries: Mapping[str, _FoundPlatform],
+    in_common: Mapping[str, Any],
 ) -> Document:
     model: Document = {
         "name": last_text(config.fields, "name"),
@@ -371,7 +375,7 @@ def _versions(path: Path, policy: TextField) -> object:
     return {"latest": 1}
 
 
-def _common_options(entries: Mapping[str, _Entry]) -> dict[str, Any]:
+def _common_options(entries: Mapping[str, _FoundPlatform]) -> dict[str, Any]:
     """The options that all entries for the NPU have with the same value."""
     maps = [entry.npu for entry in entries.values() if entry.npu is not None]
     first = maps[0] if maps else {}
@@ -382,7 +386,7 @@ def _same(options: Mapping[str, Any], key: str, value: object) -> bool:
     return key in options and (type(options[key]), options[key]) == (type(value), value)
 
 
-def _in_common(found: _SetUp, entries: Mapping[str, _Entry]) -> Document:
+def _in_common(found: _FoundByHand, entries: Mapping[str, _FoundPlatform]) -> Document:
     """The sections npu, cpu and parts of server that the platform config, or the flags without one, fill."""
     merged: Document = {"npu": None, "cpu": None, "server": {}}
     if any(entry.npu is not None for entry in entries.values()):
@@ -409,7 +413,7 @@ def _default(key: str) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _server(found: _SetUp) -> Document:
+def _server(found: _FoundByHand) -> Document:
     server: Document = {}
     files = set(_FLAG_OF_KIND.values())
     elsewhere = {"model_name", "model_base_path", "allow_version_labels_for_unavailable_models"}
@@ -448,7 +452,7 @@ def _typed(kind: str, text: str) -> object:
         return text
 
 
-def _place(found: _SetUp, text: str) -> str:
+def _place(found: _FoundByHand, text: str) -> str:
     if fsutil.is_remote(text) or text.startswith("/"):
         return text
     absolute = found.directory.absolute() / text

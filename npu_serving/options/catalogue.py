@@ -177,13 +177,26 @@ class _EnvironmentVariableTable:
     variables: Mapping[str, EnvironmentVariable]
 
 
+def option_names() -> tuple[str, ...]:
+    """The names of all session options; nothing more of the table is read, as for the two functions below."""
+    return tuple(_option_blocks())
+
+
 def session_option(name: str) -> SessionOption | None:
     """The option of that name. The others are not read: that would take most of the time of `explain`."""
-    block = re.search(rf"^  {re.escape(name)}:\n(?:    .*\n)+", _parts_of_options()[1], re.MULTILINE)
+    block = _option_blocks().get(name)
     if block is None:
         return None
-    found = parse_document(block[0], dict[str, SessionOption], where=str(SESSION_OPTIONS))
+    found = parse_document(block, dict[str, SessionOption], where=str(SESSION_OPTIONS))
     return dataclasses.replace(found[name], name=name)
+
+
+def options_that_mention(word: str) -> list[SessionOption]:
+    """The options in whose entries or groups that word stands, in small letters whatever it is there."""
+    groups = [name for name, group in option_groups().items() if any(word in term.casefold() for term in group.terms)]
+    marks = (word, *(f"    group: {name}\n" for name in groups))
+    found = [name for name, block in _option_blocks().items() if any(mark in block.casefold() for mark in marks)]
+    return [option for option in map(session_option, found) if option is not None]
 
 
 @functools.cache
@@ -221,6 +234,13 @@ def environment_variables() -> Mapping[str, EnvironmentVariable]:
 def _head_of_options() -> _SessionOptionTable:
     """session_options.yaml but for its options."""
     return parse_document(_parts_of_options()[0], _SessionOptionTable, where=str(SESSION_OPTIONS))
+
+
+@functools.cache
+def _option_blocks() -> dict[str, str]:
+    """The lines of each option in session_options.yaml, by its name."""
+    blocks = re.finditer(r"^  (\w+):\n(?:    .*\n)+", _parts_of_options()[1], re.MULTILINE)
+    return {block[1]: block[0] for block in blocks}
 
 
 @functools.cache

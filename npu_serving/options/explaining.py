@@ -8,7 +8,7 @@ import json
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Union
+from typing import Union
 
 from npu_serving.errors import RequestError
 from npu_serving.options import catalogue
@@ -113,16 +113,16 @@ class ExplainedEntries:
 def explain(name: str) -> ExplainedEntries:
     """What is called that; else what is found by that word, or is spelled nearly so. RequestError for nothing."""
     wanted = name.strip().lstrip("-")
-    exact = _at_once(wanted) or _by_name(wanted)
+    exact = _by_name(wanted)
     if exact:
-        return ExplainedEntries(name, exact)
-    near = _nearest(wanted.casefold()) if wanted else ()
+        return ExplainedEntries(name, tuple(map(_explained, exact)))
+    near = _nearest(wanted.casefold()) if wanted else []
     if not near:
         raise RequestError(
             f"No option, variable, profiling key or flag is found by {name!r}.",
             cure="./inv explain --all lists them all, and the guide's own words, such as 档位, find them too",
         )
-    return ExplainedEntries(name, near, is_exact=False)
+    return ExplainedEntries(name, tuple(map(_explained, near)), is_exact=False)
 
 
 def explain_all() -> ExplainedEntries:
@@ -132,50 +132,70 @@ def explain_all() -> ExplainedEntries:
 
 def all_explanations() -> list[ExplainedEntry]:
     """Every entry of every family, in the order of the tables."""
-    return [describe(entry) for entries, describe in _families() for entry in entries().values()]
+    return [_explained(entry) for entry in (*catalogue.session_options().values(), *_further_entries())]
 
 
-def _families() -> tuple[tuple[Callable[[], Mapping[str, Any]], Callable[[Any], ExplainedEntry]], ...]:
-    return (
-        (catalogue.session_options, _option),
-        (catalogue.profiling_keys, _key),
-        (catalogue.environment_variables, _variable),
-        (known_flags, _flag),
-    )
+def _explained(entry: Entry) -> ExplainedEntry:
+    if isinstance(entry, SessionOption):
+        return _option(entry)
+    if isinstance(entry, ProfilingKey):
+        return _key(entry)
+    return _variable(entry) if isinstance(entry, EnvironmentVariable) else _flag(entry)
 
 
-def _at_once(wanted: str) -> tuple[ExplainedEntry, ...]:
-    """The session option of exactly that name, which no other table has to be read for."""
+def _further_entries() -> list[Entry]:
+    """All but the session options, whose table is by far the largest: of it, only what is asked for is read."""
+    return [
+        *catalogue.profiling_keys().values(),
+        *catalogue.environment_variables().values(),
+        *known_flags().values(),
+    ]
+
+
+def _by_name(wanted: str) -> list[Entry]:
+    """The entries of that name: the option that is written just so, else all, whatever the case, with - for _ too."""
     option = catalogue.session_option(wanted)
-    return (_option(option),) if option is not None else ()
-
-
-def _by_name(wanted: str) -> tuple[ExplainedEntry, ...]:
-    """The entries of that name, whatever the case and whichever of - and _ is written."""
+    if option is not None:
+        return [option]
     plain = _plain(wanted)
-    return tuple(
-        describe(entry)
-        for entries, describe in _families()
-        for name, entry in entries().items()
-        if _plain(name) == plain
-    )
+    return [
+        *_options_called(name for name in catalogue.option_names() if _plain(name) == plain),
+        *(entry for entry in _further_entries() if _plain(entry.name) == plain),
+    ]
 
 
-def _nearest(wanted: str) -> tuple[ExplainedEntry, ...]:
+def _nearest(wanted: str) -> list[Entry]:
     """Those whose name or terms have the word, else those spelled nearly so, else those whose meaning has it."""
-    everything = all_explanations()
-    plain = _plain(wanted)
-    named = [each for each in everything if plain in _plain(each.name) or _is_term(wanted, each)]
-    if named:
-        return tuple(named)
-    close = difflib.get_close_matches(plain, [_plain(each.name) for each in everything], n=5, cutoff=_LIKE)
-    spelled = [each for name in dict.fromkeys(close) for each in everything if _plain(each.name) == name]
-    return tuple(spelled or [each for each in everything if wanted in each.entry.meaning.casefold()])
+    plain, further = _plain(wanted), _further_entries()
+    named = [name for name in catalogue.option_names() if plain in _plain(name)]
+    mentioning: list[Entry] = [*catalogue.options_that_mention(wanted), *further]
+    by_term = [entry for entry in mentioning if plain in _plain(entry.name) or _is_term(wanted, entry)]
+    found = [*_options_called(name for name in named if name not in {entry.name for entry in by_term}), *by_term]
+    if found:
+        return found
+    entries: dict[str, list[Entry]] = {}
+    for entry in further:
+        entries.setdefault(_plain(entry.name), []).append(entry)
+    options = {_plain(name): name for name in catalogue.option_names()}
+    close = difflib.get_close_matches(plain, {**options, **entries}, n=5, cutoff=_LIKE)
+    spelled = [
+        entry
+        for name in close
+        for entry in (*_options_called([options[name]] if name in options else []), *entries.get(name, []))
+    ]
+    return spelled or [entry for entry in mentioning if wanted in entry.meaning.casefold()]
 
 
-def _is_term(wanted: str, explained: ExplainedEntry) -> bool:
+def _options_called(names: Iterable[str]) -> list[Entry]:
+    found = (catalogue.session_option(name) for name in names)
+    return [option for option in found if option is not None]
+
+
+def _is_term(wanted: str, entry: Entry) -> bool:
     """Whether the guide's words for it have that one, or the title of the section that it stands in."""
-    words = (*explained.terms, getattr(explained.entry, "section", ""))
+    words = [*getattr(entry, "terms", ()), getattr(entry, "section", "")]
+    if isinstance(entry, SessionOption):
+        words += catalogue.option_groups()[entry.group].terms
     return any(wanted in word.casefold() for word in words)
 
 

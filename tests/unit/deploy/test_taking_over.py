@@ -214,6 +214,20 @@ def test_a_use_off_line_that_was_false_and_training_mode_are_said(by_hand: ByHan
     assert "precision_mode_v2 was not set; fp16 is written now" in said
 
 
+def test_fields_of_a_session_that_no_deployment_has_are_named_with_their_line(by_hand: ByHand) -> None:
+    further = "log_device_placement: true\n            graph_options {\n              build_cost_model: 1"
+    rewriting = "dependency_optimization: OFF\n                remapping: OFF"
+    changed = CONFIG.replace("graph_options {", further).replace("remapping: OFF", rewriting)
+    changed = changed.replace("legacy_config {", "legacy_config {\n  use_tflite_model: true")
+    by_hand.put(models_config=MODELS, config_cfg=changed)
+    assert by_hand.left_out()[:4] == [
+        "config.cfg:7: use_tflite_model",
+        "config.cfg:9: session_config.log_device_placement",
+        "config.cfg:11: graph_options.build_cost_model",
+        "config.cfg:20: rewrite_options.dependency_optimization",
+    ]
+
+
 def test_tls_asks_for_files_of_its_own(by_hand: ByHand) -> None:
     by_hand.put(models_config=MODELS, ssl_config='server_key: "-----BEGIN"\nserver_cert: "-----BEGIN"\n')
     assert by_hand.deployment().server.tls is None

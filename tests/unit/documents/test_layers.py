@@ -155,6 +155,13 @@ def test_values_that_an_alias_shares_are_changed_in_one_place_only(files: Files)
     )
     assert [item.options for item in made.items] == [{"p": 1}, {"p": 1}]
     assert made.options == {"p": 2}
+    shared = "items: [{name: a, options: &o {p: 1}}, {name: b, options: *o}]\noptions: *o\n"
+    assert [item.options for item in files.read(shared, "options: {p: 2}").items] == [{"p": 1}, {"p": 1}]
+
+
+def test_what_a_layer_replaces_as_a_whole_is_no_longer_placed_in_the_one_before(files: Files) -> None:
+    found = files.mistakes("note: x\n", "options: {a: {b: 1}}\n", "options: 5\n", values=["options={a: {b: 2}}"])
+    assert found == ["--set options: options.a: must be a whole number or a text, not keys with values."]
 
 
 def test_a_layer_that_aliases_make_too_deep_is_refused_without_a_traceback(files: Files) -> None:

@@ -171,6 +171,7 @@ def test_each_variable_that_has_a_meaning_is_one_that_the_table_for_servers_deci
 def test_one_option_read_by_itself_is_the_same_as_in_the_whole_table() -> None:
     for name, option in catalogue.session_options().items():
         assert catalogue.session_option(name) == option
+    assert catalogue.option_names() == tuple(catalogue.session_options())
     assert catalogue.session_option("graph_run") is None
     assert catalogue.session_option("graph.run_mode") is None
     assert catalogue.session_option("") is None

@@ -1,0 +1,135 @@
+"""What is wrong with a deployment's session options: each alone, a model's together, and those of the process.
+
+The rules are those of options/; here each finding gets its place in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
+
+from npu_serving.deploy.platforms import process_options
+from npu_serving.errors import NpuServingError
+from npu_serving.findings import Finding
+from npu_serving.options.asked_options import WRONG_KIND
+from npu_serving.options.catalogue import OptionValue, session_options
+from npu_serving.options.rules import check_options
+from npu_serving.options.session_options import complete_options
+from npu_serving.writers.text_proto import attr_value
+
+if TYPE_CHECKING:
+    from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
+
+Place = tuple[Union[str, int], ...]
+_KINDS = {"b": "true or false", "i": "a whole number", "s": "a text"}
+_READ_AS = {"b": "false", "i": "0", "s": "an empty text"}
+
+
+@dataclass(frozen=True)
+class OptionFinding:
+    """What is wrong with an option, and where in the file; a mistake, or only a warning."""
+
+    place: Place
+    message: str
+    is_mistake: bool
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A model with all options that are written for it."""
+
+    model: DeployedModel
+    options: Mapping[str, OptionValue]
+
+
+def problems_of_options(deployment: DeploymentFile) -> Iterator[tuple[Place, str]]:
+    """The mistakes, each with its place: what would end the server, fail a model, or is wrong or slow in service."""
+    wrong = [*_refused_alone(deployment.npu or {}, ("npu",))]
+    for index, model in enumerate(deployment.models):
+        wrong += _refused_alone(model.npu or {}, ("models", index, "npu"))
+    yield from wrong
+    if not wrong:
+        yield from ((found.place, found.message) for found in judged_options(deployment) if found.is_mistake)
+
+
+def judged_options(deployment: DeploymentFile) -> Iterator[OptionFinding]:
+    """What the rules find in the options of each model together, and where models disagree on the process's."""
+    judged: set[str] = set()
+    found: set[tuple[Place, str]] = set()
+    first: _Whole | None = None
+    for index, model in enumerate(deployment.models):
+        options = deployment.npu_of(model)
+        if options is None or repr(options) in judged:
+            continue
+        judged.add(repr(options))
+        place: Place = ("models", index, "npu") if model.npu else ("npu",)
+        try:
+            whole = complete_options(options)
+        except NpuServingError as error:
+            yield OptionFinding(place, _sentence(error), is_mistake=True)
+            continue
+        for finding in _of_rules(deployment, whole, place, model):
+            if (finding.place, finding.message) not in found:
+                found.add((finding.place, finding.message))
+                yield finding
+        if first is None:
+            first = _Whole(model, whole)
+        else:
+            yield from _disagreements(place, _Whole(model, whole), first)
+
+
+def _of_rules(
+    deployment: DeploymentFile, whole: Mapping[str, OptionValue], place: Place, model: DeployedModel
+) -> Iterator[OptionFinding]:
+    variables = {name: str(value) for name, value in deployment.environment.items()}
+    for finding in check_options(whole, environment=variables, directory=None):  # it may be for another machine
+        at = place
+        if model.npu and finding.where in model.npu:
+            at = (*place, finding.where)
+        elif deployment.npu and finding.where in deployment.npu:
+            at = ("npu", finding.where)
+        elif finding.where in variables:
+            at = ("environment", finding.where)
+        yield _placed(finding, at, whole)
+
+
+def _placed(finding: Finding, place: Place, whole: Mapping[str, OptionValue]) -> OptionFinding:
+    if finding.kind == WRONG_KIND:
+        kinds = [kind for kind in dict.fromkeys(session_options()[finding.where].kinds.values()) if kind in _KINDS]
+        wanted = " or ".join(_KINDS[kind] for kind in kinds)
+        given = attr_value(finding.where, whole[finding.where]).partition(": ")[2]
+        read_as = _READ_AS[kinds[-1]]
+        return OptionFinding(place, f"must be {wanted}, not {given}: it would silently be read as {read_as}", True)
+    message = f"{finding.what}: {finding.cure}" if finding.cure else finding.what
+    return OptionFinding(place, message, finding.needs_action)
+
+
+def _disagreements(place: Place, ours: _Whole, first: _Whole) -> Iterator[OptionFinding]:
+    """The options of the process that two models have with different values."""
+    model = ours.model
+    for name in sorted(process_options()):
+        value, theirs = ours.options.get(name), first.options.get(name)
+        if (type(value), value) != (type(theirs), theirs):
+            yield OptionFinding(
+                (*place, name) if model.npu and name in model.npu else place,
+                f"{name} is {_shown(name, value)} for {model.name} and {_shown(name, theirs)} for {first.model.name}, "
+                "and the first session decides it for the whole process: give them one value, or a deployment for each",
+                is_mistake=True,
+            )
+
+
+def _refused_alone(options: Mapping[str, OptionValue], place: Place) -> Iterator[tuple[Place, str]]:
+    for name, value in options.items():
+        try:
+            complete_options({name: value})
+        except NpuServingError as error:
+            yield (*place, name), _sentence(error)
+
+
+def _sentence(error: NpuServingError) -> str:
+    return ": ".join(part for part in (error.what.rstrip("."), error.cause, error.cure) if part)
+
+
+def _shown(name: str, value: OptionValue | None) -> str:
+    return "not set" if value is None else attr_value(name, value).partition(": ")[2]
