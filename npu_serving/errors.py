@@ -174,6 +174,12 @@ class FileAccessError(NpuServingError):
     """A file or directory could not be read or written because permission is missing, or the disk is read-only."""
 
 
+class NoSuchFileError(FileAccessError):
+    """A file that is to be read is not there, or is something else: the path was mistyped."""
+
+    exit_code = EXIT_BAD_REQUEST
+
+
 class ServerError(NpuServingError):
     """A model server did not start, exited, or answered with an error."""
 

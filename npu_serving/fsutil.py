@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import os
 import re
+import shlex
 import shutil
 import stat
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import IO, Callable
 
 from npu_serving.console import amount_text
-from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, RequestError
+from npu_serving.errors import DiskFullError, FileAccessError, NoSuchFileError, NpuServingError, RequestError
 
 CHUNK_BYTES = 1 << 20
 READ_WHOLE_BYTES = 256 << 20  # of a file that is read into memory: locks, logs and requests have a few megabytes
@@ -47,6 +48,12 @@ def as_error(error: OSError, path: Path, *, doing: str = "written") -> NpuServin
             cause=f"it has {len(os.fsencode(path))} bytes; file systems take {_LONGEST_NAME} in one name, "
             f"{_LONGEST_PATH} in all",
             cure="use a shorter path",
+        )
+    if doing == "read" and error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR):
+        return NoSuchFileError(
+            f"{path} could not be read: {error.strerror}.",
+            cause="the path was mistyped, the file was removed, or something else stands there",
+            cure=f"ls -ld {shlex.quote(str(path))} shows what is there; correct the path, or put the file back",
         )
     return FileAccessError(
         f"{path} could not be {doing}: {error.strerror or error}.",

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npu_serving import fsutil
-from npu_serving.errors import DiskFullError, FileAccessError, RequestError
+from npu_serving.errors import DiskFullError, FileAccessError, NoSuchFileError, RequestError
 from npu_serving.settings import PROJECT_ROOT
 
 
@@ -359,6 +359,16 @@ def test_what_never_ends_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pyt
     assert fsutil.read_text(tmp_path / "four") == "1234"
     with pytest.raises(RequestError, match="name the file that was meant"):
         fsutil.read_bytes(tmp_path / "five")
+
+
+@pytest.mark.parametrize("name", ["none", "directory", "file/none"])
+def test_a_path_that_is_no_file_to_read_is_a_bad_request_that_shows_what_is_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NoSuchFileError, match=f"{name} could not be read") as caught:
+        fsutil.read_text(tmp_path / name)
+    assert caught.value.exit_code == 2
+    assert caught.value.cure.startswith(f"ls -ld {tmp_path / name} ")
 
 
 def test_a_pipe_that_ends_is_read(tmp_path: Path) -> None:
