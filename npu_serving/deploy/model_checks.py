@@ -18,6 +18,7 @@ from npu_serving.fsutil import explained
 from npu_serving.models.dangerous_operators import dangerous_among
 from npu_serving.models.layout import MODEL_LAYOUT, RemotePlace, model_place, version_directories
 from npu_serving.models.saved_model import SAVED_MODEL, SAVED_MODEL_TEXT, MetaGraph, read_saved_model
+from npu_serving.models.warm_up_file import WARM_UP_FILE, warm_up_trouble
 from npu_serving.options.session_options import OptionValue, complete_options
 from npu_serving.shown_text import in_a_line
 
@@ -83,6 +84,7 @@ def _check(deployment: DeploymentFile, model: DeployedModel, where: str) -> Chec
         findings += of_version
         if graph is not None:
             findings += _check_graph(graph, directory)
+            findings += _check_warm_up(directory) if deployment.server.warm_up else []
             findings += check_gears(options or {}, graph, npu)
     return CheckedModel(model.name, model.base_path, tuple(versions), tuple(dict.fromkeys(findings)), options)
 
@@ -167,6 +169,20 @@ def _read_version(directory: Path, tags: tuple[str, ...]) -> tuple[MetaGraph | N
             where=str(directory),
         )
     ]
+
+
+def _check_warm_up(directory: Path) -> Iterator[Finding]:
+    path = directory / WARM_UP_FILE
+    if not path.is_file():
+        return
+    try:
+        trouble = warm_up_trouble(path)
+    except FileAccessError as error:
+        yield Finding(error.what, error.cure, kind=MODEL_DIRECTORY, where=str(path))
+        return
+    if trouble:
+        what = f"{path} would keep the server from loading the model: {trouble}."
+        yield Finding(what, "record it again, or set server.warm_up: false", kind=MODEL_FILE, where=str(path))
 
 
 def _check_graph(graph: MetaGraph, directory: Path) -> Iterator[Finding]:

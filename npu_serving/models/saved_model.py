@@ -133,6 +133,10 @@ class GraphContent:
         """How many there are in all."""
         return sum(self.operators.values())
 
+    def registered_operators(self) -> dict[str, int]:
+        """Those that a server has to know: a node may also call a function of the graph by its name."""
+        return {name: count for name, count in self.operators.items() if name not in self.functions}
+
     def run_by(self, signature: ModelSignature) -> dict[str, int]:
         """The operators that a request of that signature runs, and how often: not those that only save or train.
 

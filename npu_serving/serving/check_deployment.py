@@ -6,6 +6,7 @@ Whether the file is right by itself, its reader has said before. Each check here
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.cann.operator_list import KIND as OPERATOR_LIST
 from npu_serving.cann.operator_list import finding_for, operator_lists
-from npu_serving.deploy import gear_checks, model_checks
+from npu_serving.deploy import device_checks, gear_checks, model_checks
 from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
+from npu_serving.deploy.device_checks import OPTION, check_devices
 from npu_serving.deploy.model_checks import CheckedModel, check_models
 from npu_serving.deploy.rendering import rendered_files, server_variables
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_BAD_REQUEST, NpuServingError, RequestError
@@ -30,7 +32,9 @@ from npu_serving.options.rules import check_options
 from npu_serving.options.server_environment import server_environment
 from npu_serving.options.session_options import complete_options
 from npu_serving.serving import preflight
+from npu_serving.serving.memory_forecast import check_memory
 from npu_serving.serving.npu_share import NpuShare, share_findings, shares_of
+from npu_serving.serving.server_operators import operators_missing
 from npu_serving.settings import Settings
 from npu_serving.shown_text import in_a_line
 from npu_serving.writers.shell import command_line
@@ -43,6 +47,7 @@ _OF_THE_FILE = frozenset(
         model_checks.MODEL_FILE,
         model_checks.TAGS,
         gear_checks.KIND,
+        device_checks.KIND,
         GUIDE_FORBIDS,
         *EFFECT,
     )
@@ -147,10 +152,11 @@ def check_deployment(settings: Settings, file: Path, deployment: DeploymentFile,
     findings = [finding for model in models for finding in model.findings]
     findings += _check_ports(deployment)
     findings += _check_files(deployment)
+    findings += check_memory(models)
     if deployment.cann is not None:
         settings = dataclasses.replace(settings, cann_root=deployment.cann)
-    fit, settings = _check_build(settings, build)
-    findings += fit
+    settings = _built_settings(settings, build)
+    findings += _check_build(settings, build, models)
     shares: dict[str, Mapping[int, tuple[NpuShare, ...]]] = {}
     try:
         cann: Cann | None = cann_of(settings)
@@ -202,20 +208,31 @@ def _check_files(deployment: DeploymentFile) -> Iterator[Finding]:
         )
 
 
-def _check_build(settings: Settings, build: str) -> tuple[list[Finding], Settings]:
-    """Whether there is a server, and it would start here; and the settings that it was built with."""
+def _built_settings(settings: Settings, build: str) -> Settings:
+    """The settings that the build was made with, its CANN above all; those given where there is no such build."""
     try:
-        settings = settings_of(find_build(settings.dist_root, build), settings)
+        return settings_of(find_build(settings.dist_root, build), settings)
+    except NpuServingError:
+        return settings
+
+
+def _check_build(settings: Settings, build: str, models: Sequence[CheckedModel]) -> Iterator[Finding]:
+    """Whether there is a server, it would start here, and it knows the operators of the models."""
+    try:
+        directory = find_build(settings.dist_root, build).directory
         result = verify_build(settings, build)
+        libraries = sorted((directory / "lib").glob("*.so*"))
+        unknown = list(operators_missing([result.server, *libraries], models))
     except NpuServingError as error:
-        return [_as_finding(error, BUILD, "")], settings
-    found = [finding for finding in result.about_the_npu if finding.kind != OPERATOR_LIST]  # see _check_cann
+        yield _as_finding(error, BUILD, "")
+        return
+    yield from unknown
+    yield from (finding for finding in result.about_the_npu if finding.kind != OPERATOR_LIST)  # see _check_cann
     if result.installed is not None or not result.report.ok:
         why = result.headline if not result.report.ok else "it was not linked with the adapter that is installed"
         named = f" --build {command_line([build])}" if build else ""
         what = f"The server would not start here as it is meant: {why}."
-        found.append(Finding(what, f"./inv verify-serving{named}", kind=BUILD, where=str(result.server)))
-    return found, settings
+        yield Finding(what, f"./inv verify-serving{named}", kind=BUILD, where=str(result.server))
 
 
 def _environment(deployment: DeploymentFile, cann: Cann | None) -> dict[str, str]:
@@ -258,6 +275,8 @@ def _check_options(deployment: DeploymentFile, cann: Cann | None, environment: M
             )
             for finding in found
         )
+        yield from check_devices(options, environment, f"models.{index}.npu" if OPTION in (model.npu or {}) else "npu")
+        yield from _profiling_directory(options, place)
         yield from _unknown_to_adapter(cann, release, own, {finding.where for finding in found}, place)
 
 
@@ -275,6 +294,22 @@ def _unknown_to_adapter(
         if name not in known:
             what = f"{name} is not found in the adapter that is installed{of_cann}, which would silently ignore it."
             yield Finding(what, f"./inv explain {name}", WARNING, ADAPTER, place(name))
+
+
+def _profiling_directory(options: Mapping[str, object], place: Callable[[str], str]) -> Iterator[Finding]:
+    """The directory that profiling writes into; what else its options have wrong is found by the rules."""
+    try:
+        keys = json.loads(str(options.get("profiling_options", "{}")))
+    except (ValueError, RecursionError):
+        return
+    output = keys.get("output") if isinstance(keys, dict) else None
+    if options.get("profiling_mode") is not True or not isinstance(output, str) or not output.startswith("/"):
+        return
+    if not os.path.isdir(output) or not os.access(output, os.W_OK | os.X_OK):  # noqa: PTH112 - answers for any text
+        why = "may not be written to by this user" if os.path.isdir(output) else "does not exist"  # noqa: PTH112
+        what = f"profiling would write into {output}, which {why}."
+        cure = f"make it: mkdir -p {command_line([output])}"
+        yield Finding(what, cure, WARNING, "missing-directory", place("profiling_options"))
 
 
 def _placing(model: DeployedModel, index: int) -> Callable[[str], str]:

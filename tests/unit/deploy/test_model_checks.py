@@ -182,3 +182,13 @@ def test_a_model_without_a_signature_is_a_warning(tmp_path: Path) -> None:
     put(tmp_path / "models/1/saved_model.pb", wire.saved_model(wire.meta_graph(b"", {})))
     (finding,) = checked(tmp_path, tmp_path / "models").findings
     assert (finding.severity, finding.kind) == (WARNING, "signatures")
+
+
+def test_warm_up_records_that_would_keep_the_model_out_are_found_where_they_are_used(
+    tmp_path: Path, base: Path
+) -> None:
+    put(base / "9/assets.extra/tf_serving_warmup_requests", b"no record")
+    (finding,) = checked(tmp_path, base).findings
+    assert finding.severity == PROBLEM
+    assert "would keep the server from loading the model" in finding.what
+    assert checked(tmp_path, base, server={"warm_up": False}).findings == ()

@@ -162,6 +162,14 @@ def test_a_signature_of_a_sparse_tensor_has_the_tensor_of_its_values(tmp_path: P
     assert (spec.name, spec.others) == ("v:0", ("i:0",))
 
 
+def test_nodes_that_call_a_function_of_the_graph_are_no_operators_of_the_server(tmp_path: Path) -> None:
+    inner = wire.function("mine", [wire.node("c", "Mul")])
+    content = read_graph_def(
+        written(tmp_path / "m", wire.graph([wire.node("a", "Relu"), wire.node("b", "mine")], [inner]))
+    )
+    assert content.registered_operators() == {"Relu": 1, "Mul": 1}
+
+
 def test_a_constant_of_a_gigabyte_costs_nothing(tmp_path: Path) -> None:
     size = 1 << 30
     tensor = wire.varint(4 << 3 | 2) + wire.varint(size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import model_messages as wire
 import pytest
 from cann_trees import SITE, make_cann
-from elf_samples import library
+from elf_samples import library, needs_gcc
 from fake_builds import free_port
 
 from npu_serving.deploy.deployment_file import read_deployment
@@ -20,7 +19,7 @@ from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
 from npu_serving.serving.check_deployment import DeploymentCheck, check_deployment
 from npu_serving.settings import Settings
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+pytestmark = needs_gcc
 
 
 KNOWN = ("use_off_line", "dump_path", "enable_dump", "input_shape", "dynamic_dims", "dynamic_node_type")
@@ -127,6 +126,22 @@ def test_an_option_that_does_not_stand_in_the_installed_adapter_is_a_warning(sit
     (finding,) = site.found("unknown-to-the-adapter", npu={"precision_mode_v2": "fp16", "enable_dump": False})
     assert (finding.severity, finding.where) == (WARNING, "npu.precision_mode_v2")
     assert "(CANN 6.3.RC2)" in finding.what
+
+
+def test_a_number_of_a_device_that_the_process_does_not_see_is_a_mistake_of_the_file(site: Site) -> None:
+    environment = {"ASCEND_RT_VISIBLE_DEVICES": "4,5"}
+    found = site.checked(npu={"session_device_id": 4}, environment=environment)
+    assert [finding.where for finding in found.findings if finding.kind == "device-number"] == ["npu.session_device_id"]
+    assert found.exit_code == 2
+
+
+def test_a_directory_for_profiling_that_is_not_there_is_a_warning(site: Site, tmp_path: Path) -> None:
+    keys = {"output": str(tmp_path / "profiles"), "task_trace": "on"}
+    npu = {"profiling_mode": True, "profiling_options": json.dumps(keys)}
+    (finding,) = site.found("missing-directory", npu=npu)
+    assert finding.severity == WARNING
+    (tmp_path / "profiles").mkdir()
+    assert site.found("missing-directory", npu=npu) == []
 
 
 def test_a_key_and_certificate_that_are_not_there_are_found(site: Site, tmp_path: Path) -> None:

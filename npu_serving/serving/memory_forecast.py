@@ -1,0 +1,63 @@
+"""Whether this machine's memory would hold the models, and a new version of one beside the old one.
+
+A server loads a new version before it unloads the old one. What a model needs beyond its files is not known here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from npu_serving.deploy.model_checks import CheckedModel, CheckedVersion
+from npu_serving.findings import WARNING, Finding
+
+KIND = "memory"
+PROC_MEMINFO = Path("/proc/meminfo")
+_GIB = 1 << 30
+
+
+def check_memory(models: Sequence[CheckedModel], meminfo: Path = PROC_MEMINFO) -> list[Finding]:
+    """What the models' files say of the memory that they need, where that is more than there is."""
+    sizes = {model.name: [_size(version) for version in model.versions] for model in models}
+    whole = sum(sum(of_model) for of_model in sizes.values())
+    largest = max((size for of_model in sizes.values() for size in of_model), default=0)
+    available = _available(meminfo)
+    if available is None or whole + largest <= available:
+        return []
+    name = next(name for name, of_model in sizes.items() if largest in of_model)
+    if whole > available:
+        what = f"The models have {_shown(whole)} of files, and {_shown(available)} of memory are available"
+        cure = "serve fewer models or versions here, or give the machine more memory"
+    else:
+        what = (
+            f"The models take {_shown(whole)} of the {_shown(available)} of memory that are available, and a new "
+            f"version of {name}, {_shown(largest)}, would not fit beside the old one, which is unloaded only afterwards"
+        )
+        cure = f"stop the server before a new version of {name} is put there, and start it again afterwards"
+    return [Finding(f"{what}.", cure, WARNING, KIND, name)]
+
+
+def _size(version: CheckedVersion) -> int:
+    """The bytes of the graph and the variables; 0 where they can't be looked at, which is found elsewhere."""
+    total = 0
+    for directory in (version.path, version.path / "variables"):
+        try:
+            with os.scandir(directory) as entries:
+                total += sum(entry.stat().st_size for entry in entries if entry.is_file())
+        except OSError:
+            continue
+    return total
+
+
+def _available(meminfo: Path) -> int | None:
+    try:
+        found = re.search(r"^MemAvailable:\s+([0-9]+) kB$", meminfo.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found is not None else None
+
+
+def _shown(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB"
