@@ -166,6 +166,15 @@ def test_json_is_one_document_on_standard_output(project: Project, words: list[s
     assert done.returncode in ((0, 3) if words == ["doctor"] else (0,)), done.stderr
 
 
+def test_any_server_is_verified_with_the_samples_adapter_by_its_name(
+    project: Project, sample_settings: Settings
+) -> None:
+    server = sample_settings.dist_root / "current" / "bin" / "tensorflow_model_server"
+    done = project.run("verify-serving", "--server", str(server), "--adapter", "sample")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "will start here with its adapter" in done.stdout
+
+
 def test_an_error_in_json_is_a_document_too(project: Project) -> None:
     done = project.run("build-serving", "--source", "9.9.9", "--json")
     document = json.loads(done.stdout)
