@@ -266,5 +266,7 @@ def test_a_directory_of_any_depth_is_looked_through(store, downloads):
         deepest /= "d"
         deepest.mkdir()
     (deepest / "x").write_bytes(ZIP)
-    assert [item.archive for item in import_directory(downloads, [A_ZIP], store).recognised] == ["a_zip"]
-    fsutil.remove(downloads)
+    try:
+        assert [item.archive for item in import_directory(downloads, [A_ZIP], store).recognised] == ["a_zip"]
+    finally:
+        fsutil.remove(downloads)  # pytest's own removal calls itself for each directory
