@@ -13,6 +13,7 @@ from npu_serving.deploy.platforms import process_options
 from npu_serving.errors import NpuServingError
 from npu_serving.findings import Finding
 from npu_serving.options.asked_options import WRONG_KIND
+from npu_serving.options.auxiliary_files import AuxiliaryContent
 from npu_serving.options.catalogue import OptionValue, session_options
 from npu_serving.options.rules import check_options
 from npu_serving.options.session_options import complete_options
@@ -119,8 +120,10 @@ def _disagreements(place: Place, ours: _Whole, first: _Whole) -> Iterator[Option
             )
 
 
-def _refused_alone(options: Mapping[str, OptionValue], place: Place) -> Iterator[tuple[Place, str]]:
+def _refused_alone(options: Mapping[str, OptionValue | AuxiliaryContent], place: Place) -> Iterator[tuple[Place, str]]:
     for name, value in options.items():
+        if not isinstance(value, (bool, int, str)):
+            continue  # the content of a file, which has been read by its own rules
         try:
             complete_options({name: value})
         except NpuServingError as error:

@@ -5,6 +5,7 @@ What becomes of it: platforms.py, rendering.py. Which session options go togethe
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from typing import Annotated, Callable, Literal, Union
 
 from npu_serving import fsutil
 from npu_serving.deploy.deployed_options import problems_of_options
-from npu_serving.documents import Rule, read_layers
+from npu_serving.documents import NamedValues, Rule, read_layers
 from npu_serving.errors import NpuServingError
 from npu_serving.models.layout import check_model_name
+from npu_serving.options.auxiliary_files import WRITTEN_FILES, AuxiliaryContent, auxiliary_text
 from npu_serving.options.server_environment import known_variables
 from npu_serving.writers.environment_file import environment_line
 from npu_serving.writers.flag_file import flag_line
@@ -94,6 +96,13 @@ Count = Annotated[int, Rule(minimum=1, maximum=_INT32)]
 NpuValue = Union[bool, Annotated[int, Rule(minimum=-_INT64 - 1, maximum=_INT64)], Annotated[str, Rule(check=_text)]]
 OptionName = Annotated[
     str, Rule(pattern="[A-Za-z_][A-Za-z0-9_]*", expected="the name of a session option, of letters, digits and _")
+]
+NpuOptions = Annotated[
+    Mapping[OptionName, Union[NpuValue, AuxiliaryContent]],
+    NamedValues(
+        {option: Union[Annotated[str, Rule(check=_text)], file.content] for option, file in WRITTEN_FILES.items()},
+        otherwise=NpuValue,
+    ),
 ]
 ChannelName = Annotated[str, Rule(pattern=r"[^,=\s\x00-\x1f\x7f]+", expected="a name without commas, = and blanks")]
 ChannelValue = Union[
@@ -194,7 +203,7 @@ class DeployedModel:
     labels: Mapping[Label, Version] = field(
         default_factory=dict, metadata={"help": "names for versions, such as stable: 1; gRPC knows them, REST does not"}
     )
-    npu: Literal[False] | Mapping[OptionName, NpuValue] | None = field(
+    npu: Literal[False] | NpuOptions | None = field(
         default=None, metadata={"help": "session options, over those of the deployment; false has the CPU serve it"}
     )
     batching: Literal[False] | BatchingOptions | None = field(
@@ -316,7 +325,7 @@ class DeploymentFile:
     version: Literal[1] = field(metadata={"help": "of this format"})
     models: Annotated[tuple[DeployedModel, ...], Rule(fewest=1)] = field(metadata={"help": "what is served"})
     server: ServerOptions = field(default=ServerOptions(), metadata={"help": "the server itself"})
-    npu: Mapping[OptionName, NpuValue] | None = field(
+    npu: NpuOptions | None = field(
         default=None,
         metadata={"help": "session options of NpuOptimizer; {} has the defaults; without it the CPU serves"},
     )
@@ -355,15 +364,43 @@ class DeploymentFile:
         """Whether a model is meant for the NPU."""
         return any(self.npu_of(model) is not None for model in self.models)
 
-    def npu_of(self, model: DeployedModel) -> dict[str, bool | int | str] | None:
-        """The session options of a model; None where the CPU serves it."""
+    def npu_of(self, model: DeployedModel, directory: Path = Path("/")) -> dict[str, bool | int | str] | None:
+        """The session options of a model, files of ours being in `directory`; None where the CPU serves it."""
         if model.npu is False or (model.npu is None and self.npu is None):
             return None
-        own: Mapping[str, bool | int | str] = model.npu or {}
+        own: Mapping[str, bool | int | str | AuxiliaryContent] = model.npu or {}
         base = dict(self.npu or {})
         if {"precision_mode", "precision_mode_v2"} & set(own):  # one replaces the other
             base = {name: value for name, value in base.items() if name not in ("precision_mode", "precision_mode_v2")}
-        return {**base, **own}
+        names = self._names_of_files
+        return {
+            name: value if isinstance(value, (bool, int, str)) else str(directory / names[name, repr(value)])
+            for name, value in {**base, **own}.items()
+        }
+
+    def auxiliary_files(self) -> dict[str, str]:
+        """The texts of the files that session options name and whose content stands here, by the files' names."""
+        names = self._names_of_files
+        return {names[option, repr(content)]: auxiliary_text(option, content) for option, content in self._contents()}
+
+    @functools.cached_property
+    def _names_of_files(self) -> dict[tuple[str, str], str]:
+        """By the option and the content: ops_info.json, and for another content ops_info_2.json."""
+        names: dict[tuple[str, str], str] = {}
+        counts: dict[str, int] = {}
+        for option, content in self._contents():
+            if (option, repr(content)) not in names:
+                counts[option] = counts.get(option, 0) + 1
+                name = Path(WRITTEN_FILES[option].name)
+                number = f"_{counts[option]}" if counts[option] > 1 else ""
+                names[option, repr(content)] = f"{name.stem}{number}{name.suffix}"
+        return names
+
+    def _contents(self) -> Iterator[tuple[str, AuxiliaryContent]]:
+        for options in (self.npu, *(model.npu for model in self.models)):
+            for option, value in (options or {}).items():
+                if not isinstance(value, (bool, int, str)):
+                    yield option, value
 
     def batching_of(self, model: DeployedModel) -> BatchingOptions | None:
         """How a model's requests are put together; None for each on its own."""

@@ -7,6 +7,7 @@ process, each with sessions of their own; but some options are the process's.
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npu_serving.deploy.platform_config import PlatformEntry
@@ -30,13 +31,18 @@ def process_options() -> frozenset[str]:
     return frozenset({DEVICE, *of_process})
 
 
-def platforms_of(deployment: DeploymentFile) -> tuple[dict[str, PlatformEntry], dict[str, str]]:
-    """The entries by their names, and the name of each model's entry, both in the order of the models."""
+def platforms_of(
+    deployment: DeploymentFile, directory: Path = Path("/")
+) -> tuple[dict[str, PlatformEntry], dict[str, str]]:
+    """The entries by their names, and the name of each model's entry, both in the order of the models.
+
+    `directory` is where a server finds the files that options name and whose content the deployment has.
+    """
     entries: dict[str, PlatformEntry] = {}
     names: dict[str, str] = {}
     known: dict[str, str] = {}
     for model in deployment.models:
-        own = (deployment.npu_of(model), deployment.batching_of(model))
+        own = (deployment.npu_of(model, directory), deployment.batching_of(model))
         name = known.get(repr(own))
         if name is None:
             name = known[repr(own)] = PLATFORM if not known else f"{PLATFORM}_{len(known) + 1}"

@@ -12,7 +12,17 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.deploy.deployed_options import judged_options
 from npu_serving.deploy.deployment_file import DeploymentFile
-from npu_serving.deploy.rendering import FILES, MARK, SERVE_OF_THE_PACKAGE, START, UNIT, RenderedFile, rendered_files
+from npu_serving.deploy.rendering import (
+    FILES,
+    MARK,
+    PLATFORM_CONFIG,
+    SERVE_OF_THE_PACKAGE,
+    START,
+    UNIT,
+    RenderedFile,
+    files_beside,
+    rendered_files,
+)
 from npu_serving.documents.reader import path_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, RequestError
 from npu_serving.writers.shell import command_line
@@ -91,10 +101,12 @@ def plan_files(deployment: DeploymentFile, output: Path, *, at: str = "", is_che
     files = rendered_files(deployment, _place(at) if at else directory)
     states: dict[str, str] = {}
     differences = []
-    for name in FILES:
+    beside = files_beside(_text_of(directory / PLATFORM_CONFIG) or "")
+    for name in dict.fromkeys((*beside, *files, *FILES)):
         path, wanted = directory / name, files.get(name)
         there = _text_of(path)
-        if there is not None and not _is_ours(there):
+        is_ours = name in beside or there is None or _is_ours(there)
+        if not is_ours and not (wanted is not None and wanted.text == there):
             if wanted is None:
                 continue
             raise RequestError(

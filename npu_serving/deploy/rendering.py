@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from npu_serving.writers.environment_file import environment_line, export_line
 from npu_serving.writers.flag_file import flag_line
 
 MARK = "Written by ./inv render-deployment; change the deployment file, not this one."
+BESIDE = "# Files beside this one that are written with it: "
+"""In the platform config: the names of files which have no comments, and so no mark of their own."""
 PLATFORM_CONFIG, MODELS_CONFIG = "config.cfg", "models.config"
 MONITORING_CONFIG, SSL_CONFIG = "monitoring.config", "ssl.config"
 FLAGS, EXPORTS, VARIABLES = "flags", "environment.sh", "server.env"
@@ -48,6 +51,16 @@ _OPTIONAL_FLAGS = (
 """Flags that are fields of the deployment's server section under the same name, left out where they have no value."""
 
 
+def files_beside(platform_config: str) -> tuple[str, ...]:
+    """The names of the files that were written with a platform config of ours because its options name them."""
+    lines = platform_config.split("\n", 2)[:2]
+    if lines[0] != f"# {MARK}" or len(lines) < 2 or not lines[1].startswith(BESIDE):
+        return ()
+    return tuple(
+        name for name in lines[1].removeprefix(BESIDE).split(", ") if re.fullmatch(r"[a-z_0-9]+\.[a-z]+", name)
+    )
+
+
 @dataclass(frozen=True)
 class RenderedFile:
     """A file's text and mode; one that is confidential may not be shown, nor read by others."""
@@ -58,14 +71,19 @@ class RenderedFile:
 
 
 def rendered_files(deployment: DeploymentFile, directory: Path) -> dict[str, RenderedFile]:
-    """The files of a deployment by their names, for a server that finds them in `directory`, in the order of FILES.
+    """The files of a deployment by their names, for a server that finds them in `directory`.
+
+    Those that session options name come first, then those of FILES in their order.
 
     Raises RequestError for a directory that a file can't name, and for a key or certificate that can't be read.
     """
-    entries, platforms = platforms_of(deployment)
+    entries, platforms = platforms_of(deployment, directory)
+    auxiliary = {name: RenderedFile(text) for name, text in deployment.auxiliary_files().items()}
+    beside = f"{BESIDE}{', '.join(auxiliary)}\n" if auxiliary else ""
     models = [_served(model, platforms[model.name]) for model in deployment.models]
     texts: dict[str, RenderedFile] = {
-        PLATFORM_CONFIG: _marked(render_platform_config(entries)),
+        **auxiliary,
+        PLATFORM_CONFIG: _marked(beside + render_platform_config(entries)),
         MODELS_CONFIG: _marked(render_models_config(models)),
     }
     if deployment.server.monitoring is not None:

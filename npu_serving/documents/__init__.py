@@ -4,7 +4,7 @@ All mistakes of a file are reported at once, each as FILE:LINE:COLUMN: path.to.k
 and JSON, kinds.py knows which types a document may hold, layers.py makes one document of several.
 """
 
-from npu_serving.documents.kinds import FieldsOf, Rule
+from npu_serving.documents.kinds import FieldsOf, NamedValues, Rule
 from npu_serving.documents.layers import read_layers
 from npu_serving.documents.reader import (
     DocumentRefusal,
@@ -19,6 +19,7 @@ __all__ = [
     "YAML",
     "DocumentRefusal",
     "FieldsOf",
+    "NamedValues",
     "Rule",
     "json_schema",
     "parse_document",

@@ -56,6 +56,14 @@ class FieldsOf:
     made: type
 
 
+@dataclass(frozen=True, eq=False)  # a Union asks for its hash
+class NamedValues:
+    """`Annotated[dict[str, V], NamedValues({"key": T}, otherwise=U)]`: keys with kinds of their own, and the others."""
+
+    kinds: Mapping[str, Any]
+    otherwise: Any
+
+
 @dataclass(frozen=True)
 class Mistake:
     """One thing that is wrong, at the value that `path` leads to or (`at_key`) at its key."""
@@ -294,9 +302,10 @@ class _TableKind(Kind):
     expected = "keys with values"
     accepts = frozenset((dict,))
 
-    def __init__(self, key: Kind, item: Kind) -> None:
+    def __init__(self, key: Kind, item: Kind, named: Mapping[str, Kind] | None = None) -> None:
         self._key = key
         self._item = item
+        self._named = named or {}
 
     def read(self, value: Any, at: Steps, reading: Reading) -> Any:
         if value.__class__ is not dict:
@@ -309,13 +318,15 @@ class _TableKind(Kind):
             if name is BAD:
                 last = reading.mistakes[-1]
                 reading.mistakes[-1] = Mistake(last.path, f"the key {last.message}", at_key=True)
-            found[key if name is BAD else name] = self._item.read(item, place, reading)
+            found[key if name is BAD else name] = self._named.get(key, self._item).read(item, place, reading)
         return found if len(reading.mistakes) == before else BAD
 
     def schema(self, definitions: _Definitions) -> _Schema:
         names = self._key.schema(definitions)
         limits = {"propertyNames": names} if set(names) != {"type"} else {}
-        return {"type": "object", "additionalProperties": self._item.schema(definitions), **limits}
+        named = {name: kind.schema(definitions) for name, kind in self._named.items()}
+        properties = {"properties": named} if named else {}
+        return {"type": "object", **properties, "additionalProperties": self._item.schema(definitions), **limits}
 
 
 class _UnionKind(Kind):
@@ -463,6 +474,9 @@ def kind_of(meant: Any, rule: Rule | None = None) -> Kind:
                 stated = _StatedKind(note.made)
                 stated.fill()
                 return stated
+            if isinstance(note, NamedValues):
+                named = {name: kind_of(each) for name, each in note.kinds.items()}
+                return _TableKind(kind_of(typing.get_args(plain)[0]), kind_of(note.otherwise), named)
         return kind_of(plain, next((note for note in notes if isinstance(note, Rule)), rule))
     rule = rule or Rule()
     if isinstance(meant, type) and typing.get_origin(meant) is None:  # Python 3.9 takes tuple[str, ...] for a class

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -78,6 +78,24 @@ def parse_document(
     if not reading.mistakes and not troubles:
         return found  # type: ignore[no-any-return]
     raise refused([*troubles, *_placed(reading.mistakes, text, syntax)], where, refusal)
+
+
+def typed_lines(
+    plain: object, kind: Any, *, where: str, lines: Mapping[Path, int], troubles: Sequence[Trouble] = ()
+) -> Any:
+    """The value of a document whose own syntax was read already; `lines` has the line of each path in it.
+
+    Raises DocumentError with all mistakes, those of its syntax (`troubles`) too.
+    """
+    reading = Reading()
+    found = kind_of(kind).read(plain, (), reading)
+    if not reading.mistakes and not troubles:
+        return found
+    placed = []
+    for item in reading.mistakes:
+        known = (item.path[:length] for length in range(len(item.path), -1, -1) if item.path[:length] in lines)
+        placed.append(Trouble(lines[next(known)], 1, item.path, item.message))
+    raise refused([*troubles, *placed], where, DocumentRefusal())
 
 
 def json_schema(kind: type, *, format: int | None = None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.cann.operator_list import KIND as OPERATOR_LIST
 from npu_serving.cann.operator_list import finding_for, operator_lists
-from npu_serving.deploy import device_checks, gear_checks, model_checks
+from npu_serving.deploy import auxiliary_checks, device_checks, gear_checks, model_checks
 from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
 from npu_serving.deploy.device_checks import OPTION, check_devices
 from npu_serving.deploy.model_checks import CheckedModel, check_models
@@ -48,6 +48,7 @@ _OF_THE_FILE = frozenset(
         model_checks.TAGS,
         gear_checks.KIND,
         device_checks.KIND,
+        auxiliary_checks.KIND,
         GUIDE_FORBIDS,
         *EFFECT,
     )
@@ -277,6 +278,8 @@ def _check_options(deployment: DeploymentFile, cann: Cann | None, environment: M
         )
         yield from check_devices(options, environment, f"models.{index}.npu" if OPTION in (model.npu or {}) else "npu")
         yield from _profiling_directory(options, place)
+        for option, finding in auxiliary_checks.check_auxiliary_files(deployment, model, environment):
+            yield dataclasses.replace(finding, where=place(option))
         yield from _unknown_to_adapter(cann, release, own, {finding.where for finding in found}, place)
 
 

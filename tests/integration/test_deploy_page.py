@@ -168,6 +168,9 @@ def test_a_dry_run_of_serve_names_the_files_and_writes_none_of_them(state: Setti
 
 
 def test_the_example_file_of_the_page_is_a_valid_one(tmp_path: Path) -> None:
-    (text,) = blocks("yaml")
+    text, *sections = blocks("yaml")
     (tmp_path / "deployment.yaml").write_text(text)
     assert [model.name for model in read_deployment(tmp_path / "deployment.yaml").models] == ["resnet", "bert"]
+    for section in sections:
+        (tmp_path / "part.yaml").write_text("version: 1\nmodels: [{name: a, base_path: /models/a}]\n" + section)
+        assert read_deployment(tmp_path / "part.yaml").uses_npu()

@@ -173,3 +173,53 @@ def test_an_output_that_is_a_file_or_a_link_to_nothing_is_refused(tmp_path: Path
     for path in (output, link):
         with pytest.raises(RequestError, match="is not a directory"):
             plan_files(deployment(tmp_path), path)
+
+
+LISTS = {"black-list": {"to-add": ["SoftmaxV2"]}}
+MIXED = {"precision_mode": "allow_mix_precision", "modify_mixlist": LISTS}
+
+
+def test_the_file_of_an_option_is_written_beside_and_its_path_is_the_options_value(
+    tmp_path: Path, output: Path
+) -> None:
+    write_files(plan_files(deployment(tmp_path, npu=MIXED), output, at="/etc/npu-serving"))
+    assert json.loads((output / "ops_info.json").read_text()) == LISTS
+    assert 'key: "modify_mixlist" value { s: "/etc/npu-serving/ops_info.json" }' in (output / "config.cfg").read_text()
+    assert plan_files(deployment(tmp_path, npu=MIXED), output, at="/etc/npu-serving").is_current
+
+
+def test_models_with_other_contents_have_files_of_their_own(tmp_path: Path, output: Path) -> None:
+    other = {"white-list": {"to-add": ["Cast"]}}
+    models = [
+        {"name": "a", "base_path": "/a"},
+        {"name": "b", "base_path": "/b", "npu": {"modify_mixlist": other}},
+        {"name": "c", "base_path": "/c", "npu": {"modify_mixlist": LISTS}},
+    ]
+    written(deployment(tmp_path, models=models, npu=MIXED), output)
+    assert json.loads((output / "ops_info_2.json").read_text()) == other
+    config = (output / "config.cfg").read_text()
+    assert config.count(f'"{output}/ops_info.json"') == config.count(f'"{output}/ops_info_2.json"') == 1
+
+
+def test_the_file_of_an_option_goes_with_it_and_one_of_somebody_else_s_stays(tmp_path: Path, output: Path) -> None:
+    written(deployment(tmp_path, npu=MIXED), output)
+    changed = {**MIXED, "modify_mixlist": {"black-list": {"to-add": ["Cast"]}}}
+    assert written(deployment(tmp_path, npu=changed), output).states["ops_info.json"] == "changed"
+    assert written(deployment(tmp_path, npu={}), output).states["ops_info.json"] == "removed"
+    (output / "ops_info.json").write_text("{}")
+    assert "ops_info.json" not in written(deployment(tmp_path, npu={}), output).states
+    with pytest.raises(RequestError, match=r"ops_info\.json is already there"):
+        written(deployment(tmp_path, npu=MIXED), output)
+    own = {**MIXED, "modify_mixlist": str(output / "ops_info.json")}
+    written(deployment(tmp_path, npu=own), output)
+    with pytest.raises(RequestError, match=r"ops_info\.json is already there"):
+        written(deployment(tmp_path, npu=MIXED), output)
+    assert (output / "ops_info.json").read_text() == "{}"
+
+
+def test_a_run_that_was_ended_before_the_platform_config_was_written_can_be_repeated(
+    tmp_path: Path, output: Path
+) -> None:
+    written(deployment(tmp_path, npu=MIXED), output)
+    (output / "config.cfg").unlink()
+    assert written(deployment(tmp_path, npu=MIXED), output).states["ops_info.json"] == "unchanged"

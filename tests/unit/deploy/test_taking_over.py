@@ -150,7 +150,7 @@ RICH: dict[str, Any] = {
         {"models": [{"name": "a", "base_path": "/a"}], "server": {"monitoring": {"path": "/m"}, "batching": {}}},
         {
             "models": [{"name": "a", "base_path": "/a"}],
-            "npu": {"precision_mode_v2": "fp16"},
+            "npu": {"precision_mode_v2": "fp16", "fusion_switch_file": "/etc/npu/fusion_switch.cfg"},
             "server": {"batching": {"max_batch_size": 8, "allowed_batch_sizes": [2, 8], "batch_timeout_micros": 0}},
         },
     ],

@@ -6,13 +6,14 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import jsonschema
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npu_serving.documents import JSON, Rule, json_schema, parse_document
+from npu_serving.documents import JSON, NamedValues, Rule, json_schema, parse_document
 from npu_serving.errors import DocumentError
 
 Name = Annotated[str, Rule(pattern="[a-z]{1,4}", expected="a name of one to four small letters")]
@@ -159,3 +160,27 @@ def test_both_refuse_a_document_with_one_thing_wrong(document: dict[str, Any], d
     broken = {**document, wrong[0]: wrong[1]}
     assert not schema_accepts(broken)
     assert not reader_accepts(broken)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Keys that may be any, and one with a kind of its own."""
+
+    values: Annotated[dict[str, Any], NamedValues({"lists": Union[str, tuple[str, ...]]}, otherwise=int)]
+
+
+def test_some_keys_of_a_table_may_have_a_kind_of_their_own() -> None:
+    validator = jsonschema.Draft202012Validator(json_schema(Table))
+    for values, right in (
+        ({"lists": ["a"], "other": 1}, True),
+        ({"lists": "a"}, True),
+        ({"lists": 1}, False),
+        ({"other": ["a"]}, False),
+    ):
+        document = {"values": values}
+        assert validator.is_valid(document) is right
+        if right:
+            assert parse_document(json.dumps(document), Table, where="x").values["lists"] in ("a", ("a",))
+        else:
+            with pytest.raises(DocumentError, match="must be"):
+                parse_document(json.dumps(document), Table, where="x")

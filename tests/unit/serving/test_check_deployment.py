@@ -190,3 +190,14 @@ def test_the_json_has_the_signatures_the_forecast_and_whose_fault_it_is(site: Si
         "build": False,
     }
     assert shown["exit_code"] == 2
+
+
+def test_a_file_that_an_option_names_is_read_and_its_mistake_is_the_files(site: Site, tmp_path: Path) -> None:
+    lists = tmp_path / "lists.json"
+    npu = {"precision_mode": "allow_mix_precision", "modify_mixlist": str(lists)}
+    assert site.checked(npu=npu).exit_code == 3
+    lists.write_text('{"black": {}}')
+    assert site.checked(npu=npu).exit_code == 2
+    (finding,) = site.found("auxiliary-file", npu=npu)
+    assert finding.where == "npu.modify_mixlist"
+    assert f"{lists}:1:2: black: unknown key" in finding.what
