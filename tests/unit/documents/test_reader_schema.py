@@ -19,6 +19,9 @@ from npu_serving.errors import DocumentError
 Name = Annotated[str, Rule(pattern="[a-z]{1,4}", expected="a name of one to four small letters")]
 
 
+Texts = Union[str, tuple[str, ...]]
+
+
 @dataclass(frozen=True)
 class Batching:
     size: Annotated[int, Rule(minimum=1, maximum=8)]
@@ -166,7 +169,7 @@ def test_both_refuse_a_document_with_one_thing_wrong(document: dict[str, Any], d
 class Table:
     """Keys that may be any, and one with a kind of its own."""
 
-    values: Annotated[dict[str, Any], NamedValues({"lists": Union[str, tuple[str, ...]]}, otherwise=int)]
+    values: Annotated[dict[str, Any], NamedValues({"lists": Texts}, otherwise=int)]
 
 
 def test_some_keys_of_a_table_may_have_a_kind_of_their_own() -> None:
