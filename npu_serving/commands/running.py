@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from npu_serving.cli import Result
 
 PORT, REST_API_PORT = 8500, 8501
+MOST_SECONDS = 86400  # of a wait for an answer: a day
 SERVER = f"http://localhost:{REST_API_PORT}"
 
 
@@ -106,23 +107,50 @@ def status(call: Call, model: str, url: str = SERVER, version: int | None = None
 
 
 @command(
-    kinds={"version": int},
+    kinds={"version": int, "timeout": int},
     help={
         "model": "the model's name",
         "request": "the request in JSON: a file, - for standard input, or the text itself",
-        "url": f"where its REST API is; {SERVER} by default",
+        "url": f"where its REST API is, {SERVER} by default; or its gRPC API: grpc://HOST:{PORT}",
         "version": "the version to ask; the newest by default",
+        "label": "the label of the version to ask, over gRPC",
         "signature": "the signature to ask; serving_default by default",
+        "timeout": "for how many seconds an answer is waited for; 600 by default",
     },
 )
 def predict(
-    call: Call, model: str, request: str = "-", url: str = SERVER, version: int | None = None, signature: str = ""
+    call: Call,
+    model: str,
+    request: str = "-",
+    url: str = SERVER,
+    version: int | None = None,
+    label: str = "",
+    signature: str = "",
+    timeout: int = 600,
 ) -> Result:
     """Ask a served model for a prediction."""
-    from npu_serving.client import rest_client
+    from npu_serving.client import grpc_client, rest_client
+    from npu_serving.client.messages import ModelSpec
     from npu_serving.client.request import read_request
     from npu_serving.serving.server_record import note_answer
 
-    prediction = rest_client.predict(url, model, read_request(request), signature_name=signature, version=version)
+    if not 0 < timeout <= MOST_SECONDS:
+        raise RequestError(
+            f"--timeout can't be {timeout}.",
+            cause="it is a number of seconds",
+            cure=f"use one from 1 to {MOST_SECONDS}; a first request may take minutes",
+        )
+    if grpc_client.is_grpc(url):
+        spec = ModelSpec(model, version, label, signature)
+        return grpc_client.predict(url, spec, read_request(request), timeout_s=timeout)
+    if label:
+        raise RequestError(
+            "--label has no effect over the REST API.",
+            cause="TensorFlow Serving 1.15 knows versions by their labels over gRPC only",
+            cure=f"name the gRPC API: --url grpc://HOST:{PORT}",
+        )
+    prediction = rest_client.predict(
+        url, model, read_request(request), signature_name=signature, version=version, timeout_s=timeout
+    )
     note_answer(call.settings.build_root, url, model)
     return prediction

@@ -1,6 +1,6 @@
-"""The configuration messages of TensorFlow Serving 1.15.0, read by protobuf's own text format: not by our code.
+"""The messages of TensorFlow Serving 1.15.0 that ours are held against, read by protobuf itself: not by our code.
 
-Only the fields that a configuration of ours may have, with the names, numbers and kinds of the published .proto files.
+Only the fields that ours may have, with the names, numbers and kinds of the published .proto files.
 """
 
 from __future__ import annotations
@@ -27,6 +27,64 @@ MESSAGES: dict[str, list[tuple[str, int, str]]] = {
         ("inter_op_parallelism_threads", 5, "int32"),
         ("graph_options", 10, "tensorflow.GraphOptions"),
     ],
+    "tensorflow.TensorShapeDim": [("size", 1, "int64"), ("name", 2, "string")],
+    "tensorflow.TensorShapeProto": [("dim", 2, "*tensorflow.TensorShapeDim"), ("unknown_rank", 3, "bool")],
+    "tensorflow.TensorProto": [
+        ("dtype", 1, "int32"),  # an enum there, which is the same on the wire
+        ("tensor_shape", 2, "tensorflow.TensorShapeProto"),
+        ("version_number", 3, "int32"),
+        ("tensor_content", 4, "bytes"),
+        ("float_val", 5, "*float"),
+        ("double_val", 6, "*double"),
+        ("int_val", 7, "*int32"),
+        ("string_val", 8, "*bytes"),
+        ("scomplex_val", 9, "*float"),
+        ("int64_val", 10, "*int64"),
+        ("bool_val", 11, "*bool"),
+        ("dcomplex_val", 12, "*double"),
+        ("half_val", 13, "*int32"),
+        ("uint32_val", 16, "*uint32"),
+        ("uint64_val", 17, "*uint64"),
+    ],
+    "tensorflow.TensorInfo": [
+        ("name", 1, "string"),
+        ("dtype", 2, "int32"),
+        ("tensor_shape", 3, "tensorflow.TensorShapeProto"),
+    ],
+    "tensorflow.SignatureDef": [
+        ("inputs", 1, "string>tensorflow.TensorInfo"),
+        ("outputs", 2, "string>tensorflow.TensorInfo"),
+        ("method_name", 3, "string"),
+    ],
+    "tensorflow.serving.ModelSpec": [
+        ("name", 1, "string"),
+        ("version", 2, "google.protobuf.Int64Value"),
+        ("signature_name", 3, "string"),
+        ("version_label", 4, "string"),
+    ],
+    "tensorflow.serving.PredictRequest": [
+        ("model_spec", 1, "tensorflow.serving.ModelSpec"),
+        ("inputs", 2, "string>tensorflow.TensorProto"),
+        ("output_filter", 3, "*string"),
+    ],
+    "tensorflow.serving.PredictResponse": [
+        ("outputs", 1, "string>tensorflow.TensorProto"),
+        ("model_spec", 2, "tensorflow.serving.ModelSpec"),
+    ],
+    "tensorflow.serving.SignatureDefMap": [("signature_def", 1, "string>tensorflow.SignatureDef")],
+    "tensorflow.serving.GetModelMetadataRequest": [
+        ("model_spec", 1, "tensorflow.serving.ModelSpec"),
+        ("metadata_field", 2, "*string"),
+    ],
+    "tensorflow.serving.GetModelMetadataResponse": [
+        ("model_spec", 1, "tensorflow.serving.ModelSpec"),
+        ("metadata", 2, "string>google.protobuf.Any"),
+    ],
+    "tensorflow.serving.PredictLog": [
+        ("request", 1, "tensorflow.serving.PredictRequest"),
+        ("response", 2, "tensorflow.serving.PredictResponse"),
+    ],
+    "tensorflow.serving.PredictionLog": [("predict_log", 6, "tensorflow.serving.PredictLog")],
     "tensorflow.serving.BatchingParameters": [
         ("max_batch_size", 1, "google.protobuf.Int64Value"),
         ("batch_timeout_micros", 2, "google.protobuf.Int64Value"),
@@ -87,7 +145,7 @@ ONE_OF = {"tensorflow.AttrValue": "value", "tensorflow.serving.ServableVersionPo
 _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
     name: getattr(_Field, f"TYPE_{name.upper()}")
-    for name in ("bytes", "int64", "float", "bool", "string", "int32", "uint32")
+    for name in ("bytes", "int64", "float", "bool", "string", "int32", "uint32", "double", "uint64")
 }
 
 
@@ -96,6 +154,11 @@ def read_message(text: str, name: str) -> Any:
     pool = _pool()
     message = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.serving.{name}"))()
     return text_format.Parse(text, message, descriptor_pool=pool)
+
+
+def message_class(name: str) -> Any:
+    """The class of the message of that name, such as tensorflow.serving.PredictRequest."""
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(name))
 
 
 def session_bundles(text: str) -> dict[str, Any]:
