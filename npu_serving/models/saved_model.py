@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving.errors import ModelFileError
-from npu_serving.models.wire_format import BYTES, VARINT, WireFile, open_wire_file, signed, tag
+from npu_serving.models.wire_format import WireFile, open_wire_file
+from npu_serving.wire_bytes import BYTES, VARINT, signed, tag
 
 SAVED_MODEL, SAVED_MODEL_TEXT = "saved_model.pb", "saved_model.pbtxt"
 

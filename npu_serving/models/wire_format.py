@@ -15,9 +15,7 @@ from types import TracebackType
 
 from npu_serving import fsutil
 from npu_serving.errors import ModelFileError
-
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-"""The kinds of fields; 3 and 4 are groups, which no message of TensorFlow has."""
+from npu_serving.wire_bytes import BYTES, FIXED32, FIXED64, VARINT
 
 LARGEST_MESSAGE = 2**31 - 1  # bytes; protobuf refuses a larger one
 _LONGEST_TEXT = 4096  # bytes, of a text that is kept
@@ -26,11 +24,6 @@ _LONGEST_VARINT = 10  # bytes, of 64 bits
 
 Field = tuple[int, int, int]
 """A field's tag (see tag()), then the number itself for VARINT; else where the contents begin, and where they end."""
-
-
-def tag(number: int, kind: int) -> int:
-    """What a field of that number and kind begins with. One whose kind is not as expected is thereby another field."""
-    return number << 3 | kind
 
 
 class WireFile:
@@ -145,8 +138,3 @@ def open_wire_file(path: Path) -> Iterator[WireFile]:
     """The file at `path`. ModelFileError for what is not a file of a message's size, FileAccessError."""
     with fsutil.explained(path, doing="read"), WireFile(path) as file:
         yield file
-
-
-def signed(number: int) -> int:
-    """A number as int32 and int64 fields mean it."""
-    return number - (1 << 64) if number >> 63 else number

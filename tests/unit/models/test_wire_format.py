@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from model_messages import message, number, varint
 
 from npu_serving.errors import FileAccessError, ModelFileError
-from npu_serving.models.wire_format import BYTES, FIXED32, FIXED64, VARINT, Field, open_wire_file, signed, tag
+from npu_serving.models.wire_format import Field, open_wire_file
+from npu_serving.wire_bytes import BYTES, FIXED32, FIXED64, VARINT, signed, tag
 
 
 def fields_of(path: Path, data: bytes) -> list[Field]:
