@@ -80,7 +80,7 @@ def _channel_value(value: object) -> str:
 
 
 def _environment_value(value: object) -> str:
-    return _said(lambda: environment_line("NAME", str(value)))
+    return _said(lambda: environment_line("this variable", str(value)))
 
 
 def _user(name: str) -> str:

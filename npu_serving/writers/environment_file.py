@@ -19,7 +19,8 @@ def environment_line(name: str, value: str) -> str:
     """The variable's line in a file for docker's --env-file and systemd's EnvironmentFile= (systemd.exec(5), 252).
 
     docker takes the rest of the line as it is; systemd reads quotes at its beginning, backslashes, and drops blanks
-    around it. UnwritableValueError for a value that the two would read differently, and for control characters.
+    around it. UnwritableValueError for a value that the two would read differently, and for control characters; it does
+    not repeat the value, which may be a password.
     """
     why = ""
     if _CONTROL.search(value):
@@ -32,7 +33,7 @@ def environment_line(name: str, value: str) -> str:
         why = "it begins with a quote"
     if why:
         raise UnwritableValueError(
-            f"{name}={value!r} can't be written into a file of variables: {why}.",
+            f"The value of {name} can't be written into a file of variables: {why}.",
             cause="docker and systemd would read it differently",
             cure="give another value",
         )

@@ -37,6 +37,13 @@ def deployments(tmp_path: Path) -> Deployments:
     return Deployments(tmp_path)
 
 
+def test_the_value_of_a_variable_that_is_refused_is_not_shown(deployments: Deployments) -> None:
+    (found,) = deployments.mistakes(LEAST + 'environment: {MY_TOKEN: " hunter2"}\n')[:1]
+    assert "environment.MY_TOKEN: The value of this variable can't be written" in found
+    assert "begins or ends with a blank" in found
+    assert "hunter2" not in found
+
+
 def test_a_model_with_name_and_path_is_enough_and_is_served_by_the_cpu(deployments: Deployments) -> None:
     made = deployments.read(LEAST)
     assert (made.models[0].name, made.models[0].versions) == ("resnet", LatestVersions(1))

@@ -63,3 +63,10 @@ def test_what_the_two_would_read_differently_is_refused(value: str) -> None:
 @pytest.mark.parametrize("value", ['{"output":"/tmp"}', "a=b", "a b", "#a", "$HOME", "é", ""])
 def test_what_they_read_alike_is_written(value: str) -> None:
     assert environment_line("NAME", value) == f"NAME={value}"
+
+
+def test_a_value_that_is_refused_is_not_shown_because_it_may_be_a_password() -> None:
+    with pytest.raises(UnwritableValueError) as caught:
+        environment_line("AWS_SECRET_ACCESS_KEY", "hunter2\\")
+    assert "AWS_SECRET_ACCESS_KEY" in caught.value.what
+    assert "hunter2" not in f"{caught.value.what}{caught.value.cause}{caught.value.cure}"
