@@ -22,7 +22,7 @@ from npu_serving.models.layout import (
     version_directories,
 )
 from npu_serving.settings import PROJECT_ROOT
-from npu_serving.shown_text import printable
+from npu_serving.shown_text import masked_variable, printable
 from npu_serving.templating import render
 from npu_serving.writers.shell import command_line
 from npu_serving.writers.yaml import yaml_block
@@ -51,12 +51,14 @@ class FirstDeployment:
     dry_run: bool = False
     left_out: tuple[str, ...] = ()
     """What of a set-up by hand the file does not say, or says otherwise."""
+    shown: str = ""
+    """The text without the passwords of its environment, where it has some: then only its owner may read the file."""
 
     def to_json(self) -> dict[str, object]:
         """The path, the text, the models, and whether it was written."""
         return {
             "path": str(self.path),
-            "content": self.content,
+            "content": self.shown or self.content,
             "models": [
                 {"name": model.name, "base_path": model.base_path, "versions": list(model.versions)}
                 for model in self.models
@@ -68,7 +70,7 @@ class FirstDeployment:
     def text(self) -> str:
         """The text itself in a dry run; else what was done, and what comes next."""
         if self.dry_run:
-            return self.content.rstrip()
+            return (self.shown or self.content).rstrip()
         done = f"Wrote {self.path}." if self.changed else f"{self.path} is up to date."
         path = command_line([self.path])
         left_out = ["Not taken over, or changed:", *(f"  {sentence}" for sentence in self.left_out)]
@@ -107,7 +109,11 @@ def take_over_deployment(source: Path, output: Path | None = None, *, dry_run: b
     comments = [f"yaml-language-server: $schema={PROJECT_ROOT / SCHEMA}", f"Taken over from {_one_line(str(source))}."]
     if taken.left_out:
         comments += ["Not taken over, or changed:", *(f"  {_one_line(sentence)}" for sentence in taken.left_out)]
-    content = "".join(f"# {comment}\n" for comment in comments) + yaml_block(taken.document)
+    head = "".join(f"# {comment}\n" for comment in comments)
+    content = head + yaml_block(taken.document)
+    variables = {name: str(value) for name, value in taken.document.get("environment", {}).items()}
+    masked = {name: masked_variable(name, value) for name, value in variables.items()}
+    shown = head + yaml_block({**taken.document, "environment": masked}) if masked != variables else ""
     refusal = DocumentRefusal(
         heading=f"The set-up in {source} has mistakes; they are those of the file that would be written:",
         cause="the server took no notice of them, or would not have started",
@@ -115,7 +121,9 @@ def take_over_deployment(source: Path, output: Path | None = None, *, dry_run: b
     )
     read = parse_document(content, DeploymentFile, where=FILE, refusal=refusal)
     found = tuple(FoundModel(model.name, model.base_path) for model in read.models)
-    return _written(FirstDeployment(_target(output), content, found, dry_run=dry_run, left_out=taken.left_out))
+    return _written(
+        FirstDeployment(_target(output), content, found, dry_run=dry_run, left_out=taken.left_out, shown=shown)
+    )
 
 
 def _one_line(text: str) -> str:
@@ -139,7 +147,7 @@ def _written(plan: FirstDeployment) -> FirstDeployment:
             cause="it was written or changed by hand, or for other models",
             cure="write the new one elsewhere with --output FILE, or move the old one away",
         )
-    return dataclasses.replace(plan, changed=fsutil.write_file(path, content))
+    return dataclasses.replace(plan, changed=fsutil.write_file(path, content, mode=0o600 if plan.shown else None))
 
 
 def _found(text: str) -> FoundModel:

@@ -20,6 +20,7 @@ from npu_serving.options.npu_optimizer import OPTIMIZER
 from npu_serving.options.server_environment import known_variables
 from npu_serving.options.server_flags import known_flags
 from npu_serving.options.session_options import complete_options
+from npu_serving.shown_text import masked_variable
 
 PROGRAM = "tensorflow_model_server"
 LARGEST_BYTES = 1 << 22  # of a configuration that a person wrote
@@ -145,7 +146,9 @@ def _read_variable(found: _FoundByHand, path: Path, name: str, value: str) -> No
     if name.startswith("NPU_SERVING_"):
         return  # of our own start.sh: for bin/serve, not for the server
     if len(words) != 1 or re.search(r"[$`]", value):
-        found.left_out.append(f"{path}: export {name}={value[:60]}: the value is known to the shell only")
+        found.left_out.append(
+            f"{path}: export {name}={masked_variable(name, value)[:60]}: the value is known to the shell only"
+        )
     elif known is not None and not known.passed:
         found.left_out.append(f"{path}: {name}: {known.instead or 'the server does not read it'}")
     else:

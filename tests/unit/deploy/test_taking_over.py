@@ -273,6 +273,17 @@ def test_what_can_not_be_taken_over_is_refused_without_a_traceback(by_hand: ByHa
     assert not by_hand.output.exists()
 
 
+def test_a_password_is_written_for_the_owner_alone_and_never_shown(by_hand: ByHand) -> None:
+    secrets = "export AWS_SECRET_ACCESS_KEY=hunter2\nexport MY_TOKEN=hunter3$X\n"
+    by_hand.put(models_config=MODELS, config_cfg=CONFIG, start_sh=secrets + START)
+    planned = take_over_deployment(by_hand.directory, by_hand.output, dry_run=True)
+    for shown in (planned.text(), str(planned.to_json())):
+        assert "AWS_SECRET_ACCESS_KEY" in shown
+        assert "hunter" not in shown
+    assert by_hand.deployment().environment["AWS_SECRET_ACCESS_KEY"] == "hunter2"
+    assert by_hand.output.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileAccessError, match="none"):
         take_over(tmp_path / "none")
