@@ -12,7 +12,8 @@ from pathlib import Path
 
 from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile, LatestVersions
 from npu_serving.deploy.gear_checks import check_gears
-from npu_serving.errors import FileAccessError, ModelFileError
+from npu_serving.deploy.range_checks import check_ranges
+from npu_serving.errors import ModelFileError, NpuServingError
 from npu_serving.findings import NOTE, WARNING, Finding
 from npu_serving.fsutil import explained
 from npu_serving.models.dangerous_operators import dangerous_among
@@ -75,17 +76,23 @@ def _check(deployment: DeploymentFile, model: DeployedModel, where: str) -> Chec
                     findings.append(item)
                 else:
                     found[item[0]] = item[1]
-    except FileAccessError as error:
+    except NpuServingError as error:
         findings.append(Finding(error.what, error.cure, kind=MODEL_DIRECTORY, where=f"{where}.base_path"))
     npu = f"{where}.npu" if model.npu else "npu"
     for number, directory in sorted(found.items()):
-        graph, of_version = _read_version(directory, deployment.server.saved_model_tags)
+        graph = None
+        try:
+            with explained(directory, doing="read"):
+                graph, of_version = _read_version(directory, deployment.server.saved_model_tags)
+                findings += of_version
+                findings += _check_warm_up(directory) if deployment.server.warm_up else []
+        except NpuServingError as error:
+            findings.append(Finding(error.what, error.cure, kind=MODEL_DIRECTORY, where=str(directory)))
         versions.append(CheckedVersion(number, directory, graph))
-        findings += of_version
         if graph is not None:
             findings += _check_graph(graph, directory)
-            findings += _check_warm_up(directory) if deployment.server.warm_up else []
             findings += check_gears(options or {}, graph, npu)
+            findings += check_ranges(options or {}, graph, npu)
     return CheckedModel(model.name, model.base_path, tuple(versions), tuple(dict.fromkeys(findings)), options)
 
 
@@ -149,8 +156,6 @@ def _read_version(directory: Path, tags: tuple[str, ...]) -> tuple[MetaGraph | N
     except ModelFileError as error:
         why = f" {error.cause[:1].upper()}{error.cause[1:]}." if error.cause else ""
         return None, [Finding(error.what + why, error.cure, kind=MODEL_FILE, where=str(file))]
-    except FileAccessError as error:
-        return None, [Finding(error.what, error.cure, kind=MODEL_DIRECTORY, where=str(file))]
     graph = next((each for each in graphs if each.tags == set(tags)), None)
     if graph is None:
         there = " and ".join(f"[{in_a_line(', '.join(sorted(each.tags)))}]" for each in graphs[:_SHOWN])
@@ -175,11 +180,7 @@ def _check_warm_up(directory: Path) -> Iterator[Finding]:
     path = directory / WARM_UP_FILE
     if not path.is_file():
         return
-    try:
-        trouble = warm_up_trouble(path)
-    except FileAccessError as error:
-        yield Finding(error.what, error.cure, kind=MODEL_DIRECTORY, where=str(path))
-        return
+    trouble = warm_up_trouble(path)
     if trouble:
         what = f"{path} would keep the server from loading the model: {trouble}."
         yield Finding(what, "record it again, or set server.warm_up: false", kind=MODEL_FILE, where=str(path))

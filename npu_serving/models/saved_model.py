@@ -51,7 +51,8 @@ DATA_TYPES: Mapping[int, str] = dict(
 _REFERENCE = 100  # is added to the type of what refers to a variable
 
 # More than any model has: what is kept of a file is bounded, whatever is in it.
-_MOST_NODES = 2_000_000
+_MOST_NODES = 1_000_000
+_MOST_GRAPHS = 100
 _MOST_NAMES = 50_000  # of operators, functions, placeholders, signatures and their tensors
 
 _MOST_DIMENSIONS = 254  # TensorShape::MaxDimensions()
@@ -184,6 +185,8 @@ def read_saved_model(path: Path) -> tuple[MetaGraph, ...]:
                 if has_nodes:
                     break
                 graphs.append(_meta_graph(file, start, end))
+                if len(graphs) > _MOST_GRAPHS:
+                    raise file.damaged(start, f"there are more than {_MOST_GRAPHS} graphs, each with tags of its own")
             elif key == tag(1, BYTES):  # which is a number in a SavedModel, and a node in a graph
                 has_nodes = True
                 break

@@ -18,6 +18,8 @@ from npu_serving.errors import ModelFileError
 from npu_serving.wire_bytes import BYTES, FIXED32, FIXED64, VARINT
 
 LARGEST_MESSAGE = 2**31 - 1  # bytes; protobuf refuses a larger one
+MOST_FIELDS = 30_000_000
+"""A million nodes have half of that; what is larger would take minutes, and be no model."""
 _LONGEST_TEXT = 4096  # bytes, of a text that is kept
 _WINDOW = 1 << 16
 _LONGEST_VARINT = 10  # bytes, of 64 bits
@@ -49,6 +51,7 @@ class WireFile:
             raise
         self.size = status.st_size
         self._base, self._window = 0, b""
+        self._fields = 0
 
     def __enter__(self) -> WireFile:
         return self
@@ -63,6 +66,9 @@ class WireFile:
         position = start
         while position < end:
             at = position
+            self._fields += 1
+            if self._fields > MOST_FIELDS:
+                raise self.damaged(at, f"there are more than {MOST_FIELDS} fields up to here, which no model has")
             key, position = self._varint(position, end)
             kind = key & 7
             if not 8 <= key < 1 << 32:

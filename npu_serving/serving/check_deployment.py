@@ -20,7 +20,7 @@ from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.cann.operator_list import KIND as OPERATOR_LIST
 from npu_serving.cann.operator_list import finding_for, operator_lists
-from npu_serving.deploy import auxiliary_checks, device_checks, gear_checks, model_checks
+from npu_serving.deploy import auxiliary_checks, device_checks, gear_checks, model_checks, range_checks
 from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
 from npu_serving.deploy.device_checks import OPTION, check_devices
 from npu_serving.deploy.model_checks import CheckedModel, check_models
@@ -49,6 +49,7 @@ _OF_THE_FILE = frozenset(
         gear_checks.KIND,
         device_checks.KIND,
         auxiliary_checks.KIND,
+        range_checks.KIND,
         GUIDE_FORBIDS,
         *EFFECT,
     )
@@ -200,7 +201,7 @@ def _check_files(deployment: DeploymentFile) -> Iterator[Finding]:
     except NpuServingError as error:
         yield _as_finding(error, "missing-file", "server.tls")
     allocator = deployment.cpu.allocator
-    if allocator is not None and not Path(allocator).is_file():
+    if allocator is not None and not os.path.isfile(allocator):  # noqa: PTH113 - Path.is_file() raises where it is shut
         what = (
             f"The library {allocator} is not there: the server would run without it, and say so in one line of its log."
         )

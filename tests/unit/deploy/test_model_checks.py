@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import model_messages as wire
 import pytest
+from other_user import as_nobody, open_directory  # noqa: F401 - a fixture
 
 from npu_serving.deploy.deployment_file import read_deployment
 from npu_serving.deploy.model_checks import CheckedModel, check_models
@@ -126,14 +126,18 @@ def test_a_version_without_a_model_is_named(tmp_path: Path) -> None:
     assert finding.severity == NOTE
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_directory_that_this_user_may_not_read_is_a_finding(tmp_path: Path, base: Path) -> None:
-    base.chmod(0)
-    try:
-        (finding,) = checked(tmp_path, base).findings
-    finally:
-        base.chmod(0o700)
-    assert finding.kind == "model-directory"
+@pytest.mark.parametrize("closed", ["models", "models/1", "models/1/saved_model.pb", "models/1/variables"])
+def test_what_this_user_may_not_read_is_a_finding(open_directory: Path, closed: str) -> None:  # noqa: F811 - the fixture
+    put(open_directory / "models/1/saved_model.pb", wire.simple_model({"x": None}, [wire.node("v", "VarHandleOp")]))
+    put(open_directory / "models/1/variables/variables.index")
+    file = put(
+        open_directory / "d.yaml", f"version: 1\nmodels: [{{name: m, base_path: {open_directory}/models}}]\n".encode()
+    )
+    (open_directory / closed).chmod(0)
+    done = as_nobody("check-deployment", file, "--json")
+    assert not done.stderr
+    kinds = [finding["kind"] for finding in json.loads(done.stdout)["findings"]]
+    assert "model-directory" in kinds
 
 
 def test_a_remote_model_is_noted_and_not_looked_into(tmp_path: Path) -> None:

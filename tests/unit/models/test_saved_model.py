@@ -205,6 +205,12 @@ def test_only_the_operators_that_a_signature_reaches_are_run_by_it(tmp_path: Pat
     assert found.graph.run_by(found.signatures["s"]) == {"AddN": 1, "Mul": 1, "NoOp": 1}
 
 
+def test_a_file_of_endless_graphs_is_given_up_at_once(tmp_path: Path) -> None:
+    path = written(tmp_path / "m", wire.message(2, b"") * 1_000_000)
+    with pytest.raises(ModelFileError, match="more than 100 graphs"):
+        read_saved_model(path)
+
+
 def test_a_graph_that_goes_round_in_a_circle_is_walked_once(tmp_path: Path) -> None:
     graph = wire.graph([wire.node("a", "Merge", ["b"]), wire.node("b", "NextIteration", ["a"])])
     data = wire.saved_model(wire.meta_graph(graph, {"s": wire.signature({}, {"o": wire.tensor("a:0", [])})}))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from model_messages import message, number, varint
 
 from npu_serving.errors import FileAccessError, ModelFileError
+from npu_serving.models import wire_format
 from npu_serving.models.wire_format import Field, open_wire_file
 from npu_serving.wire_bytes import BYTES, FIXED32, FIXED64, VARINT, signed, tag
 
@@ -120,6 +121,13 @@ def test_a_file_larger_than_any_message_is_refused_unread(tmp_path: Path) -> Non
         file.truncate(1 << 31)
     with pytest.raises(ModelFileError, match="2147483648 bytes"), open_wire_file(path):
         pass
+
+
+def test_a_file_of_endless_fields_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_format, "MOST_FIELDS", 1000)
+    assert len(fields_of(tmp_path / "m", number(1, 1) * 1000)) == 1000
+    with pytest.raises(ModelFileError, match="more than 1000 fields"):
+        fields_of(tmp_path / "m", number(1, 1) * 1001)
 
 
 def test_a_file_that_became_shorter_meanwhile_is_said_to_be(tmp_path: Path) -> None:
