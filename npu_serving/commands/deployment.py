@@ -43,6 +43,7 @@ def init_deployment(
 
 
 @command(
+    settings=("adapter",),
     kinds={"output": Path},
     help={
         "file": "the deployment.yaml",
@@ -53,7 +54,7 @@ def init_deployment(
     },
 )
 def render_deployment(
-    _call: Call,
+    call: Call,
     file: str,
     output: Path | None = None,
     set: tuple[str, ...] = (),
@@ -64,6 +65,7 @@ def render_deployment(
 ) -> Result:
     """Write all files of one server from a deployment.yaml: configurations, environment, flags, start script, unit."""
     from npu_serving.deploy.deployment_file import read_deployment
+    from npu_serving.deploy.preset_values import filled_in
     from npu_serving.deploy.render_deployment import plan_files, write_files
     from npu_serving.errors import RequestError
     from npu_serving.settings import user_path
@@ -78,7 +80,7 @@ def render_deployment(
         refuse_together("--diff", "it changes nothing either way", dry_run=dry_run)
     overlays = [user_path(text, "--overlay") for text in overlay]
     deployment = read_deployment(user_path(file, "the deployment file"), overlays, set)
-    plan = plan_files(deployment, output, at=at, is_check=diff)
+    plan = plan_files(filled_in(deployment, call.settings), output, at=at, is_check=diff)
     return plan if diff or dry_run else write_files(plan)
 
 

@@ -32,7 +32,7 @@ def check_auxiliary_files(
 
     A file whose content stands in the deployment is right already.
     """
-    given = {**(deployment.npu or {}), **(model.npu or {})}
+    given = {**deployment.options_of_presets, **(deployment.npu or {}), **(model.npu or {})}
     for option, path in (deployment.npu_of(model) or {}).items():
         if option not in AUXILIARY_FILES or not isinstance(path, str):
             continue

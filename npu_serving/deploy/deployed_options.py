@@ -90,6 +90,8 @@ def _of_rules(
             at = (*place, finding.where)
         elif deployment.npu and finding.where in deployment.npu:
             at = ("npu", finding.where)
+        elif finding.where in deployment.options_of_presets:
+            at = ("presets",)
         elif finding.where in variables:
             at = ("environment", finding.where)
         yield _placed(finding, at, whole)

@@ -5,6 +5,7 @@ What becomes of it: platforms.py, rendering.py. Which session options go togethe
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from npu_serving.documents import NamedValues, Rule, read_layers
 from npu_serving.errors import NpuServingError
 from npu_serving.models.layout import check_model_name
 from npu_serving.options.auxiliary_files import WRITTEN_FILES, AuxiliaryContent, auxiliary_text
+from npu_serving.options.catalogue import OptionValue, presets
+from npu_serving.options.explaining import preset_options
 from npu_serving.options.server_environment import known_variables
 from npu_serving.writers.environment_file import environment_line
 from npu_serving.writers.flag_file import flag_line
@@ -29,6 +32,7 @@ SCHEMA = Path("docs/deployment.schema.json")
 NAMED_LISTS: Mapping[tuple[str | int, ...], str] = {("models",): "name"}
 """The lists that are merged by a name of their items where one file is merged onto another."""
 
+_PRECISION = ("precision_mode", "precision_mode_v2")
 _INT32, _INT64 = 2**31 - 1, 2**63 - 1
 _DEFAULT_MAX_BATCH_SIZE = 1000  # tensorflow/core/kernels/batching_util/shared_batch_scheduler.h at 1.15
 _Problem = tuple[Union[str, tuple[Union[str, int], ...]], str]
@@ -83,6 +87,13 @@ def _environment_value(value: object) -> str:
     return _said(lambda: environment_line("this variable", str(value)))
 
 
+def _preset(name: str) -> str:
+    if name in presets():
+        return ""
+    near = difflib.get_close_matches(name, presets(), n=1)
+    return f"must be a preset, not {name!r}: " + (f"did you mean {near[0]}?" if near else ", ".join(presets()))
+
+
 def _user(name: str) -> str:
     return _said(lambda: systemd_line(name)) or ("" if name else "must be the name of a user")
 
@@ -104,6 +115,7 @@ NpuOptions = Annotated[
         otherwise=NpuValue,
     ),
 ]
+PresetName = Annotated[str, Rule(check=_preset)]
 ChannelName = Annotated[str, Rule(pattern=r"[^,=\s\x00-\x1f\x7f]+", expected="a name without commas, = and blanks")]
 ChannelValue = Union[
     Annotated[int, Rule(minimum=-_INT32 - 1, maximum=_INT32)], Annotated[str, Rule(check=_channel_value)]
@@ -329,6 +341,10 @@ class DeploymentFile:
         default=None,
         metadata={"help": "session options of NpuOptimizer; {} has the defaults; without it the CPU serves"},
     )
+    presets: tuple[PresetName, ...] = field(
+        default=(),
+        metadata={"help": "session options under one name, such as mixed-precision; ./inv explain NAME shows them"},
+    )
     environment: Mapping[VariableName, VariableValue] = field(
         default_factory=dict, metadata={"help": "environment variables of the server"}
     )
@@ -345,7 +361,35 @@ class DeploymentFile:
                 yield ("models", index, "name"), f"{model.name} is there twice"
             seen.add(model.name)
         yield from self._problems_of_variables()
-        yield from problems_of_options(self)
+        of_presets = [*self._problems_of_presets()]
+        yield from of_presets or problems_of_options(self)
+
+    def _problems_of_presets(self) -> Iterator[_Problem]:
+        """Presets that contradict each other, and what one needs besides; the file's own values decide first."""
+        for index, name in enumerate(self.presets):
+            preset, former = presets()[name], self.presets[:index]
+            if name in former:
+                yield ("presets", index), f"{name} is there twice"
+                continue
+            for other in former:
+                if other in preset.conflicts:
+                    yield ("presets", index), f"{name} can't stand beside {other}: {preset.conflicts[other]}"
+                for option, value in preset.options.items():
+                    theirs = presets()[other].options.get(option, value)
+                    if theirs != value and option not in (self.npu or {}):
+                        yield (
+                            ("presets", index),
+                            f"{name} sets {option} to {value}, and {other} to {theirs}: keep one of the two, or write "
+                            f"{option} under npu",
+                        )
+            yield from self._problems_of_needs(index, preset.needs)
+
+    def _problems_of_needs(self, index: int, needs: tuple[str, ...]) -> Iterator[_Problem]:
+        of_each = ((model.name, self.npu_of(model)) for model in (self.models if needs else ()))
+        lacking = {name: [need for need in needs if need not in own] for name, own in of_each if own is not None}
+        for name, options in lacking.items():
+            if options:
+                yield ("presets", index), f"{self.presets[index]} needs {' and '.join(options)} under npu, for {name}"
 
     def _problems_of_variables(self) -> Iterator[_Problem]:
         of_cpu = {
@@ -366,17 +410,19 @@ class DeploymentFile:
 
     def npu_of(self, model: DeployedModel, directory: Path = Path("/")) -> dict[str, bool | int | str] | None:
         """The session options of a model, files of ours being in `directory`; None where the CPU serves it."""
-        if model.npu is False or (model.npu is None and self.npu is None):
+        if model.npu is False or (model.npu is None and self.npu is None and not self.presets):
             return None
-        own: Mapping[str, bool | int | str | AuxiliaryContent] = model.npu or {}
-        base = dict(self.npu or {})
-        if {"precision_mode", "precision_mode_v2"} & set(own):  # one replaces the other
-            base = {name: value for name, value in base.items() if name not in ("precision_mode", "precision_mode_v2")}
         names = self._names_of_files
+        of_deployment = _replaced_by(self.options_of_presets, self.npu or {})
         return {
             name: value if isinstance(value, (bool, int, str)) else str(directory / names[name, repr(value)])
-            for name, value in {**base, **own}.items()
+            for name, value in _replaced_by(of_deployment, model.npu or {}).items()
         }
+
+    @functools.cached_property
+    def options_of_presets(self) -> dict[str, OptionValue]:
+        """What the presets set where nothing else is written."""
+        return {option: value for name in self.presets for option, value in presets()[name].options.items()}
 
     def auxiliary_files(self) -> dict[str, str]:
         """The texts of the files that session options name and whose content stands here, by the files' names."""
@@ -402,6 +448,15 @@ class DeploymentFile:
                 if not isinstance(value, (bool, int, str)):
                     yield option, value
 
+    def expanded_presets(self) -> dict[str, tuple[str, ...]]:
+        """What became of the options of each preset, a text for each; those of models are their own."""
+        names = self._names_of_files
+        written = {
+            name: value if isinstance(value, (bool, int, str)) else names[name, repr(value)]
+            for name, value in _replaced_by(self.options_of_presets, self.npu or {}).items()
+        }
+        return {name: tuple(preset_options(presets()[name], written)) for name in self.presets}
+
     def batching_of(self, model: DeployedModel) -> BatchingOptions | None:
         """How a model's requests are put together; None for each on its own."""
         if model.batching is None:
@@ -420,3 +475,14 @@ def read_deployment(path: Path, overlays: Sequence[Path] = (), values: Sequence[
 
 def _listed(versions: Sequence[int]) -> str:
     return ", ".join(str(version) for version in versions[:10]) + (" …" if len(versions) > 10 else "")
+
+
+def _replaced_by(
+    base: Mapping[str, OptionValue | AuxiliaryContent], own: Mapping[str, OptionValue | AuxiliaryContent]
+) -> Mapping[str, OptionValue | AuxiliaryContent]:
+    """Both; of the same name the second's, and of the two options for the precision one replaces the other."""
+    if not base or not own:
+        return own or base
+    if any(name in own for name in _PRECISION):
+        base = {name: value for name, value in base.items() if name not in _PRECISION}
+    return {**base, **own}

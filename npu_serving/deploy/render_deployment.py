@@ -6,7 +6,7 @@ import difflib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
@@ -25,6 +25,7 @@ from npu_serving.deploy.rendering import (
 )
 from npu_serving.documents.reader import path_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, RequestError
+from npu_serving.shown_text import in_a_line
 from npu_serving.writers.shell import command_line
 
 NEW, CHANGED, REMOVED, UNCHANGED = "new", "changed", "removed", "unchanged"
@@ -41,6 +42,8 @@ class DeploymentFiles:
     differences: str
     warnings: tuple[str, ...] = ()
     written: bool = False
+    presets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What became of the options of each preset."""
     is_check: bool = False
     """Whether only the difference was asked for."""
 
@@ -60,13 +63,15 @@ class DeploymentFiles:
             "directory": str(self.directory),
             "files": dict(self.states),
             "diff": self.differences,
+            "presets": {name: list(options) for name, options in self.presets.items()},
             "warnings": list(self.warnings),
             "written": self.written,
         }
 
     def text(self) -> str:
         """What was done, or would be; the difference where it was asked for."""
-        warnings = [f"warning: {warning}" for warning in self.warnings]
+        presets = [f"preset {name}: {in_a_line('; '.join(options))}" for name, options in self.presets.items()]
+        warnings = [*presets, *(f"warning: {warning}" for warning in self.warnings)]
         if self.is_current:
             return "\n".join([*warnings, f"{self.directory} is up to date."])
         if self.is_check:
@@ -119,7 +124,15 @@ def plan_files(deployment: DeploymentFile, output: Path, *, at: str = "", is_che
         states[name] = _state(path, there, wanted)
         if states[name] != UNCHANGED:
             differences.append(_difference(path, there, wanted))
-    return DeploymentFiles(directory, files, states, "".join(differences), _warnings(deployment), is_check=is_check)
+    return DeploymentFiles(
+        directory,
+        files,
+        states,
+        "".join(differences),
+        _warnings(deployment),
+        presets=deployment.expanded_presets(),
+        is_check=is_check,
+    )
 
 
 def write_files(plan: DeploymentFiles) -> DeploymentFiles:
@@ -130,9 +143,7 @@ def write_files(plan: DeploymentFiles) -> DeploymentFiles:
             fsutil.remove(plan.directory / name)
         elif state != UNCHANGED:
             fsutil.write_file(plan.directory / name, plan.files[name].text, mode=plan.files[name].mode)
-    return DeploymentFiles(
-        plan.directory, plan.files, plan.states, plan.differences, plan.warnings, written=True, is_check=plan.is_check
-    )
+    return replace(plan, written=True)
 
 
 def _place(at: str) -> Path:

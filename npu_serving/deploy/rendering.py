@@ -12,7 +12,7 @@ from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile, La
 from npu_serving.deploy.platform_config import ServedModel, render_models_config, render_platform_config
 from npu_serving.deploy.platforms import platforms_of
 from npu_serving.errors import RequestError
-from npu_serving.shown_text import masked_variable
+from npu_serving.shown_text import in_a_line, masked_variable
 from npu_serving.templating import render
 from npu_serving.writers.environment_file import environment_line, export_line
 from npu_serving.writers.flag_file import flag_line
@@ -83,7 +83,7 @@ def rendered_files(deployment: DeploymentFile, directory: Path) -> dict[str, Ren
     models = [_served(model, platforms[model.name]) for model in deployment.models]
     texts: dict[str, RenderedFile] = {
         **auxiliary,
-        PLATFORM_CONFIG: _marked(beside + render_platform_config(entries)),
+        PLATFORM_CONFIG: _marked(beside + _presets(deployment) + render_platform_config(entries)),
         MODELS_CONFIG: _marked(render_models_config(models)),
     }
     if deployment.server.monitoring is not None:
@@ -159,6 +159,13 @@ def server_variables(deployment: DeploymentFile) -> dict[str, str]:
 def _served(model: DeployedModel, platform: str) -> ServedModel:
     versions = model.versions.latest if isinstance(model.versions, LatestVersions) else model.versions
     return ServedModel(model.name, model.base_path, platform, versions, model.labels)
+
+
+def _presets(deployment: DeploymentFile) -> str:
+    """Comments that say what the presets became. A line each: a value of the file's own may hold line ends."""
+    return "".join(
+        f"# Preset {name}: {in_a_line('; '.join(options))}\n" for name, options in deployment.expanded_presets().items()
+    )
 
 
 def _marked(text: str) -> RenderedFile:

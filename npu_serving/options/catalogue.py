@@ -1,7 +1,7 @@
-"""What may be set for the NPU, as data: session options, keys of profiling, environment variables.
+"""What may be set for the NPU, as data: session options, keys of profiling, environment variables, presets.
 
-The heads of session_options.yaml, profiling_keys.yaml and environment_variables.yaml say what the fields mean. The
-server's own flags: server_flags.py.
+The heads of session_options.yaml, profiling_keys.yaml, environment_variables.yaml and presets.yaml say what the fields
+mean. The server's own flags: server_flags.py.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from npu_serving.documents import parse_document, read_document
 SESSION_OPTIONS = Path(__file__).with_name("session_options.yaml")
 PROFILING_KEYS = Path(__file__).with_name("profiling_keys.yaml")
 ENVIRONMENT_VARIABLES = Path(__file__).with_name("environment_variables.yaml")
+PRESETS = Path(__file__).with_name("presets.yaml")
 
 OptionValue = Union[bool, int, str]
 """What an option may be set to; its type decides the kind: b, i or s."""
 NOT_READ = "none"
+PLACEHOLDER = re.compile(r"\{(cann|models)\}")
+"""What stands in a preset's text until files are written: a release of CANN, a digest of the models."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,21 @@ class EnvironmentVariable:
 
 
 @dataclass(frozen=True)
+class Preset:
+    """Session options under one name."""
+
+    meaning: str
+    options: Mapping[str, bool | int | str]
+    section: str = ""
+    needs: tuple[str, ...] = ()
+    conflicts: Mapping[str, str] = field(default_factory=dict)
+    advice: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()
+    name: str = ""
+    """The key under which it stands."""
+
+
+@dataclass(frozen=True)
 class _SessionOptionTable:
     """session_options.yaml."""
 
@@ -180,6 +198,13 @@ class _EnvironmentVariableTable:
 def option_names() -> tuple[str, ...]:
     """The names of all session options; nothing more of the table is read, as for the two functions below."""
     return tuple(_option_blocks())
+
+
+@dataclass(frozen=True)
+class _PresetTable:
+    """presets.yaml."""
+
+    presets: Mapping[str, Preset]
 
 
 def session_option(name: str) -> SessionOption | None:
@@ -228,6 +253,13 @@ def environment_variables() -> Mapping[str, EnvironmentVariable]:
     """Every variable whose meaning is known, by its name."""
     variables = read_document(ENVIRONMENT_VARIABLES, _EnvironmentVariableTable).variables
     return {name: dataclasses.replace(variable, name=name) for name, variable in variables.items()}
+
+
+@functools.cache
+def presets() -> Mapping[str, Preset]:
+    """Every preset by its name."""
+    found = read_document(PRESETS, _PresetTable).presets
+    return {name: dataclasses.replace(preset, name=name) for name, preset in found.items()}
 
 
 @functools.cache

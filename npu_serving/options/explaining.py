@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Union
 
 from npu_serving.errors import RequestError
 from npu_serving.options import catalogue
-from npu_serving.options.catalogue import EnvironmentVariable, OptionValue, ProfilingKey, SessionOption
+from npu_serving.options.catalogue import EnvironmentVariable, OptionValue, Preset, ProfilingKey, SessionOption
 from npu_serving.options.server_environment import known_variables
 from npu_serving.options.server_flags import ServerFlag, known_flags
 from npu_serving.writers.shell import command_line
@@ -20,8 +21,9 @@ from npu_serving.writers.text_proto import attr_value, textproto_string
 
 COLUMNS = 120
 OPTION, KEY, VARIABLE, FLAG = "session option", "profiling key", "environment variable", "server flag"
+PRESET = "preset"
 
-Entry = Union[SessionOption, ProfilingKey, EnvironmentVariable, ServerFlag]
+Entry = Union[SessionOption, ProfilingKey, EnvironmentVariable, ServerFlag, Preset]
 Fact = tuple[str, Union[str, tuple[str, ...]]]
 """What is known under one heading: a text, or several."""
 
@@ -95,15 +97,24 @@ class ExplainedEntries:
     asked: str
     found: tuple[ExplainedEntry, ...]
     is_exact: bool = True
+    also: tuple[ExplainedEntry, ...] = ()
+    """What the word that is a preset's name finds besides."""
 
     def to_json(self) -> dict[str, object]:
         """All of them."""
-        return {"asked": self.asked, "exact": self.is_exact, "entries": [each.to_json() for each in self.found]}
+        return {
+            "asked": self.asked,
+            "exact": self.is_exact,
+            "entries": [each.to_json() for each in self.found],
+            **({"also": [each.to_json() for each in self.also]} if self.also else {}),
+        }
 
     def text(self) -> str:
         """Each of them; where several are near to what was asked, a line for each."""
         if self.is_exact:
-            return "\n\n".join(each.text() for each in self.found)
+            also = [line for each in self.also for line in _wrapped(each.line(), "  ", "      ")]
+            besides = ["\n".join(["Found by that word too:", *also])] if also else []
+            return "\n\n".join([*(each.text() for each in self.found), *besides])
         if len(self.found) == 1:
             return f"Nothing is called {self.asked!r}. The nearest is:\n\n{self.found[0].text()}"
         lines = [line for each in self.found for line in _wrapped(each.line(), "  ", "      ")]
@@ -115,7 +126,9 @@ def explain(name: str) -> ExplainedEntries:
     wanted = name.strip().lstrip("-")
     exact = _by_name(wanted)
     if exact:
-        return ExplainedEntries(name, tuple(map(_explained, exact)))
+        is_preset = all(isinstance(entry, Preset) for entry in exact)
+        also = [entry for entry in _nearest(wanted.casefold()) if entry not in exact] if is_preset else []
+        return ExplainedEntries(name, tuple(map(_explained, exact)), also=tuple(map(_explained, also)))
     near = _nearest(wanted.casefold()) if wanted else []
     if not near:
         raise RequestError(
@@ -140,6 +153,8 @@ def _explained(entry: Entry) -> ExplainedEntry:
         return _option(entry)
     if isinstance(entry, ProfilingKey):
         return _key(entry)
+    if isinstance(entry, Preset):
+        return _preset(entry)
     return _variable(entry) if isinstance(entry, EnvironmentVariable) else _flag(entry)
 
 
@@ -149,6 +164,7 @@ def _further_entries() -> list[Entry]:
         *catalogue.profiling_keys().values(),
         *catalogue.environment_variables().values(),
         *known_flags().values(),
+        *catalogue.presets().values(),
     ]
 
 
@@ -283,6 +299,26 @@ def _flag(flag: ServerFlag) -> ExplainedEntry:
         value = "/models/FILE" if flag.path else "grpc.max_connection_age_ms=2000" if flag.pairs else ""
         pasted = f"{_SERVE} --flag=--{flag.name}={value or _FLAG_EXAMPLES[flag.type]}"
     return ExplainedEntry(FLAG, flag, _known(facts), pasted)
+
+
+def _preset(preset: Preset) -> ExplainedEntry:
+    facts = [
+        _fact("sets", tuple(preset_options(preset, preset.options))),
+        _fact("asks for", ", ".join(preset.needs)),
+        _fact("conflicts with", _listed(preset.conflicts)),
+        _fact("advice", preset.advice),
+        _fact("described in", f"the guide of 6.3, {preset.section}" if preset.section else ""),
+    ]
+    return ExplainedEntry(PRESET, preset, _known(facts), f"presets: [{preset.name}]", "", preset.terms)
+
+
+def preset_options(preset: Preset, written: Mapping[str, OptionValue | None]) -> Iterator[str]:
+    """What becomes of the preset's options where these are written; a value that the preset did not set says so."""
+    for name, value in preset.options.items():
+        there = written.get(name)
+        filled = "[^/]+".join(re.escape(part) for part in catalogue.PLACEHOLDER.split(str(value))[::2])
+        its_own = there == value or (isinstance(there, str) and re.fullmatch(filled, there) is not None)
+        yield f"{name} {_shown(there) or 'left out'}{'' if its_own else ', which the file says itself'}"
 
 
 def _known(facts: Iterable[Fact | None]) -> tuple[Fact, ...]:

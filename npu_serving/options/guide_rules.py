@@ -111,6 +111,8 @@ def _is_met(name: str, needed: str, asked: AskedOptions) -> bool:
     """What the table's sentence says and a list of names can't."""
     if (name, needed) == ("modify_mixlist", "precision_mode"):
         return asked.has("precision_mode_v2")
+    if name == "op_compiler_cache_mode":
+        return asked.text(name) == "disable"  # nothing is kept
     if needed == "dynamic_inputs_shape_range":
         return asked.text("dynamic_graph_execute_mode") != "dynamic_execute"
     return False

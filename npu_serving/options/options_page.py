@@ -28,6 +28,7 @@ _ABOUT = {
     explaining.KEY: "The keys of the JSON in `profiling_options` and `PROFILING_OPTIONS`; every value is a text.",
     explaining.VARIABLE: "What the guide, CANN and the adapter read from the environment.",
     explaining.FLAG: "The flags of tensorflow_model_server 1.15.0.",
+    explaining.PRESET: "What `presets: [NAME]` in a [deployment.yaml](deploy.md) sets, where the file says nothing.",
 }
 _MARKS = re.compile(r"([\\`*<~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 

@@ -24,6 +24,7 @@ from npu_serving.deploy import auxiliary_checks, device_checks, gear_checks, mod
 from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
 from npu_serving.deploy.device_checks import OPTION, check_devices
 from npu_serving.deploy.model_checks import CheckedModel, check_models
+from npu_serving.deploy.preset_values import filled_in
 from npu_serving.deploy.rendering import rendered_files, server_variables
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_BAD_REQUEST, NpuServingError, RequestError
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
@@ -150,6 +151,7 @@ class DeploymentCheck:
 
 def check_deployment(settings: Settings, file: Path, deployment: DeploymentFile, *, build: str = "") -> DeploymentCheck:
     """What is wrong with the deployment that was read from `file`; without `build` the current one is to serve it."""
+    deployment = filled_in(deployment, settings)
     models = tuple(check_models(deployment))
     findings = [finding for model in models for finding in model.findings]
     findings += _check_ports(deployment)

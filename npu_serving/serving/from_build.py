@@ -14,6 +14,7 @@ from npu_serving.builds.current import find_build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.preset_values import filled_in
 from npu_serving.deploy.render_deployment import plan_files, write_files
 from npu_serving.deploy.rendering import PLATFORM_CONFIG, server_flags_of, server_variables
 from npu_serving.models.layout import ModelPlace, check_model_directory, model_place
@@ -64,6 +65,7 @@ def plan_deployment(
     """
     name = hashlib.sha256(os.fsencode(file.expanduser().absolute())).hexdigest()[:12]
     directory = settings.build_root.absolute() / "deployments" / name
+    deployment = filled_in(deployment, settings)
     if not dry_run:
         write_files(plan_files(deployment, directory))
         return _plan_of_files(settings, deployment, directory, build)

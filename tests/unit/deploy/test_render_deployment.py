@@ -223,3 +223,12 @@ def test_a_run_that_was_ended_before_the_platform_config_was_written_can_be_repe
     written(deployment(tmp_path, npu=MIXED), output)
     (output / "config.cfg").unlink()
     assert written(deployment(tmp_path, npu=MIXED), output).states["ops_info.json"] == "unchanged"
+
+
+def test_what_presets_became_is_printed_and_in_the_json(tmp_path: Path, output: Path) -> None:
+    plan = plan_files(deployment(tmp_path, presets=["mixed-precision"]), output)
+    assert "preset mixed-precision: precision_mode_v2 mixed_float16" in plan.text()
+    assert plan.to_json()["presets"] == {"mixed-precision": ["precision_mode_v2 mixed_float16"]}
+    assert (
+        written(deployment(tmp_path, presets=["mixed-precision"]), output).text().startswith("preset mixed-precision")
+    )

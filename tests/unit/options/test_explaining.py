@@ -97,7 +97,7 @@ def test_what_nothing_is_found_by_is_an_error_that_leads_on(word: str) -> None:
 
 def test_everything_is_explained_once_with_all_that_is_known() -> None:
     found = explain_all().found
-    assert len(found) == len({(each.family, each.name) for each in found}) == 107 + 22 + 55 + 29
+    assert len(found) == len({(each.family, each.name) for each in found}) == 107 + 22 + 55 + 29 + 8
     for each in found:
         document = each.to_json()
         assert document["name"] == each.name
@@ -224,3 +224,13 @@ def test_an_option_that_counts_less_than_it_seems_says_so() -> None:
 def test_what_the_guide_advises_is_said_with_the_option(name: str, advice: str) -> None:
     """The numbers are those of docs/guide-coverage.md."""
     assert advice in " ".join(explain(name).text().split())
+
+
+def test_a_preset_is_shown_with_what_it_sets_and_what_its_word_finds_besides() -> None:
+    found = explaining.explain("dump")
+    assert [each.family for each in found.found] == [explaining.PRESET]
+    assert "- dump_mode all" in found.text()
+    assert "presets: [dump]" in found.text()
+    assert "dump_path" in {each.name for each in found.also}
+    assert "Found by that word too:" in found.text()
+    assert "compile-cache" in {each.name for each in explaining.explain("编译缓存").found}

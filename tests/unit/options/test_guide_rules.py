@@ -158,3 +158,10 @@ def test_a_leftover_aoe_mode_in_the_environment_is_a_problem() -> None:
 def test_a_graph_run_mode_that_is_left_out_is_warned_of() -> None:
     (found,) = check_options({"use_off_line": True}, "6.3.RC2")
     assert (found.kind, found.severity, found.cure) == (GUIDE_FORBIDS, WARNING, "write graph_run_mode 0")
+
+
+def test_a_cache_that_is_off_needs_no_directory() -> None:
+    inference: dict[str, AskedValue] = {"graph_run_mode": 0, "use_off_line": True}
+    assert check_options({**inference, "op_compiler_cache_mode": "disable"}) == []
+    (finding,) = check_options({**inference, "op_compiler_cache_mode": "force"})
+    assert "without op_compiler_cache_dir" in finding.what

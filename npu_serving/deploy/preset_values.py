@@ -1,0 +1,66 @@
+"""What a preset leaves open until files are written: the release of CANN and the models, which its cache is for.
+
+Compiled operators of one release are of no use to another, and a replaced model would fill the cache of its successor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.cann.install import cann_of
+from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
+from npu_serving.errors import NpuServingError
+from npu_serving.models.layout import version_directories
+from npu_serving.models.saved_model import SAVED_MODEL
+from npu_serving.options.catalogue import PLACEHOLDER
+from npu_serving.settings import Settings
+
+UNKNOWN = "unknown-release"
+
+
+def filled_in(deployment: DeploymentFile, settings: Settings) -> DeploymentFile:
+    """The deployment with all that its presets leave open; the same one where they leave nothing open."""
+    own = deployment.npu or {}
+    open_ones = {
+        name: value
+        for name, value in deployment.options_of_presets.items()
+        if isinstance(value, str) and PLACEHOLDER.search(value) and name not in own
+    }
+    if not open_ones:
+        return deployment
+    known = {"cann": _release(deployment, settings), "models": _digest(deployment)}
+    filled = {name: PLACEHOLDER.sub(lambda found: known[found[1]], value) for name, value in open_ones.items()}
+    return dataclasses.replace(deployment, npu={**filled, **own})
+
+
+def _release(deployment: DeploymentFile, settings: Settings) -> str:
+    if deployment.cann is not None:
+        settings = dataclasses.replace(settings, cann_root=deployment.cann)
+    try:
+        installation = cann_of(settings).installation
+    except NpuServingError:
+        installation = None
+    version = installation.version if installation is not None else ""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", version) or UNKNOWN
+
+
+def _digest(deployment: DeploymentFile) -> str:
+    """Of the highest version of each model on the NPU; of the path, where it is not here."""
+    found = hashlib.sha256()
+    for model in deployment.models:
+        if deployment.npu_of(model) is not None:
+            found.update(f"{model.name}\0{_bytes_of(model)}\n".encode("utf-8", "surrogateescape"))
+    return found.hexdigest()[:12]
+
+
+def _bytes_of(model: DeployedModel) -> str:
+    base = Path(model.base_path)
+    try:
+        versions = version_directories(base) if not fsutil.is_remote(model.base_path) and base.is_dir() else {}
+        return fsutil.sha256_of(versions[max(versions)] / SAVED_MODEL) if versions else model.base_path
+    except (NpuServingError, OSError):
+        return model.base_path
