@@ -9,11 +9,22 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 from npu_serving.client.answers import Signature, TensorInfo
 from npu_serving.client.request import ROW, PredictRequest
-from npu_serving.client.tensor import BY_NAME, MOST_DIMENSIONS, DataType, Tensor, Value, nested, packed, shown_values
+from npu_serving.client.tensor import (
+    BY_NAME,
+    MOST_DIMENSIONS,
+    MOST_ELEMENTS,
+    DataType,
+    Tensor,
+    Value,
+    nested,
+    packed,
+    shown_values,
+)
 from npu_serving.errors import RequestError
 
 _BASE64 = "b64"
@@ -44,6 +55,27 @@ def answer_values(form: str, outputs: Mapping[str, Tensor]) -> object:
         return next(iter(rows.values()))
     lists = [items for items in rows.values() if isinstance(items, list)]
     return [dict(zip(rows, row)) for row in zip(*lists)]
+
+
+def resized(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The tensor cut to that shape, or filled by its own values again and again. ValueError where it has none."""
+    if len(shape) != len(tensor.shape):
+        raise ValueError(f"it has {len(tensor.shape)} dimensions, not {len(shape)}")
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise ValueError(f"a tensor of the shape {list(shape)} is too large to be sent")
+    if 0 in tensor.shape:
+        raise ValueError("it has no value")
+    return Tensor(tensor.data_type, shape, _repeated(tensor.values, tensor.shape, shape))
+
+
+def _repeated(values: Sequence[Value], own: tuple[int, ...], wanted: tuple[int, ...]) -> Sequence[Value]:
+    if not wanted:
+        return values
+    stride = math.prod(own[1:])
+    rows = [
+        _repeated(values[at * stride : (at + 1) * stride], own[1:], wanted[1:]) for at in range(min(own[0], wanted[0]))
+    ]
+    return [value for at in range(wanted[0]) for value in rows[at % len(rows)]]
 
 
 def _by_rows(instances: object, inputs: Mapping[str, TensorInfo]) -> dict[str, object]:

@@ -107,6 +107,58 @@ def status(call: Call, model: str, url: str = SERVER, version: int | None = None
 
 
 @command(
+    kinds={"version": int, "deployment": Path},
+    help={
+        "model_dir": "the directory with the model's version directories, such as /models/resnet",
+        "request": "a request in JSON, as predict takes it: a file, or the text itself (repeatable)",
+        "golden": "the recorded golden request as well (./inv smoke --record)",
+        "signature": "the signature to ask; the request's own, or serving_default, by default",
+        "version": "the version to write for; the newest by default",
+        "tag": "a tag of the graph that the server loads; serve by default (repeatable)",
+        "deployment": "a deployment.yaml: with gears, one request for each of them",
+        **OF_A_DEPLOYMENT,
+        "force": "replace a file that holds other requests",
+    },
+)
+def write_warmup(
+    call: Call,
+    model_dir: str,
+    request: tuple[str, ...] = (),
+    golden: bool = False,
+    signature: str = "",
+    version: int | None = None,
+    tag: tuple[str, ...] = (),
+    deployment: Path | None = None,
+    set: tuple[str, ...] = (),
+    overlay: tuple[str, ...] = (),
+    force: bool = False,
+    dry_run: bool = False,
+) -> Result:
+    """Write the requests that a server sends through a model before it offers it: the first caller need not wait."""
+    from npu_serving.deploy.deployment_file import read_deployment
+    from npu_serving.serving import warm_up
+    from npu_serving.settings import user_path
+
+    file = None
+    if deployment is not None:
+        refuse_together("--deployment", "the deployment says which tags the server asks for", tag=tag)
+        file = read_deployment(deployment, [user_path(text, "--overlay") for text in overlay], set)
+    elif set or overlay:
+        raise RequestError("--set and --overlay are for a deployment file.", cure="give it as well: --deployment FILE")
+    plan = warm_up.plan_warm_up(
+        model_dir,
+        request,
+        golden_in=call.settings.dist_root if golden else None,
+        signature_name=signature,
+        version=version,
+        tags=tag or ("serve",),
+        deployment=file,
+        force=force,
+    )
+    return plan if dry_run else warm_up.write_warm_up(plan)
+
+
+@command(
     kinds={"version": int, "timeout": int},
     help={
         "model": "the model's name",

@@ -64,6 +64,28 @@ def check_gears(options: Mapping[str, object], graph: MetaGraph, where: str) -> 
             yield Finding(what, "leave it unused", NOTE, KIND, place, details=tuple(item.what for item in found))
 
 
+def gear_shapes(options: Mapping[str, object], signature: ModelSignature) -> list[dict[str, tuple[int, ...]]]:
+    """The shapes of the inputs, by their names in the signature, of each gear; none without gears that fit it."""
+    entries, gears = _entries(options.get(SHAPES)), _gears(options.get(GEARS))
+    by_node = {spec.node: name for name, spec in signature.inputs.items()}
+    names = [by_node[node] for node in sorted(by_node, key=lambda node: node.encode("utf-8", "surrogatepass"))]
+    unknown = sum(size < 0 for entry in entries for size in entry.sizes)
+    if len(entries) != len(names) or options.get(NODE_TYPE) != PLACEHOLDERS:
+        return []
+    found = []
+    for gear in gears:
+        if len(gear) != unknown:
+            return []
+        values = iter(gear)
+        found.append(
+            {
+                name: tuple(next(values) if size < 0 else size for size in entry.sizes)
+                for name, entry in zip(names, entries)
+            }
+        )
+    return found
+
+
 def _against(
     entries: list[_ShapeEntry], gears: list[tuple[int, ...]], signature: ModelSignature, name: str, where: str
 ) -> Iterator[Finding]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import functools
 import os
 import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.errors import ModelFileError
 
 WARM_UP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_RECORDS = 1000
@@ -43,10 +45,50 @@ def warm_up_trouble(path: Path) -> str:
     return ""
 
 
+def framed(records: Iterable[bytes]) -> bytes:
+    """The records one after the other as TFRecords: length and contents, each with its checksum."""
+    out = bytearray()
+    for record in records:
+        length = struct.pack("<Q", len(record))
+        out += length + struct.pack("<I", _masked(_crc32c(length)))
+        out += record + struct.pack("<I", _masked(_crc32c(record)))
+    return bytes(out)
+
+
+def records_in(path: Path) -> Iterator[bytes]:
+    """The records of a file, each with its checksum verified. ModelFileError where one is damaged; FileAccessError."""
+    data, at, number = memoryview(fsutil.read_bytes(path)), 0, 0
+    while at < len(data):
+        number += 1
+        head = bytes(data[at : at + _LENGTH])
+        length = int.from_bytes(head, "little")
+        begin = at + _LENGTH + _CHECKSUM
+        end = begin + length
+        if end + _CHECKSUM > len(data) or _checksum_at(data, at + _LENGTH) != _masked(_crc32c(head)):
+            raise _damaged(path, number)
+        record = bytes(data[begin:end])
+        if _checksum_at(data, end) != _masked(_crc32c(record)):
+            raise _damaged(path, number)
+        yield record
+        at = end + _CHECKSUM
+
+
+def _checksum_at(data: memoryview, at: int) -> int:
+    return int.from_bytes(data[at : at + _CHECKSUM], "little")
+
+
+def _damaged(path: Path, number: int) -> ModelFileError:
+    return ModelFileError(
+        f"{path} is damaged: its record {number} is cut off, or its checksum is wrong.",
+        cause="it was not copied as a whole, or the disk is faulty",
+        cure="write it again: ./inv write-warmup MODEL --request FILE --force",
+    )
+
+
 def _crc32c(data: bytes) -> int:
-    value = 0xFFFFFFFF
+    value, table = 0xFFFFFFFF, _table()
     for byte in data:
-        value = _table()[(value ^ byte) & 0xFF] ^ value >> 8
+        value = table[(value ^ byte) & 0xFF] ^ value >> 8
     return value ^ 0xFFFFFFFF
 
 

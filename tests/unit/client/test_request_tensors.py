@@ -8,7 +8,7 @@ import pytest
 
 from npu_serving.client.answers import Signature, TensorInfo
 from npu_serving.client.request import read_request
-from npu_serving.client.request_tensors import answer_values, request_tensors
+from npu_serving.client.request_tensors import answer_values, request_tensors, resized
 from npu_serving.client.tensor import BY_NAME, Tensor
 from npu_serving.errors import RequestError
 
@@ -112,3 +112,20 @@ def test_outputs_that_are_no_rows_are_named(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"one row for each instance: s .*, y") as caught:
         answer_values("instances", {"y": _floats((2,), 1, 2), "s": other})
     assert str(list(shape)) in str(caught.value)
+
+
+def test_a_tensor_is_cut_or_filled_by_its_own_values() -> None:
+    tensor = _floats((2, 2), 1, 2, 3, 4)
+    assert resized(tensor, (3, 1)).values == [1, 3, 1]
+    assert resized(tensor, (1, 3)).values == [1, 2, 1]
+    assert list(resized(_floats((), 7), ()).values) == [7]
+    assert resized(tensor, (0, 2)).values == []
+
+
+@pytest.mark.parametrize(
+    ("own", "shape", "why"),
+    [((2,), (2, 2), "has 1 dimensions, not 2"), ((0,), (1,), "no value"), ((1,), (2**40,), "too large to be sent")],
+)
+def test_what_can_not_be_made_to_fit_is_said(own: tuple[int, ...], shape: tuple[int, ...], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        resized(_floats(own, *range(own[0])), shape)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_serving.deploy.gear_checks import check_gears
+from npu_serving.deploy.gear_checks import check_gears, gear_shapes
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
-from npu_serving.models.saved_model import MetaGraph, read_saved_model
+from npu_serving.models.saved_model import MetaGraph, ModelSignature, TensorSpec, read_saved_model
 
 
 def graph_of(path: Path, data: bytes) -> MetaGraph:
@@ -122,3 +122,20 @@ def test_what_is_proposed_is_accepted(tmp_path_factory: pytest.TempPathFactory, 
     directory = tmp_path_factory.mktemp("gears")
     (finding, *_) = found(directory, inputs, ";".join(["nothing_of_this:1,1,1,1,1"] * (len(inputs) + 1)))
     assert found(directory, inputs, finding.cure.partition(": ")[2]) == []
+
+
+@pytest.mark.parametrize(
+    ("shapes", "gears", "kind", "expected"),
+    [
+        ("x:-1,2", "1;4", 1, [{"in": (1, 2)}, {"in": (4, 2)}]),
+        ("x:-1,-1", "1,2;3,4", 1, [{"in": (1, 2)}, {"in": (3, 4)}]),
+        ("x:-1,2", "1,2", 1, []),
+        ("x:-1,2;y:1", "1", 1, []),
+        ("x:-1,2", "1;4", 0, []),
+        ("x:-1,2", "", 1, []),
+    ],
+)
+def test_a_gear_is_a_shape_for_each_input_by_its_name_in_the_signature(shapes, gears, kind, expected) -> None:
+    signature = ModelSignature({"in": TensorSpec("x:0", "float32", None)}, {}, "")
+    options = {"input_shape": shapes, "dynamic_dims": gears, "dynamic_node_type": kind}
+    assert gear_shapes(options, signature) == expected

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_serving.models.warm_up_file import warm_up_trouble
+from npu_serving.errors import ModelFileError
+from npu_serving.models.warm_up_file import framed, records_in, warm_up_trouble
 
 # Two records as TensorFlow 1.15.0 writes them: TFRecordWriter, b"hello" and b"".
 BY_TENSORFLOW = bytes.fromhex("0500000000000000eab2043e68656c6c6fbb1f1c19000000000000000029039807d8ea82a2")
@@ -65,3 +66,33 @@ def test_a_file_that_is_not_of_whole_records_is_named_with_the_byte(tmp_path: Pa
 @given(data=st.binary(max_size=60))
 def test_any_bytes_are_answered(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     trouble(tmp_path_factory.mktemp("warm"), data)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5))
+def test_records_are_written_as_tensorflow_does_and_read_again(tmp_path_factory, records: list[bytes]) -> None:
+    path = tmp_path_factory.getbasetemp() / "records"
+    path.write_bytes(framed(records))
+    assert path.read_bytes() == b"".join(map(record, records))
+    assert list(records_in(path)) == records
+
+
+def test_the_bytes_are_tensorflows_own() -> None:
+    assert framed([b"hello", b""]) == BY_TENSORFLOW
+
+
+@pytest.mark.parametrize("at", range(len(record(b"abc"))))
+def test_a_record_with_one_wrong_byte_is_refused(tmp_path: Path, at: int) -> None:
+    data = bytearray(framed([b"abc"]))
+    data[at] ^= 0x10
+    path = tmp_path / "records"
+    path.write_bytes(data)
+    with pytest.raises(ModelFileError, match="its record 1"):
+        list(records_in(path))
+
+
+@pytest.mark.parametrize("kept", range(1, len(record(b"abc"))))
+def test_a_record_that_is_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "records"
+    path.write_bytes(framed([b"abc"])[:kept])
+    with pytest.raises(ModelFileError, match="its record 1"):
+        list(records_in(path))
