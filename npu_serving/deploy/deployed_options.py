@@ -46,12 +46,10 @@ class _Whole:
 
 def problems_of_options(deployment: DeploymentFile) -> Iterator[tuple[Place, str]]:
     """The mistakes, each with its place: what would end the server, fail a model, or is wrong or slow in service."""
-    wrong = [*_refused_alone(deployment.npu or {}, ("npu",))]
+    yield from _refused_alone(deployment.npu or {}, ("npu",))
     for index, model in enumerate(deployment.models):
-        wrong += _refused_alone(model.npu or {}, ("models", index, "npu"))
-    yield from wrong
-    if not wrong:
-        yield from ((found.place, found.message) for found in judged_options(deployment) if found.is_mistake)
+        yield from _refused_alone(model.npu or {}, ("models", index, "npu"))
+    yield from ((found.place, found.message) for found in judged_options(deployment) if found.is_mistake)
 
 
 def judged_options(deployment: DeploymentFile) -> Iterator[OptionFinding]:
@@ -65,8 +63,10 @@ def judged_options(deployment: DeploymentFile) -> Iterator[OptionFinding]:
             continue
         judged.add(repr(options))
         place: Place = ("models", index, "npu") if model.npu else ("npu",)
+        # Those that are refused alone are said by problems_of_options(); the others are judged without them.
+        rest = {name: value for name, value in options.items() if not any(_refused_alone({name: value}, place))}
         try:
-            whole = complete_options(options)
+            whole = complete_options(rest)
         except NpuServingError as error:
             yield OptionFinding(place, _sentence(error), is_mistake=True)
             continue

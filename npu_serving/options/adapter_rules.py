@@ -340,7 +340,7 @@ def _left_to_the_cpu(asked: AskedOptions) -> Iterator[Finding]:
     if asked.text("job") in ("ps", "default"):
         yield refused(RUNS_ON_THE_CPU, "job", f"job is {asked.text('job')}", "leave job out")
     operators = asked.environment.get("ASCEND_OPP_PATH", "")
-    if operators and not os.path.isdir(operators):  # noqa: PTH112
+    if operators and asked.directory is not None and not os.path.isdir(operators):  # noqa: PTH112
         yield refused(
             RUNS_ON_THE_CPU, "ASCEND_OPP_PATH", f"ASCEND_OPP_PATH is {operators}, which is not a directory", "unset it"
         )

@@ -102,6 +102,33 @@ def _on_variables(asked: AskedOptions) -> Iterator[Finding]:
                 yield _forbidden(option, what, f"unset {variable}", PROBLEM)
 
 
+def _on_values_of_variables(asked: AskedOptions) -> Iterator[Finding]:
+    """Variables with a value that the guide does not give them; most are then silently taken as not set."""
+    known = catalogue.environment_variables() if asked.environment else {}
+    for name, value in asked.environment.items():
+        variable = known.get(name)
+        if variable is None or not value:
+            continue
+        low, high = variable.lowest, variable.highest
+        if low is not None or high is not None:
+            is_within = re.fullmatch("[0-9]{1,18}", value) is not None and (low or 0) <= int(value) <= (
+                high if high is not None else int(value)
+            )
+            wanted = f"a number from {low or 0}" + (f" to {high}" if high is not None else " on")
+        else:
+            is_within = not variable.values or bool(variable.form) or value in variable.values
+            wanted = f"one of {', '.join(variable.values)}"
+        if not is_within:
+            section = f" (section {variable.section})" if variable.section else ""
+            yield Finding(
+                f"{name} is {value!r}, which is not among the values that it has{section}",
+                f"write {wanted}, or leave it out",
+                WARNING,
+                GUIDE_FORBIDS,
+                name,
+            )
+
+
 def _is_on(option: SessionOption, value: AskedValue) -> bool:
     """Whether it says anything beyond what holds without it; options that count by their presence do."""
     return value not in (False, 0, "", None) and (option.default is None or value != option.default)
@@ -200,6 +227,7 @@ GUIDE_RULES = (
     _on_gears,
     _on_pairs,
     _on_variables,
+    _on_values_of_variables,
     _on_profiling,
     _on_effect,
     _tuning_by_variable,

@@ -29,6 +29,7 @@ from npu_serving.deploy.rendering import rendered_files, server_variables
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_BAD_REQUEST, NpuServingError, RequestError
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
 from npu_serving.options.asked_options import EFFECT, GUIDE_FORBIDS
+from npu_serving.options.catalogue import environment_variables
 from npu_serving.options.rules import check_options
 from npu_serving.options.server_environment import server_environment
 from npu_serving.options.session_options import complete_options
@@ -268,7 +269,7 @@ def _check_options(deployment: DeploymentFile, cann: Cann | None, environment: M
         if own is None or repr(own) in judged:
             continue
         judged.add(repr(own))
-        place = _placing(model, index)
+        place = _placing(deployment, model, index)
         options = complete_options(own)
         found = list(check_options(options, release, environment=environment))
         yield from (
@@ -318,10 +319,20 @@ def _profiling_directory(options: Mapping[str, object], place: Callable[[str], s
         yield Finding(what, cure, WARNING, "missing-directory", place("profiling_options"))
 
 
-def _placing(model: DeployedModel, index: int) -> Callable[[str], str]:
-    """The place of an option in the file: the model's own options count over those of the deployment."""
-    own = model.npu or {}
-    return lambda name: f"models.{index}.npu.{name}" if name in own else f"npu.{name}"
+def _placing(deployment: DeploymentFile, model: DeployedModel, index: int) -> Callable[[str], str]:
+    """The place of an option in the file, the model's own before those of the deployment; or of a variable.
+
+    A variable that the file does not name comes from the shell.
+    """
+
+    def place(name: str) -> str:
+        if name in (model.npu or {}):
+            return f"models.{index}.npu.{name}"
+        if name in deployment.environment:
+            return f"environment.{name}"
+        return name if name in environment_variables() else f"npu.{name}"
+
+    return place
 
 
 def _is_of_the_file(finding: Finding) -> bool:

@@ -67,9 +67,13 @@ def test_a_precision_of_the_models_own_takes_the_place_of_the_other_kind(tmp_pat
     assert made.npu_of(made.models[0]) == {"precision_mode": "force_fp16"}
 
 
-def test_each_wrong_option_is_named_before_they_are_judged_together(tmp_path: Path) -> None:
-    found = refusal(tmp_path, {"npu": {"graph_run_mode": 1}}, npu={"use_off_line": False})
-    assert [line.split(":")[0] for line in found] == ["models[0].npu.graph_run_mode", "npu.use_off_line"]
+def test_what_is_refused_alone_and_what_the_rules_refuse_is_named_at_once(tmp_path: Path) -> None:
+    found = refusal(tmp_path, {"npu": {"graph_run_mode": 1}}, npu={"use_off_line": False, "aoe_mode": "2"})
+    assert [line.split(":")[0] for line in found] == [
+        "models[0].npu.graph_run_mode",
+        "npu.use_off_line",
+        "npu.aoe_mode",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +139,7 @@ def test_gears_that_do_not_agree_and_a_variable_beside_its_option_are_mistakes(t
 
 
 def test_what_only_some_adapters_refuse_or_another_machine_has_is_none(tmp_path: Path) -> None:
+    deployment(tmp_path, {}, npu={}, environment={"ASCEND_OPP_PATH": "/no/such"})
     deployment(tmp_path, {}, npu={"precision_mode_v2": "mixed_hif8"})  # 9.0.0 takes it
     deployment(tmp_path, {}, npu={"enable_dump": True, "dump_path": "/no/such"})
     deployment(tmp_path, {}, npu={"deterministic": 7, "no_such_option": 1})

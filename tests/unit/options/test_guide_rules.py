@@ -150,6 +150,25 @@ def test_an_older_adapter_gets_the_older_precision() -> None:
     assert check_options({**SERVER, "precision_mode": "force_fp16"}, "6.3.RC1") == []
 
 
+@pytest.mark.parametrize(
+    ("variable", "wrong", "right", "cure"),
+    [
+        ("ASCEND_GLOBAL_LOG_LEVEL", "17", "4", "write one of 0, 1, 2, 3, 4, or leave it out"),
+        ("ASCEND_SLOG_PRINT_TO_STDOUT", "yes", "1", "write one of 0, 1, or leave it out"),
+        ("ASCEND_HOST_LOG_FILE_NUM", "1001", "1000", "write a number from 1 to 1000, or leave it out"),
+        ("ASCEND_HOST_LOG_FILE_NUM", "0", "1", "write a number from 1 to 1000, or leave it out"),
+        ("FUSION_TENSOR_SIZE", "-1", "0", "write a number from 0 on, or leave it out"),
+    ],
+)
+def test_a_variable_with_a_value_that_it_does_not_have_is_warned_of(
+    variable: str, wrong: str, right: str, cure: str
+) -> None:
+    assert beside({}, environment={variable: right}) == beside({}, environment={variable: ""}) == []
+    assert beside({}, environment={variable: wrong}) == [(GUIDE_FORBIDS, WARNING, variable)]
+    (found,) = check_options(SERVER, environment={variable: wrong})
+    assert found.cure == cure
+
+
 def test_a_leftover_aoe_mode_in_the_environment_is_a_problem() -> None:
     assert beside({}, environment={"AOE_MODE": "2"}) == [(GUIDE_FORBIDS, PROBLEM, "aoe_mode")]
     assert beside({"aoe_mode": ""}, environment={"AOE_MODE": "2"})[0][0] != "fails-the-run"

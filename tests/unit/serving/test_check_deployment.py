@@ -107,6 +107,15 @@ def test_a_wrong_file_ends_with_2_and_a_world_that_is_not_there_yet_with_3(
     assert site.checked(npu=npu).exit_code == code
 
 
+def test_a_variable_is_found_at_its_own_place_or_in_the_shell(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASCEND_SLOG_PRINT_TO_STDOUT", "yes")
+    found = site.found("guide-forbids", npu={}, environment={"ASCEND_GLOBAL_LOG_LEVEL": 17})
+    assert {finding.where for finding in found} == {
+        "environment.ASCEND_GLOBAL_LOG_LEVEL",
+        "ASCEND_SLOG_PRINT_TO_STDOUT",
+    }
+
+
 def test_a_port_in_use_is_named_with_its_process(site: Site) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
