@@ -187,7 +187,7 @@ def _check_warm_up(directory: Path) -> Iterator[Finding]:
 
 
 def _check_graph(graph: MetaGraph, directory: Path) -> Iterator[Finding]:
-    if not any(signature.outputs for signature in graph.signatures.values()):
+    if not any(signature.is_for_requests for signature in graph.signatures.values()):
         what = f"{directory} has no signature, so no request can name its inputs and outputs."
         yield Finding(what, "export it again with a signature", WARNING, SIGNATURES, str(directory))
     run_by = {name: graph.graph.run_by(signature) for name, signature in graph.signatures.items()}

@@ -102,6 +102,11 @@ class ModelSignature:
     outputs: Mapping[str, TensorSpec]
     method_name: str
 
+    @property
+    def is_for_requests(self) -> bool:
+        """Whether a request can ask for it, unlike what TensorFlow 2 has for the initialisation."""
+        return bool(self.outputs and self.method_name)
+
     def to_json(self) -> dict[str, object]:
         """The tensors by their names, and the method."""
         inputs, outputs = (
@@ -112,10 +117,19 @@ class ModelSignature:
 
 @dataclass(frozen=True)
 class GraphNode:
-    """A node: its operator, and the names of the nodes that it needs."""
+    """A node: its operator, the names of the nodes that it needs, and of the functions that its attributes name."""
 
     operator: str
     inputs: tuple[str, ...]
+    calls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FunctionBody:
+    """What a function of a graph runs: nodes by their operators, and the functions that their attributes name."""
+
+    operators: Mapping[str, int]
+    calls: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -123,10 +137,8 @@ class GraphContent:
     """How many nodes of each operator a graph has, those in its functions included, and which functions it has."""
 
     operators: Mapping[str, int]
-    functions: frozenset[str]
     placeholders: Mapping[str, TensorSpec]
-    in_functions: Mapping[str, int] = field(default_factory=dict)
-    """The operators of the functions alone."""
+    functions: Mapping[str, FunctionBody] = field(default_factory=dict)
     by_name: Mapping[str, GraphNode] = field(default_factory=dict, repr=False)
     """The nodes that are in no function."""
 
@@ -142,22 +154,31 @@ class GraphContent:
     def run_by(self, signature: ModelSignature) -> dict[str, int]:
         """The operators that a request of that signature runs, and how often: not those that only save or train.
 
-        What the inputs were computed from does not run; of the functions, which may call each other, all are counted.
+        What the inputs were computed from does not run. A function that is reached is counted once.
         """
         fed = {_node_of(tensor) for spec in signature.inputs.values() for tensor in (spec.name, *spec.others)}
         waiting = [_node_of(tensor) for spec in signature.outputs.values() for tensor in (spec.name, *spec.others)]
         seen = set(waiting)
         found: Counter[str] = Counter()
+        called: list[str] = []
         while waiting:
             name = waiting.pop()
             node = self.by_name.get(name)
             if node is None or name in fed:
                 continue
             found[node.operator] += 1
+            called += [*node.calls, node.operator]
             new = [needed for needed in node.inputs if needed not in seen]
             seen.update(new)
             waiting += new
-        found.update(self.in_functions)
+        reached: set[str] = set()
+        while called:
+            name = called.pop()
+            body = self.functions.get(name)
+            if body is not None and name not in reached:
+                reached.add(name)
+                found.update(body.operators)
+                called += [*body.calls, *body.operators]
         return {name: count for name, count in sorted(found.items()) if name not in self.functions}
 
 
@@ -213,27 +234,29 @@ def read_graph_def(path: Path) -> GraphContent:
         _refuse_others(file)
         reading = _GraphReading(file)
         reading.add(0, file.size)
-    return reading.content()
+        return reading.content()
 
 
 class _GraphReading:
-    """A graph on the way to its content."""
+    """A graph on the way to its content. With `with_calls` it is also read which functions the attributes name."""
 
-    def __init__(self, file: WireFile) -> None:
+    def __init__(self, file: WireFile, *, with_calls: bool = False) -> None:
         self._file = file
-        self._operators: Counter[bytes] = Counter()
-        self._in_functions: Counter[bytes] = Counter()
+        self._with_calls = with_calls
+        self._spans: list[tuple[int, int]] = []
+        self._operators: Counter[str] = Counter()
         self._by_name: dict[str, GraphNode] = {}
         self._texts: dict[bytes, str] = {}
-        self._functions: set[str] = set()
+        self._functions: dict[str, FunctionBody] = {}
         self._placeholders: dict[str, TensorSpec] = {}
         self._nodes = 0
 
     def add(self, start: int, end: int) -> None:
         """A GraphDef."""
+        self._spans.append((start, end))
         for key, first, last in self._file.fields(start, end):
             if key == tag(1, BYTES):
-                self._add_node(first, last, in_function=False)
+                self._add_node(first, last)
             elif key == tag(2, BYTES):
                 for of_library, at, until in self._file.fields(first, last):
                     if of_library == tag(1, BYTES):
@@ -241,53 +264,83 @@ class _GraphReading:
 
     def content(self) -> GraphContent:
         """All that was added."""
-        operators, in_functions = (
-            {name.decode(): count for name, count in sorted(counts.items())}
-            for counts in (self._operators + self._in_functions, self._in_functions)
-        )
-        functions = frozenset(self._functions)
-        return GraphContent(operators, functions, self._placeholders, in_functions, self._by_name)
+        if self._functions and not self._with_calls:  # most graphs have none, and need not be read so closely
+            again = _GraphReading(self._file, with_calls=True)
+            for span in self._spans:
+                again.add(*span)
+            return again.content()
+        return GraphContent(dict(sorted(self._operators.items())), self._placeholders, self._functions, self._by_name)
 
     def _add_function(self, start: int, end: int) -> None:
+        name = ""
+        operators: Counter[str] = Counter()
+        calls: set[str] = set()
         for key, first, last in self._file.fields(start, end):
             if key == tag(1, BYTES):
                 for of_signature, at, until in self._file.fields(first, last):
                     if of_signature == tag(1, BYTES):
-                        self._functions.add(self._file.text(at, until))
+                        name = self._file.text(at, until)
             elif key == tag(3, BYTES):
-                self._add_node(first, last, in_function=True)
+                _, node = self._read_node(first, last)
+                operators[node.operator] += 1
+                calls.update(node.calls)
+        self._functions[name] = FunctionBody(dict(sorted(operators.items())), frozenset(calls))
         self._refuse_too_many(start)
 
-    def _add_node(self, start: int, end: int, *, in_function: bool) -> None:
+    def _add_node(self, start: int, end: int) -> None:
+        name, node = self._read_node(start, end)
+        self._by_name[name] = node
+        if node.operator in _PLACEHOLDERS:
+            self._placeholders[name] = self._placeholder(name, start, end)
+
+    def _read_node(self, start: int, end: int) -> tuple[str, GraphNode]:
+        """The name of a node, and the node, which is counted."""
         file = self._file
         operator, name = b"", b""
         inputs: list[str] = []
         for key, first, last in file.fields(start, end):
-            if key == _NODE_INPUT and not in_function:
+            if key == _NODE_INPUT:
                 inputs.append(self._node_of(file.name(first, last)))
             elif key == _NODE_OP:
                 operator = file.name(first, last)
             elif key == _NODE_NAME:
                 name = file.name(first, last)
-        counts = self._in_functions if in_function else self._operators
-        if operator not in counts:
-            if not operator or not operator.isascii() or not operator.decode().isprintable():
+        kind = self._texts.get(operator)
+        if kind is None or not kind or kind not in self._operators:
+            kind = operator.decode("ascii", "replace")
+            if not kind or not operator.isascii() or not kind.isprintable():
                 raise file.damaged(start, "a node is of no operator that could be")
             self._refuse_too_many(start)
-        counts[operator] += 1
+            self._texts[operator] = kind
+        self._operators[kind] += 1
         self._nodes += 1
         if self._nodes > _MOST_NODES:
             self._refuse_too_many(start)
-        if in_function:
-            return
         try:
             text = name.decode()
         except UnicodeDecodeError:
             raise file.damaged(start, "the name of a node is not UTF-8") from None
-        kind = self._texts.setdefault(operator, operator.decode())
-        self._by_name[text] = GraphNode(kind, tuple(inputs))
-        if kind in _PLACEHOLDERS:
-            self._placeholders[text] = self._placeholder(text, start, end)
+        return text, GraphNode(kind, tuple(inputs), self._calls(start, end) if self._with_calls else ())
+
+    def _calls(self, start: int, end: int) -> tuple[str, ...]:
+        """The functions that the attributes of a node name, alone or in lists."""
+        file = self._file
+        found: list[tuple[int, int]] = []
+        for key, first, last in file.fields(start, end):
+            if key != tag(5, BYTES):
+                continue
+            for of_value, at, until in file.fields(*_entry(file, first, last)[1]):
+                if of_value == tag(10, BYTES):
+                    found.append((at, until))
+                elif of_value == tag(1, BYTES):
+                    items = file.fields(at, until)
+                    found += [(begin, finish) for of_list, begin, finish in items if of_list == tag(9, BYTES)]
+        return tuple(
+            file.text(at, until)
+            for span in found
+            for of_function, at, until in file.fields(*span)
+            if of_function == tag(1, BYTES)
+        )
 
     def _node_of(self, tensor: bytes) -> str:
         """The node that an input names: NODE, NODE:OUTPUT, or ^NODE, which is only to run first."""
@@ -311,7 +364,7 @@ class _GraphReading:
         return TensorSpec(f"{name}:0", _data_type(data_type), shape)
 
     def _refuse_too_many(self, offset: int) -> None:
-        names = len(self._operators) + len(self._in_functions) + len(self._functions) + len(self._placeholders)
+        names = len(self._operators) + len(self._functions) + len(self._placeholders)
         if names >= _MOST_NAMES or self._nodes > _MOST_NODES:
             raise self._file.damaged(offset, "there are more nodes or names up to here than any model has")
 

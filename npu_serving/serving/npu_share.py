@@ -17,7 +17,19 @@ from npu_serving.shown_text import in_a_line
 KIND = "npu-share"
 _MIXED = "mix_compile_mode"
 # They compute nothing: where they run depends on what they are next to.
-_NOT_COUNTED = ("Const", "Placeholder", "PlaceholderV2", "PlaceholderWithDefault", "NoOp", "Identity", "IdentityN")
+_NOT_COUNTED = frozenset(
+    (
+        "Const",
+        "Placeholder",
+        "PlaceholderV2",
+        "PlaceholderWithDefault",
+        "NoOp",
+        "Identity",
+        "IdentityN",
+        "PartitionedCall",
+        "StatefulPartitionedCall",
+    )
+)
 _SHOWN = 8
 
 
@@ -66,7 +78,7 @@ def shares_of(model: CheckedModel, lists: OperatorLists) -> dict[int, tuple[NpuS
         version.number: tuple(
             share_of(name, signature, version.graph.graph, lists, mixed=mixed)
             for name, signature in sorted(version.graph.signatures.items())
-            if signature.outputs
+            if signature.is_for_requests
         )
         for version in model.versions
         if version.graph is not None
