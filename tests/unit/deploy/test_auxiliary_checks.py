@@ -12,6 +12,7 @@ from npu_serving.deploy.auxiliary_checks import KIND, MISSING, check_auxiliary_f
 from npu_serving.deploy.deployment_file import read_deployment
 from npu_serving.findings import PROBLEM, WARNING, Finding
 
+LIBRARY = "built-in/op_impl/ai_core/tbe/config/ascend910/aic-ascend910-ops-info.json"
 MIXED = {"precision_mode": "allow_mix_precision"}
 
 
@@ -88,3 +89,30 @@ def test_limits_of_the_cache_that_do_not_count_are_warned_about_and_the_cures_he
         assert said in finding.what
         assert os.system(finding.cure.partition("remove it: ")[2]) == 0
         assert found(tmp_path, npu, asked) == []
+
+
+def test_a_type_that_the_installed_library_does_not_have_is_a_warning_with_the_nearest(tmp_path: Path) -> None:
+    library = tmp_path / "opp" / LIBRARY
+    library.parent.mkdir(parents=True)
+    library.write_text(json.dumps({"MatMul": {"precision_reduce": {"flag": "true"}}, "Relu": {"input0": {}}}))
+    environment = {"ASCEND_OPP_PATH": str(tmp_path / "opp")}
+    for npu in (
+        {**MIXED, "modify_mixlist": {"white-list": {"to-remove": ["Matmul", "Relu"]}}},
+        {"customize_dtypes": {"by_type": {"Matmul": {"inputs": ["float16"], "outputs": ["float16"]}}}},
+        {"op_precision_mode": {"ByOpType": {"Matmul": "high_precision"}}},
+    ):
+        ((_, finding),) = found(tmp_path, npu, environment)
+        assert (finding.severity, finding.cure) == (WARNING, "write MatMul")
+    assert found(tmp_path, {"op_precision_mode": {"ByOpType": {"Relu": "high_precision"}}}, environment) == []
+    assert found(tmp_path, {"op_precision_mode": {"ByNodeName": {"Matmul": "high_precision"}}}, environment) == []
+
+
+def test_a_copy_that_was_kept_in_the_library_is_a_warning(tmp_path: Path) -> None:
+    library = tmp_path / "opp" / LIBRARY
+    library.parent.mkdir(parents=True)
+    for file in (library, library.with_name("copy.json")):
+        file.write_text(json.dumps({"Relu": {"precision_reduce": {"flag": "true"}}}))
+    npu = {"op_precision_mode": {"ByOpType": {"Relu": "high_precision"}}}
+    ((_, finding),) = found(tmp_path, npu, {"ASCEND_OPP_PATH": str(tmp_path / "opp")})
+    assert "copy.json" in finding.what
+    assert finding.severity == WARNING
