@@ -24,7 +24,7 @@ from npu_serving.client.messages import (
 from npu_serving.client.request import PredictRequest
 from npu_serving.client.request_tensors import answer_values, request_tensors
 from npu_serving.console import amount_text
-from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
+from npu_serving.errors import GatewayError, NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.shown_text import in_a_line, shown_url
 from npu_serving.wire_bytes import MalformedMessageError
 
@@ -40,6 +40,9 @@ MOST_REQUEST_BYTES = (1 << 31) - 1  # protobuf's own limit, and the server's (it
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 _SERVER_LIMIT = re.compile(r"larger than max \((\d+) vs\.? (\d+)\)")
+_HTTP_STATUS = re.compile(r"http2 header with status: ([0-9]{3})")
+_NO_HTTP2 = ("http1", "HTTP/1", "Expected SETTINGS frame as the first frame")
+_CLOSED = ("Socket closed", "Connection reset", "Broken pipe", "GOAWAY")
 _STATUS = "look at ./inv status MODEL and at the server's log"
 
 Answer = TypeVar("Answer")
@@ -172,6 +175,9 @@ class _GrpcCalls:
 
         code, said = error.code(), in_a_line(_one_line(error.details() or ""))
         spec, address = self._spec, self._address
+        of_http = _HTTP_STATUS.search(said)
+        if of_http is not None:
+            return self._gateway(of_http[1])
         if code == grpc.StatusCode.UNAVAILABLE:
             return self._unavailable(said)
         if code == grpc.StatusCode.NOT_FOUND:
@@ -202,15 +208,21 @@ class _GrpcCalls:
         return ServerError(f"The server at {address} answered with {code.name} ({said}).", cure=_STATUS)
 
     def _unavailable(self, said: str) -> NpuServingError:
-        address = self._address
-        if "refused" in said:
+        address, variable = self._address, self._proxy
+        if "refused" in said and not variable:  # else it is the proxy that refuses
             return UnreachableError(
                 f"Nothing listens at {address}.",
                 cause="the server is not running, is still loading its models, or has its gRPC API on another port",
                 cure="start one with ./inv serve, or correct the address",
             )
-        if "http1" in said.lower() or "HTTP/1" in said:
-            return self._another_program(f"it speaks HTTP/1, not gRPC ({said})")
+        if any(sign in said for sign in _NO_HTTP2):
+            return self._another_program(f"it does not speak HTTP/2 ({said})")
+        if any(sign in said for sign in _CLOSED):
+            return UnreachableError(
+                f"{address} closed the connection before it had answered ({said}).",
+                cause="the server has ended at this request, or a gateway between here and there gave up",
+                cure="./inv status MODEL says whether it runs, and how one ended that ./inv serve ran here",
+            )
         if "queue" in said:
             return ServerError(
                 f"The server at {address} is too busy ({said}).",
@@ -221,8 +233,7 @@ class _GrpcCalls:
             return UnreachableError(
                 f"The host of {address} is not known ({said}).", cause="a typing error", cure="correct the address"
             )
-        variable = next((name for name in _PROXIES if os.environ.get(name)), "")
-        through = f"the proxy that {variable} names may stand between; " if variable and not self._is_here else ""
+        through = f"the proxy that {variable} names is asked first and may not pass it on; " if variable else ""
         return UnreachableError(
             f"Got no answer from {address} ({said}).",
             cause=f"{through}the host is down, a firewall blocks that port, the server has ended at this request, or "
@@ -231,9 +242,26 @@ class _GrpcCalls:
             + (f", or add {address.host} to no_proxy" if through else ""),
         )
 
+    def _gateway(self, status: str) -> GatewayError:
+        address, variable = self._address, self._proxy
+        cause = "a gateway between here and there does not pass gRPC on, or wants a login"
+        if variable:
+            cause = f"the proxy that {variable} names is asked first, and does not pass it on"
+        return GatewayError(
+            f"A gateway or proxy answered in place of the server at {address}: HTTP status {status}.",
+            cause=cause,
+            cure=f"add {address.host} to no_proxy" if variable else "use the server's own gRPC port (--port)",
+        )
+
     @property
-    def _is_here(self) -> bool:
-        return proxies.is_this_machine(self._address.host)
+    def _proxy(self) -> str:
+        """The variable whose proxy grpc asks for this host; "" where it asks none."""
+        from requests.utils import should_bypass_proxies
+
+        host = self._address.host
+        if proxies.is_this_machine(host) or should_bypass_proxies(f"http://{self._address.target}", None):
+            return ""
+        return next((name for name in _PROXIES if os.environ.get(name)), "")
 
     def _exhausted(self, said: str, request_bytes: int) -> NpuServingError:
         found = _SERVER_LIMIT.search(said)

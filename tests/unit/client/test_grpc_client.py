@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 import pytest
@@ -17,7 +19,7 @@ from npu_serving.client import grpc_client
 from npu_serving.client.grpc_client import MOST_ANSWER_BYTES, grpc_address, is_grpc, predict
 from npu_serving.client.messages import ModelSpec
 from npu_serving.client.request import PredictRequest, read_request
-from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
+from npu_serving.errors import GatewayError, NpuServingError, RequestError, ServerError, UnreachableError
 
 ROWS = read_request("[[1, 2], [0.1, 4]]")
 
@@ -181,11 +183,66 @@ def test_the_rest_port_is_told_from_the_grpc_port() -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as web:
         threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         try:
-            with pytest.raises(ServerError) as caught:
+            with pytest.raises(ServerError, match="not TensorFlow Serving's gRPC API") as caught:
                 predict(f"grpc://127.0.0.1:{web.server_port}", ModelSpec("m"), ROWS)
         finally:
             web.shutdown()
     assert "gRPC port of the server" in caught.value.cure
+
+
+@contextmanager
+def gateway(status: bytes) -> Iterator[int]:
+    """A server of HTTP/2 that answers a request with that status and nothing else; without one, it ends."""
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    def answer(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            connection.sendall(frame(4, 0, 0) + frame(4, 1, 0))  # SETTINGS, and the acknowledgement of theirs
+            seen = b""
+            while b"/tensorflow.serving" not in seen:
+                seen += connection.recv(65536)
+            if not status:
+                return
+            # HEADERS that end the stream; the name :status is number 8 of HPACK's table
+            connection.sendall(frame(1, 5, 1, b"\x08\x03" + status))
+            while connection.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,), daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+
+
+def test_a_server_that_ends_at_a_request_is_told_from_one_that_is_not_there() -> None:
+    with gateway(b"") as port, pytest.raises(UnreachableError, match="closed the connection before") as caught:
+        predict(f"grpc://127.0.0.1:{port}", ModelSpec("m"), ROWS)
+    assert "./inv status" in caught.value.cure
+
+
+@pytest.mark.parametrize("status", [b"401", b"403", b"404", b"502", b"503"])
+def test_a_gateway_that_answers_in_the_servers_place_is_told_from_the_server(status: bytes) -> None:
+    with gateway(status) as port, pytest.raises(GatewayError, match=f"HTTP status {status.decode()}") as caught:
+        predict(f"grpc://127.0.0.1:{port}", ModelSpec("m"), ROWS)
+    assert "own gRPC port" in caught.value.cure
+
+
+def test_a_proxy_that_answers_in_the_servers_place_is_named_with_the_way_past_it(monkeypatch) -> None:
+    # A name that is this machine's to its resolver, and not to the rule for loopback addresses.
+    monkeypatch.setattr(grpc_client.proxies, "is_this_machine", lambda _host: False)
+    for name in ("no_proxy", "NO_PROXY", "grpc_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with gateway(b"503") as port:
+        with pytest.raises(UnreachableError, match="Got no answer") as refused:
+            predict(f"grpc://127.0.0.1:{port}", ModelSpec("m"), ROWS)
+        assert "http_proxy" in refused.value.cause
+        assert "add 127.0.0.1 to no_proxy" in refused.value.cure
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with pytest.raises(GatewayError, match="HTTP status 503"):
+            predict(f"grpc://127.0.0.1:{port}", ModelSpec("m"), ROWS)
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "grpc_proxy"])
