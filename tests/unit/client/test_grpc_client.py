@@ -15,6 +15,7 @@ import grpc
 import pytest
 from grpc_server import ModelServer, serving
 
+from npu_serving import proxies
 from npu_serving.client import grpc_client
 from npu_serving.client.grpc_client import MOST_ANSWER_BYTES, grpc_address, is_grpc, predict
 from npu_serving.client.messages import ModelSpec
@@ -231,7 +232,7 @@ def test_a_gateway_that_answers_in_the_servers_place_is_told_from_the_server(sta
 
 def test_a_proxy_that_answers_in_the_servers_place_is_named_with_the_way_past_it(monkeypatch) -> None:
     # A name that is this machine's to its resolver, and not to the rule for loopback addresses.
-    monkeypatch.setattr(grpc_client.proxies, "is_this_machine", lambda _host: False)
+    monkeypatch.setattr(proxies, "is_this_machine", lambda _host: False)
     for name in ("no_proxy", "NO_PROXY", "grpc_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
