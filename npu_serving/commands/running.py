@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from npu_serving.commands.deployment import OF_A_DEPLOYMENT
 from npu_serving.commands.flags import Call, command, refuse_together
-from npu_serving.errors import RequestError
+from npu_serving.errors import NpuServingError, RequestError
 
 if TYPE_CHECKING:
     from npu_serving.cli import Result
+    from npu_serving.serving.server_plan import ServerPlan
 
 PORT, REST_API_PORT = 8500, 8501
 MOST_SECONDS = 86400  # of a wait for an answer: a day
@@ -29,6 +30,8 @@ SERVER = f"http://localhost:{REST_API_PORT}"
         "platform_config_file": "the platform configuration (NpuOptimizer)",
         "flag": "another flag of the server, --name=value (repeatable)",
         "deployment": "a deployment.yaml, which says all of this",
+        "ready_timeout": "end the server where it is not ready after so many seconds; 0, the default, waits on",
+        "probe_port": "answer /livez and /readyz at this port; 0, the default, for none",
         **OF_A_DEPLOYMENT,
     },
 )
@@ -44,21 +47,24 @@ def serve(
     deployment: Path | None = None,
     set: tuple[str, ...] = (),
     overlay: tuple[str, ...] = (),
+    ready_timeout: int = 0,
+    probe_port: int = 0,
     dry_run: bool = False,
 ) -> Result:
-    """Run the server in the foreground."""
+    """Run the server in the foreground, and say when it is ready."""
+    if ready_timeout < 0:
+        raise RequestError("--ready-timeout must not be negative.", cure="give seconds, or 0 to wait on")
     if deployment is not None:
         of_flags = {"model_base_path": model_base_path, "model_name": model_name, "flag": flag}
         other_ports = {"port": port != PORT, "rest_api_port": rest_api_port != REST_API_PORT}
         because = "the deployment says what is served and how"
         refuse_together("--deployment", because, platform_config_file=platform_config_file, **of_flags, **other_ports)
-        return _serve_deployment(call, deployment, set, overlay, build, dry_run=dry_run)
+        plan = _plan_of_deployment(call, deployment, set, overlay, build, dry_run=dry_run)
+        return _run(call, plan, ready_timeout, probe_port, dry_run=dry_run)
     if set or overlay:
         raise RequestError("--set and --overlay are for a deployment file.", cure="give it as well: --deployment FILE")
     from npu_serving.models.layout import model_place
     from npu_serving.serving.from_build import plan_current
-    from npu_serving.serving.server import serve_in_foreground
-    from npu_serving.supervision import end_like
 
     plan = plan_current(
         call.settings,
@@ -70,24 +76,37 @@ def serve(
         platform_config_file=platform_config_file,
         extra_flags=flag,
     )
-    if not dry_run:
-        end_like(serve_in_foreground(plan, call.console, call.settings.build_root))
-    return plan
+    return _run(call, plan, ready_timeout, probe_port, dry_run=dry_run)
 
 
-def _serve_deployment(
+def _plan_of_deployment(
     call: Call, file: Path, values: tuple[str, ...], overlays: tuple[str, ...], build: str, *, dry_run: bool
-) -> Result:
+) -> ServerPlan:
     from npu_serving.deploy.deployment_file import read_deployment
     from npu_serving.serving.from_build import plan_deployment
-    from npu_serving.serving.server import serve_in_foreground
     from npu_serving.settings import user_path
-    from npu_serving.supervision import end_like
 
     deployment = read_deployment(file, [user_path(text, "--overlay") for text in overlays], values)
-    plan = plan_deployment(call.settings, deployment, file, build=build, dry_run=dry_run)
+    return plan_deployment(call.settings, deployment, file, build=build, dry_run=dry_run)
+
+
+def _run(call: Call, plan: ServerPlan, ready_timeout: int, probe_port: int, *, dry_run: bool) -> Result:
+    from npu_serving.serving.golden_request import read_golden
+    from npu_serving.serving.probes import check_probe_port
+    from npu_serving.serving.readiness import ReadyTerms
+    from npu_serving.serving.server import serve_in_foreground
+    from npu_serving.supervision import end_like
+
+    if probe_port:
+        check_probe_port(probe_port, plan.port, plan.rest_api_port)
+    golden = None
+    try:
+        golden = read_golden(call.settings.dist_root)
+    except NpuServingError as error:  # a file that others need is no reason not to serve
+        call.console.warn(str(error))
+    terms = ReadyTerms(golden, ready_timeout, probe_port)
     if not dry_run:
-        end_like(serve_in_foreground(plan, call.console, call.settings.build_root))
+        end_like(serve_in_foreground(plan, call.console, call.settings.build_root, terms))
     return plan
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import subprocess
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,20 +14,20 @@ from npu_serving import fsutil, process
 from npu_serving.client import rest_client
 from npu_serving.console import Reporter
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
-from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.serving.ending import Ending, EndWatch, adapter_words, server_failure
+from npu_serving.serving.mapped_adapter import mapped_adapter
 from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
+from npu_serving.serving.probes import ProbeEndpoint
+from npu_serving.serving.readiness import ReadinessWatch, ReadyTerms
 from npu_serving.serving.server_plan import ServerPlan
 from npu_serving.serving.server_record import RecordKeeper
 from npu_serving.supervision import supervise
-from npu_serving.writers.shell import command_line, shell_word
+from npu_serving.writers.shell import command_line
 
-ADAPTER_FILE = re.compile(f"(?:lib)?{re.escape(ADAPTER_SONAME)}")
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_FOR_ONE_ANSWER = 5.0
 SECONDS_TO_END = 60.0  # what a dying server takes, whose core is written meanwhile
 LOG_TAIL_BYTES = 1 << 18
-LINES_OF_THE_END = 1000  # what a server printed last, in which the cause of its end is looked for
 
 
 @dataclass(frozen=True)
@@ -71,36 +69,49 @@ class RunningServer:
         return f"process {self.pid} serves at {self.rest_url} and gRPC port {self.grpc_port}, {adapter}"
 
 
-def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path) -> int:
+def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path, terms: ReadyTerms | None = None) -> int:
     """Runs the server in this process' place until it ends: the warnings before it, the cause of a failure after it.
 
-    What its output says of the NPU is noted when it comes, and kept below `build_root` for status. Returns its
-    exit status, negative for a signal. Raises MissingToolError where it can't be started.
+    Beside it, it is said what the server still lacks and when it is ready (readiness.py), to probes as well. What its
+    output says of the NPU is noted when it comes, and kept below `build_root` for status. Returns its exit status,
+    negative for a signal. Raises MissingToolError where it can't be started, and ServerError where it was ended
+    because it was not ready in time.
     """
+    terms = terms or ReadyTerms()
     for warning in plan.warnings:
         reporter.warn(warning)
     reporter.note(command_line(plan.argv))
-    last: deque[str] = deque(maxlen=LINES_OF_THE_END)
-    watch = EndWatch(plan.argv)
+    ended_by = EndWatch(plan.argv)
     signs, begun, directory = NpuSigns(), time.time(), Path.cwd()
     keeper = RecordKeeper(build_root, plan.rest_api_port, uses_npu=plan.uses_npu)
+    watch = ReadinessWatch(plan, terms, build_root=build_root, say=lambda text: _say(text, reporter))
 
     def read(line: str) -> None:
-        last.append(line)
         before = replace(signs)
         if signs.add(line):
             keeper.saw(signs)
-            _tell(plan, before, signs, reporter)
+            _tell(before, signs, reporter)
+        watch.saw(line, signs)
 
-    returncode = supervise(plan.argv, env=plan.env, on_line=read, on_start=keeper.began)
-    error = None
-    if returncode != 0 and -returncode not in process.ENDING_SIGNALS:
-        ending = watch.ending(returncode)
-        error = server_failure(f"The server has ended: {ending.text()}.", "\n".join(last), ending)
+    def begins(pid: int) -> None:
+        keeper.began(pid)
+        watch.began(pid)
+
+    with contextlib.ExitStack() as stack:
+        if terms.probe_port:
+            stack.callback(ProbeEndpoint(terms.probe_port, lambda: watch.state).close)
+        returncode = supervise(plan.argv, env=plan.env, on_line=read, on_start=begins)
+        watch.ended()
+    error = watch.error
+    if error is None and returncode != 0 and -returncode not in process.ENDING_SIGNALS:
+        ending = ended_by.ending(returncode)
+        error = server_failure(f"The server has ended: {ending.text()}.", watch.output(), ending)
     keeper.ended(error)
     left = left_to_the_cpu(directory, begun)
     if left:
         _say(f"npu-serving: {left}", reporter)
+    if watch.error is not None:
+        raise watch.error
     if error is not None:
         _say(str(error), reporter)
     return returncode
@@ -112,17 +123,8 @@ def _say(text: str, reporter: Reporter) -> None:
         reporter.note(text)
 
 
-def _tell(plan: ServerPlan, before: NpuSigns, now: NpuSigns, reporter: Reporter) -> None:
+def _tell(before: NpuSigns, now: NpuSigns, reporter: Reporter) -> None:
     """What a person wants to know of a sign that has just come."""
-    if now.loaded and not before.loaded:
-        name = shell_word(plan.model_name) if f"--model_name={plan.model_name}" in plan.argv else "NAME"
-        proof = f"./inv predict {name} --url http://localhost:{plan.rest_api_port} --request REQUEST"
-        on_npu = ", and whether the NPU does" if plan.uses_npu else ""
-        _say(
-            f"npu-serving: loaded. Whether it answers{on_npu} shows at the first request"
-            + (f": {proof}" if plan.rest_api_port else ""),
-            reporter,
-        )
     if now.compiled and not before.compiled:
         _say("npu-serving: the NPU is used: the first graph was compiled for it", reporter)
 
@@ -152,7 +154,7 @@ def started(plan: ServerPlan, *, log_path: Path, timeout_s: float = 300.0) -> It
             rest_url=rest_url,
             grpc_port=plan.port,
             log_path=log_path,
-            adapter=_mapped_adapter(child.pid),
+            adapter=mapped_adapter(child.pid),
             seconds=time.monotonic() - begun,
             log=log,
         )
@@ -238,21 +240,3 @@ def _with_tail(what: str, log: _Log, ending: Ending | None) -> ServerError:
     tail = [f"    {line}" for line in text.splitlines() if line.strip()][-process.TAIL_LINES :]
     what = "\n".join([what, *tail, f"The log is {log.path}"])
     return server_failure(what, text, ending, otherwise=f"read the whole log: {log.path}")
-
-
-def _mapped_adapter(pid: int) -> Path | None:
-    """The adapter library in the memory map of the process, or of one that it started (a wrapper's child)."""
-    for member in sorted({pid, *process.descendants(pid)}):
-        for name in _mapped_files(member):
-            if ADAPTER_FILE.fullmatch(name.rpartition("/")[2]):
-                return Path(name)
-    return None
-
-
-def _mapped_files(pid: int) -> list[str]:
-    try:
-        text = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # it has ended in the meantime
-        return []
-    columns = (line.split(maxsplit=5) for line in text.split("\n"))  # the path is the sixth, and may hold blanks
-    return [row[5].removesuffix(" (deleted)") for row in columns if len(row) == 6]

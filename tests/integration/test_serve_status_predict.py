@@ -29,7 +29,7 @@ from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.sample import cann
 from npu_serving.serving.server import serve_in_foreground, started
 from npu_serving.serving.server_plan import ServerPlan, plan_server
-from npu_serving.serving.server_record import note_answer, record_of
+from npu_serving.serving.server_record import record_of
 from npu_serving.serving.server_state import ServerState, server_state
 
 MODEL = "half_plus_two"
@@ -192,7 +192,7 @@ class Heard(Silent):
         self.notes.append(text)
 
 
-def test_serve_says_when_the_npu_is_used_and_status_knows_it_while_the_server_runs(
+def test_serve_says_when_it_is_ready_on_the_npu_and_status_knows_it_while_the_server_runs(
     artifact: Path,
     npu: Npu,  # noqa: F811
     base: Path,  # noqa: F811
@@ -205,11 +205,7 @@ def test_serve_says_when_the_npu_is_used_and_status_knows_it_while_the_server_ru
 
     def ask() -> None:
         try:
-            wait_for(lambda: model_status(url, MODEL).available)
-            states.append(server_state(build_root, url, MODEL, None))
-            predict(url, MODEL, read_request("[1.0]"))
-            note_answer(build_root, url, MODEL)
-            wait_for(lambda: "compiled for it since" in server_state(build_root, url, MODEL, None).text())
+            wait_for(lambda: any(note.startswith("npu-serving: ready") for note in heard.notes))
             states.append(server_state(build_root, url, MODEL, None))
         finally:
             record = record_of(build_root, url)
@@ -219,14 +215,12 @@ def test_serve_says_when_the_npu_is_used_and_status_knows_it_while_the_server_ru
         asked = pool.submit(ask)
         assert serve_in_foreground(made, heard, build_root) == -signal.SIGTERM
         asked.result()
-    before, after = states
-    assert "means loaded, not that it answers" in before.text()
-    assert "Nothing has been compiled for the NPU" in before.text()
+    (after,) = states
     assert "It answered a request at" in after.text()
-    assert [note.split(".")[0] for note in heard.notes if note.startswith("npu-serving:")] == [
-        "npu-serving: loaded",
-        "npu-serving: the NPU is used: the first graph was compiled for it",
-    ]
+    assert "compiled for it since" in after.text()
+    used, ready = [note for note in heard.notes if note.startswith("npu-serving:")]
+    assert used == "npu-serving: the NPU is used: the first graph was compiled for it"
+    assert re.fullmatch(rf"npu-serving: ready after [0-9.]+ s; answered: {MODEL} \(zeros\)", ready)
     assert record_of(build_root, url) is None
 
 

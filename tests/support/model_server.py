@@ -1,0 +1,154 @@
+"""A server of several models as a script: how each loads and answers is given beforehand, or told while it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable
+
+from fake_builds import plan, put_program
+
+from npu_serving.console import Silent
+from npu_serving.deploy.platform_config import ServedModel, render_models_config
+from npu_serving.serving.readiness import ReadyTerms
+from npu_serving.serving.server import serve_in_foreground
+from npu_serving.serving.server_plan import ServerPlan
+
+# What a model does: "states" are told one after the other, the last one for ever; "answer" is an HTTP status, or "wait"
+# until the file `go` is there; "shape" is its input's. "before" is run first, "ports" are those that are opened.
+_SERVER = r"""
+import http.server, json, mmap, os, socket, sys, threading, time
+flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+models, before, ports, adapter, go = {behaviour!r}
+if adapter:
+    file = open(adapter, "rb")
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+exec(before)
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        name = self.path.split("/")[3]
+        model = models.get(name)
+        if model is None:
+            return self.answer(404, {"error": "Could not find any versions of model " + name})
+        if self.path.endswith("/metadata"):
+            dims = [{"size": str(size)} for size in model.get("shape", [-1])]
+            tensor = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": dims}}
+            signature = {"method_name": "p", "inputs": {"x": tensor}, "outputs": {"y": tensor}}
+            names = {"signature_def": {"signature_def": {"serving_default": signature}}}
+            return self.answer(200, {"model_spec": {"version": "1"}, "metadata": names})
+        states = model.get("states", ["AVAILABLE"])
+        state = states.pop(0) if len(states) > 1 else states[0]
+        status = {"error_code": "UNKNOWN" if model.get("error") else "OK", "error_message": model.get("error", "")}
+        self.answer(200, {"model_version_status": [{"version": "1", "state": state, "status": status}]})
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        model = models[self.path.split("/")[3].split(":")[0]]
+        if model.get("answer") == "wait":
+            while not os.path.exists(go): time.sleep(0.01)
+        elif model.get("answer") == "abort":
+            os.kill(os.getpid(), 6)
+        elif "answer" in model:
+            return self.answer(model["answer"], {"error": model.get("says", "no")})
+        print(model.get("prints", "answered"), file=sys.stderr, flush=True)
+        self.answer(200, {"outputs": [0.0]} if "inputs" in asked else {"predictions": [0.0]})
+    def answer(self, status, document):
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args): pass
+if "grpc" in ports:
+    grpc = socket.create_server(("127.0.0.1", int(flags["port"])))
+    threading.Thread(target=lambda: [grpc.accept() for _ in range(10**6)], daemon=True).start()
+if "rest" in ports:
+    http.server.ThreadingHTTPServer(("127.0.0.1", int(flags["rest_api_port"])), Handler).serve_forever()
+while True: time.sleep(600)
+"""
+
+
+class Heard(Silent):
+    """What a person reads; it may come from several threads."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def said(self) -> str:
+        return "\n".join(self.notes)
+
+
+def planned(
+    artifact: Path,
+    models: Mapping[str, Mapping[str, object]],
+    *,
+    before: str = "",
+    ports: tuple[str, ...] = ("grpc", "rest"),
+    adapter: Path | None = None,
+    uses_npu: bool = False,
+    rest_api_port: int | None = None,
+) -> ServerPlan:
+    """The plan of a server of these models, whose list is kept beside the artifact; `before` is Python code."""
+    behaviour = (
+        {name: dict(model) for name, model in models.items()},
+        before,
+        ports,
+        str(adapter or ""),
+        str(go(artifact)),
+    )
+    put_program(artifact, f"#!{sys.executable}\n" + _SERVER.replace("{behaviour!r}", repr(behaviour)))
+    listed = artifact / "models.config"
+    served = [ServedModel(name, f"s3://bucket/{name}") for name in models]
+    listed.write_text(render_models_config(served))
+    changes: dict[str, object] = {} if rest_api_port is None else {"rest_api_port": rest_api_port}
+    made = plan(artifact, None, extra_flags=(f"--model_config_file={listed}",), **changes)
+    return dataclasses.replace(made, uses_npu=uses_npu)
+
+
+def go(artifact: Path) -> Path:
+    """The file that lets the answers pass that wait."""
+    return artifact / "go"
+
+
+def serve_until(
+    made: ServerPlan,
+    enough: Callable[[Heard], bool],
+    root: Path,
+    *,
+    terms: ReadyTerms | None = None,
+) -> Heard:
+    """Serves until enough was said, or it has ended; an error is among what was said."""
+    heard, ended, pids = Heard(), threading.Event(), []
+
+    def stop() -> None:
+        try:
+            while not ended.is_set() and not enough(heard):
+                time.sleep(0.01)
+        finally:
+            pids.extend(children())
+            for pid in pids if not ended.is_set() else []:
+                os.kill(pid, signal.SIGKILL if "SIG_IGN" in "".join(made.argv) else signal.SIGTERM)
+
+    with ThreadPoolExecutor() as pool:
+        stopped = pool.submit(stop)
+        try:
+            serve_in_foreground(made, heard, root, terms)
+        finally:
+            ended.set()
+        stopped.result()
+    return heard
+
+
+def children() -> list[int]:
+    """The processes that this one has started."""
+    task = Path("/proc/self/task")
+    return [int(pid) for each in task.iterdir() for pid in (each / "children").read_text().split()]

@@ -1,0 +1,191 @@
+"""Ready: every port, every model, an answer of each, the adapter where it is meant; and why not, while it is not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_builds import put_program
+from model_server import Heard, go, planned, serve_until
+
+from npu_serving.client.request import PredictRequest
+from npu_serving.errors import ServerError
+from npu_serving.models.layout import RemotePlace
+from npu_serving.serving import readiness
+from npu_serving.serving.golden_request import GoldenRequest
+from npu_serving.serving.readiness import ReadyTerms
+
+COMPILED = "The model has been compiled on the Ascend AI processor"
+
+
+def ready(heard: Heard) -> bool:
+    return "npu-serving: ready after" in heard.said()
+
+
+def says(*words: str) -> Callable[[Heard], bool]:
+    return lambda heard: all(word in heard.said() for word in words)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is still waited for is said at once, and no failure is waited for."""
+    monkeypatch.setattr(readiness, "PROGRESS_AT", (0.0, 0.3))
+    monkeypatch.setattr(readiness, "SECONDS_TO_THE_NEXT_TRY", 0.1)
+    monkeypatch.setattr(readiness, "SECONDS_BETWEEN_LATER_LOOKS", 0.1)
+
+
+def test_ready_is_said_when_every_model_has_loaded_and_answered_zeros(artifact: Path, tmp_path: Path) -> None:
+    made = planned(artifact, {"one": {"states": ["START", "LOADING", "AVAILABLE"]}, "two": {}})
+    heard = serve_until(made, ready, tmp_path)
+    assert "answered: one (zeros), two (zeros)" in heard.said()
+
+
+def test_of_two_models_one_that_fails_to_load_is_told_with_its_reason_and_cure_and_keeps_it_from_being_ready(
+    artifact: Path, tmp_path: Path
+) -> None:
+    broken = {"states": ["END"], "error": "Op type not registered 'Strange' in binary running on host"}
+    made = planned(artifact, {"good": {}, "broken": broken})
+    heard = serve_until(made, says("failed to load", "Next:", "broken: version 1: END"), tmp_path)
+    assert "broken, version 1, has failed to load: Op type not registered 'Strange'" in heard.said()
+    assert "Next: " in heard.said()
+    assert not ready(heard)
+    assert sum("has failed to load" in note for note in heard.notes) == 1
+
+
+def test_while_a_first_request_runs_its_model_and_time_are_told_and_it_is_not_ready_before(
+    artifact: Path, tmp_path: Path
+) -> None:
+    adapter = tmp_path / "_tf_adapter.so"
+    adapter.write_bytes(b"x" * 4096)
+    models = {"slow": {"answer": "wait", "prints": COMPILED}}
+    made = planned(artifact, models, adapter=adapter, uses_npu=True)
+    before: list[str] = []
+
+    def enough(heard: Heard) -> bool:
+        if not before and "its first request has run for" in heard.said():
+            before.append(heard.said())
+            go(artifact).touch()
+        return ready(heard)
+
+    heard = serve_until(made, enough, tmp_path)
+    assert "slow: its first request has run for" in before[0]
+    assert "compiles the model for the NPU, which takes minutes; the compile cache keeps that" in before[0]
+    assert "npu-serving: ready" not in before[0]
+    assert "the NPU is used" in heard.said()
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_where_the_npu_is_meant_neither_a_missing_adapter_nor_an_answer_of_the_cpu_is_ready(
+    artifact: Path, tmp_path: Path, mapped: bool
+) -> None:
+    adapter = tmp_path / "_tf_adapter.so"
+    adapter.write_bytes(b"x" * 4096)
+    made = planned(artifact, {"m": {}}, adapter=adapter if mapped else None, uses_npu=True)
+    reason = "the CPU has answered" if mapped else "the process has not loaded the adapter"
+    heard = serve_until(made, says(reason), tmp_path)
+    assert not ready(heard)
+
+
+def test_a_model_of_unknown_shape_or_that_refuses_zeros_is_said_to_be_unproven_and_blocks_nothing(
+    artifact: Path, tmp_path: Path
+) -> None:
+    models: dict[str, dict[str, object]] = {
+        "open": {"shape": [-1, -1]},
+        "strict": {"answer": 400, "says": "no zeros"},
+        "good": {},
+    }
+    heard = serve_until(planned(artifact, models), ready, tmp_path)
+    (said,) = [note for note in heard.notes if note.startswith("npu-serving: ready")]
+    assert "answered: good (zeros)" in said
+    assert "open (the shape of its input is not known (x: DT_FLOAT [-1, -1]))" in said
+    assert re.search(r"strict \(it refuses zeros: .*no zeros", said)
+
+
+def test_an_option_that_the_adapter_refuses_at_the_first_request_keeps_a_model_from_being_ready(
+    artifact: Path, tmp_path: Path
+) -> None:
+    model: dict[str, object] = {"answer": 400, "says": "input_shape string style is invalid"}
+    heard = serve_until(planned(artifact, {"m": model}), says("Next:"), tmp_path)
+    assert "m does not answer: " in heard.said()
+    assert "input_shape" in heard.said().partition("Next: ")[2]
+    assert not ready(heard)
+
+
+def test_a_request_that_the_server_gave_up_while_it_compiled_is_sent_again(artifact: Path, tmp_path: Path) -> None:
+    model = {"answer": 504, "says": "deadline exceeded"}
+    heard = serve_until(planned(artifact, {"m": model}), says("an earlier try failed: ", "504"), tmp_path)
+    assert not ready(heard)
+    assert "not proven" not in heard.said()
+
+
+def test_the_golden_request_goes_before_zeros_and_another_answer_is_a_warning(artifact: Path, tmp_path: Path) -> None:
+    request = PredictRequest("instances", [[1.0, 2.0]])
+    golden = GoldenRequest(RemotePlace("s3://bucket/m"), "m", None, request, [7.0], 0.001, "b")
+    made = planned(artifact, {"m": {"shape": [-1, -1]}})
+    heard = serve_until(made, ready, tmp_path, terms=ReadyTerms(golden))
+    assert "answered: m (its golden request)" in heard.said()
+    assert "warning: m answers another thing than was recorded: predictions[0] is 0.0, not 7.0" in heard.said()
+
+
+def test_a_port_that_never_opens_is_named(artifact: Path, tmp_path: Path) -> None:
+    made = planned(artifact, {"m": {}}, ports=("grpc",))
+    heard = serve_until(made, says(f"the REST port {made.rest_api_port} is not open yet"), tmp_path)
+    assert not ready(heard)
+    made = planned(artifact, {"m": {}}, ports=("rest",))
+    heard = serve_until(made, says(f"not ready after 0.0 s: the gRPC port {made.port} is not open yet"), tmp_path)
+    assert not ready(heard)
+
+
+def test_without_the_rest_api_an_open_grpc_port_is_ready_and_nothing_is_proven(artifact: Path, tmp_path: Path) -> None:
+    made = planned(artifact, {"m": {}}, ports=("grpc",), rest_api_port=0)
+    heard = serve_until(made, ready, tmp_path)
+    assert "not proven to answer: m (without the REST API" in heard.said()
+
+
+def test_a_server_that_is_not_ready_in_time_is_ended_with_the_reason_though_it_heeds_no_sigterm(
+    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "SECONDS_TO_END", 0.2)
+    before = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    made = planned(artifact, {"m": {"states": ["LOADING"]}}, before=before)
+    with pytest.raises(ServerError, match="was not ready within") as caught:
+        serve_until(made, lambda _heard: False, tmp_path, terms=ReadyTerms(timeout_s=1))
+    assert "--ready-timeout" in caught.value.cure
+    ended = json.loads((tmp_path / "servers" / f"{made.rest_api_port}.ended.json").read_text())
+    assert "was not ready within" in ended["what"]
+
+
+def test_a_server_that_prints_megabytes_and_exits_while_it_is_waited_for_is_told_by_its_end(
+    artifact: Path, tmp_path: Path
+) -> None:
+    text = "for i in range(40000): print('x' * 100, file=sys.stderr)\n"
+    made = planned(artifact, {"m": {}}, before=text + "print('FATAL: kernel too old', file=sys.stderr); sys.exit(127)")
+    heard = serve_until(made, lambda _heard: False, tmp_path)
+    assert "The server has ended: exit status 127." in heard.notes[-1]
+    assert not ready(heard)
+
+
+def test_a_server_that_dies_at_the_first_request_is_told_by_its_signal_and_was_never_ready(
+    artifact: Path, tmp_path: Path
+) -> None:
+    before = "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))"
+    heard = serve_until(planned(artifact, {"m": {"answer": "abort"}}, before=before), lambda _heard: False, tmp_path)
+    assert "killed by SIGABRT (6)" in heard.notes[-1]
+    assert not ready(heard)
+
+
+def test_a_list_of_models_that_can_not_be_read_is_left_to_the_server(artifact: Path, tmp_path: Path) -> None:
+    made = planned(artifact, {"m": {}})
+    (artifact / "models.config").write_text("model_config_list {")
+    heard = serve_until(made, ready, tmp_path)
+    assert "which models there are is not known" in heard.said()
+
+
+def test_a_server_that_ends_at_once_is_not_waited_for(artifact: Path, tmp_path: Path) -> None:
+    made = planned(artifact, {"m": {}})
+    put_program(artifact, "#!/bin/sh\nexit 9\n")
+    heard = serve_until(made, lambda _heard: False, tmp_path)
+    assert "exit status 9" in heard.notes[-1]
