@@ -102,7 +102,7 @@ def _run(call: Call, plan: ServerPlan, ready_timeout: int, probe_port: int, *, d
     golden = None
     try:
         golden = read_golden(call.settings.dist_root)
-    except NpuServingError as error:  # a file that others need is no reason not to serve
+    except NpuServingError as error:  # others need that file, the server runs without it
         call.console.warn(str(error))
     terms = ReadyTerms(golden, ready_timeout, probe_port)
     if not dry_run:

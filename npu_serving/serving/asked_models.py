@@ -1,4 +1,4 @@
-"""Which models, and which of their versions, the flags of a server ask for; and what of them it does not serve yet."""
+"""Which models, and which of their versions, the flags of a server ask for; and what of them is not loaded yet."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ from npu_serving.serving.mapped_adapter import mapped_adapter
 from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.serving.server_plan import ServerPlan
 from npu_serving.serving.server_record import note_answer
+from npu_serving.writers.shell import shell_word
 
 LOCAL = "127.0.0.1"
 SECONDS_BETWEEN_LOOKS = 0.1
@@ -223,7 +224,7 @@ class ReadinessWatch:
         closed = [api for api in self._ports if api not in self._open]
         reasons = [f"{api} is not open yet" for api in closed]
         if self._plan.uses_npu and not self._has_adapter():
-            reasons.append("the process has not loaded the adapter, so the CPU would serve")
+            reasons.append("the process has not loaded the adapter, so the CPU would answer")
         if self._plan.rest_api_port and f"the REST port {self._plan.rest_api_port}" in self._open:
             for watched in self._models:
                 self._look_at(watched)
@@ -270,7 +271,8 @@ class ReadinessWatch:
             text = f"{watched.model.name}, version {version.version}, has failed to load: {version.error_message}"
             if version.state == "END" and version.error_message and text not in watched.told:
                 watched.told.add(text)
-                self._say(f"npu-serving: {_with_cure(ServerError(text), self.output())}")
+                error = ServerError(text, cure="correct what the message names, then start the server again")
+                self._say(f"npu-serving: {_with_cure(error, self.output())}")
 
     def _proof_of(self, watched: _WatchedModel) -> str:
         """What is missing of its proof; "" where it has answered, or where nothing can be asked of it."""
@@ -315,7 +317,7 @@ class ReadinessWatch:
         golden = self._terms.golden
         difference = golden.difference(outputs) if golden is not None and first.kind == GOLDEN else ""
         if difference:
-            self._say(f"warning: {watched.model.name} answers another thing than was recorded: {difference}")
+            self._say(f"warning: {watched.model.name} does not give the recorded answer: {difference}")
 
     def _refused(self, watched: _WatchedModel, first: FirstRequest | None, error: NpuServingError) -> None:
         if self._ended:
@@ -344,6 +346,10 @@ class ReadinessWatch:
         said += [f"answered: {', '.join(answered)}"] if answered else []
         said += [] if self._models else ["which models there are is not known: their list can't be read here"]
         said += [f"not proven to answer: {', '.join(unproven)}"] if unproven else []
+        unknown = next((item.model.name for item in self._models if item.unproven), None)
+        if unknown is not None and self._plan.rest_api_port:
+            url = f"http://localhost:{self._plan.rest_api_port}"
+            said.append(f"prove it: ./inv predict {shell_word(unknown)} --url {url} --request REQUEST")
         return "; ".join(said)
 
     def _progress_text(self, seconds: float, reasons: Sequence[str]) -> str:

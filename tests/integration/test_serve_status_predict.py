@@ -27,6 +27,8 @@ from npu_serving.console import Silent
 from npu_serving.deploy.platform_config import PlatformEntry, ServedModel, render_models_config, render_platform_config
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.sample import cann
+from npu_serving.serving.golden_request import GoldenRequest
+from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server import serve_in_foreground, started
 from npu_serving.serving.server_plan import ServerPlan, plan_server
 from npu_serving.serving.server_record import record_of
@@ -201,6 +203,7 @@ def test_serve_says_when_it_is_ready_on_the_npu_and_status_knows_it_while_the_se
 ) -> None:
     made, heard, build_root = plan(artifact, npu, base, config), Heard(), tmp_path / "build"
     url = f"http://localhost:{made.rest_api_port}"
+    golden = GoldenRequest(base, MODEL, None, read_request("[1.0]"), [2.5], 0.001, "1")
     states: list[ServerState] = []
 
     def ask() -> None:
@@ -213,14 +216,14 @@ def test_serve_says_when_it_is_ready_on_the_npu_and_status_knows_it_while_the_se
 
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(ask)
-        assert serve_in_foreground(made, heard, build_root) == -signal.SIGTERM
+        assert serve_in_foreground(made, heard, build_root, ReadyTerms(golden)) == -signal.SIGTERM
         asked.result()
     (after,) = states
     assert "It answered a request at" in after.text()
     assert "compiled for it since" in after.text()
     used, ready = [note for note in heard.notes if note.startswith("npu-serving:")]
     assert used == "npu-serving: the NPU is used: the first graph was compiled for it"
-    assert re.fullmatch(rf"npu-serving: ready after [0-9.]+ s; answered: {MODEL} \(zeros\)", ready)
+    assert re.fullmatch(rf"npu-serving: ready after [0-9.]+ s; answered: {MODEL} \(its golden request\)", ready)
     assert record_of(build_root, url) is None
 
 

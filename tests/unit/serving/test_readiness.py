@@ -97,10 +97,12 @@ def test_a_model_of_unknown_shape_or_that_refuses_zeros_is_said_to_be_unproven_a
         "strict": {"answer": 400, "says": "no zeros"},
         "good": {},
     }
-    heard = serve_until(planned(artifact, models), ready, tmp_path)
+    made = planned(artifact, models)
+    heard = serve_until(made, ready, tmp_path)
     (said,) = [note for note in heard.notes if note.startswith("npu-serving: ready")]
     assert "answered: good (zeros)" in said
     assert "open (the shape of its input is not known (x: DT_FLOAT [-1, -1]))" in said
+    assert f"prove it: ./inv predict open --url http://localhost:{made.rest_api_port} " in said
     assert re.search(r"strict \(it refuses zeros: .*no zeros", said)
 
 
@@ -127,7 +129,7 @@ def test_the_golden_request_goes_before_zeros_and_another_answer_is_a_warning(ar
     made = planned(artifact, {"m": {"shape": [-1, -1]}})
     heard = serve_until(made, ready, tmp_path, terms=ReadyTerms(golden))
     assert "answered: m (its golden request)" in heard.said()
-    assert "warning: m answers another thing than was recorded: predictions[0] is 0.0, not 7.0" in heard.said()
+    assert "warning: m does not give the recorded answer: predictions[0] is 0.0, not 7.0" in heard.said()
 
 
 def test_a_port_that_never_opens_is_named(artifact: Path, tmp_path: Path) -> None:
