@@ -74,9 +74,7 @@ class FirstDeployment:
         done = f"Wrote {self.path}." if self.changed else f"{self.path} is up to date."
         path = command_line([self.path])
         left_out = ["Not taken over, or changed:", *(f"  {sentence}" for sentence in self.left_out)]
-        return "\n".join(
-            [*(left_out if self.left_out else []), done, f"Next: ./inv render-deployment {path} --output DIR"]
-        )
+        return "\n".join([*(left_out if self.left_out else []), done, f"Next: ./inv check-deployment {path}"])
 
 
 def init_deployment(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from npu_serving.deploy.batching_checks import check_batching
 from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile, LatestVersions
 from npu_serving.deploy.gear_checks import check_gears
 from npu_serving.deploy.range_checks import check_ranges
@@ -28,6 +29,7 @@ TAGS, SIGNATURES, SECURITY = "tags", "signatures", "security"
 
 _VARIABLES = frozenset(("VariableV2", "Variable", "VarHandleOp"))
 _INDEX = Path("variables") / "variables.index"
+_PART = re.compile(r"variables\.data-[0-9]{5}-of-([0-9]{5})")
 _SHOWN = 5
 
 
@@ -93,6 +95,7 @@ def _check(deployment: DeploymentFile, model: DeployedModel, where: str) -> Chec
             findings += _check_graph(graph, directory)
             findings += check_gears(options or {}, graph, npu)
             findings += check_ranges(options or {}, graph, npu)
+            findings += check_batching(deployment.batching_of(model), graph, model.name, where)
     return CheckedModel(model.name, model.base_path, tuple(versions), tuple(dict.fromkeys(findings)), options)
 
 
@@ -162,18 +165,25 @@ def _read_version(directory: Path, tags: tuple[str, ...]) -> tuple[MetaGraph | N
         what = f"{file} has no graph with the tags [{', '.join(tags)}]; there is one with {there}"
         cure = f"write server.saved_model_tags: [{in_a_line(', '.join(sorted(graphs[0].tags)))}], or export it again"
         return None, [Finding(f"{what}.", cure, kind=TAGS, where="server.saved_model_tags")]
-    missing = _INDEX if _VARIABLES & set(graph.graph.operators) and not (directory / _INDEX).exists() else None
+    missing = _missing_variables(directory) if _VARIABLES & set(graph.graph.operators) else None
     if missing is None:
         return graph, []
-    what = f"{directory / missing} is missing: the server would load the model, and every request would fail"
-    return graph, [
-        Finding(
-            f"{what} (Attempting to use uninitialized value).",
-            "copy the model again, with its directory variables",
-            kind=MODEL_DIRECTORY,
-            where=str(directory),
-        )
-    ]
+    effect = "the server could not load the model"
+    if missing == _INDEX:
+        effect = "the server would load the model, and every request would fail (Attempting to use uninitialized value)"
+    what = f"{directory / missing} is missing: {effect}."
+    cure = "copy the model again, with its directory variables"
+    return graph, [Finding(what, cure, kind=MODEL_DIRECTORY, where=str(directory))]
+
+
+def _missing_variables(directory: Path) -> Path | None:
+    """The first file of the variables' values that is not there: the index, or one of the parts that it is about."""
+    if not (directory / _INDEX).exists():
+        return _INDEX
+    names = {path.name for path in (directory / _INDEX.parent).iterdir()}
+    parts = {int(found[1]) for found in map(_PART.fullmatch, names) if found}
+    wanted = (f"variables.data-{number:05}-of-{max(parts, default=1):05}" for number in range(max(parts, default=1)))
+    return next((_INDEX.parent / name for name in wanted if name not in names), None)
 
 
 def _check_warm_up(directory: Path) -> Iterator[Finding]:

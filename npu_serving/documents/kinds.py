@@ -339,7 +339,7 @@ class _UnionKind(Kind):
 
     def read(self, value: Any, at: Steps, reading: Reading) -> Any:
         fitting = [kind for kind in self._kinds if value.__class__ in kind.accepts]
-        if len(fitting) == 1:
+        if len(fitting) == 1 and not isinstance(fitting[0], _ChoiceKind):  # a choice would not name the other kinds
             return fitting[0].read(value, at, reading)
         for kind in fitting:
             before = len(reading.mistakes)

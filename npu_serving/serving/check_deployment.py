@@ -20,12 +20,21 @@ from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.cann.operator_list import KIND as OPERATOR_LIST
 from npu_serving.cann.operator_list import finding_for, operator_lists
-from npu_serving.deploy import auxiliary_checks, device_checks, gear_checks, model_checks, range_checks
+from npu_serving.deploy import (
+    auxiliary_checks,
+    batching_checks,
+    device_checks,
+    gear_checks,
+    model_checks,
+    range_checks,
+    tls_checks,
+)
 from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
 from npu_serving.deploy.device_checks import OPTION, check_devices
 from npu_serving.deploy.model_checks import CheckedModel, check_models
 from npu_serving.deploy.preset_values import filled_in
 from npu_serving.deploy.rendering import rendered_files, server_variables
+from npu_serving.deploy.tls_checks import check_tls
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_BAD_REQUEST, NpuServingError, RequestError
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
 from npu_serving.options.asked_options import EFFECT, GUIDE_FORBIDS
@@ -51,6 +60,8 @@ _OF_THE_FILE = frozenset(
         gear_checks.KIND,
         device_checks.KIND,
         auxiliary_checks.KIND,
+        batching_checks.KIND,
+        tls_checks.KIND,
         range_checks.KIND,
         GUIDE_FORBIDS,
         *EFFECT,
@@ -203,6 +214,8 @@ def _check_files(deployment: DeploymentFile) -> Iterator[Finding]:
         yield _as_finding(error, FILE, "server.tls")
     except NpuServingError as error:
         yield _as_finding(error, "missing-file", "server.tls")
+    else:
+        yield from check_tls(deployment.server.tls) if deployment.server.tls is not None else ()
     allocator = deployment.cpu.allocator
     if allocator is not None and not os.path.isfile(allocator):  # noqa: PTH113 - Path.is_file() raises where it is shut
         what = (

@@ -150,7 +150,27 @@ def test_variables_without_their_index_fail_at_the_first_request(tmp_path: Path)
     (finding,) = checked(tmp_path, tmp_path / "models").findings
     assert "variables.index is missing" in finding.what
     put(tmp_path / "models/1/variables/variables.index", b"")
+    put(tmp_path / "models/1/variables/variables.data-00000-of-00001", b"")
     assert checked(tmp_path, tmp_path / "models").findings == ()
+
+
+def test_a_part_of_the_variables_that_was_not_copied_keeps_the_model_out(tmp_path: Path) -> None:
+    put(tmp_path / "models/1/saved_model.pb", wire.simple_model({"x": None}, [wire.node("v", "VarHandleOp")]))
+    put(tmp_path / "models/1/variables/variables.index", b"")
+    (finding,) = checked(tmp_path, tmp_path / "models").findings
+    assert "variables.data-00000-of-00001 is missing: the server could not load the model" in finding.what
+    put(tmp_path / "models/1/variables/variables.data-00000-of-00003", b"")
+    put(tmp_path / "models/1/variables/variables.data-00002-of-00003", b"")
+    (finding,) = checked(tmp_path, tmp_path / "models").findings
+    assert "variables.data-00001-of-00003 is missing" in finding.what
+
+
+def test_batching_is_held_against_the_inputs_unless_the_model_has_none(tmp_path: Path) -> None:
+    put(tmp_path / "models/1/saved_model.pb", wire.simple_model({"x": []}))
+    (finding,) = checked(tmp_path, tmp_path / "models", {"batching": {}}).findings
+    assert (finding.kind, finding.severity, finding.where) == ("batching", PROBLEM, "models.0")
+    assert finding.cure.startswith("write models.0.batching: false, or")
+    assert checked(tmp_path, tmp_path / "models", {"batching": {}}, batching=False).findings == ()
 
 
 def test_operators_that_reach_files_or_python_are_named_with_the_signatures_that_run_them(tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ devices: {0: 1}
     ("text", "said"),
     [
         ('port: "8500"', "1:7: port: must be a whole number from 1 to 65535, not '8500': leave out the quotes."),
+        ("port: 1\ndevices: none", "2:10: devices: must be all or a whole number or a list, not 'none'."),
         ("port: 0777", "1:7: port: must be a whole number from 1 to 65535, not '0777': leave out the zeros in front."),
         ("port: 1_000", "1:7: port: must be a whole number from 1 to 65535, not '1_000': write it without _."),
         ("port: 12:30:00", "1:7: port: must be a whole number from 1 to 65535, not '12:30:00'."),

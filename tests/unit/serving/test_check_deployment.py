@@ -160,6 +160,11 @@ def test_a_key_and_certificate_that_are_not_there_are_found(site: Site, tmp_path
     (tmp_path / "key.pem").write_bytes(b"\x30\x82")
     (finding,) = site.found("file", server={"tls": tls})
     assert "not a PEM file" in finding.what
+    for name in ("key.pem", "cert.pem"):
+        (tmp_path / name).write_text("-----BEGIN X-----\n")
+    (finding,) = site.found("tls", server={"tls": tls})
+    assert "that can be read" in finding.what
+    assert site.checked(server={"tls": tls}).exit_code == 2
 
 
 def test_a_machine_without_cann_is_found_only_where_the_npu_is_meant(site: Site, tmp_path: Path) -> None:
