@@ -5,7 +5,6 @@ What becomes of it: platforms.py, rendering.py. Which session options go togethe
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,13 +86,6 @@ def _environment_value(value: object) -> str:
     return _said(lambda: environment_line("this variable", str(value)))
 
 
-def _preset(name: str) -> str:
-    if name in presets():
-        return ""
-    near = difflib.get_close_matches(name, presets(), n=1)
-    return f"must be a preset, not {name!r}: " + (f"did you mean {near[0]}?" if near else ", ".join(presets()))
-
-
 def _user(name: str) -> str:
     return _said(lambda: systemd_line(name)) or ("" if name else "must be the name of a user")
 
@@ -115,7 +107,7 @@ NpuOptions = Annotated[
         otherwise=NpuValue,
     ),
 ]
-PresetName = Annotated[str, Rule(check=_preset)]
+PresetName = Annotated[str, Rule(choices=presets)]
 ChannelName = Annotated[str, Rule(pattern=r"[^,=\s\x00-\x1f\x7f]+", expected="a name without commas, = and blanks")]
 ChannelValue = Union[
     Annotated[int, Rule(minimum=-_INT32 - 1, maximum=_INT32)], Annotated[str, Rule(check=_channel_value)]

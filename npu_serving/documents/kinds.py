@@ -16,7 +16,7 @@ import math
 import re
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, Callable, Union
@@ -47,6 +47,8 @@ class Rule:
     """Of a list: how many items it has at least."""
     check: Callable[[Any], str] | None = None
     """What is wrong with the value ("must be ..."), "" where nothing is; no schema can say it."""
+    choices: Callable[[], Iterable[str]] | None = None
+    """The texts that it may be, where a table has them; asked for when the first document is read."""
 
 
 @dataclass(frozen=True)
@@ -507,7 +509,7 @@ def _simple_kind(meant: type, rule: Rule) -> Kind | None:
     if issubclass(meant, FilePath):
         return _TextKind(rule, as_type=meant)
     makers: dict[type, Callable[[], Kind]] = {
-        str: lambda: _TextKind(rule),
+        str: lambda: _ChoiceKind({each: each for each in rule.choices()}) if rule.choices else _TextKind(rule),
         bool: _BoolKind,
         int: lambda: _NumberKind(rule, whole=True),
         float: lambda: _NumberKind(rule, whole=False),

@@ -77,9 +77,7 @@ def test_gears_need_what_only_the_model_knows(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_preset_is_answered_with_the_nearest_and_one_twice_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(
-        DocumentError, match=r"presets\[0\]: must be a preset, not 'mixed_precision': did you mean mixed-"
-    ):
+    with pytest.raises(DocumentError, match=r"presets\[0\]: must be one of .*: did you mean mixed-precision\?"):
         read(tmp_path, "mixed_precision")
     with pytest.raises(DocumentError, match=r"presets\[1\]: dump is there twice"):
         read(tmp_path, "dump", "dump")
