@@ -41,7 +41,7 @@ _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 _SERVER_LIMIT = re.compile(r"larger than max \((\d+) vs\.? (\d+)\)")
 _HTTP_STATUS = re.compile(r"http2 header with status: ([0-9]{3})")
-_NO_HTTP2 = ("http1", "HTTP/1", "Expected SETTINGS frame as the first frame")
+_NO_HTTP2 = ("http1", "HTTP/1", "Failed parsing HTTP/2")
 _CLOSED = ("Socket closed", "Connection reset", "Broken pipe", "GOAWAY")
 _STATUS = "look at ./inv status MODEL and at the server's log"
 
