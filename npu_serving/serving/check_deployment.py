@@ -162,8 +162,13 @@ class DeploymentCheck:
 
 
 def check_deployment(settings: Settings, file: Path, deployment: DeploymentFile, *, build: str = "") -> DeploymentCheck:
-    """What is wrong with the deployment that was read from `file`; without `build` the current one is to serve it."""
+    """What is wrong with the deployment that was read from `file`; without `build` the current one is to serve it.
+
+    Raises RequestError for a build that was named and is not there.
+    """
     deployment = filled_in(deployment, settings)
+    if build:
+        find_build(settings.dist_root, build)
     models = tuple(check_models(deployment))
     findings = [finding for model in models for finding in model.findings]
     findings += _check_ports(deployment)

@@ -15,6 +15,7 @@ from elf_samples import library, needs_gcc
 from fake_builds import free_port
 
 from npu_serving.deploy.deployment_file import read_deployment
+from npu_serving.errors import RequestError
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
 from npu_serving.serving.check_deployment import DeploymentCheck, check_deployment
 from npu_serving.settings import Settings
@@ -151,6 +152,12 @@ def test_a_directory_for_profiling_that_is_not_there_is_a_warning(site: Site, tm
     assert finding.severity == WARNING
     (tmp_path / "profiles").mkdir()
     assert site.found("missing-directory", npu=npu) == []
+
+
+def test_a_build_that_was_named_and_is_not_there_is_a_mistake_of_the_request(site: Site) -> None:
+    site.checked()
+    with pytest.raises(RequestError):
+        check_deployment(site.settings, site.file, read_deployment(site.file), build="mistyped")
 
 
 def test_a_key_and_certificate_that_are_not_there_are_found(site: Site, tmp_path: Path) -> None:
