@@ -213,7 +213,9 @@ def predict(
         )
     if grpc_client.is_grpc(url):
         spec = ModelSpec(model, version, label, signature)
-        return grpc_client.predict(url, spec, read_request(request), timeout_s=timeout)
+        answered = grpc_client.predict(url, spec, read_request(request), timeout_s=timeout)
+        note_answer(call.settings.build_root, url, model)
+        return answered
     if label:
         raise RequestError(
             "--label has no effect over the REST API.",

@@ -14,6 +14,7 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.documents import DocumentRefusal, read_document
 from npu_serving.errors import NpuServingError, ServerError
+from npu_serving.serving.listeners import listeners_on
 from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.shown_text import without_login
 
@@ -139,7 +140,12 @@ def end_of(build_root: Path, url: str) -> EndNote | None:
 
 
 def note_answer(build_root: Path, url: str, model: str) -> None:
-    """Keeps that the server at that URL has answered a request, where `serve` runs it on this machine."""
+    """Keeps that the server at that URL has answered a request, where `serve` runs it on this machine.
+
+    A `grpc://` URL means the server that listens on that port.
+    """
+    if url.lower().startswith("grpc://"):
+        url = _rest_url_of(build_root, url)
     record, path = record_of(build_root, url), _path_at(build_root, url)
     if record is None or path is None:
         return
@@ -180,6 +186,24 @@ def _path_of(build_root: Path, rest_api_port: int) -> Path:
 
 
 def _path_at(build_root: Path, url: str) -> Path | None:
+    port = _port_here(url)
+    return _path_of(build_root, port) if port else None
+
+
+def _rest_url_of(build_root: Path, grpc_url: str) -> str:
+    """The REST API of the server that `serve` runs here with that gRPC port; "" where there is none."""
+    port = _port_here(grpc_url)
+    pids = {listener.pid for listener in listeners_on(port)} if port else set()
+    for path in sorted((build_root / "servers").glob("*.json")) if pids else []:
+        url = f"http://localhost:{path.stem}"
+        record = record_of(build_root, url) if path.stem.isdecimal() else None
+        if record is not None and record.pid in pids:
+            return url
+    return ""
+
+
+def _port_here(url: str) -> int | None:
+    """The port in a URL that leads to this machine itself; None in another one."""
     try:
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -188,7 +212,7 @@ def _path_at(build_root: Path, url: str) -> Path | None:
     is_here = host == "localhost"
     with contextlib.suppress(ValueError):
         is_here = is_here or ipaddress.ip_address(host).is_loopback
-    return _path_of(build_root, port) if is_here and port else None
+    return port if is_here and port else None
 
 
 def _begin_of(pid: int) -> int:

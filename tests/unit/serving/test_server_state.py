@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -58,6 +59,24 @@ def test_an_answer_that_was_seen_is_told_with_its_time_and_of_its_own_model_only
     assert before <= found.answered <= time.time()
     assert "It answered a request at " in found.text()
     assert "runs on the CPU: no platform config" in found.text()
+
+
+def test_an_answer_over_grpc_counts_for_the_server_that_listens_there(tmp_path: Path) -> None:
+    serve(tmp_path, uses_npu=False)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"grpc://127.0.0.1:{listener.getsockname()[1]}"
+        note_answer(tmp_path, url.replace("127.0.0.1", "elsewhere.example"), "m")
+        assert state(tmp_path).answered is None
+        note_answer(tmp_path, url, "m")
+    assert state(tmp_path).answered is not None
+
+
+def test_an_answer_over_grpc_of_another_server_is_not_counted(tmp_path: Path) -> None:
+    serve(tmp_path, uses_npu=False)
+    with socket.create_server(("127.0.0.1", 0)) as unbound:
+        port = unbound.getsockname()[1]
+    note_answer(tmp_path, f"grpc://127.0.0.1:{port}", "m")
+    assert state(tmp_path).answered is None
 
 
 def test_the_npu_is_proven_by_a_compiled_graph(tmp_path: Path) -> None:
