@@ -304,6 +304,13 @@ class ServerOptions:
         """What the server would only mention in its log, and go on without."""
         if self.port == self.rest_api_port:
             yield "rest_api_port", f"is {self.port}, and so is port: the server would start without its REST API"
+        if self.file_system_poll_wait_seconds == 0 and self.model_config_file_poll_wait_seconds:
+            yield (
+                "file_system_poll_wait_seconds",
+                "is 0, so models are looked for once, at the start: one that models.config gets later would never be "
+                "loaded, and no later reading of it would count; write 1, or leave out "
+                "model_config_file_poll_wait_seconds",
+            )
         if self.monitoring is not None and self.rest_api_port == 0:
             yield "monitoring", "needs the REST API, by which the metrics are read, and rest_api_port is 0"
         if self.warm_up_iterations is not None and not self.warm_up:

@@ -20,6 +20,9 @@ MODEL_LAYOUT = (
 _PLAIN_IN_URL = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~!$&'()*+,;=@-]+\Z")
 
 
+_LARGEST_VERSION = 2**63 - 1
+
+
 @dataclass(frozen=True)
 class RemotePlace:
     """A model that the server reads from elsewhere, such as s3://bucket/model: untouched, and not looked into here."""
@@ -56,9 +59,11 @@ def check_model_name(name: str) -> None:
 def version_directories(base: Path) -> dict[int, Path]:
     """The directories of a model's versions, by version.
 
-    Whatever strto64 reads is a version for the server (file_system_storage_path_source.cc), 00000123 as well.
+    Whatever strto64 reads is a version for the server (file_system_storage_path_source.cc), 00000123 as well, but
+    no number of more than 64 bits, such as a date with its nanoseconds.
     """
-    return {int(path.name): path for path in base.iterdir() if re.fullmatch("[0-9]{1,19}", path.name)}
+    numbered = (path for path in base.iterdir() if re.fullmatch("[0-9]{1,255}", path.name))
+    return {number: path for path in numbered if (number := int(path.name)) <= _LARGEST_VERSION}
 
 
 def check_model_directory(base: Path, wanted: str) -> None:

@@ -181,7 +181,10 @@ def _by_name(wanted: str) -> list[Entry]:
 
 
 def _nearest(wanted: str) -> list[Entry]:
-    """Those whose name or terms have the word, else those spelled nearly so, else those whose meaning has it."""
+    """Those whose name or terms have the word, else those spelled nearly so, else those whose meaning has it.
+
+    Else the word is taken for a mistyped one of those that names are made of.
+    """
     plain, further = _plain(wanted), _further_entries()
     named = [name for name in catalogue.option_names() if plain in _plain(name)]
     mentioning: list[Entry] = [*catalogue.options_that_mention(wanted), *further]
@@ -199,7 +202,12 @@ def _nearest(wanted: str) -> list[Entry]:
         for name in close
         for entry in (*_options_called([options[name]] if name in options else []), *entries.get(name, []))
     ]
-    return spelled or [entry for entry in mentioning if wanted in entry.meaning.casefold()]
+    found = spelled or [entry for entry in mentioning if wanted in entry.meaning.casefold()]
+    if found:
+        return found
+    words = {word for name in (*options, *entries) for word in name.split("_")}
+    (meant,) = difflib.get_close_matches(plain, words, n=1, cutoff=_LIKE) or [""]
+    return _nearest(meant) if meant and meant != plain else []
 
 
 def _options_called(names: Iterable[str]) -> list[Entry]:

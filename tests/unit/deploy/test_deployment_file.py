@@ -98,6 +98,11 @@ environment: {A-B: 1, C: "a\\nb"}
         ("server.grpc_channel_arguments={a: true}", "server.grpc_channel_arguments.a", "a whole number"),
         ("server.grpc_channel_arguments={a: ''}", "server.grpc_channel_arguments.a", "without commas"),
         ("server.grpc_socket_path=serving.sock", "server.grpc_socket_path", "an absolute path"),
+        (
+            "server={file_system_poll_wait_seconds: 0, model_config_file_poll_wait_seconds: 5}",
+            "server.file_system_poll_wait_seconds",
+            "would never be loaded",
+        ),
         ("server.tls={server_key: /k}", "server.tls.server_cert", "is missing"),
         ("server.tls={server_key: k, server_cert: /c}", "server.tls.server_key", "an absolute path"),
         ("server.tls={server_key: /k, server_cert: /c, client_verify: true}", "server.tls.client_verify", "custom_ca"),

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from npu_serving.errors import RequestError
-from npu_serving.models.layout import check_model_directory, check_model_name
+from npu_serving.models.layout import check_model_directory, check_model_name, version_directories
 
 MODEL = "saved_model.pb"
 
@@ -43,6 +43,12 @@ def test_the_highest_version_decides_as_a_number(tmp_path: Path) -> None:
         check_model_directory(tmp_path, MODEL)
     (tmp_path / "00000123" / MODEL).write_bytes(b"")
     check_model_directory(tmp_path, MODEL)
+
+
+def test_a_number_beyond_64_bits_is_no_version_as_for_the_server(tmp_path: Path) -> None:
+    for version in ("7", "9223372036854775807", "9223372036854775808", "20261129121000123456789", f"{8:0200}"):
+        (tmp_path / version).mkdir()
+    assert sorted(version_directories(tmp_path)) == [7, 8, 9223372036854775807]
 
 
 def test_a_version_given_for_its_model_is_answered_with_the_model(tmp_path: Path) -> None:

@@ -81,6 +81,11 @@ def test_a_mistyped_name_is_answered_with_the_nearest_first() -> None:
     assert text.startswith("Nothing is called 'graph_rum_mode'. The nearest is:\n\ngraph_run_mode (session option)\n")
 
 
+def test_a_mistyped_part_of_a_name_finds_what_the_part_does() -> None:
+    assert names("precison") == names("precision")
+    assert "precision_mode_v2" in names("precison")
+
+
 def test_several_hits_are_listed_with_a_line_for_each() -> None:
     text = explain("溢出检测").text()
     assert text.startswith("3 are found by '溢出检测':\n  enable_dump_debug (session option): Collects the data")
