@@ -128,10 +128,13 @@ def serve_until(
 ) -> Heard:
     """Serves until enough was said, or it has ended; an error is among what was said."""
     heard, ended, pids = Heard(), threading.Event(), []
+    looks_on = terms is not None and terms.probe_port
 
     def stop() -> None:
         try:
             while not ended.is_set() and not enough(heard):
+                if not looks_on and "npu-serving: ready" in heard.said():
+                    break  # nothing more will be said
                 time.sleep(0.01)
         finally:
             pids.extend(children())
