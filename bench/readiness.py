@@ -1,4 +1,4 @@
-"""From the last answer that `serve` waits for until it says ready, beside probes once a second, Kubernetes' shortest."""
+"""From the last answer that `serve` waits for until it says ready, beside probes once a second (of Kubernetes)."""
 
 from __future__ import annotations
 
@@ -31,9 +31,12 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    """A model server of many models."""
+
     server: Server
 
     def do_GET(self) -> None:
+        """A state, the metadata, or a probe."""
         if self.path.endswith("/metadata"):
             tensor = {"x": {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}]}}}
             signature = {"inputs": tensor, "outputs": tensor}
@@ -45,12 +48,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send({"model_version_status": [{"version": "1", "state": "AVAILABLE"}]})
 
     def do_POST(self) -> None:
+        """An answer, whose time is kept."""
         self.rfile.read(int(self.headers["Content-Length"]))
         time.sleep(random.uniform(0, 0.1))
         self.server.answered.append(time.perf_counter())
         self.send({"outputs": [0.0]})
 
     def send(self, document: object, status: int = 200) -> None:
+        """A document as JSON."""
         body = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -58,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        pass
+        """Nothing."""
 
 
 def probed(port: int) -> float:

@@ -112,16 +112,23 @@ def _run(call: Call, plan: ServerPlan, ready_timeout: int, probe_port: int, *, d
 
 @command(
     kinds={"version": int},
+    without={"all": "model"},
     help={
         "model": "the model's name",
+        "all": "all models of all servers that run on this machine",
         "url": f"where its REST API is; {SERVER} by default",
         "version": "the version to ask; the newest by default",
     },
 )
-def status(call: Call, model: str, url: str = SERVER, version: int | None = None) -> Result:
+def status(call: Call, model: str, url: str = SERVER, version: int | None = None, all: bool = False) -> Result:
     """Show whether a model is loaded, whether it has answered, and whether the NPU is used."""
+    from npu_serving.serving.all_servers import all_servers
     from npu_serving.serving.server_state import server_state
 
+    if all:
+        other_url = "" if url == SERVER else url
+        refuse_together("--all", "it asks every server and model", model=model, url=other_url, version=version)
+        return all_servers(call.settings.build_root)
     return server_state(call.settings.build_root, url, model, version)
 
 

@@ -14,6 +14,7 @@ from npu_serving import fsutil, process
 from npu_serving.client import rest_client
 from npu_serving.console import Reporter
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
+from npu_serving.serving.asked_models import asked_models
 from npu_serving.serving.ending import Ending, EndWatch, adapter_words, server_failure
 from npu_serving.serving.mapped_adapter import mapped_adapter
 from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
@@ -83,7 +84,8 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path, 
     reporter.note(command_line(plan.argv))
     ended_by = EndWatch(plan.argv)
     signs, begun, directory = NpuSigns(), time.time(), Path.cwd()
-    keeper = RecordKeeper(build_root, plan.rest_api_port, uses_npu=plan.uses_npu)
+    names = [model.name for model in asked_models(plan.argv)]
+    keeper = RecordKeeper(build_root, plan.rest_api_port, uses_npu=plan.uses_npu, models=names)
     watch = ReadinessWatch(plan, terms, build_root=build_root, say=lambda text: _say(text, reporter))
 
     def read(line: str) -> None:

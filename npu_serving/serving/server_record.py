@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import os
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,8 @@ class ServerRecord:
     """Whether its platform config asks for the NPU."""
     compiled: int = 0
     """How many graphs were compiled for the NPU since."""
+    models: tuple[str, ...] = ()
+    """What its models are called, as far as that was known when it was started."""
 
     @property
     def is_running(self) -> bool:
@@ -74,9 +77,9 @@ _KILLED_TOGETHER = EndNote(
 class RecordKeeper:
     """Keeps the record of one server up to date while it runs. A directory that can't be written to costs no server."""
 
-    def __init__(self, build_root: Path, rest_api_port: int, *, uses_npu: bool) -> None:
+    def __init__(self, build_root: Path, rest_api_port: int, *, uses_npu: bool, models: Sequence[str] = ()) -> None:
         self._path = _path_of(build_root, rest_api_port) if rest_api_port else None
-        self._record = ServerRecord(0, 0, Path.cwd(), time.time(), uses_npu)
+        self._record = ServerRecord(0, 0, Path.cwd(), time.time(), uses_npu, models=tuple(models))
 
     def began(self, pid: int) -> None:
         """The server runs, as this process."""
@@ -109,6 +112,15 @@ class RecordKeeper:
             written = {"format": FORMAT, **asdict(record), "directory": str(record.directory)}
             with contextlib.suppress(OSError, NpuServingError):
                 fsutil.write_file(self._path, json.dumps(written, indent=2) + "\n")
+
+
+def known_ports(build_root: Path) -> tuple[int, ...]:
+    """The REST ports of the servers that `serve` runs on this machine, or ran last, in order."""
+    try:
+        names = os.listdir(build_root / "servers")
+    except OSError:
+        return ()
+    return tuple(sorted({int(name.partition(".")[0]) for name in names if name.partition(".")[0].isdecimal()}))
 
 
 def record_of(build_root: Path, url: str) -> ServerRecord | None:
