@@ -31,7 +31,7 @@ from npu_serving.serving.mapped_adapter import mapped_adapter
 from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.serving.server_plan import ServerPlan
 from npu_serving.serving.server_record import note_answer
-from npu_serving.writers.shell import shell_word
+from npu_serving.writers.shell import task_argument
 
 LOCAL = "127.0.0.1"
 SECONDS_BETWEEN_LOOKS = 0.1
@@ -349,7 +349,7 @@ class ReadinessWatch:
         unknown = next((item.model.name for item in self._models if item.unproven), None)
         if unknown is not None and self._plan.rest_api_port:
             url = f"http://localhost:{self._plan.rest_api_port}"
-            said.append(f"prove it: ./inv predict {shell_word(unknown)} --url {url} --request REQUEST")
+            said.append(f"prove it: ./inv predict {task_argument('--model', unknown)} --url {url} --request REQUEST")
         return "; ".join(said)
 
     def _progress_text(self, seconds: float, reasons: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from npu_serving.client.rest_client import model_status
 from npu_serving.errors import EXIT_ACTION_NEEDED, UnreachableError
 from npu_serving.serving.npu_signs import left_to_the_cpu
 from npu_serving.serving.server_record import EndNote, ServerRecord, answered_at, end_of, record_of
-from npu_serving.writers.shell import shell_word
+from npu_serving.writers.shell import task_argument
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ServerState:
             return f"It answered a request at {_clock(self.answered)}."
         return (
             "AVAILABLE means loaded, not that it answers: NpuOptimizer's options are read at the first request.\n"
-            f"Next: ./inv predict {shell_word(self.status.model)} --request REQUEST"
+            f"Next: ./inv predict {task_argument('--model', self.status.model)} --request REQUEST"
         )
 
     def _npu(self) -> str:

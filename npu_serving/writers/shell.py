@@ -16,6 +16,11 @@ def shell_word(value: Word) -> str:
     return shlex.quote(os.fspath(value))
 
 
+def task_argument(flag: str, value: str) -> str:
+    """What names a task's first argument: the value alone, or with its flag where it would be taken for a flag."""
+    return shell_word(f"{flag}={value}" if value.startswith("-") else value)
+
+
 def command_line(argv: Sequence[Word], cwd: Path | None = None) -> str:
     """The command as a person can paste it into a shell."""
     text = " ".join(shell_word(word) for word in argv)

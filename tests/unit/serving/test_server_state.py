@@ -48,6 +48,14 @@ def test_available_alone_is_called_loaded_and_not_proven(tmp_path: Path) -> None
     assert (found.exit_code, found.to_json()["answered"], found.to_json()["compiled_for_npu"]) == (0, None, None)
 
 
+def test_the_next_command_names_a_model_that_looks_like_a_flag_so_that_it_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = ModelStatus("-h", (VersionStatus(1, "AVAILABLE", "OK", ""),))
+    monkeypatch.setattr(room, "model_status", lambda _url, _model, _version: loaded)
+    assert "Next: ./inv predict --model=-h --request" in state(tmp_path).text()
+
+
 def test_an_answer_that_was_seen_is_told_with_its_time_and_of_its_own_model_only(tmp_path: Path) -> None:
     serve(tmp_path, uses_npu=False)
     note_answer(tmp_path, URL, "other")

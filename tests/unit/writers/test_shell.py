@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_serving.writers.shell import command_line
+from npu_serving.writers.shell import command_line, task_argument
 
 WORDS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=8)
 
@@ -25,3 +25,7 @@ def test_the_directory_is_part_of_the_command(tmp_path: Path) -> None:
     place.mkdir()
     done = subprocess.run(["bash", "-c", command_line(["pwd"], cwd=place)], capture_output=True, check=True, text=True)
     assert done.stdout == f"{place}\n"
+
+
+def test_a_name_that_looks_like_a_flag_is_given_with_its_own() -> None:
+    assert [task_argument("--model", name) for name in ("resnet", "a b", "-h")] == ["resnet", "'a b'", "--model=-h"]
