@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from fake_builds import free_port
 from model_server import Heard, planned, serve_until
 
 from npu_serving.errors import ServerError
 from npu_serving.serving.all_servers import AllServers, all_servers
+from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server_record import RecordKeeper
 
 
@@ -44,8 +46,8 @@ def test_it_ends_with_0_only_where_every_model_is_available(artifact: Path, tmp_
         seen.extend([found] if state in found.text() else [])
         return bool(seen)
 
-    serve_until(planned(artifact, {"m": {"states": [state]}}), enough, tmp_path)
-    assert not seen or seen[0].exit_code == (0 if state == "AVAILABLE" else 3)
+    serve_until(planned(artifact, {"m": {"states": [state]}}), enough, tmp_path, terms=ReadyTerms(probe_port=free_port()))
+    assert seen[0].exit_code == (0 if state == "AVAILABLE" else 3)
 
 
 def test_a_server_that_has_ended_is_told_with_its_reason_and_none_at_all_with_what_to_type(tmp_path: Path) -> None:
