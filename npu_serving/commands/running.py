@@ -52,8 +52,6 @@ def serve(
     dry_run: bool = False,
 ) -> Result:
     """Run the server in the foreground, and say when it is ready."""
-    if ready_timeout < 0:
-        raise RequestError("--ready-timeout must not be negative.", cure="give seconds, or 0 to wait on")
     if deployment is not None:
         of_flags = {"model_base_path": model_base_path, "model_name": model_name, "flag": flag}
         other_ports = {"port": port != PORT, "rest_api_port": rest_api_port != REST_API_PORT}

@@ -46,7 +46,9 @@ def test_it_ends_with_0_only_where_every_model_is_available(artifact: Path, tmp_
         seen.extend([found] if state in found.text() else [])
         return bool(seen)
 
-    serve_until(planned(artifact, {"m": {"states": [state]}}), enough, tmp_path, terms=ReadyTerms(probe_port=free_port()))
+    serve_until(
+        planned(artifact, {"m": {"states": [state]}}), enough, tmp_path, terms=ReadyTerms(probe_port=free_port())
+    )
     assert seen[0].exit_code == (0 if state == "AVAILABLE" else 3)
 
 
