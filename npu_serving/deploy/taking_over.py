@@ -23,6 +23,7 @@ from npu_serving.options.session_options import complete_options
 from npu_serving.shown_text import masked_variable
 
 PROGRAM = "tensorflow_model_server"
+_CONFIGS = ("config.cfg", "models.config")  # as the guide calls them; others are known by a flag or by their fields
 LARGEST_BYTES = 1 << 22  # of a configuration that a person wrote
 PLATFORMS, MODELS, MONITORING, TLS, BATCHING = "platform config", "list of models", "monitoring", "TLS", "batching"
 _OF_KIND = {
@@ -45,6 +46,7 @@ _FLAG_OF_KIND = {
     BATCHING: "batching_parameters_file",
 }
 _EXPORT = re.compile(r"^\s*export\s+([A-Za-z_][A-Za-z0-9_]*)=(.*)$", re.MULTILINE)
+_SINGLE_QUOTED = re.compile(r"""("(?:\\.|[^"\\])*"|\\.)|'[^']*'""", re.DOTALL)
 ROOT_OF_CANN = "ASCEND_ROOT"  # as bin/serve of a package reads it
 _LISTS_OF_DIRECTORIES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 _SERVER_FIELDS = set(ServerOptions.__dataclass_fields__)
@@ -111,7 +113,8 @@ def _read_script(found: _FoundByHand, path: Path, text: str) -> None:
     """The flags and variables of a start script, or of a file of flags."""
     joined = re.sub(r"\\\r?\n", " ", text)
     if path.name == "flags":
-        _read_flags(found, path, [line.strip() for line in joined.splitlines() if line.strip()[:2] == "--"])
+        lines = [line.strip() for line in joined.splitlines()]
+        _read_flags(found, path, [_unquoted_flag(line) for line in lines if line.startswith("--")])
     for line in joined.splitlines():
         if PROGRAM in line and "--" in line and not line.lstrip().startswith("#"):
             try:
@@ -132,7 +135,14 @@ def _read_flags(found: _FoundByHand, path: Path, words: Sequence[str]) -> None:
         elif "$" in value or "`" in value:
             found.left_out.append(f"{path}: --{name}={value}: the value is known to the shell only")
         else:
-            found.flags[name] = value.strip("\"'") if equals else "true"
+            found.flags[name] = value if equals else "true"
+
+
+def _unquoted_flag(line: str) -> str:
+    """A line of our file of flags without the quotes around its value: see writers/flag_file.py."""
+    name, equals, value = line.partition("=")
+    quoted = re.fullmatch(r"""(["'])(.*)\1""", value)
+    return f"{name}{equals}{quoted[2] if quoted else value}"
 
 
 def _read_variable(found: _FoundByHand, path: Path, name: str, value: str) -> None:
@@ -145,7 +155,8 @@ def _read_variable(found: _FoundByHand, path: Path, name: str, value: str) -> No
         return  # CANN's: a server gets it from the installation that is found
     if name.startswith("NPU_SERVING_"):
         return  # of our own start.sh: for bin/serve, not for the server
-    if len(words) != 1 or re.search(r"[$`]", value):
+    # Within ' a shell takes every character as it is; within " and elsewhere not.
+    if len(words) != 1 or re.search(r"[$`]", _SINGLE_QUOTED.sub(lambda match: match[1] or "", value)):
         found.left_out.append(
             f"{path}: export {name}={masked_variable(name, value)[:60]}: the value is known to the shell only"
         )
@@ -158,7 +169,15 @@ def _read_variable(found: _FoundByHand, path: Path, name: str, value: str) -> No
 def _read_config(found: _FoundByHand, path: Path, text: str) -> None:
     try:
         fields = read_text_format(text)
-    except (TextFormatError, RecursionError):
+    except TextFormatError as error:
+        if path.name in _CONFIGS or path.name in {
+            Path(found.flags.get(flag, "")).name for flag in _FLAG_OF_KIND.values()
+        }:
+            raise RequestError(
+                f"{path}:{error}.", cause="no server could read this file", cure=f"correct {path}, or move it away"
+            ) from error
+        return
+    except RecursionError:
         return
     kind = next((_OF_KIND[item.name] for item in fields if item.name in _OF_KIND), None)
     if kind is None:

@@ -35,6 +35,7 @@ _LETTERS = {
     '"': '"',
 }
 _LAST_CODE = 0x10FFFF  # of Unicode
+_BYTE = 0xDC00  # is added to a byte that is not text, as by Python's surrogateescape
 _CLOSING = {"{": "}", "<": ">"}
 _DEEPEST = 100  # protobuf's own limit
 
@@ -137,7 +138,7 @@ class _TextFormatReader:
             while self._peek.kind == "string":  # as in C, those that follow each other are one
                 pieces.append(self._unquoted(self._peek.text))
                 self._next += 1
-            return TextField(name, "".join(pieces), line, is_string=True)
+            return TextField(name, _of_bytes("".join(pieces)), line, is_string=True)
         sign = "-" if self._takes("-") else ""
         if self._peek.kind not in ("number", "word"):
             self._refuse(f"{name} has no value")
@@ -180,7 +181,7 @@ class _TextFormatReader:
         raise TextFormatError(*self._place(self._peek), what)
 
     def _unquoted(self, literal: str) -> str:
-        """The text of a string; bytes that are not text stay as they are written."""
+        """The text of a string; a byte beyond ASCII that an escape stands for is one half of a character."""
 
         def plain(found: re.Match[str]) -> str:
             octal, hexadecimal, short, long, letter = found.groups()
@@ -189,6 +190,22 @@ class _TextFormatReader:
                 self._refuse(f"{found.group()} is not an escape")
             if letter is not None:
                 return _LETTERS[letter]
-            return chr(code) if code < 0x80 or short or long else found.group()
+            if short or long:
+                return chr(code)
+            code &= 0xFF
+            return chr(code) if code < 0x80 else chr(_BYTE + code)
 
         return _ESCAPE.sub(plain, literal[1:-1])
+
+
+def _of_bytes(text: str) -> str:
+    """The text with the bytes that are characters together read as such: protobuf itself writes é as two escapes.
+
+    The others stay halves of characters, as fsutil.read_text() has them.
+    """
+    if not any(_BYTE <= ord(letter) <= _BYTE + 0xFF for letter in text):
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text

@@ -284,6 +284,30 @@ def test_a_password_is_written_for_the_owner_alone_and_never_shown(by_hand: ByHa
     assert by_hand.output.stat().st_mode & 0o777 == 0o600
 
 
+def test_quotes_within_a_flag_and_dollars_within_single_quotes_are_taken_as_they_are(by_hand: ByHand) -> None:
+    by_hand.put(models_config=MODELS, flags='--grpc_socket_path="/tmp/a b#\'"\n')
+    exports = """export A='$HOME `x`'\nexport B='a'"'"'$b'\nexport C="it's $x isn't"\n"""
+    by_hand.put(environment_sh=exports)
+    made = by_hand.deployment()
+    assert made.server.grpc_socket_path == "/tmp/a b#'"
+    assert made.environment == {"A": "$HOME `x`", "B": "a'$b"}
+    assert any("export C=" in sentence for sentence in by_hand.left_out())
+
+
+def test_names_that_protobuf_wrote_with_escapes_are_read_as_the_characters_they_are(by_hand: ByHand) -> None:
+    by_hand.put(models_config=r'model_config_list { config { name: "a" base_path: "/m/\303\251" } }')
+    assert by_hand.deployment().models[0].base_path == "/m/é"
+
+
+@pytest.mark.parametrize("name", ["models.config", "other.txt"])
+def test_a_configuration_that_no_server_could_read_is_named_with_its_place(by_hand: ByHand, name: str) -> None:
+    (by_hand.directory / name).write_text("model_config_list {\n config {")
+    by_hand.put(start_sh="tensorflow_model_server --model_config_file=/etc/other.txt\n")
+    with pytest.raises(RequestError) as caught:
+        take_over(by_hand.directory)
+    assert caught.value.what.startswith(f"{by_hand.directory / name}:2:")
+
+
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileAccessError, match="none"):
         take_over(tmp_path / "none")

@@ -29,6 +29,8 @@ def plain(fields: tuple[TextField, ...]) -> list[object]:
         ("[type.googleapis.com / a.B] { c: 1 }", [["[type.googleapis.com/a.B]", [["c", "1"]]]]),
         ("a:{b:1}c:2", [["a", [["b", "1"]]], ["c", "2"]]),
         (r"a: '\"\x41\101\n'", [["a", '"AA\n']]),
+        (r"a: '\303\251\xe4\xbd' '\xa0'", [["a", "é你"]]),  # as protobuf itself writes them
+        (r"a: 'b\377\351c'", [["a", "b\udcff\udce9c"]]),
     ],
 )
 def test_a_message_is_read_as_its_fields_in_their_order(text: str, fields: object) -> None:
