@@ -8,7 +8,7 @@ import re
 from npu_serving import fsutil
 from npu_serving.options import explaining
 from npu_serving.options.explaining import ExplainedEntry, Fact
-from npu_serving.settings import PROJECT_ROOT
+from npu_serving.settings import PROJECT_ROOT, Settings
 
 PAGE = PROJECT_ROOT / "docs" / "options.md"
 
@@ -27,7 +27,7 @@ _ABOUT = {
     explaining.OPTION: "The options of NpuOptimizer, from the guides and from the adapter's own source.",
     explaining.KEY: "The keys of the JSON in `profiling_options` and `PROFILING_OPTIONS`; every value is a text.",
     explaining.VARIABLE: "What the guide, CANN and the adapter read from the environment.",
-    explaining.FLAG: "The flags of tensorflow_model_server 1.15.0.",
+    explaining.FLAG: f"The flags of tensorflow_model_server {Settings.source}.",
     explaining.PRESET: "What `presets: [NAME]` in a [deployment.yaml](deploy.md) sets, where the file says nothing.",
 }
 _MARKS = re.compile(r"([\\`*<~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")

@@ -224,7 +224,7 @@ def test_every_flag_is_one_of_the_servers_and_has_its_kind(tmp_path: Path) -> No
             "rest_api_timeout_in_ms": 5,
             "grpc_channel_arguments": {"grpc.max_connection_age_ms": 2000, "grpc.x": "y"},
             "grpc_socket_path": "/run/serving.sock",
-            "file_system_poll_wait_seconds": 0,
+            "file_system_poll_wait_seconds": 5,
             "model_config_file_poll_wait_seconds": 60,
             "load_retry_interval_micros": 7,
             "flush_filesystem_caches": False,
@@ -234,7 +234,7 @@ def test_every_flag_is_one_of_the_servers_and_has_its_kind(tmp_path: Path) -> No
     flags = server_flags_of(made, Path("/d"))
     assert flags["grpc_channel_arguments"] == "grpc.max_connection_age_ms=2000,grpc.x=y"
     assert flags["flush_filesystem_caches"] == "false"
-    assert flags["file_system_poll_wait_seconds"] == "0"
+    assert flags["file_system_poll_wait_seconds"] == "5"
     assert flags["max_num_load_retries"] == "0"
     for name, value in flags.items():
         kind = known_flags()[name].type
