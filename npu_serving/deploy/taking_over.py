@@ -211,7 +211,15 @@ def _entries(found: _FoundByHand) -> dict[str, _FoundPlatform]:
     entries = {}
     for config in fields:
         name = last_text(config.fields, "key")
-        bundles = [item for item in config.walk() if item.name == "legacy_config"]
+        parts = list(config.walk())
+        packed = next((item for item in parts if item.name == "type_url"), None)
+        if packed is not None:
+            raise RequestError(
+                f"{path}:{packed.line}: the platform {name!r} stands there as bytes (type_url), and is not read.",
+                cause="a program printed it that did not know the type of the message within it",
+                cure=f"write its options as text, in [{packed.text}] {{ ... }}",
+            )
+        bundles = [item for item in parts if item.name == "legacy_config"]
         entries[name] = _entry(found, path, bundles[-1].fields if bundles else ())
     return entries
 

@@ -299,6 +299,16 @@ def test_names_that_protobuf_wrote_with_escapes_are_read_as_the_characters_they_
     assert by_hand.deployment().models[0].base_path == "/m/é"
 
 
+def test_a_platform_that_stands_there_as_bytes_is_refused_and_not_taken_for_an_empty_one(by_hand: ByHand) -> None:
+    packed = r'source_adapter_config { type_url: "type.googleapis.com/a.B" value: "\302>" }'
+    config = f'platform_configs {{\n key: "tensorflow" value {{\n {packed} }} }}'
+    by_hand.put(models_config=MODELS, config_cfg=config)
+    with pytest.raises(RequestError, match="as bytes") as caught:
+        take_over(by_hand.directory)
+    assert caught.value.what.startswith(f"{by_hand.directory}/config.cfg:3:")
+    assert "[type.googleapis.com/a.B] { ... }" in caught.value.cure
+
+
 @pytest.mark.parametrize("name", ["models.config", "other.txt"])
 def test_a_configuration_that_no_server_could_read_is_named_with_its_place(by_hand: ByHand, name: str) -> None:
     (by_hand.directory / name).write_text("model_config_list {\n config {")
