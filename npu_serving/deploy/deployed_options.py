@@ -67,9 +67,9 @@ def judged_options(deployment: DeploymentFile) -> Iterator[OptionFinding]:
         rest = {name: value for name, value in options.items() if not any(_refused_alone({name: value}, place))}
         try:
             whole = complete_options(rest)
-        except NpuServingError as error:
+        except NpuServingError as error:  # both precisions: the rest is judged with the newer one
             yield OptionFinding(place, _sentence(error), is_mistake=True)
-            continue
+            whole = complete_options({name: value for name, value in rest.items() if name != "precision_mode"})
         for finding in _of_rules(deployment, whole, place, model):
             if (finding.place, finding.message) not in found:
                 found.add((finding.place, finding.message))

@@ -76,6 +76,11 @@ def test_what_is_refused_alone_and_what_the_rules_refuse_is_named_at_once(tmp_pa
     ]
 
 
+def test_two_precisions_do_not_hide_what_else_is_wrong(tmp_path: Path) -> None:
+    both = {"precision_mode": "force_fp16", "precision_mode_v2": "fp16", "aoe_mode": "2"}
+    assert [line.split(":")[0] for line in refusal(tmp_path, {}, npu=both)] == ["npu", "npu.aoe_mode"]
+
+
 @pytest.mark.parametrize(
     ("npu", "place", "said"),
     [
