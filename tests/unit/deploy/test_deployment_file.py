@@ -124,7 +124,7 @@ environment: {A-B: 1, C: "a\\nb"}
         ("models.0.base_path=\"/a\\0b\"", "models[0].base_path", "NUL"),
         ("npu={use_off_line: false}", "npu.use_off_line", "can't be False"),
         ("npu={graph_run_mode: 1}", "npu.graph_run_mode", "can't be 1"),
-        ("npu={precision_mode: a, precision_mode_v2: b}", "npu", "cannot be combined"),
+        ("npu={precision_mode: force_fp16, precision_mode_v2: fp16}", "npu", "cannot be combined"),
         ("npu={a b: 1}", "npu['a b']", "the name of a session option"),
         ("npu={a: 9223372036854775808}", "npu.a", "9223372036854775807"),
         ("npu={a: [1]}", "npu.a", "must be"),
