@@ -30,7 +30,7 @@ SHARED_HELP = {
 
 OFFERED: dict[str, tuple[str, ...]] = {}
 """The settings that each task takes as flags, by the task's name."""
-REPEATED = ("build", "server", "toolchains", "url", "version")
+REPEATED = ("build", "deployment", "overlay", "server", "set", "toolchains", "url", "version")
 """The flags of their own that tasks share, and that a next step has to repeat to mean the same."""
 TAKEN: dict[str, tuple[str, ...]] = {}
 """All flags that a next step may repeat, by the task's name, without dashes."""

@@ -37,6 +37,16 @@ def test_an_analysis_sends_on_to_the_build_that_it_analysed(capsys: pytest.Captu
     assert "--bazel-arg=-k" in words
 
 
+def test_a_checked_deployment_is_served_with_the_values_that_it_was_checked_with() -> None:
+    typed = repeated(set=["server.port=9000", "environment.MY_TOKEN=hunter2"], overlay=["site b.yaml"])
+    step = typed.in_step("./inv serve --deployment d.yaml")
+    words = shlex.split(step)
+    assert words[words.index("--set") + 1] == "server.port=9000"
+    assert words[words.index("--overlay") + 1] == "site b.yaml"
+    assert words.count("--deployment") == 1
+    assert "hunter2" not in step
+
+
 def test_an_error_sends_on_with_the_flags_too_for_a_person_and_for_a_program(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
