@@ -112,7 +112,11 @@ class PlatformConfigFile:
 
 
 def read_platform_config(path: Path) -> PlatformConfigFile:
-    """What that file asks for. RequestError for what a server or its adapter would misread in silence."""
+    """What that file asks for. RequestError for what a server or its adapter would misread in silence.
+
+    A message that stands there as bytes (`type_url` and `value`, as a program prints one whose type it does not know)
+    asks for the NPU where the optimizer's name is in it; its options are not read.
+    """
     try:
         fields = read_text_format(fsutil.read_text(path))
     except TextFormatError as error:
@@ -120,6 +124,9 @@ def read_platform_config(path: Path) -> PlatformConfigFile:
     optimizers = [found for top in fields for found in top.walk() if found.name == "custom_optimizers"]
     read = [(last_text(one.fields, "name"), f"{path}:{one.line}", _parameters(one, path)) for one in optimizers]
     asked = [asks_for_npu(*each) for each in read]
+    asked += [
+        part.is_string and part.name == "value" and OPTIMIZER in part.text for top in fields for part in top.walk()
+    ]
     return PlatformConfigFile(any(asked), optimizers=tuple(found for name, _, found in read if name == OPTIMIZER))
 
 

@@ -138,6 +138,15 @@ def test_the_config_that_is_written_here_asks_for_the_npu(tmp_path: Path) -> Non
     assert not asks(tmp_path, "").asks_for_npu
 
 
+@pytest.mark.parametrize(("optimizer", "asked"), [("NpuOptimizer", True), ("Another", False)])
+def test_a_message_that_stands_there_as_bytes_asks_for_the_npu_by_the_name_in_it(
+    tmp_path: Path, optimizer: str, asked: bool
+) -> None:
+    packed = rf'type_url: "type.googleapis.com/x" value: "\n&\022$R\"R {optimizer}\022\002(\001"'
+    text = f'platform_configs {{ key: "tensorflow" value {{ source_adapter_config {{ {packed} }} }} }}'
+    assert asks(tmp_path, text) == PlatformConfigFile(asks_for_npu=asked)
+
+
 def test_the_cure_of_each_mistake_in_a_config_helps(tmp_path: Path) -> None:
     """Follows what the error says, in the file that it names."""
     good = for_npu({})
