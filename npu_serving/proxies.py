@@ -74,9 +74,10 @@ def _host_for_requests(value: str) -> str:
     from urllib3.util import parse_url
 
     try:
-        return parse_url(prepend_scheme_if_needed(value, "http")).host or ""  # type: ignore[no-untyped-call]
+        host = parse_url(prepend_scheme_if_needed(value, "http")).host or ""  # type: ignore[no-untyped-call]
     except ValueError:  # as urllib3's own errors of that kind are
         return ""
+    return "" if " " in urllib.parse.unquote(host) else host  # which the urllib3 for Python 3.9 lets pass
 
 
 def _variable_for(scheme: str) -> str:
