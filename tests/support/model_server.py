@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -127,7 +128,7 @@ def serve_until(
     terms: ReadyTerms | None = None,
 ) -> Heard:
     """Serves until enough was said, or it has ended; an error is among what was said."""
-    heard, ended, pids = Heard(), threading.Event(), []
+    heard, ended = Heard(), threading.Event()
     looks_on = terms is not None and terms.probe_port
 
     def stop() -> None:
@@ -137,9 +138,11 @@ def serve_until(
                     break  # nothing more will be said
                 time.sleep(0.01)
         finally:
-            pids.extend(children())
-            for pid in pids if not ended.is_set() else []:
-                os.kill(pid, signal.SIGKILL if "SIG_IGN" in "".join(made.argv) else signal.SIGTERM)
+            while not ended.is_set():  # it may not have been started yet
+                for pid in children():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL if "SIG_IGN" in "".join(made.argv) else signal.SIGTERM)
+                ended.wait(0.1)
 
     with ThreadPoolExecutor() as pool:
         stopped = pool.submit(stop)
