@@ -176,7 +176,7 @@ def test_a_server_that_dies_at_the_first_request_is_told_by_its_signal_and_was_n
     before = "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))"
     heard = serve_until(planned(artifact, {"m": {"answer": "abort"}}, before=before), lambda _heard: False, tmp_path)
     assert "killed by SIGABRT (6)" in heard.notes[-1]
-    assert not ready(heard)
+    assert not ready(heard), heard.said()
 
 
 def test_a_list_of_models_that_can_not_be_read_is_left_to_the_server(artifact: Path, tmp_path: Path) -> None:
