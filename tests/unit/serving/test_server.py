@@ -287,7 +287,7 @@ def test_a_server_that_aborts_at_the_first_request_is_explained_by_the_adapters_
     aborts += (
         "        print('x: F tf_adapter/util/npu_attrs.cc:1] input_shape is empty.', file=sys.stderr, flush=True)\n"
     )
-    aborts += "        os.kill(os.getpid(), 6)\n"
+    aborts += "        os.abort()\n"
     program.write_text(program.read_text().replace("    def log_message", aborts + "    def log_message"))
     with (
         refused("ended at a request, before it had answered: killed by SIGABRT") as caught,
