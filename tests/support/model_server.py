@@ -22,8 +22,8 @@ from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server import serve_in_foreground
 from npu_serving.serving.server_plan import ServerPlan
 
-# What a model does: "states" are told one after the other, the last one for ever; "answer" is an HTTP status, or "wait"
-# until the file `go` is there; "shape" is its input's. "before" is run first, "ports" are those that are opened.
+# What a model does: "states" are told one after the other, the last one for ever; "answer" is an HTTP status, as often as "times"
+# says or for ever, or "wait" until the file `go` is there; "shape" is its input's. "before" is run first, "ports" are those that are opened.
 _SERVER = r"""
 import http.server, json, mmap, os, socket, sys, threading, time
 flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
@@ -55,7 +55,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             while not os.path.exists(go): time.sleep(0.01)
         elif model.get("answer") == "abort":
             os.abort()  # in this very thread: kill() may return before another one has died of it
-        elif "answer" in model:
+        elif "answer" in model and model.get("times", 1) > 0:
+            if "times" in model: model["times"] -= 1
             return self.answer(model["answer"], {"error": model.get("says", "no")})
         print(model.get("prints", "answered"), file=sys.stderr, flush=True)
         self.answer(200, {"outputs": [0.0]} if "inputs" in asked else {"predictions": [0.0]})
@@ -129,11 +130,12 @@ def serve_until(
 ) -> Heard:
     """Serves until enough was said, or it has ended; an error is among what was said."""
     heard, ended = Heard(), threading.Event()
+    given_up = time.monotonic() + 120  # so that a promise which breaks fails its test, and does not hang it
     looks_on = terms is not None and terms.probe_port
 
     def stop() -> None:
         try:
-            while not ended.is_set() and not enough(heard):
+            while not ended.is_set() and not enough(heard) and time.monotonic() < given_up:
                 if not looks_on and "npu-serving: ready" in heard.said():
                     break  # nothing more will be said
                 time.sleep(0.01)
