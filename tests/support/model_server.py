@@ -22,8 +22,9 @@ from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server import serve_in_foreground
 from npu_serving.serving.server_plan import ServerPlan
 
-# What a model does: "states" are told one after the other, the last one for ever; "answer" is an HTTP status, as often as "times"
-# says or for ever, or "wait" until the file `go` is there; "shape" is its input's. "before" is run first, "ports" are those that are opened.
+# What a model does: "states" are told one after the other, the last one for ever; "answer" is an HTTP status, as often
+# as "times" says or for ever, or "wait" until the file `go` is there; "shape" is its input's. "before" is run first,
+# "ports" are those that are opened.
 _SERVER = r"""
 import http.server, json, mmap, os, socket, sys, threading, time
 flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
@@ -158,5 +159,8 @@ def serve_until(
 
 def children() -> list[int]:
     """The processes that this one has started."""
-    task = Path("/proc/self/task")
-    return [int(pid) for each in task.iterdir() for pid in (each / "children").read_text().split()]
+    found: list[int] = []
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            found += [int(pid) for pid in (thread / "children").read_text().split()]
+    return found
