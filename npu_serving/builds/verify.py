@@ -179,7 +179,9 @@ def _files_case(settings: Settings, server: Path) -> tuple[ServerCase, Cann]:
     named = settings.adapter != "auto"
     settings = with_sample(settings)
     cann = cann_of(settings)
-    adapter = cann.adapter if named else None
+    adapter = None
+    if named:  # "sample" is now the adapter that is found in the sample's CANN
+        adapter = cann.adapter if cann.setting == "auto" else cann.named_adapter(digest=False)
     case = ServerCase(
         server,
         adapter=adapter.path if adapter is not None else None,

@@ -70,8 +70,10 @@ def no_adapter_installed(problems: Sequence[str], *, looked_at: Sequence[str], c
     )
 
 
-def adapter_at(named: Path, cann_version: str, wheels: Path | None = None) -> Adapter:
+def adapter_at(named: Path, cann_version: str, wheels: Path | None = None, *, digest: bool = True) -> Adapter:
     """The adapter in that file, or in that wheel, which is unpacked below `wheels` if that is given.
+
+    Without `digest` its sha256 is "": to read all of a large file takes longer than to check it.
 
     Raises AdapterError where it is missing, unreadable, or not one for this machine.
     """
@@ -90,7 +92,7 @@ def adapter_at(named: Path, cann_version: str, wheels: Path | None = None) -> Ad
         if wheels is not None and is_wheel(path):
             wheel = path
             path = unpacked(wheel, wheels)
-        elf = read_elf(path, digest=True)
+        elf = read_elf(path, digest=digest)
     except (ElfError, FileAccessError) as error:
         if wheel is not None and isinstance(error, FileAccessError):
             raise  # of the place where it is unpacked: no other adapter changes that

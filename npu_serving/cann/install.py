@@ -132,7 +132,7 @@ class Cann:
         and MissingToolError when "auto" finds none.
         """
         if self.setting != "auto":
-            return adapter_at(Path(_expanded(self.setting, os.environ)), "", self.wheels)
+            return self.named_adapter()
         installation = self.installation
         if installation is None or installation.adapter is None:
             problems = installation.problems if installation is not None else ()
@@ -142,6 +142,10 @@ class Cann:
                 command=adapter_command(installation),
             )
         return adapter_of(installation)
+
+    def named_adapter(self, *, digest: bool = True) -> Adapter:
+        """The adapter that the setting names; as adapter_at()."""
+        return adapter_at(Path(_expanded(self.setting, os.environ)), "", self.wheels, digest=digest)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
