@@ -34,7 +34,7 @@ from npu_serving.shown_text import fit_to_show, masked, masked_variable, masked_
         ("https://me:geheim@my.mirror/=https://host/a@b", "https://***@my.mirror/=https://host/a@b"),
         ("['https://me:geheim@host/', 'a@b']", "['https://***@host/', 'a@b']"),
         ("debian:12@sha256:abc git@host:path", "debian:12@sha256:abc git@host:path"),
-        ("/work/http:/me:geheim@host/x does not exist", "/work/http:/***@host/x does not exist"),
+        ("/srv/http:/me:geheim@host/x does not exist", "/srv/http:/***@host/x does not exist"),
         ("C:/a/b:c@d and file:/a/b@c", "C:/a/b:c@d and file:/a/b@c"),
     ],
 )
