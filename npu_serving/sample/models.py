@@ -1,7 +1,7 @@
 """The sample's models: a real SavedModel of y = slope * x + intercept, and the text that the sample server reads.
 
-`python -m npu_serving.sample.models DIR slope intercept` writes one version. The wire format is written by hand, so
-that neither TensorFlow nor protobuf is needed; the field numbers are those of TensorFlow 1.15's .proto files.
+`python -m npu_serving.sample.models DIR slope intercept` writes one version; neither TensorFlow nor protobuf is
+needed. The field numbers are those of TensorFlow 1.15's .proto files.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.wire_bytes import bytes_field, entry_field, number_field, text_field
 
 DT_FLOAT = 1
 GRAPH_PRODUCER = 134  # TensorFlow 1.15.0's graph version
@@ -33,71 +34,45 @@ def write_linear_model(directory: Path, slope: float, intercept: float) -> None:
 def saved_model(slope: float, intercept: float) -> bytes:
     """A serialized tensorflow.SavedModel with the tag `serve` and the signature `serving_default`."""
     graph = b"".join(
-        _message(1, node)
+        bytes_field(1, node)
         for node in (
-            _node("x", "Placeholder", [], dtype=_number(6, DT_FLOAT), shape=_message(7, _unknown_shape())),
+            _node("x", "Placeholder", [], dtype=number_field(6, DT_FLOAT), shape=bytes_field(7, _unknown_shape())),
             _constant("slope", slope),
             _constant("intercept", intercept),
-            _node("product", "Mul", ["x", "slope"], T=_number(6, DT_FLOAT)),
-            _node("y", "Add", ["product", "intercept"], T=_number(6, DT_FLOAT)),
+            _node("product", "Mul", ["x", "slope"], T=number_field(6, DT_FLOAT)),
+            _node("y", "Add", ["product", "intercept"], T=number_field(6, DT_FLOAT)),
         )
-    ) + _message(4, _number(1, GRAPH_PRODUCER))
+    ) + bytes_field(4, number_field(1, GRAPH_PRODUCER))
     signature = (
-        _entry(1, "x", _tensor_info("x:0"))
-        + _entry(2, "y", _tensor_info("y:0"))
-        + _text(3, "tensorflow/serving/predict")
+        entry_field(1, "x", _tensor_info("x:0"))
+        + entry_field(2, "y", _tensor_info("y:0"))
+        + text_field(3, "tensorflow/serving/predict")
     )
-    meta_info = _text(4, "serve") + _text(5, "1.15.0")
-    meta_graph = _message(1, meta_info) + _message(2, graph) + _entry(5, "serving_default", signature)
-    return _number(1, 1) + _message(2, meta_graph)
+    meta_info = text_field(4, "serve") + text_field(5, "1.15.0")
+    meta_graph = bytes_field(1, meta_info) + bytes_field(2, graph) + entry_field(5, "serving_default", signature)
+    return number_field(1, 1) + bytes_field(2, meta_graph)
 
 
 def _node(name: str, op: str, inputs: list[str], **attributes: bytes) -> bytes:
     return (
-        _text(1, name)
-        + _text(2, op)
-        + b"".join(_text(3, each) for each in inputs)
-        + b"".join(_entry(5, key, attributes[key]) for key in sorted(attributes))
+        text_field(1, name)
+        + text_field(2, op)
+        + b"".join(text_field(3, each) for each in inputs)
+        + b"".join(entry_field(5, key, attributes[key]) for key in sorted(attributes))
     )
 
 
 def _constant(name: str, value: float) -> bytes:
-    tensor = _number(1, DT_FLOAT) + _message(2, b"") + _message(5, struct.pack("<f", value))
-    return _node(name, "Const", [], dtype=_number(6, DT_FLOAT), value=_message(8, tensor))
+    tensor = number_field(1, DT_FLOAT) + bytes_field(2, b"") + bytes_field(5, struct.pack("<f", value))
+    return _node(name, "Const", [], dtype=number_field(6, DT_FLOAT), value=bytes_field(8, tensor))
 
 
 def _tensor_info(name: str) -> bytes:
-    return _text(1, name) + _number(2, DT_FLOAT) + _message(3, _unknown_shape())
+    return text_field(1, name) + number_field(2, DT_FLOAT) + bytes_field(3, _unknown_shape())
 
 
 def _unknown_shape() -> bytes:
-    return _number(3, 1)
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _message(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
-
-
-def _text(field: int, value: str) -> bytes:
-    return _message(field, value.encode())
-
-
-def _entry(field: int, key: str, value: bytes) -> bytes:
-    """One entry of a map field."""
-    return _message(field, _text(1, key) + _message(2, value))
+    return number_field(3, 1)
 
 
 def main(argv: list[str] | None = None) -> int:
