@@ -6,14 +6,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npu_serving.commands.flags import Call, command, refuse_together
+from npu_serving.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from npu_serving.cli import Result
+    from npu_serving.deploy.deployment_file import DeploymentFile
 
 OF_A_DEPLOYMENT = {
     "set": "one value over the file's, such as server.port=9000 or models.0.name=resnet (repeatable)",
     "overlay": "a second file whose values count over the first one's, such as for another site (repeatable)",
 }
+
+
+def read_with(file: Path, overlays: Sequence[str], values: Sequence[str]) -> DeploymentFile:
+    """The deployment of that file, with what --overlay and --set replace in it."""
+    from npu_serving.deploy.deployment_file import read_deployment
+    from npu_serving.settings import user_path
+
+    return read_deployment(file, [user_path(text, "--overlay") for text in overlays], values)
+
+
+def refuse_without_file(overlays: Sequence[str], values: Sequence[str]) -> None:
+    """RequestError for --overlay and --set of a task that was not given a deployment."""
+    if overlays or values:
+        raise RequestError("--set and --overlay are for a deployment file.", cure="give it as well: --deployment FILE")
 
 
 @command(
@@ -64,10 +82,8 @@ def render_deployment(
     dry_run: bool = False,
 ) -> Result:
     """Write all files of one server from a deployment.yaml: configurations, environment, flags, start script, unit."""
-    from npu_serving.deploy.deployment_file import read_deployment
     from npu_serving.deploy.preset_values import filled_in
     from npu_serving.deploy.render_deployment import plan_files, write_files
-    from npu_serving.errors import RequestError
     from npu_serving.settings import user_path
 
     if output is None:
@@ -78,8 +94,7 @@ def render_deployment(
         )
     if diff:
         refuse_together("--diff", "it changes nothing either way", dry_run=dry_run)
-    overlays = [user_path(text, "--overlay") for text in overlay]
-    deployment = read_deployment(user_path(file, "the deployment file"), overlays, set)
+    deployment = read_with(user_path(file, "the deployment file"), overlay, set)
     plan = plan_files(filled_in(deployment, call.settings), output, at=at, is_check=diff)
     return plan if diff or dry_run else write_files(plan)
 
@@ -92,10 +107,8 @@ def check_deployment(
     call: Call, file: str, build: str = "", set: tuple[str, ...] = (), overlay: tuple[str, ...] = ()
 ) -> Result:
     """Check a deployment.yaml, its models, the options for the NPU and this machine, without starting anything."""
-    from npu_serving.deploy.deployment_file import read_deployment
     from npu_serving.serving import check_deployment as checking
     from npu_serving.settings import user_path
 
     path = user_path(file, "the deployment file")
-    deployment = read_deployment(path, [user_path(text, "--overlay") for text in overlay], set)
-    return checking.check_deployment(call.settings, path, deployment, build=build)
+    return checking.check_deployment(call.settings, path, read_with(path, overlay, set), build=build)

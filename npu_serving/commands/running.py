@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npu_serving.commands.deployment import OF_A_DEPLOYMENT
+from npu_serving.commands.deployment import OF_A_DEPLOYMENT, read_with, refuse_without_file
 from npu_serving.commands.flags import Call, command, refuse_together
 from npu_serving.errors import NpuServingError, RequestError
 
@@ -57,10 +57,12 @@ def serve(
         other_ports = {"port": port != PORT, "rest_api_port": rest_api_port != REST_API_PORT}
         because = "the deployment says what is served and how"
         refuse_together("--deployment", because, platform_config_file=platform_config_file, **of_flags, **other_ports)
-        plan = _plan_of_deployment(call, deployment, set, overlay, build, dry_run=dry_run)
+        from npu_serving.serving.from_build import plan_deployment
+
+        read = read_with(deployment, overlay, set)
+        plan = plan_deployment(call.settings, read, deployment, build=build, dry_run=dry_run)
         return _run(call, plan, ready_timeout, probe_port, dry_run=dry_run)
-    if set or overlay:
-        raise RequestError("--set and --overlay are for a deployment file.", cure="give it as well: --deployment FILE")
+    refuse_without_file(overlay, set)
     from npu_serving.models.layout import model_place
     from npu_serving.serving.from_build import plan_current
 
@@ -75,17 +77,6 @@ def serve(
         extra_flags=flag,
     )
     return _run(call, plan, ready_timeout, probe_port, dry_run=dry_run)
-
-
-def _plan_of_deployment(
-    call: Call, file: Path, values: tuple[str, ...], overlays: tuple[str, ...], build: str, *, dry_run: bool
-) -> ServerPlan:
-    from npu_serving.deploy.deployment_file import read_deployment
-    from npu_serving.serving.from_build import plan_deployment
-    from npu_serving.settings import user_path
-
-    deployment = read_deployment(file, [user_path(text, "--overlay") for text in overlays], values)
-    return plan_deployment(call.settings, deployment, file, build=build, dry_run=dry_run)
 
 
 def _run(call: Call, plan: ServerPlan, ready_timeout: int, probe_port: int, *, dry_run: bool) -> Result:
@@ -159,16 +150,14 @@ def write_warmup(
     dry_run: bool = False,
 ) -> Result:
     """Write the requests that a server sends through a model before it offers it: the first caller need not wait."""
-    from npu_serving.deploy.deployment_file import read_deployment
     from npu_serving.serving import warm_up
-    from npu_serving.settings import user_path
 
     file = None
     if deployment is not None:
         refuse_together("--deployment", "the deployment says which tags the server asks for", tag=tag)
-        file = read_deployment(deployment, [user_path(text, "--overlay") for text in overlay], set)
-    elif set or overlay:
-        raise RequestError("--set and --overlay are for a deployment file.", cure="give it as well: --deployment FILE")
+        file = read_with(deployment, overlay, set)
+    else:
+        refuse_without_file(overlay, set)
     plan = warm_up.plan_warm_up(
         model_dir,
         request,

@@ -14,7 +14,7 @@ from npu_serving.errors import NpuServingError
 from npu_serving.findings import Finding
 from npu_serving.options.asked_options import WRONG_KIND
 from npu_serving.options.auxiliary_files import AuxiliaryContent
-from npu_serving.options.catalogue import OptionValue, session_options
+from npu_serving.options.catalogue import KINDS, OptionValue, session_options
 from npu_serving.options.rules import check_options
 from npu_serving.options.session_options import complete_options
 from npu_serving.writers.text_proto import attr_value
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
 
 Place = tuple[Union[str, int], ...]
-_KINDS = {"b": "true or false", "i": "a whole number", "s": "a text"}
-_READ_AS = {"b": "false", "i": "0", "s": "an empty text"}
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,10 @@ def _of_rules(
 
 def _placed(finding: Finding, place: Place, whole: Mapping[str, OptionValue]) -> OptionFinding:
     if finding.kind == WRONG_KIND:
-        kinds = [kind for kind in dict.fromkeys(session_options()[finding.where].kinds.values()) if kind in _KINDS]
-        wanted = " or ".join(_KINDS[kind] for kind in kinds)
+        kinds = [kind for kind in dict.fromkeys(session_options()[finding.where].kinds.values()) if kind in KINDS]
+        wanted = " or ".join(KINDS[kind][0] for kind in kinds)
         given = attr_value(finding.where, whole[finding.where]).partition(": ")[2]
-        read_as = _READ_AS[kinds[-1]]
+        read_as = KINDS[kinds[-1]][1]
         return OptionFinding(place, f"must be {wanted}, not {given}: it would silently be read as {read_as}", True)
     message = f"{finding.what}: {finding.cure}" if finding.cure else finding.what
     return OptionFinding(place, message, finding.needs_action)

@@ -25,7 +25,7 @@ from npu_serving.options.asked_options import (
     known_options,
     refused,
 )
-from npu_serving.options.catalogue import NOT_READ, EnforcedRule, SessionOption, session_options
+from npu_serving.options.catalogue import KINDS, NOT_READ, EnforcedRule, SessionOption, session_options
 from npu_serving.writers.shell import shell_word
 
 _MIXED = ("allow_mix_precision", "allow_mix_precision_fp16", "allow_mix_precision_bf16")
@@ -74,9 +74,8 @@ def _kinds(asked: AskedOptions) -> Iterator[Finding]:
                 RUNS_ON_THE_CPU, option.name, f"{option.name} is not written as b, and so reads as false", cure
             )
         elif not any(rule.of_another_kind and asked.is_in(since=rule.since) for rule in option.enforced):
-            read = {"b": "false", "i": "0", "s": "an empty text"}[wanted]
             yield Finding(
-                f"{option.name} is not written as {wanted}: it silently reads as {read}",
+                f"{option.name} is not written as {wanted}: it silently reads as {KINDS[wanted][1]}",
                 cure,
                 WARNING,
                 WRONG_KIND,

@@ -24,6 +24,12 @@ PRESETS = Path(__file__).with_name("presets.yaml")
 
 OptionValue = Union[bool, int, str]
 """What an option may be set to; its type decides the kind: b, i or s."""
+KINDS: Mapping[str, tuple[str, str]] = {
+    "b": ("true or false", "false"),
+    "i": ("a whole number", "0"),
+    "s": ("a text", "an empty text"),
+}
+"""The kinds, for people: what a value is, and what one of another kind silently reads as."""
 NOT_READ = "none"
 PLACEHOLDER = re.compile(r"\{(cann|models)\}")
 """What stands in a preset's text until files are written: a release of CANN, a digest of the models."""

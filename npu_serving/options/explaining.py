@@ -27,11 +27,6 @@ Entry = Union[SessionOption, ProfilingKey, EnvironmentVariable, ServerFlag, Pres
 Fact = tuple[str, Union[str, tuple[str, ...]]]
 """What is known under one heading: a text, or several."""
 
-_KINDS = {
-    "b": ("true or false", "false"),
-    "i": ("a whole number", "0"),
-    "s": ("a text", "an empty text"),
-}
 _REACH = {
     "process": "the whole process (its first session decides)",
     "session": "each session",
@@ -366,7 +361,7 @@ def _kinds(option: SessionOption) -> str:
         if kind == catalogue.NOT_READ:
             parts.append(f"not read{since}")
             continue
-        meant, otherwise = _KINDS[kind]
+        meant, otherwise = catalogue.KINDS[kind]
         asked = "" if option.kind_checked else f", and any other kind silently reads as {otherwise}"
         parts.append(f"{kind} ({meant}{asked}){since}")
     first = next(iter(option.kinds))

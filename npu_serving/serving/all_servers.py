@@ -10,6 +10,7 @@ from npu_serving.client.rest_client import model_status
 from npu_serving.console import table
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError
 from npu_serving.serving.server_record import EndNote, ServerRecord, answered_at, end_of, known_ports, record_of
+from npu_serving.writers.shell import task_argument
 
 SECONDS_FOR_ONE_ANSWER = 5.0
 
@@ -60,9 +61,10 @@ class AskedServer:
             return "\n".join(lines + ([f"Next: {end.cure}"] if end is not None and end.cure else []))
         npu = f"{self.record.compiled} graphs compiled for the NPU" if self.record.uses_npu else "on the CPU"
         rows = [row for model in self.models for row in _rows(model)]
-        return f"{self.url}: process {self.record.pid}, {npu}\n" + table(
-            rows, header=("MODEL", "VERSION", "STATE", "ANSWERED", "REASON")
-        )
+        shown = table(rows, header=("MODEL", "VERSION", "STATE", "ANSWERED", "REASON"))
+        missing = next((model.name for model in self.models if not model.is_available), None)
+        cure = f"./inv status {task_argument('--model', missing or '')} --url {self.url} says more of it"
+        return f"{self.url}: process {self.record.pid}, {npu}\n{shown}" + (f"\nNext: {cure}" if missing else "")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def test_every_model_of_a_running_server_is_shown_with_its_state_and_reason(arti
     rows = [line.split() for line in found.text().splitlines()]
     assert ["good", "1", "AVAILABLE", "yes"] in rows
     assert ["broken", "1", "END", "not", "yet", "no", "such", "tags"] in rows
+    assert rows[-1][:5] == ["Next:", "./inv", "status", "broken", "--url"]
     (server,) = json.loads(json.dumps(found.to_json()))["servers"]
     assert [model["name"] for model in server["models"]] == ["good", "broken"]
 
@@ -50,6 +51,7 @@ def test_it_ends_with_0_only_where_every_model_is_available(artifact: Path, tmp_
         planned(artifact, {"m": {"states": [state]}}), enough, tmp_path, terms=ReadyTerms(probe_port=free_port())
     )
     assert seen[0].exit_code == (0 if state == "AVAILABLE" else 3)
+    assert ("Next: ./inv status m" in seen[0].text()) == (state == "LOADING")
 
 
 def test_a_server_that_has_ended_is_told_with_its_reason_and_none_at_all_with_what_to_type(tmp_path: Path) -> None:
