@@ -16,6 +16,7 @@ from npu_serving.shown_text import in_a_line, masked_variable
 from npu_serving.templating import render
 from npu_serving.writers.environment_file import environment_line, export_line
 from npu_serving.writers.flag_file import flag_line
+from npu_serving.writers.shell import command_line
 
 MARK = "Written by ./inv render-deployment; change the deployment file, not this one."
 BESIDE = "# Files beside this one that are written with it: "
@@ -188,6 +189,7 @@ def _pem(path: str) -> str:
         raise RequestError(
             f"{path} is not a PEM file: there is no line -----BEGIN ... in it.",
             cause="the server would load its models and then end: Failed to BuildAndStart gRPC server",
-            cure=f"convert it with openssl, such as openssl x509 -inform der -in {path}",
+            cure=f"convert it: {command_line(['openssl', 'x509', '-inform', 'der', '-in', path])} prints a "
+            "certificate so; for a key, pkey in place of x509",
         )
     return text

@@ -10,12 +10,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from npu_serving.console import amount_text
 from npu_serving.deploy.model_checks import CheckedModel, CheckedVersion
 from npu_serving.findings import WARNING, Finding
 
 KIND = "memory"
 PROC_MEMINFO = Path("/proc/meminfo")
-_GIB = 1 << 30
 
 
 def check_memory(models: Sequence[CheckedModel], meminfo: Path = PROC_MEMINFO) -> list[Finding]:
@@ -27,13 +27,14 @@ def check_memory(models: Sequence[CheckedModel], meminfo: Path = PROC_MEMINFO) -
     if available is None or whole + largest <= available:
         return []
     name = next(name for name, of_model in sizes.items() if largest in of_model)
+    of_files, of_memory, of_largest = (amount_text(size, "bytes") for size in (whole, available, largest))
     if whole > available:
-        what = f"The models have {_shown(whole)} of files, and {_shown(available)} of memory are available"
+        what = f"The models have {of_files} of files, and {of_memory} of memory are available"
         cure = "serve fewer models or versions here, or give the machine more memory"
     else:
         what = (
-            f"The models take {_shown(whole)} of the {_shown(available)} of memory that are available, and a new "
-            f"version of {name}, {_shown(largest)}, would not fit beside the old one, which is unloaded only afterwards"
+            f"The models take {of_files} of the {of_memory} of memory that are available, and a new "
+            f"version of {name}, {of_largest}, would not fit beside the old one, which is unloaded only afterwards"
         )
         cure = f"stop the server before a new version of {name} is put there, and start it again afterwards"
     return [Finding(f"{what}.", cure, WARNING, KIND, name)]
@@ -57,7 +58,3 @@ def _available(meminfo: Path) -> int | None:
     except OSError:
         return None
     return int(found[1]) * 1024 if found is not None else None
-
-
-def _shown(size: int) -> str:
-    return f"{size / _GIB:.1f} GiB"

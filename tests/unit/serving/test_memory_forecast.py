@@ -25,8 +25,8 @@ def model(directory: Path, name: str, *sizes: int) -> CheckedModel:
     ("kib", "said"),
     [
         (5 << 20, ""),  # 3 GiB are served, and a new version of the larger one has 2
-        ((5 << 20) - 1, "a new version of b, 2.0 GiB, would not fit beside the old one"),
-        ((3 << 20) - 1, "The models have 3.0 GiB of files"),
+        ((5 << 20) - 1, "a new version of b, 2.1 GB, would not fit beside the old one"),
+        ((3 << 20) - 1, "The models have 3.2 GB of files"),
     ],
 )
 def test_models_and_the_largest_new_version_have_to_fit(tmp_path: Path, kib: int, said: str) -> None:
