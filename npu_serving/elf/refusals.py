@@ -33,8 +33,10 @@ def library_refusal(elf: ElfFile, processor: Processor, rules: LoaderRules) -> F
             f"{elf.path} {why}.",
             f"put the original file of a build for Linux with glibc at {elf.path}: readelf -h shows its header",
         )
-    return page_refusal(elf, processor.page_bytes) or (
-        _alignment_refusal(elf, processor) if rules.checks_alignment else None
+    return (
+        page_refusal(elf, processor.page_bytes)
+        or (_alignment_refusal(elf, processor) if rules.checks_alignment else None)
+        or _gap_refusal(elf, processor.page_bytes)
     )
 
 
@@ -89,6 +91,21 @@ def _alignment_refusal(elf: ElfFile, processor: Processor) -> FileRefusal | None
                 _page_cure(processor.page_bytes),
             )
     return None
+
+
+def _gap_refusal(elf: ElfFile, page_bytes: int) -> FileRefusal | None:
+    """Where segments don't follow each other page by page, what lies between the first and the last is closed to any
+    access: _dl_map_segments() gives up if the last begins within the pages of the first.
+    """
+    starts = [item.address // page_bytes for item in elf.segments]
+    ends = [-(-(item.address + item.file_size) // page_bytes) for item in elf.segments]
+    if ends[:-1] == starts[1:] or starts[-1] >= ends[0]:
+        return None
+    return FileRefusal(
+        f"{elf.path} has its first and its last segment within one page of {_size(page_bytes)} (ELF load command "
+        "address/offset not page-aligned).",
+        _page_cure(page_bytes),
+    )
 
 
 def _page_cure(page_bytes: int) -> str:

@@ -77,6 +77,20 @@ def test_a_library_laid_out_for_smaller_pages_is_refused_and_linking_it_for_this
     start(main, tmp_path / "lib").agrees()
 
 
+def test_a_library_whose_first_and_last_segment_share_a_page_is_refused(tmp_path: Path) -> None:
+    main = server(tmp_path)
+    small = ("-nostdlib", "-Wl,-z,max-page-size=0x400", "-Wl,-z,common-page-size=0x400", "-Wl,--hash-style=gnu")
+    library(tmp_path / "lib", ADAPTER, "int adapter = 1;", *small)
+    segments = read_elf(tmp_path / "lib" / ADAPTER).segments
+    assert all(item.address == item.offset for item in segments), "where each lies in the file is not the reason"
+    text = start(main, tmp_path / "lib").agrees("library-unusable")
+    assert f"its first and its last segment within one page of {os.sysconf('SC_PAGE_SIZE') >> 10} KiB" in text
+    page = os.sysconf("SC_PAGE_SIZE")
+    assert f"-Wl,-z,max-page-size={page}" in text
+    library(tmp_path / "lib", ADAPTER, "int adapter = 1;", "-nostdlib", f"-Wl,-z,max-page-size={page}")
+    start(main, tmp_path / "lib").agrees()
+
+
 def test_a_machine_with_larger_pages_refuses_what_this_one_takes(tmp_path: Path) -> None:
     main = server(tmp_path, "-Wl,-z,max-page-size=0x10000")
     library(tmp_path / "lib", ADAPTER, "int adapter = 1;", "-Wl,-z,max-page-size=0x1000", "-Wl,-z,noseparate-code")
