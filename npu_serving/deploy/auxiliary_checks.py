@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from npu_serving.cann.operator_library import OperatorLibrary, operator_library
-from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
+from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.deployment_sections import DeployedModel
 from npu_serving.errors import DocumentError, NpuServingError
 from npu_serving.findings import WARNING, Finding
 from npu_serving.options.asked_options import GUIDE_FORBIDS

@@ -10,7 +10,7 @@ from npu_serving.models.saved_model import MetaGraph, ModelSignature
 from npu_serving.shown_text import in_a_line
 
 if TYPE_CHECKING:
-    from npu_serving.deploy.deployment_file import BatchingOptions
+    from npu_serving.deploy.deployment_sections import BatchingOptions
 
 KIND = "batching"
 

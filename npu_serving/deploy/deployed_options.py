@@ -20,7 +20,8 @@ from npu_serving.options.session_options import complete_options
 from npu_serving.writers.text_proto import attr_value
 
 if TYPE_CHECKING:
-    from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
+    from npu_serving.deploy.deployment_file import DeploymentFile
+    from npu_serving.deploy.deployment_sections import DeployedModel
 
 Place = tuple[Union[str, int], ...]
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.deploy.batching_checks import check_batching
-from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile, LatestVersions
+from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.deployment_sections import DeployedModel, LatestVersions
 from npu_serving.deploy.gear_checks import check_gears
 from npu_serving.deploy.range_checks import check_ranges
 from npu_serving.errors import ModelFileError, NpuServingError

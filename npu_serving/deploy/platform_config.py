@@ -20,7 +20,7 @@ from npu_serving.templating import render
 from npu_serving.writers.text_proto import attr_value
 
 if TYPE_CHECKING:
-    from npu_serving.deploy.deployment_file import BatchingOptions
+    from npu_serving.deploy.deployment_sections import BatchingOptions
 
 
 @dataclass(frozen=True)

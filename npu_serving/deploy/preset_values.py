@@ -12,7 +12,8 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.cann.install import cann_of
-from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
+from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.deployment_sections import DeployedModel
 from npu_serving.errors import NpuServingError
 from npu_serving.models.layout import version_directories
 from npu_serving.models.saved_model import SAVED_MODEL

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile, LatestVersions, TlsOptions
+from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.deployment_sections import DeployedModel, LatestVersions, TlsOptions
 from npu_serving.deploy.platform_config import ServedModel, render_models_config, render_platform_config
 from npu_serving.deploy.platforms import platforms_of
 from npu_serving.errors import RequestError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from npu_serving.findings import Finding
 
 if TYPE_CHECKING:
-    from npu_serving.deploy.deployment_file import TlsOptions
+    from npu_serving.deploy.deployment_sections import TlsOptions
 
 KIND = "tls"
 WHERE = "server.tls"

@@ -29,7 +29,8 @@ from npu_serving.deploy import (
     range_checks,
     tls_checks,
 )
-from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
+from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.deployment_sections import DeployedModel
 from npu_serving.deploy.device_checks import OPTION, check_devices
 from npu_serving.deploy.model_checks import CheckedModel, check_models
 from npu_serving.deploy.preset_values import filled_in

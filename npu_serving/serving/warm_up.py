@@ -20,7 +20,8 @@ from npu_serving.client.request import PredictRequest, read_request
 from npu_serving.client.request_tensors import request_tensors, resized
 from npu_serving.client.tensor import UNKNOWN, Tensor, type_name
 from npu_serving.console import amount_text, table
-from npu_serving.deploy.deployment_file import DeployedModel, DeploymentFile
+from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.deployment_sections import DeployedModel
 from npu_serving.deploy.gear_checks import gear_shapes
 from npu_serving.errors import NpuServingError, RequestError
 from npu_serving.models.layout import check_model_directory, version_directories

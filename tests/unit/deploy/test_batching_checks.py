@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from npu_serving.deploy.batching_checks import check_batching
-from npu_serving.deploy.deployment_file import BatchingOptions
+from npu_serving.deploy.deployment_sections import BatchingOptions
 from npu_serving.findings import PROBLEM, WARNING
 from npu_serving.models.saved_model import GraphContent, MetaGraph, ModelSignature, TensorSpec
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from npu_serving.deploy.deployment_file import DeploymentFile, LatestVersions, read_deployment
+from npu_serving.deploy.deployment_file import DeploymentFile, read_deployment
+from npu_serving.deploy.deployment_sections import LatestVersions
 from npu_serving.errors import DocumentError, NpuServingError, RequestError
 
 SIZES = "server.batching.allowed_batch_sizes"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.deploy.deployment_file import TlsOptions
+from npu_serving.deploy.deployment_sections import TlsOptions
 from npu_serving.deploy.tls_checks import check_tls
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the keys")
