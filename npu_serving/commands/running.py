@@ -57,10 +57,15 @@ def serve(
         other_ports = {"port": port != PORT, "rest_api_port": rest_api_port != REST_API_PORT}
         because = "the deployment says what is served and how"
         refuse_together("--deployment", because, platform_config_file=platform_config_file, **of_flags, **other_ports)
+        from npu_serving.serving.deployed_from import DeployedFrom
         from npu_serving.serving.from_build import plan_deployment
+        from npu_serving.settings import user_path
 
+        source = DeployedFrom(
+            deployment.absolute(), tuple(user_path(text, "--overlay").absolute() for text in overlay), set
+        )
         read = read_with(deployment, overlay, set)
-        plan = plan_deployment(call.settings, read, deployment, build=build, dry_run=dry_run)
+        plan = plan_deployment(call.settings, read, source, build=build, dry_run=dry_run)
         return _run(call, plan, ready_timeout, probe_port, dry_run=dry_run)
     refuse_without_file(overlay, set)
     from npu_serving.models.layout import model_place

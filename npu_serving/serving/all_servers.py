@@ -9,10 +9,11 @@ from npu_serving.client.answers import VersionStatus
 from npu_serving.client.rest_client import model_status
 from npu_serving.console import table
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError
-from npu_serving.serving.server_record import EndNote, ServerRecord, answered_at, end_of, known_ports, record_of
+from npu_serving.serving.server_record import EndNote, KnownServer, ServerRecord, answered_at, known_servers
 from npu_serving.writers.shell import task_argument
 
 SECONDS_FOR_ONE_ANSWER = 5.0
+NOT_ASKED = "without a REST API it is not asked; gRPC opens when the models are loaded"
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class AskedModel:
     versions: tuple[VersionStatus, ...]
     answered: float | None
     trouble: str = ""
+    was_ready: bool = False
+    """Whether `serve` has seen its server ready: all that is known without a REST API."""
 
     @property
     def is_available(self) -> bool:
         """Whether a version answers requests."""
-        return any(version.state == "AVAILABLE" for version in self.versions)
+        return self.was_ready or any(version.state == "AVAILABLE" for version in self.versions)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class AskedServer:
         shown = table(rows, header=("MODEL", "VERSION", "STATE", "ANSWERED", "REASON"))
         missing = next((model.name for model in self.models if not model.is_available), None)
         cure = f"./inv status {task_argument('--model', missing or '')} --url {self.url} says more of it"
+        if not self.record.rest_api_port:
+            cure = "read what serve says of it, or give it a REST port (--rest-api-port)"
         return f"{self.url}: process {self.record.pid}, {npu}\n{shown}" + (f"\nNext: {cure}" if missing else "")
 
 
@@ -94,22 +99,26 @@ class AllServers:
 
 def all_servers(build_root: Path) -> AllServers:
     """What is known of every server that `serve` runs on this machine, or ran last at its port; each model is asked."""
-    return AllServers(tuple(_asked(build_root, f"http://localhost:{port}") for port in known_ports(build_root)))
+    return AllServers(tuple(_asked(build_root, server) for server in known_servers(build_root)))
 
 
-def _asked(build_root: Path, url: str) -> AskedServer:
-    record = record_of(build_root, url)
-    if record is None:
-        return AskedServer(url, None, (), end_of(build_root, url))
+def _asked(build_root: Path, server: KnownServer) -> AskedServer:
+    record = server.record
+    if record is None or not server.is_running:
+        return AskedServer(server.url, None, (), server.end)
     models = []
     for name in record.models:
-        answered = answered_at(build_root, url, record, name)
+        answered = answered_at(build_root, record, name)
+        if not record.rest_api_port:
+            was_ready = record.readiness is not None and record.readiness.ready
+            models.append(AskedModel(name, (), answered, NOT_ASKED, was_ready))
+            continue
         try:
-            versions = model_status(url, name, timeout_s=SECONDS_FOR_ONE_ANSWER).versions
+            versions = model_status(server.url, name, timeout_s=SECONDS_FOR_ONE_ANSWER).versions
             models.append(AskedModel(name, versions, answered))
         except NpuServingError as error:
             models.append(AskedModel(name, (), answered, error.what))
-    return AskedServer(url, record, tuple(models), None)
+    return AskedServer(server.url, record, tuple(models), None)
 
 
 def _rows(model: AskedModel) -> list[tuple[str, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -16,9 +15,10 @@ from npu_serving.cann.install import Cann, cann_of
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.preset_values import filled_in
 from npu_serving.deploy.render_deployment import plan_files, write_files
-from npu_serving.deploy.rendering import PLATFORM_CONFIG, server_flags_of, server_variables
+from npu_serving.deploy.rendering import PLATFORM_CONFIG, rendered_files, server_flags_of, server_variables
 from npu_serving.models.layout import ModelPlace, check_model_directory, model_place
 from npu_serving.options.server_flags import known_flags
+from npu_serving.serving.deployed_from import DeployedFrom, files_digest
 from npu_serving.serving.server_plan import ServerPlan, plan_server
 from npu_serving.settings import Settings
 
@@ -43,7 +43,7 @@ def plan_current(
     if cann is None:
         its_own = settings_of(found, settings)
         cann = cann_of(its_own)
-    return plan_server(
+    plan = plan_server(
         found.directory,
         model_base_path=model_base_path,
         model_name=model_name or (model_base_path.name if model_base_path is not None else "default"),
@@ -53,28 +53,31 @@ def plan_current(
         cann=cann_environment(cann.installation, os.environ),
         extra_flags=extra_flags,
     )
+    return dataclasses.replace(plan, build=found.manifest.build_id)
 
 
 def plan_deployment(
-    settings: Settings, deployment: DeploymentFile, file: Path, *, build: str = "", dry_run: bool = False
+    settings: Settings, deployment: DeploymentFile, source: DeployedFrom, *, build: str = "", dry_run: bool = False
 ) -> ServerPlan:
-    """How to start a build's server by a deployment that was read from `file`.
+    """How to start a build's server by a deployment that was read from that source.
 
     Its files are written into a directory of their own below the build root, unless it is a dry run. RequestError and
     ServerError for whatever would keep the server from serving: models that are not there, ports that are in use.
     """
-    name = hashlib.sha256(os.fsencode(file.expanduser().absolute())).hexdigest()[:12]
-    directory = settings.build_root.absolute() / "deployments" / name
+    directory = source.directory(settings.build_root)
     deployment = filled_in(deployment, settings)
+    source = dataclasses.replace(source, digest=files_digest(rendered_files(deployment, directory)))
     if not dry_run:
         write_files(plan_files(deployment, directory))
-        return _plan_of_files(settings, deployment, directory, build)
+        plan = _plan_of_files(settings, deployment, directory, build)
+        return dataclasses.replace(plan, deployed=source)
     with tempfile.TemporaryDirectory(prefix="npu-serving.") as temporary:
         write_files(plan_files(deployment, Path(temporary)))
         plan = _plan_of_files(settings, deployment, Path(temporary), build)
         there = str(directory)
         return dataclasses.replace(
             plan,
+            deployed=source,
             argv=tuple(word.replace(temporary, there) for word in plan.argv),
             warnings=tuple(warning.replace(temporary, there) for warning in plan.warnings),
         )
@@ -89,7 +92,7 @@ def _plan_of_files(settings: Settings, deployment: DeploymentFile, directory: Pa
         settings = dataclasses.replace(settings, cann_root=deployment.cann)
     found = find_build(settings.dist_root, build)
     cann = cann_of(settings_of(found, settings))
-    return plan_server(
+    plan = plan_server(
         found.directory,
         model_base_path=None,
         model_name=deployment.models[0].name,
@@ -104,3 +107,4 @@ def _plan_of_files(settings: Settings, deployment: DeploymentFile, directory: Pa
         ],
         variables=server_variables(deployment),
     )
+    return dataclasses.replace(plan, build=found.manifest.build_id)

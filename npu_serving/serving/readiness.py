@@ -36,6 +36,7 @@ from npu_serving.writers.shell import task_argument
 LOCAL = "127.0.0.1"
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_BETWEEN_LATER_LOOKS = 1.0
+LOOKS_BETWEEN_NOTES = 50  # for a record in a file: of looks between which nothing has changed but the time
 SECONDS_FOR_AN_ANSWER = 5.0
 SECONDS_TO_THE_NEXT_TRY = 10.0
 SECONDS_TO_END = 10.0
@@ -134,9 +135,11 @@ class ReadinessWatch:
         *,
         build_root: Path,
         say: Callable[[str], None],
+        on_look: Callable[[bool, Sequence[str]], None] = lambda _ready, _reasons: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan, self._terms, self._build_root, self._say, self._clock = plan, terms, build_root, say, clock
+        self._on_look = on_look
         self._models = [_WatchedModel(model) for model in asked_models(plan.argv)]
         self._ports = _ports_of(plan)
         self._url = f"http://{LOCAL}:{plan.rest_api_port}"
@@ -191,7 +194,7 @@ class ReadinessWatch:
     # ---- the thread
 
     def _watch(self) -> None:
-        told_at = list(PROGRESS_AT)
+        told_at, looks = list(PROGRESS_AT), 0
         while not self._ended:
             self._changed.clear()
             reasons = tuple(self._reasons())
@@ -199,6 +202,9 @@ class ReadinessWatch:
                 break
             before, self._state = self._state, Readiness(True, reasons, tuple(item.now for item in self._models))
             seconds = self._clock() - self._begun
+            if self._state.ready != before.ready or looks % LOOKS_BETWEEN_NOTES == 0:
+                self._on_look(self._state.ready, reasons)
+            looks += 1
             if self._state.ready and not before.ready:
                 self._say(self._ready_text(seconds))
                 self._was_ready = True

@@ -21,7 +21,8 @@ from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
 from npu_serving.serving.probes import ProbeEndpoint
 from npu_serving.serving.readiness import ReadinessWatch, ReadyTerms
 from npu_serving.serving.server_plan import ServerPlan
-from npu_serving.serving.server_record import RecordKeeper
+from npu_serving.serving.server_record import RecordKeeper, ServerRecord, begin_of
+from npu_serving.shown_text import masked_words
 from npu_serving.supervision import supervise
 from npu_serving.writers.shell import command_line
 
@@ -84,9 +85,10 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path, 
     reporter.note(command_line(plan.argv))
     ended_by = EndWatch(plan.argv)
     signs, begun, directory = NpuSigns(), time.time(), Path.cwd()
-    names = [model.name for model in asked_models(plan.argv)]
-    keeper = RecordKeeper(build_root, plan.rest_api_port, uses_npu=plan.uses_npu, models=names)
-    watch = ReadinessWatch(plan, terms, build_root=build_root, say=lambda text: _say(text, reporter))
+    keeper = RecordKeeper(build_root, _record_of(plan, terms, directory, begun))
+    watch = ReadinessWatch(
+        plan, terms, build_root=build_root, say=lambda text: _say(text, reporter), on_look=keeper.is_ready
+    )
 
     def read(line: str) -> None:
         before = replace(signs)
@@ -117,6 +119,27 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path, 
     if error is not None:
         _say(str(error), reporter)
     return returncode
+
+
+def _record_of(plan: ServerPlan, terms: ReadyTerms, directory: Path, begun: float) -> ServerRecord:
+    """What is known of the server before it is started."""
+    return ServerRecord(
+        pid=0,
+        process_begin=0,
+        directory=directory,
+        started=begun,
+        uses_npu=plan.uses_npu,
+        models=tuple(model.name for model in asked_models(plan.argv)),
+        rest_api_port=plan.rest_api_port,
+        grpc_port=plan.port,
+        probe_port=terms.probe_port,
+        build=plan.build,
+        program=Path(plan.argv[0]),
+        argv=tuple(masked_words(plan.argv)),
+        deployed=plan.deployed,
+        watcher=os.getpid(),
+        watcher_begin=begin_of(os.getpid()),
+    )
 
 
 def _say(text: str, reporter: Reporter) -> None:

@@ -24,6 +24,7 @@ from npu_serving.models.layout import (
 from npu_serving.options import server_flags
 from npu_serving.options.server_environment import server_environment
 from npu_serving.serving import preflight
+from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.deployment import deployment_of
 from npu_serving.shown_text import masked_variable
 from npu_serving.writers.shell import command_line
@@ -45,6 +46,10 @@ class ServerPlan:
     warnings: tuple[str, ...] = ()
     unlike_callers: Mapping[str, str | None] = field(default_factory=dict)
     """What of the environment a shell like the caller's has to be given; None for what is to be left out."""
+    build: str = ""
+    """The id of the build that it is of; "" for one that is not in dist/."""
+    deployed: DeployedFrom | None = None
+    """What it is deployed from; None where flags say what is served."""
 
     def to_json(self) -> dict[str, object]:
         """The plan as `--json` shows it."""

@@ -6,31 +6,50 @@ import contextlib
 import ipaddress
 import json
 import os
+import re
+import threading
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from npu_serving import fsutil
 from npu_serving.documents import DocumentRefusal, read_document
 from npu_serving.errors import NpuServingError, ServerError
+from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.listeners import listeners_on
 from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.shown_text import without_login
 
 FORMAT = 1
 SERVE_AGAIN = "./inv serve --model-base-path PATH-OF-A-MODEL --platform-config-file CONFIG"
+Kept = TypeVar("Kept")
+_NAME = re.compile(r"(grpc-)?[0-9]{1,5}$")
 _REFUSAL = DocumentRefusal("not a record of a server:", ServerError, "", "")
 
 
 @dataclass(frozen=True)
+class SeenReadiness:
+    """Whether a server was ready when it was last looked at, why not, and when (in seconds since the epoch)."""
+
+    ready: bool
+    reasons: tuple[str, ...]
+    at: float
+
+
+@dataclass(frozen=True)
 class ServerRecord:
-    """A server of this machine. `process_begin` distinguishes its process from a later one of the same number."""
+    """A server of this machine. `process_begin` distinguishes its process from a later one of the same number.
+
+    What has a default isn't known of a server that an earlier version of this project has started.
+    """
 
     pid: int
     process_begin: int
     directory: Path
+    """Where it runs, and the adapter writes what no option gives another place."""
     started: float
     """When, in seconds since the epoch."""
     uses_npu: bool
@@ -39,11 +58,39 @@ class ServerRecord:
     """How many graphs were compiled for the NPU since."""
     models: tuple[str, ...] = ()
     """What its models are called, as far as that was known when it was started."""
+    rest_api_port: int = 0
+    """0 where it has no REST API."""
+    grpc_port: int = 0
+    probe_port: int = 0
+    """Where `serve` answers probes; 0 for nowhere."""
+    build: str = ""
+    """The id of its build; "" for a server that is in none."""
+    program: Path | None = None
+    argv: tuple[str, ...] = ()
+    """Its command line, with what is secret in it masked."""
+    deployed: DeployedFrom | None = None
+    """What it was deployed from, as it was then; None where flags said what is served."""
+    log: Path | None = None
+    """The file of its output; None where that goes to whoever typed `serve`."""
+    readiness: SeenReadiness | None = None
+    watcher: int = 0
+    """The process of `serve` that looks after it."""
+    watcher_begin: int = 0
 
     @property
     def is_running(self) -> bool:
         """Whether it is still there."""
-        return self.process_begin == _begin_of(self.pid) != 0
+        return self.process_begin == begin_of(self.pid) != 0
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the `serve` that started it is still there."""
+        return self.watcher_begin == begin_of(self.watcher) != 0
+
+    @property
+    def name(self) -> str:
+        """What it is called here: its REST port, or grpc-PORT where it has none."""
+        return server_name(self.rest_api_port, self.grpc_port)
 
 
 @dataclass(frozen=True)
@@ -74,28 +121,56 @@ _KILLED_TOGETHER = EndNote(
 )
 
 
-class RecordKeeper:
-    """Keeps the record of one server up to date while it runs. A directory that can't be written to costs no server."""
+@dataclass(frozen=True)
+class KnownServer:
+    """A server that `serve` runs on this machine, or ran last at its ports.
 
-    def __init__(self, build_root: Path, rest_api_port: int, *, uses_npu: bool, models: Sequence[str] = ()) -> None:
-        self._path = _path_of(build_root, rest_api_port) if rest_api_port else None
-        self._record = ServerRecord(0, 0, Path.cwd(), time.time(), uses_npu, models=tuple(models))
+    `record` is None where only its end is known; `end` is None where it runs.
+    """
+
+    name: str
+    record: ServerRecord | None
+    end: EndNote | None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is still there."""
+        return self.record is not None and self.end is None and self.record.is_running
+
+    @property
+    def url(self) -> str:
+        """Its REST API; its gRPC API where it has none."""
+        grpc_port = self.name.partition("grpc-")[2]
+        return f"grpc://localhost:{grpc_port}" if grpc_port else f"http://localhost:{self.name}"
+
+
+class RecordKeeper:
+    """Keeps the record of one server up to date while it runs. A directory that can't be written to costs no server.
+
+    Signs and readiness may come from two threads.
+    """
+
+    def __init__(self, build_root: Path, record: ServerRecord) -> None:
+        self._path = _path_of(build_root, record.name)
+        self._record = record
+        self._guard = threading.Lock()
 
     def began(self, pid: int) -> None:
         """The server runs, as this process."""
-        if self._path is not None:
-            with contextlib.suppress(OSError):
-                _end_beside(self._path).unlink()
-        self._write(replace(self._record, pid=pid, process_begin=_begin_of(pid)))
+        with contextlib.suppress(OSError):
+            _end_beside(self._path).unlink()
+        self._write(pid=pid, process_begin=begin_of(pid))
 
     def saw(self, signs: NpuSigns) -> None:
         """It has printed a sign."""
-        self._write(replace(self._record, compiled=signs.compiled))
+        self._write(compiled=signs.compiled)
+
+    def is_ready(self, ready: bool, reasons: Sequence[str]) -> None:
+        """It was looked at, and is ready, or is not for these reasons."""
+        self._write(readiness=SeenReadiness(ready, tuple(without_login(text) for text in reasons), time.time()))
 
     def ended(self, error: NpuServingError | None) -> None:
-        """It has ended; with an error, unless it was stopped as one stops a server."""
-        if self._path is None:
-            return
+        """It has ended; with an error, unless it was stopped as one stops a server. What it was is kept."""
         note = EndNote(time.time(), "It was stopped.")
         if error is not None:
             # Whoever reads it has typed another command: status.
@@ -103,52 +178,76 @@ class RecordKeeper:
             what, cause, cure = (without_login(text) for text in (error.what, error.cause, cure))
             note = replace(note, what=what, cause=cause, cure=cure)
         with contextlib.suppress(OSError, NpuServingError):
-            fsutil.write_file(_end_beside(self._path), json.dumps({"format": FORMAT, **asdict(note)}, indent=2) + "\n")
-            self._path.unlink()
+            fsutil.write_file(_end_beside(self._path), _json_of(note))
 
-    def _write(self, record: ServerRecord) -> None:
-        self._record = record
-        if self._path is not None:
-            written = {"format": FORMAT, **asdict(record), "directory": str(record.directory)}
+    def _write(self, **changes: object) -> None:
+        with self._guard:
+            self._record = replace(self._record, **changes)  # type: ignore[arg-type]
             with contextlib.suppress(OSError, NpuServingError):
-                fsutil.write_file(self._path, json.dumps(written, indent=2) + "\n")
+                fsutil.write_file(self._path, _json_of(self._record))
 
 
-def known_ports(build_root: Path) -> tuple[int, ...]:
-    """The REST ports of the servers that `serve` runs on this machine, or ran last, in order."""
+def server_name(rest_api_port: int, grpc_port: int) -> str:
+    """What a server with these ports is called here."""
+    return str(rest_api_port) if rest_api_port else f"grpc-{grpc_port}"
+
+
+def known_servers(build_root: Path) -> tuple[KnownServer, ...]:
+    """The servers that `serve` runs on this machine, or ran last at their ports, in the order of these."""
     try:
-        names = os.listdir(build_root / "servers")
+        files = os.listdir(build_root / "servers")
     except OSError:
         return ()
-    return tuple(sorted({int(name.partition(".")[0]) for name in names if name.partition(".")[0].isdecimal()}))
+    names = {name for name in (file.partition(".")[0] for file in files if file.endswith(".json")) if _NAME.match(name)}
+    ordered = sorted(names, key=lambda name: (not name.isdecimal(), int(name.rpartition("-")[2])))
+    return tuple(_known(build_root, name) for name in ordered)
 
 
 def record_of(build_root: Path, url: str) -> ServerRecord | None:
     """The record of the server at that URL; None where it isn't one that `serve` runs on this machine."""
-    path = _path_at(build_root, url)
-    if path is None or not path.is_file():
-        return None
-    try:
-        record = read_document(path, ServerRecord, format=FORMAT, ignore_unknown=True, refusal=_REFUSAL)
-    except NpuServingError:
-        return None
-    return record if record.is_running else None
+    name = _name_at(url)
+    server = _known(build_root, name) if name else None
+    return server.record if server is not None and server.is_running else None
 
 
 def end_of(build_root: Path, url: str) -> EndNote | None:
     """How the server ended that `serve` last ran at that URL; None where it runs, or where nothing is known of one."""
-    path = _path_at(build_root, url)
-    if path is None:
-        return None
-    if path.is_file():  # serve takes it away, unless it is killed itself
-        return None if record_of(build_root, url) is not None else _KILLED_TOGETHER
-    beside = _end_beside(path)
-    if not beside.is_file():
+    name = _name_at(url)
+    return _end_at(build_root, name) if name else None
+
+
+def _known(build_root: Path, name: str) -> KnownServer:
+    return KnownServer(name, _record_at(build_root, name), _end_at(build_root, name))
+
+
+def _record_at(build_root: Path, name: str) -> ServerRecord | None:
+    record = _read(_path_of(build_root, name), ServerRecord)
+    if record is not None and not (record.rest_api_port or record.grpc_port):  # of an earlier version
+        record = replace(record, rest_api_port=int(name)) if name.isdecimal() else None
+    return record
+
+
+def _end_at(build_root: Path, name: str) -> EndNote | None:
+    path = _path_of(build_root, name)
+    note = _read(_end_beside(path), EndNote)
+    if note is not None or not path.is_file():
+        return note
+    record = _record_at(build_root, name)
+    return None if record is not None and record.is_running else _KILLED_TOGETHER
+
+
+def _read(path: Path, kind: type[Kept]) -> Kept | None:
+    """What is kept there; None where there is nothing, or nothing that can be read."""
+    if not path.is_file():
         return None
     try:
-        return read_document(beside, EndNote, format=FORMAT, ignore_unknown=True, refusal=_REFUSAL)
+        return read_document(path, kind, format=FORMAT, ignore_unknown=True, refusal=_REFUSAL)
     except NpuServingError:
         return None
+
+
+def _json_of(kept: ServerRecord | EndNote | AnswerNote) -> str:
+    return json.dumps({"format": FORMAT, **asdict(kept)}, indent=2, default=str) + "\n"
 
 
 def note_answer(build_root: Path, url: str, model: str) -> None:
@@ -156,33 +255,38 @@ def note_answer(build_root: Path, url: str, model: str) -> None:
 
     A `grpc://` URL means the server that listens on that port.
     """
-    if url.lower().startswith("grpc://"):
-        url = _rest_url_of(build_root, url)
-    record, path = record_of(build_root, url), _path_at(build_root, url)
-    if record is None or path is None:
+    name = _name_at(url) if not url.lower().startswith("grpc://") else _name_listening_at(build_root, url)
+    record = _record_at(build_root, name) if name else None
+    if record is None or not record.is_running:
         return
+    path = _path_of(build_root, name)
     models = {**_answers(path, record), model: time.time()}
-    note = {"format": FORMAT, **asdict(AnswerNote(record.pid, record.process_begin, models))}
     with contextlib.suppress(OSError, NpuServingError):
-        fsutil.write_file(_answers_beside(path), json.dumps(note, indent=2) + "\n")
+        fsutil.write_file(_answers_beside(path), _json_of(AnswerNote(record.pid, record.process_begin, models)))
 
 
-def answered_at(build_root: Path, url: str, record: ServerRecord, model: str) -> float | None:
+def answered_at(build_root: Path, record: ServerRecord, model: str) -> float | None:
     """When that server was last seen to answer a request to the model; None where it wasn't."""
-    path = _path_at(build_root, url)
-    return _answers(path, record).get(model) if path is not None else None
+    return _answers(_path_of(build_root, record.name), record).get(model)
+
+
+def begin_of(pid: int) -> int:
+    """When the process began, in the kernel's ticks since the machine's start; 0 where there is none.
+
+    One that has ended stays on the list until somebody waits for it, which in a container nobody may ever do.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        # the 3rd and the 22nd, state and starttime (proc(5)), of which the first two are cut off
+        return int(fields[19]) if fields[0] not in ("Z", "X") else 0
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def _answers(path: Path, record: ServerRecord) -> dict[str, float]:
-    beside = _answers_beside(path)
-    if not beside.is_file():
-        return {}
-    try:
-        note = read_document(beside, AnswerNote, format=FORMAT, ignore_unknown=True, refusal=_REFUSAL)
-    except NpuServingError:
-        return {}
-    same = (note.pid, note.process_begin) == (record.pid, record.process_begin)
-    return dict(note.models) if same else {}
+    note = _read(_answers_beside(path), AnswerNote)
+    same = note is not None and (note.pid, note.process_begin) == (record.pid, record.process_begin)
+    return dict(note.models) if note is not None and same else {}
 
 
 def _answers_beside(path: Path) -> Path:
@@ -193,25 +297,24 @@ def _end_beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.ended.json")
 
 
-def _path_of(build_root: Path, rest_api_port: int) -> Path:
-    return build_root / "servers" / f"{rest_api_port}.json"
+def _path_of(build_root: Path, name: str) -> Path:
+    return build_root / "servers" / f"{name}.json"
 
 
-def _path_at(build_root: Path, url: str) -> Path | None:
+def _name_at(url: str) -> str:
+    """What a server of that URL is called here; "" for one of another machine."""
     port = _port_here(url)
-    return _path_of(build_root, port) if port else None
+    if not port:
+        return ""
+    return server_name(0, port) if url.lower().startswith("grpc://") else server_name(port, 0)
 
 
-def _rest_url_of(build_root: Path, grpc_url: str) -> str:
-    """The REST API of the server that `serve` runs here with that gRPC port; "" where there is none."""
+def _name_listening_at(build_root: Path, grpc_url: str) -> str:
+    """What the server is called that `serve` runs here with that gRPC port; "" where there is none."""
     port = _port_here(grpc_url)
     pids = {listener.pid for listener in listeners_on(port)} if port else set()
-    for path in sorted((build_root / "servers").glob("*.json")) if pids else []:
-        url = f"http://localhost:{path.stem}"
-        record = record_of(build_root, url) if path.stem.isdecimal() else None
-        if record is not None and record.pid in pids:
-            return url
-    return ""
+    running = (server for server in known_servers(build_root) if server.is_running) if pids else ()
+    return next((server.name for server in running if server.record is not None and server.record.pid in pids), "")
 
 
 def _port_here(url: str) -> int | None:
@@ -225,16 +328,3 @@ def _port_here(url: str) -> int | None:
     with contextlib.suppress(ValueError):
         is_here = is_here or ipaddress.ip_address(host).is_loopback
     return port if is_here and port else None
-
-
-def _begin_of(pid: int) -> int:
-    """When the process began, in the kernel's ticks since the machine's start; 0 where there is none.
-
-    One that has ended stays on the list until somebody waits for it, which in a container nobody may ever do.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        # the 3rd and the 22nd, state and starttime (proc(5)), of which the first two are cut off
-        return int(fields[19]) if fields[0] not in ("Z", "X") else 0
-    except (OSError, IndexError, ValueError):
-        return 0

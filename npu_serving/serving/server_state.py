@@ -95,7 +95,7 @@ def server_state(build_root: Path, url: str, model: str, version: int | None) ->
     record = record_of(build_root, url)
     if record is None:
         return ServerState(status, None, None, "")
-    answered = answered_at(build_root, url, record, model)
+    answered = answered_at(build_root, record, model)
     return ServerState(status, record, answered, left_to_the_cpu(record.directory, record.started))
 
 

@@ -21,6 +21,7 @@ from npu_serving.deploy.platform_config import ServedModel, render_models_config
 from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server import serve_in_foreground
 from npu_serving.serving.server_plan import ServerPlan
+from npu_serving.serving.server_record import ServerRecord
 
 # What a model does: "states" are told one after the other, the last one for ever; "answer" is an HTTP status, as often
 # as "times" says or for ever, or "wait" until the file `go` is there; "shape" is its input's. "before" is run first,
@@ -115,6 +116,12 @@ def planned(
     changes: dict[str, object] = {} if rest_api_port is None else {"rest_api_port": rest_api_port}
     made = plan(artifact, None, extra_flags=(f"--model_config_file={listed}",), **changes)
     return dataclasses.replace(made, uses_npu=uses_npu)
+
+
+def record(rest_api_port: int, **changes: object) -> ServerRecord:
+    """The record of a server in this directory that means the NPU, before it is started."""
+    made = ServerRecord(0, 0, Path.cwd(), time.time(), uses_npu=True, rest_api_port=rest_api_port)
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 
 
 def go(artifact: Path) -> Path:

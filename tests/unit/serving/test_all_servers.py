@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_builds import free_port
-from model_server import Heard, planned, serve_until
+from model_server import Heard, planned, record, serve_until
 
 from npu_serving.errors import ServerError
 from npu_serving.serving.all_servers import AllServers, all_servers
@@ -57,7 +57,7 @@ def test_it_ends_with_0_only_where_every_model_is_available(artifact: Path, tmp_
 def test_a_server_that_has_ended_is_told_with_its_reason_and_none_at_all_with_what_to_type(tmp_path: Path) -> None:
     assert "Next: ./inv serve" in all_servers(tmp_path).text()
     assert all_servers(tmp_path).exit_code == 3
-    keeper = RecordKeeper(tmp_path, 8501, uses_npu=True, models=["m"])
+    keeper = RecordKeeper(tmp_path, record(8501, models=("m",)))
     keeper.began(2**22 + 1)
     keeper.ended(ServerError("The server has ended: exit status 3.", cause="a full disk", cure="df -h"))
     found = all_servers(tmp_path)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from model_server import record
 
 from npu_serving.client import rest_client
 from npu_serving.client.answers import ModelStatus, VersionStatus
@@ -30,7 +31,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def serve(root: Path, *, uses_npu: bool = True) -> RecordKeeper:
-    keeper = RecordKeeper(root, 8501, uses_npu=uses_npu)
+    keeper = RecordKeeper(root, record(8501, uses_npu=uses_npu))
     keeper.began(os.getpid())
     return keeper
 
@@ -133,7 +134,7 @@ def test_the_record_of_a_server_that_is_gone_or_elsewhere_counts_for_nothing(tmp
 def test_a_server_that_has_ended_and_that_nobody_waits_for_is_not_running(tmp_path: Path) -> None:
     """As a container has them whose process 1 is not an init: both serve and its server were killed."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        keeper = RecordKeeper(tmp_path, 8501, uses_npu=True)
+        keeper = RecordKeeper(tmp_path, record(8501))
         keeper.began(server.pid)
         assert record_of(tmp_path, URL) is not None
         server.kill()
@@ -163,7 +164,7 @@ def test_the_state_of_a_dead_server_says_how_it_ended_and_what_helps(
         return str(caught.value)
 
     assert "./inv serve ran" not in asked()
-    keeper = RecordKeeper(tmp_path, 1, uses_npu=True)
+    keeper = RecordKeeper(tmp_path, record(1))
     keeper.began(2**22 + 1)  # no process has that number: serve itself was killed
     assert "and the ./inv serve that ran it as well" in asked()
     again = "df -h, then run the same command again"
