@@ -69,7 +69,8 @@ class AskedServer:
         cure = f"./inv status {task_argument('--model', missing or '')} --url {self.url} says more of it"
         if not self.record.rest_api_port:
             cure = "read what serve says of it, or give it a REST port (--rest-api-port)"
-        return f"{self.url}: process {self.record.pid}, {npu}\n{shown}" + (f"\nNext: {cure}" if missing else "")
+        alone = "" if self.record.is_watched else "; the ./inv serve that watched it is gone"
+        return f"{self.url}: process {self.record.pid}, {npu}{alone}\n{shown}" + (f"\nNext: {cure}" if missing else "")
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,9 @@ def test_a_server_without_a_rest_port_is_known_by_its_grpc_port(tmp_path: Path) 
         assert all_servers(tmp_path).exit_code == 3, "it has not been seen to be ready"
         keeper.is_ready(True, ())
         assert all_servers(tmp_path).exit_code == 0
-        assert "without a REST API it is not asked" in all_servers(tmp_path).text()
+        text = all_servers(tmp_path).text()
+        assert "without a REST API it is not asked" in text
+        assert "the ./inv serve that watched it is gone" in text
         keeper.ended(ServerError("It broke.", cure="x"))
     (server,) = known_servers(tmp_path)
     assert server.end is not None
