@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
 
-from npu_serving.findings import PROBLEM, Finding
+from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.options.adapter_release import is_within, kind_in
 from npu_serving.options.catalogue import NOT_READ, SessionOption, session_options
 
@@ -85,3 +85,15 @@ def known_options(asked: AskedOptions) -> Iterator[tuple[SessionOption, AskedVal
 def refused(kind: str, name: str, what: str, cure: str) -> Finding:
     """What the adapter does not take of an option or a variable; `kind` is one of EFFECT."""
     return Finding(f"{what}: {EFFECT[kind]}", cure, PROBLEM, kind, name)
+
+
+def forbidden(option: SessionOption, what: str, cure: str, severity: str = WARNING) -> Finding:
+    """What the guide forbids of an option, and the adapter does not check."""
+    section = f" (section {option.section})" if option.section else ""
+    return Finding(
+        f"{what}: the guide forbids it{section}, this adapter does not check it",
+        cure,
+        severity,
+        GUIDE_FORBIDS,
+        option.name,
+    )

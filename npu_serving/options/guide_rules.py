@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
 from collections.abc import Iterator
 
@@ -16,10 +14,15 @@ from npu_serving.options.asked_options import (
     WITHOUT_EFFECT,
     AskedOptions,
     AskedValue,
+    forbidden,
     known_options,
 )
 from npu_serving.options.catalogue import SessionOption, session_options
+from npu_serving.options.profiling_rules import PROFILING_RULES
 
+_SIZE = r"(?:-1|[0-9]{1,18}(?:~(?:-1|[0-9]{1,18}))?)"
+_SHAPE = rf"\[(?:{_SIZE}(?:,{_SIZE})*)?\]"
+_RANGES = re.compile(rf"(?:data|getnext):{_SHAPE}(?:,{_SHAPE})*(?:;(?:data|getnext):{_SHAPE}(?:,{_SHAPE})*)?", re.ASCII)
 _KEEPING = ("must_keep_origin_dtype", "origin")  # under the one name or the other
 
 
@@ -28,20 +31,20 @@ def _on_values(asked: AskedOptions) -> Iterator[Finding]:
         listed = option.values and not option.form and not any(key.endswith(":N") for key in option.values)
         shown = str(value).lower() if isinstance(value, bool) else str(value)
         if listed and value is not None and shown not in option.values:
-            yield _forbidden(
+            yield forbidden(
                 option, f"{option.name} is {shown!r}", f"write one of {', '.join(option.values)}, or leave it out"
             )
     if asked.options.get("graph_run_mode", 1) == 1:
         option = session_options()["graph_run_mode"]
         missing = "" if asked.has("graph_run_mode") else "is left out, and so "
         severity = PROBLEM if asked.has("graph_run_mode") else WARNING
-        yield _forbidden(option, f"graph_run_mode {missing}is 1, for training", "write graph_run_mode 0", severity)
+        yield forbidden(option, f"graph_run_mode {missing}is 1, for training", "write graph_run_mode 0", severity)
 
 
 def _on_training(asked: AskedOptions) -> Iterator[Finding]:
     for option, value in known_options(asked):
         if option.scenes == ("training",) and value != option.default:
-            yield _forbidden(option, f"{option.name} is for training", "leave it out", PROBLEM)
+            yield forbidden(option, f"{option.name} is for training", "leave it out", PROBLEM)
 
 
 def _on_gears(asked: AskedOptions) -> Iterator[Finding]:
@@ -56,20 +59,20 @@ def _on_gears(asked: AskedOptions) -> Iterator[Finding]:
     lengths = {len(gear.split(",")) for gear in gears.split(";") if gear}
     cure = "give each gear one value for each -1"
     if below:
-        yield _forbidden(option, f"input_shape has the size {below[0]}", "write -1 for a size that changes", PROBLEM)
+        yield forbidden(option, f"input_shape has the size {below[0]}", "write -1 for a size that changes", PROBLEM)
     elif lengths and lengths != {sizes.count("-1")}:
-        yield _forbidden(
+        yield forbidden(
             option, f"input_shape has -1 {sizes.count('-1')} times, and the gears have other lengths", cure, PROBLEM
         )
     if len([gear for gear in gears.split(";") if gear]) == 1:
-        yield _forbidden(
+        yield forbidden(
             session_options()["dynamic_dims"], "dynamic_dims has one gear", "write two gears or more", PROBLEM
         )
     if names != sorted(names, key=lambda name: name.encode("utf-8", "surrogatepass")):
         order = "order the entries by the bytes of their names: the adapter gives the first to the first input"
-        yield _forbidden(option, "input_shape is not in the order of its names", order, PROBLEM)
+        yield forbidden(option, "input_shape is not in the order of its names", order, PROBLEM)
     if any(":" in name for name in names):
-        yield _forbidden(option, "input_shape has a name with ':'", "leave :0 out of the name", PROBLEM)
+        yield forbidden(option, "input_shape has a name with ':'", "leave :0 out of the name", PROBLEM)
 
 
 def _on_pairs(asked: AskedOptions) -> Iterator[Finding]:
@@ -79,7 +82,7 @@ def _on_pairs(asked: AskedOptions) -> Iterator[Finding]:
             continue
         for other, why in option.needs.items():
             if other in session_options() and not asked.has(other) and not _is_met(option.name, other, asked):
-                yield _forbidden(
+                yield forbidden(
                     option, f"{option.name} is there without {other} ({why})", f"add {other}, or leave it out"
                 )
         for other, why in option.conflicts.items():
@@ -89,7 +92,7 @@ def _on_pairs(asked: AskedOptions) -> Iterator[Finding]:
                 and _is_on(session_options()[other], there)
                 and _do_conflict(option, other, asked)
             ):
-                yield _forbidden(option, f"{option.name} is there beside {other} ({why})", "leave one of the two out")
+                yield forbidden(option, f"{option.name} is there beside {other} ({why})", "leave one of the two out")
 
 
 def _on_variables(asked: AskedOptions) -> Iterator[Finding]:
@@ -99,7 +102,7 @@ def _on_variables(asked: AskedOptions) -> Iterator[Finding]:
             theirs = asked.environment.get(variable, "")
             if theirs and theirs != (str(value).lower() if isinstance(value, bool) else str(value)):
                 what = f"{option.name} and the variable {variable} are both set, and differ"
-                yield _forbidden(option, what, f"unset {variable}", PROBLEM)
+                yield forbidden(option, what, f"unset {variable}", PROBLEM)
 
 
 def _on_values_of_variables(asked: AskedOptions) -> Iterator[Finding]:
@@ -129,6 +132,30 @@ def _on_values_of_variables(asked: AskedOptions) -> Iterator[Finding]:
             )
 
 
+def _on_types_for_a_mode(asked: AskedOptions) -> Iterator[Finding]:
+    option = session_options()["optypelist_for_implmode"]
+    others = [name for name in asked.text(option.name).split(",") if name.strip() not in ("", *option.values)]
+    if others:
+        what = f"optypelist_for_implmode has {others[0].strip()!r}"
+        cure = f"write some of {', '.join(option.values)}; op_precision_mode takes other operators"
+        yield forbidden(option, what, cure)
+
+
+def _on_ranges_of_shapes(asked: AskedOptions) -> Iterator[Finding]:
+    """What stands between the brackets, which the adapter hands on; blanks do not count."""
+    option = session_options()["dynamic_inputs_shape_range"]
+    text = re.sub(r"\s", "", asked.text(option.name))
+    reversed_ones = [
+        size for size in re.findall("[0-9]{1,18}~[0-9]{1,18}", text) if int(size.split("~")[0]) > int(size.split("~")[1])
+    ]
+    if text and _RANGES.fullmatch(text) is None:
+        cure = "write a shape for each input, such as data:[1~32,224,224,3],[-1],[]"
+        yield forbidden(option, f"dynamic_inputs_shape_range is {asked.text(option.name)!r}", cure)
+    elif reversed_ones:
+        cure = "write the lower size before the ~"
+        yield forbidden(option, f"dynamic_inputs_shape_range has the range {reversed_ones[0]}", cure)
+
+
 def _is_on(option: SessionOption, value: AskedValue) -> bool:
     """Whether it says anything beyond what holds without it; options that count by their presence do."""
     return value not in (False, 0, "", None) and (option.default is None or value != option.default)
@@ -151,52 +178,10 @@ def _do_conflict(option: SessionOption, other: str, asked: AskedOptions) -> bool
     return True
 
 
-def _on_profiling(asked: AskedOptions) -> Iterator[Finding]:
-    option = session_options()["profiling_options"]
-    if not asked.is_on("profiling_mode") or not asked.text("profiling_options"):
-        return
-    try:
-        keys = json.loads(asked.text("profiling_options"))
-    except (ValueError, RecursionError):
-        keys = None
-    if not isinstance(keys, dict):
-        yield _forbidden(
-            option, "profiling_options is not a JSON object", "write it as ./inv explain profiling_options says"
-        )
-        return
-    known = catalogue.profiling_keys()
-    for key, value in keys.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            cure = f"write {near[0]}" if near else "leave it out, or look it up: ./inv explain Profiling"
-            yield _forbidden(option, f"profiling_options has the unknown key {key!r}", cure)
-            continue
-        excluded = sorted(set(known[key].conflicts) & set(keys))
-        if key == "instr_profiling_freq" and excluded:
-            yield _forbidden(option, f"{key} stands beside {', '.join(excluded)}", f"leave {key} out")
-        if known[key].online_inference.startswith("no"):
-            yield _forbidden(option, f"{key} is not supported in online inference", f"leave {key} out")
-        yield from _profiling_value(option, key, value)
-    if "output" not in keys:
-        yield _forbidden(option, "profiling_options has no output", "add output, a directory that exists")
-
-
-def _profiling_value(option: SessionOption, key: str, value: object) -> Iterator[Finding]:
-    known = catalogue.profiling_keys()[key]
-    if not isinstance(value, str):
-        yield _forbidden(option, f"{key} is not a text", f'write it in quotes, such as "{known.example}"')
-        return
-    low, high = known.lowest, known.highest
-    if low is not None and high is not None and not (re.fullmatch("[0-9]{1,9}", value) and low <= int(value) <= high):
-        yield _forbidden(option, f"{key} is {value!r}", f"write a number from {low} to {high}")
-    elif known.values and not known.form and value not in known.values:
-        yield _forbidden(option, f"{key} is {value!r}", f"write one of {', '.join(known.values)}")
-
-
 def _tuning_by_variable(asked: AskedOptions) -> Iterator[Finding]:
     if asked.environment.get("AOE_MODE") and not asked.has("aoe_mode"):
         what = "AOE_MODE would turn the server's start into tuning"
-        yield _forbidden(session_options()["aoe_mode"], what, "unset AOE_MODE", PROBLEM)
+        yield forbidden(session_options()["aoe_mode"], what, "unset AOE_MODE", PROBLEM)
 
 
 def _on_effect(asked: AskedOptions) -> Iterator[Finding]:
@@ -210,17 +195,6 @@ def _on_effect(asked: AskedOptions) -> Iterator[Finding]:
         yield Finding(what, "leave it out", WARNING, WITHOUT_EFFECT, "enable_small_channel")
 
 
-def _forbidden(option: SessionOption, what: str, cure: str, severity: str = WARNING) -> Finding:
-    section = f" (section {option.section})" if option.section else ""
-    return Finding(
-        f"{what}: the guide forbids it{section}, this adapter does not check it",
-        cure,
-        severity,
-        GUIDE_FORBIDS,
-        option.name,
-    )
-
-
 GUIDE_RULES = (
     _on_values,
     _on_training,
@@ -228,7 +202,9 @@ GUIDE_RULES = (
     _on_pairs,
     _on_variables,
     _on_values_of_variables,
-    _on_profiling,
+    _on_types_for_a_mode,
+    _on_ranges_of_shapes,
     _on_effect,
     _tuning_by_variable,
+    *PROFILING_RULES,
 )

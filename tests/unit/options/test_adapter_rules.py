@@ -115,3 +115,18 @@ def test_numbers_and_texts_without_bounds_end_in_no_traceback() -> None:
         for name in ("profiling_options", "input_shape", "in_out_pair", "dump_step", "graph_run_mode", "no_such"):
             for release in ("", "6.3.RC2", "8.0.0", "9.0.0", "x"):
                 check_options({**SERVER, "profiling_mode": True, "mix_compile_mode": True, name: value}, release)
+
+
+def test_the_directory_of_tuning_has_to_be_there(tmp_path: Path) -> None:
+    tuning: dict[str, AskedValue] = {"aoe_mode": "2", "work_path": "aoe"}
+    (missing,) = refusals(tuning, "6.3.RC2", tmp_path)
+    assert (missing.kind, missing.where, missing.cure) == (
+        ENDS_THE_PROCESS,
+        "work_path",
+        "make the directory: mkdir -p aoe",
+    )
+    (tmp_path / "aoe").touch()
+    assert "is not a directory" in refusals(tuning, "6.3.RC2", tmp_path)[0].what
+    (tmp_path / "aoe").unlink()
+    (tmp_path / "aoe").mkdir()
+    assert refusals(tuning, "6.3.RC2", tmp_path) == []

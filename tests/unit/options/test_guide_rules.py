@@ -124,6 +124,16 @@ def test_gears_that_do_not_agree_are_a_problem_though_the_adapter_takes_them(
         ('{"output":"/p","dvpp_freq":50}', "dvpp_freq is not a text"),
         ('{"output":"/p","instr_profiling_freq":"1000","aicpu":"on"}', "beside aicpu"),
         ('{"aicpu":"on"}', "has no output"),
+        ('{"output":"/p","fp_point":"conv1"}', "fp_point is not supported in online inference"),
+        ('{"output":"/p","storage_limit":"200"}', "storage_limit is '200'"),
+        ('{"output":"/p","storage_limit":"199MB"}', "storage_limit is '199MB'"),
+        ('{"output":"/p","storage_limit":"4294967297MB"}', "storage_limit is '4294967297MB'"),
+        ('{"output":"/p","aic_metrics":"Everything"}', "aic_metrics is 'Everything'"),
+        ('{"output":"/p","aic_metrics":"Custom:"}', "the register ''"),
+        ('{"output":"/p","aic_metrics":"Custom:0x1,0x0"}', "the register '0x0'"),
+        ('{"output":"/p","aic_metrics":"Custom:0x6F"}', "the register '0x6F'"),
+        ('{"output":"/p","aic_metrics":"Custom:111"}', "the register '111'"),
+        ('{"output":"/p","aic_metrics":"Custom:1,2,3,4,5,6,7,8,9"}', "has 9 registers"),
     ],
 )
 def test_what_the_guide_says_of_profiling_is_checked(text: str, part: str) -> None:
@@ -131,8 +141,58 @@ def test_what_the_guide_says_of_profiling_is_checked(text: str, part: str) -> No
     (found,) = check_options(asked, "6.3.RC2")
     assert (found.kind, found.severity) == (GUIDE_FORBIDS, WARNING)
     assert part in found.what
-    asked["profiling_options"] = '{"output":"/p","task_trace":"on","aicpu":"on"}'
-    assert check_options(asked, "6.3.RC2") == []
+    for right in (
+        '{"output":"/p","task_trace":"on","aicpu":"on"}',
+        '{"output":"/p","storage_limit":"200MB","aic_metrics":"MemoryL0"}',
+        '{"output":"/p","storage_limit":"4294967296MB","aic_metrics":"Custom:0x1,0x6E,1,110,0xa,5,6,7"}',
+    ):
+        assert check_options({**asked, "profiling_options": right}, "6.3.RC2") == []
+
+
+def test_a_training_trace_that_is_not_on_is_said_beside_that_servers_have_none() -> None:
+    text = '{"output":"/p","training_trace":"off"}'
+    found = check_options({**SERVER, "profiling_mode": True, "profiling_options": text}, "6.3.RC2")
+    assert ["training_trace is not supported" in found[0].what, "training_trace is 'off'" in found[1].what] == [True] * 2
+    assert found[1].cure == "write one of on"
+
+
+def test_the_json_in_the_variable_is_checked_like_that_of_the_option() -> None:
+    environment = {"PROFILING_MODE": "true", "PROFILING_OPTIONS": '{"output":"/p","aic_metrics":"Custom:0x84"}'}
+    (found,) = check_options(SERVER, "6.3.RC2", environment=environment)
+    assert (found.kind, found.where) == (GUIDE_FORBIDS, "PROFILING_OPTIONS")
+    assert "the register '0x84'" in found.what
+    assert "7.4.3" in found.what
+    assert check_options(SERVER, "6.3.RC2", environment={**environment, "PROFILING_MODE": "false"}) == []
+
+
+@pytest.mark.parametrize(
+    ("types", "wrong"),
+    [("Pooling,SoftmaxV2", ""), ("LRN, ROIAlign", ""), ("Pooling,Conv2D", "'Conv2D'"), ("pooling", "'pooling'")],
+)
+def test_an_implementation_by_type_is_for_four_operators_only(types: str, wrong: str) -> None:
+    found = check_options({**SERVER, **IMPLEMENTATIONS, "optypelist_for_implmode": types}, "6.3.RC2")
+    of_list = [each for each in found if each.where == "optypelist_for_implmode" and each.kind == GUIDE_FORBIDS]
+    assert [wrong in each.what for each in of_list] == ([True] if wrong else [])
+
+
+@pytest.mark.parametrize(
+    ("ranges", "part"),
+    [
+        ("getnext:[128 ,3~5, 2~128, -1],[64,3~5];data:[128 ,3~5, 2~128, -1]", ""),
+        ("data:[],[-1]", ""),
+        ("data:[1~-1]", ""),
+        ("data:1,2", "is 'data:1,2'"),
+        ("data:[1,2],", "is 'data:[1,2],'"),
+        ("data:[1-3]", "is 'data:[1-3]'"),
+        ("data:[-2]", "is 'data:[-2]'"),
+        ("data:[5~3]", "the range 5~3"),
+    ],
+)
+def test_ranges_of_shapes_have_a_form(ranges: str, part: str) -> None:
+    asked: dict[str, AskedValue] = {**SERVER, "dynamic_input": True, "dynamic_inputs_shape_range": ranges}
+    found = check_options(asked, "6.3.RC2")
+    of_ranges = [each for each in found if each.where == "dynamic_inputs_shape_range" and each.kind == GUIDE_FORBIDS]
+    assert [part in each.what for each in of_ranges] == ([True] if part else [])
 
 
 def test_an_option_and_a_variable_that_differ_are_a_problem_and_equal_ones_are_none() -> None:
