@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from npu_serving.shown_text import masked_word
+from npu_serving.errors import RequestError
+from npu_serving.shown_text import HIDDEN, masked_setting, masked_word
 from npu_serving.writers.shell import command_line
 
 NETWORK_TASKS = ("fetch-deps", "lock-deps", "build-image")
@@ -32,10 +33,13 @@ class RepeatedFlags:
     def in_step(self, step: str, about: str = "") -> str:
         """The step, each `./inv TASK` of it with the flags that TASK takes.
 
-        Those that the step, or the message before it, names are left out: they are what it wants to be changed.
+        Those that the step, or the message before it, names are left out: they are what it wants to be changed. A
+        secret is not shown; then the step says that it has to be typed.
         """
+        hidden = False
 
         def with_flags(found: re.Match[str]) -> str:
+            nonlocal hidden
             task = found["task"]
             words: list[str] = []
             for flag in self.taken.get(task, ()):
@@ -45,10 +49,24 @@ class RepeatedFlags:
                     continue
                 values = [True] if value is True else value if isinstance(value, (list, tuple)) else [value]
                 for each in values:
-                    words += [f"--{flag}"] if each is True else _with_value(flag, masked_word(str(each)))
+                    shown = masked_setting(str(each)) if flag == "set" else masked_word(str(each))
+                    hidden |= shown != str(each)
+                    words += [f"--{flag}"] if each is True else _with_value(flag, shown)
             return " ".join(part for part in (found[0], command_line(words)) if part)
 
-        return _COMMAND.sub(with_flags, step)
+        whole = _COMMAND.sub(with_flags, step)
+        return f"{whole}   (type the secret in place of {HIDDEN})" if hidden else whole
+
+    def refuse_hidden(self) -> None:
+        """RequestError for a flag that was copied from such a step as it stands."""
+        for flag, value in self.typed.items():
+            for each in value if isinstance(value, (list, tuple)) else [value]:
+                if HIDDEN in str(each):
+                    raise RequestError(
+                        f"--{flag} has {HIDDEN} in it, which stands for a secret that was not shown.",
+                        cause="the command was copied from a message",
+                        cure=f"type the secret in place of {HIDDEN}",
+                    )
 
     def in_text(self, text: str) -> str:
         """A result for a person: what follows `Next:`, and doctor's cures."""

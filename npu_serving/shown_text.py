@@ -18,6 +18,7 @@ _SECRET_SETTING = re.compile(
     r"(?:(?:basic|bearer)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s'\"&]+)",
     re.IGNORECASE,
 )
+_SECRET_SETTING_BEGINS = re.compile(rf"{_CONFIDENTIAL}[\w.-]{{0,100}}[\"']?\s*[=:]", re.IGNORECASE)
 # A URL in a text ends at a blank, at the end of a quoted item of a list, and where the next URL of a list begins. One
 # that was taken for a path has lost a slash.
 _OTHER_URL = r"[=,;|](?:https?|ftp|grpcs?|socks\w*|file)://"
@@ -96,6 +97,19 @@ def masked_word(word: str) -> str:
     if separator and value and _SECRET_NAME.search(name) and not re.search(r"\s|://", name):
         return f"{name}={HIDDEN}"
     return masked(word)
+
+
+def masked_setting(text: str) -> str:
+    """KEY=VALUE of a --set without its secrets: of a value that has a secret somewhere in it, nothing is shown.
+
+    A value is YAML, in which neither the end of a secret nor its name need look like it does elsewhere.
+    """
+    key, separator, _ = text.partition("=")
+    plain = re.sub(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))", lambda found: chr(int(found[1] or found[2], 16)), text)
+    is_named = _SECRET_NAME.search(plain.partition("=")[0]) or _SECRET_SETTING_BEGINS.search(plain)
+    if separator and is_named:
+        return f"{key}={HIDDEN}"
+    return masked(text)
 
 
 def masked_variable(name: str, value: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from npu_serving.cli import Result
     from npu_serving.deploy.deployment_file import DeploymentFile
+    from npu_serving.deploy.deployment_places import PlacedDeployment
 
 OF_A_DEPLOYMENT = {
     "set": "one value over the file's, such as server.port=9000 or models.0.name=resnet (repeatable)",
@@ -26,6 +27,14 @@ def read_with(file: Path, overlays: Sequence[str], values: Sequence[str]) -> Dep
     from npu_serving.settings import user_path
 
     return read_deployment(file, [user_path(text, "--overlay") for text in overlays], values)
+
+
+def read_placed(file: Path, overlays: Sequence[str], values: Sequence[str]) -> PlacedDeployment:
+    """The same, with the place of each value."""
+    from npu_serving.deploy.deployment_places import read_placed_deployment
+    from npu_serving.settings import user_path
+
+    return read_placed_deployment(file, [user_path(text, "--overlay") for text in overlays], values)
 
 
 def refuse_without_file(overlays: Sequence[str], values: Sequence[str]) -> None:
@@ -111,4 +120,4 @@ def check_deployment(
     from npu_serving.settings import user_path
 
     path = user_path(file, "the deployment file")
-    return checking.check_deployment(call.settings, path, read_with(path, overlay, set), build=build)
+    return checking.check_deployment(call.settings, path, read_placed(path, overlay, set), build=build)

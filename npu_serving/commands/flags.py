@@ -181,9 +181,14 @@ def _answer(work: Callable[[Console], Any], *, as_json: bool, by_line: bool, typ
     from npu_serving.repeated_flags import RepeatedFlags
 
     repeated = RepeatedFlags(typed, TAKEN)
+
+    def checked(console: Console) -> Any:
+        repeated.refuse_hidden()
+        return work(console)
+
     if by_line:
-        answer_each(work, as_json=as_json, repeated=repeated)
-    answer(work, as_json=as_json, repeated=repeated)
+        answer_each(checked, as_json=as_json, repeated=repeated)
+    answer(checked, as_json=as_json, repeated=repeated)
 
 
 def refuse_together(flag: str, because: str, /, **others: object) -> None:

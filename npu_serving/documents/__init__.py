@@ -5,7 +5,7 @@ and JSON, kinds.py knows which types a document may hold, layers.py makes one do
 """
 
 from npu_serving.documents.kinds import FieldsOf, NamedValues, Rule
-from npu_serving.documents.layers import read_layers
+from npu_serving.documents.layers import SourcePlace, Sources, read_layers, read_with_sources
 from npu_serving.documents.reader import (
     DocumentRefusal,
     json_schema,
@@ -21,8 +21,11 @@ __all__ = [
     "FieldsOf",
     "NamedValues",
     "Rule",
+    "SourcePlace",
+    "Sources",
     "json_schema",
     "parse_document",
     "read_document",
     "read_layers",
+    "read_with_sources",
 ]

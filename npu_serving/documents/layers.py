@@ -16,6 +16,7 @@ from npu_serving.documents.kinds import Mistake, Reading, kind_of
 from npu_serving.documents.reader import DocumentRefusal, read_source, refused
 from npu_serving.documents.syntax import YAML, Path, TextPlaces, Trouble, UnreadableError, find_places, parse
 from npu_serving.errors import RequestError
+from npu_serving.shown_text import masked_setting
 
 T = TypeVar("T")
 
@@ -29,6 +30,55 @@ class Layer:
     where: str
     text: str | None = None
     syntax: str = YAML
+
+
+@dataclass(frozen=True)
+class SourcePlace:
+    """Where a value comes from: a file with line and column, counted from 1, or a flag, which has no lines."""
+
+    source: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+
+    def to_json(self) -> dict[str, object]:
+        """The same, without lines for a flag."""
+        return {"source": self.source, **({"line": self.line, "column": self.column} if self.line else {})}
+
+
+class Sources:
+    """Which part of a document of several layers comes from where."""
+
+    def __init__(self, layers: Sequence[Layer], merged: _Merged) -> None:
+        self._layers = layers
+        self._merged = merged
+        self._places: dict[int, TextPlaces] = {}
+
+    def place(self, path: Path) -> SourcePlace | None:
+        """Where the value stands, or the nearest one around it; None for one of which nothing is written."""
+        layer, texts, there = self._origin(path)
+        if texts is None:
+            return SourcePlace(layer.where)
+        around = (there[:length] for length in range(len(there), 0, -1))
+        found = next((texts.values[part] for part in around if part in texts.values), None)
+        return SourcePlace(layer.where, *found) if found is not None else None
+
+    def trouble(self, mistake: Mistake) -> Trouble:
+        """The mistake at the place that its value, or the one around it, has in its layer."""
+        layer, texts, there = self._origin(mistake.path)
+        line, column = texts.of(there, key=mistake.at_key) if texts is not None else (0, 0)
+        return Trouble(line, column, mistake.path, mistake.message, layer.where)
+
+    def _origin(self, path: Path) -> tuple[Layer, TextPlaces | None, Path]:
+        number, there = self._merged.origin(path)
+        layer = self._layers[number]
+        if layer.text is None:
+            return layer, None, there
+        if number not in self._places:
+            self._places[number] = find_places(layer.text, layer.syntax)
+        return layer, self._places[number], there
 
 
 def read_layers(
@@ -45,6 +95,18 @@ def read_layers(
     backslash before it. `named_lists` says which lists are merged by which key of their items. Raises
     DocumentError with the mistakes of all of them, RequestError for a value that can't be set, and FileAccessError.
     """
+    return read_with_sources(path, kind, overlays=overlays, values=values, named_lists=named_lists)[0]
+
+
+def read_with_sources(
+    path: FilePath,
+    kind: type[T],
+    *,
+    overlays: Sequence[FilePath] = (),
+    values: Sequence[str] = (),
+    named_lists: Mapping[Path, str] | None = None,
+) -> tuple[T, Sources]:
+    """What read_layers() reads, and where each part of it comes from."""
     layers = [Layer(str(file), *read_source(file)) for file in (path, *overlays)]
     merged = _Merged(named_lists or {})
     troubles: list[Trouble] = []
@@ -65,12 +127,13 @@ def read_layers(
         merged.set(keys, plain, len(layers) - 1, where)
     reading = Reading()
     result: Any = None if unreadable else _read(merged.root, kind, reading)
+    sources = Sources(layers, merged)
     if not reading.mistakes and not troubles:
-        return result  # type: ignore[no-any-return]
-    troubles += _placed(reading.mistakes, layers, merged)
-    sources = [layer.where for layer in layers]
-    at_fault = [source for source in sources if any(item.where == source for item in troubles)]
-    raise refused(troubles, " and ".join(dict.fromkeys(at_fault)), DocumentRefusal(), sources)
+        return result, sources
+    troubles += [sources.trouble(mistake) for mistake in reading.mistakes]
+    names = [layer.where for layer in layers]
+    at_fault = [name for name in names if any(item.where == name for item in troubles)]
+    raise refused(troubles, " and ".join(dict.fromkeys(at_fault)), DocumentRefusal(), names)
 
 
 def _read(plain: object, kind: type, reading: Reading) -> Any:
@@ -123,6 +186,7 @@ class _Merged:
         for key, value in new.items():
             if value is None:
                 whole.pop(key, None)
+                self._replaced(base.get(key), None, (*at, key), (*source, key), layer)
             else:
                 whole[key] = self._merge(base.get(key), value, (*at, key), (*source, key), layer)
         return whole
@@ -164,6 +228,7 @@ class _Merged:
         if not isinstance(base, dict):
             base = self._replaced(base, {}, at, (), layer)
         if not rest and value is None:
+            self._replaced(base.get(key), None, (*at, key), (), layer)
             return {name: item for name, item in base.items() if name != key}
         return {**base, key: self._new(base.get(key), rest, value, (*at, key), layer, where)}
 
@@ -189,7 +254,8 @@ def _parsed(text: str) -> tuple[list[str], object, str]:
             break
     if not keys or text[end - 1 : end] != "=":
         raise RequestError(
-            f"--set {text!r} names no value.", cure="write it like --set server.port=9000, with the keys before the ="
+            f"--set {masked_setting(text)!r} names no value.",
+            cure="write it like --set server.port=9000, with the keys before the =",
         )
     where = f"--set {text[: end - 1]}"
     try:
@@ -201,19 +267,3 @@ def _parsed(text: str) -> tuple[list[str], object, str]:
             f"{where}: {troubles[0].message}.", cure="""write the value as YAML, a text in quotes: --set 'KEY="TEXT"'"""
         )
     return keys, plain, where
-
-
-def _placed(mistakes: Sequence[Mistake], layers: Sequence[Layer], merged: _Merged) -> list[Trouble]:
-    """Each mistake at the place that its value, or the one around it, has in its layer."""
-    places: dict[int, TextPlaces] = {}
-    troubles = []
-    for mistake in mistakes:
-        number, path = merged.origin(mistake.path)
-        layer = layers[number]
-        line, column = 0, 0
-        if layer.text is not None:
-            if number not in places:
-                places[number] = find_places(layer.text, layer.syntax)
-            line, column = places[number].of(path, key=mistake.at_key)
-        troubles.append(Trouble(line, column, mistake.path, mistake.message, layer.where))
-    return troubles

@@ -146,7 +146,9 @@ def _on_ranges_of_shapes(asked: AskedOptions) -> Iterator[Finding]:
     option = session_options()["dynamic_inputs_shape_range"]
     text = re.sub(r"\s", "", asked.text(option.name))
     reversed_ones = [
-        size for size in re.findall("[0-9]{1,18}~[0-9]{1,18}", text) if int(size.split("~")[0]) > int(size.split("~")[1])
+        size
+        for size in re.findall("[0-9]{1,18}~[0-9]{1,18}", text)
+        if int(size.split("~")[0]) > int(size.split("~")[1])
     ]
     if text and _RANGES.fullmatch(text) is None:
         cure = "write a shape for each input, such as data:[1~32,224,224,3],[-1],[]"

@@ -98,7 +98,7 @@ def _of_registers(value: str) -> Iterator[_Trouble]:
 
 
 def _number(text: str) -> int:
-    """A register, hexadecimal or decimal; 0 for what is none."""
+    """A register, hexadecimal or decimal; 0 for anything else."""
     if re.fullmatch("0[xX][0-9a-fA-F]{1,8}", text, re.ASCII):
         return int(text, 16)
     return int(text) if re.fullmatch("[0-9]{1,8}", text, re.ASCII) else 0

@@ -6,6 +6,7 @@ Whether the file is right by itself, its reader has said before. Each check here
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,16 +31,16 @@ from npu_serving.deploy import (
     tls_checks,
 )
 from npu_serving.deploy.deployment_file import DeploymentFile
-from npu_serving.deploy.deployment_sections import DeployedModel
+from npu_serving.deploy.deployment_places import PlacedDeployment, option_place
 from npu_serving.deploy.device_checks import OPTION, check_devices
 from npu_serving.deploy.model_checks import CheckedModel, check_models
 from npu_serving.deploy.preset_values import filled_in
 from npu_serving.deploy.rendering import rendered_files, server_variables
 from npu_serving.deploy.tls_checks import check_tls
+from npu_serving.documents import SourcePlace
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_BAD_REQUEST, NpuServingError, RequestError
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
 from npu_serving.options.asked_options import EFFECT, GUIDE_FORBIDS
-from npu_serving.options.catalogue import environment_variables
 from npu_serving.options.rules import check_options
 from npu_serving.options.server_environment import server_environment
 from npu_serving.options.session_options import complete_options
@@ -83,6 +84,8 @@ class DeploymentCheck:
     models: tuple[CheckedModel, ...]
     shares: Mapping[str, Mapping[int, tuple[NpuShare, ...]]]
     findings: tuple[Finding, ...]
+    places: Mapping[str, SourcePlace]
+    """Where the value stands that a finding speaks of, by the finding's `where`."""
 
     @property
     def exit_code(self) -> int:
@@ -102,6 +105,7 @@ class DeploymentCheck:
                     "kind": finding.kind,
                     "severity": finding.severity,
                     "where": finding.where,
+                    "place": place.to_json() if (place := self.places.get(finding.where)) is not None else None,
                     "what": finding.what,
                     "cure": finding.cure,
                     "details": list(finding.details),
@@ -118,8 +122,17 @@ class DeploymentCheck:
         for model in self.models:
             parts += self._model_lines(model)
         for severity, heading in _HEADINGS:
-            parts += [_described(finding, heading) for finding in self.findings if finding.severity == severity]
+            parts += [self._described(finding, heading) for finding in self.findings if finding.severity == severity]
         return "\n".join([*parts, "", self._conclusion()])
+
+    def _described(self, finding: Finding, heading: str) -> str:
+        place = self.places.get(finding.where)
+        at = f" ({in_a_line(str(place))})" if place is not None else ""
+        lines = [f"\n{heading}: {finding.where or finding.kind}{at}", f"  {in_a_line(finding.what)}"]
+        lines += [f"    {in_a_line(detail)}" for detail in finding.details]
+        if finding.cure:
+            lines.append(f"  Next: {finding.cure}")
+        return "\n".join(lines)
 
     def _conclusion(self) -> str:
         problems = sum(finding.needs_action for finding in self.findings)
@@ -162,12 +175,12 @@ class DeploymentCheck:
         }
 
 
-def check_deployment(settings: Settings, file: Path, deployment: DeploymentFile, *, build: str = "") -> DeploymentCheck:
+def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, build: str = "") -> DeploymentCheck:
     """What is wrong with the deployment that was read from `file`; without `build` the current one is to serve it.
 
     Raises RequestError for a build that was named and is not there.
     """
-    deployment = filled_in(deployment, settings)
+    deployment = filled_in(read.deployment, settings)
     if build:
         find_build(settings.dist_root, build)
     models = tuple(check_models(deployment))
@@ -190,7 +203,7 @@ def check_deployment(settings: Settings, file: Path, deployment: DeploymentFile,
     if deployment.uses_npu():
         if cann is not None:
             findings += _check_cann(cann, environment)
-        findings += _check_options(deployment, cann, environment)
+        findings += _check_options(deployment, read.deployment, cann, environment)
         lists = operator_lists(environment)
         if not lists.are_empty:
             for model in models:
@@ -198,7 +211,9 @@ def check_deployment(settings: Settings, file: Path, deployment: DeploymentFile,
                 findings += share_findings(model, shares[model.name])
     order = [severity for severity, _ in _HEADINGS]
     ordered = sorted(dict.fromkeys(findings), key=lambda finding: order.index(finding.severity))
-    return DeploymentCheck(file, deployment, models, shares, tuple(ordered))
+    found_at = {finding.where: read.place(finding.where) for finding in ordered}
+    places = {where: place for where, place in found_at.items() if place is not None}
+    return DeploymentCheck(file, deployment, models, shares, tuple(ordered), places)
 
 
 def _check_ports(deployment: DeploymentFile) -> Iterator[Finding]:
@@ -278,8 +293,13 @@ def _check_cann(cann: Cann, environment: Mapping[str, str]) -> Iterator[Finding]
         yield listed
 
 
-def _check_options(deployment: DeploymentFile, cann: Cann | None, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """What the rules say of the options of each model, and the options that the installed adapter does not know."""
+def _check_options(
+    deployment: DeploymentFile, written: DeploymentFile, cann: Cann | None, environment: Mapping[str, str]
+) -> Iterator[Finding]:
+    """What the rules say of the options of each model, and the options that the installed adapter does not know.
+
+    `written` is the deployment before what its presets leave open was filled in.
+    """
     installation = cann.installation if cann is not None else None
     release = installation.version if installation is not None else ""
     judged: set[str] = set()
@@ -288,7 +308,7 @@ def _check_options(deployment: DeploymentFile, cann: Cann | None, environment: M
         if own is None or repr(own) in judged:
             continue
         judged.add(repr(own))
-        place = _placing(deployment, model, index)
+        place = functools.partial(option_place, written, index)
         options = complete_options(own)
         found = list(check_options(options, release, environment=environment))
         yield from (
@@ -338,22 +358,6 @@ def _profiling_directory(options: Mapping[str, object], place: Callable[[str], s
         yield Finding(what, cure, WARNING, "missing-directory", place("profiling_options"))
 
 
-def _placing(deployment: DeploymentFile, model: DeployedModel, index: int) -> Callable[[str], str]:
-    """The place of an option in the file, the model's own before those of the deployment; or of a variable.
-
-    A variable that the file does not name comes from the shell.
-    """
-
-    def place(name: str) -> str:
-        if name in (model.npu or {}):
-            return f"models.{index}.npu.{name}"
-        if name in deployment.environment:
-            return f"environment.{name}"
-        return name if name in environment_variables() else f"npu.{name}"
-
-    return place
-
-
 def _is_of_the_file(finding: Finding) -> bool:
     return finding.kind in _OF_THE_FILE
 
@@ -361,11 +365,3 @@ def _is_of_the_file(finding: Finding) -> bool:
 def _as_finding(error: NpuServingError, kind: str, where: str) -> Finding:
     cause = f" {error.cause[:1].upper()}{error.cause[1:]}." if error.cause else ""
     return Finding(error.what + cause, error.cure, kind=kind, where=where)
-
-
-def _described(finding: Finding, heading: str) -> str:
-    lines = [f"\n{heading}: {finding.where or finding.kind}", f"  {in_a_line(finding.what)}"]
-    lines += [f"    {in_a_line(detail)}" for detail in finding.details]
-    if finding.cure:
-        lines.append(f"  Next: {finding.cure}")
-    return "\n".join(lines)

@@ -7,13 +7,15 @@ import shlex
 from typing import Any
 
 import pytest
+from invoke.context import Context
 
 import tasks
 from npu_serving.building.pipeline import AnalysisResult
 from npu_serving.cli import answer
-from npu_serving.commands.flags import OFFERED, TAKEN
+from npu_serving.commands import flags
+from npu_serving.commands.flags import OFFERED, TAKEN, Call, command
 from npu_serving.console import Console
-from npu_serving.errors import BuildFailedError
+from npu_serving.errors import BuildFailedError, RequestError
 from npu_serving.repeated_flags import RepeatedFlags
 
 assert tasks  # which fills the tables
@@ -45,6 +47,37 @@ def test_a_checked_deployment_is_served_with_the_values_that_it_was_checked_with
     assert words[words.index("--overlay") + 1] == "site b.yaml"
     assert words.count("--deployment") == 1
     assert "hunter2" not in step
+
+
+def test_a_step_with_a_hidden_secret_says_that_it_has_to_be_typed_and_is_refused_as_it_stands() -> None:
+    values = ["environment={MY_TOKEN: hunter 2}", "server.port=9000"]
+    step = repeated(set=values).in_step("./inv serve --deployment d.yaml")
+    assert step.endswith("(type the secret in place of ***)")
+    assert "hunter" not in step
+    words = shlex.split(step.partition("   (")[0])
+    copied = [words[index + 1] for index, word in enumerate(words) if word == "--set"]
+    with pytest.raises(RequestError, match=r"--set has \*\*\* in it") as caught:
+        repeated(set=copied).refuse_hidden()
+    assert caught.value.cure == "type the secret in place of ***"
+    repeated(set=values, source="/a*b**", toolchains=True).refuse_hidden()
+    assert "(type" not in repeated(set=["server.port=9000"]).in_step("./inv serve --deployment d.yaml")
+
+
+def test_a_command_that_was_copied_with_its_secret_hidden_is_not_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for table in ("OFFERED", "TAKEN"):  # the task of this test goes with it
+        monkeypatch.setattr(flags, table, dict(getattr(flags, table)))
+
+    @command()
+    def run_it(_call: Call, set: tuple[str, ...] = ()) -> None:
+        """Run it."""
+        raise AssertionError(set)
+
+    with pytest.raises(SystemExit) as ended:
+        run_it(Context(), set=["environment.MY_TOKEN=***"], json=False)
+    assert ended.value.code == 2
+    assert "which stands for a secret" in capsys.readouterr().err
 
 
 def test_an_error_sends_on_with_the_flags_too_for_a_person_and_for_a_program(

@@ -10,7 +10,15 @@ import tiers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npu_serving.shown_text import fit_to_show, masked, masked_variable, masked_words, printable, shown_url
+from npu_serving.shown_text import (
+    fit_to_show,
+    masked,
+    masked_setting,
+    masked_variable,
+    masked_words,
+    printable,
+    shown_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +48,24 @@ from npu_serving.shown_text import fit_to_show, masked, masked_variable, masked_
 )
 def test_what_is_secret_in_a_text_is_masked_and_nothing_else(text: str, shown: str) -> None:
     assert masked(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("environment.MY_TOKEN=geheim", "environment.MY_TOKEN=***"),
+        ("environment={AWS_SECRET_ACCESS_KEY: ge heim}", "environment=***"),
+        (r'environment={"AWS_SECRET_ACCESS_KEY": "ge\"heim"}', "environment=***"),
+        (r'environment={"AWS_\u0053ECRET_ACCESS_KEY": "geheim"}', "environment=***"),
+        (r'environment={"\x50ASSWORD" : "geheim"}', "environment=***"),
+        ("models.0.base_path=s3://key:geheim@bucket", "models.0.base_path=s3://***@bucket"),
+        ("models.0.base_path=/models/token_classifier", "models.0.base_path=/models/token_classifier"),
+        ("server.port=9000", "server.port=9000"),
+        ("MY_TOKEN", "MY_TOKEN"),
+    ],
+)
+def test_a_value_that_is_set_is_hidden_whole_however_its_secret_is_written(text: str, shown: str) -> None:
+    assert masked_setting(text) == shown
 
 
 @pytest.mark.parametrize("text", ["x" * 300_000, "a." * 150_000, "a-" * 150_000])

@@ -152,7 +152,9 @@ def test_what_the_guide_says_of_profiling_is_checked(text: str, part: str) -> No
 def test_a_training_trace_that_is_not_on_is_said_beside_that_servers_have_none() -> None:
     text = '{"output":"/p","training_trace":"off"}'
     found = check_options({**SERVER, "profiling_mode": True, "profiling_options": text}, "6.3.RC2")
-    assert ["training_trace is not supported" in found[0].what, "training_trace is 'off'" in found[1].what] == [True] * 2
+    assert ["training_trace is not supported" in found[0].what, "training_trace is 'off'" in found[1].what] == [
+        True
+    ] * 2
     assert found[1].cure == "write one of on"
 
 

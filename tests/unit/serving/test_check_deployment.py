@@ -14,7 +14,7 @@ from cann_trees import SITE, make_cann
 from elf_samples import library, needs_gcc
 from fake_builds import free_port
 
-from npu_serving.deploy.deployment_file import read_deployment
+from npu_serving.deploy.deployment_places import read_placed_deployment
 from npu_serving.errors import RequestError
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
 from npu_serving.serving.check_deployment import DeploymentCheck, check_deployment
@@ -56,7 +56,7 @@ class Site:
             **sections,
         }
         self.file.write_text(json.dumps(whole))
-        return check_deployment(self.settings, self.file, read_deployment(self.file))
+        return check_deployment(self.settings, self.file, read_placed_deployment(self.file))
 
     def found(self, kind: str, **sections: Any) -> list[Finding]:
         return [finding for finding in self.checked(**sections).findings if finding.kind == kind]
@@ -157,7 +157,7 @@ def test_a_directory_for_profiling_that_is_not_there_is_a_warning(site: Site, tm
 def test_a_build_that_was_named_and_is_not_there_is_a_mistake_of_the_request(site: Site) -> None:
     site.checked()
     with pytest.raises(RequestError):
-        check_deployment(site.settings, site.file, read_deployment(site.file), build="mistyped")
+        check_deployment(site.settings, site.file, read_placed_deployment(site.file), build="mistyped")
 
 
 def test_a_key_and_certificate_that_are_not_there_are_found(site: Site, tmp_path: Path) -> None:
@@ -222,3 +222,26 @@ def test_a_file_that_an_option_names_is_read_and_its_mistake_is_the_files(site: 
     (finding,) = site.found("auxiliary-file", npu=npu)
     assert finding.where == "npu.modify_mixlist"
     assert f"{lists}:1:2: black: unknown key" in finding.what
+
+
+def test_a_finding_names_line_and_column_of_the_value_that_it_speaks_of(site: Site) -> None:
+    site.file = site.directory / "d.yaml"
+    site.file.write_text(
+        "version: 1\n"
+        f"models: [{{name: m, base_path: {site.directory}/nothing}}]\n"
+        f"server: {{port: {free_port()}, rest_api_port: 0}}\n"
+        "npu:\n"
+        "  no_such: 1\n"
+    )
+    overlay = site.directory / "site.yaml"
+    overlay.write_text("npu: {session_device_id: 4}\n")
+    read = read_placed_deployment(site.file, [overlay], ["environment.ASCEND_RT_VISIBLE_DEVICES=a"])
+    found = check_deployment(site.settings, site.file, read)
+    places = {finding["where"]: finding["place"] for finding in found.to_json()["findings"]}  # type: ignore[attr-defined]
+    column = len("models: [{name: m, base_path: ") + 1
+    assert places["models.0.base_path"] == {"source": str(site.file), "line": 2, "column": column}
+    assert places["npu.no_such"] == {"source": str(site.file), "line": 5, "column": 12}
+    assert places["environment.ASCEND_RT_VISIBLE_DEVICES"] == {"source": "--set environment.ASCEND_RT_VISIBLE_DEVICES"}
+    assert places[""] is None  # the build
+    assert f"Warning: npu.no_such ({site.file}:5:12)" in found.text()
+    assert f"models.0.base_path ({site.file}:2:{column})" in found.text()

@@ -1,0 +1,58 @@
+"""Where in a deployment's files a value stands that a finding speaks of: as a key path, and as a line and column."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from npu_serving.deploy.deployment_file import NAMED_LISTS, DeploymentFile
+from npu_serving.documents import SourcePlace, Sources, read_with_sources
+from npu_serving.options.catalogue import environment_variables, presets
+
+_SECTIONS = frozenset(field.name for field in dataclasses.fields(DeploymentFile))
+
+
+@dataclasses.dataclass(frozen=True)
+class PlacedDeployment:
+    """A deployment as it was read, and where each value of it comes from."""
+
+    deployment: DeploymentFile
+    sources: Sources
+
+    def place(self, where: str) -> SourcePlace | None:
+        """The place of a key path such as models.0.base_path, or of the nearest value around it; None for others.
+
+        Only sections of a deployment are looked for: findings are about directories and variables of the shell, too.
+        """
+        keys = where.split(".")
+        if keys[0] not in _SECTIONS:
+            return None
+        path: list[str | int] = [int(key) if key.isdecimal() else key for key in keys]
+        return self.sources.place(tuple(path))
+
+
+def read_placed_deployment(path: Path, overlays: Sequence[Path] = (), values: Sequence[str] = ()) -> PlacedDeployment:
+    """As read_deployment()."""
+    return PlacedDeployment(
+        *read_with_sources(path, DeploymentFile, overlays=overlays, values=values, named_lists=NAMED_LISTS)
+    )
+
+
+def option_place(deployment: DeploymentFile, index: int, name: str) -> str:
+    """The key path of a session option of the model with that index, or of a variable.
+
+    The model's own stand before those of the deployment, these before a preset's. A variable that the file does not
+    name comes from the shell, and is its own name.
+    """
+    if name in (deployment.models[index].npu or {}):
+        return f"models.{index}.npu.{name}"
+    if name in deployment.environment:
+        return f"environment.{name}"
+    if name in environment_variables():
+        return name
+    if name not in (deployment.npu or {}):
+        setting = [number for number, preset in enumerate(deployment.presets) if name in presets()[preset].options]
+        if setting:
+            return f"presets.{setting[-1]}"
+    return f"npu.{name}"
