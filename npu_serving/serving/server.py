@@ -20,6 +20,7 @@ from npu_serving.serving.mapped_adapter import mapped_adapter
 from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
 from npu_serving.serving.probes import ProbeEndpoint
 from npu_serving.serving.readiness import ReadinessWatch, ReadyTerms
+from npu_serving.serving.run_results import run_results
 from npu_serving.serving.server_plan import ServerPlan
 from npu_serving.serving.server_record import RecordKeeper, ServerRecord, begin_of
 from npu_serving.shown_text import masked_words
@@ -114,6 +115,10 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path, 
     left = left_to_the_cpu(directory, begun)
     if left:
         _say(f"npu-serving: {left}", reporter)
+    with contextlib.suppress(OSError):  # that nobody reads
+        results = run_results(directory, plan.argv, plan.env, since=begun, reporter=reporter).text()
+        if results:
+            reporter.note(f"npu-serving: the run has written\n{results}")
     if watch.error is not None:
         raise watch.error
     if error is not None:
