@@ -29,7 +29,7 @@ END_OF_A_COMMAND = {"|", "&&", "||", ";", ">", "then", "\\"}
 NAMED_FILE = re.compile(r"(?<![\w/.*<>{}-])((?:[\w-]+/)*[a-z_][a-z0-9_]*\.py)\b(?!\.)")
 # The guide's words, and a file that only stands in a test.
 NAMED_BY_OTHERS = {"docs/guide-coverage.md", "docs/requirements.json"}
-NOT_OF_THE_PROJECT = {"json.py", "invoke.py", "future_stand_in.py"}
+NOT_OF_THE_PROJECT = {"json.py", "invoke.py", "future_stand_in.py", "msprof.py", "msaccucmp.py"}
 
 
 def tracked(pattern: str) -> list[Path]:
@@ -245,7 +245,8 @@ def prose(path: Path) -> str:
 
 def modules_named_in(text: str, existing: list[str]) -> set[str]:
     """The modules that a text names and that are not there."""
-    named = {name for name in NAMED_FILE.findall(text) if not name.startswith("invoke/")} - NOT_OF_THE_PROJECT
+    named = {name for name in NAMED_FILE.findall(text) if not name.startswith("invoke/")}
+    named = {name for name in named if Path(name).name not in NOT_OF_THE_PROJECT}
     return {name for name in named if not any(path.endswith(f"/{name}") for path in existing)}
 
 
