@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Union
 
 from npu_serving.deploy.platforms import process_options
 from npu_serving.errors import NpuServingError
-from npu_serving.findings import Finding
-from npu_serving.options.asked_options import WRONG_KIND
+from npu_serving.findings import WARNING, Finding
+from npu_serving.options.asked_options import GUIDE_FORBIDS, WRONG_KIND
 from npu_serving.options.auxiliary_files import AuxiliaryContent
 from npu_serving.options.catalogue import KINDS, OptionValue, session_options
+from npu_serving.options.guide_rules import SHARED_MEMORY
 from npu_serving.options.rules import check_options
 from npu_serving.options.session_options import complete_options
 from npu_serving.writers.text_proto import attr_value
@@ -22,6 +23,8 @@ from npu_serving.writers.text_proto import attr_value
 if TYPE_CHECKING:
     from npu_serving.deploy.deployment_file import DeploymentFile
     from npu_serving.deploy.deployment_sections import DeployedModel
+
+_POLICY = "static_memory_policy"
 
 Place = tuple[Union[str, int], ...]
 
@@ -77,6 +80,23 @@ def judged_options(deployment: DeploymentFile) -> Iterator[OptionFinding]:
             first = _Whole(model, whole)
         else:
             yield from _disagreements(place, _Whole(model, whole), first)
+    for shared in check_shared_memory(deployment):
+        yield OptionFinding(("npu",), f"{shared.what}: {shared.cure}", is_mistake=False)
+
+
+def check_shared_memory(deployment: DeploymentFile) -> Iterator[Finding]:
+    """Models side by side whose graphs would share memory, though requests run them at the same time."""
+    of_each = [options for model in deployment.models if (options := deployment.npu_of(model)) is not None]
+    policies = {options.get(_POLICY) for options in of_each} & set(SHARED_MEMORY)
+    if len(of_each) > 1 and policies:
+        section = session_options()[_POLICY].section
+        what = (
+            f"{_POLICY} is {min(policies, key=str)}, with which graphs share memory, and requests run {len(of_each)} "
+            f"models at the same time: the guide forbids it (section {section}), the adapter does not check it"
+        )
+        yield Finding(
+            what, f"leave {_POLICY} out, or write a deployment for each model", WARNING, GUIDE_FORBIDS, _POLICY
+        )
 
 
 def _of_rules(

@@ -14,7 +14,7 @@ from npu_serving.deploy.batching_checks import check_batching
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel, LatestVersions
 from npu_serving.deploy.gear_checks import check_gears
-from npu_serving.deploy.range_checks import check_ranges
+from npu_serving.deploy.range_checks import check_iterations, check_ranges
 from npu_serving.errors import ModelFileError, NpuServingError
 from npu_serving.findings import NOTE, WARNING, Finding
 from npu_serving.fsutil import explained
@@ -96,6 +96,7 @@ def _check(deployment: DeploymentFile, model: DeployedModel, where: str) -> Chec
             findings += _check_graph(graph, directory)
             findings += check_gears(options or {}, graph, npu)
             findings += check_ranges(options or {}, graph, npu)
+            findings += check_iterations(options or {}, graph, npu)
             findings += check_batching(deployment.batching_of(model), graph, model.name, where)
     return CheckedModel(model.name, model.base_path, tuple(versions), tuple(dict.fromkeys(findings)), options)
 

@@ -1,17 +1,25 @@
-"""in_out_pair against the nodes of a model: for names that it lacks, the adapter silently takes the whole graph."""
+"""in_out_pair and iterations_per_loop against the nodes of a model.
+
+For names that the model lacks, the adapter silently takes the whole graph.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Callable
 
 from npu_serving.findings import PROBLEM, WARNING, Finding
-from npu_serving.models.saved_model import MetaGraph
+from npu_serving.models.saved_model import GraphContent, MetaGraph
+from npu_serving.options.asked_options import EFFECT, ENDS_THE_PROCESS, FAILS_THE_RUN
 from npu_serving.shown_text import in_a_line
 
 KIND = "in-out-pair"
-OPTION = "in_out_pair"
+OPTION, FLAG, MIXED = "in_out_pair", "in_out_pair_flag", "mix_compile_mode"
+LOOP = "iterations_per_loop"
+_SHOWN = 5
+_ONE_SHOT = "OneShotIterator"
 _MOST_COMPARED = 20_000  # nodes; among more, the search for the nearest name would take seconds
 _PAIR = re.compile(r"\[\[([^\[\]]*)\],\[([^\[\]]*)\]")
 
@@ -39,7 +47,74 @@ def check_ranges(options: Mapping[str, object], graph: MetaGraph, where: str) ->
     yield Finding(what, cure, PROBLEM if are_all else WARNING, KIND, f"{where}.{OPTION}", details=details)
 
 
-def _names(text: str) -> list[str]:
-    """All names in the pairs, as the adapter reads them: blanks, tabs and single quotes do not count."""
+def check_sunk_ranges(
+    options: Mapping[str, object], graph: MetaGraph, is_taken: Callable[[str], bool], where: str
+) -> Iterator[Finding]:
+    """Operators on the way from a first to the last operators of a range that is to run on the NPU and can't.
+
+    `is_taken` says of an operator whether the adapter gives it to the NPU; of all others it refuses the range, and with
+    it every run (FindCandidatesByInOutPair() in its om_partition_subgraphs_pass.cc).
+    """
+    value = options.get(OPTION)
+    if not isinstance(value, str) or options.get(MIXED) is not True or options.get(FLAG, True) is not True:
+        return
+    nodes = graph.graph.by_name
+    found = dict.fromkeys(
+        name
+        for firsts, lasts in _pairs(value)
+        for first in firsts
+        for name in _between(graph.graph, first, lasts)
+        if not is_taken(nodes[name].operator)
+    )
+    if found:
+        count = "an operator" if len(found) == 1 else f"{len(found)} operators"
+        yield Finding(
+            f"{OPTION} takes in {count} that CANN's list does not have: {EFFECT[FAILS_THE_RUN]}.",
+            f"choose a range without it, or set {FLAG} to false, which keeps the range on the CPU",
+            kind=KIND,
+            where=f"{where}.{OPTION}",
+            details=tuple(f"{in_a_line(name)} ({in_a_line(nodes[name].operator)})" for name in [*found][:_SHOWN]),
+        )
+
+
+def check_iterations(options: Mapping[str, object], graph: MetaGraph, where: str) -> Iterator[Finding]:
+    """A loop of several iterations in a graph that reads its data by a OneShotIterator."""
+    count = options.get(LOOP, 1)
+    if isinstance(count, int) and count > 1 and _ONE_SHOT in graph.graph.operators:
+        what = f"{LOOP} is {count}, and the model has a {_ONE_SHOT}: {EFFECT[ENDS_THE_PROCESS]}."
+        yield Finding(what, f"leave {LOOP} out", kind=KIND, where=f"{where}.{LOOP}")
+
+
+def _between(graph: GraphContent, first: str, lasts: Iterable[str]) -> list[str]:
+    """The nodes on all ways from the first to the last ones, with these; none where one of them is not there."""
+    wanted = [*lasts]
+    if any(name not in graph.by_name for name in (first, *wanted)):
+        return []
+    before = _reached(wanted, {name: node.inputs for name, node in graph.by_name.items()})
+    after: dict[str, list[str]] = {}
+    for name in before:
+        for needed in graph.by_name[name].inputs:
+            after.setdefault(needed, []).append(name)
+    return sorted(_reached([first], after) & before)
+
+
+def _reached(starts: list[str], steps: Mapping[str, Iterable[str]]) -> set[str]:
+    waiting, seen = [*starts], set(starts)
+    while waiting:
+        new = [name for name in steps.get(waiting.pop(), ()) if name not in seen]
+        seen.update(new)
+        waiting += new
+    return seen
+
+
+def _pairs(text: str) -> list[tuple[list[str], list[str]]]:
+    """First and last operators, as the adapter reads them: blanks, tabs and single quotes do not count."""
     plain = re.sub(r"[ \t']", "", text)
-    return [name for pair in _PAIR.finditer(plain) for part in pair.groups() for name in part.split(",") if name]
+    return [
+        ([name for name in pair[1].split(",") if name], [name for name in pair[2].split(",") if name])
+        for pair in _PAIR.finditer(plain)
+    ]
+
+
+def _names(text: str) -> list[str]:
+    return [name for pair in _pairs(text) for part in pair for name in part]

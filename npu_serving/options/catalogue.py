@@ -137,6 +137,7 @@ class EnvironmentVariable:
     section: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
     form: str = ""
+    pattern: str = ""
     lowest: int | None = None
     highest: int | None = None
     unit: str = ""

@@ -20,10 +20,14 @@ from npu_serving.options.asked_options import (
 from npu_serving.options.catalogue import SessionOption, session_options
 from npu_serving.options.profiling_rules import PROFILING_RULES
 
+SHARED_MEMORY = (1, 2, 4)
+"""The values of static_memory_policy with which the graphs of a session share memory."""
+
 _SIZE = r"(?:-1|[0-9]{1,18}(?:~(?:-1|[0-9]{1,18}))?)"
 _SHAPE = rf"\[(?:{_SIZE}(?:,{_SIZE})*)?\]"
 _RANGES = re.compile(rf"(?:data|getnext):{_SHAPE}(?:,{_SHAPE})*(?:;(?:data|getnext):{_SHAPE}(?:,{_SHAPE})*)?", re.ASCII)
 _KEEPING = ("must_keep_origin_dtype", "origin")  # under the one name or the other
+_OFF = (False, 0, "", None)
 
 
 def _on_values(asked: AskedOptions) -> Iterator[Finding]:
@@ -76,7 +80,8 @@ def _on_gears(asked: AskedOptions) -> Iterator[Finding]:
 
 
 def _on_pairs(asked: AskedOptions) -> Iterator[Finding]:
-    """Options that need others, or exclude them, where both are on."""
+    """Options that need others, or exclude them, where both are on; two that exclude each other are said once."""
+    said: set[frozenset[str]] = set()
     for option, value in known_options(asked):
         if not _is_on(option, value):
             continue
@@ -86,12 +91,11 @@ def _on_pairs(asked: AskedOptions) -> Iterator[Finding]:
                     option, f"{option.name} is there without {other} ({why})", f"add {other}, or leave it out"
                 )
         for other, why in option.conflicts.items():
-            there = asked.options.get(other)
-            if (
-                other in asked.options
-                and _is_on(session_options()[other], there)
-                and _do_conflict(option, other, asked)
-            ):
+            both = frozenset((option.name, other))
+            if other not in asked.options or both in said or not _is_on(session_options()[other], asked.options[other]):
+                continue
+            if _do_conflict(option.name, other, asked):
+                said.add(both)
                 yield forbidden(option, f"{option.name} is there beside {other} ({why})", "leave one of the two out")
 
 
@@ -118,6 +122,9 @@ def _on_values_of_variables(asked: AskedOptions) -> Iterator[Finding]:
                 high if high is not None else int(value)
             )
             wanted = f"a number from {low or 0}" + (f" to {high}" if high is not None else " on")
+        elif variable.pattern:
+            is_within = re.fullmatch(variable.pattern, value, re.ASCII) is not None
+            wanted = variable.form
         else:
             is_within = not variable.values or bool(variable.form) or value in variable.values
             wanted = f"one of {', '.join(variable.values)}"
@@ -158,25 +165,53 @@ def _on_ranges_of_shapes(asked: AskedOptions) -> Iterator[Finding]:
         yield forbidden(option, f"dynamic_inputs_shape_range has the range {reversed_ones[0]}", cure)
 
 
+def _on_needs_of_variables(asked: AskedOptions) -> Iterator[Finding]:
+    """Variables that are read beside another one only."""
+    known = catalogue.environment_variables() if asked.environment else {}
+    for name, value in asked.environment.items():
+        for other, why in known[name].needs.items() if value and name in known else ():
+            if other in known and not asked.environment.get(other):
+                what = f"{name} is set without {other} ({why})"
+                yield Finding(what, f"add {other}, or leave it out", WARNING, WITHOUT_EFFECT, name)
+
+
+def _on_debugging(asked: AskedOptions) -> Iterator[Finding]:
+    if asked.text("debug_dir") and not (asked.text("op_debug_config") or asked.number("op_debug_level")):
+        what = "debug_dir is there without op_debug_config and op_debug_level, which write into it"
+        yield forbidden(session_options()["debug_dir"], what, "add op_debug_config, or leave it out")
+
+
+def _on_graphs_at_once(asked: AskedOptions) -> Iterator[Finding]:
+    policy = asked.number("static_memory_policy")
+    if policy in SHARED_MEMORY and asked.number("graph_max_parallel_model_num", 1) > 1:
+        what = f"static_memory_policy {policy} is there beside graph_max_parallel_model_num"
+        cure = "leave static_memory_policy out: memory that graphs share is not for graphs that run at the same time"
+        yield forbidden(session_options()["static_memory_policy"], what, cure)
+
+
 def _is_on(option: SessionOption, value: AskedValue) -> bool:
-    """Whether it says anything beyond what holds without it; options that count by their presence do."""
-    return value not in (False, 0, "", None) and (option.default is None or value != option.default)
+    """Whether it says anything: all that is written does, but for an "off" that would hold without it too."""
+    return value not in _OFF or (option.default not in _OFF and option.default is not None)
 
 
 def _is_met(name: str, needed: str, asked: AskedOptions) -> bool:
     """What the table's sentence says and a list of names can't."""
     if (name, needed) == ("modify_mixlist", "precision_mode"):
         return asked.has("precision_mode_v2")
+    if name == "variable_placement":
+        return asked.text(name) == "Device"
     if name == "op_compiler_cache_mode":
-        return asked.text(name) == "disable"  # nothing is kept
+        return asked.text(name) in ("disable", "enable")  # nothing is kept, or as without the option
     if needed == "dynamic_inputs_shape_range":
         return asked.text("dynamic_graph_execute_mode") != "dynamic_execute"
     return False
 
 
-def _do_conflict(option: SessionOption, other: str, asked: AskedOptions) -> bool:
-    if (option.name, other) == ("customize_dtypes", "precision_mode"):
-        return asked.text("precision_mode") in _KEEPING
+def _do_conflict(name: str, other: str, asked: AskedOptions) -> bool:
+    if "customize_dtypes" in (name, other):
+        return asked.text("precision_mode") in _KEEPING or asked.text("precision_mode_v2") in _KEEPING
+    if "op_compiler_cache_mode" in (name, other):
+        return asked.text("op_compiler_cache_mode") != "disable"
     return True
 
 
@@ -202,10 +237,13 @@ GUIDE_RULES = (
     _on_training,
     _on_gears,
     _on_pairs,
+    _on_debugging,
+    _on_graphs_at_once,
     _on_variables,
     _on_values_of_variables,
     _on_types_for_a_mode,
     _on_ranges_of_shapes,
+    _on_needs_of_variables,
     _on_effect,
     _tuning_by_variable,
     *PROFILING_RULES,

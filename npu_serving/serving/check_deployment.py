@@ -30,6 +30,7 @@ from npu_serving.deploy import (
     range_checks,
     tls_checks,
 )
+from npu_serving.deploy.deployed_options import check_shared_memory
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_places import PlacedDeployment, option_place
 from npu_serving.deploy.device_checks import OPTION, check_devices
@@ -46,7 +47,7 @@ from npu_serving.options.server_environment import server_environment
 from npu_serving.options.session_options import complete_options
 from npu_serving.serving import preflight
 from npu_serving.serving.memory_forecast import check_memory
-from npu_serving.serving.npu_share import NpuShare, share_findings, shares_of
+from npu_serving.serving.npu_share import NpuShare, share_findings, shares_of, sunk_range_findings
 from npu_serving.serving.server_operators import operators_missing
 from npu_serving.settings import Settings
 from npu_serving.shown_text import in_a_line
@@ -206,9 +207,11 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
         findings += _check_options(deployment, read.deployment, cann, environment)
         lists = operator_lists(environment)
         if not lists.are_empty:
-            for model in models:
+            for index, model in enumerate(models):
                 shares[model.name] = shares_of(model, lists)
                 findings += share_findings(model, shares[model.name])
+                place = f"models.{index}.npu" if deployment.models[index].npu else "npu"
+                findings += sunk_range_findings(model, lists, place)
     order = [severity for severity, _ in _HEADINGS]
     ordered = sorted(dict.fromkeys(findings), key=lambda finding: order.index(finding.severity))
     found_at = {finding.where: read.place(finding.where) for finding in ordered}
@@ -302,6 +305,8 @@ def _check_options(
     """
     installation = cann.installation if cann is not None else None
     release = installation.version if installation is not None else ""
+    for finding in check_shared_memory(deployment):
+        yield dataclasses.replace(finding, where=f"npu.{finding.where}")
     judged: set[str] = set()
     for index, model in enumerate(deployment.models):
         own = deployment.npu_of(model)

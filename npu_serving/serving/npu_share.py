@@ -5,17 +5,18 @@ What really ran there, the adapter itself says, after the first request.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from npu_serving.cann.operator_list import OperatorLists
 from npu_serving.deploy.model_checks import CheckedModel
+from npu_serving.deploy.range_checks import MIXED, check_sunk_ranges
 from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.models.saved_model import GraphContent, ModelSignature
 from npu_serving.shown_text import in_a_line
 
 KIND = "npu-share"
-_MIXED = "mix_compile_mode"
 # They compute nothing: where they run depends on what they are next to.
 _NOT_COUNTED = frozenset(
     (
@@ -73,7 +74,7 @@ def shares_of(model: CheckedModel, lists: OperatorLists) -> dict[int, tuple[NpuS
     """The shares of all signatures, by version; nothing for a model that the CPU is to serve."""
     if model.options is None:
         return {}
-    mixed = model.options.get(_MIXED) is True
+    mixed = model.options.get(MIXED) is True
     return {
         version.number: tuple(
             share_of(name, signature, version.graph.graph, lists, mixed=mixed)
@@ -101,3 +102,14 @@ def share_findings(model: CheckedModel, shares: Mapping[int, tuple[NpuShare, ...
             KIND,
             model.base_path,
         )
+
+
+def sunk_range_findings(model: CheckedModel, lists: OperatorLists, where: str) -> Iterator[Finding]:
+    """Ranges that are to run on the NPU, with operators that do not; `where` is the place of the model's options."""
+
+    def is_taken(functions: Mapping[str, object], operator: str) -> bool:
+        return operator in _NOT_COUNTED or operator in functions or lists.taken(operator, mixed=True)
+
+    for graph in (version.graph for version in model.versions if version.graph is not None):
+        of_graph = functools.partial(is_taken, graph.graph.functions)
+        yield from check_sunk_ranges(model.options or {}, graph, of_graph, where)

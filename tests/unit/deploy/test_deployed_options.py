@@ -120,6 +120,16 @@ def test_what_is_only_advised_against_is_a_warning(tmp_path: Path) -> None:
     assert warnings(tmp_path, op_compiler_cache_mode="enable") == []
 
 
+def test_graphs_that_share_memory_are_warned_about_where_several_models_run(tmp_path: Path) -> None:
+    def shared(*models: dict[str, object], policy: int = 2) -> list[str]:
+        judged = judged_options(deployment(tmp_path, *models, npu={"static_memory_policy": policy}))
+        return [found.message for found in judged if not found.is_mistake]
+
+    (said,) = shared({}, {})
+    assert said.startswith("static_memory_policy is 2, with which graphs share memory, and requests run 2 models")
+    assert shared({}) == shared({}, {"npu": False}) == shared({}, {}, policy=0) == []
+
+
 def test_what_no_adapter_takes_is_a_mistake_at_the_option_that_it_is_about(tmp_path: Path) -> None:
     found = refusal(
         tmp_path,

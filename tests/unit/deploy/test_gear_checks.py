@@ -47,6 +47,14 @@ def test_inputs_are_counted_in_byte_order_so_x_10_comes_before_x_2(tmp_path: Pat
     assert finding.where == "npu.input_shape"
 
 
+def test_an_entry_too_many_is_refused_by_the_adapter_and_found_by_the_model(tmp_path: Path) -> None:
+    # The run "dyn scalar 0" of options/facts/adapter_runs.yaml: no option shows it, the model does.
+    (finding,) = found(tmp_path, {"x": [-1, 3]}, "x:-1,3;s:0")
+    assert (finding.severity, finding.where) == (PROBLEM, "npu.input_shape")
+    assert "the adapter would refuse every request" in finding.what
+    assert found(tmp_path, {"x": [-1, 3], "s": []}, "s:0;x:-1,3") == []
+
+
 def test_upper_case_comes_before_lower_case(tmp_path: Path) -> None:
     inputs = {"a": [-1], "B": [-1]}
     assert found(tmp_path, inputs, "B:-1;a:-1", "1,1;2,2") == []

@@ -101,7 +101,11 @@ def test_what_an_option_or_variable_needs_or_conflicts_with_is_in_the_tables() -
 
 def test_a_conflict_stands_on_both_sides() -> None:
     # The side that is named is the one that loses or is looked at, not a conflict of its own.
-    one_sided = {("customize_dtypes", "precision_mode"), ("op_debug_level", "op_compiler_cache_mode")}
+    one_sided = {
+        ("customize_dtypes", "precision_mode"),
+        ("customize_dtypes", "precision_mode_v2"),
+        ("op_debug_level", "op_compiler_cache_mode"),
+    }
     entries: dict[str, Any] = {**catalogue.session_options(), **catalogue.environment_variables()}
     pairs = {
         (name, other)

@@ -197,6 +197,36 @@ def test_ranges_of_shapes_have_a_form(ranges: str, part: str) -> None:
     assert [part in each.what for each in of_ranges] == ([True] if part else [])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "fits"),
+    [
+        ("JOB_ID", "10087", True),
+        ("JOB_ID", "a-b_1", True),
+        ("JOB_ID", "0x1", True),
+        ("JOB_ID", "007", False),
+        ("JOB_ID", "a b", False),
+        ("JOB_ID", "a\n", False),
+        ("ASCEND_HOST_LOG_FILE_NUM", "1001", False),
+    ],
+)
+def test_a_variable_has_a_value_that_the_guide_gives_it(name: str, value: str, fits: bool) -> None:
+    assert beside({}, environment={name: value}) == ([] if fits else [(GUIDE_FORBIDS, WARNING, name)])
+
+
+def test_a_variable_that_is_read_beside_another_only_is_a_warning_without_it() -> None:
+    alone = {"DUMP_GRAPH_LEVEL": "3"}
+    assert beside({}, environment=alone) == [(WITHOUT_EFFECT, WARNING, "DUMP_GRAPH_LEVEL")]
+    assert beside({}, environment={**alone, "DUMP_GE_GRAPH": "2"}) == []
+
+
+def test_what_is_written_makes_a_conflict_though_it_is_the_default_and_an_off_switch_does_not() -> None:
+    assert beside({"op_debug_config": "/a"}) == []
+    cache: dict[str, AskedValue] = {"op_compiler_cache_mode": "enable", "op_compiler_cache_dir": "/c"}
+    assert beside({"op_debug_config": "/a", **cache}) == [(GUIDE_FORBIDS, WARNING, "op_debug_config")]
+    assert beside({"op_debug_config": "/a", "op_compiler_cache_mode": "disable"}) == []
+    assert beside({"variable_placement": "Device"}) == []
+
+
 def test_an_option_and_a_variable_that_differ_are_a_problem_and_equal_ones_are_none() -> None:
     assert beside({"session_device_id": 1}, environment={"ASCEND_DEVICE_ID": "1"}) == []
     assert beside({"session_device_id": 1}, environment={"ASCEND_DEVICE_ID": "0"}) == [

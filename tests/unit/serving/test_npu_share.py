@@ -11,13 +11,13 @@ from npu_serving.cann.operator_list import OperatorLists
 from npu_serving.deploy.model_checks import CheckedModel, CheckedVersion
 from npu_serving.findings import PROBLEM
 from npu_serving.models.saved_model import read_saved_model
-from npu_serving.serving.npu_share import NpuShare, share_findings, shares_of
+from npu_serving.serving.npu_share import NpuShare, share_findings, shares_of, sunk_range_findings
 
 NAMES = frozenset(("Mul", "Add", "Relu", "TakeDataset", "StringJoin", "Placeholder"))
 LISTS = OperatorLists(Path("/list"), len(NAMES), 0, "", names=NAMES, gray=frozenset(("Relu",)))
 
 
-def checked(tmp_path: Path, operators: list[str], **options: bool) -> CheckedModel:
+def checked(tmp_path: Path, operators: list[str], **options: bool | str) -> CheckedModel:
     nodes = [wire.placeholder("x")]
     for at, operator in enumerate(operators):
         nodes.append(wire.node(f"n{at}", operator, [f"n{at - 1}" if at else "x"]))
@@ -61,3 +61,12 @@ def test_a_model_of_which_nothing_would_run_on_the_npu_is_a_problem(tmp_path: Pa
 def test_a_model_for_the_cpu_has_no_share(tmp_path: Path) -> None:
     model = checked(tmp_path, ["Mul"])
     assert shares_of(CheckedModel("m", "/m", model.versions, (), None), LISTS) == {}
+
+
+@pytest.mark.parametrize(("operators", "named"), [(["Mul", "Identity", "Add"], 0), (["Mul", "Relu", "Add"], 1)])
+def test_a_range_to_be_sunk_takes_in_what_mixed_computing_gives_to_the_npu(
+    tmp_path: Path, operators: list[str], named: int
+) -> None:
+    model = checked(tmp_path, operators, mix_compile_mode=True, in_out_pair="[[['n0'],['n2']]]")
+    findings = list(sunk_range_findings(model, LISTS, "npu"))
+    assert [(each.where, each.details) for each in findings] == [("npu.in_out_pair", ("n1 (Relu)",))] * named
