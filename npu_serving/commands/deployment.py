@@ -44,12 +44,13 @@ def refuse_without_file(overlays: Sequence[str], values: Sequence[str]) -> None:
 
 
 @command(
-    kinds={"output": Path, "from_": Path},
+    kinds={"output": Path, "from_": Path, "from_server": int},
     help={
         "model": "a model as NAME=PATH: the directory of its versions, or a URL (s3://, gs://, hdfs://) (repeatable)",
         "output": "the file; deployment.yaml in this directory by default",
         "cpu": "have the CPU serve the models",
         "from_": "take over what was set up by hand in that directory: configurations, start script",
+        "from_server": "take over what the server runs with that listens on that port of this machine",
     },
 )
 def init_deployment(
@@ -58,14 +59,22 @@ def init_deployment(
     output: Path | None = None,
     cpu: bool = False,
     from_: Path | None = None,
+    from_server: int | None = None,
     dry_run: bool = False,
 ) -> Result:
-    """Write a first deployment.yaml by looking at the models, or at a set-up that was made by hand."""
+    """Write a first deployment.yaml by looking at the models, at a set-up by hand, or at a running server."""
     from npu_serving.deploy import init_deployment as first
 
+    if from_server is not None:
+        refuse_together("--from-server", "the server says what is served", from_=from_, model=model, cpu=cpu)
+        from npu_serving.serving.running_set_up import running_set_up
+
+        return first.take_over_deployment(running_set_up(from_server), output, dry_run=dry_run)
     if from_ is not None:
         refuse_together("--from", "the set-up says what is served", model=model, cpu=cpu)
-        return first.take_over_deployment(from_, output, dry_run=dry_run)
+        from npu_serving.deploy.set_up_by_hand import found_in
+
+        return first.take_over_deployment(found_in(from_.expanduser()), output, dry_run=dry_run)
     return first.init_deployment(model, output, npu=not cpu, dry_run=dry_run)
 
 

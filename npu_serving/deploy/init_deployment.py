@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.deploy.deployment_file import SCHEMA, DeploymentFile
+from npu_serving.deploy.set_up_by_hand import SetUpByHand
 from npu_serving.deploy.taking_over import take_over
 from npu_serving.documents import DocumentRefusal, parse_document
 from npu_serving.errors import RequestError
@@ -53,6 +54,8 @@ class FirstDeployment:
     """What of a set-up by hand the file does not say, or says otherwise."""
     shown: str = ""
     """The text without the passwords of its environment, where it has some: then only its owner may read the file."""
+    pem_files: Mapping[Path, str] = field(default_factory=dict, repr=False)
+    """The texts of key and certificates that the file names, which are written for its owner alone and never shown."""
 
     def to_json(self) -> dict[str, object]:
         """The path, the text, the models, and whether it was written."""
@@ -65,6 +68,7 @@ class FirstDeployment:
             ],
             "changed": self.changed,
             "left_out": list(self.left_out),
+            "pem_files": [str(path) for path in self.pem_files],
         }
 
     def text(self) -> str:
@@ -74,7 +78,8 @@ class FirstDeployment:
         done = f"Wrote {self.path}." if self.changed else f"{self.path} is up to date."
         path = command_line([self.path])
         left_out = ["Not taken over, or changed:", *(f"  {sentence}" for sentence in self.left_out)]
-        return "\n".join([*(left_out if self.left_out else []), done, f"Next: ./inv check-deployment {path}"])
+        beside = [f"Wrote {path}, for its owner alone." for path in self.pem_files if self.changed]
+        return "\n".join([*(left_out if self.left_out else []), *beside, done, f"Next: ./inv check-deployment {path}"])
 
 
 def init_deployment(
@@ -97,14 +102,16 @@ def init_deployment(
     return _written(FirstDeployment(_target(output), content, found, dry_run=dry_run))
 
 
-def take_over_deployment(source: Path, output: Path | None = None, *, dry_run: bool = False) -> FirstDeployment:
-    """Writes the file for a server that was set up by hand in the directory `source`.
+def take_over_deployment(found: SetUpByHand, output: Path | None = None, *, dry_run: bool = False) -> FirstDeployment:
+    """Writes the file for a server that was set up by hand, and the key and certificates of its TLS beside it.
 
-    RequestError where no model is found there, DocumentError for a set-up with mistakes, and where the
+    RequestError where no model is found there, DocumentError for a set-up with mistakes, and where a
     file is there with different content.
     """
-    taken = take_over(source.expanduser())
-    comments = [f"yaml-language-server: $schema={PROJECT_ROOT / SCHEMA}", f"Taken over from {_one_line(str(source))}."]
+    source = found.where or str(found.directory)
+    target = _target(output)
+    taken = take_over(found, target)
+    comments = [f"yaml-language-server: $schema={PROJECT_ROOT / SCHEMA}", f"Taken over from {_one_line(source)}."]
     if taken.left_out:
         comments += ["Not taken over, or changed:", *(f"  {_one_line(sentence)}" for sentence in taken.left_out)]
     head = "".join(f"# {comment}\n" for comment in comments)
@@ -118,10 +125,9 @@ def take_over_deployment(source: Path, output: Path | None = None, *, dry_run: b
         cure=f"correct them in {source}, then run the same command again",
     )
     read = parse_document(content, DeploymentFile, where=FILE, refusal=refusal)
-    found = tuple(FoundModel(model.name, model.base_path) for model in read.models)
-    return _written(
-        FirstDeployment(_target(output), content, found, dry_run=dry_run, left_out=taken.left_out, shown=shown)
-    )
+    models = tuple(FoundModel(model.name, model.base_path) for model in read.models)
+    made = FirstDeployment(target, content, models, left_out=taken.left_out, shown=shown, pem_files=taken.pem_files)
+    return _written(dataclasses.replace(made, dry_run=dry_run))
 
 
 def _one_line(text: str) -> str:
@@ -135,17 +141,22 @@ def _target(output: Path | None) -> Path:
 
 
 def _written(plan: FirstDeployment) -> FirstDeployment:
-    """The plan carried out, unless it is a dry run."""
-    path, content = plan.path, plan.content
+    """The plan carried out, unless it is a dry run; the files that the deployment names are written before it."""
+    content = {**plan.pem_files, plan.path: plan.content}
+    for path, text in content.items():
+        if path.exists() and fsutil.read_text(path) != text:
+            raise RequestError(
+                f"{path} is already there with different content, so it was not overwritten.",
+                cause="it was written or changed by hand, or for other models",
+                cure="write the new one elsewhere with --output FILE, or move the old one away",
+            )
     if plan.dry_run:
         return plan
-    if path.exists() and fsutil.read_text(path) != content:
-        raise RequestError(
-            f"{path} is already there with different content, so it was not overwritten.",
-            cause="it was written or changed by hand, or for other models",
-            cure="write the new one elsewhere with --output FILE, or move the old one away",
-        )
-    return dataclasses.replace(plan, changed=fsutil.write_file(path, content, mode=0o600 if plan.shown else None))
+    changed = False
+    for path, text in content.items():
+        is_secret = path in plan.pem_files or bool(plan.shown)
+        changed |= fsutil.write_file(path, text, mode=0o600 if is_secret else None)
+    return dataclasses.replace(plan, changed=changed)
 
 
 def _found(text: str) -> FoundModel:

@@ -11,7 +11,7 @@ from npu_serving.deploy.set_up_by_hand import KIND_OF_FIELD, PLATFORMS, SetUpByH
 from npu_serving.documents.text_format import TextField, last_text
 from npu_serving.errors import RequestError
 from npu_serving.options.npu_optimizer import OPTIMIZER
-from npu_serving.options.session_options import complete_options
+from npu_serving.options.session_options import OPTION_NAME, complete_options
 
 Document = dict[str, Any]
 
@@ -101,6 +101,12 @@ def _npu_options(found: SetUpByHand, path: Path, optimizer: TextField) -> dict[s
         if item.name != "parameter_map":
             continue
         name = last_text(item.fields, "key")
+        if not OPTION_NAME.fullmatch(name):
+            raise RequestError(
+                f"{path}:{item.line}: {name!r} is not a valid name of a session option.",
+                cause="the adapter would ignore it in silence: names have letters, digits and _ only",
+                cure=f"correct it in {path}, or leave it out: ./inv explain --all lists the names",
+            )
         values = [inner for value in item.fields if value.name == "value" for inner in value.fields]
         read = _read_kinds(path, values[-1]) if values else None
         if read is None:
@@ -113,7 +119,11 @@ def _npu_options(found: SetUpByHand, path: Path, optimizer: TextField) -> dict[s
     mode = options.pop("graph_run_mode", None)
     if mode != 0:
         found.left_out.append(f"{path}: graph_run_mode was {mode if mode is not None else 'not set'}; 0 is written now")
-    added = {name: value for name, value in complete_options(options).items() if name not in options}
+    try:
+        added = {name: value for name, value in complete_options(options).items() if name not in options}
+    except RequestError as error:
+        where = f"{path}:{optimizer.line}"
+        raise RequestError(f"{where}: {error.what}", cause=error.cause, cure=f"{error.cure}, in {path}") from error
     for name in sorted(set(added) - {"use_off_line", "graph_run_mode"}):
         found.left_out.append(f"{path}: {name} was not set; {added[name]} is written now")
     return options

@@ -13,7 +13,7 @@ from npu_serving.documents.text_format import TextField, TextFormatError, read_t
 from npu_serving.errors import RequestError
 from npu_serving.options.server_environment import known_variables
 from npu_serving.options.server_flags import known_flags
-from npu_serving.shown_text import masked_variable
+from npu_serving.shown_text import masked_variable, printable
 
 PROGRAM = "tensorflow_model_server"
 _CONFIGS = ("config.cfg", "models.config")  # as the guide calls them; others are known by a flag or by their fields
@@ -41,14 +41,19 @@ FLAG_OF_KIND = {
 _EXPORT = re.compile(r"^\s*export\s+([A-Za-z_][A-Za-z0-9_]*)=(.*)$", re.MULTILINE)
 _SINGLE_QUOTED = re.compile(r"""("(?:\\.|[^"\\])*"|\\.)|'[^']*'""", re.DOTALL)
 ROOT_OF_CANN = "ASCEND_ROOT"  # as bin/serve of a package reads it
-_LISTS_OF_DIRECTORIES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
+LISTS_OF_DIRECTORIES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 
 
 @dataclass
 class SetUpByHand:
-    """What was found in the directory."""
+    """What was found: of a directory, or of a server that runs."""
 
     directory: Path
+    """What relative paths are relative to."""
+    where: str = ""
+    """What was looked at, for a person; the directory where it is empty."""
+    user: str = ""
+    """Whom the server runs as, where that is known and not root."""
     configs: dict[str, tuple[Path, tuple[TextField, ...]]] = field(default_factory=dict)
     flags: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
@@ -91,13 +96,11 @@ def _read_script(found: SetUpByHand, path: Path, text: str) -> None:
 
 def _read_flags(found: SetUpByHand, path: Path, words: Sequence[str]) -> None:
     for word in words:
-        name, equals, value = word[2:].partition("=")
-        if name not in known_flags():
-            found.left_out.append(f"{path}: the server has no flag --{name}")
-        elif "$" in value or "`" in value:
+        name, _, value = word[2:].partition("=")
+        if name in known_flags() and ("$" in value or "`" in value):
             found.left_out.append(f"{path}: --{name}={value}: the value is known to the shell only")
         else:
-            found.flags[name] = value if equals else "true"
+            take_flags(found, [word], str(path))
 
 
 def _unquoted_flag(line: str) -> str:
@@ -113,7 +116,7 @@ def _read_variable(found: SetUpByHand, path: Path, name: str, value: str) -> Non
         words = shlex.split(value, comments=True)
     except ValueError:
         words = []
-    if name in _LISTS_OF_DIRECTORIES:
+    if name in LISTS_OF_DIRECTORIES:
         return  # CANN's: a server gets it from the installation that is found
     if name.startswith("NPU_SERVING_"):
         return  # of our own start.sh: for bin/serve, not for the server
@@ -135,9 +138,7 @@ def _read_config(found: SetUpByHand, path: Path, text: str) -> None:
         if path.name in _CONFIGS or path.name in {
             Path(found.flags.get(flag, "")).name for flag in FLAG_OF_KIND.values()
         }:
-            raise RequestError(
-                f"{path}:{error}.", cause="no server could read this file", cure=f"correct {path}, or move it away"
-            ) from error
+            raise _unreadable(path, error) from error
         return
     except RecursionError:
         return
@@ -151,6 +152,29 @@ def _read_config(found: SetUpByHand, path: Path, text: str) -> None:
         found.left_out.append(f"{path} is a second {kind}; {found.configs[kind][0]} was taken")
     else:
         found.configs[kind] = (path, fields)
+
+
+def take_config(found: SetUpByHand, kind: str, path: Path, text: str) -> None:
+    """Takes a file that a flag of a server names. RequestError where no server could read it."""
+    try:
+        found.configs[kind] = (path, read_text_format(text))
+    except (TextFormatError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+
+
+def take_flags(found: SetUpByHand, words: Sequence[str], where: str) -> None:
+    """Takes flags as a server got them, --name=value; one that it does not have is named."""
+    for word in words:
+        name, equals, value = word[2:].partition("=")
+        if not word.startswith("--") or name not in known_flags():
+            found.left_out.append(f"{where}: the server has no flag {printable(word.partition('=')[0])}")
+        else:
+            found.flags[name] = value if equals else "true"
+
+
+def _unreadable(path: Path, error: Exception) -> RequestError:
+    place = f"{path}:{error}" if isinstance(error, TextFormatError) else f"{path} is nested too deeply"
+    return RequestError(f"{place}.", cause="no server could read this file", cure=f"correct {path}, or move it away")
 
 
 def is_true(text: str) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from npu_serving.deploy.set_up_by_hand import (
     ROOT_OF_CANN,
     TLS,
     SetUpByHand,
-    found_in,
     is_true,
     whole,
 )
@@ -38,6 +37,19 @@ from npu_serving.errors import RequestError
 from npu_serving.options.server_flags import known_flags
 
 _SERVER_FIELDS = set(ServerOptions.__dataclass_fields__)
+_CPU_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "tensorflow_session_parallelism": ("intra_op_threads", "inter_op_threads"),
+    "tensorflow_intra_op_parallelism": ("intra_op_threads",),
+    "tensorflow_inter_op_parallelism": ("inter_op_threads",),
+}
+"""What flags of the server set in the section cpu."""
+_OF_OTHER_SECTIONS = (
+    "model_name",
+    "model_base_path",
+    "enable_batching",
+    "allow_version_labels_for_unavailable_models",
+)
+"""Flags that are taken with the models and batching, or that labels need."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +58,18 @@ class TakenOver:
 
     document: Document
     left_out: tuple[str, ...]
+    pem_files: Mapping[Path, str] = field(default_factory=dict)
+    """The texts of the key and the certificates, which the deployment names by these paths."""
 
 
-def take_over(directory: Path) -> TakenOver:
-    """The deployment that the files of a directory make. RequestError where there is no model among them."""
-    found = found_in(directory)
+def take_over(found: SetUpByHand, file: Path) -> TakenOver:
+    """The deployment that a set-up makes, which is to be written to `file`. RequestError where there is no model."""
     entries = platforms_by_hand(found)
     document: Document = {"version": 1, "models": _models(found, entries)}
     server = _server(found)
     merged = _in_common(found, entries)
     server.update(merged.pop("server"))
+    pem_files = _taken_tls(found, server, file)
     if server:
         document["server"] = server
     document.update({key: value for key, value in merged.items() if value is not None})
@@ -64,7 +78,26 @@ def take_over(directory: Path) -> TakenOver:
         document["environment"] = found.variables
     if cann is not None:
         document["cann"] = cann
-    return TakenOver(document, tuple(found.left_out))
+    return TakenOver(document, tuple(found.left_out), pem_files)
+
+
+def _taken_tls(found: SetUpByHand, server: Document, file: Path) -> dict[Path, str]:
+    """Fills in server.tls: a server is given the texts of key and certificates, and a deployment names files."""
+    if TLS not in found.configs:
+        return {}
+    path, fields = found.configs[TLS]
+    texts = {name: last_text(fields, name) for name in ("server_key", "server_cert", "custom_ca")}
+    if not texts["server_key"] or not texts["server_cert"]:
+        found.left_out.append(f"{path} has no {'server_cert' if texts['server_key'] else 'server_key'}: no TLS")
+        return {}
+    paths = {name: file.with_name(f"{file.stem}.{name}.pem") for name, text in texts.items() if text}
+    server["tls"] = {name: str(place) for name, place in paths.items()}
+    if is_true(last_text(fields, "client_verify")):
+        server["tls"]["client_verify"] = True
+    found.left_out += [
+        f"{path}:{item.line}: {item.name}" for item in fields if item.name not in (*texts, "client_verify")
+    ]
+    return {place: texts[name] for name, place in paths.items()}
 
 
 def _models(found: SetUpByHand, entries: Mapping[str, PlatformByHand]) -> list[Document]:
@@ -72,7 +105,7 @@ def _models(found: SetUpByHand, entries: Mapping[str, PlatformByHand]) -> list[D
         name, place = found.flags.get("model_name", "default"), found.flags.get("model_base_path")
         if not place:
             raise RequestError(
-                f"No model was found in {found.directory}.",
+                f"No model was found in {found.where or found.directory}.",
                 cause="it has neither a list of models (models.config) nor a script that starts the server with one",
                 cure="name the models: ./inv init-deployment --model NAME=PATH",
             )
@@ -149,10 +182,21 @@ def _in_common(found: SetUpByHand, entries: Mapping[str, PlatformByHand]) -> Doc
         merged["server"] = {key: value for key, value in first.server.items() if value != _default(key)}
         if len(entries) == 1 and first.batching is not None:
             merged["server"]["batching"] = first.batching
-    elif found.flags.get("enable_batching") == "true":
-        path, fields = found.configs.get(BATCHING, (found.directory, ()))
-        merged["server"]["batching"] = batching_by_hand(found, path, fields)
+    else:
+        merged["cpu"] = _threads(found) or None
+        if found.flags.get("enable_batching") == "true":
+            path, fields = found.configs.get(BATCHING, (found.directory, ()))
+            merged["server"]["batching"] = batching_by_hand(found, path, fields)
     return merged
+
+
+def _threads(found: SetUpByHand) -> Document:
+    """The threads that flags set, the narrower flag last; 0 is the server's own choice."""
+    threads: Document = {}
+    for flag, fields in _CPU_FIELDS.items():
+        count = _typed("int64", found.flags.get(flag, "0"))
+        threads.update(dict.fromkeys(fields, count) if count != 0 else {})
+    return threads
 
 
 def _default(key: str) -> object:
@@ -161,33 +205,40 @@ def _default(key: str) -> object:
 
 
 def _server(found: SetUpByHand) -> Document:
-    server: Document = {}
-    files = set(FLAG_OF_KIND.values())
-    elsewhere = {"model_name", "model_base_path", "allow_version_labels_for_unavailable_models"}
-    for name, text in found.flags.items():
-        if name in files or name in elsewhere:
-            continue
-        flag = known_flags()[name]
-        if flag.ignored_with_platform_config and PLATFORMS in found.configs:
-            found.left_out.append(f"--{name} had no effect beside the platform config")
-        elif name == "enable_batching":
-            continue  # its own section
-        elif name == "grpc_channel_arguments":
-            pairs = (pair.partition("=") for pair in text.split(",") if pair)
-            server[name] = {key: int(value) if re.fullmatch("-?[0-9]+", value) else value for key, _, value in pairs}
-        elif name in _SERVER_FIELDS:
-            server[name] = _typed(flag.type, text)
-        else:
-            found.left_out.append(f"--{name}={text}")
+    server: Document = {"user": found.user} if found.user else {}
+    server.update(_of_flags(found))
+    if found.flags:  # the whole command line, so that the server's own defaults hold for the rest
+        server.setdefault("rest_api_port", 0)
+        if not any("max_num_load_retries" in said for said in (*found.flags, *found.left_out)):
+            found.left_out.append("--max_num_load_retries was not set, so that loading was tried 5 times again; 0 now")
     if MONITORING in found.configs and any(
         item.name == "enable" and is_true(item.text) for top in found.configs[MONITORING][1] for item in top.fields
     ):
         paths = [last_text(top.fields, "path") for top in found.configs[MONITORING][1]]
         server["monitoring"] = {"path": paths[-1]} if paths[-1] else {}
-    if TLS in found.configs:
-        found.left_out.append(
-            f"{found.configs[TLS][0]}: put key and certificate into files of their own, and name those in server.tls"
-        )
+    return server
+
+
+def _of_flags(found: SetUpByHand) -> Document:
+    server: Document = {}
+    in_other_sections = {*FLAG_OF_KIND.values(), *_CPU_FIELDS, *_OF_OTHER_SECTIONS}
+    for name, text in found.flags.items():
+        flag = known_flags()[name]
+        if flag.ignored_with_platform_config and PLATFORMS in found.configs:
+            found.left_out.append(f"--{name} had no effect beside the platform config")
+        elif name in in_other_sections:
+            continue
+        elif name == "grpc_channel_arguments":
+            pairs = (pair.partition("=") for pair in text.split(",") if pair)
+            server[name] = {key: int(value) if re.fullmatch("-?[0-9]+", value) else value for key, _, value in pairs}
+        elif name == "enable_model_warmup":
+            server["warm_up"] = is_true(text)
+        elif name == "saved_model_tags":
+            server[name] = text.split(",")
+        elif name in _SERVER_FIELDS:
+            server[name] = _typed(flag.type, text)
+        else:
+            found.left_out.append(f"--{name}={text}")
     return server
 
 

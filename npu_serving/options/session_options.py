@@ -12,9 +12,9 @@ from npu_serving.errors import RequestError
 from npu_serving.options.catalogue import OptionValue, session_options
 from npu_serving.writers.text_proto import attr_value
 
-__all__ = ["OptionValue", "complete_options"]
+__all__ = ["OPTION_NAME", "OptionValue", "complete_options"]
 
-_OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def complete_options(options: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
@@ -53,7 +53,7 @@ def _refuse_conflicts(options: Mapping[str, OptionValue], always: Mapping[str, O
 
 
 def _check_name(name: str) -> None:
-    if not _OPTION_NAME.match(name):
+    if not OPTION_NAME.match(name):
         raise RequestError(
             f"{name!r} is not a valid name of a session option.", cure="use the name that the guide gives it"
         )

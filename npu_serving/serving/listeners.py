@@ -36,6 +36,11 @@ def listeners_on(port: int, proc: Path = PROC) -> tuple[Listener, ...]:
     return tuple(sorted((each for each in found if each is not None), key=lambda each: (each.since, each.pid)))
 
 
+def has_listener(port: int, proc: Path = PROC) -> bool:
+    """Whether anybody listens on that TCP port, be it another user's process."""
+    return any(True for _ in _sockets_on(port, proc))
+
+
 def _sockets_on(port: int, proc: Path) -> Iterator[str]:
     """What a link of /proc/PID/fd to each of the listening sockets reads."""
     for name in ("net/tcp", "net/tcp6"):

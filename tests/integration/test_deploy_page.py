@@ -64,11 +64,12 @@ class Engineer:
         file.write_text(json.dumps({"npu_serving": section}))
         self.environment = {**os.environ, "NPU_SERVING_SETTINGS": str(file)}
         self.port, self.rest_api_port = free_ports()
+        self.words["PORT"] = str(self.port)
         self.server: subprocess.Popen[bytes] | None = None
 
     def types(self, line: str) -> str:
         words = shlex.split(line)
-        meant = [re.sub("NAME|MODEL|REQUEST|FILES", lambda found: self.words[found[0]], word) for word in words]
+        meant = [re.sub("NAME|MODEL|REQUEST|FILES|PORT", lambda found: self.words[found[0]], word) for word in words]
         argv = [str(PROJECT_ROOT / "inv"), *meant[1:]]
         if words[1] == "serve":
             with (self.directory / "server.log").open("wb") as log:
@@ -117,12 +118,18 @@ def test_the_pages_commands_take_a_model_to_a_server_that_answers_on_the_npu(sta
     assert "\n+--port=9000\n" in difference
     (deployed,) = (state.build_root / "deployments").iterdir()
     assert f"--port={engineer.port}" in (deployed / "flags").read_text()
+    of_the_server = read_deployment(tmp_path / "of-the-server.yaml")
+    assert [model.base_path for model in of_the_server.models] == [str(MODEL)]
+    assert of_the_server.server.port == engineer.port
+    assert of_the_server.npu == {"precision_mode_v2": "fp16"}
 
 
 def test_a_package_starts_with_the_files_that_the_page_has_written(state: Settings, tmp_path: Path) -> None:
     engineer = Engineer(state, tmp_path)
     for line in commands():
-        if "init-deployment" in line or (line.endswith("--output FILES") and "render-deployment" in line):
+        if ("init-deployment" in line and "--from-server" not in line) or (
+            line.endswith("--output FILES") and "render-deployment" in line
+        ):
             engineer.types(line)
     package = tmp_path / "package"
     for file in contents(find_build(state.dist_root, "")):

@@ -11,7 +11,8 @@ import pytest
 from npu_serving.deploy.deployment_file import DeploymentFile, read_deployment
 from npu_serving.deploy.init_deployment import take_over_deployment
 from npu_serving.deploy.rendering import rendered_files
-from npu_serving.deploy.taking_over import take_over
+from npu_serving.deploy.set_up_by_hand import found_in
+from npu_serving.deploy.taking_over import TakenOver, take_over
 from npu_serving.errors import DocumentError, FileAccessError, RequestError
 
 # As the guide has them typed (6.4), but for NO_MEM_OPT.
@@ -78,11 +79,14 @@ class ByHand:
             (self.directory / name.replace("_", ".")).write_text(text, encoding="utf-8")
 
     def deployment(self) -> DeploymentFile:
-        take_over_deployment(self.directory, self.output)
+        take_over_deployment(found_in(self.directory), self.output)
         return read_deployment(self.output)
 
+    def taken(self) -> TakenOver:
+        return take_over(found_in(self.directory), self.output)
+
     def left_out(self) -> list[str]:
-        return [line.replace(f"{self.directory}/", "") for line in take_over(self.directory).left_out]
+        return [line.replace(f"{self.directory}/", "") for line in self.taken().left_out]
 
 
 @pytest.fixture
@@ -112,7 +116,7 @@ def test_whatever_has_no_place_is_named_and_stands_in_the_file(by_hand: ByHand) 
         "models.config:3: logging_config",
         "--enable_batching had no effect beside the platform config",
     ]
-    made = take_over_deployment(by_hand.directory, by_hand.output)
+    made = take_over_deployment(found_in(by_hand.directory), by_hand.output)
     for sentence in made.left_out:
         assert sentence in made.text()
         assert f"#   {sentence}\n" in by_hand.output.read_text()
@@ -166,7 +170,7 @@ def test_what_render_deployment_writes_is_taken_over_as_it_was(
     made = by_hand.deployment()
     again, first = (rendered_files(each, Path("/same")) for each in (made, wanted))
     assert {name: file.text for name, file in again.items()} == {name: file.text for name, file in first.items()}
-    assert take_over(by_hand.directory).left_out == ()
+    assert by_hand.taken().left_out == ()
 
 
 def test_one_model_of_the_command_line_is_taken(by_hand: ByHand) -> None:
@@ -228,10 +232,79 @@ def test_fields_of_a_session_that_no_deployment_has_are_named_with_their_line(by
     ]
 
 
-def test_tls_asks_for_files_of_its_own(by_hand: ByHand) -> None:
-    by_hand.put(models_config=MODELS, ssl_config='server_key: "-----BEGIN"\nserver_cert: "-----BEGIN"\n')
+TLS = """# Of mine
+server_key: "-----BEGIN KEY-----\\nhunter2\\n"
+server_cert: "-----BEGIN CERTIFICATE-----\\n"
+custom_ca: "-----BEGIN CERTIFICATE-----\\nCA\\n"
+client_verify: true
+"""
+
+
+def test_the_texts_of_tls_become_files_for_their_owner_alone_that_the_deployment_names(by_hand: ByHand) -> None:
+    by_hand.put(models_config=MODELS, ssl_config=TLS)
+    planned = take_over_deployment(found_in(by_hand.directory), by_hand.output, dry_run=True)
+    assert "hunter2" not in f"{planned.text()}{planned.to_json()}{planned!r}"
+    assert not list(by_hand.output.parent.glob("*.pem"))
+    tls = by_hand.deployment().server.tls
+    assert tls is not None
+    assert tls.client_verify
+    key = Path(tls.server_key)
+    assert key == by_hand.output.with_name("deployment.server_key.pem")
+    assert key.read_text() == "-----BEGIN KEY-----\nhunter2\n"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert tls.custom_ca is not None
+    assert Path(tls.custom_ca).read_text().endswith("CA\n")
+    assert "hunter2" not in by_hand.output.read_text()
+    again = rendered_files(read_deployment(by_hand.output), Path("/x"))["ssl.config"].text
+    assert r"-----BEGIN KEY-----\nhunter2\n" in again
+
+
+def test_a_key_of_another_set_up_is_never_replaced(by_hand: ByHand) -> None:
+    by_hand.put(models_config=MODELS, ssl_config=TLS)
+    key = by_hand.output.with_name("deployment.server_key.pem")
+    key.write_text("another")
+    for dry_run in (True, False):
+        with pytest.raises(RequestError, match=str(key)):
+            take_over_deployment(found_in(by_hand.directory), by_hand.output, dry_run=dry_run)
+    assert key.read_text() == "another"
+    assert not by_hand.output.exists()
+
+
+def test_tls_without_a_certificate_is_named_and_not_half_taken(by_hand: ByHand) -> None:
+    by_hand.put(models_config=MODELS, ssl_config='server_key: "-----BEGIN"\n')
     assert by_hand.deployment().server.tls is None
-    assert any("server.tls" in line for line in by_hand.left_out())
+    assert "ssl.config has no server_cert: no TLS" in by_hand.left_out()
+
+
+def test_what_a_command_does_not_say_stays_as_the_server_has_it_or_is_said(by_hand: ByHand) -> None:
+    by_hand.put(run_sh="tensorflow_model_server --model_base_path=/m --model_name=m\n")
+    assert by_hand.deployment().server.rest_api_port == 0  # the server's own default, and not ours
+    assert by_hand.left_out() == ["--max_num_load_retries was not set, so that loading was tried 5 times again; 0 now"]
+
+
+def test_flags_that_have_another_name_in_a_deployment_are_taken(by_hand: ByHand) -> None:
+    flags = "--enable_model_warmup=false --saved_model_tags=serve,gpu --max_num_load_retries=5"
+    threads = "--tensorflow_session_parallelism=4 --tensorflow_inter_op_parallelism=2"
+    by_hand.put(run_sh=f"tensorflow_model_server --model_base_path=/m --model_name=m {flags} {threads}\n")
+    made = by_hand.deployment()
+    assert (made.server.warm_up, made.server.saved_model_tags) == (False, ("serve", "gpu"))
+    assert (made.cpu.intra_op_threads, made.cpu.inter_op_threads) == (4, 2)
+    assert by_hand.left_out() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ('"mix-compile" value: { b: true }', "'mix-compile' is not a valid name of a session option"),
+        ('"precision_mode_v2" value: { s: "fp16" }', "cannot be combined"),
+    ],
+)
+def test_a_mistake_in_an_option_is_named_with_file_and_line(by_hand: ByHand, options: str, what: str) -> None:
+    by_hand.put(models_config=MODELS, config_cfg=CONFIG.replace('"mix_compile_mode" value: { b: true }', options))
+    with pytest.raises(RequestError, match=what) as caught:
+        by_hand.deployment()
+    line = 13 if "-" in options else 10
+    assert caught.value.what.startswith(f"{by_hand.directory}/config.cfg:{line}: ")
 
 
 def test_a_relative_model_path_becomes_absolute_and_is_said(by_hand: ByHand) -> None:
@@ -276,7 +349,7 @@ def test_what_can_not_be_taken_over_is_refused_without_a_traceback(by_hand: ByHa
 def test_a_password_is_written_for_the_owner_alone_and_never_shown(by_hand: ByHand) -> None:
     secrets = "export AWS_SECRET_ACCESS_KEY=hunter2\nexport MY_TOKEN=hunter3$X\n"
     by_hand.put(models_config=MODELS, config_cfg=CONFIG, start_sh=secrets + START)
-    planned = take_over_deployment(by_hand.directory, by_hand.output, dry_run=True)
+    planned = take_over_deployment(found_in(by_hand.directory), by_hand.output, dry_run=True)
     for shown in (planned.text(), str(planned.to_json())):
         assert "AWS_SECRET_ACCESS_KEY" in shown
         assert "hunter" not in shown
@@ -304,7 +377,7 @@ def test_a_platform_that_stands_there_as_bytes_is_refused_and_not_taken_for_an_e
     config = f'platform_configs {{\n key: "tensorflow" value {{\n {packed} }} }}'
     by_hand.put(models_config=MODELS, config_cfg=config)
     with pytest.raises(RequestError, match="as bytes") as caught:
-        take_over(by_hand.directory)
+        by_hand.taken()
     assert caught.value.what.startswith(f"{by_hand.directory}/config.cfg:3:")
     assert "[type.googleapis.com/a.B] { ... }" in caught.value.cure
 
@@ -314,13 +387,13 @@ def test_a_configuration_that_no_server_could_read_is_named_with_its_place(by_ha
     (by_hand.directory / name).write_text("model_config_list {\n config {")
     by_hand.put(start_sh="tensorflow_model_server --model_config_file=/etc/other.txt\n")
     with pytest.raises(RequestError) as caught:
-        take_over(by_hand.directory)
+        by_hand.taken()
     assert caught.value.what.startswith(f"{by_hand.directory / name}:2:")
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileAccessError, match="none"):
-        take_over(tmp_path / "none")
+        found_in(tmp_path / "none")
 
 
 def test_bytes_that_are_no_text_are_shown_in_comments_and_refused_in_values(by_hand: ByHand) -> None:
