@@ -173,8 +173,10 @@ def take_flags(found: SetUpByHand, words: Sequence[str], where: str) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> RequestError:
-    place = f"{path}:{error}" if isinstance(error, TextFormatError) else f"{path} is nested too deeply"
-    return RequestError(f"{place}.", cause="no server could read this file", cure=f"correct {path}, or move it away")
+    why = str(error) if isinstance(error, TextFormatError) else " its messages are nested too deeply"
+    return RequestError(
+        f"{path}:{why}.", cause="no server could read this file", cure=f"correct {path}, or move it away"
+    )
 
 
 def is_true(text: str) -> bool:
