@@ -154,12 +154,13 @@ def _take_file(found: SetUpByHand, kind: str, text: str, root: Path, since: floa
             raise FileAccessError(f"{path} is too large for a {kind}.", cure="name another server")
         content = fsutil.read_text(path)
     except NpuServingError as error:
-        what = f"{error.what.rstrip('.')}: the server was started with it (--{FLAG_OF_KIND[kind]})"
         if kind not in (PLATFORMS, MODELS):
-            found.left_out.append(what)
+            found.left_out.append(f"--{FLAG_OF_KIND[kind]}: {error.what}")
             return
         raise RequestError(
-            f"{what}.", cause="it was moved or removed since, or belongs to another user", cure=f"put {text} back"
+            f"The server was started with --{FLAG_OF_KIND[kind]}={text}, which is not readable now: {error.what}",
+            cause="it was moved or removed since, or belongs to another user",
+            cure=f"put {text} back, then run the same command again",
         ) from error
     take_config(found, kind, path, content)
     if status.st_mtime > since:
