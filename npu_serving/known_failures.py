@@ -24,6 +24,7 @@ SERVING = _PACKAGE / "serving" / "known_failures.yaml"
 ENDINGS = _PACKAGE / "serving" / "known_endings.yaml"
 CLIENT = _PACKAGE / "client" / "known_failures.yaml"
 OPTIONS = _PACKAGE / "options" / "known_failures.yaml"
+DOCTOR = _PACKAGE / "doctor" / "known_failures.yaml"
 SECTIONS = (
     (BUILDING, "Building the server", "What Bazel prints when `./inv build-serving` fails."),
     (IMAGES, "Making the toolchain image", "What the Docker engine prints when `./inv build-image` fails."),
@@ -37,6 +38,11 @@ SECTIONS = (
         OPTIONS,
         "TF Adapter and the graph engine",
         "What the adapter and CANN print when a graph is first run on the NPU.",
+    ),
+    (
+        DOCTOR,
+        "The driver's tool",
+        "What `npu-smi info` prints where it fails, as `./inv doctor --for serving` asks it.",
     ),
 )
 PAGE = PROJECT_ROOT / "docs" / "troubleshooting.md"

@@ -107,6 +107,17 @@ def find_installation(root: str = "", environ: Mapping[str, str] | None = None) 
     return _installation(own, loose, _stale(environment))
 
 
+def find_driver(root: str = "", environ: Mapping[str, str] | None = None) -> Component | None:
+    """The driver that the same places have, with or without any CANN; None where none has one."""
+    environment = os.environ if environ is None else environ
+    own = [place.root for place in places(environment)]
+    named = Path(_expanded(root, environment)) if root else None
+    above = root_above(named) if named is not None else None
+    looked = [path for path in (named, above) if path is not None]
+    found = (examine(path).components.get("driver") for path in (*looked, *own))
+    return next((driver for driver in found if driver is not None), None)
+
+
 @dataclass(frozen=True)
 class Cann:
     """The CANN that two settings lead to: looked for when it is first asked for, and then kept.

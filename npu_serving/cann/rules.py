@@ -10,6 +10,7 @@ from pathlib import Path
 from npu_serving import file_access
 from npu_serving.cann import operator_list
 from npu_serving.cann.adapter_choice import removal
+from npu_serving.cann.driver_fit import driver_misfits
 from npu_serving.cann.info_files import matching
 from npu_serving.cann.layout import (
     Component,
@@ -134,20 +135,13 @@ def _two_runtimes(components: Mapping[str, Component], _adapter: Path | None) ->
 
 
 def _driver(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:
-    """A driver and a runtime each name the V100R001C… families that they fit; an older one can't know a newer."""
-    driver, runtime = components.get("driver"), runtime_of(components)
+    """None, or one that does not fit: building does without, serving does not (doctor --for serving)."""
+    driver = components.get("driver")
     if driver is None:
         what = "No NPU driver is installed: a server built here can run only on another machine."
         yield Finding(what, packages()["driver"].install_command(), severity=NOTE)
-    elif runtime is not None and driver.info.family and runtime.info.family and driver.info.fits and runtime.info.fits:
-        is_known = driver.info.declares(runtime.info.family) or runtime.info.declares(driver.info.family)
-        if not is_known and driver.info.family != runtime.info.family:
-            yield Finding(
-                f"Neither the driver {driver.version} ({driver.info.family}) nor the {runtime.name} {runtime.version} "
-                f"({runtime.info.family}) declares that it works with the other.",
-                "look them up in the version table of the CANN release, and install the driver that it names",
-                severity=NOTE,
-            )
+    else:
+        yield from driver_misfits(driver, runtime_of(components))
 
 
 def _other_machine(components: Mapping[str, Component], _adapter: Path | None) -> Iterator[Finding]:

@@ -19,16 +19,26 @@ def demo(call: Call) -> Result:
     return run_demo(call.settings, call.console)
 
 
-@command(settings=("source", "adapter", "runner"), help={"fix": "apply the fixes that are safe"})
-def doctor(call: Call, fix: bool = False, dry_run: bool = False) -> Result:
-    """Check everything that a build needs, and show how to fix what is missing."""
+@command(
+    settings=("source", "adapter", "runner", "cann_root"),
+    help={
+        "fix": "apply the fixes that are safe",
+        "for_": "what the machine is to be fit for: build (the default), serving (the NPU, its driver, limits), all",
+    },
+)
+def doctor(call: Call, fix: bool = False, dry_run: bool = False, for_: str = "build") -> Result:
+    """Check everything that a build needs, or a server, and show how to fix what is missing."""
     from npu_serving.building.inputs import refuse_what_is_not_there, runner_name
     from npu_serving.building.patching import patch_findings
-    from npu_serving.doctor.examination import examine
+    from npu_serving.doctor.examination import examine, purpose_of
     from npu_serving.doctor.fixes import apply_fixes, plan_fixes
 
-    refuse_what_is_not_there(call.settings)
-    report = examine(call.settings, runner_name(call.settings), call.console, patches=patch_findings)
+    purpose = purpose_of(for_)
+    serving = purpose == "serving"
+    if not serving:
+        refuse_what_is_not_there(call.settings)
+    runner = "" if serving else runner_name(call.settings)
+    report = examine(call.settings, runner, call.console, patches=patch_findings, purpose=purpose)
     if not fix:
         return report
     plan = plan_fixes(report)

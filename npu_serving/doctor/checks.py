@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import pwd
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from npu_serving import process
+from npu_serving.doctor.device_nodes import Account
 from npu_serving.doctor.requirements import Requirement, first_version_in
 from npu_serving.errors import MissingToolError, ProgramError
 from npu_serving.facts import DEBIAN_MACHINES
@@ -76,6 +78,9 @@ class Machine:
     memory_mb: int
     processors: int
     java_home: str = ""
+    group_ids: frozenset[int] = frozenset()
+    open_files: tuple[int, int] = (-1, -1)
+    """The soft and the hard limit of open files of a process; -1 for none."""
 
     @staticmethod
     def here() -> Machine:
@@ -94,6 +99,8 @@ class Machine:
             memory_mb=available_memory_mb(),
             processors=usable_processors(),
             java_home=os.environ.get("JAVA_HOME", ""),
+            group_ids=frozenset({os.getegid(), *os.getgroups()}),
+            open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
         )
 
     @property
@@ -113,6 +120,11 @@ class Machine:
             return pwd.getpwuid(self.user_id).pw_name
         except KeyError:
             return str(self.user_id)
+
+    @property
+    def account(self) -> Account:
+        """The user, as a file's permissions count."""
+        return Account(self.user, self.user_id, self.group_ids)
 
     def find(self, *names: str) -> Path | None:
         """The first of these programs that is on PATH."""
@@ -208,7 +220,8 @@ class Examination:
         settings = self.settings
         known = {
             "at_least": requirement.minimum(self.machine.architecture),
-            "exactly": requirement.exactly or self.requirements["python"].exactly,
+            "exactly": requirement.exactly
+            or (self.requirements["python"].exactly if "python" in self.requirements else ""),
             "prefix": settings.python_prefix,
             "python": settings.python_prefix / "bin" / "python3.7",
             "this_python": self.machine.venv_bin / "python",

@@ -1,4 +1,4 @@
-"""doctor: looks at this machine and reports what the requested build needs, what is there, and how to fix it.
+"""doctor: looks at this machine and reports what a build or a server needs, what is there, and how to fix it.
 
 Nothing here changes anything; fixes.py does, and only what is safe.
 """
@@ -9,10 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from npu_serving.console import Reporter
-from npu_serving.doctor import checks, checks_bazel, checks_python, checks_system
+from npu_serving.doctor import checks, checks_bazel, checks_limits, checks_npu, checks_python, checks_system
 from npu_serving.doctor.checks import Check, Examination, Machine, PatchAnswers, RequirementFinding
-from npu_serving.doctor.requirements import DOCKER, HOST, SAMPLE, Requirement, load_requirements
-from npu_serving.errors import EXIT_ACTION_NEEDED
+from npu_serving.doctor.requirements import (
+    DOCKER,
+    HOST,
+    SAMPLE,
+    SERVING,
+    Requirement,
+    load_requirements,
+    load_serving_requirements,
+)
+from npu_serving.errors import EXIT_ACTION_NEEDED, RequestError
 from npu_serving.findings import NOT_NEEDED, NOTE, OK, PROBLEM, WARNING
 from npu_serving.settings import Settings
 
@@ -40,21 +48,44 @@ SPECIAL_CHECKS: Mapping[str, Check] = {
     "tfplugin": checks_system.check_tfplugin,
     "docker": checks_system.check_docker,
     "docker-disk": checks_system.check_docker_disk,
+    "npu-devices": checks_npu.check_devices,
+    "npu-management": checks_npu.check_management,
+    "npu-access": checks_npu.check_access,
+    "npu-driver": checks_npu.check_driver,
+    "npu-firmware": checks_npu.check_firmware,
+    "serving-cann": checks_system.check_cann,
+    "npu-smi": checks_npu.check_npu_smi,
+    "npu-health": checks_npu.check_health,
+    "npu-memory": checks_npu.check_device_memory,
+    "open-files": checks_limits.check_open_files,
+    "serving-memory": checks_limits.check_memory,
+    "serving-disk": checks_limits.check_disk,
+    "shared-memory": checks_limits.check_shared_memory,
+    "local-ports": checks_limits.check_local_ports,
 }
+
+BUILD, ALL = "build", "all"
+PURPOSES: Mapping[str, str] = {
+    BUILD: "building",
+    SERVING: "serving",
+    ALL: "building and serving",
+}
+"""What doctor can be asked to look for, and how a sentence says it."""
 
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """Everything that was found, in the order of requirements.yaml."""
+    """Everything that was found, in the order of the tables. `runner` and `source` are the build's."""
 
     runner: str
     source: str
     architecture: str
     findings: tuple[RequirementFinding, ...]
+    purpose: str = BUILD
 
     @property
     def exit_code(self) -> int:
-        """0 where the build can go ahead (warnings don't prevent it), 3 where something has to be done first."""
+        """0 where it can go ahead (warnings don't prevent it), 3 where something has to be done first."""
         return EXIT_ACTION_NEEDED if self.with_verdict(PROBLEM) else 0
 
     def with_verdict(self, verdict: str) -> tuple[RequirementFinding, ...]:
@@ -64,6 +95,7 @@ class DoctorReport:
     def to_json(self) -> dict[str, object]:
         """The report as `--json` shows it."""
         return {
+            "for": self.purpose,
             "runner": self.runner,
             "source": self.source,
             "architecture": self.architecture,
@@ -75,7 +107,9 @@ class DoctorReport:
 
     def text(self) -> str:
         """What a person reads: problems with their cures, then warnings, notes, and what is fine, in a line each."""
-        parts = [f"For the {self.runner} runner, source {checks.printable(self.source)}, on {self.architecture}:"]
+        build = f"the {self.runner} runner, source {checks.printable(self.source)}"
+        wanted = {BUILD: build, SERVING: "serving", ALL: f"{build}, and for serving"}[self.purpose]
+        parts = [f"For {wanted}, on {self.architecture}:"]
         for verdict, heading in ((PROBLEM, "Problem"), (WARNING, "Warning"), (NOTE, "Note")):
             parts += [_described(finding, heading) for finding in self.with_verdict(verdict)]
         for verdict, heading in ((OK, "Fine"), (NOT_NEEDED, "Not needed here")):
@@ -88,36 +122,63 @@ class DoctorReport:
     def _conclusion(self) -> str:
         problems = self.with_verdict(PROBLEM)
         if not problems:
-            return "This machine is ready for the build."
+            return "This machine is ready for the build." if self.purpose == BUILD else self._ready
         safe = sum(finding.fix_is_safe for finding in problems + self.with_verdict(WARNING))
         offer = f" ./inv doctor --fix can fix {safe} of them; add --dry-run to see how." if safe else ""
         count = "1 problem keeps" if len(problems) == 1 else f"{len(problems)} problems keep"
-        return f"{count} this machine from building.{offer}"
+        return f"{count} this machine from {PURPOSES[self.purpose]}.{offer}"
+
+    @property
+    def _ready(self) -> str:
+        return f"This machine is ready for {PURPOSES[self.purpose]}."
 
 
 def examine(
-    settings: Settings, runner: str, reporter: Reporter, *, patches: PatchAnswers, machine: Machine | None = None
+    settings: Settings,
+    runner: str,
+    reporter: Reporter,
+    *,
+    patches: PatchAnswers,
+    machine: Machine | None = None,
+    purpose: str = BUILD,
 ) -> DoctorReport:
     """Checks what a build of settings.source with that runner (host, docker, auto) needs, and no more.
 
-    `patches` answers what becomes of the declared patches, as the build itself would.
+    `purpose` may ask for what a server needs instead, or for both. `patches` answers what becomes of the declared
+    patches, as the build itself would.
     `auto` is what build-serving makes of it: docker where an engine answers, else host. Each program is asked once,
     within a time limit, so that one which hangs or prints nonsense is a finding like any other.
     """
-    chosen = _resolved(runner)
-    examination = begin(settings, chosen, machine if machine is not None else Machine.here(), patches)
+    here = machine if machine is not None else Machine.here()
+    chosen = _resolved(runner) if purpose != SERVING else ""
+    examinations = [begin(settings, chosen, here, patches)] if purpose != SERVING else []
+    if purpose != BUILD:
+        examinations.append(begin_serving(settings, here))
     findings = []
-    with reporter.progress("checking this machine", total=len(examination.requirements)) as progress:
-        for done, requirement in enumerate(examination.requirements.values()):
+    rows = [(requirement, one) for one in examinations for requirement in one.requirements.values()]
+    with reporter.progress("checking this machine", total=len(rows)) as progress:
+        for done, (requirement, examination) in enumerate(rows):
             progress.update(done, detail=requirement.title)
             findings.append(check(requirement, examination))
-    return DoctorReport(chosen, settings.source, examination.machine.architecture, tuple(findings))
+    return DoctorReport(chosen, settings.source, here.architecture, tuple(findings), purpose)
+
+
+def purpose_of(text: str) -> str:
+    """What `--for` names. RequestError for anything else."""
+    if text not in PURPOSES:
+        raise RequestError(f"doctor can't look for {text!r}.", cure=f"--for takes {', '.join(PURPOSES)}")
+    return text
 
 
 def begin(settings: Settings, runner: str, machine: Machine, patches: PatchAnswers) -> Examination:
     """An examination of that machine for that runner (host or docker), before anything has been looked at."""
     use = DOCKER if runner == DOCKER else SAMPLE if settings.source == "sample" else HOST
     return Examination(settings, use, machine, load_requirements(), patches)
+
+
+def begin_serving(settings: Settings, machine: Machine) -> Examination:
+    """The same for a server."""
+    return Examination(settings, SERVING, machine, load_serving_requirements(), lambda *_: ())
 
 
 def check(requirement: Requirement, examination: Examination) -> RequirementFinding:

@@ -1,4 +1,4 @@
-"""What a build needs, as a typed table read from requirements.yaml, and how versions are compared.
+"""What a build needs and what a server needs, as typed tables, and how versions are compared.
 
 Looking at the machine is examination.py's work and that of its checks.
 """
@@ -18,11 +18,13 @@ from npu_serving.findings import PROBLEM, WARNING
 from npu_serving.version_numbers import version_of
 
 TABLE = Path(__file__).with_name("requirements.yaml")
+SERVING_TABLE = Path(__file__).with_name("serving_requirements.yaml")
 
 HOST = "host"
 DOCKER = "docker"
 SAMPLE = "sample"
-USES = (HOST, DOCKER, SAMPLE)
+SERVING = "serving"
+USES = (HOST, DOCKER, SAMPLE, SERVING)
 
 Use = Annotated[str, Rule(pattern="|".join(USES), expected=f"one of {', '.join(USES)}")]
 Verdict = Annotated[str, Rule(pattern=f"{WARNING}|{PROBLEM}", expected=f"{WARNING} or {PROBLEM}")]
@@ -31,7 +33,7 @@ Filled = Annotated[str, Rule(pattern=".+", expected="a text that says something"
 
 @dataclass(frozen=True)
 class Requirement:
-    """A row of requirements.yaml, whose head says what the columns mean."""
+    """A row of a table; the head of requirements.yaml says what the columns mean."""
 
     id: Filled
     title: Filled
@@ -105,8 +107,14 @@ def first_version_in(text: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def load_requirements() -> Mapping[str, Requirement]:
-    """The table, by id, in the order of the file."""
+    """The table of what a build needs, by id, in the order of the file."""
     return parse_requirements(fsutil.read_text(TABLE), str(TABLE))
+
+
+@functools.lru_cache(maxsize=1)
+def load_serving_requirements() -> Mapping[str, Requirement]:
+    """The same of what a server needs."""
+    return parse_requirements(fsutil.read_text(SERVING_TABLE), str(SERVING_TABLE))
 
 
 def parse_requirements(text: str, where: str) -> Mapping[str, Requirement]:

@@ -19,7 +19,7 @@ from npu_serving.building.patching import patch_findings
 from npu_serving.console import Silent
 from npu_serving.doctor import checks
 from npu_serving.doctor.examination import SPECIAL_CHECKS, examine
-from npu_serving.doctor.requirements import load_requirements
+from npu_serving.doctor.requirements import load_requirements, load_serving_requirements
 from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING
 from npu_serving.settings import Settings
 
@@ -622,7 +622,7 @@ def test_every_problem_and_warning_has_a_cure(tmp_path: Path) -> None:
 
 
 def test_every_check_has_its_row_and_every_row_its_check() -> None:
-    table = load_requirements()
+    table = {**load_requirements(), **load_serving_requirements()}
     assert set(SPECIAL_CHECKS) <= set(table)
     assert all(row.program or name in SPECIAL_CHECKS for name, row in table.items())
 
