@@ -33,16 +33,6 @@ class Account:
     group_ids: frozenset[int]
 
     @staticmethod
-    def of_this_process() -> Account:
-        """Who runs this."""
-        number = os.geteuid()
-        try:
-            name = pwd.getpwuid(number).pw_name
-        except KeyError:
-            name = str(number)
-        return Account(name, number, frozenset({os.getegid(), *os.getgroups()}))
-
-    @staticmethod
     def named(name: str) -> Account | None:
         """The user of that name; None where this machine has none."""
         try:
