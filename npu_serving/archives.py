@@ -85,23 +85,28 @@ def extract(archive: Path, directory: Path, *, strip_prefix: str = "") -> None:
         _fill(archive, temporary, strip_prefix)
 
 
-def read_files(archive: Path, names: Collection[str], *, strip_prefix: str = "") -> dict[str, bytes]:
-    """The bytes of those files below `strip_prefix` that the archive holds; nothing is written, no link followed.
+def read_files(
+    archive: Path, names: Collection[str] | None, *, strip_prefix: str = "", most_bytes: int = MAX_TEXT_BYTES
+) -> dict[str, bytes]:
+    """The bytes of those files (of all for None) below `strip_prefix` that the archive holds; no link is followed.
 
-    Raises UnsafeArchiveError for an archive that can't be read, and for one of the files that is too large for a text.
+    Raises UnsafeArchiveError for an archive that can't be read, and where the files together have more than
+    `most_bytes`.
     """
     found: dict[str, bytes] = {}
+    left_bytes = most_bytes
     for count, member in enumerate(_members(archive), 1):
         if count > MAX_MEMBERS:
             raise _refused(archive, member.name, f"the archive has more than {MAX_MEMBERS:,} members")
         parts = _inside(archive, member.name, strip_prefix)
         name = "/".join(parts or ())
-        if name not in names or member.open is None:
+        if (names is not None and name not in names) or member.open is None:
             continue
-        if member.size_bytes > MAX_TEXT_BYTES:
-            raise _refused(archive, member.name, f"it is larger than {MAX_TEXT_BYTES:,} bytes")
+        if member.size_bytes > left_bytes:
+            raise _refused(archive, member.name, f"what is read of the archive has more than {most_bytes:,} bytes")
+        left_bytes -= member.size_bytes
         with _reading(archive), member.open() as file:
-            found[name] = file.read(MAX_TEXT_BYTES)
+            found[name] = file.read(most_bytes)
     return found
 
 

@@ -26,7 +26,7 @@ from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_
 from npu_serving.sample.sample_settings import sample_root
 from npu_serving.serving.server import started
 from npu_serving.serving.server_plan import plan_server
-from npu_serving.serving.smoke import spare_ports
+from npu_serving.serving.spare_server import spare_ports
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 from npu_serving.upgrade.rebuild import rebuild_after_cann

@@ -1,1 +1,1 @@
-"""Talking to a running server."""
+"""Talking to a running server, and what it is expected to answer."""

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's gRPC API: one prediction, asked with the messages of messages.py and with no generated code.
+"""TensorFlow Serving's gRPC API: predictions and signatures, with the messages of messages.py, no generated code.
 
 What a status means there is what tensorflow_serving at 1.15.0 says with it; grpc itself uses some for its own ends.
 """
@@ -124,6 +124,15 @@ def predict(
             cure='ask for it by name, with {"inputs": ...} in place of {"instances": ...}',
         ) from error
     return Prediction(spec.name, answered.version, request.answer_key, values, seconds, in_bytes)
+
+
+def model_metadata(url: str, spec: ModelSpec) -> ModelMetadata:
+    """The signatures of the model with their inputs and outputs. Raises what predict() raises."""
+    _refuse_misfit(spec)
+    address = grpc_address(url)
+    import_grpc()
+    with _channel(address) as channel:
+        return _GrpcCalls(channel, address, spec).metadata()
 
 
 class _GrpcCalls:

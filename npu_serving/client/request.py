@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from npu_serving import fsutil
+from npu_serving.client.npy import SUFFIX, json_values, read_npz
 from npu_serving.errors import RequestError
 from npu_serving.settings import user_path
 
@@ -43,8 +44,9 @@ class PredictRequest:
 def read_request(source: str, *, stdin: BinaryIO | None = None) -> PredictRequest:
     """The request in `source`: JSON if it begins with `[` or `{`, `-` for standard input, else the path of a file.
 
-    Raises RequestError where the file doesn't exist, where the JSON is broken (with line and column), and where it has
-    none of the shapes that TensorFlow Serving takes.
+    A file whose name ends in .npz holds the inputs as NumPy's arrays, by their names; another one is JSON. Raises
+    RequestError where the file doesn't exist, where the JSON is broken (with line and column), and where it has none of
+    the shapes that TensorFlow Serving takes.
     """
     if source.lstrip()[:1] in ("[", "{"):
         return _request(source, "the text given")
@@ -52,6 +54,8 @@ def read_request(source: str, *, stdin: BinaryIO | None = None) -> PredictReques
         stream = stdin if stdin is not None else sys.stdin.buffer
         return _request(_decoded(fsutil.read_whole(stream, "standard input"), "standard input"), "standard input")
     path = _file(source)
+    if path.suffix == SUFFIX:
+        return PredictRequest(COLUMN, {name: json_values(tensor) for name, tensor in read_npz(path).items()})
     return _request(_decoded(fsutil.read_bytes(path), str(path)), str(path))
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npu_serving.commands.flags import Call, command
+from npu_serving.commands.deployment import OF_A_DEPLOYMENT, read_with, refuse_without_file
+from npu_serving.commands.flags import Call, command, refuse_together
 
 if TYPE_CHECKING:
     from npu_serving.cli import Result
@@ -114,13 +115,20 @@ def prune(call: Call, keep: int = 3, dry_run: bool = False) -> Result:
 
 
 @command(
+    kinds={"directory": Path, "deployment": Path},
     help={
         "record": "record the answer that every rebuilt server has to give",
         "model_base_path": "with --record: the directory that contains the model's version directories",
         "model_name": "with --record: its name; the directory's by default",
-        "request": "with --record: the request in JSON: a file, - for standard input, or the text itself",
+        "request": "with --record: the request: JSON in a file, - or the text itself, or arrays in a .npz file",
         "platform_config_file": "with --record: the platform configuration (NpuOptimizer)",
-        "tolerance": "with --record: the allowed relative difference of numbers; 0.001 by default",
+        "tolerance": "with --record: how far numbers may be off, relative and absolute; 0.001 by default",
+        "grpc": "with --record: have it asked over gRPC",
+        "name": "the golden request of this name only; with --record: its name, the model's by default",
+        "directory": "where the golden requests are; golden/ beside the builds by default",
+        "deployment": "a deployment.yaml: ask its server, by its own golden requests where it names their directory",
+        **OF_A_DEPLOYMENT,
+        "show": "only list the golden requests",
     },
 )
 def smoke(
@@ -132,20 +140,50 @@ def smoke(
     request: str | None = None,
     platform_config_file: str | None = None,
     tolerance: str | None = None,
+    grpc: bool = False,
+    name: str = "",
+    directory: Path | None = None,
+    deployment: Path | None = None,
+    set: tuple[str, ...] = (),
+    overlay: tuple[str, ...] = (),
+    show: bool = False,
     dry_run: bool = False,
 ) -> Result:
-    """Start a build's server on free ports, send it the golden request, and compare its answer."""
+    """Start a build's server on free ports, send it the golden requests, and compare its answers."""
+    from npu_serving.client.golden_files import RECORD, read_golden_requests
     from npu_serving.errors import RequestError
     from npu_serving.serving import smoke as room
-    from npu_serving.serving.golden_request import RECORD, asked_for
+    from npu_serving.serving.golden_request import arrays_of, asked_for, golden_requests
 
     settings, console = call.settings, call.console
     if record:
-        golden = asked_for(model_base_path, model_name, request, platform_config_file, tolerance or "0.001")
-    elif model_base_path or model_name or request or platform_config_file or tolerance:
+        refuse_together("--record", "it adds a request or replaces one", show=show, deployment=deployment)
+        golden = asked_for(
+            model_base_path,
+            model_name,
+            request,
+            platform_config_file,
+            tolerance or "0.001",
+            name=name,
+            grpc=grpc,
+        )
+        if dry_run:
+            return room.plan_smoke(settings, build, golden)
+        return room.record(settings, build, golden, console, directory=directory, inputs_npz=arrays_of(request))
+    if model_base_path or model_name or request or platform_config_file or tolerance or grpc:
         raise RequestError("The request and the model can only be set with --record.", cure=RECORD)
-    else:
-        golden = room.golden_of(settings)
+    if deployment is None:
+        refuse_without_file(overlay, set)
+    file = read_with(deployment, overlay, set) if deployment is not None else None
+    found = read_golden_requests(directory) if directory is not None else golden_requests(settings, file)
+    if show:
+        return room.list_golden(found)
+    chosen = room.golden_of(found, name)
+    of_deployment = None
+    if file is not None and deployment is not None:
+        from npu_serving.serving.golden_request import of_models
+
+        chosen, of_deployment = of_models(chosen, file), (file, deployment)
     if dry_run:
-        return room.plan_smoke(settings, build, golden)
-    return room.record(settings, build, golden, console) if record else room.smoke(settings, build, console)
+        return room.plan_smokes(settings, build, chosen, of_deployment)
+    return room.smoke(settings, build, console, chosen, of_deployment)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from npu_serving.commands.deployment import OF_A_DEPLOYMENT, read_with, refuse_without_file
 from npu_serving.commands.flags import Call, command, refuse_together
-from npu_serving.errors import NpuServingError, RequestError
+from npu_serving.errors import RequestError
 
 if TYPE_CHECKING:
     from npu_serving.cli import Result
+    from npu_serving.deploy.deployment_file import DeploymentFile
     from npu_serving.serving.server_plan import ServerPlan
 
 PORT, REST_API_PORT = 8500, 8501
@@ -66,7 +67,7 @@ def serve(
         )
         read = read_with(deployment, overlay, set)
         plan = plan_deployment(call.settings, read, source, build=build, dry_run=dry_run)
-        return _run(call, plan, ready_timeout, probe_port, dry_run=dry_run)
+        return _run(call, plan, ready_timeout, probe_port, read, dry_run=dry_run)
     refuse_without_file(overlay, set)
     from npu_serving.models.layout import model_place
     from npu_serving.serving.from_build import plan_current
@@ -84,8 +85,16 @@ def serve(
     return _run(call, plan, ready_timeout, probe_port, dry_run=dry_run)
 
 
-def _run(call: Call, plan: ServerPlan, ready_timeout: int, probe_port: int, *, dry_run: bool) -> Result:
-    from npu_serving.serving.golden_request import read_golden
+def _run(
+    call: Call,
+    plan: ServerPlan,
+    ready_timeout: int,
+    probe_port: int,
+    deployment: DeploymentFile | None = None,
+    *,
+    dry_run: bool,
+) -> Result:
+    from npu_serving.serving.golden_request import golden_requests
     from npu_serving.serving.probes import check_probe_port
     from npu_serving.serving.readiness import ReadyTerms
     from npu_serving.serving.server import serve_in_foreground
@@ -93,12 +102,11 @@ def _run(call: Call, plan: ServerPlan, ready_timeout: int, probe_port: int, *, d
 
     if probe_port:
         check_probe_port(probe_port, plan.port, plan.rest_api_port)
-    golden = None
-    try:
-        golden = read_golden(call.settings.dist_root)
-    except NpuServingError as error:  # others need that file, the server runs without it
+    golden = golden_requests(call.settings, deployment)
+    for error in golden.errors:  # others need these files, the server runs without them
         call.console.warn(str(error))
-    terms = ReadyTerms(golden, ready_timeout, probe_port)
+    by_name = deployment is not None and deployment.golden is not None
+    terms = ReadyTerms(golden.requests, ready_timeout, probe_port, by_name=by_name)
     if not dry_run:
         end_like(serve_in_foreground(plan, call.console, call.settings.build_root, terms))
     return plan
@@ -131,7 +139,7 @@ def status(call: Call, model: str, url: str = SERVER, version: int | None = None
     help={
         "model_dir": "the directory with the model's version directories, such as /models/resnet",
         "request": "a request in JSON, as predict takes it: a file, or the text itself (repeatable)",
-        "golden": "the recorded golden request as well (./inv smoke --record)",
+        "golden": "the recorded golden requests of the model as well (./inv smoke --record)",
         "signature": "the signature to ask; the request's own, or serving_default, by default",
         "version": "the version to write for; the newest by default",
         "tag": "a tag of the graph that the server loads; serve by default (repeatable)",
@@ -156,6 +164,7 @@ def write_warmup(
 ) -> Result:
     """Write the requests that a server sends through a model before it offers it: the first caller need not wait."""
     from npu_serving.serving import warm_up
+    from npu_serving.serving.golden_request import golden_requests
 
     file = None
     if deployment is not None:
@@ -166,7 +175,7 @@ def write_warmup(
     plan = warm_up.plan_warm_up(
         model_dir,
         request,
-        golden_in=call.settings.dist_root if golden else None,
+        golden=golden_requests(call.settings, file) if golden else None,
         signature_name=signature,
         version=version,
         tags=tag or ("serve",),

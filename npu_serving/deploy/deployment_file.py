@@ -50,6 +50,9 @@ class DeploymentFile:
     cann: AbsolutePath | None = field(
         default=None, metadata={"help": "where CANN and the driver are installed; found by itself without it"}
     )
+    golden: AbsolutePath | None = field(
+        default=None, metadata={"help": "the directory of its golden requests; golden/ beside the builds without it"}
+    )
 
     def problems(self) -> Iterator[Problem]:
         """What only shows in several parts together."""

@@ -1,1 +1,1 @@
-"""A running server: how it is started, whether it is ready, and the golden request that proves it."""
+"""A running server: how it is started, whether it is ready, and the golden requests that prove it."""

@@ -14,26 +14,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
 
 from npu_serving.client import rest_client
-from npu_serving.client.answers import VersionStatus
+from npu_serving.client.golden import GoldenRequest
 from npu_serving.console import duration_text
 from npu_serving.deploy.platform_config import ServedModel
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.serving.asked_models import asked_models, lacking
 from npu_serving.serving.ending import adapter_words, last_words
-from npu_serving.serving.first_request import GOLDEN, FirstRequest, golden_of_model, zeros_for
-from npu_serving.serving.golden_request import GoldenRequest
+from npu_serving.serving.first_request import FirstRequest
 from npu_serving.serving.mapped_adapter import mapped_adapter
 from npu_serving.serving.npu_signs import NpuSigns
+from npu_serving.serving.server_apis import LOCAL, ServerApis
 from npu_serving.serving.server_plan import ServerPlan
 from npu_serving.serving.server_record import note_answer
+from npu_serving.serving.watched_model import ModelReadiness, WatchedModel
 from npu_serving.writers.shell import task_argument
 
-LOCAL = "127.0.0.1"
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_BETWEEN_LATER_LOOKS = 1.0
 LOOKS_BETWEEN_NOTES = 50  # for a record in a file: of looks between which nothing has changed but the time
@@ -53,28 +53,18 @@ COMPILES = (
 class ReadyTerms:
     """What belongs to being ready, besides the models."""
 
-    golden: GoldenRequest | None = None
+    golden: tuple[GoldenRequest, ...] = ()
     timeout_s: int = 0
     """After how many seconds a server that is not ready is ended; 0 for never."""
     probe_port: int = 0
     """Where probes are answered; 0 for none. Somebody will ask, so it is looked after when it is ready, too."""
+    by_name: bool = False
+    """Whether golden requests are for the models of their names, wherever they were recorded."""
 
-
-@dataclass(frozen=True)
-class ModelReadiness:
-    """A model's versions as the server last told them, why it is not ready ("" where it is), and what has proven it."""
-
-    name: str
-    versions: tuple[VersionStatus, ...] = ()
-    waits_for: str = ""
-    answered: str = ""
-    """What it has answered: its golden request, or zeros; "" for nothing yet."""
-    unproven: str = ""
-    """Why nothing can be asked of it."""
-
-    def to_json(self) -> dict[str, object]:
-        """As the probes show it."""
-        return {**asdict(self), "versions": [asdict(version) for version in self.versions]}
+    def golden_of(self, model: ServedModel) -> tuple[GoldenRequest, ...]:
+        """The golden requests of a model."""
+        place = "" if self.by_name else model.base_path
+        return tuple(golden for golden in self.golden if golden.is_of(model.name, place))
 
 
 @dataclass(frozen=True)
@@ -100,31 +90,6 @@ class Readiness:
         }
 
 
-class _WatchedModel:
-    """What is known of a model: its state, by the thread of the watch; an outcome, by the thread of a request."""
-
-    def __init__(self, model: ServedModel) -> None:
-        self.model = model
-        self.versions: tuple[VersionStatus, ...] = ()
-        self.waits_for = "the server has not told its state yet"
-        self.loaded = False
-        self.answered = ""
-        self.unproven = ""
-        self.asked_at: float | None = None
-        self.first_asked_at: float | None = None
-        self.not_before = 0.0
-        self.failure = ""
-        self.told: set[str] = set()
-
-    @property
-    def is_proven(self) -> bool:
-        return bool(self.answered or self.unproven)
-
-    @property
-    def now(self) -> ModelReadiness:
-        return ModelReadiness(self.model.name, self.versions, self.waits_for, self.answered, self.unproven)
-
-
 class ReadinessWatch:
     """Looks at a server, from its start until it is ready or has ended, in a thread of its own."""
 
@@ -140,9 +105,10 @@ class ReadinessWatch:
     ) -> None:
         self._plan, self._terms, self._build_root, self._say, self._clock = plan, terms, build_root, say, clock
         self._on_look = on_look
-        self._models = [_WatchedModel(model) for model in asked_models(plan.argv)]
+        self._models = [WatchedModel(model, terms.golden_of(model)) for model in asked_models(plan.argv)]
         self._ports = _ports_of(plan)
-        self._url = f"http://{LOCAL}:{plan.rest_api_port}"
+        has_tls = any(word.startswith("--ssl_config_file=") for word in plan.argv)
+        self._apis = ServerApis(plan.rest_api_port, plan.port, has_tls)
         self._begun = clock()
         self._changed = threading.Event()
         self._guard = threading.Lock()
@@ -236,8 +202,7 @@ class ReadinessWatch:
                 self._look_at(watched)
         elif not self._plan.rest_api_port and not closed:
             for watched in self._models:
-                watched.waits_for = ""
-                watched.unproven = "without the REST API nothing is asked of it; gRPC opens when the models are loaded"
+                watched.waits_for = self._proof_of(watched)  # gRPC opens when the models are loaded
         reasons += [f"{watched.model.name}: {watched.waits_for}" for watched in self._models if watched.waits_for]
         return reasons + self._of_the_cpu(reasons)
 
@@ -255,11 +220,11 @@ class ReadinessWatch:
             return []
         return ["the CPU has answered: the adapter has had nothing compiled for the NPU (next: ./inv cann-info)"]
 
-    def _look_at(self, watched: _WatchedModel) -> None:
+    def _look_at(self, watched: WatchedModel) -> None:
         model = watched.model
         if self._was_ready or not watched.loaded:
             try:
-                status = rest_client.model_status(self._url, model.name, timeout_s=SECONDS_FOR_AN_ANSWER)
+                status = rest_client.model_status(self._apis.rest_url, model.name, timeout_s=SECONDS_FOR_AN_ANSWER)
             except NpuServingError as error:
                 watched.waits_for = error.what
                 return
@@ -272,7 +237,7 @@ class ReadinessWatch:
                 return
         watched.waits_for = self._proof_of(watched)
 
-    def _tell_failures(self, watched: _WatchedModel) -> None:
+    def _tell_failures(self, watched: WatchedModel) -> None:
         for version in watched.versions:
             text = f"{watched.model.name}, version {version.version}, has failed to load: {version.error_message}"
             if version.state == "END" and version.error_message and text not in watched.told:
@@ -280,7 +245,7 @@ class ReadinessWatch:
                 error = ServerError(text, cure="correct what the message names, then start the server again")
                 self._say(f"npu-serving: {_with_cure(error, self.output())}")
 
-    def _proof_of(self, watched: _WatchedModel) -> str:
+    def _proof_of(self, watched: WatchedModel) -> str:
         """What is missing of its proof; "" where it has answered, or where nothing can be asked of it."""
         if watched.is_proven:
             return ""
@@ -301,15 +266,14 @@ class ReadinessWatch:
 
     # ---- the thread of a request
 
-    def _ask(self, watched: _WatchedModel) -> None:
+    def _ask(self, watched: WatchedModel) -> None:
         first: FirstRequest | None = None
         try:
-            first = golden_of_model(watched.model, self._terms.golden)
-            first = first or zeros_for(rest_client.model_metadata(self._url, watched.model.name))
-            if first.request is None:
-                watched.unproven = first.why_not
-            else:
-                answer = rest_client.predict(self._url, watched.model.name, first.request)
+            while not self._ended:
+                first = watched.next_request(self._apis)
+                if first is None:
+                    break
+                answer = first.sent(self._apis, watched.model.name, timeout_s=rest_client.PREDICT_TIMEOUT_S)
                 self._answered(watched, first, answer.outputs)
         except NpuServingError as error:
             self._refused(watched, first, error)
@@ -317,15 +281,17 @@ class ReadinessWatch:
             watched.asked_at = None
             self._changed.set()
 
-    def _answered(self, watched: _WatchedModel, first: FirstRequest, outputs: object) -> None:
-        watched.answered = first.kind
-        note_answer(self._build_root, self._url, watched.model.name)
-        golden = self._terms.golden
-        difference = golden.difference(outputs) if golden is not None and first.kind == GOLDEN else ""
-        if difference:
-            self._say(f"warning: {watched.model.name} does not give the recorded answer: {difference}")
+    def _answered(self, watched: WatchedModel, first: FirstRequest, outputs: object) -> None:
+        watched.has_answered(first)
+        watched.failure = ""
+        note_answer(self._build_root, self._apis.rest_url or self._apis.grpc_url, watched.model.name)
+        difference = first.golden.difference(outputs) if first.golden is not None else ""
+        if difference and first.golden is not None:
+            name = first.golden.name
+            of_name = "" if name == watched.model.name else f" of {name}"
+            self._say(f"warning: {watched.model.name} does not give the recorded answer{of_name}: {difference}")
 
-    def _refused(self, watched: _WatchedModel, first: FirstRequest | None, error: NpuServingError) -> None:
+    def _refused(self, watched: WatchedModel, first: FirstRequest | None, error: NpuServingError) -> None:
         if self._ended:
             return
         if isinstance(error, UnreachableError) or any(word.lower() in error.what.lower() for word in _TIMED_OUT):
@@ -334,8 +300,11 @@ class ReadinessWatch:
             watched.failure = error.what
             return
         known = adapter_words(f"{self.output()}\n{error.what}")
-        if known is None and isinstance(error, RequestError) and (first is None or first.kind != GOLDEN):
-            watched.unproven = f"it refuses zeros: {error.what}"
+        is_optional = first is not None and first.golden is None and not first.is_needed
+        refuses_zeros = first is not None and first.golden is None and isinstance(error, RequestError)
+        if first is not None and (is_optional or (known is None and refuses_zeros)):
+            watched.is_unproven(first, f"it refuses zeros: {error.what}")
+            watched.not_before = 0.0  # the next signature
             return
         watched.failure, watched.not_before = error.what, self._clock() + SECONDS_TO_THE_NEXT_TRY
         text = f"{watched.model.name} does not answer: {error.what}"

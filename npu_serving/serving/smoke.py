@@ -1,67 +1,136 @@
-"""smoke: a build's server is started on spare ports and has to answer the golden request, with its adapter loaded."""
+"""smoke: a build's server is started on spare ports and has to answer the golden requests, with its adapter loaded."""
 
 from __future__ import annotations
 
 import dataclasses
-import socket
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
-from npu_serving.cann.install import Cann
-from npu_serving.client.rest_client import predict
-from npu_serving.console import Reporter, duration_text
-from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError, ServerError
+from npu_serving.cann.install import Cann, cann_of
+from npu_serving.client.golden import GoldenOrigin, GoldenRequest
+from npu_serving.client.golden_files import RECORD, GoldenRequests, golden_directory, write_golden
+from npu_serving.console import Reporter, duration_text, table
+from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError, ServerError, UnreachableError
+from npu_serving.models.layout import model_place, version_directories
 from npu_serving.serving.from_build import plan_current
-from npu_serving.serving.golden_request import RECORD, GoldenRequest, read_golden, write_golden
+from npu_serving.serving.golden_request import golden_requests
 from npu_serving.serving.npu_signs import NpuSigns
-from npu_serving.serving.server import RunningServer, started
+from npu_serving.serving.server import RunningServer
+from npu_serving.serving.server_apis import ServerApis
 from npu_serving.serving.server_plan import ServerPlan
+from npu_serving.serving.spare_server import (
+    FIRST_ANSWER_MS,
+    FIRST_ANSWER_S,
+    on_spare_ports,
+    plan_spare,
+    spare_ports,
+    started_whole,
+)
 from npu_serving.settings import Settings
 
 
 @dataclass(frozen=True)
-class SmokeResult:
-    """How a build's server answered the golden request; `why` is empty where it did so as expected."""
+class GoldenOutcome:
+    """How one golden request was answered; `why` is empty where that was as expected."""
 
-    build: Build
     golden: GoldenRequest
-    why: str
-    seconds: float
-    recorded: Path | None = None
-    """The file, where the answer was recorded and not compared."""
+    why: str = ""
+    not_asked: str = ""
+    """Why it could not be asked here; it has not failed then."""
     on_npu: bool = False
     """Whether the server said that the NPU computed the answer."""
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, object]:
+        """The request without its values, and the outcome."""
+        return {
+            **self.golden.to_json(),
+            "passed": not self.why and not self.not_asked,
+            "on_npu": self.on_npu,
+            "why": self.why,
+            "not_asked": self.not_asked,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def row(self) -> tuple[str, ...]:
+        """As a table shows it."""
+        golden = self.golden
+        result = self.why or (f"not asked: {self.not_asked}" if self.not_asked else "as expected")
+        took = "" if self.not_asked or not self.seconds else duration_text(self.seconds)
+        place = "" if self.why or self.not_asked else "NPU" if self.on_npu else "CPU"
+        return golden.name, golden.model, golden.signature, took, place, result
+
+
+@dataclass(frozen=True)
+class SmokeResult:
+    """How a build's server answered the golden requests."""
+
+    build: Build
+    outcomes: tuple[GoldenOutcome, ...]
+    seconds: float
+    recorded: Path | None = None
+    """The file, where an answer was recorded and not compared."""
+
+    @property
+    def why(self) -> str:
+        """Which of them were not answered as expected, and why; "" where all were."""
+        failed = [outcome for outcome in self.outcomes if outcome.why]
+        if len(self.outcomes) == 1:
+            return "".join(outcome.why for outcome in failed)
+        return "\n".join(f"{outcome.golden.name}: {outcome.why}" for outcome in failed)
+
+    @property
+    def on_npu(self) -> bool:
+        """Whether the NPU computed every answer."""
+        asked = [outcome for outcome in self.outcomes if not outcome.not_asked]
+        return bool(asked) and all(outcome.on_npu for outcome in asked)
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where the answer is different or missing."""
+        """0, or 3 where an answer is different or missing."""
         return EXIT_ACTION_NEEDED if self.why else 0
 
     def to_json(self) -> dict[str, object]:
-        """The request, the expected answer, and the result."""
+        """The outcome of each request, and of all."""
         return {
             "build_id": self.build.manifest.build_id,
             "passed": not self.why,
             "on_npu": self.on_npu,
             "why": self.why,
-            "golden": self.golden.to_json(),
+            "requests": [outcome.to_json() for outcome in self.outcomes],
             "recorded": str(self.recorded) if self.recorded is not None else None,
             "seconds": round(self.seconds, 2),
         }
 
     def text(self) -> str:
-        """One line, or the reason."""
+        """One line for one request, a table for several."""
         name, took = self.build.manifest.build_id, duration_text(self.seconds)
         if self.recorded is not None:
             kept = f"Recorded the answer of {name} in {self.recorded}; every rebuilt server has to give the same one."
             return f"{kept}\n{self._where}"
-        if self.why:
-            return f"{name} fails the golden request ({took}): {self.why}"
-        return f"{name} answers the golden request, with its adapter loaded ({took}). {self._where}"
+        if len(self.outcomes) == 1:
+            (only,) = self.outcomes
+            if only.not_asked:
+                return f"The golden request {only.golden.name} was not asked: {only.not_asked}."
+            if self.why:
+                return f"{name} fails the golden request ({took}): {self.why}"
+            return f"{name} answers the golden request, with its adapter loaded ({took}). {self._where}"
+        rows = [outcome.row() for outcome in self.outcomes]
+        failed = sum(bool(outcome.why) for outcome in self.outcomes)
+        asked = sum(not outcome.not_asked for outcome in self.outcomes)
+        said = f"{name} fails {failed} of {asked} golden requests" if failed else f"{name} answers the golden requests"
+        lines = [
+            table(rows, header=("NAME", "MODEL", "SIGNATURE", "TOOK", "BY", "ANSWER")),
+            f"{said}{'' if failed else ', with its adapter loaded'} ({took}).",
+        ]
+        return "\n".join(lines if failed else [*lines, self._where])
 
     @property
     def _where(self) -> str:
@@ -73,104 +142,253 @@ class SmokeResult:
         )
 
 
+@dataclass(frozen=True)
+class GoldenList:
+    """The golden requests that there are."""
+
+    directory: Path
+    requests: tuple[GoldenRequest, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Each without its values."""
+        return {"directory": str(self.directory), "requests": [golden.to_json() for golden in self.requests]}
+
+    def text(self) -> str:
+        """One line for each."""
+        if not self.requests:
+            return f"There is no golden request in {self.directory}. Next: {RECORD}"
+        rows: list[tuple[str, ...]] = [
+            (each.name, each.model, each.signature, each.origin.build, each.origin.cann, each.origin.device)
+            for each in self.requests
+        ]
+        return table(rows, header=("NAME", "MODEL", "SIGNATURE", "BUILD", "CANN", "BY"))
+
+
+@dataclass(frozen=True)
+class _SmokeRun:
+    """One server, and what it is asked; which models are meant for the NPU there."""
+
+    plan: ServerPlan
+    requests: tuple[GoldenRequest, ...]
+    means_npu: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An outcome, and what was answered."""
+
+    outcome: GoldenOutcome
+    answer: object
+
+
+def list_golden(found: GoldenRequests) -> GoldenList:
+    """Those of the directory. RequestError for files that hold none."""
+    return GoldenList(found.directory, found.sound())
+
+
 def plan_smoke(settings: Settings, build: str, golden: GoldenRequest, cann: Cann | None = None) -> ServerPlan:
     """How the server is started for it: on ports that nothing else listens on now."""
     port, rest_api_port = spare_ports(2)
     return plan_current(
         settings,
         build=build,
-        model_base_path=golden.model_base_path,
-        model_name=golden.model_name,
+        model_base_path=model_place(golden.model_base_path, "model_base_path"),
+        model_name=golden.model,
         port=port,
         rest_api_port=rest_api_port,
         platform_config_file=golden.platform_config_file,
+        extra_flags=(f"--rest_api_timeout_in_ms={FIRST_ANSWER_MS}",),
         cann=cann,
     )
 
 
-def record(settings: Settings, name: str, golden: GoldenRequest, reporter: Reporter) -> SmokeResult:
+def record(
+    settings: Settings,
+    name: str,
+    golden: GoldenRequest,
+    reporter: Reporter,
+    *,
+    directory: Path | None = None,
+    inputs_npz: Path | None = None,
+) -> SmokeResult:
     """Asks a build (the current one by default), and keeps its answer as what later builds have to answer.
 
     Raises ServerError where it doesn't answer, or without its adapter: what is recorded comes from a good build.
     """
     begun = time.monotonic()
     build = find_build(settings.dist_root, name)
-    answer, on_npu = _ask(settings, build, golden, reporter)
-    golden = dataclasses.replace(golden, expected=answer, build_id=build.manifest.build_id)
-    path = write_golden(settings.dist_root, golden)
-    return SmokeResult(build, golden, "", time.monotonic() - begun, path, on_npu)
+    plan = plan_smoke(settings, build.directory.name, golden)
+    run = _SmokeRun(plan, (golden,), lambda _model: plan.uses_npu)
+    asked: list[_Asked] = []
+    _ask(settings, build, run, reporter, asked)
+    device = plan.env.get("ASCEND_DEVICE_ID") or plan.env.get("DEVICE_ID") or "0"
+    installation = cann_of(settings_of(build, settings)).installation
+    origin = GoldenOrigin(
+        build=build.manifest.build_id,
+        cann=installation.version if installation is not None else "",
+        device=f"npu {device}" if plan.uses_npu else "cpu",
+        date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
+    golden = dataclasses.replace(golden, expected=asked[0].answer, origin=origin)
+    path = write_golden(directory or golden_directory(settings.dist_root), golden, inputs_npz)
+    kept = dataclasses.replace(asked[0].outcome, golden=golden, why="")
+    return SmokeResult(build, (kept,), time.monotonic() - begun, path)
 
 
-def golden_of(settings: Settings) -> GoldenRequest:
-    """The golden request; RequestError where none was recorded."""
-    golden = read_golden(settings.dist_root)
-    if golden is None:
+def golden_of(found: GoldenRequests, name: str = "") -> tuple[GoldenRequest, ...]:
+    """The golden requests, or the one of that name. RequestError where there is none, and for files with mistakes."""
+    requests = found.sound()
+    if not requests:
         raise RequestError("No golden request has been recorded yet.", cure=f"record one: {RECORD}")
-    return golden
+    chosen = tuple(golden for golden in requests if name in ("", golden.name))
+    if not chosen:
+        there = ", ".join(golden.name for golden in requests[:10])
+        raise RequestError(f"There is no golden request {name!r}.", cure=f"choose one that is there: {there}")
+    return chosen
 
 
-def smoke(settings: Settings, name: str, reporter: Reporter) -> SmokeResult:
-    """Whether a build (the current one by default) answers the golden request as the last good one did."""
-    return smoke_build(settings, find_build(settings.dist_root, name), golden_of(settings), reporter)
+def smoke(
+    settings: Settings,
+    name: str,
+    reporter: Reporter,
+    requests: Sequence[GoldenRequest] = (),
+    deployment: tuple[DeploymentFile, Path] | None = None,
+) -> SmokeResult:
+    """Whether a build (the current one by default) answers as the last good one did: all golden requests, or those."""
+    build = find_build(settings.dist_root, name)
+    requests = requests or golden_of(golden_requests(settings))
+    return smoke_build(settings, build, requests, reporter, None, deployment)
 
 
 def smoke_build(
-    settings: Settings, build: Build, golden: GoldenRequest, reporter: Reporter, cann: Cann | None = None
+    settings: Settings,
+    build: Build,
+    requests: Sequence[GoldenRequest],
+    reporter: Reporter,
+    cann: Cann | None = None,
+    deployment: tuple[DeploymentFile, Path] | None = None,
 ) -> SmokeResult:
-    """The same for this build; whatever keeps the server from answering is a result, not an error."""
-    begun, on_npu = time.monotonic(), False
-    try:
-        answer, on_npu = _ask(settings, build, golden, reporter, cann)
-        why = golden.difference(answer)
-    except NpuServingError as error:
-        why = str(error)
-    return SmokeResult(build, golden, why, time.monotonic() - begun, on_npu=on_npu)
+    """The same for this build and these requests, by a deployment and its file where one is given.
+
+    Whatever keeps the server from answering is a result, not an error.
+    """
+    begun = time.monotonic()
+    found: dict[str, GoldenOutcome] = {}
+    groups: dict[tuple[object, ...], list[GoldenRequest]] = {}
+    for golden in requests:
+        not_asked = "" if deployment is not None else _why_not_alone(golden)
+        if not_asked:
+            found[golden.name] = GoldenOutcome(golden, not_asked=not_asked)
+        else:
+            of_server = (golden.model, golden.model_base_path, golden.platform_config_file)
+            groups.setdefault(() if deployment is not None else of_server, []).append(golden)
+    for group in groups.values():
+        asked: list[_Asked] = []
+        try:
+            _ask(settings, build, _run_for(settings, build, group, cann, deployment), reporter, asked)
+        except NpuServingError as error:
+            found.update({golden.name: GoldenOutcome(golden, why=str(error)) for golden in group})
+        found.update({each.outcome.golden.name: each.outcome for each in asked})
+    outcomes = tuple(found[golden.name] for golden in requests)
+    return SmokeResult(build, outcomes, time.monotonic() - begun)
+
+
+def plan_smokes(
+    settings: Settings,
+    build: str,
+    requests: Sequence[GoldenRequest],
+    deployment: tuple[DeploymentFile, Path] | None = None,
+) -> ServerPlan:
+    """How the first server is started. RequestError and ServerError for whatever would keep it from serving."""
+    if deployment is not None:
+        return plan_spare(settings, on_spare_ports(deployment[0]), deployment[1], build=build, dry_run=True)
+    alone = [golden for golden in requests if not _why_not_alone(golden)]
+    if not alone:
+        raise RequestError(
+            f"{requests[0].name}: {_why_not_alone(requests[0])}.", cure="name the deployment: --deployment FILE"
+        )
+    plans = [plan_smoke(settings, build, golden) for golden in alone]
+    return plans[0]
 
 
 def prove(settings: Settings, build: Build, cann: Cann, reporter: Reporter) -> None:
-    """Raises ServerError where a golden request was recorded and a new build does not answer it as expected."""
-    golden = read_golden(settings.dist_root)
-    if golden is None:
+    """Raises ServerError where golden requests were recorded and a new build does not answer them as expected."""
+    requests = golden_requests(settings).sound()
+    if not requests:
         reporter.note(
             f"no golden request is recorded, so the new server was not tried. To have it tried next time: {RECORD}"
         )
         return
-    result = smoke_build(settings, build, golden, reporter, cann)
+    result = smoke_build(settings, build, requests, reporter, cann)
     if result.why:
         name = build.manifest.build_id
+        many = "the golden request" if len(requests) == 1 else "a golden request"
         raise ServerError(
-            f"The new build fails the golden request, so the previous one stays current: {result.why}",
+            f"The new build fails {many}, so the previous one stays current: {result.why}",
             cause=f"the new server, kept in {build.directory}, computes something else or fails to start",
             cure=f"try it again with ./inv smoke --build {name}, or use it anyway with ./inv rollback --build {name}",
         )
     reporter.note(result.text())
 
 
-def spare_ports(count: int) -> tuple[int, ...]:
-    """TCP ports that nothing listens on now."""
-    with ExitStack() as held:  # until all are found, so that they differ
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return tuple(int(probe.getsockname()[1]) for probe in probes)
+def _why_not_alone(golden: GoldenRequest) -> str:
+    """Why it can't be asked without a deployment."""
+    if not golden.model_base_path:
+        return "it does not say where its model is (model_base_path), so it needs a deployment"
+    if golden.label:
+        return f"only a deployment says which version is {golden.label!r}"
+    base = Path(golden.model_base_path)
+    if golden.version is not None and base.is_dir() and golden.version != max(version_directories(base), default=-1):
+        return f"version {golden.version} is not the newest, so only a deployment serves it"
+    return ""
 
 
-def _ask(
-    settings: Settings, build: Build, golden: GoldenRequest, reporter: Reporter, cann: Cann | None = None
-) -> tuple[object, bool]:
-    """The answer, and whether the NPU gave it; ServerError where the NPU is meant and did not."""
-    plan = plan_smoke(settings, build.directory.name, golden, cann)
-    for warning in plan.warnings:
+def _run_for(
+    settings: Settings,
+    build: Build,
+    group: Sequence[GoldenRequest],
+    cann: Cann | None,
+    deployment: tuple[DeploymentFile, Path] | None,
+) -> _SmokeRun:
+    if deployment is None:
+        plan = plan_smoke(settings, build.directory.name, group[0], cann)
+        return _SmokeRun(plan, tuple(group), lambda _model: plan.uses_npu)
+    file = deployment[0]
+    plan = plan_spare(settings, on_spare_ports(file), deployment[1], build=build.directory.name)
+    on_npu = {model.name for model in file.models if file.npu_of(model) is not None}
+    return _SmokeRun(plan, tuple(group), lambda model: model in on_npu)
+
+
+def _ask(settings: Settings, build: Build, run: _SmokeRun, reporter: Reporter, found: list[_Asked]) -> None:
+    """Adds to `found` how each request was answered. Raises what keeps the server from starting, or ends it."""
+    for warning in run.plan.warnings:
         reporter.warn(warning)
     log_path = settings.logs / f"smoke-{time.strftime('%Y%m%d-%H%M%S')}.log"
-    with reporter.progress(f"sending {build.manifest.build_id} the golden request", unit="requests"):  # noqa: SIM117
-        with started(plan, log_path=log_path) as server:
-            _check_adapter(server, build)
-            before = server.signs
-            answer = predict(server.rest_url, golden.model_name, golden.request).outputs
-            if plan.uses_npu:
-                check_compiled(before, server.signs, log_path)
-            return answer, plan.uses_npu
+    apis = ServerApis(run.plan.rest_api_port, run.plan.port)
+    proven: set[tuple[str, str]] = set()
+    many = len(run.requests)
+    title = f"sending {build.manifest.build_id} {'the golden request' if many == 1 else f'{many} golden requests'}"
+    with ExitStack() as stack:
+        progress = stack.enter_context(reporter.progress(title, total=many, unit="requests"))
+        server = stack.enter_context(
+            started_whole(run.plan, log_path=log_path, timeout_s=FIRST_ANSWER_S, progress=progress)
+        )
+        _check_adapter(server, build)
+        for number, golden in enumerate(run.requests):
+            progress.update(number, detail=golden.name)
+            begun, on_npu, before = time.monotonic(), run.means_npu(golden.model), server.signs
+            answer: object = None
+            try:
+                answer = apis.ask(golden, timeout_s=FIRST_ANSWER_S).outputs
+                if on_npu and (golden.model, golden.signature) not in proven:
+                    check_compiled(before, server.signs, log_path)
+                    proven.add((golden.model, golden.signature))
+                why = golden.difference(answer)
+            except NpuServingError as error:
+                if many == 1 or isinstance(error, UnreachableError):
+                    raise  # what the server printed, or how it ended, says more of it
+                why, on_npu = str(error), False
+            found.append(_Asked(GoldenOutcome(golden, why, on_npu=on_npu, seconds=time.monotonic() - begun), answer))
 
 
 def check_compiled(before: NpuSigns, after: NpuSigns, log_path: Path) -> None:

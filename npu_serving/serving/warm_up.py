@@ -15,6 +15,8 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.client.answers import DEFAULT_SIGNATURE, Signature, TensorInfo
+from npu_serving.client.golden import GoldenRequest
+from npu_serving.client.golden_files import RECORD, GoldenRequests
 from npu_serving.client.messages import ModelSpec, read_prediction_log, write_prediction_log
 from npu_serving.client.request import PredictRequest, read_request
 from npu_serving.client.request_tensors import request_tensors, resized
@@ -28,12 +30,10 @@ from npu_serving.models.layout import check_model_directory, version_directories
 from npu_serving.models.saved_model import DATA_TYPES, SAVED_MODEL, MetaGraph, ModelSignature, read_saved_model
 from npu_serving.models.warm_up_file import MOST_RECORDS, WARM_UP_FILE, framed, records_in, warm_up_trouble
 from npu_serving.options.session_options import complete_options
-from npu_serving.serving.golden_request import RECORD, read_golden
 from npu_serving.settings import user_path
 from npu_serving.shown_text import in_a_line
 from npu_serving.wire_bytes import MalformedMessageError
 
-GOLDEN = "the golden request"
 _NUMBERS = {name: number for number, name in DATA_TYPES.items()}
 
 
@@ -108,7 +108,7 @@ def plan_warm_up(
     model_dir: str,
     sources: Sequence[str],
     *,
-    golden_in: Path | None = None,
+    golden: GoldenRequests | None = None,
     signature_name: str = "",
     version: int | None = None,
     tags: Sequence[str] = ("serve",),
@@ -126,7 +126,7 @@ def plan_warm_up(
     graph = _graph(directory / SAVED_MODEL, tags)
     name = model.name if model is not None else base.name
     records = []
-    for source, request in _requests(sources, golden_in, base):
+    for source, request in _requests(sources, golden, base, model):
         asked = signature_name or request.signature_name or DEFAULT_SIGNATURE
         try:
             inputs = request_tensors(request, _signature(graph, asked))
@@ -252,23 +252,38 @@ def _infos(signature: ModelSignature, *, inputs: bool) -> tuple[TensorInfo, ...]
     )
 
 
-def _requests(sources: Sequence[str], golden_in: Path | None, base: Path) -> list[tuple[str, PredictRequest]]:
+def _requests(
+    sources: Sequence[str], golden: GoldenRequests | None, base: Path, served_as: DeployedModel | None
+) -> list[tuple[str, PredictRequest]]:
     found = [(_shown(source), read_request(source)) for source in sources]
-    if golden_in is not None:
-        golden = read_golden(golden_in)
-        if golden is None:
-            raise RequestError("No golden request is recorded.", cure=RECORD)
-        if os.path.realpath(str(golden.model_base_path)) != os.path.realpath(base):
-            raise RequestError(
-                f"The golden request is for the model at {golden.model_base_path}, not at {base}.",
-                cure="name that directory, or give a request of your own with --request",
-            )
-        found.append((GOLDEN, golden.request))
+    if golden is not None:
+        found += [(f"the golden request {each.name}", each.request) for each in _golden_of(golden, base, served_as)]
     if not found:
         raise RequestError(
             "write-warmup needs at least one request.",
             cause="a server can only send what was asked before",
-            cure="give one as predict takes it: --request FILE, or the recorded one: --golden",
+            cure="give one as predict takes it: --request FILE, or the recorded ones: --golden",
+        )
+    return found
+
+
+def _golden_of(golden: GoldenRequests, base: Path, served_as: DeployedModel | None) -> list[GoldenRequest]:
+    """The golden requests of the model there: those recorded from there, or, that say no place, for its name."""
+    requests = golden.sound()
+    if not requests:
+        raise RequestError("No golden request is recorded.", cure=RECORD)
+    name, real = served_as.name if served_as is not None else base.name, os.path.realpath(base)
+    found = [
+        each
+        for each in requests
+        if (each.model_base_path and os.path.realpath(each.model_base_path) == real)
+        or (not each.model_base_path and each.model == name)
+    ]
+    if not found:
+        there = ", ".join(dict.fromkeys(each.model_base_path or f"any model {each.model}" for each in requests[:5]))
+        raise RequestError(
+            f"No golden request is for the model at {base}, only for {there}.",
+            cure="name such a directory, or give a request of your own with --request",
         )
     return found
 

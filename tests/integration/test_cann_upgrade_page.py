@@ -14,10 +14,10 @@ import pytest
 
 from npu_serving import fsutil, process
 from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.client.golden_files import golden_directory
 from npu_serving.console import Silent
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, install_sample_cann, upgrade_sample_cann
-from npu_serving.serving.golden_request import FILE as GOLDEN_REQUEST
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 pytestmark = [
@@ -111,7 +111,7 @@ def test_the_pages_commands_take_an_operator_through_an_upgrade_and_back(
         assert operator.left_to_need_action == {}
     finally:
         operator.stops()
-        fsutil.remove(sample_settings.dist_root / GOLDEN_REQUEST)
+        fsutil.remove(golden_directory(sample_settings.dist_root))
         install_sample_cann(operator.cann)
         restored = build_serving(sample_settings, Silent())
         assert restored.build.manifest.build_id == built.build.manifest.build_id

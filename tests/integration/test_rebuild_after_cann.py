@@ -33,7 +33,10 @@ from npu_serving.builds.rollback import roll_back
 from npu_serving.builds.verify import VerifyResult, verify_build
 from npu_serving.cann import install
 from npu_serving.cann.install import cann_of
-from npu_serving.client.request import ROW, PredictRequest
+from npu_serving.client.golden import GoldenRequest
+from npu_serving.client.golden_files import golden_directory, write_golden
+from npu_serving.client.npy import tensor_of, write_npz
+from npu_serving.client.request import ROW, PredictRequest, read_request
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
 from npu_serving.elf.elf_file import opened
@@ -51,8 +54,9 @@ from npu_serving.overlay.adapter import plan_overlay
 from npu_serving.sample.cann import FIRST_RELEASE, GE_RUNNER, NEXT_RELEASE, OPERATOR_LIST, install_sample_cann
 from npu_serving.serving import smoke
 from npu_serving.serving.from_build import plan_current
-from npu_serving.serving.golden_request import FILE, GoldenRequest
+from npu_serving.serving.golden_request import golden_requests
 from npu_serving.serving.server import RunningServer, started
+from npu_serving.serving.spare_server import spare_ports
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 from npu_serving.upgrade import rebuild
@@ -60,7 +64,13 @@ from npu_serving.upgrade.rebuild import DOING, RebuildResult, rebuild_after_cann
 from npu_serving.upgrade.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
 
 pytestmark = pytest.mark.bazel
-ASKED = GoldenRequest(MODEL, "half_plus_two", PLATFORM_CONFIG, PredictRequest(ROW, [1.0, 2.0, 5.0]), None, 1e-3, "")
+ASKED = GoldenRequest(
+    "half_plus_two",
+    "half_plus_two",
+    PredictRequest(ROW, [1.0, 2.0, 5.0]),
+    model_base_path=str(MODEL),
+    platform_config_file=PLATFORM_CONFIG,
+)
 
 
 class Listening(Silent):
@@ -154,13 +164,13 @@ def upgrade(
         yield Upgrade(sample_settings, built, verified, planned, result, looks, answers, listening.said)
     finally:
         switch_cann(sample_settings, FIRST_RELEASE)
-        fsutil.remove(sample_settings.dist_root / FILE)
+        fsutil.remove(golden_directory(sample_settings.dist_root))
         make_current(find_build(sample_settings.dist_root, before))
         build_serving(sample_settings, Silent())
 
 
 def _ports() -> dict[str, Any]:
-    return dict(zip(("port", "rest_api_port"), smoke.spare_ports(2)))
+    return dict(zip(("port", "rest_api_port"), spare_ports(2)))
 
 
 @pytest.fixture
@@ -512,7 +522,7 @@ def test_an_adapter_that_is_replaced_while_it_is_packaged_is_noticed(
 
 
 def _expecting(settings: Settings, **values: object) -> None:
-    path = settings.dist_root / FILE
+    path = golden_directory(settings.dist_root) / "half_plus_two.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
@@ -586,26 +596,60 @@ def test_a_list_of_operators_that_is_damaged_or_lacks_the_models_own_is_found_th
 
 
 def test_what_is_recorded_is_what_the_current_build_answers(state: Settings) -> None:
-    fsutil.remove(state.dist_root / FILE)
+    fsutil.remove(golden_directory(state.dist_root))
     with pytest.raises(RequestError, match="No golden request"):
         smoke.smoke(state, "", Silent())
     listening = Listening()
     smoke.prove(state, find_build(state.dist_root), cann_of(state), listening)
     assert "no golden request is recorded" in listening.said[0]
     recorded = smoke.record(state, "", ASKED, Silent())
-    assert recorded.golden.expected == [3.5, 4.0, 5.5]
+    assert recorded.outcomes[0].golden.expected == [3.5, 4.0, 5.5]
     former = next(build for build in read_builds(state.dist_root).sound if not build.current)
     without_npu = dataclasses.replace(ASKED, platform_config_file=None)
     recorded = smoke.record(state, former.manifest.build_id, without_npu, listening)
-    assert recorded.golden.build_id == former.manifest.build_id, "the build that was named is the one that is asked"
+    assert recorded.outcomes[0].golden.origin.build == former.manifest.build_id, (
+        "the build that was named is the one that is asked"
+    )
     assert "every model runs on the CPU" in "\n".join(listening.said)
     assert "proves nothing about the NPU" in recorded.text()
     assert "proves nothing about the NPU" in smoke.smoke(state, "", Silent()).text()
     assert smoke.smoke(state, "", Silent()).exit_code == 0
-    missing = dataclasses.replace(ASKED, model_base_path=state.dist_root / "nowhere")
+    missing = dataclasses.replace(ASKED, model_base_path=str(state.dist_root / "nowhere"))
     with pytest.raises(RequestError, match=r"model directory .* does not exist"):
         smoke.record(state, "", missing, Silent())
-    assert smoke.golden_of(state).model_base_path == MODEL
+    (kept,) = golden_requests(state).sound()
+    assert kept.model_base_path == str(MODEL)
+
+
+def test_of_several_golden_requests_each_is_reported_and_one_that_differs_fails_the_build(
+    state: Settings, tmp_path: Path
+) -> None:
+    array = tensor_of([1.0, 2.0, 5.0])
+    assert array is not None
+    npz = tmp_path / "x.npz"
+    npz.write_bytes(write_npz({"x": array}))
+    columns = dataclasses.replace(ASKED, name="columns", request=read_request(str(npz)))
+    recorded = smoke.record(state, "", columns, Silent(), inputs_npz=npz)
+    assert recorded.outcomes[0].golden.origin.device == "npu 0"
+    labelled = dataclasses.replace(ASKED, name="labelled", label="stable", expected=[0.0])
+    write_golden(golden_directory(state.dist_root), labelled)
+    result = smoke.smoke(state, "", Silent())
+    assert (result.exit_code, result.on_npu) == (0, True)
+    assert [(each.golden.name, each.why, bool(each.not_asked)) for each in result.outcomes] == [
+        ("columns", "", False),
+        ("half_plus_two", "", False),
+        ("labelled", "", True),
+    ]
+    _expecting(state, expected=[3.5, 4.0, 5.25])
+    result = smoke.smoke(state, "", Silent())
+    assert result.exit_code == 3
+    assert result.why.startswith("half_plus_two: predictions[2] is 5.5, not 5.25")
+    assert "fails 1 of 2 golden requests" in result.text()
+    with pytest.raises(ServerError, match="fails a golden request, so the previous one stays current"):
+        smoke.prove(state, find_build(state.dist_root), cann_of(state), Silent())
+    (only,) = smoke.golden_of(golden_requests(state), "columns")
+    assert smoke.smoke_build(state, find_build(state.dist_root), (only,), Silent()).exit_code == 0
+    assert "columns" in smoke.list_golden(golden_requests(state)).text()
 
 
 # ---- going back, listing, pruning

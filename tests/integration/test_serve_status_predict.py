@@ -21,13 +21,13 @@ from test_sample_server import NEEDED_BY_NEXT, Npu, base, npu, objects  # noqa: 
 from npu_serving import process
 from npu_serving.cann.environment import CannEnvironment, cann_environment
 from npu_serving.cann.install import find_installation
+from npu_serving.client.golden import GoldenRequest
 from npu_serving.client.request import read_request
 from npu_serving.client.rest_client import model_metadata, model_status, predict
 from npu_serving.console import Silent
 from npu_serving.deploy.platform_config import PlatformEntry, ServedModel, render_models_config, render_platform_config
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.sample import cann
-from npu_serving.serving.golden_request import GoldenRequest
 from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server import serve_in_foreground, started
 from npu_serving.serving.server_plan import ServerPlan, plan_server
@@ -203,7 +203,7 @@ def test_serve_says_when_it_is_ready_on_the_npu_and_status_knows_it_while_the_se
 ) -> None:
     made, heard, build_root = plan(artifact, npu, base, config), Heard(), tmp_path / "build"
     url = f"http://localhost:{made.rest_api_port}"
-    golden = GoldenRequest(base, MODEL, None, read_request("[1.0]"), [2.5], 0.001, "1")
+    golden = GoldenRequest(MODEL, MODEL, read_request("[1.0]"), [2.5], model_base_path=str(base))
     states: list[ServerState] = []
 
     def ask() -> None:
@@ -216,7 +216,7 @@ def test_serve_says_when_it_is_ready_on_the_npu_and_status_knows_it_while_the_se
 
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(ask)
-        assert serve_in_foreground(made, heard, build_root, ReadyTerms(golden)) == -signal.SIGTERM
+        assert serve_in_foreground(made, heard, build_root, ReadyTerms((golden,))) == -signal.SIGTERM
         asked.result()
     (after,) = states
     assert "It answered a request at" in after.text()

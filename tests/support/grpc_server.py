@@ -80,15 +80,15 @@ def _describe(info: Any, dtype: int, shape: tuple[int, ...]) -> None:
 
 
 @contextmanager
-def serving(methods: Mapping[str, Answer] | None = None, **options: int) -> Iterator[ModelServer]:
-    """The server on a free port of this machine, with grpc's own options; `methods` in place of its own."""
+def serving(methods: Mapping[str, Answer] | None = None, *, port: int = 0, **options: int) -> Iterator[ModelServer]:
+    """The server on that or a free port of this machine, with grpc's own options; `methods` in place of its own."""
     server = ModelServer()
     found = methods if methods is not None else {"Predict": server.predict, "GetModelMetadata": server.metadata}
     handlers: dict[str, Any] = {name: grpc.unary_unary_rpc_method_handler(answer) for name, answer in found.items()}
     settings = [(f"grpc.{name}", value) for name, value in options.items()]
     running = grpc.server(futures.ThreadPoolExecutor(2), options=settings)
     running.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    port = running.add_insecure_port("127.0.0.1:0")
+    port = running.add_insecure_port(f"127.0.0.1:{port}")
     running.start()
     server.url = f"grpc://127.0.0.1:{port}"
     try:

@@ -24,8 +24,9 @@ from npu_serving.serving.server_plan import ServerPlan
 from npu_serving.serving.server_record import ServerRecord
 
 # What a model does: "states" are told one after the other, the last one for ever; "answer" is an HTTP status, as often
-# as "times" says or for ever, or "wait" until the file `go` is there; "shape" is its input's. "before" is run first,
-# "ports" are those that are opened.
+# as "times" says or for ever, or "wait" until the file `go` is there; "shape" is its input's; "signatures" are further
+# ones, with the status that each answers. "before" is run first, "ports" are those that are opened: at "grpc" nothing
+# answers, at "PredictionService" the server of grpc_server.py, whose model is `m`.
 _SERVER = r"""
 import http.server, json, mmap, os, socket, sys, threading, time
 flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
@@ -44,7 +45,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             dims = [{"size": str(size)} for size in model.get("shape", [-1])]
             tensor = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": dims}}
             signature = {"method_name": "p", "inputs": {"x": tensor}, "outputs": {"y": tensor}}
-            names = {"signature_def": {"signature_def": {"serving_default": signature}}}
+            signature["method_name"] = "tensorflow/serving/predict"
+            all_of_them = dict.fromkeys(["serving_default", *model.get("signatures", {})], signature)
+            names = {"signature_def": {"signature_def": all_of_them}}
             return self.answer(200, {"model_spec": {"version": "1"}, "metadata": names})
         states = model.get("states", ["AVAILABLE"])
         state = states.pop(0) if len(states) > 1 else states[0]
@@ -53,6 +56,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         model = models[self.path.split("/")[3].split(":")[0]]
+        status = model.get("signatures", {}).get(asked.get("signature_name"), 200)
+        if status != 200:
+            return self.answer(status, {"error": model.get("says", "no")})
         if model.get("answer") == "wait":
             while not os.path.exists(go): time.sleep(0.01)
         elif model.get("answer") == "abort":
@@ -72,6 +78,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 if "grpc" in ports:
     grpc = socket.create_server(("127.0.0.1", int(flags["port"])))
     threading.Thread(target=lambda: [grpc.accept() for _ in range(10**6)], daemon=True).start()
+if "PredictionService" in ports:
+    sys.path.insert(0, {support!r})
+    from grpc_server import serving
+    answering = serving(port=int(flags["port"]))
+    answering.__enter__()
 if "rest" in ports:
     http.server.ThreadingHTTPServer(("127.0.0.1", int(flags["rest_api_port"])), Handler).serve_forever()
 while True: time.sleep(600)
@@ -109,7 +120,7 @@ def planned(
         str(adapter or ""),
         str(go(artifact)),
     )
-    put_program(artifact, f"#!{sys.executable}\n" + _SERVER.replace("{behaviour!r}", repr(behaviour)))
+    put_program(artifact, f"#!{sys.executable}\n" + _text(behaviour))
     listed = artifact / "models.config"
     served = [ServedModel(name, f"s3://bucket/{name}") for name in models]
     listed.write_text(render_models_config(served))
@@ -122,6 +133,11 @@ def record(rest_api_port: int, **changes: object) -> ServerRecord:
     """The record of a server in this directory that means the NPU, before it is started."""
     made = ServerRecord(0, 0, Path.cwd(), time.time(), uses_npu=True, rest_api_port=rest_api_port)
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def _text(behaviour: object) -> str:
+    support = repr(str(Path(__file__).parent))
+    return _SERVER.replace("{behaviour!r}", repr(behaviour)).replace("{support!r}", support)
 
 
 def go(artifact: Path) -> Path:

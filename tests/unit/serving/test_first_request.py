@@ -1,25 +1,31 @@
-"""Zeros are sent where the shapes are known; where they are not, it is said why."""
+"""What proves a model: its golden requests, and zeros where the shapes are known; where not, it is said why."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
 
 import pytest
 
 from npu_serving.client.answers import ModelMetadata, Signature, TensorInfo
+from npu_serving.client.golden import GoldenRequest
 from npu_serving.client.request import PredictRequest
-from npu_serving.deploy.platform_config import ServedModel
-from npu_serving.serving.first_request import GOLDEN, ZEROS, golden_of_model, zeros_for
-from npu_serving.serving.golden_request import GoldenRequest
+from npu_serving.serving.first_request import PREDICT, answered_text, first_requests, zeros_for
+
+X = TensorInfo("x", "DT_FLOAT", (-1, 2))
+GOLDEN = GoldenRequest("g", "m", PredictRequest("instances", [1.0]), [2.5])
 
 
-def metadata(*inputs: TensorInfo, name: str = "serving_default") -> ModelMetadata:
-    return ModelMetadata("m", 1, (Signature(name, "p", inputs, ()),))
+def signature(*inputs: TensorInfo, name: str = "serving_default", method: str = PREDICT) -> Signature:
+    return Signature(name, method, inputs, ())
+
+
+def metadata(*signatures: Signature) -> ModelMetadata:
+    return ModelMetadata("m", 1, signatures)
 
 
 def test_zeros_have_the_shapes_and_kinds_of_the_inputs_and_one_row_where_that_is_open() -> None:
     first = zeros_for(
-        metadata(
+        signature(
             TensorInfo("ids", "DT_INT32", (-1, 2)),
             TensorInfo("scale", "DT_FLOAT", ()),
             TensorInfo("on", "DT_BOOL", (1,)),
@@ -27,9 +33,10 @@ def test_zeros_have_the_shapes_and_kinds_of_the_inputs_and_one_row_where_that_is
             name="only",
         )
     )
-    assert first.kind == ZEROS
     values = {"ids": [[0, 0]], "scale": 0.0, "on": [False], "text": [""]}
     assert first.request == PredictRequest("inputs", values, "only")
+    assert not first.needs_grpc
+    assert zeros_for(signature(TensorInfo("x", "DT_HALF", (1,)))).needs_grpc, "the REST API takes no such input"
 
 
 @pytest.mark.parametrize(
@@ -37,29 +44,51 @@ def test_zeros_have_the_shapes_and_kinds_of_the_inputs_and_one_row_where_that_is
     [
         (TensorInfo("x", "DT_FLOAT", None), "the shape of its input is not known (x: DT_FLOAT of any rank)"),
         (TensorInfo("x", "DT_FLOAT", (-1, -1)), "the shape of its input is not known"),
-        (TensorInfo("x", "DT_HALF", (1,)), "the REST API does not take its input (x: DT_HALF [1])"),
-        (TensorInfo("x", "DT_FLOAT", (-1, 1 << 20, 1 << 20)), "a request would have 1099511627776 values"),
+        (TensorInfo("x", "DT_COMPLEX64", (1,)), "no request can give its input (x: DT_COMPLEX64 [1])"),
+        (TensorInfo("x", "DT_FLOAT", (1, 1 << 20, 1 << 20)), "a request would have 1099511627776 values"),
     ],
 )
 def test_what_can_not_be_asked_is_said(tensor: TensorInfo, why: str) -> None:
-    first = zeros_for(metadata(tensor))
+    first = zeros_for(signature(tensor))
     assert first.request is None
     assert why in first.why_not
 
 
 def test_without_a_default_signature_or_inputs_nothing_is_asked() -> None:
-    one = Signature("a", "p", (), ())
-    assert "no inputs" in zeros_for(metadata()).why_not
-    two = ModelMetadata("m", 1, (one, Signature("b", "p", (), ())))
-    assert "no signature serving_default" in zeros_for(two).why_not
+    assert "no inputs" in zeros_for(signature()).why_not
+    (first,) = first_requests(metadata(signature(name="a", method="x"), signature(name="b", method="x")), ())
+    assert "no signature serving_default" in first.why_not
 
 
-def test_a_golden_request_is_for_the_model_it_was_recorded_of_only() -> None:
-    request = PredictRequest("instances", [1.0])
-    golden = GoldenRequest(Path("/models/m"), "m", None, request, [2.5], 0.001, "b")
-    found = golden_of_model(ServedModel("m", "/models/m"), golden)
-    assert found is not None
-    assert (found.request, found.kind) == (request, GOLDEN)
-    assert golden_of_model(ServedModel("m", "/other/m"), golden) is None
-    assert golden_of_model(ServedModel("n", "/models/m"), golden) is None
-    assert golden_of_model(ServedModel("m", "/models/m"), None) is None
+def test_each_signature_for_predictions_is_asked_and_only_the_default_one_has_to_answer() -> None:
+    several = metadata(
+        signature(X, name="classify", method="tensorflow/serving/classify"), signature(X, name="embed"), signature(X)
+    )
+    found = list(first_requests(several, ()))
+    assert [(first.signature, first.is_needed) for first in found] == [("embed", False), ("serving_default", True)]
+    (only,) = first_requests(metadata(signature(X, name="a", method="x")), ())
+    assert (only.signature, only.is_needed) == ("a", True)
+
+
+def test_all_golden_requests_go_first_and_zeros_to_the_signatures_that_none_of_them_asks() -> None:
+    embed = dataclasses.replace(GOLDEN, name="e", request=PredictRequest("instances", [1.0], "embed"))
+    both = metadata(signature(X, name="embed"), signature(X))
+    found = list(first_requests(both, (GOLDEN, embed, GOLDEN)))
+    assert [first.golden for first in found] == [GOLDEN, embed, GOLDEN]
+    assert answered_text(found) == "its 3 golden requests"
+    found = list(first_requests(both, (embed,)))
+    assert [(first.golden, first.signature) for first in found] == [(embed, "embed"), (None, "serving_default")]
+    assert answered_text(found) == "its golden request, zeros to serving_default"
+    assert answered_text(found[1:]) == "zeros"
+    assert answered_text([]) == ""
+
+
+def test_a_golden_request_for_a_version_that_is_not_served_blocks_nothing_and_proves_nothing() -> None:
+    old = dataclasses.replace(GOLDEN, version=1)
+    found = list(first_requests(metadata(signature(X)), (old,), {2}))
+    assert [(first.golden, first.is_needed, bool(first.request)) for first in found] == [
+        (old, False, False),
+        (None, True, True),
+    ]
+    assert "version 1, which the golden request g asks, is not served" in found[0].why_not
+    assert next(iter(first_requests(metadata(signature(X)), (old,)))).request is not None, "it isn't known"

@@ -15,7 +15,8 @@ from model_server import Heard, go, planned, serve_until
 
 from npu_serving.errors import RequestError, ServerError
 from npu_serving.serving.probes import ProbeEndpoint, check_probe_port
-from npu_serving.serving.readiness import ModelReadiness, Readiness, ReadyTerms
+from npu_serving.serving.readiness import Readiness, ReadyTerms
+from npu_serving.serving.watched_model import ModelReadiness
 
 
 def probe(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, dict[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -11,11 +12,10 @@ import pytest
 from fake_builds import put_program
 from model_server import Heard, go, planned, serve_until
 
+from npu_serving.client.golden import GoldenRequest
 from npu_serving.client.request import PredictRequest
 from npu_serving.errors import ServerError
-from npu_serving.models.layout import RemotePlace
 from npu_serving.serving import readiness
-from npu_serving.serving.golden_request import GoldenRequest
 from npu_serving.serving.readiness import ReadyTerms
 
 COMPILED = "The model has been compiled on the Ascend AI processor"
@@ -125,9 +125,9 @@ def test_a_request_that_the_server_gave_up_while_it_compiled_is_sent_again(artif
 
 def test_the_golden_request_goes_before_zeros_and_another_answer_is_a_warning(artifact: Path, tmp_path: Path) -> None:
     request = PredictRequest("instances", [[1.0, 2.0]])
-    golden = GoldenRequest(RemotePlace("s3://bucket/m"), "m", None, request, [7.0], 0.001, "b")
+    golden = GoldenRequest("m", "m", request, [7.0], model_base_path="s3://bucket/m")
     made = planned(artifact, {"m": {"shape": [-1, -1]}})
-    heard = serve_until(made, ready, tmp_path, terms=ReadyTerms(golden))
+    heard = serve_until(made, ready, tmp_path, terms=ReadyTerms((golden,)))
     assert "answered: m (its golden request)" in heard.said()
     assert "warning: m does not give the recorded answer: predictions[0] is 0.0, not 7.0" in heard.said()
 
@@ -141,10 +141,50 @@ def test_a_port_that_never_opens_is_named(artifact: Path, tmp_path: Path) -> Non
     assert not ready(heard)
 
 
-def test_without_the_rest_api_an_open_grpc_port_is_ready_and_nothing_is_proven(artifact: Path, tmp_path: Path) -> None:
-    made = planned(artifact, {"m": {}}, ports=("grpc",), rest_api_port=0)
+def test_without_the_rest_api_every_signature_is_asked_over_grpc(artifact: Path, tmp_path: Path) -> None:
+    made = planned(artifact, {"m": {}}, ports=("PredictionService",), rest_api_port=0)
     heard = serve_until(made, ready, tmp_path)
-    assert "not proven to answer: m (without the REST API" in heard.said()
+    assert "answered: m (zeros to serving_default, zeros to texts, zeros to two)" in heard.said()
+    assert "not proven" not in heard.said()
+
+
+def test_golden_requests_are_asked_over_grpc_where_there_is_no_rest_api_and_where_they_want_it(
+    artifact: Path, tmp_path: Path
+) -> None:
+    right = GoldenRequest("right", "m", PredictRequest("instances", [[1.0, 2.0]]), [[2.0, 4.0]])
+    other = GoldenRequest("other", "m", PredictRequest("inputs", {"t": ["a"]}, "texts"), ["b"], label="stable")
+    terms = ReadyTerms((right, other))
+    made = planned(artifact, {"m": {}}, ports=("PredictionService",), rest_api_port=0)
+    alone = serve_until(made, ready, tmp_path, terms=terms)
+    assert "answered: m (its 2 golden requests, zeros to two)" in alone.said()
+    difference = 'warning: m does not give the recorded answer of other: outputs[0] is "a", not "b"'
+    assert difference in alone.said()
+    assert "answer of right" not in alone.said()
+    made = planned(artifact, {"m": {}}, ports=("PredictionService", "rest"))
+    both = serve_until(made, ready, tmp_path, terms=terms)
+    assert "answered: m (its 2 golden requests)" in both.said()
+    assert difference in both.said(), "a label is asked over gRPC"
+
+
+def test_what_only_a_grpc_api_with_tls_could_answer_is_unproven(artifact: Path, tmp_path: Path) -> None:
+    golden = GoldenRequest("g", "m", PredictRequest("instances", [1.0]), [0.0], api="grpc")
+    made = planned(artifact, {"m": {}}, ports=("grpc",), rest_api_port=0)
+    made = dataclasses.replace(made, argv=(*made.argv, "--ssl_config_file=/x"))
+    heard = serve_until(made, ready, tmp_path)
+    assert "not proven to answer: m (its gRPC API wants TLS" in heard.said()
+    made = planned(artifact, {"m": {}})
+    made = dataclasses.replace(made, argv=(*made.argv, "--ssl_config_file=/x"))
+    heard = serve_until(made, ready, tmp_path, terms=ReadyTerms((golden,)))
+    assert "not proven to answer: m (its gRPC API wants TLS" in heard.said()
+
+
+def test_a_signature_that_nobody_may_ask_is_tried_and_keeps_nothing_from_being_ready(
+    artifact: Path, tmp_path: Path
+) -> None:
+    models: dict[str, dict[str, object]] = {"m": {"signatures": {"other": 500, "third": 200}}}
+    heard = serve_until(planned(artifact, models), ready, tmp_path)
+    assert "answered: m (zeros to serving_default, zeros to third)" in heard.said()
+    assert "not proven to answer: m (other: it refuses zeros: " in heard.said()
 
 
 def test_a_server_that_is_not_ready_in_time_is_ended_with_the_reason_though_it_heeds_no_sigterm(

@@ -11,12 +11,13 @@ import pytest
 from serving_messages import message_class
 
 from npu_serving import fsutil
+from npu_serving.client.golden import GoldenRequest
+from npu_serving.client.golden_files import GoldenRequests, read_golden_requests, write_golden
 from npu_serving.client.messages import ModelSpec, read_prediction_log, write_prediction_log
 from npu_serving.client.request import read_request
 from npu_serving.deploy.deployment_file import DeploymentFile, read_deployment
 from npu_serving.errors import ModelFileError, NpuServingError, RequestError
 from npu_serving.models.warm_up_file import WARM_UP_FILE, framed, records_in, warm_up_trouble
-from npu_serving.serving.golden_request import GoldenRequest, write_golden
 from npu_serving.serving.warm_up import plan_warm_up, write_warm_up
 
 ROWS = "[[1, 2, 3], [4, 5, 6]]"
@@ -149,21 +150,28 @@ def test_an_empty_request_can_not_be_made_to_fit_a_gear(base: Path) -> None:
     assert "at least one value" in caught.value.cure
 
 
-def golden(base: Path, dist: Path, text: str = ROWS) -> None:
-    dist.mkdir(exist_ok=True)
-    write_golden(dist, GoldenRequest(base, "resnet", None, read_request(text), [[1]], 0.001, "b"))
+def golden(base: Path, dist: Path, text: str = ROWS, name: str = "resnet") -> GoldenRequests:
+    write_golden(dist, GoldenRequest(name, "resnet", read_request(text), [[1]], model_base_path=str(base)))
+    return read_golden_requests(dist)
 
 
-def test_the_golden_request_is_written(base: Path, tmp_path: Path) -> None:
+def test_all_golden_requests_of_the_model_are_written_and_those_of_another_are_not(base: Path, tmp_path: Path) -> None:
+    dist = tmp_path / "golden"
     with pytest.raises(RequestError, match="No golden request is recorded") as caught:
-        plan_warm_up(str(base), [], golden_in=tmp_path / "dist")
+        plan_warm_up(str(base), [], golden=read_golden_requests(dist))
     assert "smoke --record" in caught.value.cure
-    golden(base, tmp_path / "dist")
-    (record,) = plan_warm_up(str(base), [], golden_in=tmp_path / "dist").records
-    assert (record.source, record.shapes) == ("the golden request", "x [2, 3]")
-    golden(tmp_path / "other", tmp_path / "dist")
-    with pytest.raises(RequestError, match="The golden request is for the model at"):
-        plan_warm_up(str(base), [], golden_in=tmp_path / "dist")
+    (record,) = plan_warm_up(str(base), [], golden=golden(base, dist)).records
+    assert (record.source, record.shapes) == ("the golden request resnet", "x [2, 3]")
+    golden(base, dist, "[[7, 8, 9]]", "one-row")
+    both = plan_warm_up(str(base), [], golden=golden(tmp_path / "other", dist, "[[1]]", "other")).records
+    assert [(each.source, each.shapes) for each in both] == [
+        ("the golden request one-row", "x [1, 3]"),
+        ("the golden request resnet", "x [2, 3]"),
+    ]
+    for name in ("resnet", "one-row"):
+        (dist / f"{name}.json").unlink()
+    with pytest.raises(RequestError, match=r"No golden request is for the model at .*, only for .*/other"):
+        plan_warm_up(str(base), [], golden=read_golden_requests(dist))
 
 
 @pytest.mark.parametrize(

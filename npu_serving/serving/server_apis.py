@@ -1,0 +1,60 @@
+"""A server of this machine by the APIs that it has: the same question is asked over REST, or else over gRPC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npu_serving.client import grpc_client, rest_client
+from npu_serving.client.answers import ModelMetadata, Prediction
+from npu_serving.client.golden import GoldenRequest
+from npu_serving.client.messages import ModelSpec
+from npu_serving.client.request import PredictRequest
+from npu_serving.client.rest_client import PREDICT_TIMEOUT_S
+
+LOCAL = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class ServerApis:
+    """Its ports; a REST port of 0 for none. With `has_tls` its gRPC API can't be asked here."""
+
+    rest_api_port: int
+    port: int
+    has_tls: bool = False
+
+    @property
+    def rest_url(self) -> str:
+        """Where its REST API is; "" for nowhere."""
+        return f"http://{LOCAL}:{self.rest_api_port}" if self.rest_api_port else ""
+
+    @property
+    def grpc_url(self) -> str:
+        """Where its gRPC API is."""
+        return f"{grpc_client.SCHEME}://{LOCAL}:{self.port}"
+
+    def metadata(self, model: str) -> ModelMetadata:
+        """The model's signatures."""
+        if self.rest_url:
+            return rest_client.model_metadata(self.rest_url, model)
+        return grpc_client.model_metadata(self.grpc_url, ModelSpec(model))
+
+    def predict(
+        self,
+        model: str,
+        request: PredictRequest,
+        *,
+        timeout_s: float = PREDICT_TIMEOUT_S,
+        over_grpc: bool = False,
+    ) -> Prediction:
+        """What the newest version answers."""
+        if self.rest_url and not over_grpc:
+            return rest_client.predict(self.rest_url, model, request, timeout_s=timeout_s)
+        return grpc_client.predict(self.grpc_url, ModelSpec(model), request, timeout_s=timeout_s)
+
+    def ask(self, golden: GoldenRequest, *, timeout_s: float = PREDICT_TIMEOUT_S) -> Prediction:
+        """What is answered to a golden request, over the API that it wants where the server has that."""
+        name, request = golden.model, golden.request
+        if golden.needs_grpc or not self.rest_url:
+            spec = ModelSpec(name, golden.version, golden.label)
+            return grpc_client.predict(self.grpc_url, spec, request, timeout_s=timeout_s)
+        return rest_client.predict(self.rest_url, name, request, version=golden.version, timeout_s=timeout_s)
