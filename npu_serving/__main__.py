@@ -133,13 +133,30 @@ def _run() -> None:
         def parse_tasks(self) -> None:
             """The tasks and their flags."""
             with _invalid_command_line(ParseError, self.initial_context, self.collection.task_names):
-                super().parse_tasks()
+                self._parse_with_what_is_left_out()
                 self._take_debug()
                 self._refuse_what_does_nothing()
                 missing = _flag_without_value(self.core.unparsed, self.tasks)
                 if missing:
                     name = missing[1].lstrip("-")
                     raise ParseError(f"Flag <Argument: {name}> needed value and was not given one!", missing[0])
+
+        def _parse_with_what_is_left_out(self) -> None:
+            """The tasks; an argument that may be left out is given as "", since invoke knows no such arguments."""
+            try:
+                super().parse_tasks()
+            except ParseError as error:
+                if error.context is None or "did not receive required positional arguments" not in str(error):
+                    raise
+                missing = [str(argument.name) for argument in error.context.missing_positional_args]
+                if not set(missing) <= set(self._optional(error.context)):
+                    raise
+                self.core.unparsed.extend(f"--{name}=" for name in missing)
+                super().parse_tasks()
+
+        def _optional(self, task: ParserContext) -> tuple[str, ...]:
+            """The arguments of the task that may be left out (commands/flags.py)."""
+            return getattr(self.collection[task.name], "may_lack", ())
 
         def print_help(self) -> None:
             """The flags before the task, but for those of invoke's that do nothing here."""
@@ -169,8 +186,12 @@ def _run() -> None:
                 raise ParseError(f"One task at a time: {' '.join(str(task.name) for task in tasks)}", tasks[0])
             for task in tasks:
                 for argument in task.positional_args:
-                    if str(argument.value).startswith("--"):  # a flag, where the argument should have been
-                        raise ParseError(f"'' did not receive required positional arguments: {argument.name!r}", task)
+                    if not str(argument.value).startswith("--"):
+                        continue
+                    # a flag, where the argument should have been
+                    lacking = f"'' did not receive required positional arguments: {argument.name!r}"
+                    may_lack = argument.name in self._optional(task)
+                    raise ParseError(f"No idea what {argument.value!r} is!" if may_lack else lacking, task)
 
         def parse_cleanup(self) -> None:
             """What is to be done instead of a task."""

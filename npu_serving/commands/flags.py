@@ -12,12 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
-from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
 from npu_serving.settings import Settings, load_table, table_of, user_path, was_given, whole_number
 
 if TYPE_CHECKING:
+    from invoke.parser.argument import Argument
+
     from npu_serving.console import Console
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -58,7 +59,7 @@ def command(
     kinds: Mapping[str, type] | None = None,
     json: bool = True,
     lines_with: str = "",
-    without: Mapping[str, str] | None = None,
+    optional: Sequence[str] = (),
     table: type[Any] = Settings,
 ) -> Callable[[Command], Task[Command]]:
     """Makes a task of `function(call, *, its own flags)`, which returns a result to print, or None.
@@ -66,7 +67,7 @@ def command(
     `settings` names settings, or groups of them, that the task takes as flags. A flag's own kind is that of its
     default, or stands in `kinds` where the default is None: int, or Path. `help` has the help of the task's own flags,
     and may say more of a setting's. With the flag `lines_with` the result is an iterator, printed a line at a time.
-    `without` has the switches with which an argument need not be given, and which it is; it is "" then.
+    `optional` names parameters that have a default and are typed as arguments all the same, without a flag.
     """
 
     def task_of(function: Command) -> Task[Command]:
@@ -95,7 +96,7 @@ def command(
         body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
                 inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY),
-                *(_parameter(item.name, _default(item)) for item in own),
+                *(_parameter(item.name, _default(item, optional)) for item in own),
                 *(_parameter(row.parameter, False if row.kind is bool else None) for row in rows),
                 *([_parameter("json", False)] if json else []),
             ]
@@ -116,7 +117,7 @@ def command(
             ],
             auto_shortflags=False,
         )
-        task.without = dict(without or {})
+        task.may_lack = tuple(optional)
         OFFERED[task.name] = tuple(row.name for row in rows)
         TAKEN[task.name] = (*(row.flag for row in rows), *(item.name for item in own if item.name in REPEATED))
         return task
@@ -125,42 +126,26 @@ def command(
 
 
 class _Task(Task[Command]):
-    without: Mapping[str, str] = {}
+    may_lack: tuple[str, ...] = ()
+    """The arguments that may be left out: invoke has no such thing, so __main__.py gives them, as ""."""
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """The flags, with their help each time: invoke takes it out of `help` while it reads it."""
         kept = dict(self.help)
         try:
-            arguments = super().get_arguments(ignore_unknown_help)
+            return super().get_arguments(ignore_unknown_help)
         finally:
             self.help = kept
-        by_name = {argument.name: argument for argument in arguments}
-        for switch, spared in self.without.items():
-            stand_in = by_name[switch]
-            stand_in.__class__ = _StandIn
-            assert isinstance(stand_in, _StandIn)
-            stand_in.spared = by_name[spared]
-        return arguments
-
-
-class _StandIn(Argument):
-    """A switch that, once it is given, spares an argument: invoke knows none that may be left out."""
-
-    spared: Argument
-
-    def set_value(self, value: Any, cast: bool = True) -> None:
-        """Sets the switch, and the argument to nothing."""
-        super().set_value(value, cast)
-        if value and self.spared.value is None:
-            self.spared.set_value("", cast=False)
 
 
 def _parameter(name: str, default: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
 
 
-def _default(item: inspect.Parameter) -> object:
+def _default(item: inspect.Parameter, optional: Sequence[str]) -> object:
     """What invoke is to know: it would convert what was typed to the kind of a default, which is done here."""
+    if item.name in optional:
+        return inspect.Parameter.empty
     return item.default if item.default is inspect.Parameter.empty or isinstance(item.default, bool) else None
 
 

@@ -114,24 +114,28 @@ def _run(
 
 @command(
     kinds={"version": int},
-    without={"all": "model"},
+    optional=("model",),
     help={
-        "model": "the model's name",
-        "all": "all models of all servers that run on this machine",
+        "model": "the model's name; without one all that runs here is shown",
         "url": f"where its REST API is; {SERVER} by default",
         "version": "the version to ask; the newest by default",
     },
 )
-def status(call: Call, model: str, url: str = SERVER, version: int | None = None, all: bool = False) -> Result:
-    """Show whether a model is loaded, whether it has answered, and whether the NPU is used."""
+def status(call: Call, model: str = "", url: str = SERVER, version: int | None = None) -> Result:
+    """Show all that runs here and what is to be done; of one model whether it has loaded, answered, used the NPU."""
     from npu_serving.serving.all_servers import all_servers
     from npu_serving.serving.server_state import server_state
 
-    if all:
-        other_url = "" if url == SERVER else url
-        refuse_together("--all", "it asks every server and model", model=model, url=other_url, version=version)
-        return all_servers(call.settings.build_root)
-    return server_state(call.settings.build_root, url, model, version)
+    if model:
+        return server_state(call.settings.build_root, url, model, version)
+    if version is not None or url != SERVER:
+        given = "--version" if version is not None else "--url"
+        raise RequestError(
+            f"{given} needs a model.",
+            cause="without one, all servers of this machine are shown",
+            cure="name the model: ./inv status MODEL",
+        )
+    return all_servers(call.settings.build_root)
 
 
 @command(

@@ -1,4 +1,4 @@
-"""status --all: every server that `serve` runs on this machine, each of its models, and how those ended that ran."""
+"""status without a model: every server that `serve` runs on this machine, its models, and how those ended that ran."""
 
 from __future__ import annotations
 

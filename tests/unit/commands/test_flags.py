@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke.exceptions import ParseError
 from invoke.parser import Parser
 from invoke.parser.context import ParserContext
 from invoke.tasks import Task
@@ -184,18 +183,13 @@ def test_the_list_of_tasks_needs_no_room_but_the_settings() -> None:
     assert loaded == {"npu_serving", "npu_serving.errors", "npu_serving.settings"}
 
 
-def test_a_switch_spares_the_argument_that_it_stands_in_for(capsys: pytest.CaptureFixture[str]) -> None:
-    seen: list[tuple[str, bool]] = []
-
-    @command(without={"all": "name"}, help={"name": "one", "all": "all of them"})
-    def show(_call: Call, name: str, all: bool = False) -> None:
+def test_an_optional_argument_is_typed_without_a_flag_and_may_be_left_out() -> None:
+    @command(optional=("name",), help={"name": "one; all of them without"})
+    def show(_call: Call, name: str = "", all: bool = False) -> None:
         """Show."""
-        seen.append((name, all))
 
-    for words in (["x"], ["--all"], ["x", "--all"], ["--json", "--all"]):
+    assert [argument.name for argument in of(show).positional_args] == ["name"]
+    assert show.may_lack == ("name",)  # type: ignore[attr-defined]
+    for words in (["x"], ["--name", "x"], ["--all", "x"]):
         parsed = Parser([of(show)]).parse_argv(["show", *words])[-1]
-        with pytest.raises(SystemExit):
-            show.body(None, **parsed.as_kwargs)
-    assert seen == [("x", False), ("", True), ("x", True), ("", True)]
-    with pytest.raises(ParseError, match="did not receive required positional arguments: 'name'"):
-        Parser([of(show)]).parse_argv(["show"])
+        assert parsed.as_kwargs["name"] == "x"

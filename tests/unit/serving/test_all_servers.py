@@ -1,4 +1,4 @@
-"""status --all: each server with its models, without a model's name."""
+"""status without a model: each server with its models."""
 
 from __future__ import annotations
 
