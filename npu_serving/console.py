@@ -235,6 +235,11 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def clock_text(seconds: float) -> str:
+    """A time, given in seconds since the epoch, in this machine's own zone: 2026-11-29 17:00:00."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
 def table(rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> str:
     """Columns aligned by blanks, for a person to read."""
     lines = [*([header] if header else []), *rows]

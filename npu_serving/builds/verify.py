@@ -40,6 +40,8 @@ from npu_serving.findings import PROBLEM, Finding
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import Settings
 
+REBUILD = "./inv rebuild-after-cann"
+
 
 @dataclass(frozen=True)
 class VerifyResult:
@@ -81,16 +83,20 @@ class VerifyResult:
         if self.installed is not None:
             linked, installed = told_apart(self.linked, self.installed)
             lines.append(f"It was linked with {linked}, but the installed one is {installed}.")
-            lines.append("Next: ./inv rebuild-after-cann")
+            lines.append(f"Next: {REBUILD}")
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a build fits the CANN that is installed now; `why` says what is wrong, or what is not known."""
+    """Whether a build fits the CANN that is installed now; `why` says what is wrong, or what is not known.
+
+    `cure` is what to type where it does not fit.
+    """
 
     fits: bool
     why: str = ""
+    cure: str = ""
 
 
 def fit_of(build: Build, settings: Settings) -> Fit:
@@ -105,16 +111,17 @@ def fit_of(build: Build, settings: Settings) -> Fit:
         report = verify_directory(build.directory, cann.library_path)
         damaged = build.damaged_file(without=manifest.SERVER)  # which is read for the report as far as a start needs it
     except NpuServingError as error:
-        return Fit(False, error.what.rstrip("."))
+        return Fit(False, error.what.rstrip("."), error.cure)
+    other = installed if installed is not None and installed.sha256 != build.manifest.adapter.get("sha256") else None
     if not report.fits_where_a_driver_is:
-        return Fit(False, _headline(report))
+        return Fit(False, _headline(report), REBUILD if other is not None else "./inv verify-serving")
     if damaged:
-        return Fit(False, f"its {damaged} was removed or changed since it was built")
+        return Fit(False, f"its {damaged} was removed or changed since it was built", REBUILD)
     if installed is None:
         return Fit(True, "as far as can be known without CANN")
-    if installed.sha256 != build.manifest.adapter.get("sha256"):
-        carried, here = told_apart(build.manifest.adapter, installed)
-        return Fit(False, f"it contains {carried}, but {here} is installed")
+    if other is not None:
+        carried, here = told_apart(build.manifest.adapter, other)
+        return Fit(False, f"it contains {carried}, but {here} is installed", REBUILD)
     return Fit(True, "" if report.ok else "as far as can be known without the NPU driver")
 
 
@@ -138,7 +145,7 @@ def verify_build(settings: Settings, name: str = "") -> VerifyResult:
 def _damaged(build: Build, why: str) -> VerificationError:
     return VerificationError(
         f"The build {build.directory.name} is damaged: {why}",
-        cure="./inv rebuild-after-cann" + ("" if build.current else f" --build {build.directory.name}"),
+        cure=REBUILD + ("" if build.current else f" --build {build.directory.name}"),
     )
 
 

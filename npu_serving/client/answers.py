@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -14,6 +15,9 @@ from npu_serving.console import duration_text, table
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError
 
 DEFAULT_SIGNATURE = "serving_default"
+# Characters that may appear in a URL's path as they are (RFC 3986, pchar), but for those that end a model's name: the
+# server does not decode what it finds there, so as little as possible is encoded.
+SAFE_IN_NAME = "!$&'()*+,;=@"
 _ERROR_BODY = re.compile(rb'\s*\{\s*"error"\s*:\s*"(.*)"\s*\}\s*', re.DOTALL)
 _C_ESCAPE = re.compile(rb"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)", re.DOTALL)
 _NOT_UTF8 = (
@@ -21,6 +25,11 @@ _NOT_UTF8 = (
     "output whose name ends in _bytes is written like that by TensorFlow Serving itself)"
 )
 _C_LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+
+
+def model_path(model: str) -> str:
+    """The path of a model in a server's REST API. UnicodeEncodeError for a name with half of a character in it."""
+    return f"/v1/models/{urllib.parse.quote(model, safe=SAFE_IN_NAME)}"
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ import urllib3
 
 from npu_serving import proxies
 from npu_serving.client.answers import (
+    SAFE_IN_NAME,
     ModelMetadata,
     ModelStatus,
     Prediction,
     error_message,
     metadata_of,
+    model_path,
     status_of,
     with_bytes_as_base64,
 )
@@ -39,9 +41,6 @@ _CLOSED = ("closed connection without response", "Connection reset", "Broken pip
 READ_BYTES = 1 << 18
 MOST_STATUS_BYTES = 64 << 20
 MOST_PREDICTED_BYTES = 1 << 30
-# Characters that may appear in a URL's path as they are (RFC 3986, pchar), but for those that end a model's name: the
-# server does not decode what it finds there, so as little as possible is encoded.
-SAFE_IN_NAME = "!$&'()*+,;=@"
 
 
 def model_status(
@@ -126,13 +125,12 @@ def _model_url(base_url: str, model: str, version: int | None) -> str:
             f"The version must not be negative: {version}.", cure="use the number of a version directory, such as 1"
         )
     try:
-        quoted = urllib.parse.quote(model, safe=SAFE_IN_NAME)
+        path = model_path(model)
     except UnicodeEncodeError as error:
         raise RequestError(
             f"{model!r} is not a valid model name.", cure="use letters, digits, '-', '_' and '.'"
         ) from error
-    path = f"/v1/models/{quoted}" + ("" if version is None else f"/versions/{version}")
-    return _checked_base(base_url) + path
+    return _checked_base(base_url) + path + ("" if version is None else f"/versions/{version}")
 
 
 def _checked_base(base_url: str) -> str:

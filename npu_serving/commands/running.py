@@ -113,29 +113,58 @@ def _run(
 
 
 @command(
-    kinds={"version": int},
+    kinds={"version": int, "deployment": Path},
     optional=("model",),
     help={
         "model": "the model's name; without one all that runs here is shown",
-        "url": f"where its REST API is; {SERVER} by default",
+        "url": f"with a model or for a probe: where its REST API is; {SERVER} by default",
         "version": "the version to ask; the newest by default",
+        "live": "for a probe: one line, 0 or 3, whether the processes are there and their ports answer",
+        "ready": "for a probe: one line, 0 or 3, whether all models are available and have answered",
+        "deployment": "for a probe: only the servers of this deployment.yaml",
     },
 )
-def status(call: Call, model: str = "", url: str = SERVER, version: int | None = None) -> Result:
+def status(
+    call: Call,
+    model: str = "",
+    url: str = "",
+    version: int | None = None,
+    live: bool = False,
+    ready: bool = False,
+    deployment: Path | None = None,
+) -> Result:
     """Show all that runs here and what is to be done; of one model whether it has loaded, answered, used the NPU."""
-    from npu_serving.serving.all_servers import all_servers
-    from npu_serving.serving.server_state import server_state
+    if live or ready:
+        flag = "--live" if live else "--ready"
+        refuse_together(flag, "a probe is about all versions", version=version, ready=live and ready)
+        if deployment is not None:
+            refuse_together("--deployment", "it says which servers are meant", url=url)
+        if live:
+            refuse_together(flag, "it is about the server, not its models", model=model)
+        from npu_serving.serving.quick_probe import ProbedServers
 
+        probed = ProbedServers(call.settings.build_root, url or (SERVER if model else ""), deployment, model)
+        return probed.live() if live else probed.ready()
+    if deployment is not None:
+        raise RequestError(
+            "--deployment is for --live and --ready.",
+            cause="without them, all servers are shown and compared with their own files",
+            cure="leave it out: ./inv status",
+        )
     if model:
-        return server_state(call.settings.build_root, url, model, version)
-    if version is not None or url != SERVER:
+        from npu_serving.serving.server_state import server_state
+
+        return server_state(call.settings.build_root, url or SERVER, model, version)
+    if version is not None or url:
         given = "--version" if version is not None else "--url"
         raise RequestError(
             f"{given} needs a model.",
             cause="without one, all servers of this machine are shown",
             cure="name the model: ./inv status MODEL",
         )
-    return all_servers(call.settings.build_root)
+    from npu_serving.serving.overview import overview
+
+    return overview(call.settings, Path.cwd())
 
 
 @command(

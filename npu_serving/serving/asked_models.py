@@ -23,10 +23,14 @@ def asked_models(argv: Sequence[str]) -> tuple[ServedModel, ...]:
     if not listed:
         return (ServedModel(flags.get("model_name", "default"), flags.get("model_base_path", "")),)
     try:
-        fields = read_text_format(fsutil.read_text(Path(listed)))
+        return models_in(fsutil.read_text(Path(listed)))
     except (NpuServingError, TextFormatError):
         return ()
-    configs = [item for top in fields for item in top.fields if item.name == "config"]
+
+
+def models_in(text: str) -> tuple[ServedModel, ...]:
+    """The models of a models.config with that text; TextFormatError where it is not in text format."""
+    configs = [item for top in read_text_format(text) for item in top.fields if item.name == "config"]
     return tuple(_model(config) for config in configs if last_text(config.fields, "name"))
 
 
@@ -79,7 +83,13 @@ def _model(config: TextField) -> ServedModel:
                 versions = tuple(_whole(item.text) for item in choice.fields if item.name == "versions")
             elif choice.name == "latest":
                 versions = _whole(last_text(choice.fields, "num_versions") or "1")
-    return ServedModel(last_text(config.fields, "name"), last_text(config.fields, "base_path"), versions=versions)
+    labels = {
+        last_text(item.fields, "key"): _whole(last_text(item.fields, "value"))
+        for item in config.fields
+        if item.name == "version_labels"
+    }
+    name, path = last_text(config.fields, "name"), last_text(config.fields, "base_path")
+    return ServedModel(name, path, last_text(config.fields, "model_platform"), versions, labels)
 
 
 def _whole(text: str) -> int:

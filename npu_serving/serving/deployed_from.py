@@ -7,8 +7,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from npu_serving.deploy.rendering import RenderedFile
+if TYPE_CHECKING:  # a probe reads records, and has no time to import a writer of files
+    from npu_serving.deploy.rendering import RenderedFile
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from npu_serving.console import clock_text
 
 PROC = Path("/proc")
 _LISTENING = "0A"  # TCP_LISTEN of include/net/tcp_states.h
@@ -23,8 +24,7 @@ class Listener:
 
     def describe(self) -> str:
         """The program and since when it runs, for a person."""
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"{self.program or 'another user has it'}, since {when}"
+        return f"{self.program or 'another user has it'}, since {clock_text(self.since)}"
 
 
 def listeners_on(port: int, proc: Path = PROC) -> tuple[Listener, ...]:

@@ -267,7 +267,12 @@ def note_answer(build_root: Path, url: str, model: str) -> None:
 
 def answered_at(build_root: Path, record: ServerRecord, model: str) -> float | None:
     """When that server was last seen to answer a request to the model; None where it wasn't."""
-    return _answers(_path_of(build_root, record.name), record).get(model)
+    return answers_of(build_root, record).get(model)
+
+
+def answers_of(build_root: Path, record: ServerRecord) -> dict[str, float]:
+    """When that server was last seen to answer a request, for each model that was seen to."""
+    return _answers(_path_of(build_root, record.name), record)
 
 
 def begin_of(pid: int) -> int:

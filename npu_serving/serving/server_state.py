@@ -6,12 +6,12 @@ AVAILABLE says no more than that the model was loaded.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.client.answers import ModelStatus
 from npu_serving.client.rest_client import model_status
+from npu_serving.console import clock_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, UnreachableError
 from npu_serving.serving.npu_signs import left_to_the_cpu
 from npu_serving.serving.server_record import EndNote, ServerRecord, answered_at, end_of, record_of
@@ -61,7 +61,7 @@ class ServerState:
 
     def _answering(self) -> str:
         if self.answered is not None:
-            return f"It answered a request at {_clock(self.answered)}."
+            return f"It answered a request at {clock_text(self.answered)}."
         return (
             "AVAILABLE means loaded, not that it answers: NpuOptimizer's options are read at the first request.\n"
             f"Next: ./inv predict {task_argument('--model', self.status.model)} --request REQUEST"
@@ -74,11 +74,11 @@ class ServerState:
         if not record.uses_npu:
             return "It runs on the CPU: no platform config asks for the NPU."
         if record.compiled:
-            return f"The NPU is used: {_graphs(record.compiled)} compiled for it since {_clock(record.started)}."
+            return f"The NPU is used: {_graphs(record.compiled)} compiled for it since {clock_text(record.started)}."
         if self.answered is None:
-            return f"Nothing has been compiled for the NPU since {_clock(record.started)}."
+            return f"Nothing has been compiled for the NPU since {clock_text(record.started)}."
         return (
-            f"THE CPU ANSWERS: nothing has been compiled for the NPU since {_clock(record.started)}, though the "
+            f"THE CPU ANSWERS: nothing has been compiled for the NPU since {clock_text(record.started)}, though the "
             "platform config asks for it.\nNext: ./inv cann-info"
         )
 
@@ -102,14 +102,10 @@ def server_state(build_root: Path, url: str, model: str, version: int | None) ->
 def _with_its_end(error: UnreachableError, end: EndNote | None) -> UnreachableError:
     if end is None:
         return error
-    when = f" until {_clock(end.ended)}" if end.ended else ""
+    when = f" until {clock_text(end.ended)}" if end.ended else ""
     what = f"{error.what}\n./inv serve ran a server there{when}. {end.what}"
     return UnreachableError(what, cause=end.cause or "it was ended on purpose", cure=end.cure or error.cure)
 
 
 def _graphs(count: int) -> str:
     return "1 graph was" if count == 1 else f"{count} graphs were"
-
-
-def _clock(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

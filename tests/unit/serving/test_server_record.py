@@ -73,10 +73,10 @@ def test_a_server_without_a_rest_port_is_known_by_its_grpc_port(tmp_path: Path) 
         note_answer(tmp_path, f"grpc://localhost:{port}", "m")
         assert answered_at(tmp_path, server.record, "m") is not None
         assert record_of(tmp_path, server.url) == server.record
-        assert all_servers(tmp_path).exit_code == 3, "it has not been seen to be ready"
+        assert all_servers(tmp_path)[0].missing == "m", "it has not been seen to be ready"
         keeper.is_ready(True, ())
-        assert all_servers(tmp_path).exit_code == 0
-        text = all_servers(tmp_path).text()
+        assert all_servers(tmp_path)[0].missing == ""
+        text = all_servers(tmp_path)[0].text()
         assert "without a REST API it is not asked" in text
         assert "the ./inv serve that watched it is gone" in text
         keeper.ended(ServerError("It broke.", cure="x"))
