@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from npu_serving.cann.operator_library import OperatorLibrary, operator_library
+from npu_serving.deploy.deployed_presets import options_of
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel
 from npu_serving.errors import DocumentError, NpuServingError
@@ -43,7 +44,8 @@ def check_auxiliary_files(
 
     A file whose content stands in the deployment is right already.
     """
-    given = {**deployment.options_of_presets, **(deployment.npu or {}), **(model.npu or {})}
+    of_model = {**options_of(model.presets), **(model.npu or {})}
+    given = {**deployment.options_of_presets, **(deployment.npu or {}), **of_model}
     for option, path in (deployment.npu_of(model) or {}).items():
         if option not in AUXILIARY_FILES or not isinstance(path, str):
             continue

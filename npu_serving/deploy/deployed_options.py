@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
+from npu_serving.deploy.deployed_presets import options_of
 from npu_serving.deploy.platforms import process_options
 from npu_serving.errors import NpuServingError
 from npu_serving.findings import WARNING, Finding
@@ -64,7 +65,7 @@ def judged_options(deployment: DeploymentFile) -> Iterator[OptionFinding]:
         if options is None or repr(options) in judged:
             continue
         judged.add(repr(options))
-        place: Place = ("models", index, "npu") if model.npu else ("npu",)
+        place: Place = ("models", index, "npu") if model.npu or model.presets else ("npu",)
         # Those that are refused alone are said by problems_of_options(); the others are judged without them.
         rest = {name: value for name, value in options.items() if not any(_refused_alone({name: value}, place))}
         try:
@@ -107,6 +108,8 @@ def _of_rules(
         at = place
         if model.npu and finding.where in model.npu:
             at = (*place, finding.where)
+        elif finding.where in options_of(model.presets):
+            at = (*place[:-1], "presets")
         elif deployment.npu and finding.where in deployment.npu:
             at = ("npu", finding.where)
         elif finding.where in deployment.options_of_presets:

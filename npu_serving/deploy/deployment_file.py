@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from npu_serving.deploy.deployed_options import problems_of_options
+from npu_serving.deploy.deployed_presets import expanded, options_of, problems_of_presets
 from npu_serving.deploy.deployed_values import AbsolutePath, NpuOptions, PresetName, VariableName, VariableValue
 from npu_serving.deploy.deployment_sections import BatchingOptions, CpuOptions, DeployedModel, Problem, ServerOptions
 from npu_serving.documents import Rule, read_layers
 from npu_serving.options.auxiliary_files import WRITTEN_FILES, AuxiliaryContent, auxiliary_text
-from npu_serving.options.catalogue import OptionValue, presets
-from npu_serving.options.explaining import preset_options
+from npu_serving.options.catalogue import OptionValue
 from npu_serving.options.server_environment import known_variables
 
 SCHEMA = Path("docs/deployment.schema.json")
@@ -62,35 +62,8 @@ class DeploymentFile:
                 yield ("models", index, "name"), f"{model.name} is there twice"
             seen.add(model.name)
         yield from self._problems_of_variables()
-        of_presets = [*self._problems_of_presets()]
+        of_presets = [*problems_of_presets(self)]
         yield from of_presets or problems_of_options(self)
-
-    def _problems_of_presets(self) -> Iterator[Problem]:
-        """Presets that contradict each other, and what one needs besides; the file's own values decide first."""
-        for index, name in enumerate(self.presets):
-            preset, former = presets()[name], self.presets[:index]
-            if name in former:
-                yield ("presets", index), f"{name} is there twice"
-                continue
-            for other in former:
-                if other in preset.conflicts:
-                    yield ("presets", index), f"{name} can't stand beside {other}: {preset.conflicts[other]}"
-                for option, value in preset.options.items():
-                    theirs = presets()[other].options.get(option, value)
-                    if theirs != value and option not in (self.npu or {}):
-                        yield (
-                            ("presets", index),
-                            f"{name} sets {option} to {value}, and {other} to {theirs}: keep one of the two, or write "
-                            f"{option} under npu",
-                        )
-            yield from self._problems_of_needs(index, preset.needs)
-
-    def _problems_of_needs(self, index: int, needs: tuple[str, ...]) -> Iterator[Problem]:
-        of_each = ((model.name, self.npu_of(model)) for model in (self.models if needs else ()))
-        lacking = {name: [need for need in needs if need not in own] for name, own in of_each if own is not None}
-        for name, options in lacking.items():
-            if options:
-                yield ("presets", index), f"{self.presets[index]} needs {' and '.join(options)} under npu, for {name}"
 
     def _problems_of_variables(self) -> Iterator[Problem]:
         of_cpu = {
@@ -111,19 +84,22 @@ class DeploymentFile:
 
     def npu_of(self, model: DeployedModel, directory: Path = Path("/")) -> dict[str, bool | int | str] | None:
         """The session options of a model, files of ours being in `directory`; None where the CPU serves it."""
-        if model.npu is False or (model.npu is None and self.npu is None and not self.presets):
+        if model.npu is False or (model.npu is self.npu is None and not self.presets and not model.presets):
             return None
         names = self._names_of_files
         of_deployment = _replaced_by(self.options_of_presets, self.npu or {})
+        own: Mapping[str, OptionValue | AuxiliaryContent] = model.npu or {}
+        if model.presets:
+            own = _replaced_by(options_of(model.presets), own)
         return {
             name: value if isinstance(value, (bool, int, str)) else str(directory / names[name, repr(value)])
-            for name, value in _replaced_by(of_deployment, model.npu or {}).items()
+            for name, value in _replaced_by(of_deployment, own).items()
         }
 
     @functools.cached_property
     def options_of_presets(self) -> dict[str, OptionValue]:
-        """What the presets set where nothing else is written."""
-        return {option: value for name in self.presets for option, value in presets()[name].options.items()}
+        """What the presets for all models set where nothing else is written."""
+        return options_of(self.presets)
 
     def auxiliary_files(self) -> dict[str, str]:
         """The texts of the files that session options name and whose content stands here, by the files' names."""
@@ -150,13 +126,18 @@ class DeploymentFile:
                     yield option, value
 
     def expanded_presets(self) -> dict[str, tuple[str, ...]]:
-        """What became of the options of each preset, a text for each; those of models are their own."""
+        """What became of the options of each preset, a text for each; a model's own is called NAME of MODEL."""
         names = self._names_of_files
         written = {
             name: value if isinstance(value, (bool, int, str)) else names[name, repr(value)]
             for name, value in _replaced_by(self.options_of_presets, self.npu or {}).items()
         }
-        return {name: tuple(preset_options(presets()[name], written)) for name in self.presets}
+        found = expanded(self.presets, written)
+        for model in self.models:
+            if model.presets:
+                of_model = expanded(model.presets, self.npu_of(model, Path()) or {})
+                found.update({f"{name} of {model.name}": options for name, options in of_model.items()})
+        return found
 
     def batching_of(self, model: DeployedModel) -> BatchingOptions | None:
         """How a model's requests are put together; None for each on its own."""

@@ -42,11 +42,15 @@ def read_placed_deployment(path: Path, overlays: Sequence[Path] = (), values: Se
 def option_place(deployment: DeploymentFile, index: int, name: str) -> str:
     """The key path of a session option of the model with that index, or of a variable.
 
-    The model's own stand before those of the deployment, these before a preset's. A variable that the file does not
-    name comes from the shell, and is its own name.
+    The model's own stand before those of its presets, these before those of the deployment, then a preset's of it. A
+    variable that the file does not name comes from the shell, and is its own name.
     """
-    if name in (deployment.models[index].npu or {}):
+    model = deployment.models[index]
+    if name in (model.npu or {}):
         return f"models.{index}.npu.{name}"
+    own = [number for number, preset in enumerate(model.presets) if name in presets()[preset].options]
+    if own:
+        return f"models.{index}.presets.{own[-1]}"
     if name in deployment.environment:
         return f"environment.{name}"
     if name in environment_variables():

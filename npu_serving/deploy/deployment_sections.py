@@ -19,6 +19,7 @@ from npu_serving.deploy.deployed_values import (
     ModelName,
     NpuOptions,
     PathOnALine,
+    PresetName,
     UserName,
     Version,
 )
@@ -118,6 +119,9 @@ class DeployedModel:
     )
     npu: Literal[False] | NpuOptions | None = field(
         default=None, metadata={"help": "session options, over those of the deployment; false has the CPU serve it"}
+    )
+    presets: tuple[PresetName, ...] = field(
+        default=(), metadata={"help": "session options under one name, over those of the deployment"}
     )
     batching: Literal[False] | BatchingOptions | None = field(
         default=None, metadata={"help": "in place of the server's; false for none"}

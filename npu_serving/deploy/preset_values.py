@@ -24,7 +24,10 @@ UNKNOWN = "unknown-release"
 
 
 def filled_in(deployment: DeploymentFile, settings: Settings) -> DeploymentFile:
-    """The deployment with all that its presets leave open; the same one where they leave nothing open."""
+    """The deployment with all that its presets leave open; the same one where they leave nothing open.
+
+    What models have of their own never does: it would be the process's.
+    """
     own = deployment.npu or {}
     open_ones = {
         name: value
@@ -33,7 +36,10 @@ def filled_in(deployment: DeploymentFile, settings: Settings) -> DeploymentFile:
     }
     if not open_ones:
         return deployment
-    known = {"cann": _release(deployment, settings), "models": _digest(deployment)}
+    wanted = {found[1] for value in open_ones.values() for found in PLACEHOLDER.finditer(value)}
+    readers = {"cann": lambda: _release(deployment, settings), "models": lambda: _digest(deployment)}
+    readers["names"] = lambda: _digest_of_names(deployment)
+    known = {name: readers[name]() for name in wanted}
     filled = {name: PLACEHOLDER.sub(lambda found: known[found[1]], value) for name, value in open_ones.items()}
     return dataclasses.replace(deployment, npu={**filled, **own})
 
@@ -56,6 +62,13 @@ def _digest(deployment: DeploymentFile) -> str:
         if deployment.npu_of(model) is not None:
             found.update(f"{model.name}\0{_bytes_of(model)}\n".encode("utf-8", "surrogateescape"))
     return found.hexdigest()[:12]
+
+
+def _digest_of_names(deployment: DeploymentFile) -> str:
+    """Of the names and places of the models on the NPU, whatever their versions."""
+    models = [model for model in deployment.models if deployment.npu_of(model) is not None]
+    text = "".join(f"{model.name}\0{model.base_path}\n" for model in models)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _bytes_of(model: DeployedModel) -> str:

@@ -31,8 +31,8 @@ KINDS: Mapping[str, tuple[str, str]] = {
 }
 """The kinds, for people: what a value is, and what one of another kind silently reads as."""
 NOT_READ = "none"
-PLACEHOLDER = re.compile(r"\{(cann|models)\}")
-"""What stands in a preset's text until files are written: a release of CANN, a digest of the models."""
+PLACEHOLDER = re.compile(r"\{(cann|models|names)\}")
+"""What stands in a preset's text until files are written: a release of CANN, a digest of the models or their names."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,7 @@ class Preset:
     section: str = ""
     needs: tuple[str, ...] = ()
     conflicts: Mapping[str, str] = field(default_factory=dict)
+    new_versions: bool = False
     advice: tuple[str, ...] = ()
     terms: tuple[str, ...] = ()
     name: str = ""

@@ -101,6 +101,7 @@ class DeploymentCheck:
         return {
             "file": str(self.file),
             "models": [self._model_json(model) for model in self.models],
+            "presets": {name: list(options) for name, options in self.deployment.expanded_presets().items()},
             "findings": [
                 {
                     "kind": finding.kind,
@@ -122,6 +123,8 @@ class DeploymentCheck:
         parts = [f"{self.file}:"]
         for model in self.models:
             parts += self._model_lines(model)
+        presets = self.deployment.expanded_presets().items()
+        parts += [f"  preset {name}: {in_a_line('; '.join(options))}" for name, options in presets]
         for severity, heading in _HEADINGS:
             parts += [self._described(finding, heading) for finding in self.findings if finding.severity == severity]
         return "\n".join([*parts, "", self._conclusion()])

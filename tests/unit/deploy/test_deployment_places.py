@@ -13,7 +13,7 @@ version: 1
 models:
   - name: m
     base_path: /models/m
-  - {name: n, base_path: /models/n, npu: {enable_dump: true, dump_path: /d}}
+  - {name: n, base_path: /models/n, npu: {enable_dump: true, dump_path: /d}, presets: [mixed-computing, dump]}
 server:
   port: 9000
 npu: {session_device_id: 1}
@@ -76,3 +76,9 @@ def test_the_place_of_an_option_is_the_models_own_then_the_deployments_then_the_
     assert place(0, "JOB_ID") == "environment.JOB_ID"
     assert place(0, "ASCEND_OPP_PATH") == "ASCEND_OPP_PATH"
     assert place(0, "graph_run_mode") == "npu.graph_run_mode"
+
+
+def test_an_option_of_a_model_s_preset_stands_there_and_its_own_value_before(read: PlacedDeployment) -> None:
+    assert option_place(read.deployment, 1, "mix_compile_mode") == "models.1.presets.0"
+    assert option_place(read.deployment, 1, "dump_mode") == "models.1.presets.1"
+    assert option_place(read.deployment, 1, "dump_path") == "models.1.npu.dump_path"

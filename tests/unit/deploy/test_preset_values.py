@@ -78,3 +78,15 @@ def test_what_the_file_says_itself_stays(site: Site) -> None:
     assert filled_in(made, site.settings) is made
     other = site.made(presets=["dump"])
     assert filled_in(other, site.settings) is other
+
+
+def test_the_cache_for_new_weights_stays_the_same_for_new_versions_and_not_for_another_release(site: Site) -> None:
+    first = site.cache(presets=["weight-update"])
+    assert first.startswith("/var/cache/npu-serving/op-cache/6.3.RC2/")
+    assert "{" not in first
+    newer = site.model.parents[1] / "2/saved_model.pb"
+    newer.parent.mkdir()
+    newer.write_bytes(b"two")
+    assert site.cache(presets=["weight-update"]) == first
+    other = [{"name": "a", "base_path": "/elsewhere"}]
+    assert site.cache(presets=["weight-update"], models=other) != first
