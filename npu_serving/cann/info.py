@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import CannInstallation, adapter_command, cann_of, looked_at
 from npu_serving.cann.layout import packages
-from npu_serving.cann.operator_list import OperatorLists, list_of
+from npu_serving.cann.library_changes import library_findings
+from npu_serving.cann.operator_list import OPP, OperatorLists, list_of
 from npu_serving.errors import EXIT_ACTION_NEEDED, AdapterError
 from npu_serving.findings import Finding
 from npu_serving.sample.sample_settings import with_sample
@@ -80,16 +81,18 @@ def cann_info(settings: Settings) -> CannInfo:
         )
         named = cann.adapter if cann.setting != "auto" else None
         return CannInfo(None, named, places, (none,))
+    runtime = installation.runtime
+    findings = (*cann.findings, *(library_findings(runtime.path / OPP) if runtime is not None else ()))
     if cann.setting == "auto" and (installation.adapter is None or not os.access(installation.adapter, os.R_OK)):
-        return CannInfo(installation, None, places, cann.findings)
+        return CannInfo(installation, None, places, findings)
     try:
         adapter, misfit = cann.adapter, cann.misfit()
     except AdapterError as error:
         if cann.setting != "auto":
             raise
         damaged = Finding(error.what, error.cure)
-        return CannInfo(installation, None, places, (*cann.findings, damaged))
-    findings = (*cann.findings, misfit) if misfit is not None else cann.findings
+        return CannInfo(installation, None, places, (*findings, damaged))
+    findings = (*findings, misfit) if misfit is not None else findings
     return CannInfo(installation, adapter, places, findings)
 
 

@@ -23,6 +23,20 @@ KIND = "operator-list"
 OPP = "opp"
 """The directory of the operator packages within a toolkit or nnae."""
 EFFECT = "the adapter would give no operator to the NPU, and every model would be silently served by the CPU"
+COMPUTES_NOTHING = frozenset(
+    (
+        "Const",
+        "Placeholder",
+        "PlaceholderV2",
+        "PlaceholderWithDefault",
+        "NoOp",
+        "Identity",
+        "IdentityN",
+        "PartitionedCall",
+        "StatefulPartitionedCall",
+    )
+)
+"""Operators that run where those beside them do."""
 _LONGEST = 64 << 20  # bytes; the real ones have some hundred thousand
 
 
@@ -59,13 +73,20 @@ class OperatorLists:
     """All of them, custom ones included."""
     gray: frozenset[str] = field(default=frozenset(), repr=False)
     """Those of `names` that mixed computing leaves to the CPU."""
+    custom: tuple[OperatorLists, ...] = field(default=(), repr=False)
+    """The lists of custom operators, whose names are among those above."""
+
+    @staticmethod
+    def never_taken(operator: str) -> bool:
+        """Whether the adapter leaves such an operator to the CPU whatever its lists say."""
+        return operator.endswith(("Dataset", "DatasetV2")) or operator in ("_Arg", "_Retval", "StringJoin")
 
     def taken(self, operator: str, *, mixed: bool) -> bool:
         """Whether the adapter gives such an operator to the NPU; `mixed` is whether mix_compile_mode is on.
 
         As IsWhiteListSupport() in the adapter's om_partition_subgraphs_pass.cc answers.
         """
-        if operator.endswith(("Dataset", "DatasetV2")) or operator in ("_Arg", "_Retval", "StringJoin"):
+        if self.never_taken(operator):
             return False
         return operator in self.names and not (mixed and operator in self.gray)
 
@@ -96,6 +117,7 @@ def operator_lists(environ: Mapping[str, str]) -> OperatorLists:
         custom_operators=sum(each.operators for each in custom),
         names=of_cann.names.union(*(each.names for each in custom)),
         gray=of_cann.gray.union(*(each.gray for each in custom)),
+        custom=tuple(each for each in custom if each.operators),
     )
 
 

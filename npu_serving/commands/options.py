@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 
 
 @command(
+    settings=("cann_root", "adapter"),
     optional=("name",),
     help={
-        "name": "a session option, profiling key, variable or flag of the server, or a word to find it by",
+        "name": "a session option, profiling key, variable, flag or operator, or a word to find it by",
         "all": "explain all of them",
     },
 )
-def explain(_call: Call, name: str = "", all: bool = False) -> Result:
-    """Explain an option of the NPU, a profiling key, a variable or a flag of the server, with an example."""
+def explain(call: Call, name: str = "", all: bool = False) -> Result:
+    """Explain an option of the NPU, a profiling key, a variable, a flag of the server, or an operator."""
     from npu_serving.options import explaining
 
     if all:
@@ -27,4 +28,9 @@ def explain(_call: Call, name: str = "", all: bool = False) -> Result:
         return explaining.explain_all()
     if not name:
         raise RequestError("explain needs NAME.", cure="./inv explain NAME, or ./inv explain --all")
-    return explaining.explain(name)
+    exact = explaining.explain_exactly(name)
+    if exact is not None or not name.isascii():
+        return exact or explaining.explain(name)
+    from npu_serving.serving.explained_operator import explain_name
+
+    return explain_name(call.settings, name)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from npu_serving.cann.operator_library import OperatorLibrary, operator_library
+from npu_serving.cann.operator_library import operator_library
 from npu_serving.deploy.deployed_presets import options_of
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel
+from npu_serving.deploy.library_checks import KIND, check_against_library
 from npu_serving.errors import DocumentError, NpuServingError
 from npu_serving.findings import WARNING, Finding
 from npu_serving.options.asked_options import GUIDE_FORBIDS
 from npu_serving.options.auxiliary_files import (
     AUXILIARY_FILES,
     WRITTEN_FILES,
-    AuxiliaryContent,
     CustomDtypes,
     ImplementationModes,
     MixedPrecisionLists,
@@ -27,7 +26,7 @@ from npu_serving.options.auxiliary_files import (
 from npu_serving.options.auxiliary_reader import read_auxiliary_file
 from npu_serving.writers.shell import command_line
 
-KIND, MISSING = "auxiliary-file", "missing-file"
+MISSING = "missing-file"
 
 _CACHE = "op_compiler_cache_dir"
 _NARROW = frozenset(("fusion_switch_file", _CACHE, "compress_weight_conf"))
@@ -67,9 +66,9 @@ def check_auxiliary_files(
                 kind = KIND if isinstance(error, DocumentError) else MISSING
                 yield option, Finding(f"{option}: {error.what}", _cure(option, error), kind=kind)
                 continue
-        types = _types_in(content)
-        if types:
-            yield from ((option, finding) for finding in _of_types(option, types, operator_library(environment)))
+        if isinstance(content, (MixedPrecisionLists, CustomDtypes, ImplementationModes)):
+            found = check_against_library(option, content, operator_library(environment))
+            yield from ((option, finding) for finding in found)
         if option == "op_debug_config" and {"ccec_O0", "ccec_g"} & set(content) and set(_OF_SHAPES) & set(given):
             what = "op_debug_config has ccec_O0 or ccec_g, with which kernels of dynamic shapes may not compile"
             yield option, Finding(what, "leave them out", WARNING, GUIDE_FORBIDS)
@@ -79,28 +78,6 @@ def _cure(option: str, error: NpuServingError) -> str:
     if isinstance(error, DocumentError):
         return error.cure
     return f"name a file that is there, or write the content of {WRITTEN_FILES[option].name} in place of its path"
-
-
-def _types_in(content: AuxiliaryContent) -> tuple[str, ...]:
-    """The types of operators that a file names."""
-    if isinstance(content, MixedPrecisionLists):
-        lists = (content.black_list, content.white_list)
-        return tuple(name for each in lists for name in (*each.to_add, *each.to_remove))
-    return tuple(content.by_type) if isinstance(content, (CustomDtypes, ImplementationModes)) else ()
-
-
-def _of_types(option: str, types: Sequence[str], library: OperatorLibrary) -> Iterator[Finding]:
-    """Types that CANN's library does not have, so that what is said of them has no effect; and the library itself."""
-    for name, first, second in library.twice:
-        what = f"{second} describes operators that {first} describes as well, such as {name}; both are loaded"
-        yield Finding(what, "move the one that is a copy out of that directory", WARNING, KIND)
-    for name in types if library.types else ():
-        if name not in library.types:
-            plain = {each.casefold(): each for each in sorted(library.types)}
-            near = plain.get(name.casefold()) or next(iter(get_close_matches(name, library.types, n=1)), "")
-            what = f"{option} names operators of the type {name}, and {library.directory} has none"
-            cure = f"write {near}" if near else "write the type that CANN has, or leave it out"
-            yield Finding(what, cure, WARNING, KIND)
 
 
 def _of_cache(directory: Path, environment: Mapping[str, str]) -> Iterator[Finding]:

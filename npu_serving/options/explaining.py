@@ -73,16 +73,7 @@ class ExplainedEntry:
 
     def text(self) -> str:
         """Everything, in a paragraph."""
-        lines = [f"{self.name} ({self.family})", *_wrapped(self.entry.meaning, "    ")]
-        for heading, said in self.facts:
-            if isinstance(said, str):
-                lines += _wrapped(f"{heading}: {said}", "    ", "        ")
-            else:
-                lines.append(f"    {heading}:")
-                lines += [line for each in said for line in _wrapped(f"- {each}", "        ", "          ")]
-        if self.example:
-            lines += ["    example:", *textwrap.indent(self.example, "        ").split("\n")]
-        return "\n".join(lines)
+        return paragraph(f"{self.name} ({self.family})", self.entry.meaning, self.facts, self.example)
 
 
 @dataclass(frozen=True)
@@ -116,14 +107,37 @@ class ExplainedEntries:
         return "\n".join([f"{len(self.found)} are found by {self.asked!r}:", *lines, "Next: ./inv explain NAME"])
 
 
-def explain(name: str) -> ExplainedEntries:
-    """What is called that; else what is found by that word, or is spelled nearly so. RequestError for nothing."""
+def paragraph(title: str, meaning: str, facts: Iterable[Fact], example: str = "") -> str:
+    """What is known of something, as it is printed: a heading, its meaning, the facts under it, an example to paste."""
+    lines = [title, *_wrapped(meaning, "    ")]
+    for heading, said in facts:
+        if isinstance(said, str):
+            lines += _wrapped(f"{heading}: {said}", "    ", "        ")
+        else:
+            lines.append(f"    {heading}:")
+            lines += [line for each in said for line in _wrapped(f"- {each}", "        ", "          ")]
+    if example:
+        lines += ["    example:", *textwrap.indent(example, "        ").split("\n")]
+    return "\n".join(lines)
+
+
+def explain_exactly(name: str) -> ExplainedEntries | None:
+    """What is called that; None for nothing."""
     wanted = name.strip().lstrip("-")
     exact = _by_name(wanted)
-    if exact:
-        is_preset = all(isinstance(entry, Preset) for entry in exact)
-        also = [entry for entry in _nearest(wanted.casefold()) if entry not in exact] if is_preset else []
-        return ExplainedEntries(name, tuple(map(_explained, exact)), also=tuple(map(_explained, also)))
+    if not exact:
+        return None
+    is_preset = all(isinstance(entry, Preset) for entry in exact)
+    also = [entry for entry in _nearest(wanted.casefold()) if entry not in exact] if is_preset else []
+    return ExplainedEntries(name, tuple(map(_explained, exact)), also=tuple(map(_explained, also)))
+
+
+def explain(name: str) -> ExplainedEntries:
+    """What is called that; else what is found by that word, or is spelled nearly so. RequestError for nothing."""
+    exact = explain_exactly(name)
+    if exact is not None:
+        return exact
+    wanted = name.strip().lstrip("-")
     near = _nearest(wanted.casefold()) if wanted else []
     if not near:
         raise RequestError(

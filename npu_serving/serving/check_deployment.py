@@ -19,6 +19,8 @@ from npu_serving.builds.verify import verify_build
 from npu_serving.cann.adapter_words import unknown_words
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
+from npu_serving.cann.library_changes import library_findings
+from npu_serving.cann.operator_library import directory_of_operators
 from npu_serving.cann.operator_list import KIND as OPERATOR_LIST
 from npu_serving.cann.operator_list import finding_for, operator_lists
 from npu_serving.deploy import (
@@ -26,6 +28,7 @@ from npu_serving.deploy import (
     batching_checks,
     device_checks,
     gear_checks,
+    library_checks,
     model_checks,
     range_checks,
     tls_checks,
@@ -62,7 +65,7 @@ _OF_THE_FILE = frozenset(
         model_checks.TAGS,
         gear_checks.KIND,
         device_checks.KIND,
-        auxiliary_checks.KIND,
+        library_checks.KIND,
         batching_checks.KIND,
         tls_checks.KIND,
         range_checks.KIND,
@@ -297,6 +300,7 @@ def _check_cann(cann: Cann, environment: Mapping[str, str]) -> Iterator[Finding]
     listed = finding_for(environment, installation.runtime)
     if listed is not None:
         yield listed
+    yield from library_findings(directory_of_operators(environment))
 
 
 def _check_options(

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from npu_serving.cann.operator_list import OperatorLists
+from npu_serving.cann.operator_list import COMPUTES_NOTHING, OperatorLists
 from npu_serving.deploy.model_checks import CheckedModel
 from npu_serving.deploy.range_checks import MIXED, check_sunk_ranges
 from npu_serving.findings import PROBLEM, WARNING, Finding
@@ -17,20 +17,6 @@ from npu_serving.models.saved_model import GraphContent, ModelSignature
 from npu_serving.shown_text import in_a_line
 
 KIND = "npu-share"
-# They compute nothing: where they run depends on what they are next to.
-_NOT_COUNTED = frozenset(
-    (
-        "Const",
-        "Placeholder",
-        "PlaceholderV2",
-        "PlaceholderWithDefault",
-        "NoOp",
-        "Identity",
-        "IdentityN",
-        "PartitionedCall",
-        "StatefulPartitionedCall",
-    )
-)
 _SHOWN = 8
 
 
@@ -65,7 +51,7 @@ def share_of(
     name: str, signature: ModelSignature, graph: GraphContent, lists: OperatorLists, *, mixed: bool
 ) -> NpuShare:
     """What of that signature's requests would run on the NPU."""
-    run = {operator: count for operator, count in graph.run_by(signature).items() if operator not in _NOT_COUNTED}
+    run = {operator: count for operator, count in graph.run_by(signature).items() if operator not in COMPUTES_NOTHING}
     on_cpu = {operator: count for operator, count in run.items() if not lists.taken(operator, mixed=mixed)}
     return NpuShare(name, sum(run.values()), on_cpu)
 
@@ -108,7 +94,7 @@ def sunk_range_findings(model: CheckedModel, lists: OperatorLists, where: str) -
     """Ranges that are to run on the NPU, with operators that do not; `where` is the place of the model's options."""
 
     def is_taken(functions: Mapping[str, object], operator: str) -> bool:
-        return operator in _NOT_COUNTED or operator in functions or lists.taken(operator, mixed=True)
+        return operator in COMPUTES_NOTHING or operator in functions or lists.taken(operator, mixed=True)
 
     for graph in (version.graph for version in model.versions if version.graph is not None):
         of_graph = functools.partial(is_taken, graph.graph.functions)

@@ -12,7 +12,7 @@ from npu_serving.commands.options import explain
 
 def run(capsys: pytest.CaptureFixture[str], **flags: object) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as ended:
-        explain(Context(), **{"name": "", "all": False, "json": False, **flags})
+        explain(Context(), **{"name": "", "all": False, "json": False, "cann_root": None, "adapter": None, **flags})
     printed = capsys.readouterr()
     return int(str(ended.value)), printed.out, printed.err
 

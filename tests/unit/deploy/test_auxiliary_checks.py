@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from npu_serving.deploy.auxiliary_checks import KIND, MISSING, check_auxiliary_files
+from npu_serving.deploy.auxiliary_checks import MISSING, check_auxiliary_files
 from npu_serving.deploy.deployment_file import read_deployment
+from npu_serving.deploy.library_checks import KIND
 from npu_serving.findings import PROBLEM, WARNING, Finding
 
 LIBRARY = "built-in/op_impl/ai_core/tbe/config/ascend910/aic-ascend910-ops-info.json"
@@ -97,7 +98,7 @@ def test_a_type_that_the_installed_library_does_not_have_is_a_warning_with_the_n
     library.write_text(json.dumps({"MatMul": {"precision_reduce": {"flag": "true"}}, "Relu": {"input0": {}}}))
     environment = {"ASCEND_OPP_PATH": str(tmp_path / "opp")}
     for npu in (
-        {**MIXED, "modify_mixlist": {"white-list": {"to-remove": ["Matmul", "Relu"]}}},
+        {**MIXED, "modify_mixlist": {"white-list": {"to-remove": ["Matmul", "MatMul"]}}},
         {"customize_dtypes": {"by_type": {"Matmul": {"inputs": ["float16"], "outputs": ["float16"]}}}},
         {"op_precision_mode": {"ByOpType": {"Matmul": "high_precision"}}},
     ):
