@@ -171,14 +171,22 @@ def failure(finished: Finished, *, log_path: Path | None = None, cure: str = "")
 
 @contextlib.contextmanager
 def running(
-    argv: Sequence[Arg], *, log_path: Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    argv: Sequence[Arg],
+    *,
+    log_path: Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    processors: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that runs beside this one until the block ends; its output goes to `log_path`."""
+    """A program that runs beside this one until the block ends; its output goes to `log_path`.
+
+    With `processors` it runs on these only.
+    """
     with fsutil.explained(log_path):
         log = log_path.open("ab")
     with log:
         started = time.monotonic()
-        process = _popen(_words(argv), cwd, env, log, log)
+        process = _popen(_words(argv), cwd, env, log, log, processors=processors)
         try:
             yield process
         finally:
@@ -216,13 +224,19 @@ def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None
 
 
 @contextlib.contextmanager
-def in_our_place(argv: Sequence[Arg], *, env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def in_our_place(
+    argv: Sequence[Arg], *, env: Mapping[str, str], processors: Sequence[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """A program with our standard input, terminal and process group, whose output is ours to read.
+
+    With `processors` it runs on these only.
 
     It is ended when we are killed, and where the block ends before it does.
     """
     started = time.monotonic()
-    process = _popen(_words(argv), None, env, subprocess.PIPE, subprocess.PIPE, in_our_place=True)
+    process = _popen(
+        _words(argv), None, env, subprocess.PIPE, subprocess.PIPE, in_our_place=True, processors=processors
+    )
     try:
         yield process
     finally:
@@ -302,6 +316,13 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
             os.killpg(process.pid, number)
 
 
+def _begin(processors: Sequence[int]) -> None:
+    """What the program's process does before it becomes the program."""
+    _die_with_parent()
+    if processors:
+        os.sched_setaffinity(0, processors)
+
+
 def _die_with_parent() -> None:
     """Asks the kernel to end this program when the one that started it is killed (prctl(2), PR_SET_PDEATHSIG)."""
     import ctypes
@@ -319,6 +340,7 @@ def _popen(
     *,
     in_our_place: bool = False,
     stdin: int = subprocess.DEVNULL,
+    processors: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     environment = dict(env) if env is not None else base_environment()
     debugging.show_start(argv, str(cwd or Path.cwd()), environment)
@@ -331,7 +353,7 @@ def _popen(
             stdout=stdout,
             stderr=stderr,
             start_new_session=not in_our_place,  # so Ctrl-C reaches us first; we pass it on to the whole group
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads here, and no other way
+            preexec_fn=lambda: _begin(processors),  # noqa: PLW1509 - no threads here, and no other way
         )
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
@@ -342,6 +364,12 @@ def _popen(
             ) from error
         raise MissingToolError(
             f"The program {argv[0]!r} was not found.", cure="install it, or add its directory to PATH"
+        ) from error
+    except subprocess.SubprocessError as error:  # of _begin: the kernel leaves it none of the processors
+        raise MissingToolError(
+            f"Could not start {argv[0]} on the processors {', '.join(map(str, processors))}.",
+            cause="a program that is started here may not use any of them",
+            cure="grep Cpus_allowed_list /proc/self/status shows those that it may use",
         ) from error
     except (PermissionError, OSError) as error:
         raise MissingToolError(

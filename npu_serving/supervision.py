@@ -26,16 +26,21 @@ PIECES_AT_ONCE = 16  # of one stream, before the other one and the end are looke
 
 
 def supervise(
-    argv: Sequence[Arg], *, env: Mapping[str, str], on_line: OnLine, on_start: Callable[[int], None] | None = None
+    argv: Sequence[Arg],
+    *,
+    env: Mapping[str, str],
+    on_line: OnLine,
+    on_start: Callable[[int], None] | None = None,
+    processors: Sequence[int] = (),
 ) -> int:
     """Runs a program in this one's place: its exit status at the end, negative for a signal.
 
     It has our standard input, terminal and process group, so that Ctrl-C and Ctrl-Z reach it as if it had been typed
     itself; what it prints goes on at once and unchanged, and the lines to `on_line` as well; `on_start` gets its
     number. Signals that come to us are passed on, so that it gets a terminal's Ctrl-C twice. It is ended when we are
-    killed. Where nobody reads our output any more, the program runs on.
+    killed. Where nobody reads our output any more, the program runs on. With `processors` it runs on these only.
     """
-    with _signals_passed_on() as pass_them_to, process.in_our_place(argv, env=env) as program:
+    with _signals_passed_on() as pass_them_to, process.in_our_place(argv, env=env, processors=processors) as program:
         pass_them_to(program)
         if on_start is not None:
             on_start(program.pid)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Callable, Union
 
 from npu_serving import fsutil
+from npu_serving.deploy.processor_lists import MOST, read_processors
 from npu_serving.documents import NamedValues, Rule
 from npu_serving.errors import NpuServingError
 from npu_serving.models.layout import check_model_name
@@ -69,6 +70,14 @@ def _environment_value(value: object) -> str:
     return _said(lambda: environment_line("this variable", str(value)))
 
 
+def _processors(text: str) -> str:
+    try:
+        read_processors(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _user(name: str) -> str:
     return _said(lambda: systemd_line(name)) or ("" if name else "must be the name of a user")
 
@@ -102,4 +111,5 @@ VariableName = Annotated[
 VariableValue = Union[int, Annotated[str, Rule(check=_environment_value)]]
 PathOnALine = Annotated[str, Rule(check=_on_a_line)]
 LibraryPath = Annotated[str, Rule(check=_library)]
+ProcessorList = Union[Annotated[int, Rule(minimum=0, maximum=MOST)], Annotated[str, Rule(check=_processors)]]
 UserName = Annotated[str, Rule(check=_user)]

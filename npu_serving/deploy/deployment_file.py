@@ -14,7 +14,14 @@ from typing import Annotated, Literal
 from npu_serving.deploy.deployed_options import problems_of_options
 from npu_serving.deploy.deployed_presets import expanded, options_of, problems_of_presets
 from npu_serving.deploy.deployed_values import AbsolutePath, NpuOptions, PresetName, VariableName, VariableValue
-from npu_serving.deploy.deployment_sections import BatchingOptions, CpuOptions, DeployedModel, Problem, ServerOptions
+from npu_serving.deploy.deployment_sections import (
+    BatchingOptions,
+    CpuOptions,
+    DeployedModel,
+    Problem,
+    ServerOptions,
+    more_threads,
+)
 from npu_serving.documents import Rule, read_layers
 from npu_serving.options.auxiliary_files import WRITTEN_FILES, AuxiliaryContent, auxiliary_text
 from npu_serving.options.catalogue import OptionValue
@@ -74,6 +81,10 @@ class DeploymentFile:
             key, value = of_cpu.get(name, ("", None))
             if value is not None:
                 yield ("environment", name), f"is set by cpu.{key} as well: keep one of the two"
+            elif key == "omp_threads" and self.cpu.cpus is not None:
+                stated, most = str(self.environment[name]), len(self.cpu.processors)
+                if stated.isdecimal() and int(stated) > most:
+                    yield ("environment", name), more_threads(int(stated), most)
             known = next((line for line in known_variables() if line.fits(name)), None)
             if known is not None and not known.passed:
                 yield ("environment", name), f"must not be set: {known.instead or 'the server does not read it'}"

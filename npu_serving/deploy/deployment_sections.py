@@ -20,9 +20,11 @@ from npu_serving.deploy.deployed_values import (
     NpuOptions,
     PathOnALine,
     PresetName,
+    ProcessorList,
     UserName,
     Version,
 )
+from npu_serving.deploy.processor_lists import read_processors
 from npu_serving.documents import Rule
 
 _DEFAULT_MAX_BATCH_SIZE = 1000  # tensorflow/core/kernels/batching_util/shared_batch_scheduler.h at 1.15
@@ -239,6 +241,41 @@ class CpuOptions:
     omp_threads: Count | None = field(default=None, metadata={"help": "OpenMP's threads (OMP_NUM_THREADS)"})
     allocator: LibraryPath | None = field(
         default=None, metadata={"help": "a library such as libjemalloc.so.2 that allocates memory (LD_PRELOAD)"}
+    )
+    cpus: ProcessorList | None = field(
+        default=None, metadata={"help": "the processors that the server runs on, such as 0-7,16-23; all by default"}
+    )
+    numa_node: Annotated[int, Rule(minimum=0, maximum=1023)] | None = field(
+        default=None, metadata={"help": "the NUMA node whose processors it runs on, in place of cpus"}
+    )
+
+    @property
+    def processors(self) -> tuple[int, ...]:
+        """Those of `cpus`; () where it isn't there."""
+        return read_processors(str(self.cpus)) if self.cpus is not None else ()
+
+    @property
+    def threads_within_operators(self) -> dict[str, int]:
+        """The numbers of threads that work at one operator together, as far as they are set."""
+        counts = {"intra_op_threads": self.intra_op_threads, "omp_threads": self.omp_threads}
+        return {name: count for name, count in counts.items() if count is not None}
+
+    def problems(self) -> Iterator[Problem]:
+        """Processors that are named twice, and more threads than there are processors for them."""
+        if self.cpus is None:
+            return
+        if self.numa_node is not None:
+            yield "numa_node", "names the processors that cpus names as well: keep one of the two"
+        for name, count in self.threads_within_operators.items():
+            if count > len(self.processors):
+                yield name, more_threads(count, len(self.processors))
+
+
+def more_threads(count: int, processors: int) -> str:
+    """The mistake of more threads for an operator than processors."""
+    return (
+        f"is {count}, and cpu.cpus names {processors} processors, on which threads of an operator would take turns: "
+        "leave it out, and as many are made as there are processors"
     )
 
 

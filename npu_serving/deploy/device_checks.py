@@ -13,7 +13,8 @@ VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 """The machine's numbers of the devices that a process may use; within it they are counted from 0."""
 OF_A_CONTAINER = "ASCEND_VISIBLE_DEVICES"
 """The machine's numbers too, for ascend-docker-runtime; within the container they are counted from 0."""
-_OF_THE_PROCESS = ("ASCEND_DEVICE_ID", "DEVICE_ID")
+OF_THE_PROCESS = ("ASCEND_DEVICE_ID", "DEVICE_ID")
+"""Those that the adapter takes the number of its device from, the first one first."""
 OPTION = "session_device_id"
 
 
@@ -29,7 +30,7 @@ def check_devices(options: Mapping[str, OptionValue], variables: Mapping[str, st
         )
         return
     numbers = visible.split(",")
-    asked = [(name, variables[name], f"environment.{name}") for name in _OF_THE_PROCESS if name in variables]
+    asked = [(name, variables[name], f"environment.{name}") for name in OF_THE_PROCESS if name in variables]
     if OPTION in options:
         asked.append((OPTION, str(options[OPTION]), f"{where}.{OPTION}"))
     last = len(numbers) - 1

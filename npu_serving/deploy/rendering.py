@@ -12,6 +12,7 @@ from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel, LatestVersions, TlsOptions
 from npu_serving.deploy.platform_config import ServedModel, render_models_config, render_platform_config
 from npu_serving.deploy.platforms import platforms_of
+from npu_serving.deploy.processor_lists import processors_text
 from npu_serving.errors import RequestError
 from npu_serving.shown_text import in_a_line, masked_variable
 from npu_serving.templating import render
@@ -108,10 +109,17 @@ def rendered_files(deployment: DeploymentFile, directory: Path) -> dict[str, Ren
         directory=str(directory),
         serve=SERVE_OF_THE_PACKAGE,
         cann=deployment.cann,
+        cpus=processors_text(deployment.cpu.processors),
+        numa_node=deployment.cpu.numa_node,
     )
     texts[START] = RenderedFile(start, 0o755)
     unit = render(
-        f"templates/deployment/{UNIT}.j2", mark=MARK, user=deployment.server.user, start=str(directory / START)
+        f"templates/deployment/{UNIT}.j2",
+        mark=MARK,
+        user=deployment.server.user,
+        start=str(directory / START),
+        cpus=processors_text(deployment.cpu.processors),
+        numa_node=deployment.cpu.numa_node,
     )
     texts[UNIT] = RenderedFile(unit)
     return texts

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.deploy.processor_lists import read_processors
 from npu_serving.documents.text_format import TextField, TextFormatError, read_text_format
 from npu_serving.errors import RequestError
 from npu_serving.options.server_environment import known_variables
@@ -40,6 +41,8 @@ FLAG_OF_KIND = {
 }
 _EXPORT = re.compile(r"^\s*export\s+([A-Za-z_][A-Za-z0-9_]*)=(.*)$", re.MULTILINE)
 _SINGLE_QUOTED = re.compile(r"""("(?:\\.|[^"\\])*"|\\.)|'[^']*'""", re.DOTALL)
+_PINNED_BY_US = re.compile(r'exec taskset -c ([0-9,-]+) "\$serve"')
+_NODE_OF_OURS = re.compile(r"node=/sys/devices/system/node/node(\d{1,4})/cpulist")
 ROOT_OF_CANN = "ASCEND_ROOT"  # as bin/serve of a package reads it
 LISTS_OF_DIRECTORIES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 
@@ -58,6 +61,8 @@ class SetUpByHand:
     flags: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    pinning: dict[str, str | int] = field(default_factory=dict)
+    """What of the deployment's section cpu the script pins the server to."""
 
 
 def found_in(directory: Path) -> SetUpByHand:
@@ -83,6 +88,7 @@ def _read_script(found: SetUpByHand, path: Path, text: str) -> None:
         lines = [line.strip() for line in joined.splitlines()]
         _read_flags(found, path, [_unquoted_flag(line) for line in lines if line.startswith("--")])
     for line in joined.splitlines():
+        _read_pinning_of_ours(found, line)
         if PROGRAM in line and "--" in line and not line.lstrip().startswith("#"):
             try:
                 words = shlex.split(line.partition(PROGRAM)[2], comments=True)
@@ -90,8 +96,35 @@ def _read_script(found: SetUpByHand, path: Path, text: str) -> None:
                 found.left_out.append(f"{path}: {line.strip()[:80]}: a quote is not closed")
                 continue
             _read_flags(found, path, [word for word in words if word.startswith("--")])
+            _read_pinning(found, path, line.partition(PROGRAM)[0])
     for name, value in _EXPORT.findall(joined) if PROGRAM in text or path.suffix == ".sh" else ():
         _read_variable(found, path, name, value)
+
+
+def _read_pinning_of_ours(found: SetUpByHand, line: str) -> None:
+    """What render-deployment writes into start.sh."""
+    pinned, node = _PINNED_BY_US.fullmatch(line), _NODE_OF_OURS.fullmatch(line)
+    if pinned is not None:
+        found.pinning = {"cpus": pinned[1]}
+    elif node is not None:
+        found.pinning = {"numa_node": int(node[1])}
+
+
+def _read_pinning(found: SetUpByHand, path: Path, before: str) -> None:
+    """Taskset or numactl in front of the server."""
+    pinned = re.search(r"\btaskset\s+(?:-c|--cpu-list)[\s=]+(\S+)", before)
+    node = re.search(r"\bnumactl\s.*?(?:--cpunodebind[\s=]|-N\s*)(\d+)(?=\s)", before)
+    if pinned is not None:
+        try:
+            read_processors(pinned[1])
+        except ValueError:
+            found.left_out.append(f"{path}: taskset -c {printable(pinned[1])}: write the processors as cpu.cpus")
+        else:
+            found.pinning = {"cpus": pinned[1]}
+    elif node is not None:
+        found.pinning = {"numa_node": int(node[1])}
+    elif re.search(r"\b(taskset|numactl)\b", before):
+        found.left_out.append(f"{path}: {printable(before.strip())}: write the processors as cpu.cpus or cpu.numa_node")
 
 
 def _read_flags(found: SetUpByHand, path: Path, words: Sequence[str]) -> None:

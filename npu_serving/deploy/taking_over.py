@@ -187,6 +187,7 @@ def _in_common(found: SetUpByHand, entries: Mapping[str, PlatformByHand]) -> Doc
         if found.flags.get("enable_batching") == "true":
             path, fields = found.configs.get(BATCHING, (found.directory, ()))
             merged["server"]["batching"] = batching_by_hand(found, path, fields)
+    merged["cpu"] = {**(merged["cpu"] or {}), **found.pinning} or None
     return merged
 
 

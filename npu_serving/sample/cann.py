@@ -18,7 +18,7 @@ from npu_serving.documents import read_document
 from npu_serving.errors import RequestError
 from npu_serving.facts import ADAPTER_SONAME, LIBPYTHON
 from npu_serving.sample import SAMPLE_DIRECTORY
-from npu_serving.sample.sample_settings import PYTHON
+from npu_serving.sample.sample_settings import PYTHON, STAMP
 from npu_serving.writers.shell import shell_word
 
 ADAPTER_SOURCES = SAMPLE_DIRECTORY / "adapter"
@@ -113,12 +113,12 @@ def _install_release(ascend: Path, release: Release, compiler: str) -> None:
     plugin, toolkit = ascend / "tfplugin" / release.version, ascend / "ascend-toolkit" / release.version
     inputs = _digest_of_inputs(release, compiler, ascend)
     for directory, fill in ((toolkit, _fill_toolkit), (plugin, _fill_plugin)):
-        stamp = directory / ".sample-inputs"
+        stamp = directory / STAMP
         if stamp.is_file() and stamp.read_text(encoding="utf-8") == inputs:
             continue
         with fsutil.new_directory(directory) as temporary:
             fill(temporary, directory, release, compiler)
-            fsutil.write_file(temporary / ".sample-inputs", inputs)
+            fsutil.write_file(temporary / STAMP, inputs)
 
 
 def _digest_of_inputs(release: Release, compiler: str, ascend: Path) -> str:

@@ -14,6 +14,10 @@ PYTHON = "python3.7.5"
 """The directory of the sample's Python, which has nothing but a libpython."""
 
 
+STAMP = ".sample-inputs"
+"""A file in each release of the sample's CANN: the digest of what it was made of."""
+
+
 def with_sample(settings: Settings) -> Settings:
     """The settings with `sample` replaced by the paths of its CANN and libpython, which are made if missing."""
     if not _takes_sample(settings):
@@ -32,6 +36,11 @@ def with_sample(settings: Settings) -> Settings:
 def sample_root(settings: Settings) -> Path:
     """Where the sample's CANN and libpython are made."""
     return settings.build_root / "sample"
+
+
+def is_of_sample(component: Path) -> bool:
+    """Whether that release of the toolkit or of tfplugin is the sample's, whose adapter opens no device."""
+    return (component / STAMP).is_file()
 
 
 def sample_archives(settings: Settings) -> Path:

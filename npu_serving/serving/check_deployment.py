@@ -49,6 +49,7 @@ from npu_serving.options.rules import check_options
 from npu_serving.options.server_environment import server_environment
 from npu_serving.options.session_options import complete_options
 from npu_serving.serving import preflight
+from npu_serving.serving.machine_checks import check_machine
 from npu_serving.serving.memory_forecast import check_memory
 from npu_serving.serving.npu_share import NpuShare, share_findings, shares_of, sunk_range_findings
 from npu_serving.serving.server_operators import operators_missing
@@ -207,6 +208,7 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
         if deployment.uses_npu() or deployment.cann is not None:
             findings.append(_as_finding(error, CANN, "cann"))
         cann, environment = None, _environment(deployment, None)
+    findings += check_machine(settings, deployment, models, cann, environment)
     if deployment.uses_npu():
         if cann is not None:
             findings += _check_cann(cann, environment)

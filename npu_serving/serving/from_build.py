@@ -13,6 +13,7 @@ from npu_serving.builds.current import find_build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.pinning import pinned_processors
 from npu_serving.deploy.preset_values import filled_in
 from npu_serving.deploy.render_deployment import plan_files, write_files
 from npu_serving.deploy.rendering import PLATFORM_CONFIG, rendered_files, server_flags_of, server_variables
@@ -90,6 +91,7 @@ def _plan_of_files(settings: Settings, deployment: DeploymentFile, directory: Pa
             check_model_directory(place, "saved_model.pb")
     if deployment.cann is not None:
         settings = dataclasses.replace(settings, cann_root=deployment.cann)
+    processors = pinned_processors(deployment.cpu)
     found = find_build(settings.dist_root, build)
     cann = cann_of(settings_of(found, settings))
     plan = plan_server(
@@ -107,4 +109,4 @@ def _plan_of_files(settings: Settings, deployment: DeploymentFile, directory: Pa
         ],
         variables=server_variables(deployment),
     )
-    return dataclasses.replace(plan, build=found.manifest.build_id)
+    return dataclasses.replace(plan, build=found.manifest.build_id, processors=processors)

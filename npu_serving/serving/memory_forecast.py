@@ -40,6 +40,11 @@ def check_memory(models: Sequence[CheckedModel], meminfo: Path = PROC_MEMINFO) -
     return [Finding(f"{what}.", cure, WARNING, KIND, name)]
 
 
+def bytes_of(model: CheckedModel) -> int:
+    """The bytes of all of its versions' files."""
+    return sum(_size(version) for version in model.versions)
+
+
 def _size(version: CheckedVersion) -> int:
     """The bytes of the graph and the variables; 0 where they can't be looked at, which is found elsewhere."""
     total = 0

@@ -83,7 +83,7 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path, 
     terms = terms or ReadyTerms()
     for warning in plan.warnings:
         reporter.warn(warning)
-    reporter.note(command_line(plan.argv))
+    reporter.note(command_line(plan.command))
     ended_by = EndWatch(plan.argv)
     signs, begun, directory = NpuSigns(), time.time(), Path.cwd()
     keeper = RecordKeeper(build_root, _record_of(plan, terms, directory, begun))
@@ -105,7 +105,7 @@ def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path, 
     with contextlib.ExitStack() as stack:
         if terms.probe_port:
             stack.callback(ProbeEndpoint(terms.probe_port, lambda: watch.state).close)
-        returncode = supervise(plan.argv, env=plan.env, on_line=read, on_start=begins)
+        returncode = supervise(plan.argv, env=plan.env, on_line=read, on_start=begins, processors=plan.processors)
         watch.ended()
     error = watch.error
     if error is None and returncode != 0 and -returncode not in process.ENDING_SIGNALS:
@@ -176,7 +176,7 @@ def started(plan: ServerPlan, *, log_path: Path, timeout_s: float = 300.0) -> It
     fsutil.make_directory(log_path.parent)
     log = _Log(log_path)
     begun, watch = time.monotonic(), EndWatch(plan.argv)
-    with process.running(plan.argv, log_path=log_path, env=plan.env) as child:
+    with process.running(plan.argv, log_path=log_path, env=plan.env, processors=plan.processors) as child:
         rest_url = f"http://127.0.0.1:{plan.rest_api_port}"
         _wait_until_available(plan, rest_url, child, log, watch, begun + timeout_s)
         server = RunningServer(

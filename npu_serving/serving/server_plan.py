@@ -10,6 +10,7 @@ from pathlib import Path
 from npu_serving import file_access, fsutil, process
 from npu_serving.cann.environment import CannEnvironment
 from npu_serving.cann.link_stubs import link_stub_findings
+from npu_serving.deploy.processor_lists import processors_text
 from npu_serving.doctor.places import noexec_trouble
 from npu_serving.elf.loader import library_path_of
 from npu_serving.elf.owners import is_of_driver, owners_table
@@ -50,6 +51,13 @@ class ServerPlan:
     """The id of the build that it is of; "" for one that is not in dist/."""
     deployed: DeployedFrom | None = None
     """What it is deployed from; None where flags say what is served."""
+    processors: tuple[int, ...] = ()
+    """Those that it is pinned to; () for none."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command line, with what pins it."""
+        return (*(("taskset", "-c", processors_text(self.processors)) if self.processors else ()), *self.argv)
 
     def to_json(self) -> dict[str, object]:
         """The plan as `--json` shows it."""
@@ -59,6 +67,7 @@ class ServerPlan:
             "model_name": self.model_name,
             "port": self.port,
             "rest_api_port": self.rest_api_port,
+            "processors": list(self.processors),
             "uses_npu": self.uses_npu,
             "warnings": list(self.warnings),
         }
@@ -67,7 +76,7 @@ class ServerPlan:
         """The command as a person can paste it, with what it needs of the environment."""
         given = [f"{name}={value}" for name, value in self.unlike_callers.items() if value is not None]
         without = [word for name, value in self.unlike_callers.items() if value is None for word in ("-u", name)]
-        words = ["env", *without, *given, *self.argv] if self.unlike_callers else list(self.argv)
+        words = ["env", *without, *given, *self.command] if self.unlike_callers else list(self.command)
         return "\n".join([command_line(words), *(f"warning: {warning}" for warning in self.warnings)])
 
 

@@ -302,3 +302,21 @@ def test_a_program_that_prints_nothing_is_seen_to_live(tmp_path: Path, monkeypat
 
     process.run(["sh", "-c", 'until [ -e "$0" ]; do sleep 0.01; done', tmp_path / "seen"], on_tick=look)
     assert len(looks) >= 5
+
+
+def test_a_program_in_our_place_runs_on_the_processors_that_are_named_and_we_on_ours() -> None:
+    before = os.sched_getaffinity(0)
+    one = max(before)
+    shows = ["grep", "Cpus_allowed_list", "/proc/self/status"]
+    with process.in_our_place(shows, env=dict(os.environ), processors=(one,)) as running:
+        printed, _ = running.communicate()
+    assert printed.split()[1] == str(one).encode()
+    assert os.sched_getaffinity(0) == before
+
+
+def test_processors_that_the_kernel_does_not_give_are_named() -> None:
+    beyond = 8000
+    with pytest.raises(MissingToolError) as error, process.in_our_place(["true"], env={}, processors=(beyond,)):
+        pytest.fail("it can't have started")
+    assert f"on the processors {beyond}" in error.value.what
+    assert "Cpus_allowed_list" in error.value.cure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -277,6 +278,51 @@ def test_a_start_without_a_package_says_what_to_install(tmp_path: Path) -> None:
     assert "./inv package" in done.stderr
 
 
+def started_by(tmp_path: Path, cpu: dict[str, object], replaced: tuple[str, str] = ("", "")) -> tuple[int, str, str]:
+    """Exit status, output and errors of the script, with a bin/serve that prints the processors that it may run on."""
+    directory = tmp_path / "it's mine"
+    directory.mkdir()
+    for name, file in rendered_files(deployment(tmp_path, cpu=cpu), directory).items():
+        (directory / name).write_text(file.text.replace(*replaced) if replaced[0] else file.text)
+    serve = tmp_path / "serve"
+    serve.write_text("#!/bin/sh\ngrep Cpus_allowed_list /proc/self/status\n")
+    serve.chmod(0o755)
+    done = subprocess.run(
+        ["bash", directory / "start.sh"],
+        env={"PATH": "/usr/bin:/bin", "NPU_SERVING_SERVE": str(serve)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_start_script_pins_the_server_to_the_processors(tmp_path: Path) -> None:
+    one = max(os.sched_getaffinity(0))
+    assert started_by(tmp_path, {"cpus": one}) == (0, f"Cpus_allowed_list:\t{one}\n", "")
+
+
+def test_the_start_script_pins_the_server_to_the_processors_of_the_node(tmp_path: Path) -> None:
+    one = max(os.sched_getaffinity(0))
+    (tmp_path / "cpulist").write_text(f"{one}\n")
+    there = ("/sys/devices/system/node/node7/cpulist", f"{tmp_path}/cpulist")
+    assert started_by(tmp_path, {"numa_node": 7}, there) == (0, f"Cpus_allowed_list:\t{one}\n", "")
+
+
+def test_a_node_that_is_not_there_ends_the_start_with_what_to_look_at(tmp_path: Path) -> None:
+    returncode, printed, said = started_by(tmp_path, {"numa_node": 1023})
+    assert (returncode, printed) == (2, "")
+    assert "can't be pinned to NUMA node 1023" in said
+    assert "change cpu.numa_node" in said
+
+
+def test_the_unit_has_the_processors_as_systemd_writes_them(tmp_path: Path) -> None:
+    assert "\nCPUAffinity=0-7,16-23\n" in rendered(tmp_path, cpu={"cpus": "16-23,0-7"})["npu-serving.service"].text
+    of_node = rendered(tmp_path, cpu={"numa_node": 1})["npu-serving.service"].text
+    assert "\nCPUAffinity=numa\nNUMAPolicy=preferred\nNUMAMask=1\n" in of_node
+    assert "CPUAffinity" not in rendered(tmp_path)["npu-serving.service"].text
+
+
 # ---- environment
 
 
@@ -316,18 +362,20 @@ def test_files_with_credentials_are_for_their_owner_only(tmp_path: Path) -> None
 
 def test_bash_and_shellcheck_find_nothing_in_the_scripts(tmp_path: Path) -> None:
     files = rendered(tmp_path, npu={}, cann="/usr/local/it's", environment={"A": "it's"})
-    for name in ("start.sh", "environment.sh"):
+    pinned = {f"start_{key}.sh": rendered(tmp_path, cpu={key: 1})["start.sh"] for key in ("cpus", "numa_node")}
+    for name, file in {**{name: files[name] for name in ("start.sh", "environment.sh")}, **pinned}.items():
         path = tmp_path / name
-        path.write_text(files[name].text)
+        path.write_text(file.text)
         subprocess.run(["bash", "-n", path], check=True)
         if shutil.which("shellcheck"):
             subprocess.run(["shellcheck", "--shell=bash", path], check=True)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.parametrize("cpu", [{}, {"cpus": "0-7,16"}, {"numa_node": 0}])
 @pytest.mark.parametrize("place", ["/etc/npu-serving", '/srv/it\'s 100% "a" $b'])
-def test_systemd_finds_nothing_in_the_unit(tmp_path: Path, place: str) -> None:
-    made = deployment(tmp_path, server={"user": "root"})
+def test_systemd_finds_nothing_in_the_unit(tmp_path: Path, place: str, cpu: dict[str, object]) -> None:
+    made = deployment(tmp_path, server={"user": "root"}, cpu=cpu)
     directory = Path(place.replace('"', ""))
     unit = tmp_path / "npu-serving.service"
     unit.write_text(rendered_files(made, directory)[unit.name].text)

@@ -157,6 +157,8 @@ RICH: dict[str, Any] = {
             "npu": {"precision_mode_v2": "fp16", "fusion_switch_file": "/etc/npu/fusion_switch.cfg"},
             "server": {"batching": {"max_batch_size": 8, "allowed_batch_sizes": [2, 8], "batch_timeout_micros": 0}},
         },
+        {"models": [{"name": "a", "base_path": "/a"}], "cpu": {"cpus": "0-7,16-23", "intra_op_threads": 4}},
+        {"models": [{"name": "a", "base_path": "/a"}], "cpu": {"numa_node": 1}},
     ],
 )
 def test_what_render_deployment_writes_is_taken_over_as_it_was(
@@ -405,3 +407,29 @@ def test_bytes_that_are_no_text_are_shown_in_comments_and_refused_in_values(by_h
     by_hand.output.unlink()
     with pytest.raises(RequestError):
         by_hand.deployment()
+
+
+@pytest.mark.parametrize(
+    ("before", "cpus", "node"),
+    [
+        ("taskset -c 0-31", "0-31", None),
+        ("nohup taskset --cpu-list 0-6,9 nice", "0-6,9", None),
+        ("numactl --cpunodebind=1 --membind=1", None, 1),
+        ("numactl -N 0 -m 0", None, 0),
+        ("nohup", None, None),
+    ],
+)
+def test_what_pins_the_server_in_the_script_is_taken(
+    by_hand: ByHand, before: str, cpus: str | None, node: int | None
+) -> None:
+    start = START.replace("nohup ./tensorflow_model_server", f"{before} ./tensorflow_model_server")
+    by_hand.put(config_cfg=CONFIG, models_config=MODELS, start_sh=start)
+    made = by_hand.deployment()
+    assert (made.cpu.cpus, made.cpu.numa_node) == (cpus, node)
+
+
+@pytest.mark.parametrize("before", ["taskset 0xff", "taskset -c $CORES", "numactl -C 0-3"])
+def test_another_way_to_pin_is_named_with_what_to_write(by_hand: ByHand, before: str) -> None:
+    start = START.replace("nohup ./tensorflow_model_server", f"{before} ./tensorflow_model_server")
+    by_hand.put(config_cfg=CONFIG, models_config=MODELS, start_sh=start)
+    assert [line for line in by_hand.left_out() if "cpu.cpus" in line]

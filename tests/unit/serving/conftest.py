@@ -5,7 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from doctor_world import World, healthy_world
 from fake_builds import put_program
+from npu_machine import make_npus, ports
+
+from npu_serving.doctor.checks import Machine
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """The machine on which a deployment is checked: one with two NPUs, on which all is well."""
+    made = healthy_world(tmp_path / "machine")
+    make_npus(made)
+    ports(made, "1 2")  # a free port of this machine is one that it gives to outgoing connections
+    return made
+
+
+@pytest.fixture(autouse=True)
+def checked_machine(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a deployment checked on that machine, whatever the one that this runs on has."""
+    monkeypatch.setattr(Machine, "here", staticmethod(lambda: world.machine))
 
 
 @pytest.fixture

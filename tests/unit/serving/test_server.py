@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import shutil
@@ -319,6 +320,21 @@ def test_in_the_foreground_the_servers_end_is_ours_and_a_known_cause_of_it_is_to
     assert serve_in_foreground(plan(artifact, model), heard, artifact) == 127
     assert "undefined symbol: _ZN10tensorflow3newEv" in capfd.readouterr().err
     assert "Next: ./inv rebuild-after-cann" in heard.notes[-1]
+
+
+def test_a_server_runs_on_the_processors_that_it_is_pinned_to(
+    artifact: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    put_program(artifact, "#!/bin/sh\ngrep Cpus_allowed_list /proc/self/status\n")
+    one = max(os.sched_getaffinity(0))
+    made = dataclasses.replace(plan(artifact, model), processors=(one,))
+    heard = Heard()
+    assert serve_in_foreground(made, heard, artifact) == 0
+    assert capfd.readouterr().out.split() == ["Cpus_allowed_list:", str(one)]
+    assert heard.notes[0].startswith(f"taskset -c {one} ")
+    with refused("exited before it was ready"), started(made, log_path=tmp_path / "log"):
+        pytest.fail("it can't have started")
+    assert (tmp_path / "log").read_text().split() == ["Cpus_allowed_list:", str(one)]
 
 
 def test_a_server_that_was_told_to_end_has_not_failed(artifact: Path, model: Path) -> None:

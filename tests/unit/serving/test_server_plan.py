@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import socket
@@ -237,3 +238,11 @@ def test_a_start_is_not_turned_into_tuning_and_a_plan_in_json_shows_no_secret(
 def test_a_library_directory_with_a_colon_is_refused(artifact: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="colon"):
         plan(artifact, model, cann=CannEnvironment((tmp_path / "a:b",)))
+
+
+def test_a_pinned_server_is_shown_with_what_pins_it(artifact: Path, model: Path) -> None:
+    made = dataclasses.replace(plan(artifact, model), processors=(0, 1, 2, 16))
+    assert "taskset -c 0-2,16 " in made.text()
+    assert made.to_json()["processors"] == [0, 1, 2, 16]
+    assert made.argv[0].endswith("tensorflow_model_server")
+    assert "taskset" not in plan(artifact, model).text()
