@@ -131,7 +131,12 @@ def verify_build(settings: Settings, name: str = "") -> VerifyResult:
     Nothing is started. Where no CANN is installed, the build is checked with the adapter it carries. Raises
     VerificationError for a build that is damaged in a way that the report would not show.
     """
-    build, case, installed, cann = _build_case(settings, name)
+    return verify_found_build(settings, find_build(settings.dist_root, name))
+
+
+def verify_found_build(settings: Settings, build: Build) -> VerifyResult:
+    """The same for a build that was looked for already."""
+    case, installed, cann = _build_case(settings, build)
     try:
         report = check_server(case)
     except (ElfError, FileAccessError) as error:
@@ -158,12 +163,13 @@ def verify_files(settings: Settings, server: Path) -> VerifyResult:
 
 def explain_symbol(settings: Settings, symbol: str, *, name: str = "", server: Path | None = None) -> ExplainResult:
     """All about one symbol of a build (the current one by default), or of any `server`, with the adapter as above."""
-    return explain(_build_case(settings, name)[1] if server is None else _files_case(settings, server)[0], symbol)
+    if server is not None:
+        return explain(_files_case(settings, server)[0], symbol)
+    return explain(_build_case(settings, find_build(settings.dist_root, name))[0], symbol)
 
 
-def _build_case(settings: Settings, name: str) -> tuple[Build, ServerCase, Adapter | None, Cann]:
-    """A build, how it is judged, the adapter that is installed if it isn't the one it was linked with, and CANN."""
-    build = find_build(settings.dist_root, name)
+def _build_case(settings: Settings, build: Build) -> tuple[ServerCase, Adapter | None, Cann]:
+    """How a build is judged, the adapter that is installed if it isn't the one it was linked with, and CANN."""
     settings = settings_of(build, settings)
     cann = cann_of(settings)
     installed = cann.adapter_if_installed
@@ -177,7 +183,7 @@ def _build_case(settings: Settings, name: str) -> tuple[Build, ServerCase, Adapt
         cann_absent=not cann.library_path,
         former_definers=manifest.read_definers(build.directory),
     )
-    return build, case, installed, cann
+    return case, installed, cann
 
 
 def _files_case(settings: Settings, server: Path) -> tuple[ServerCase, Cann]:

@@ -54,7 +54,7 @@ def refuse_without_file(overlays: Sequence[str], values: Sequence[str]) -> None:
     },
 )
 def init_deployment(
-    _call: Call,
+    call: Call,
     model: tuple[str, ...] = (),
     output: Path | None = None,
     cpu: bool = False,
@@ -75,7 +75,7 @@ def init_deployment(
         from npu_serving.deploy.set_up_by_hand import found_in
 
         return first.take_over_deployment(found_in(from_.expanduser()), output, dry_run=dry_run)
-    return first.init_deployment(model, output, npu=not cpu, dry_run=dry_run)
+    return first.init_deployment(model, output, npu=not cpu, settings=call.settings, dry_run=dry_run)
 
 
 @command(
@@ -100,6 +100,7 @@ def render_deployment(
     dry_run: bool = False,
 ) -> Result:
     """Write all files of one server from a deployment.yaml: configurations, environment, flags, start script, unit."""
+    from npu_serving.deploy.older_precision import precision_note
     from npu_serving.deploy.preset_values import filled_in
     from npu_serving.deploy.render_deployment import plan_files, write_files
     from npu_serving.settings import user_path
@@ -113,7 +114,8 @@ def render_deployment(
     if diff:
         refuse_together("--diff", "it changes nothing either way", dry_run=dry_run)
     deployment = read_with(user_path(file, "the deployment file"), overlay, set)
-    plan = plan_files(filled_in(deployment, call.settings), output, at=at, is_check=diff)
+    filled = filled_in(deployment, call.settings)
+    plan = plan_files(filled, output, at=at, is_check=diff, note=precision_note(deployment, filled))
     return plan if diff or dry_run else write_files(plan)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.deploy.deployment_file import SCHEMA, DeploymentFile
+from npu_serving.deploy.older_precision import is_older, older_default
 from npu_serving.deploy.set_up_by_hand import SetUpByHand
 from npu_serving.deploy.taking_over import take_over
 from npu_serving.documents import DocumentRefusal, parse_document
@@ -22,7 +23,7 @@ from npu_serving.models.layout import (
     model_place,
     version_directories,
 )
-from npu_serving.settings import PROJECT_ROOT
+from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.shown_text import masked_variable, printable
 from npu_serving.templating import render
 from npu_serving.writers.shell import command_line
@@ -83,9 +84,16 @@ class FirstDeployment:
 
 
 def init_deployment(
-    models: Sequence[str], output: Path | None = None, *, npu: bool = True, dry_run: bool = False
+    models: Sequence[str],
+    output: Path | None = None,
+    *,
+    npu: bool = True,
+    settings: Settings | None = None,
+    dry_run: bool = False,
 ) -> FirstDeployment:
     """Writes the file with those models, each NAME=PATH; `output` is deployment.yaml in this directory by default.
+
+    The precision stands in the option that the adapter of these settings reads.
 
     RequestError for a model that a server could not load, and where the file is there with different content: somebody
     wrote it.
@@ -98,7 +106,8 @@ def init_deployment(
     for index, model in enumerate(found):
         if any(model.name == other.name for other in found[:index]):
             raise RequestError(f"The model {model.name!r} is named twice.", cure="give each model its own name")
-    content = render(TEMPLATE, schema=str(PROJECT_ROOT / SCHEMA), models=found, npu=npu)
+    older = older_default() if npu and settings is not None and is_older(settings) else None
+    content = render(TEMPLATE, schema=str(PROJECT_ROOT / SCHEMA), models=found, npu=npu, older=older)
     return _written(FirstDeployment(_target(output), content, found, dry_run=dry_run))
 
 

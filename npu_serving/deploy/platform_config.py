@@ -111,14 +111,16 @@ class PlatformConfigFile:
     """The options of each NpuOptimizer, be it switched on or off."""
 
 
-def read_platform_config(path: Path) -> PlatformConfigFile:
+def read_platform_config(path: Path, text: str | None = None) -> PlatformConfigFile:
     """What that file asks for. RequestError for what a server or its adapter would misread in silence.
 
     A message that stands there as bytes (`type_url` and `value`, as a program prints one whose type it does not know)
     asks for the NPU where the optimizer's name is in it; its options are not read.
+
+    With `text`, that is what stands there.
     """
     try:
-        fields = read_text_format(fsutil.read_text(path))
+        fields = read_text_format(fsutil.read_text(path) if text is None else text)
     except TextFormatError as error:
         return PlatformConfigFile(asks_for_npu=False, trouble=f"{path}:{error}")
     optimizers = [found for top in fields for found in top.walk() if found.name == "custom_optimizers"]

@@ -1,4 +1,5 @@
-"""What a preset leaves open until files are written: the release of CANN and the models, which its cache is for.
+"""What is open until files are written: the release of CANN and the models, and in which option the adapter reads the
+precision.
 
 Compiled operators of one release are of no use to another, and a replaced model would fill the cache of its successor.
 """
@@ -14,6 +15,7 @@ from npu_serving import fsutil
 from npu_serving.cann.install import cann_of
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel
+from npu_serving.deploy.older_precision import for_its_adapter
 from npu_serving.errors import NpuServingError
 from npu_serving.models.layout import version_directories
 from npu_serving.models.saved_model import SAVED_MODEL
@@ -24,10 +26,11 @@ UNKNOWN = "unknown-release"
 
 
 def filled_in(deployment: DeploymentFile, settings: Settings) -> DeploymentFile:
-    """The deployment with all that its presets leave open; the same one where they leave nothing open.
+    """The deployment with all that its presets leave open, for the adapter that is installed.
 
-    What models have of their own never does: it would be the process's.
+    The same one where nothing is open. What models have of their own never is: it would be the process's.
     """
+    deployment = for_its_adapter(deployment, settings)
     own = deployment.npu or {}
     open_ones = {
         name: value

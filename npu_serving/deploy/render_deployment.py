@@ -90,11 +90,13 @@ class DeploymentFiles:
         )
 
 
-def plan_files(deployment: DeploymentFile, output: Path, *, at: str = "", is_check: bool = False) -> DeploymentFiles:
+def plan_files(
+    deployment: DeploymentFile, output: Path, *, at: str = "", is_check: bool = False, note: str = ""
+) -> DeploymentFiles:
     """The files of the deployment for the directory `output`, compared with those that are there; writes nothing.
 
-    `at` is where the server will find them, `output` itself by default. RequestError where a file of the same name is
-    there that somebody else wrote.
+    `at` is where the server will find them, `output` itself by default; `note` is one more warning. RequestError where
+    a file of the same name is there that somebody else wrote.
     """
     directory = output.expanduser().absolute()
     if os.path.lexists(directory) and not directory.is_dir():
@@ -129,7 +131,7 @@ def plan_files(deployment: DeploymentFile, output: Path, *, at: str = "", is_che
         files,
         states,
         "".join(differences),
-        _warnings(deployment),
+        (*_warnings(deployment), *([note] if note else [])),
         presets=deployment.expanded_presets(),
         is_check=is_check,
     )

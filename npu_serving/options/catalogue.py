@@ -86,6 +86,8 @@ class SessionOption:
     unit: str = ""
     default: bool | int | str | None = None
     defaults: Mapping[str, bool | int | str] = field(default_factory=dict)
+    older: str = ""
+    counterparts: Mapping[str, str] = field(default_factory=dict)
     always: bool | int | str | None = None
     written: bool | int | str | None = None
     scenes: tuple[Literal["training", "online inference"], ...] = ("training", "online inference")

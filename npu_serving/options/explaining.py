@@ -246,6 +246,7 @@ def _option(option: SessionOption) -> ExplainedEntry:
         *_values(option),
         _fact("default", _default(option)),
         _fact("on a server", _on_a_server(option)),
+        _fact("for an adapter that does not read it", _in_older(option)),
         _fact("for", " and ".join(option.scenes)),
         _fact("counts for", _reach(option)),
         *_related(option),
@@ -335,7 +336,17 @@ def preset_options(preset: Preset, written: Mapping[str, OptionValue | None]) ->
         there = written.get(name)
         filled = "[^/]+".join(re.escape(part) for part in catalogue.PLACEHOLDER.split(str(value))[::2])
         its_own = there == value or (isinstance(there, str) and re.fullmatch(filled, there) is not None)
+        if there is None and _is_in_older(name, value, written):
+            yield f"{name} {_shown(value)}, in the option that this adapter reads"
+            continue
         yield f"{name} {_shown(there) or 'left out'}{'' if its_own else ', which the file says itself'}"
+
+
+def _is_in_older(name: str, value: OptionValue, written: Mapping[str, OptionValue | None]) -> bool:
+    option = catalogue.session_option(name)
+    return (
+        option is not None and option.older in written and written[option.older] == option.counterparts.get(str(value))
+    )
 
 
 def _known(facts: Iterable[Fact | None]) -> tuple[Fact, ...]:
@@ -400,6 +411,11 @@ def _on_a_server(option: SessionOption) -> str:
     if option.written is not None:
         return f"{_shown(option.written)} is written where neither it nor {', '.join(option.conflicts)} is chosen"
     return "leave it out: it is for training" if option.scenes == ("training",) else ""
+
+
+def _in_older(option: SessionOption) -> str:
+    pairs = ", ".join(f"{value} as {name}" for value, name in option.counterparts.items())
+    return f"{option.older} is written in its place: {pairs}" if option.older else ""
 
 
 def _unchecked(option: SessionOption) -> str:

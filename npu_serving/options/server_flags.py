@@ -10,7 +10,7 @@ import difflib
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,8 +63,10 @@ def known_flags() -> Mapping[str, ServerFlag]:
     return {name: dataclasses.replace(flag, name=name) for name, flag in _table().flags.items()}
 
 
-def checked_flags(texts: Sequence[str]) -> dict[str, str]:
+def checked_flags(texts: Sequence[str], planned: Collection[Path] = ()) -> dict[str, str]:
     """The flags as name -> value, in their order, each valid for the server; paths are absolute in the result.
+
+    `planned` are files that are to be written before the server starts.
 
     Raises RequestError for what the server does not know or can't parse, for a flag given twice, and for one that
     plan_server() sets itself.
@@ -74,13 +76,15 @@ def checked_flags(texts: Sequence[str]) -> dict[str, str]:
         flag, value = _parsed(text)
         if flag.name in values:
             raise RequestError(f"--{flag.name} is given twice.", cure="keep one of the two")
-        values[flag.name] = _checked_value(flag, value)
+        values[flag.name] = _checked_value(flag, value, planned)
     return values
 
 
-def existing_file(path: Path, flag_name: str) -> Path:
-    """The path made absolute; RequestError where it isn't a readable file."""
+def existing_file(path: Path, flag_name: str, planned: Collection[Path] = ()) -> Path:
+    """The path made absolute; RequestError where it is neither a readable file nor one that is to be written."""
     absolute = path.expanduser().absolute()
+    if absolute in planned:
+        return absolute
     if not absolute.is_file():
         raise RequestError(f"--{flag_name}: the file {absolute} does not exist.", cure="check the path")
     if not os.access(absolute, os.R_OK):
@@ -125,7 +129,7 @@ def _unknown(name: str) -> RequestError:
     )
 
 
-def _checked_value(flag: ServerFlag, value: str) -> str:
+def _checked_value(flag: ServerFlag, value: str, planned: Collection[Path]) -> str:
     if flag.type == "bool" and value not in ("true", "false"):
         raise _unfit(flag, value, "true or false")
     if flag.type in _INTEGER_BITS and not _fits(value, _INTEGER_BITS[flag.type]):
@@ -142,7 +146,7 @@ def _checked_value(flag: ServerFlag, value: str) -> str:
     if flag.path and fsutil.is_remote(value):
         return value
     if flag.must_exist:
-        return str(existing_file(Path(value), flag.name))
+        return str(existing_file(Path(value), flag.name, planned))
     return str(Path(value).expanduser().absolute()) if flag.path else value
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
-from npu_serving.builds.verify import verify_build
+from npu_serving.builds.manifest import Build
+from npu_serving.builds.verify import verify_found_build
 from npu_serving.cann.adapter_words import unknown_words
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
@@ -38,6 +39,7 @@ from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_places import PlacedDeployment, option_place
 from npu_serving.deploy.device_checks import OPTION, check_devices
 from npu_serving.deploy.model_checks import CheckedModel, check_models
+from npu_serving.deploy.older_precision import precision_note
 from npu_serving.deploy.preset_values import filled_in
 from npu_serving.deploy.rendering import rendered_files, server_variables
 from npu_serving.deploy.tls_checks import check_tls
@@ -189,17 +191,18 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
     Raises RequestError for a build that was named and is not there.
     """
     deployment = filled_in(read.deployment, settings)
-    if build:
-        find_build(settings.dist_root, build)
+    found = _found_build(settings, build)
     models = tuple(check_models(deployment))
     findings = [finding for model in models for finding in model.findings]
+    note = precision_note(read.deployment, deployment)
+    findings += [Finding(f"{note}.", "", NOTE, ADAPTER, "npu")] if note else []
     findings += _check_ports(deployment)
     findings += _check_files(deployment)
     findings += check_memory(models)
     if deployment.cann is not None:
         settings = dataclasses.replace(settings, cann_root=deployment.cann)
-    settings = _built_settings(settings, build)
-    findings += _check_build(settings, build, models)
+    settings = _built_settings(settings, found)
+    findings += _check_build(settings, found, build, models)
     shares: dict[str, Mapping[int, tuple[NpuShare, ...]]] = {}
     try:
         cann: Cann | None = cann_of(settings)
@@ -258,20 +261,34 @@ def _check_files(deployment: DeploymentFile) -> Iterator[Finding]:
         )
 
 
-def _built_settings(settings: Settings, build: str) -> Settings:
+def _found_build(settings: Settings, build: str) -> Build | NpuServingError:
+    """The build that is to serve it, or why there is none; it raises where one was named."""
+    try:
+        return find_build(settings.dist_root, build)
+    except NpuServingError as error:
+        if build:
+            raise
+        return error
+
+
+def _built_settings(settings: Settings, build: Build | NpuServingError) -> Settings:
     """The settings that the build was made with, its CANN above all; those given where there is no such build."""
     try:
-        return settings_of(find_build(settings.dist_root, build), settings)
+        return settings_of(build, settings) if isinstance(build, Build) else settings
     except NpuServingError:
         return settings
 
 
-def _check_build(settings: Settings, build: str, models: Sequence[CheckedModel]) -> Iterator[Finding]:
+def _check_build(
+    settings: Settings, build: Build | NpuServingError, name: str, models: Sequence[CheckedModel]
+) -> Iterator[Finding]:
     """Whether there is a server, it would start here, and it knows the operators of the models."""
+    if not isinstance(build, Build):
+        yield _as_finding(build, BUILD, "")
+        return
     try:
-        directory = find_build(settings.dist_root, build).directory
-        result = verify_build(settings, build)
-        libraries = sorted((directory / "lib").glob("*.so*"))
+        result = verify_found_build(settings, build)
+        libraries = sorted((build.directory / "lib").glob("*.so*"))
         unknown = list(operators_missing([result.server, *libraries], models))
     except NpuServingError as error:
         yield _as_finding(error, BUILD, "")
@@ -280,7 +297,7 @@ def _check_build(settings: Settings, build: str, models: Sequence[CheckedModel])
     yield from (finding for finding in result.about_the_npu if finding.kind != OPERATOR_LIST)  # see _check_cann
     if result.installed is not None or not result.report.ok:
         why = result.headline if not result.report.ok else "it was not linked with the adapter that is installed"
-        named = f" --build {command_line([build])}" if build else ""
+        named = f" --build {command_line([name])}" if name else ""
         what = f"The server would not start here as it is meant: {why}."
         yield Finding(what, f"./inv verify-serving{named}", kind=BUILD, where=str(result.server))
 

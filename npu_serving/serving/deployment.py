@@ -26,9 +26,14 @@ class Deployment:
 
 
 def deployment_of(
-    platform_config_file: Path | None, env: Mapping[str, str], runtime: Component | None = None
+    platform_config_file: Path | None,
+    env: Mapping[str, str],
+    runtime: Component | None = None,
+    texts: Mapping[Path, str] | None = None,
 ) -> Deployment:
     """The deployment with that platform config, of a server with that environment; `runtime` is the CANN found here.
+
+    `texts` are those of files that are not written yet.
 
     Raises RequestError for a config by which, and ServerError for a CANN with which, models would silently run on the
     CPU though the NPU is meant; RequestError too for options by which the adapter would end the server or fail a model.
@@ -36,7 +41,8 @@ def deployment_of(
     if platform_config_file is None:
         without = "without --platform-config-file, and the NpuOptimizer in it, every model runs on the CPU"
         return Deployment(uses_npu=False, warnings=(without,))
-    config = read_platform_config(platform_config_file.expanduser().absolute())
+    path = platform_config_file.expanduser().absolute()
+    config = read_platform_config(path, (texts or {}).get(path))
     if config.trouble:
         return Deployment(uses_npu=False, warnings=(f"{config.trouble}: the server won't read this file, nor start",))
     warnings = _warnings_about_options(config, runtime.version if runtime is not None else "", env)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +12,11 @@ from npu_serving.builds.current import find_build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.older_precision import precision_note
 from npu_serving.deploy.pinning import pinned_processors
 from npu_serving.deploy.preset_values import filled_in
-from npu_serving.deploy.render_deployment import plan_files, write_files
-from npu_serving.deploy.rendering import PLATFORM_CONFIG, rendered_files, server_flags_of, server_variables
+from npu_serving.deploy.render_deployment import DeploymentFiles, plan_files, write_files
+from npu_serving.deploy.rendering import PLATFORM_CONFIG, server_flags_of, server_variables
 from npu_serving.models.layout import ModelPlace, check_model_directory, model_place
 from npu_serving.options.server_flags import known_flags
 from npu_serving.serving.deployed_from import DeployedFrom, files_digest
@@ -66,25 +66,19 @@ def plan_deployment(
     ServerError for whatever would keep the server from serving: models that are not there, ports that are in use.
     """
     directory = source.directory(settings.build_root)
-    deployment = filled_in(deployment, settings)
-    source = dataclasses.replace(source, digest=files_digest(rendered_files(deployment, directory)))
+    filled = filled_in(deployment, settings)
+    files = plan_files(filled, directory)
+    plan = _plan_of_files(settings, filled, files, build)
+    note = precision_note(deployment, filled)
     if not dry_run:
-        write_files(plan_files(deployment, directory))
-        plan = _plan_of_files(settings, deployment, directory, build)
-        return dataclasses.replace(plan, deployed=source)
-    with tempfile.TemporaryDirectory(prefix="npu-serving.") as temporary:
-        write_files(plan_files(deployment, Path(temporary)))
-        plan = _plan_of_files(settings, deployment, Path(temporary), build)
-        there = str(directory)
-        return dataclasses.replace(
-            plan,
-            deployed=source,
-            argv=tuple(word.replace(temporary, there) for word in plan.argv),
-            warnings=tuple(warning.replace(temporary, there) for warning in plan.warnings),
-        )
+        write_files(files)
+    source = dataclasses.replace(source, digest=files_digest(files.files))
+    return dataclasses.replace(plan, deployed=source, warnings=(*plan.warnings, *([note] if note else [])))
 
 
-def _plan_of_files(settings: Settings, deployment: DeploymentFile, directory: Path, build: str) -> ServerPlan:
+def _plan_of_files(settings: Settings, deployment: DeploymentFile, files: DeploymentFiles, build: str) -> ServerPlan:
+    """As they are to be: they may not have been written yet."""
+    directory = files.directory
     for model in deployment.models:
         place = model_place(model.base_path, model.name)
         if isinstance(place, Path):
@@ -108,5 +102,6 @@ def _plan_of_files(settings: Settings, deployment: DeploymentFile, directory: Pa
             if not known_flags()[name].set_by_plan
         ],
         variables=server_variables(deployment),
+        texts={directory / name: file.text for name, file in files.files.items()},
     )
     return dataclasses.replace(plan, build=found.manifest.build_id, processors=processors)

@@ -91,6 +91,7 @@ def plan_server(
     cann: CannEnvironment | None = None,
     extra_flags: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
+    texts: Mapping[Path, str] | None = None,
 ) -> ServerPlan:
     """How to start the server of `artifact`, a directory dist/<build-id> with bin/ and lib/.
 
@@ -98,18 +99,19 @@ def plan_server(
     --model_config_file. With `rest_api_port` 0 there is no REST API. LD_LIBRARY_PATH gets the artifact's lib directory
     where the server would not find its libraries otherwise, then those of `cann`, then what the caller has set; of the
     other variables that CANN's set_env.sh sets, the caller's count unless they are stale. `variables` are the server's
-    own, and count most. Loading a model is tried once
-    unless a flag says otherwise: by default the server keeps its ports shut for five minutes while it tries a bad model
-    again and again.
+    own, and count most. `texts` are those of files that are to be written before the server starts. Loading a model is
+    tried once unless a flag says otherwise: by default the server keeps its ports shut for five minutes while it tries
+    a bad model again and again.
 
     Raises RequestError and ServerError for whatever would keep the server from serving.
     """
     program = _program(artifact)
     check_model_name(model_name)
     flags = {"port": str(port), "rest_api_port": str(rest_api_port), "max_num_load_retries": "0"}
-    further = server_flags.checked_flags(extra_flags)
+    planned = texts if texts is not None else {}
+    further = server_flags.checked_flags(extra_flags, planned)
     if platform_config_file is not None:
-        path = server_flags.existing_file(platform_config_file, "platform_config_file")
+        path = server_flags.existing_file(platform_config_file, "platform_config_file", planned)
         flags["platform_config_file"] = str(path)
     flags.update(_model_flags(model_base_path, model_name, further))
     flags.update(further)
@@ -120,7 +122,7 @@ def plan_server(
     env.update({name: value for name, value in stated.items() if name not in cann.lists})
     library_path = [*cann.library_path, *library_path_of({**os.environ, **stated})]
     env, missing = _with_libraries(env, program, artifact, library_path)
-    deployment = deployment_of(platform_config_file, env, cann.runtime)
+    deployment = deployment_of(platform_config_file, env, cann.runtime, planned)
     env = {**env, **deployment.variables}
     sockets = preflight.socket_warnings(env) if deployment.uses_npu else []
     return ServerPlan(

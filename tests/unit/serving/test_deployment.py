@@ -69,7 +69,7 @@ def test_a_list_that_this_user_may_not_read_is_not_called_missing(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "open", shut)
-    monkeypatch.setattr("npu_serving.serving.deployment.read_platform_config", lambda _path: PlatformConfigFile(True))
+    monkeypatch.setattr("npu_serving.serving.deployment.read_platform_config", lambda *_: PlatformConfigFile(True))
     with pytest.raises(ServerError, match="can't be read") as caught:
         deployment_of(config, {"ASCEND_OPP_PATH": str(opp)})
     assert caught.value.cause == "CANN was installed for other users only"

@@ -58,6 +58,19 @@ def test_flags_that_a_platform_config_makes_useless_are_warned_of(artifact: Path
     ]
 
 
+def test_files_that_are_still_to_be_written_are_judged_by_their_texts(artifact: Path, tmp_path: Path) -> None:
+    config, models = tmp_path / "new" / "config.cfg", tmp_path / "new" / "models.config"
+    flags = [f"--model_config_file={models}"]
+    made = plan(artifact, None, platform_config_file=config, extra_flags=flags, texts={config: "", models: ""})
+    assert flags_of(made)["model_config_file"] == str(models)
+    assert f"no NpuOptimizer is on in {config}" in made.warnings[-1]
+    damaged = plan(artifact, None, platform_config_file=config, extra_flags=flags, texts={config: "{", models: ""})
+    assert any(f"{config}:1:1" in warning for warning in damaged.warnings)
+    with pytest.raises(RequestError, match=r"models\.config does not exist"):
+        plan(artifact, None, platform_config_file=config, extra_flags=flags, texts={config: ""})
+    assert not config.parent.exists()
+
+
 def test_a_list_of_models_takes_the_place_of_a_model_directory(artifact: Path, model: Path, tmp_path: Path) -> None:
     config = tmp_path / "models.config"
     config.touch()
