@@ -14,6 +14,8 @@ from npu_serving.writers.shell import command_line
 NETWORK_TASKS = ("fetch-deps", "lock-deps", "build-image")
 """Whoever is sent to one of these is to fetch something: without the --offline that was given."""
 
+_OF_A_DEPLOYMENT = ("set", "overlay")
+"""What a task that may do without --deployment refuses without it."""
 _COMMAND = re.compile(r"\./inv (?P<task>[a-z][a-z-]*)(?![\w-])")
 _NEXT_STEP = re.compile(
     r"(?P<before>.*?\bNext: |\s*cure\s\s+|If the build fails because of that: |To know it before: )(?P<step>.*)"
@@ -42,10 +44,15 @@ class RepeatedFlags:
             nonlocal hidden
             task = found["task"]
             words: list[str] = []
+            is_there = re.search(r"--deployment[ =]\S", step) is not None
+            is_repeated = bool(self.typed.get("deployment")) and "--deployment" not in f"{about}\n{step}"
+            has_deployment = "deployment" not in self.taken.get(task, ()) or is_there or is_repeated
             for flag in self.taken.get(task, ()):
                 value = self.typed.get(flag)
                 is_named = re.search(rf"--{re.escape(flag)}(?![\w-])", f"{about}\n{step}") is not None
                 if value in (None, "", (), [], False) or is_named or (flag == "offline" and task in NETWORK_TASKS):
+                    continue
+                if flag in _OF_A_DEPLOYMENT and not has_deployment:
                     continue
                 values = [True] if value is True else value if isinstance(value, (list, tuple)) else [value]
                 for each in values:

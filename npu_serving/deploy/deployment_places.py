@@ -42,21 +42,23 @@ def read_placed_deployment(path: Path, overlays: Sequence[Path] = (), values: Se
 def option_place(deployment: DeploymentFile, index: int, name: str) -> str:
     """The key path of a session option of the model with that index, or of a variable.
 
-    The model's own stand before those of its presets, these before those of the deployment, then a preset's of it. A
+    The model's own stand before its presets', these before those of the deployment, and these before its presets'. A
     variable that the file does not name comes from the shell, and is its own name.
     """
     model = deployment.models[index]
     if name in (model.npu or {}):
         return f"models.{index}.npu.{name}"
-    own = [number for number, preset in enumerate(model.presets) if name in presets()[preset].options]
-    if own:
-        return f"models.{index}.presets.{own[-1]}"
     if name in deployment.environment:
         return f"environment.{name}"
     if name in environment_variables():
         return name
-    if name not in (deployment.npu or {}):
-        setting = [number for number, preset in enumerate(deployment.presets) if name in presets()[preset].options]
-        if setting:
-            return f"presets.{setting[-1]}"
-    return f"npu.{name}"
+    of_model = setting_preset(model.presets, name)
+    if of_model is not None:
+        return f"models.{index}.presets.{of_model}"
+    of_all = setting_preset(deployment.presets, name)
+    return f"presets.{of_all}" if of_all is not None and name not in (deployment.npu or {}) else f"npu.{name}"
+
+
+def setting_preset(names: Sequence[str], option: str) -> int | None:
+    """Which of these presets sets the option, by its place; None for none."""
+    return next((place for place, name in reversed(list(enumerate(names))) if option in presets()[name].options), None)

@@ -56,6 +56,11 @@ class Sources:
         self._merged = merged
         self._places: dict[int, TextPlaces] = {}
 
+    @property
+    def document(self) -> object:
+        """The whole as plain values: mappings, lists and scalars."""
+        return self._merged.root
+
     def place(self, path: Path) -> SourcePlace | None:
         """Where the value stands, or the nearest one around it; None for one of which nothing is written."""
         layer, texts, there = self._origin(path)

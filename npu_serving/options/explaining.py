@@ -244,11 +244,11 @@ def _option(option: SessionOption) -> ExplainedEntry:
     facts: list[Fact | None] = [
         _fact("kind", _kinds(option)),
         *_values(option),
-        _fact("default", _default(option)),
+        _fact("default", option_default(option)),
         _fact("on a server", _on_a_server(option)),
         _fact("for an adapter that does not read it", _in_older(option)),
         _fact("for", " and ".join(option.scenes)),
-        _fact("counts for", _reach(option)),
+        _fact("counts for", option_reach(option)),
         *_related(option),
         _fact("takes precedence over", _listed(option.beats)),
         _fact("the adapter takes", option.accepted or _unchecked(option)),
@@ -394,12 +394,14 @@ def _kinds(option: SessionOption) -> str:
     return ", ".join(parts) + older
 
 
-def _reach(option: SessionOption) -> str:
+def option_reach(option: SessionOption) -> str:
+    """What an option counts for: the process, each session, each graph."""
     said = [(release, " and ".join(_REACH[each] for each in reach)) for release, reach in option.reach.items()]
     return "; ".join(f"{text}{f' from {release} on' if index else ''}" for index, (release, text) in enumerate(said))
 
 
-def _default(option: SessionOption) -> str:
+def option_default(option: SessionOption) -> str:
+    """Its default, or each with the case in which it counts; "" where none is known."""
     if option.defaults:
         return ", ".join(f"{_shown(value)} ({when})" for when, value in option.defaults.items())
     return _shown(option.default)

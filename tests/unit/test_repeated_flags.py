@@ -49,6 +49,17 @@ def test_a_checked_deployment_is_served_with_the_values_that_it_was_checked_with
     assert "hunter2" not in step
 
 
+def test_what_is_laid_over_a_deployment_is_repeated_only_with_the_deployment() -> None:
+    typed = repeated(set=["server.port=9000"])
+    assert typed.in_step("./inv explain dump_path") == "./inv explain dump_path"
+    assert "--set server.port=9000" in typed.in_step("./inv serve --deployment d.yaml")
+    assert "--set server.port=9000" in typed.in_step("./inv check-deployment d.yaml")
+    with_file = repeated(deployment="d.yaml", set=["server.port=9000"])
+    assert with_file.in_step("./inv explain x") == "./inv explain --deployment d.yaml --set server.port=9000 x"
+    step = "./inv explain x, without --deployment, explains it"
+    assert with_file.in_step(step) == step
+
+
 def test_a_step_with_a_hidden_secret_says_that_it_has_to_be_typed_and_is_refused_as_it_stands() -> None:
     values = ["environment={MY_TOKEN: hunter 2}", "server.port=9000"]
     step = repeated(set=values).in_step("./inv serve --deployment d.yaml")

@@ -78,6 +78,15 @@ def test_the_place_of_an_option_is_the_models_own_then_the_deployments_then_the_
     assert place(0, "graph_run_mode") == "npu.graph_run_mode"
 
 
+def test_a_models_own_preset_counts_before_the_deployments_options(tmp_path: Path) -> None:
+    (tmp_path / "d.yaml").write_text(
+        "version: 1\nmodels: [{name: m, base_path: /m, presets: [mixed-computing]}]\nnpu: {mix_compile_mode: false}\n"
+    )
+    read = read_placed_deployment(tmp_path / "d.yaml")
+    assert option_place(read.deployment, 0, "mix_compile_mode") == "models.0.presets.0"
+    assert str(read.place("models.0.presets.0")).endswith("d.yaml:2:45")
+
+
 def test_an_option_of_a_model_s_preset_stands_there_and_its_own_value_before(read: PlacedDeployment) -> None:
     assert option_place(read.deployment, 1, "mix_compile_mode") == "models.1.presets.0"
     assert option_place(read.deployment, 1, "dump_mode") == "models.1.presets.1"
