@@ -16,6 +16,7 @@ from npu_serving.commands.first_steps import demo, doctor, settings
 from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_image
 from npu_serving.commands.running import predict, serve, status, write_warmup
+from npu_serving.commands.servers import logs, restart, stop
 
 __all__ = [
     "bench",
@@ -34,6 +35,7 @@ __all__ = [
     "lint",
     "list_builds",
     "lock_deps",
+    "logs",
     "package",
     "package_image",
     "predict",
@@ -43,11 +45,13 @@ __all__ = [
     "render_overlay",
     "render_watch_units",
     "renew_base_images",
+    "restart",
     "rollback",
     "serve",
     "settings",
     "smoke",
     "status",
+    "stop",
     "test",
     "unbundle",
     "verify_serving",

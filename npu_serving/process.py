@@ -225,7 +225,7 @@ def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None
 
 @contextlib.contextmanager
 def in_our_place(
-    argv: Sequence[Arg], *, env: Mapping[str, str], processors: Sequence[int] = ()
+    argv: Sequence[Arg], *, env: Mapping[str, str], cwd: Path | None = None, processors: Sequence[int] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program with our standard input, terminal and process group, whose output is ours to read.
 
@@ -235,7 +235,7 @@ def in_our_place(
     """
     started = time.monotonic()
     process = _popen(
-        _words(argv), None, env, subprocess.PIPE, subprocess.PIPE, in_our_place=True, processors=processors
+        _words(argv), cwd, env, subprocess.PIPE, subprocess.PIPE, in_our_place=True, processors=processors
     )
     try:
         yield process

@@ -12,10 +12,12 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Callable, NoReturn
 
-from npu_serving import process
+from npu_serving import fsutil, process
 from npu_serving.process import ENDING_SIGNALS, Arg, OnLine
 
 if TYPE_CHECKING:
@@ -32,19 +34,23 @@ def supervise(
     on_line: OnLine,
     on_start: Callable[[int], None] | None = None,
     processors: Sequence[int] = (),
+    after_output: Callable[[], None] | None = None,
+    cwd: Path | None = None,
 ) -> int:
     """Runs a program in this one's place: its exit status at the end, negative for a signal.
 
     It has our standard input, terminal and process group, so that Ctrl-C and Ctrl-Z reach it as if it had been typed
     itself; what it prints goes on at once and unchanged, and the lines to `on_line` as well; `on_start` gets its
     number. Signals that come to us are passed on, so that it gets a terminal's Ctrl-C twice. It is ended when we are
-    killed. Where nobody reads our output any more, the program runs on. With `processors` it runs on these only.
+    killed. Where nobody reads our output any more, the program runs on. `after_output` is called when a piece of its
+    output has been written: a log may have grown too long. With `processors` it runs on these only.
     """
-    with _signals_passed_on() as pass_them_to, process.in_our_place(argv, env=env, processors=processors) as program:
+    ours = process.in_our_place(argv, env=env, cwd=cwd, processors=processors)
+    with _signals_passed_on() as pass_them_to, ours as program:
         pass_them_to(program)
         if on_start is not None:
             on_start(program.pid)
-        _pass_on(program, on_line)
+        _pass_on(program, on_line, after_output)
     return program.returncode
 
 
@@ -60,6 +66,51 @@ def end_like(returncode: int) -> NoReturn:
             signal.signal(-returncode, signal.SIG_DFL)
         os.kill(os.getpid(), -returncode)
     os._exit(128 - returncode if returncode < 0 else returncode)
+
+
+def in_background(work: Callable[[int], object], *, log: Path) -> int:
+    """Runs `work` in a process of its own, which outlives us, our terminal and our session; returns at once.
+
+    Its standard input is /dev/null, its output is added to `log`, whose directory it works in, and nothing else that
+    we have opened is open there. `work` gets a descriptor to write to; what is returned is the end to read it from.
+    """
+    ours, its_own = os.pipe()
+    with fsutil.explained(log):
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()  # or it would be written twice
+    child = os.fork()
+    if child == 0:
+        _leave_session_and_work(work, output, its_own, log.parent)
+    os.close(output)
+    os.close(its_own)
+    os.waitpid(child, 0)
+    return ours
+
+
+def _leave_session_and_work(work: Callable[[int], object], output: int, tell: int, directory: Path) -> NoReturn:
+    status = 1
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)  # so that its child belongs to the machine's init, and is nobody's zombie
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        for number in [int(name) for name in os.listdir("/proc/self/fd")]:  # a pipe of a shell, a lock, the log
+            if number > 2 and number != tell:
+                with contextlib.suppress(OSError):
+                    os.close(number)
+        os.chdir(directory)
+        work(tell)
+        status = 0
+    except BaseException:
+        with contextlib.suppress(OSError, ValueError):
+            traceback.print_exc()
+            sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 @contextlib.contextmanager
@@ -92,7 +143,7 @@ def _signals_passed_on() -> Iterator[Callable[[Program], None]]:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
-def _pass_on(program: Program, on_line: OnLine) -> None:
+def _pass_on(program: Program, on_line: OnLine, after_output: Callable[[], None] | None) -> None:
     """Passes on what the program prints until it has ended; what it has started may hold its output open for longer."""
     assert program.stdout is not None
     assert program.stderr is not None
@@ -113,6 +164,8 @@ def _pass_on(program: Program, on_line: OnLine) -> None:
             for stream, outlet in targets.items():
                 if stream in selector.get_map() and not _pass_on_what_is_there(stream, outlet, lines[stream]):
                     selector.unregister(stream)
+            if after_output is not None:
+                after_output()
     waiter.join()
     os.close(ended)
     for stream in targets:

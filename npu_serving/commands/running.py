@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from npu_serving.commands.deployment import OF_A_DEPLOYMENT, read_with, refuse_without_file
 from npu_serving.commands.flags import Call, command, refuse_together
@@ -11,8 +11,7 @@ from npu_serving.errors import RequestError
 
 if TYPE_CHECKING:
     from npu_serving.cli import Result
-    from npu_serving.deploy.deployment_file import DeploymentFile
-    from npu_serving.serving.server_plan import ServerPlan
+    from npu_serving.serving.launch import Launch
 
 PORT, REST_API_PORT = 8500, 8501
 MOST_SECONDS = 86400  # of a wait for an answer: a day
@@ -22,7 +21,6 @@ SERVER = f"http://localhost:{REST_API_PORT}"
 @command(
     settings=("adapter",),
     kinds={"platform_config_file": Path, "deployment": Path},
-    json=False,
     help={
         "model_base_path": "the directory with the model's version directories, or its URL (s3://, gs://, hdfs://)",
         "model_name": "its name; the directory's by default",
@@ -33,6 +31,8 @@ SERVER = f"http://localhost:{REST_API_PORT}"
         "deployment": "a deployment.yaml, which says all of this",
         "ready_timeout": "end the server where it is not ready after so many seconds; 0, the default, waits on",
         "probe_port": "answer /livez and /readyz at this port; 0, the default, for none",
+        "detach": "run it in the background, outliving the terminal; returns when it is ready",
+        "no_wait": "with --detach: return at once, not when it is ready",
         **OF_A_DEPLOYMENT,
     },
 )
@@ -50,66 +50,58 @@ def serve(
     overlay: tuple[str, ...] = (),
     ready_timeout: int = 0,
     probe_port: int = 0,
+    detach: bool = False,
+    no_wait: bool = False,
     dry_run: bool = False,
 ) -> Result:
-    """Run the server in the foreground, and say when it is ready."""
+    """Run the server in the foreground, or with --detach in the background, and say when it is ready."""
+    from npu_serving.models.layout import model_place
+    from npu_serving.serving.deployed_from import DeployedFrom
+    from npu_serving.serving.launch import plan_launch
+    from npu_serving.serving.serve_request import ServeRequest
+    from npu_serving.settings import user_path
+
+    if no_wait and not detach:
+        raise RequestError("--no-wait is for a server in the background.", cure="give --detach as well")
+    deployed = None
     if deployment is not None:
         of_flags = {"model_base_path": model_base_path, "model_name": model_name, "flag": flag}
         other_ports = {"port": port != PORT, "rest_api_port": rest_api_port != REST_API_PORT}
         because = "the deployment says what is served and how"
         refuse_together("--deployment", because, platform_config_file=platform_config_file, **of_flags, **other_ports)
-        from npu_serving.serving.deployed_from import DeployedFrom
-        from npu_serving.serving.from_build import plan_deployment
-        from npu_serving.settings import user_path
-
-        source = DeployedFrom(
-            deployment.absolute(), tuple(user_path(text, "--overlay").absolute() for text in overlay), set
-        )
-        read = read_with(deployment, overlay, set)
-        plan = plan_deployment(call.settings, read, source, build=build, dry_run=dry_run)
-        return _run(call, plan, ready_timeout, probe_port, read, dry_run=dry_run)
-    refuse_without_file(overlay, set)
-    from npu_serving.models.layout import model_place
-    from npu_serving.serving.from_build import plan_current
-
-    plan = plan_current(
-        call.settings,
-        build=build,
-        model_base_path=model_place(model_base_path, "--model-base-path") if model_base_path else None,
+        overlays = tuple(user_path(text, "--overlay").absolute() for text in overlay)
+        deployed = DeployedFrom(deployment.absolute(), overlays, set)
+    else:
+        refuse_without_file(overlay, set)
+    request = ServeRequest(
+        deployed=deployed,
+        model_base_path=str(model_place(model_base_path, "--model-base-path")) if model_base_path else "",
         model_name=model_name,
         port=port,
         rest_api_port=rest_api_port,
-        platform_config_file=platform_config_file,
-        extra_flags=flag,
+        platform_config_file=platform_config_file.absolute() if platform_config_file is not None else None,
+        flags=flag,
+        build=str(user_path(build, "--build").absolute()) if "/" in build else build,
+        adapter=call.settings.adapter if "adapter" in call.given else "",
+        ready_timeout=ready_timeout,
+        probe_port=probe_port,
     )
-    return _run(call, plan, ready_timeout, probe_port, dry_run=dry_run)
+    launch = plan_launch(call.settings, request, warn=call.console.warn, dry_run=dry_run)
+    if dry_run:
+        return launch.plan
+    if detach:
+        from npu_serving.serving.detaching import serve_detached
+
+        return serve_detached(launch, call.console, call.settings.build_root, wait=not no_wait)
+    return _serve_here(call, launch)
 
 
-def _run(
-    call: Call,
-    plan: ServerPlan,
-    ready_timeout: int,
-    probe_port: int,
-    deployment: DeploymentFile | None = None,
-    *,
-    dry_run: bool,
-) -> Result:
-    from npu_serving.serving.golden_request import golden_requests
-    from npu_serving.serving.probes import check_probe_port
-    from npu_serving.serving.readiness import ReadyTerms
-    from npu_serving.serving.server import serve_in_foreground
+def _serve_here(call: Call, launch: Launch) -> NoReturn:
+    from npu_serving.serving.server import Company, serve_in_foreground
     from npu_serving.supervision import end_like
 
-    if probe_port:
-        check_probe_port(probe_port, plan.port, plan.rest_api_port)
-    golden = golden_requests(call.settings, deployment)
-    for error in golden.errors:  # others need these files, the server runs without them
-        call.console.warn(str(error))
-    by_name = deployment is not None and deployment.golden is not None
-    terms = ReadyTerms(golden.requests, ready_timeout, probe_port, by_name=by_name)
-    if not dry_run:
-        end_like(serve_in_foreground(plan, call.console, call.settings.build_root, terms))
-    return plan
+    root, company = call.settings.build_root, Company(launch.request)
+    end_like(serve_in_foreground(launch.plan, call.console, root, launch.terms, company))
 
 
 @command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from npu_serving.builds.build_settings import settings_of
@@ -35,10 +35,11 @@ def plan_current(
     platform_config_file: Path | None = None,
     extra_flags: Sequence[str] = (),
     cann: Cann | None = None,
+    spared: Collection[int] = (),
 ) -> ServerPlan:
     """How to start a build's server, the current one by default; a model is named like its directory by default.
 
-    `cann` is the one to start it with where it was looked for already.
+    `cann` is the one to start it with where it was looked for already; the processes `spared` will have ended by then.
     """
     found = find_build(settings.dist_root, build)
     if cann is None:
@@ -53,12 +54,19 @@ def plan_current(
         platform_config_file=platform_config_file,
         cann=cann_environment(cann.installation, os.environ),
         extra_flags=extra_flags,
+        spared=spared,
     )
     return dataclasses.replace(plan, build=found.manifest.build_id)
 
 
 def plan_deployment(
-    settings: Settings, deployment: DeploymentFile, source: DeployedFrom, *, build: str = "", dry_run: bool = False
+    settings: Settings,
+    deployment: DeploymentFile,
+    source: DeployedFrom,
+    *,
+    build: str = "",
+    dry_run: bool = False,
+    spared: Collection[int] = (),
 ) -> ServerPlan:
     """How to start a build's server by a deployment that was read from that source.
 
@@ -68,7 +76,7 @@ def plan_deployment(
     directory = source.directory(settings.build_root)
     filled = filled_in(deployment, settings)
     files = plan_files(filled, directory)
-    plan = _plan_of_files(settings, filled, files, build)
+    plan = _plan_of_files(settings, filled, files, build, spared)
     note = precision_note(deployment, filled)
     if not dry_run:
         write_files(files)
@@ -76,7 +84,9 @@ def plan_deployment(
     return dataclasses.replace(plan, deployed=source, warnings=(*plan.warnings, *([note] if note else [])))
 
 
-def _plan_of_files(settings: Settings, deployment: DeploymentFile, files: DeploymentFiles, build: str) -> ServerPlan:
+def _plan_of_files(
+    settings: Settings, deployment: DeploymentFile, files: DeploymentFiles, build: str, spared: Collection[int]
+) -> ServerPlan:
     """As they are to be: they may not have been written yet."""
     directory = files.directory
     for model in deployment.models:
@@ -103,5 +113,6 @@ def _plan_of_files(settings: Settings, deployment: DeploymentFile, files: Deploy
         ],
         variables=server_variables(deployment),
         texts={directory / name: file.text for name, file in files.files.items()},
+        spared=spared,
     )
     return dataclasses.replace(plan, build=found.manifest.build_id, processors=processors)

@@ -6,7 +6,7 @@ import errno
 import platform
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,11 @@ LONGEST_SOCKET_PATH = 107  # bytes; unix(7), sun_path without the byte that ends
 SOCKET_BELOW_TMPDIR = "/pymp-XXXXXXXX/listener-XXXXXXXX"
 
 
-def check_ports(port: int, rest_api_port: int) -> None:
-    """RequestError for invalid ports, ServerError for one that can't be listened on now."""
+def check_ports(port: int, rest_api_port: int, *, spared: Collection[int] = ()) -> None:
+    """RequestError for invalid ports, ServerError for one that can't be listened on now.
+
+    One that only processes of `spared` listen on counts as free.
+    """
     if port not in range(1, 65536):
         raise RequestError(
             f"The gRPC port must be from 1 to 65535, not {port}.", cure="choose another port, such as 8500"
@@ -38,13 +41,13 @@ def check_ports(port: int, rest_api_port: int) -> None:
             cause="the server would start without a REST API",
             cure="choose two different ports",
         )
-    check_port_free(port, "gRPC")
+    check_port_free(port, "gRPC", spared=spared)
     if rest_api_port:
-        check_port_free(rest_api_port, "REST")
+        check_port_free(rest_api_port, "REST", spared=spared)
 
 
-def check_port_free(port: int, api: str) -> None:
-    """ServerError if the port can't be listened on.
+def check_port_free(port: int, api: str, *, spared: Collection[int] = ()) -> None:
+    """ServerError if the port can't be listened on, unless it is only processes of `spared` that listen there.
 
     The server would not always notice: gRPC sets SO_REUSEPORT, so that two servers can share a port and each gets some
     of the calls, and a REST port that is taken costs it no more than a line in the log.
@@ -59,6 +62,9 @@ def check_port_free(port: int, api: str) -> None:
                 probe.listen(1)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
+                listening = {listener.pid for listener in listeners_on(port)} if spared else set()
+                if listening and listening <= set(spared):
+                    return
                 raise _in_use(port, api) from error
             if error.errno == errno.EACCES:
                 raise ServerError(

@@ -10,6 +10,7 @@ import http.server
 import json
 import socket
 import threading
+from collections.abc import Collection
 from typing import Callable
 
 from npu_serving.errors import RequestError, ServerError
@@ -19,7 +20,7 @@ from npu_serving.serving.readiness import Readiness
 LIVE, READY = "/livez", "/readyz"
 
 
-def check_probe_port(port: int, *others: int) -> None:
+def check_probe_port(port: int, *others: int, spared: Collection[int] = ()) -> None:
     """RequestError for a port that can't be one or is the server's, ServerError for one that is in use."""
     if port not in range(1, 65536):
         raise RequestError(f"--probe-port must be from 1 to 65535, not {port}.", cure="choose another, such as 8502")
@@ -27,7 +28,7 @@ def check_probe_port(port: int, *others: int) -> None:
         raise RequestError(
             f"--probe-port is {port}, which is a port of the server itself.", cure="choose another, such as 8502"
         )
-    check_port_free(port, "the probes")
+    check_port_free(port, "the probes", spared=spared)
 
 
 class ProbeEndpoint:

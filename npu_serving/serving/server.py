@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,9 +21,13 @@ from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
 from npu_serving.serving.probes import ProbeEndpoint
 from npu_serving.serving.readiness import ReadinessWatch, ReadyTerms
 from npu_serving.serving.run_results import run_results
+from npu_serving.serving.serve_request import ServeRequest
+from npu_serving.serving.server_log import OutputLog
 from npu_serving.serving.server_plan import ServerPlan
 from npu_serving.serving.server_record import RecordKeeper, ServerRecord, begin_of
+from npu_serving.serving.taken_ports import refuse_taken
 from npu_serving.shown_text import masked_words
+from npu_serving.state_lock import state_lock
 from npu_serving.supervision import supervise
 from npu_serving.writers.shell import command_line
 
@@ -72,67 +76,135 @@ class RunningServer:
         return f"process {self.pid} serves at {self.rest_url} and gRPC port {self.grpc_port}, {adapter}"
 
 
-def serve_in_foreground(plan: ServerPlan, reporter: Reporter, build_root: Path, terms: ReadyTerms | None = None) -> int:
+class Onlooker:
+    """Somebody who hears how a server gets on; this one does not care."""
+
+    def began(self, pid: int) -> None:
+        """It runs, as this process."""
+
+    def looked(self, ready: bool, reasons: Sequence[str]) -> None:
+        """It was looked at, and is ready, or is not for these reasons."""
+
+    def ended(self, error: NpuServingError | None) -> None:
+        """It has ended; with an error, unless it was stopped as one stops a server."""
+
+
+@dataclass(frozen=True)
+class Company:
+    """What a server has besides its plan: what was asked for, who hears of it, and the file that our output goes to."""
+
+    request: ServeRequest | None = None
+    onlooker: Onlooker = field(default_factory=Onlooker)
+    log: OutputLog | None = None
+
+
+def serve_in_foreground(
+    plan: ServerPlan,
+    reporter: Reporter,
+    build_root: Path,
+    terms: ReadyTerms | None = None,
+    company: Company | None = None,
+) -> int:
     """Runs the server in this process' place until it ends: the warnings before it, the cause of a failure after it.
 
     Beside it, it is said what the server still lacks and when it is ready (readiness.py), to probes as well. What its
     output says of the NPU is noted when it comes, and kept below `build_root` for status. Returns its exit status,
-    negative for a signal. Raises MissingToolError where it can't be started, and ServerError where it was ended
-    because it was not ready in time.
+    negative for a signal. Raises MissingToolError where it can't be started, and ServerError where another server of
+    `serve` has its ports, and where it was ended because it was not ready in time.
     """
-    terms = terms or ReadyTerms()
+    terms, company = terms or ReadyTerms(), company or Company()
     for warning in plan.warnings:
         reporter.warn(warning)
     reporter.note(command_line(plan.command))
     ended_by = EndWatch(plan.argv)
-    signs, begun, directory = NpuSigns(), time.time(), Path.cwd()
-    keeper = RecordKeeper(build_root, _record_of(plan, terms, directory, begun))
-    watch = ReadinessWatch(
-        plan, terms, build_root=build_root, say=lambda text: _say(text, reporter), on_look=keeper.is_ready
-    )
-
-    def read(line: str) -> None:
-        before = replace(signs)
-        if signs.add(line):
-            keeper.saw(signs)
-            _tell(before, signs, reporter)
-        watch.saw(line, signs)
-
-    def begins(pid: int) -> None:
-        keeper.began(pid)
-        watch.began(pid)
-
-    with contextlib.ExitStack() as stack:
-        if terms.probe_port:
-            stack.callback(ProbeEndpoint(terms.probe_port, lambda: watch.state).close)
-        returncode = supervise(plan.argv, env=plan.env, on_line=read, on_start=begins, processors=plan.processors)
-        watch.ended()
-    error = watch.error
-    if error is None and returncode != 0 and -returncode not in process.ENDING_SIGNALS:
+    record = _record_of(plan, terms, company)
+    fsutil.make_directory(record.directory)
+    served = _Served(plan, reporter, build_root, terms, company, record)
+    returncode = served.run()
+    error = served.watch.error
+    stopped = -returncode in process.ENDING_SIGNALS or served.keeper.is_to_stop
+    if error is None and returncode != 0 and not stopped:
         ending = ended_by.ending(returncode)
-        error = server_failure(f"The server has ended: {ending.text()}.", watch.output(), ending)
-    keeper.ended(error)
-    left = left_to_the_cpu(directory, begun)
-    if left:
-        _say(f"npu-serving: {left}", reporter)
-    with contextlib.suppress(OSError):  # that nobody reads
-        results = run_results(directory, plan.argv, plan.env, since=begun, reporter=reporter).text()
-        if results:
-            reporter.note(f"npu-serving: the run has written\n{results}")
-    if watch.error is not None:
-        raise watch.error
+        error = server_failure(f"The server has ended: {ending.text()}.", served.watch.output(), ending)
+    served.keeper.ended(error)
+    company.onlooker.ended(error)
+    _tell_results(plan, record, reporter)
+    if served.watch.error is not None:
+        raise served.watch.error
     if error is not None:
         _say(str(error), reporter)
     return returncode
 
 
-def _record_of(plan: ServerPlan, terms: ReadyTerms, directory: Path, begun: float) -> ServerRecord:
+class _Served:
+    """A server while it runs: its record, its readiness, and who hears of them."""
+
+    def __init__(
+        self,
+        plan: ServerPlan,
+        reporter: Reporter,
+        build_root: Path,
+        terms: ReadyTerms,
+        company: Company,
+        record: ServerRecord,
+    ) -> None:
+        self._plan, self._reporter, self._build_root, self._terms = plan, reporter, build_root, terms
+        self._company = company
+        self._signs = NpuSigns()
+        self._starting = contextlib.ExitStack()
+        self._directory = record.directory
+        self.keeper = RecordKeeper(build_root, record)
+        self.watch = ReadinessWatch(
+            plan, terms, build_root=build_root, say=lambda text: _say(text, reporter), on_look=self._looked
+        )
+
+    def run(self) -> int:
+        """Starts it, alone with its ports, and stays until it has ended: its exit status, negative for a signal."""
+        plan, log = self._plan, self._company.log
+        with self._starting, contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError, NpuServingError):  # a directory that can't be written to costs no server
+                lock = state_lock(self._build_root / "servers", doing="serve", wait=True)
+                self._starting.enter_context(lock)
+            refuse_taken(self._build_root, (plan.port, plan.rest_api_port, self._terms.probe_port), plan.deployed)
+            if self._terms.probe_port:
+                stack.callback(ProbeEndpoint(self._terms.probe_port, lambda: self.watch.state).close)
+            returncode = supervise(
+                plan.argv,
+                env=plan.env,
+                cwd=self._directory,
+                processors=plan.processors,
+                on_line=self._read,
+                on_start=self._began,
+                after_output=log.turn_if_full if log else None,
+            )
+            self.watch.ended()
+        return returncode
+
+    def _began(self, pid: int) -> None:
+        self.keeper.began(pid)
+        self._starting.close()
+        self._company.onlooker.began(pid)
+        self.watch.began(pid)
+
+    def _read(self, line: str) -> None:
+        before = replace(self._signs)
+        if self._signs.add(line):
+            self.keeper.saw(self._signs)
+            _tell(before, self._signs, self._reporter)
+        self.watch.saw(line, self._signs)
+
+    def _looked(self, ready: bool, reasons: Sequence[str]) -> None:
+        self.keeper.is_ready(ready, reasons)
+        self._company.onlooker.looked(ready, reasons)
+
+
+def _record_of(plan: ServerPlan, terms: ReadyTerms, company: Company) -> ServerRecord:
     """What is known of the server before it is started."""
     return ServerRecord(
         pid=0,
         process_begin=0,
-        directory=directory,
-        started=begun,
+        directory=plan.directory or Path.cwd(),
+        started=time.time(),
         uses_npu=plan.uses_npu,
         models=tuple(model.name for model in asked_models(plan.argv)),
         rest_api_port=plan.rest_api_port,
@@ -142,9 +214,22 @@ def _record_of(plan: ServerPlan, terms: ReadyTerms, directory: Path, begun: floa
         program=Path(plan.argv[0]),
         argv=tuple(masked_words(plan.argv)),
         deployed=plan.deployed,
+        log=company.log.path if company.log is not None else None,
+        request=company.request,
         watcher=os.getpid(),
         watcher_begin=begin_of(os.getpid()),
     )
+
+
+def _tell_results(plan: ServerPlan, record: ServerRecord, reporter: Reporter) -> None:
+    """What the server that has ended has left behind."""
+    left = left_to_the_cpu(record.directory, record.started)
+    if left:
+        _say(f"npu-serving: {left}", reporter)
+    with contextlib.suppress(OSError):  # that nobody reads
+        results = run_results(record.directory, plan.argv, plan.env, since=record.started, reporter=reporter).text()
+        if results:
+            reporter.note(f"npu-serving: the run has written\n{results}")
 
 
 def _say(text: str, reporter: Reporter) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +51,8 @@ class ServerPlan:
     """The id of the build that it is of; "" for one that is not in dist/."""
     deployed: DeployedFrom | None = None
     """What it is deployed from; None where flags say what is served."""
+    directory: Path | None = None
+    """Where it runs; None for where we are."""
     processors: tuple[int, ...] = ()
     """Those that it is pinned to; () for none."""
 
@@ -69,6 +71,8 @@ class ServerPlan:
             "rest_api_port": self.rest_api_port,
             "processors": list(self.processors),
             "uses_npu": self.uses_npu,
+            "build": self.build,
+            "directory": str(self.directory) if self.directory is not None else None,
             "warnings": list(self.warnings),
         }
 
@@ -92,6 +96,7 @@ def plan_server(
     extra_flags: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
     texts: Mapping[Path, str] | None = None,
+    spared: Collection[int] = (),
 ) -> ServerPlan:
     """How to start the server of `artifact`, a directory dist/<build-id> with bin/ and lib/.
 
@@ -99,9 +104,9 @@ def plan_server(
     --model_config_file. With `rest_api_port` 0 there is no REST API. LD_LIBRARY_PATH gets the artifact's lib directory
     where the server would not find its libraries otherwise, then those of `cann`, then what the caller has set; of the
     other variables that CANN's set_env.sh sets, the caller's count unless they are stale. `variables` are the server's
-    own, and count most. `texts` are those of files that are to be written before the server starts. Loading a model is
-    tried once unless a flag says otherwise: by default the server keeps its ports shut for five minutes while it tries
-    a bad model again and again.
+    own, and count most. `texts` are those of files that are to be written before the server starts, and the processes
+    `spared` will have given up their ports by then. Loading a model is tried once unless a flag says otherwise: by
+    default the server keeps its ports shut for five minutes while it tries a bad model again and again.
 
     Raises RequestError and ServerError for whatever would keep the server from serving.
     """
@@ -115,7 +120,7 @@ def plan_server(
         flags["platform_config_file"] = str(path)
     flags.update(_model_flags(model_base_path, model_name, further))
     flags.update(further)
-    preflight.check_ports(port, rest_api_port)
+    preflight.check_ports(port, rest_api_port, spared=spared)
     cann = cann if cann is not None else CannEnvironment()
     callers, stated = server_environment(os.environ), dict(variables or {})
     env = cann.added_to({**process.base_environment(), **callers.variables, **stated})

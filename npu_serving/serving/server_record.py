@@ -21,6 +21,7 @@ from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.listeners import listeners_on
 from npu_serving.serving.npu_signs import NpuSigns
+from npu_serving.serving.serve_request import ServeRequest
 from npu_serving.shown_text import without_login
 
 FORMAT = 1
@@ -72,6 +73,8 @@ class ServerRecord:
     """What it was deployed from, as it was then; None where flags said what is served."""
     log: Path | None = None
     """The file of its output; None where that goes to whoever typed `serve`."""
+    request: ServeRequest | None = None
+    """What `serve` was asked for, to start it again."""
     readiness: SeenReadiness | None = None
     watcher: int = 0
     """The process of `serve` that looks after it."""
@@ -112,12 +115,20 @@ class EndNote:
     cure: str = ""
 
 
+@dataclass(frozen=True)
+class StopNote:
+    """Which process somebody is about to stop."""
+
+    pid: int
+    process_begin: int
+
+
 _KILLED_TOGETHER = EndNote(
     0.0,
     "It is gone, and the ./inv serve that ran it as well.",
     "both were killed at once (kill -9, the end of a container or of a session, memory that ran out), or the machine "
     "restarted",
-    f"journalctl -k | grep -i 'out of memory' shows whether memory ran out; start it again: {SERVE_AGAIN}",
+    "journalctl -k | grep -i 'out of memory' shows whether memory ran out",
 )
 
 
@@ -136,6 +147,16 @@ class KnownServer:
     def is_running(self) -> bool:
         """Whether it is still there."""
         return self.record is not None and self.end is None and self.record.is_running
+
+    def describe(self) -> str:
+        """Its process, what it was started from, and since when it runs, for a person."""
+        record = self.record
+        if record is None:
+            return self.name
+        begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
+        deployed = f", {record.deployed.file}" if record.deployed is not None else ""
+        build = f", build {record.build}" if record.build else ""
+        return f"process {record.pid}{build}{deployed}, since {begun}"
 
     @property
     def url(self) -> str:
@@ -157,8 +178,9 @@ class RecordKeeper:
 
     def began(self, pid: int) -> None:
         """The server runs, as this process."""
-        with contextlib.suppress(OSError):
-            _end_beside(self._path).unlink()
+        for stale in (_end_beside(self._path), _stop_beside(self._path)):
+            with contextlib.suppress(OSError):
+                stale.unlink()
         self._write(pid=pid, process_begin=begin_of(pid))
 
     def saw(self, signs: NpuSigns) -> None:
@@ -169,12 +191,18 @@ class RecordKeeper:
         """It was looked at, and is ready, or is not for these reasons."""
         self._write(readiness=SeenReadiness(ready, tuple(without_login(text) for text in reasons), time.time()))
 
+    @property
+    def is_to_stop(self) -> bool:
+        """Whether somebody stops it: then it has not failed, by whatever signal it ends."""
+        note = _read(_stop_beside(self._path), StopNote)
+        return note is not None and (note.pid, note.process_begin) == (self._record.pid, self._record.process_begin)
+
     def ended(self, error: NpuServingError | None) -> None:
         """It has ended; with an error, unless it was stopped as one stops a server. What it was is kept."""
         note = EndNote(time.time(), "It was stopped.")
         if error is not None:
             # Whoever reads it has typed another command: status.
-            cure = error.cure.replace("run the same command again", f"start it again: {SERVE_AGAIN}")
+            cure = error.cure.replace("run the same command again", f"start it again: {_again(self._record)}")
             what, cause, cure = (without_login(text) for text in (error.what, error.cause, cure))
             note = replace(note, what=what, cause=cause, cure=cure)
         with contextlib.suppress(OSError, NpuServingError):
@@ -203,6 +231,20 @@ def known_servers(build_root: Path) -> tuple[KnownServer, ...]:
     return tuple(_known(build_root, name) for name in ordered)
 
 
+def note_stop(build_root: Path, record: ServerRecord) -> None:
+    """Keeps that this server is about to be stopped, for the `serve` that watches it."""
+    with contextlib.suppress(OSError, NpuServingError):
+        note = StopNote(record.pid, record.process_begin)
+        fsutil.write_file(_stop_beside(_path_of(build_root, record.name)), _json_of(note))
+
+
+def note_end(build_root: Path, record: ServerRecord, what: str) -> None:
+    """Keeps how a server has ended, where the `serve` that watched it may not have."""
+    with contextlib.suppress(OSError, NpuServingError):
+        note = EndNote(time.time(), what)
+        fsutil.write_file(_end_beside(_path_of(build_root, record.name)), _json_of(note))
+
+
 def record_of(build_root: Path, url: str) -> ServerRecord | None:
     """The record of the server at that URL; None where it isn't one that `serve` runs on this machine."""
     name = _name_at(url)
@@ -214,6 +256,11 @@ def end_of(build_root: Path, url: str) -> EndNote | None:
     """How the server ended that `serve` last ran at that URL; None where it runs, or where nothing is known of one."""
     name = _name_at(url)
     return _end_at(build_root, name) if name else None
+
+
+def _again(record: ServerRecord | None) -> str:
+    """The command that starts it again."""
+    return f"./inv restart {record.name}" if record is not None and record.request is not None else SERVE_AGAIN
 
 
 def _known(build_root: Path, name: str) -> KnownServer:
@@ -233,7 +280,9 @@ def _end_at(build_root: Path, name: str) -> EndNote | None:
     if note is not None or not path.is_file():
         return note
     record = _record_at(build_root, name)
-    return None if record is not None and record.is_running else _KILLED_TOGETHER
+    if record is not None and record.is_running:
+        return None
+    return replace(_KILLED_TOGETHER, cure=f"{_KILLED_TOGETHER.cure}; start it again: {_again(record)}")
 
 
 def _read(path: Path, kind: type[Kept]) -> Kept | None:
@@ -246,7 +295,7 @@ def _read(path: Path, kind: type[Kept]) -> Kept | None:
         return None
 
 
-def _json_of(kept: ServerRecord | EndNote | AnswerNote) -> str:
+def _json_of(kept: ServerRecord | EndNote | AnswerNote | StopNote) -> str:
     return json.dumps({"format": FORMAT, **asdict(kept)}, indent=2, default=str) + "\n"
 
 
@@ -300,6 +349,10 @@ def _answers_beside(path: Path) -> Path:
 
 def _end_beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.ended.json")
+
+
+def _stop_beside(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.stopping.json")
 
 
 def _path_of(build_root: Path, name: str) -> Path:

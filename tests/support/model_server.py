@@ -113,6 +113,24 @@ def planned(
     rest_api_port: int | None = None,
 ) -> ServerPlan:
     """The plan of a server of these models, whose list is kept beside the artifact; `before` is Python code."""
+    put_server(artifact, models, before=before, ports=ports, adapter=adapter)
+    listed = artifact / "models.config"
+    served = [ServedModel(name, f"s3://bucket/{name}") for name in models]
+    listed.write_text(render_models_config(served))
+    changes: dict[str, object] = {} if rest_api_port is None else {"rest_api_port": rest_api_port}
+    made = plan(artifact, None, extra_flags=(f"--model_config_file={listed}",), **changes)
+    return dataclasses.replace(made, uses_npu=uses_npu)
+
+
+def put_server(
+    artifact: Path,
+    models: Mapping[str, Mapping[str, object]],
+    *,
+    before: str = "",
+    ports: tuple[str, ...] = ("grpc", "rest"),
+    adapter: Path | None = None,
+) -> None:
+    """Puts a server of these models into the artifact; `before` is Python code that it runs first."""
     behaviour = (
         {name: dict(model) for name, model in models.items()},
         before,
@@ -121,12 +139,6 @@ def planned(
         str(go(artifact)),
     )
     put_program(artifact, f"#!{sys.executable}\n" + _text(behaviour))
-    listed = artifact / "models.config"
-    served = [ServedModel(name, f"s3://bucket/{name}") for name in models]
-    listed.write_text(render_models_config(served))
-    changes: dict[str, object] = {} if rest_api_port is None else {"rest_api_port": rest_api_port}
-    made = plan(artifact, None, extra_flags=(f"--model_config_file={listed}",), **changes)
-    return dataclasses.replace(made, uses_npu=uses_npu)
 
 
 def record(rest_api_port: int, **changes: object) -> ServerRecord:

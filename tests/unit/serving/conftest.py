@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from doctor_world import World, healthy_world
 from fake_builds import put_program
 from npu_machine import make_npus, ports
+from serving_site import ServingSite
 
 from npu_serving.doctor.checks import Machine
 
@@ -42,3 +44,10 @@ def artifact(tmp_path: Path) -> Path:
     (made / "lib").mkdir()
     put_program(made, "#!/bin/sh\nexit 3\n")
     return made
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[ServingSite]:
+    made = ServingSite(tmp_path)
+    yield made
+    made.close()
