@@ -8,7 +8,8 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.cann.install import WHEELS
-from npu_serving.errors import RequestError
+from npu_serving.errors import RequestError, StateLockedError
+from npu_serving.serving.server_record import known_servers
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 
@@ -43,12 +44,14 @@ class CleanResult:
 def clean_state(settings: Settings, *, everything: bool, dry_run: bool) -> CleanResult:
     """Removes trees, output, logs and memos below the build root; with `everything` the fetched files too.
 
-    Never touches dist/: raises RequestError where that lies inside of what is to be removed.
+    Never touches dist/: raises RequestError where that lies inside of what is to be removed. StateLockedError while a
+    server of `serve` runs.
     """
     root = settings.build_root
     if not root.is_dir():
         return CleanResult((), dry_run)
     with state_lock(root, doing="clean"):
+        _refuse_running(root)
         named = [root / name for name in sorted(MADE_HERE + (FETCHED if everything else ()))]
         doomed = [path for path in named if path.exists() or path.is_symlink()]
         for path in doomed:
@@ -57,6 +60,17 @@ def clean_state(settings: Settings, *, everything: bool, dry_run: bool) -> Clean
             for path in doomed:
                 fsutil.remove(path)
     return CleanResult(tuple(doomed), dry_run)
+
+
+def _refuse_running(root: Path) -> None:
+    """Refuses where a server runs whose record is below `root`: nobody would find it any more."""
+    running = [server for server in known_servers(root) if server.is_running]
+    if running:
+        raise StateLockedError(
+            f"Removed nothing: server {running[0].name} runs ({running[0].describe()}).",
+            cause="what is known of it is in the directory that clean empties",
+            cure="./inv stop --all",
+        )
 
 
 def _check_apart(dist_root: Path, doomed: Path) -> None:

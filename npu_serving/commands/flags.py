@@ -60,6 +60,7 @@ def command(
     json: bool = True,
     lines_with: str = "",
     optional: Sequence[str] = (),
+    short: Mapping[str, str] | None = None,
     table: type[Any] = Settings,
 ) -> Callable[[Command], Task[Command]]:
     """Makes a task of `function(call, *, its own flags)`, which returns a result to print, or None.
@@ -67,7 +68,8 @@ def command(
     `settings` names settings, or groups of them, that the task takes as flags. A flag's own kind is that of its
     default, or stands in `kinds` where the default is None: int, or Path. `help` has the help of the task's own flags,
     and may say more of a setting's. With the flag `lines_with` the result is an iterator, printed a line at a time.
-    `optional` names parameters that have a default and are typed as arguments all the same, without a flag.
+    `optional` names parameters that have a default and are typed as arguments all the same, without a flag. `short` has
+    a letter for a flag that everybody expects to have one.
     """
 
     def task_of(function: Command) -> Task[Command]:
@@ -118,6 +120,7 @@ def command(
             auto_shortflags=False,
         )
         task.may_lack = tuple(optional)
+        task.short = dict(short or {})
         OFFERED[task.name] = tuple(row.name for row in rows)
         TAKEN[task.name] = (*(row.flag for row in rows), *(item.name for item in own if item.name in REPEATED))
         return task
@@ -128,12 +131,16 @@ def command(
 class _Task(Task[Command]):
     may_lack: tuple[str, ...] = ()
     """The arguments that may be left out: invoke has no such thing, so __main__.py gives them, as ""."""
+    short: Mapping[str, str] = {}
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """The flags, with their help each time: invoke takes it out of `help` while it reads it."""
         kept = dict(self.help)
         try:
-            return super().get_arguments(ignore_unknown_help)
+            arguments = super().get_arguments(ignore_unknown_help)
+            for argument in arguments:
+                argument.names = (*argument.names, *self.short.get(argument.name or "", ""))
+            return arguments
         finally:
             self.help = kept
 

@@ -82,6 +82,7 @@ def restart(
     optional=("name",),
     kinds={"deployment": Path},
     lines_with="follow",
+    short={"follow": "f"},
     help={
         **OF_A_SERVER,
         "lines": "how many lines of its end; 50 by default",

@@ -28,6 +28,8 @@ def reload_step(server: AskedServer, known: KnownDeployment | None, build_root: 
 def restart_step(server: AskedServer, known: KnownDeployment | None) -> str:
     """For one that has to be started again."""
     record = server.record
+    if record is not None and record.request is not None:
+        return f"./inv restart {record.name}"
     pid = record.pid if record is not None else 0
     if known is not None:
         return f"kill {pid}, then ./inv serve {known.flags}"

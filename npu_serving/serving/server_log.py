@@ -73,7 +73,7 @@ def last_lines(log: Path, count: int, *, before: int | None = None) -> LogLines:
 def followed(log: Path, count: int, *, is_over: Callable[[], bool]) -> Iterator[LogLines]:
     """The last lines, then further ones as they are written, also into a file that takes this one's place.
 
-    It ends when `is_over` says that nothing more will come, and all has been read.
+    It ends when `is_over` says that nothing more will come, and all has been read; and where it is interrupted.
     """
     with fsutil.explained(log, doing="read"), contextlib.ExitStack() as opened:
         file = opened.enter_context(log.open("rb"))
@@ -89,7 +89,10 @@ def followed(log: Path, count: int, *, is_over: Callable[[], bool]) -> Iterator[
                 continue
             if over:
                 return
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            try:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            except KeyboardInterrupt:
+                return
 
 
 def _further(log: Path, file: IO[bytes]) -> Iterator[LogLines]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
+from model_server import record
 
 from npu_serving import fsutil
 from npu_serving.clean import FETCHED, MADE_HERE, clean_state
 from npu_serving.errors import RequestError, StateLockedError
+from npu_serving.serving.server_record import RecordKeeper
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.state_lock import state_lock
 
@@ -75,6 +78,17 @@ def test_a_build_that_is_under_way_is_not_pulled_away(settings: Settings) -> Non
         with pytest.raises(StateLockedError, match="build-serving"):
             clean_state(settings, everything=False, dry_run=False)
         assert _left(settings) == before
+
+
+def test_a_server_that_runs_is_not_lost_sight_of(settings: Settings) -> None:
+    keeper = RecordKeeper(settings.build_root, record(8501))
+    keeper.began(os.getpid())
+    for dry_run in (True, False):
+        with pytest.raises(StateLockedError, match="Removed nothing: server 8501 runs") as caught:
+            clean_state(settings, everything=False, dry_run=dry_run)
+        assert caught.value.cure == "./inv stop --all"
+    keeper.ended(None)
+    clean_state(settings, everything=False, dry_run=False)
 
 
 def test_a_directory_that_was_moved_and_linked_loses_only_its_link(settings: Settings, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from npu_serving import process, supervision
+from npu_serving.settings import PROJECT_ROOT
 
 
 def supervised(tmp_path: Path, program: str, *, before: str = "") -> subprocess.Popen[bytes]:
@@ -103,3 +104,38 @@ def test_output_goes_on_when_there_is_room_again_on_the_disk(tmp_path: Path) -> 
     finally:
         os.close(descriptor)
     assert (tmp_path / "log").read_bytes() == b"kept"
+
+
+IN_BACKGROUND = """
+import os, sys
+from pathlib import Path
+from npu_serving.supervision import in_background
+os.dup2(os.open(sys.argv[2], os.O_RDONLY), 7)
+os.set_inheritable(7, True)
+def work(tell):
+    opened = sorted(int(name) for name in os.listdir("/proc/self/fd"))
+    said = [os.getcwd(), os.readlink("/proc/self/fd/0"), os.getsid(0) != int(sys.argv[3]), 7 in opened]
+    os.write(tell, repr(said).encode())
+    print("into the log")
+    sys.stdout.flush()
+    if sys.argv[4] == "fails":
+        raise RuntimeError("it broke")
+print("before", end="")
+pipe = in_background(work, log=Path(sys.argv[1]))
+said = b""
+while piece := os.read(pipe, 1000):
+    said += piece
+print(said.decode(), end="")
+"""
+
+
+@pytest.mark.parametrize("how", ["works", "fails"])
+def test_work_in_the_background_has_left_our_session_and_all_that_we_have_opened(tmp_path: Path, how: str) -> None:
+    log = tmp_path / "place" / "log"
+    log.parent.mkdir()
+    argv = [sys.executable, "-c", IN_BACKGROUND, str(log), __file__, str(os.getsid(0)), how]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(PROJECT_ROOT)})
+    assert done.stdout == "before" + repr([str(log.parent), os.devnull, True, False]), "and is not printed twice"
+    assert done.stderr == ""
+    assert log.read_text().startswith("into the log\n")
+    assert ("RuntimeError: it broke" in log.read_text()) == (how == "fails")

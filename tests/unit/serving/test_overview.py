@@ -19,6 +19,7 @@ from npu_serving.serving.deployment_changes import RELOAD, RESTART, DeploymentCh
 from npu_serving.serving.mapped_adapter import ReplacedFile
 from npu_serving.serving.overview import Overview, OverviewLine, overview
 from npu_serving.serving.read_again import KnownDeployment
+from npu_serving.serving.serve_request import ServeRequest
 from npu_serving.serving.server_record import EndNote, RecordKeeper
 from npu_serving.settings import Settings
 
@@ -141,3 +142,10 @@ def test_a_build_that_became_current_since_the_start_is_a_change_but_not_one_tha
         RecordKeeper(settings.build_root, kept).began(os.getpid())
         (seen,) = overview(settings, tmp_path).servers
         assert [(item.what, item.running, item.wanted, item.due) for item in seen.changes] == expected
+
+
+def test_a_server_of_which_is_known_what_was_asked_for_is_started_again_by_restart() -> None:
+    changed = server(changes=(CHANGED,))
+    assert changed.record is not None
+    asked = dataclasses.replace(changed.record, request=ServeRequest(), rest_api_port=8501)
+    assert screen(dataclasses.replace(changed, record=asked)).next_step == "./inv restart 8501"

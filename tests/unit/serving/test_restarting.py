@@ -111,7 +111,7 @@ def test_logs_shows_the_last_lines_and_follows_until_the_server_has_ended(site: 
     site.until(is_ready)
     assert site.types("logs", "--lines=1").startswith("npu-serving: ready after")
     assert len(site.answers("logs", "--lines=2")["lines"]) == 2
-    follows = site.begins("logs", str(site.port), "--follow", "--lines=1")
+    follows = site.begins("logs", str(site.port), "-f", "--lines=1")
     assert follows.stdout is not None
     assert follows.stdout.readline().startswith("npu-serving: ready after")
     site.types("stop")
