@@ -115,7 +115,7 @@ def test_a_server_whose_watcher_was_killed_is_still_seen_and_can_be_stopped(site
     record = site.until(is_ready)
     os.kill(record.watcher, signal.SIGKILL)
     site.until(lambda record: not record.is_watched)
-    assert "the ./inv serve that watched it is gone" in site.types("status")
+    assert "the ./inv serve that watched it is gone" in site.types("status", wanted=3)
     assert "by SIGKILL, since it did not heed SIGTERM" in site.types("stop", "--timeout=1")
     assert not site.server().is_running
 
