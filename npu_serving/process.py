@@ -234,9 +234,7 @@ def in_our_place(
     It is ended when we are killed, and where the block ends before it does.
     """
     started = time.monotonic()
-    process = _popen(
-        _words(argv), cwd, env, subprocess.PIPE, subprocess.PIPE, in_our_place=True, processors=processors
-    )
+    process = _popen(_words(argv), cwd, env, subprocess.PIPE, subprocess.PIPE, in_our_place=True, processors=processors)
     try:
         yield process
     finally:
