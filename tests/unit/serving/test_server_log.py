@@ -90,12 +90,13 @@ for number in range(300):
 
 
 def test_a_log_that_is_full_becomes_the_former_one_and_no_line_is_lost_in_between(tmp_path: Path) -> None:
-    path = tmp_path / "server.log"
+    path = tmp_path / "here" / "server.log"
+    path.parent.mkdir()
     with path.open("ab") as file:
         argv = [sys.executable, "-c", WRITES, str(path)]
         subprocess.run(argv, stdout=file, stderr=file, check=True, env={"PYTHONPATH": str(PROJECT_ROOT)})
-    assert {file.name for file in tmp_path.iterdir()} == {"server.log", "server.log.1"}
-    assert all(file.stat().st_size <= 1010 for file in tmp_path.iterdir())
+    assert {file.name for file in path.parent.iterdir()} == {"server.log", "server.log.1"}
+    assert all(file.stat().st_size <= 1010 for file in path.parent.iterdir())
     kept = former(path).read_text() + path.read_text()
     first = int(kept[5:8])
     assert kept == "".join(f"line {number:03}\n" for number in range(first, 300))
