@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from npu_serving import proxies
 from npu_serving.client.answers import DEFAULT_SIGNATURE, ModelMetadata, Prediction, with_bytes_as_base64
+from npu_serving.client.grpc_tls import WITHOUT_FILES, ClientTls, tls_error
 from npu_serving.client.messages import (
     ModelSpec,
     read_metadata_response,
@@ -31,7 +32,7 @@ from npu_serving.wire_bytes import MalformedMessageError
 if TYPE_CHECKING:
     import grpc
 
-SCHEME = "grpc"
+SCHEME, TLS_SCHEME = "grpc", "grpcs"
 PORT = 8500
 METADATA_TIMEOUT_S = 30.0
 PREDICT_TIMEOUT_S = 600.0  # the first request compiles the model for the NPU, which takes minutes
@@ -54,9 +55,10 @@ class GrpcAddress:
 
     host: str
     port: int
+    has_tls: bool = False
 
     def __str__(self) -> str:
-        return f"{SCHEME}://{self.target}"
+        return f"{TLS_SCHEME if self.has_tls else SCHEME}://{self.target}"
 
     @property
     def target(self) -> str:
@@ -66,11 +68,11 @@ class GrpcAddress:
 
 def is_grpc(url: str) -> bool:
     """Whether the URL means the gRPC API."""
-    return url.partition("://")[0].lower() == SCHEME and "://" in url
+    return url.partition("://")[0].lower() in (SCHEME, TLS_SCHEME) and "://" in url
 
 
 def grpc_address(url: str) -> GrpcAddress:
-    """The address in `grpc://HOST:PORT`; 8500 where no port is named. RequestError for another kind of text."""
+    """The address in `grpc://HOST:PORT`, `grpcs://` for TLS; 8500 without a port. RequestError for another text."""
     try:
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname or "", PORT if parts.port is None else parts.port
@@ -82,7 +84,7 @@ def grpc_address(url: str) -> GrpcAddress:
             f"{shown_url(url)!r} is not the address of a gRPC server.",
             cure=f"write it like {SCHEME}://HOST:{PORT}, without a path and without a user",
         )
-    return GrpcAddress(host, port)
+    return GrpcAddress(host, port, parts.scheme.lower() == TLS_SCHEME)
 
 
 def predict(
@@ -91,6 +93,7 @@ def predict(
     request: PredictRequest,
     *,
     timeout_s: float = PREDICT_TIMEOUT_S,
+    tls: ClientTls = WITHOUT_FILES,
 ) -> Prediction:
     """What the model answers. The types of the inputs are those that the server's metadata names.
 
@@ -101,8 +104,8 @@ def predict(
     _refuse_misfit(asked)
     address = grpc_address(url)
     import_grpc()
-    with _channel(address) as channel:
-        asking = _GrpcCalls(channel, address, asked)
+    with _channel(address, tls) as channel:
+        asking = _GrpcCalls(channel, address, asked, tls)
         metadata = asking.metadata()
         name = asked.signature_name or DEFAULT_SIGNATURE
         signature = next((item for item in metadata.signatures if item.name == name), None)
@@ -138,10 +141,13 @@ def model_metadata(url: str, spec: ModelSpec) -> ModelMetadata:
 class _GrpcCalls:
     """Unary calls to one server about one model."""
 
-    def __init__(self, channel: grpc.Channel, address: GrpcAddress, spec: ModelSpec) -> None:
+    def __init__(
+        self, channel: grpc.Channel, address: GrpcAddress, spec: ModelSpec, tls: ClientTls = WITHOUT_FILES
+    ) -> None:
         self._channel = channel
         self._address = address
         self._spec = spec
+        self._tls = tls
 
     def metadata(self) -> ModelMetadata:
         """The model's signatures."""
@@ -224,13 +230,17 @@ class _GrpcCalls:
                 cause="the server is not running, is still loading its models, or has its gRPC API on another port",
                 cure="start one with ./inv serve, or correct the address",
             )
+        of_tls = tls_error(str(address), said, self._tls) if address.has_tls else None
+        if of_tls is not None:
+            return of_tls
         if any(sign in said for sign in _NO_HTTP2):
             return self._another_program(f"it does not speak HTTP/2 ({said})")
         if any(sign in said for sign in _CLOSED):
             return UnreachableError(
                 f"{address} closed the connection before it had answered ({said}).",
-                cause="the server has ended at this request, or a gateway between here and there gave up",
-                cure="./inv status MODEL says whether it runs, and how one ended that ./inv serve ran here",
+                cause="the server has ended at this request, wants TLS, or a gateway between here and there gave up",
+                cure="./inv status MODEL says whether it runs, and how one ended that ./inv serve ran here; with TLS, "
+                f"ask it so: --url {TLS_SCHEME}://{address.target} --ca FILE",
             )
         if "queue" in said:
             return ServerError(
@@ -312,7 +322,7 @@ def import_grpc() -> None:
     import grpc  # noqa: F401
 
 
-def _channel(address: GrpcAddress) -> grpc.Channel:
+def _channel(address: GrpcAddress, tls: ClientTls = WITHOUT_FILES) -> grpc.Channel:
     import grpc
 
     options: list[tuple[str, Any]] = [
@@ -323,6 +333,14 @@ def _channel(address: GrpcAddress) -> grpc.Channel:
     ]
     if proxies.is_this_machine(address.host):
         options.append(("grpc.enable_http_proxy", 0))
+    if address.has_tls:
+        return grpc.secure_channel(address.target, tls.credentials(), options=options)
+    if tls.flags:
+        raise RequestError(
+            f"{' and '.join(tls.flags)} would have no effect without TLS.",
+            cause=f"{address} is asked in plain text",
+            cure=f"write --url {TLS_SCHEME}://{address.target}, or leave them out",
+        )
     return grpc.insecure_channel(address.target, options=options)
 
 

@@ -211,14 +211,17 @@ def write_warmup(
 
 
 @command(
-    kinds={"version": int, "timeout": int},
+    kinds={"version": int, "timeout": int, "ca": Path, "cert": Path, "key": Path},
     help={
         "model": "the model's name",
         "request": "the request in JSON: a file, - for standard input, or the text itself",
-        "url": f"where its REST API is, {SERVER} by default; or its gRPC API: grpc://HOST:{PORT}",
+        "url": f"where its REST API is, {SERVER} by default; or its gRPC API: grpc://HOST:{PORT}, grpcs:// with TLS",
         "version": "the version to ask; the newest by default",
         "label": "the label of the version to ask, over gRPC",
         "signature": "the signature to ask; serving_default by default",
+        "ca": "with TLS, the certificates to check the server's with, PEM; those of this machine by default",
+        "cert": "with TLS, the client's own certificate, PEM, where the server wants one (client_verify)",
+        "key": "the key of that certificate, PEM",
         "timeout": "for how many seconds an answer is waited for; 600 by default",
     },
 )
@@ -231,9 +234,13 @@ def predict(
     label: str = "",
     signature: str = "",
     timeout: int = 600,
+    ca: Path | None = None,
+    cert: Path | None = None,
+    key: Path | None = None,
 ) -> Result:
     """Ask a served model for a prediction."""
     from npu_serving.client import grpc_client, rest_client
+    from npu_serving.client.grpc_tls import ClientTls
     from npu_serving.client.messages import ModelSpec
     from npu_serving.client.request import read_request
     from npu_serving.serving.server_record import note_answer
@@ -246,7 +253,9 @@ def predict(
         )
     if grpc_client.is_grpc(url):
         spec = ModelSpec(model, version, label, signature)
-        answered = grpc_client.predict(url, spec, read_request(request), timeout_s=timeout)
+        answered = grpc_client.predict(
+            url, spec, read_request(request), timeout_s=timeout, tls=ClientTls(ca, cert, key)
+        )
         note_answer(call.settings.build_root, url, model)
         return answered
     if label:
@@ -255,6 +264,13 @@ def predict(
             cause="TensorFlow Serving 1.15 knows versions by their labels over gRPC only",
             cure=f"name the gRPC API: --url grpc://HOST:{PORT}",
         )
+    refuse_together(
+        "a REST URL",
+        "TensorFlow Serving 1.15 has TLS for gRPC only: --url grpcs://HOST:PORT",
+        ca=ca,
+        cert=cert,
+        key=key,
+    )
     prediction = rest_client.predict(
         url, model, read_request(request), signature_name=signature, version=version, timeout_s=timeout
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from npu_serving.findings import Finding
+from npu_serving.findings import WARNING, Finding
 
 if TYPE_CHECKING:
-    from npu_serving.deploy.deployment_sections import TlsOptions
+    from npu_serving.deploy.deployment_sections import ServerOptions, TlsOptions
 
-KIND = "tls"
+KIND, UNENCRYPTED = "tls", "unencrypted"
 WHERE = "server.tls"
 _EFFECT = "the server would load its models and then end: Failed to BuildAndStart gRPC server"
 
@@ -46,3 +46,13 @@ def check_tls(tls: TlsOptions) -> Iterator[Finding]:
             what = f"{tls.custom_ca} has no certificate that can be read: {_EFFECT}"
             cure = f"openssl x509 -in {tls.custom_ca} -noout says what is wrong"
             yield Finding(f"{what}.", cure, kind=KIND, where=f"{WHERE}.custom_ca")
+
+
+def check_unencrypted(server: ServerOptions) -> Iterator[Finding]:
+    """What stays in plain text beside TLS: in 1.15 --ssl_config_file counts for gRPC's port and socket only."""
+    if server.tls is None or not server.rest_api_port:
+        return
+    metrics = ", the metrics too" if server.monitoring is not None else ""
+    what = f"TLS is for gRPC alone: the REST API at port {server.rest_api_port} stays in plain text{metrics}"
+    cure = "leave it out with rest_api_port: 0, or let nobody reach it but a proxy that has TLS"
+    yield Finding(f"{what}, and takes requests from anybody.", cure, WARNING, UNENCRYPTED, "server.rest_api_port")

@@ -42,7 +42,7 @@ from npu_serving.deploy.model_checks import CheckedModel, check_models
 from npu_serving.deploy.older_precision import precision_note
 from npu_serving.deploy.preset_values import filled_in
 from npu_serving.deploy.rendering import rendered_files, server_variables
-from npu_serving.deploy.tls_checks import check_tls
+from npu_serving.deploy.tls_checks import check_tls, check_unencrypted
 from npu_serving.documents import SourcePlace
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_BAD_REQUEST, NpuServingError, RequestError
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
@@ -197,6 +197,7 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
     note = precision_note(read.deployment, deployment)
     findings += [Finding(f"{note}.", "", NOTE, ADAPTER, "npu")] if note else []
     findings += _check_ports(deployment)
+    findings += check_unencrypted(deployment.server)
     findings += _check_files(deployment)
     findings += check_memory(models)
     if deployment.cann is not None:

@@ -302,9 +302,9 @@ def _json_of(kept: ServerRecord | EndNote | AnswerNote | StopNote) -> str:
 def note_answer(build_root: Path, url: str, model: str) -> None:
     """Keeps that the server at that URL has answered a request, where `serve` runs it on this machine.
 
-    A `grpc://` URL means the server that listens on that port.
+    A `grpc://` or `grpcs://` URL means the server that listens on that port.
     """
-    name = _name_at(url) if not url.lower().startswith("grpc://") else _name_listening_at(build_root, url)
+    name = _name_at(url) if not url.lower().startswith(("grpc://", "grpcs://")) else _name_listening_at(build_root, url)
     record = _record_at(build_root, name) if name else None
     if record is None or not record.is_running:
         return
@@ -364,7 +364,7 @@ def _name_at(url: str) -> str:
     port = _port_here(url)
     if not port:
         return ""
-    return server_name(0, port) if url.lower().startswith("grpc://") else server_name(port, 0)
+    return server_name(0, port) if url.lower().startswith(("grpc://", "grpcs://")) else server_name(port, 0)
 
 
 def _name_listening_at(build_root: Path, grpc_url: str) -> str:

@@ -80,7 +80,13 @@ def _describe(info: Any, dtype: int, shape: tuple[int, ...]) -> None:
 
 
 @contextmanager
-def serving(methods: Mapping[str, Answer] | None = None, *, port: int = 0, **options: int) -> Iterator[ModelServer]:
+def serving(
+    methods: Mapping[str, Answer] | None = None,
+    *,
+    port: int = 0,
+    credentials: grpc.ServerCredentials | None = None,
+    **options: int,
+) -> Iterator[ModelServer]:
     """The server on that or a free port of this machine, with grpc's own options; `methods` in place of its own."""
     server = ModelServer()
     found = methods if methods is not None else {"Predict": server.predict, "GetModelMetadata": server.metadata}
@@ -88,9 +94,13 @@ def serving(methods: Mapping[str, Answer] | None = None, *, port: int = 0, **opt
     settings = [(f"grpc.{name}", value) for name, value in options.items()]
     running = grpc.server(futures.ThreadPoolExecutor(2), options=settings)
     running.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    port = running.add_insecure_port(f"127.0.0.1:{port}")
+    if credentials is not None:
+        port = running.add_secure_port(f"127.0.0.1:{port}", credentials)
+        server.url = f"grpcs://localhost:{port}"
+    else:
+        port = running.add_insecure_port(f"127.0.0.1:{port}")
+        server.url = f"grpc://127.0.0.1:{port}"
     running.start()
-    server.url = f"grpc://127.0.0.1:{port}"
     try:
         yield server
     finally:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.deploy.deployment_sections import TlsOptions
-from npu_serving.deploy.tls_checks import check_tls
+from npu_serving.deploy.deployment_sections import MonitoringOptions, ServerOptions, TlsOptions
+from npu_serving.deploy.tls_checks import check_tls, check_unencrypted
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the keys")
 
@@ -59,3 +59,12 @@ def test_what_the_server_would_end_at_is_named(pair: Path, key: str, certificate
 def test_certificates_that_clients_are_checked_with_have_to_be_some(pair: Path) -> None:
     ((where, _),) = found(pair, "one.key", "one.pem", "broken.pem")
     assert where == "server.tls.custom_ca"
+
+
+def test_what_stays_in_plain_text_beside_tls_is_said_and_the_cure_helps() -> None:
+    tls = TlsOptions("/key", "/cert")
+    (finding,) = check_unencrypted(ServerOptions(tls=tls, monitoring=MonitoringOptions()))
+    assert "the REST API at port 8501 stays in plain text, the metrics too" in finding.what
+    assert finding.where == "server.rest_api_port"
+    assert [*check_unencrypted(ServerOptions(tls=tls, rest_api_port=0, grpc_socket_path="/run/s"))] == []
+    assert [*check_unencrypted(ServerOptions())] == []
