@@ -21,8 +21,8 @@ MODES = "built-in/op_impl/ai_core/tbe/impl_mode/all_ops_impl_mode.ini"
 _OF_OPERATOR = ("input0", "output0", "opFile", "opInterface", "precision_reduce", "dynamicFormat")
 """Keys by which an entry is known for the description of an operator."""
 _PARAMETER = re.compile("(?:input|output)[0-9]{1,3}", re.ASCII)
-_SAME_DTYPE = {"float": "float32"}
-"""How the library writes a data type -> as customize_dtypes.cfg does."""
+_SAME_DTYPE = {"float": "float32", "bf16": "bfloat16"}
+"""Two names of one data type, which the graph engine takes for the same (graph/utils/type_utils.cc)."""
 _LONGEST = 256 << 20  # bytes; the real ones have some millions
 
 
@@ -71,6 +71,11 @@ class OperatorLibrary:
     twice: tuple[tuple[str, Path, Path], ...] = ()
     """A type of each pair of files, and the two."""
     modes: Mapping[str, tuple[str, ...]] | None = None
+
+
+def one_name(dtype: str) -> str:
+    """The one name that a data type has here, of those that it may be written with."""
+    return _SAME_DTYPE.get(dtype, dtype)
 
 
 def directory_of_operators(environ: Mapping[str, str]) -> Path:
@@ -180,7 +185,7 @@ def _parameter(entry: object, *, is_chosen: bool) -> OperatorParameter:
     dtypes = () if is_chosen else _words(_value(entry, "dtype"))
     return OperatorParameter(
         _value(entry, "name"),
-        tuple(_SAME_DTYPE.get(dtype, dtype) for dtype in dtypes),
+        tuple(map(one_name, dtypes)),
         _value(entry, "paramType") == "dynamic",
     )
 

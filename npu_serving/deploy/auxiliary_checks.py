@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from npu_serving.cann.operator_library import operator_library
+from npu_serving.cann.operator_library import OperatorLibrary
 from npu_serving.deploy.deployed_presets import options_of
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel
@@ -23,7 +23,7 @@ from npu_serving.options.auxiliary_files import (
     ImplementationModes,
     MixedPrecisionLists,
 )
-from npu_serving.options.auxiliary_reader import read_auxiliary_file
+from npu_serving.options.auxiliary_reader import passed_over, read_auxiliary_file
 from npu_serving.writers.shell import command_line
 
 MISSING = "missing-file"
@@ -37,11 +37,15 @@ _OF_SHAPES = ("input_shape", "dynamic_input")
 
 
 def check_auxiliary_files(
-    deployment: DeploymentFile, model: DeployedModel, environment: Mapping[str, str]
+    deployment: DeploymentFile,
+    model: DeployedModel,
+    environment: Mapping[str, str],
+    library: Callable[[], OperatorLibrary],
 ) -> Iterator[tuple[str, Finding]]:
     """What is wrong with those of a model, each finding with the option that it is about.
 
-    A file whose content stands in the deployment is right already.
+    A file whose content stands in the deployment has the right form already; what it says of operators is compared with
+    the `library`, which is read only where there is something to compare.
     """
     of_model = {**options_of(model.presets), **(model.npu or {})}
     given = {**deployment.options_of_presets, **(deployment.npu or {}), **of_model}
@@ -66,8 +70,12 @@ def check_auxiliary_files(
                 kind = KIND if isinstance(error, DocumentError) else MISSING
                 yield option, Finding(f"{option}: {error.what}", _cure(option, error), kind=kind)
                 continue
+            empty = passed_over(Path(path)) if isinstance(content, CustomDtypes) else None
+            if empty is not None:
+                what = f"{path}:{empty} is empty or a comment, and CANN 9 refuses a file of data types with such a line"
+                yield option, Finding(what, "leave it out", WARNING, KIND)
         if isinstance(content, (MixedPrecisionLists, CustomDtypes, ImplementationModes)):
-            found = check_against_library(option, content, operator_library(environment))
+            found = check_against_library(option, content, library())
             yield from ((option, finding) for finding in found)
         if option == "op_debug_config" and {"ccec_O0", "ccec_g"} & set(content) and set(_OF_SHAPES) & set(given):
             what = "op_debug_config has ccec_O0 or ccec_g, with which kernels of dynamic shapes may not compile"

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
-from npu_serving.cann.operator_library import BLACK, WHITE, DescribedOperator, OperatorLibrary, OperatorParameter
+from npu_serving.cann.operator_library import (
+    BLACK,
+    WHITE,
+    DescribedOperator,
+    OperatorLibrary,
+    OperatorParameter,
+    one_name,
+)
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
 from npu_serving.options.auxiliary_files import (
     CustomDtypes,
@@ -106,7 +113,7 @@ def _misfit(dtypes: OperatorDtypes, described: DescribedOperator) -> tuple[str, 
         if len(asked) > len(parameters) and not any(parameter.is_dynamic for parameter in parameters):
             counts = f"{len(asked)} data types for {kind}s, of which it has {len(parameters)}"
         for number, (dtype, parameter) in enumerate(_paired(asked, parameters)):
-            fitting = {place for place, known in enumerate(parameter.dtypes) if known == dtype}
+            fitting = {place for place, known in enumerate(parameter.dtypes) if known == one_name(dtype)}
             if not fitting:
                 known = ", ".join(dict.fromkeys(parameter.dtypes))
                 return PROBLEM, f"{dtype} for its {kind} {number}, which takes {known}"

@@ -163,6 +163,8 @@ class AuxiliaryFile:
     syntax: Literal["json", "dtypes", "ini", "debug", "nodes"]
     written: Callable[[Any], str] | None = None
     """Its text; None for a file that is only read."""
+    first_section: str = ""
+    """The one that lines before the first section belong to, where CANN reads such lines."""
 
 
 AuxiliaryContent = Union[MixedPrecisionLists, CustomDtypes, FusionSwitches, ImplementationModes, tuple[str, ...]]
@@ -198,7 +200,7 @@ AUXILIARY_FILES: Mapping[str, AuxiliaryFile] = {
     "modify_mixlist": AuxiliaryFile("ops_info.json", MixedPrecisionLists, "json", _lists_text),
     "customize_dtypes": AuxiliaryFile("customize_dtypes.cfg", CustomDtypes, "dtypes", _dtypes_text),
     "fusion_switch_file": AuxiliaryFile("fusion_switch.cfg", FusionSwitches, "json", _switches_text),
-    "op_precision_mode": AuxiliaryFile("op_precision.ini", ImplementationModes, "ini", _modes_text),
+    "op_precision_mode": AuxiliaryFile("op_precision.ini", ImplementationModes, "ini", _modes_text, "ByOpType"),
     "op_debug_config": AuxiliaryFile("op_debug.cfg", DebugWords, "debug", npu_files.debug_line),
     "compress_weight_conf": AuxiliaryFile("compress_weight_nodes.cfg", CompressedNodes, "nodes", npu_files.nodes_line),
     "op_compiler_cache_dir": AuxiliaryFile("op_cache.ini", CacheSettings, "ini"),

@@ -46,9 +46,18 @@ def read_auxiliary_file(option: str, path: Path) -> Any:
         return parse_document(_without_comments(text), file.content, where=str(path), syntax=JSON)
     lines: _Lines = {(): 1}
     troubles: list[Trouble] = []
-    read = {"dtypes": _dtypes, "ini": _sections, "debug": _debug_words, "nodes": _nodes}[file.syntax]
-    plain = read(text, lines, troubles)
+    if file.syntax == "ini":
+        plain = _sections(text, lines, troubles, file.first_section)
+    else:
+        plain = {"dtypes": _dtypes, "debug": _debug_words, "nodes": _nodes}[file.syntax](text, lines, troubles)
     return typed_lines(plain, file.content, where=str(path), lines=lines, troubles=troubles)
+
+
+def passed_over(path: Path) -> int | None:
+    """The number of the first line of a file that is empty or a comment; None where each says something."""
+    lines = fsutil.read_text(path).splitlines()
+    empty = (number for number, line in enumerate(lines, start=1) if not line.strip() or line.lstrip().startswith("#"))
+    return next(empty, None)
 
 
 def _without_comments(text: str) -> str:
@@ -81,9 +90,9 @@ def _dtypes(text: str, lines: _Lines, troubles: list[Trouble]) -> object:
     return found
 
 
-def _sections(text: str, lines: _Lines, troubles: list[Trouble]) -> object:
+def _sections(text: str, lines: _Lines, troubles: list[Trouble], section: str) -> object:
+    """Lines before the first section belong to `section`; without one, they are a mistake."""
     found: dict[str, dict[str, object]] = {}
-    section = ""
     for number, line in _stripped(text):
         title = _SECTION.fullmatch(line)
         name, equals, value = (part.strip() for part in line.partition("="))
@@ -95,10 +104,11 @@ def _sections(text: str, lines: _Lines, troubles: list[Trouble]) -> object:
             troubles.append(Trouble(number, 1, (), "must be NAME=VALUE, or a section such as [NAME]"))
         elif not section:
             troubles.append(Trouble(number, 1, (), f"{name} stands before the first section"))
-        elif name in found[section]:
+        elif name in found.setdefault(section, {}):
             message = f"{name} has a value already, in line {lines[section, name]}"
             troubles.append(Trouble(number, 1, (), message))
         else:
+            lines.setdefault((section,), number)
             lines[section, name] = number
             found[section][name] = int(value) if re.fullmatch("[0-9]{1,18}", value, re.ASCII) else value
     return found

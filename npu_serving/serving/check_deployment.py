@@ -21,7 +21,7 @@ from npu_serving.cann.adapter_words import unknown_words
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.cann.library_changes import library_findings
-from npu_serving.cann.operator_library import directory_of_operators
+from npu_serving.cann.operator_library import directory_of_operators, operator_library
 from npu_serving.cann.operator_list import KIND as OPERATOR_LIST
 from npu_serving.cann.operator_list import finding_for, operator_lists
 from npu_serving.deploy import (
@@ -334,6 +334,7 @@ def _check_options(
     release = installation.version if installation is not None else ""
     for finding in check_shared_memory(deployment):
         yield dataclasses.replace(finding, where=f"npu.{finding.where}")
+    library = functools.cache(lambda: operator_library(environment))
     judged: set[str] = set()
     for index, model in enumerate(deployment.models):
         own = deployment.npu_of(model)
@@ -353,7 +354,7 @@ def _check_options(
         )
         yield from check_devices(options, environment, f"models.{index}.npu" if OPTION in (model.npu or {}) else "npu")
         yield from _profiling_directory(options, place)
-        for option, finding in auxiliary_checks.check_auxiliary_files(deployment, model, environment):
+        for option, finding in auxiliary_checks.check_auxiliary_files(deployment, model, environment, library):
             yield dataclasses.replace(finding, where=place(option))
         yield from _unknown_to_adapter(cann, release, own, {finding.where for finding in found}, place)
 

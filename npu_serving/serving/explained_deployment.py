@@ -19,6 +19,7 @@ from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_places import PlacedDeployment, option_place
+from npu_serving.deploy.older_precision import NEWER, older_default, precision_note
 from npu_serving.deploy.preset_values import filled_in
 from npu_serving.deploy.rendering import server_flags_of, server_variables
 from npu_serving.documents import SourcePlace, json_schema
@@ -197,7 +198,10 @@ class _Explaining:
         place = option_place(self._written, indices[0], name)
         keys = place.split(".")
         source = "it is always written for the NPU"
-        if "presets" in keys:
+        note = precision_note(self._written, self._deployment)
+        if option.name == older_default()[0] and note:
+            source = note
+        elif "presets" in keys:
             owner = self._written.models[int(keys[1])] if keys[0] == "models" else self._written
             source = f"the preset {owner.presets[int(keys[-1])]}"
         elif option.written is not None:
@@ -236,6 +240,9 @@ class _Explaining:
     def _models_of(self, name: str, index: int | None) -> list[tuple[str, Any]]:
         """For which models a line counts; `index` is the model that it stands under."""
         place = f"npu.{name}" if index is None else f"models.{index}.npu.{name}"
+        note = precision_note(self._written, self._deployment)
+        if name == NEWER and note:
+            return [("in its place", note)]
         indices = [
             number
             for number, options in enumerate(self._options)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from npu_serving.cann.operator_library import operator_library
 from npu_serving.deploy.auxiliary_checks import MISSING, check_auxiliary_files
 from npu_serving.deploy.deployment_file import read_deployment
 from npu_serving.deploy.library_checks import KIND
@@ -23,7 +24,8 @@ def found(
     file = directory / "d.json"
     file.write_text(json.dumps({"version": 1, "models": [{"name": "a", "base_path": "/a"}], "npu": npu}))
     made = read_deployment(file)
-    return list(check_auxiliary_files(made, made.models[0], environment or {}))
+    variables = environment or {}
+    return list(check_auxiliary_files(made, made.models[0], variables, lambda: operator_library(variables)))
 
 
 def test_a_right_file_of_the_user_s_has_no_finding(tmp_path: Path) -> None:
@@ -117,3 +119,15 @@ def test_a_copy_that_was_kept_in_the_library_is_a_warning(tmp_path: Path) -> Non
     ((_, finding),) = found(tmp_path, npu, {"ASCEND_OPP_PATH": str(tmp_path / "opp")})
     assert "copy.json" in finding.what
     assert finding.severity == WARNING
+
+
+def test_a_comment_among_data_types_is_a_warning_because_newer_releases_refuse_it(tmp_path: Path) -> None:
+    file = tmp_path / "dtypes.cfg"
+    entry = "a/b::InputDtype:float16,OutputDtype:float16\n"
+    file.write_text(entry)
+    assert found(tmp_path, {"customize_dtypes": str(file)}) == []
+    for text in (f"# ours\n{entry}", f"{entry}\n{entry.replace('a/b', 'c')}"):
+        file.write_text(text)
+        ((option, finding),) = found(tmp_path, {"customize_dtypes": str(file)})
+        assert (option, finding.severity) == ("customize_dtypes", WARNING)
+        assert "CANN 9 refuses a file of data types with such a line" in finding.what

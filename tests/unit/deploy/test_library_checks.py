@@ -56,6 +56,7 @@ def dtypes(inputs: str, outputs: str, name: str = "Relu") -> CustomDtypes:
     [
         (dtypes("float32", "float32"), "", ""),
         (dtypes("int8", "int8"), "", ""),
+        (dtypes("float", "float"), "", ""),
         (dtypes("bfloat16", "bfloat16"), PROBLEM, "bfloat16 for its input 0, which takes"),
         (dtypes("float16", "int32"), PROBLEM, "int32 for its output 0"),
         (dtypes("float16 int8", "float16"), WARNING, "2 data types for inputs, of which it has 1"),

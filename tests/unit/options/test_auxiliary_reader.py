@@ -14,6 +14,7 @@ from npu_serving.options.auxiliary_files import (
     CacheLimits,
     CacheSettings,
     CustomDtypes,
+    ImplementationModes,
     ListChanges,
     MixedPrecisionLists,
     OperatorDtypes,
@@ -77,7 +78,6 @@ def test_the_guides_samples_are_read(tmp_path: Path) -> None:
         ("customize_dtypes", "a::InputDtype:int8,OutputDtype:\n", "by_name.a.outputs"),
         ("customize_dtypes", "OpType::InputDtype:int8,OutputDtype:int8\n", "read as an entry by type"),
         ("customize_dtypes", 2 * "a::InputDtype:int8,OutputDtype:int8\n", ":2:1: a has an entry already, in line 1"),
-        ("op_precision_mode", "A=high_precision\n", ":1:1: A stands before the first section"),
         ("op_precision_mode", "[ByOpType]\nA=fast\n", ":2:1: ByOpType.A: must be one of high_precision"),
         ("op_precision_mode", "[byoptype]\nA=high_precision\n", ":1:1: byoptype: unknown key; did you mean ByOpType?"),
         ("op_precision_mode", "[ByOpType]\nA\n", ":2:1: must be NAME=VALUE"),
@@ -136,3 +136,8 @@ def test_no_text_brings_anything_but_a_value_or_its_error(
         read(tmp_path_factory.getbasetemp(), option, text)
     except DocumentError as error:
         assert AUXILIARY_FILES[option].name in error.what
+
+
+def test_implementations_before_the_first_section_are_by_type_as_cann_reads_them(tmp_path: Path) -> None:
+    modes = read(tmp_path, "op_precision_mode", "GatherV2=high_performance\n[ByNodeName]\na/b=high_precision\n")
+    assert modes == ImplementationModes({"GatherV2": "high_performance"}, {"a/b": "high_precision"})

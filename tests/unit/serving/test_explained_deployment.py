@@ -193,3 +193,16 @@ def test_every_key_of_the_schema_has_a_meaning(site: Site) -> None:
     assert meanings["models.0.versions.latest"] == "How many of the highest versions are served."
     assert meanings["server.monitoring"].startswith("Metrics for Prometheus")
     assert meanings["server.grpc_channel_arguments.grpc.x"].startswith("Settings of gRPC")
+
+
+@needs_gcc
+def test_a_precision_that_an_older_adapter_reads_elsewhere_says_where(site: Site, tmp_path: Path) -> None:
+    site.file.write_text("version: 1\nmodels: [{name: m, base_path: /m}]\nnpu: {precision_mode_v2: mixed_float16}\n")
+    root = make_cann(tmp_path / "Ascend", version="6.3.RC1")
+    names = '"use_off_line", "graph_run_mode", "precision_mode"'
+    library(root / "tfplugin/latest" / SITE / "npu_bridge", "_tf_adapter.so", f"const char *names[] = {{{names}}};")
+    site.settings = dataclasses.replace(site.settings, cann_root=str(root))
+    said = site.said("npu.precision_mode_v2")
+    assert "in its place: precision_mode_v2 mixed_float16 is written as precision_mode allow_mix_precision" in said
+    assert "no model" not in said
+    assert "comes from: precision_mode_v2 mixed_float16 is written as" in site.said("precision_mode")
