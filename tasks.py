@@ -15,7 +15,7 @@ from npu_serving.commands.development import bench, clean, lint, test
 from npu_serving.commands.first_steps import demo, doctor, settings
 from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_image
-from npu_serving.commands.running import predict, serve, status, write_warmup
+from npu_serving.commands.running import predict, serve, status, warm_cache, write_warmup
 from npu_serving.commands.servers import logs, restart, stop
 
 __all__ = [
@@ -55,5 +55,6 @@ __all__ = [
     "test",
     "unbundle",
     "verify_serving",
+    "warm_cache",
     "write_warmup",
 ]

@@ -211,6 +211,39 @@ def write_warmup(
 
 
 @command(
+    settings=("adapter",),
+    kinds={"deployment": Path, "timeout": int},
+    help={
+        "deployment": "the deployment.yaml whose server is to find everything compiled",
+        "timeout": "for how many seconds an answer, or a model to be loaded, is waited for; 3600 by default",
+        **OF_A_DEPLOYMENT,
+    },
+)
+def warm_cache(
+    call: Call,
+    deployment: Path | None = None,
+    build: str = "",
+    set: tuple[str, ...] = (),
+    overlay: tuple[str, ...] = (),
+    timeout: int = 3600,
+    dry_run: bool = False,
+) -> Result:
+    """Have a deployment's models compiled before its server goes live: its compile cache is filled on spare ports."""
+    from npu_serving.serving import warm_cache as room
+
+    if deployment is None:
+        raise RequestError(
+            "warm-cache needs --deployment.",
+            cause="the deployment says which models there are, and where what is compiled is kept",
+            cure="name it: ./inv warm-cache --deployment deployment.yaml",
+        )
+    _check_timeout(timeout)
+    read = read_with(deployment, overlay, set)
+    plan = room.plan_warm_cache(call.settings, read, deployment, build=build, timeout_s=float(timeout), dry_run=dry_run)
+    return plan if dry_run else room.warm_cache(call.settings, plan, deployment, call.console)
+
+
+@command(
     kinds={"version": int, "timeout": int, "ca": Path, "cert": Path, "key": Path},
     help={
         "model": "the model's name",
@@ -245,12 +278,7 @@ def predict(
     from npu_serving.client.request import read_request
     from npu_serving.serving.server_record import note_answer
 
-    if not 0 < timeout <= MOST_SECONDS:
-        raise RequestError(
-            f"--timeout can't be {timeout}.",
-            cause="it is a number of seconds",
-            cure=f"use one from 1 to {MOST_SECONDS}; a first request may take minutes",
-        )
+    _check_timeout(timeout)
     if grpc_client.is_grpc(url):
         spec = ModelSpec(model, version, label, signature)
         answered = grpc_client.predict(
@@ -276,3 +304,12 @@ def predict(
     )
     note_answer(call.settings.build_root, url, model)
     return prediction
+
+
+def _check_timeout(timeout: int) -> None:
+    if not 0 < timeout <= MOST_SECONDS:
+        raise RequestError(
+            f"--timeout can't be {timeout}.",
+            cause="it is a number of seconds",
+            cure=f"use one from 1 to {MOST_SECONDS}; a first request may take minutes",
+        )

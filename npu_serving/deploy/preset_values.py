@@ -40,14 +40,15 @@ def filled_in(deployment: DeploymentFile, settings: Settings) -> DeploymentFile:
     if not open_ones:
         return deployment
     wanted = {found[1] for value in open_ones.values() for found in PLACEHOLDER.finditer(value)}
-    readers = {"cann": lambda: _release(deployment, settings), "models": lambda: _digest(deployment)}
+    readers = {"cann": lambda: installed_release(deployment, settings), "models": lambda: _digest(deployment)}
     readers["names"] = lambda: _digest_of_names(deployment)
     known = {name: readers[name]() for name in wanted}
     filled = {name: PLACEHOLDER.sub(lambda found: known[found[1]], value) for name, value in open_ones.items()}
     return dataclasses.replace(deployment, npu={**filled, **own})
 
 
-def _release(deployment: DeploymentFile, settings: Settings) -> str:
+def installed_release(deployment: DeploymentFile, settings: Settings) -> str:
+    """The release of CANN that the deployment's server gets, as a part of a path; UNKNOWN where there is none."""
     if deployment.cann is not None:
         settings = dataclasses.replace(settings, cann_root=deployment.cann)
     try:

@@ -37,7 +37,7 @@ def models_in(text: str) -> tuple[ServedModel, ...]:
 def lacking(model: ServedModel, status: ModelStatus) -> tuple[str, ...]:
     """What is not AVAILABLE of what is asked for, a few words for each version; nothing where all of it is."""
     found = {version.version: version for version in status.versions}
-    wanted = _wanted(model)
+    wanted = wanted_versions(model)
     if wanted:
         return tuple(_why(number, found.get(number)) for number in wanted if not _is_available(found.get(number)))
     broken = [
@@ -60,7 +60,7 @@ def _why(number: int, version: VersionStatus | None) -> str:
     return f"version {number}: {version.state}" + (f", {version.error_message}" if version.error_message else "")
 
 
-def _wanted(model: ServedModel) -> tuple[int, ...]:
+def wanted_versions(model: ServedModel) -> tuple[int, ...]:
     """The numbers of the versions that are asked for; none where only the server sees which there are."""
     if isinstance(model.versions, tuple):
         return model.versions

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from npu_serving.client.answers import DEFAULT_SIGNATURE, ModelMetadata, Prediction, Signature, TensorInfo
 from npu_serving.client.golden import GoldenRequest
+from npu_serving.client.messages import ModelSpec
 from npu_serving.client.request import COLUMN, PredictRequest
 from npu_serving.serving.server_apis import ServerApis
 
@@ -16,7 +17,7 @@ MOST_VALUES = 1 << 22
 PREDICT = "tensorflow/serving/predict"
 _ZEROS: dict[str, object] = {"DT_FLOAT": 0.0, "DT_DOUBLE": 0.0, "DT_BOOL": False, "DT_STRING": ""}
 _INTEGERS = ("DT_INT8", "DT_INT16", "DT_INT32", "DT_INT64", "DT_UINT8", "DT_UINT16", "DT_UINT32", "DT_UINT64")
-_OVER_GRPC = ("DT_HALF", "DT_BFLOAT16")
+OVER_GRPC = ("DT_HALF", "DT_BFLOAT16")
 """Types with a zero that the REST API takes none of (json_tensor.cc at 1.15.0)."""
 
 
@@ -40,7 +41,7 @@ class FirstRequest:
         assert self.request is not None
         if self.golden is not None:
             return apis.ask(self.golden, timeout_s=timeout_s)
-        return apis.predict(model, self.request, timeout_s=timeout_s, over_grpc=self.needs_grpc)
+        return apis.predict(ModelSpec(model), self.request, timeout_s=timeout_s, over_grpc=self.needs_grpc)
 
 
 def first_requests(
@@ -73,7 +74,7 @@ def zeros_for(signature: Signature, *, is_needed: bool = True) -> FirstRequest:
     if why:
         return FirstRequest(signature.name, None, why, is_needed=is_needed)
     values = {tensor.name: _filled(_shape(tensor), _zero(tensor)) for tensor in signature.inputs}
-    over_grpc = any(tensor.dtype in _OVER_GRPC for tensor in signature.inputs)
+    over_grpc = any(tensor.dtype in OVER_GRPC for tensor in signature.inputs)
     request = PredictRequest(COLUMN, values, signature.name)
     return FirstRequest(signature.name, request, is_needed=is_needed, needs_grpc=over_grpc)
 
@@ -110,7 +111,7 @@ def _shape(tensor: TensorInfo) -> tuple[int, ...]:
 
 
 def _zero(tensor: TensorInfo) -> object:
-    if tensor.dtype in _OVER_GRPC:
+    if tensor.dtype in OVER_GRPC:
         return 0.0
     return 0 if tensor.dtype in _INTEGERS else _ZEROS.get(tensor.dtype)
 

@@ -40,21 +40,18 @@ class ServerApis:
 
     def predict(
         self,
-        model: str,
+        spec: ModelSpec,
         request: PredictRequest,
         *,
         timeout_s: float = PREDICT_TIMEOUT_S,
         over_grpc: bool = False,
     ) -> Prediction:
-        """What the newest version answers."""
+        """What that version answers, the newest by default; a label wants `over_grpc`."""
         if self.rest_url and not over_grpc:
-            return rest_client.predict(self.rest_url, model, request, timeout_s=timeout_s)
-        return grpc_client.predict(self.grpc_url, ModelSpec(model), request, timeout_s=timeout_s)
+            return rest_client.predict(self.rest_url, spec.name, request, version=spec.version, timeout_s=timeout_s)
+        return grpc_client.predict(self.grpc_url, spec, request, timeout_s=timeout_s)
 
     def ask(self, golden: GoldenRequest, *, timeout_s: float = PREDICT_TIMEOUT_S) -> Prediction:
         """What is answered to a golden request, over the API that it wants where the server has that."""
-        name, request = golden.model, golden.request
-        if golden.needs_grpc or not self.rest_url:
-            spec = ModelSpec(name, golden.version, golden.label)
-            return grpc_client.predict(self.grpc_url, spec, request, timeout_s=timeout_s)
-        return rest_client.predict(self.rest_url, name, request, version=golden.version, timeout_s=timeout_s)
+        spec = ModelSpec(golden.model, golden.version, golden.label)
+        return self.predict(spec, golden.request, timeout_s=timeout_s, over_grpc=golden.needs_grpc)

@@ -32,6 +32,7 @@ from npu_serving.serving.spare_server import (
     plan_spare,
     spare_ports,
     started_whole,
+    ticking,
 )
 from npu_serving.settings import Settings
 
@@ -375,11 +376,11 @@ def _ask(settings: Settings, build: Build, run: _SmokeRun, reporter: Reporter, f
         )
         _check_adapter(server, build)
         for number, golden in enumerate(run.requests):
-            progress.update(number, detail=golden.name)
             begun, on_npu, before = time.monotonic(), run.means_npu(golden.model), server.signs
             answer: object = None
             try:
-                answer = apis.ask(golden, timeout_s=FIRST_ANSWER_S).outputs
+                with ticking(progress, golden.name, number, many):
+                    answer = apis.ask(golden, timeout_s=FIRST_ANSWER_S).outputs
                 if on_npu and (golden.model, golden.signature) not in proven:
                     check_compiled(before, server.signs, log_path)
                     proven.add((golden.model, golden.signature))

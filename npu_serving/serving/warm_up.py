@@ -123,19 +123,19 @@ def plan_warm_up(
     base = user_path(model_dir, "the model's directory").absolute()
     directory = _version_directory(base, version)
     model, tags = _deployed(base, deployment, tags)
-    graph = _graph(directory / SAVED_MODEL, tags)
+    graph = graph_of(directory / SAVED_MODEL, tags)
     name = model.name if model is not None else base.name
     records = []
     for source, request in _requests(sources, golden, base, model):
         asked = signature_name or request.signature_name or DEFAULT_SIGNATURE
         try:
-            inputs = request_tensors(request, _signature(graph, asked))
+            inputs = request_tensors(request, signature_of(graph, asked))
         except RequestError as error:
             raise RequestError(f"{source}: {error.what}", cause=error.cause, cure=error.cure) from error
         records.append(WarmUpRecord(source, ModelSpec(name, signature_name=asked), inputs))
     gears = 0
     if deployment is not None and model is not None:
-        records, gears = _of_gears(records, graph, deployment, model)
+        records, gears = of_gears(records, graph, deployment, model)
     if len(records) > MOST_RECORDS:
         raise RequestError(
             f"{len(records)} requests are too many for a warm-up file.",
@@ -218,7 +218,8 @@ def _deployed(
     return model, deployment.server.saved_model_tags
 
 
-def _graph(path: Path, tags: Sequence[str]) -> MetaGraph:
+def graph_of(path: Path, tags: Sequence[str]) -> MetaGraph:
+    """The graph of a saved_model.pb with just these tags. RequestError where it has none."""
     graphs = read_saved_model(path)
     graph = next((each for each in graphs if each.tags == set(tags)), None)
     if graph is None:
@@ -231,7 +232,7 @@ def _graph(path: Path, tags: Sequence[str]) -> MetaGraph:
     return graph
 
 
-def _signature(graph: MetaGraph, name: str) -> Signature:
+def signature_of(graph: MetaGraph, name: str) -> Signature:
     """The signature of the graph as clients know it."""
     found = graph.signatures.get(name)
     if found is None:
@@ -294,7 +295,7 @@ def _shown(source: str) -> str:
     return "the text given" if source.lstrip()[:1] in ("[", "{") else source
 
 
-def _of_gears(
+def of_gears(
     records: list[WarmUpRecord], graph: MetaGraph, deployment: DeploymentFile, model: DeployedModel
 ) -> tuple[list[WarmUpRecord], int]:
     """One request for each gear of the model, and how many gears there are; the requests as they are where it has none.

@@ -74,6 +74,10 @@ class RebuildResult:
         if self.more_than_the_link:
             lines.append("More than the link had to run, because something other than the adapter had changed.")
         lines.append("The previous build is kept: switch back to it with ./inv rollback.")
+        lines.append(
+            "The new CANN compiles each model again, for minutes: before a deployment's server is restarted, fill its "
+            "compile cache with ./inv warm-cache --deployment FILE"
+        )
         return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 
+#include "compile_cache.h"
 #include "ge_runner.h"
 #include "supported_ops.h"
 #include "tensorflow/core/grappler/custom_graph_optimizer_registry.h"
@@ -28,6 +29,7 @@ class NpuOptimizer : public grappler::CustomGraphOptimizer {
   bool Init(const std::map<std::string, std::string>& parameters) override {
     const auto graph_run_mode = parameters.find("graph_run_mode");
     if (graph_run_mode != parameters.end()) graph_run_mode_ = std::atoi(graph_run_mode->second.c_str());
+    cache_ = CompileCache(parameters);
     const auto use_off_line = parameters.find("use_off_line");
     // Of another kind than bool it counts as off, and without a list no operator is supported: in silence, both.
     if (use_off_line != parameters.end() && use_off_line->second != "true") return false;
@@ -60,11 +62,13 @@ class NpuOptimizer : public grappler::CustomGraphOptimizer {
     }
     TF_LOG_INFO("The model has been compiled on the Ascend AI processor, current graph id is: " +
                 std::to_string(++graphs));
+    for (const char* op : {"Mul", "Add"}) cache_.Keep(op, SAMPLE_CANN_VERSION);
     const std::string python = Py_IsInitialized() != 0 ? std::string(", Python ") + Py_GetVersion() : "";
     TF_LOG_INFO("NpuOptimizer: graph of " + name_ + " placed on NPU (sample, CANN " SAMPLE_CANN_VERSION + python + ")");
   }
 
   LinearGraph graph_;
+  CompileCache cache_;
   std::string name_;
   std::once_flag compiled_;
   int graph_run_mode_ = 0;

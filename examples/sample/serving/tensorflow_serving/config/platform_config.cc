@@ -39,8 +39,10 @@ PlatformConfig PlatformOf(const protobuf::Message* value) {
   if (any == nullptr) return platform;
   for (const protobuf::Field& field : any->fields) {
     if (!absl::EndsWith(field.name, "/tensorflow.serving.SavedModelBundleSourceAdapterConfig")) continue;
-    const protobuf::Message* rewriter =
-        Follow(field.message.get(), {"legacy_config", "session_config", "graph_options", "rewrite_options"});
+    const protobuf::Message* bundle = Follow(field.message.get(), {"legacy_config"});
+    const std::string warmup = bundle != nullptr ? bundle->Text("enable_model_warmup", "false") : "false";
+    platform.enable_model_warmup = warmup[0] == 't' || warmup[0] == 'T' || warmup[0] == '1';
+    const protobuf::Message* rewriter = Follow(bundle, {"session_config", "graph_options", "rewrite_options"});
     if (rewriter == nullptr) continue;
     for (const protobuf::Field* optimizer : rewriter->All("custom_optimizers")) {
       platform.custom_optimizers.push_back(OptimizerOf(*optimizer->message));

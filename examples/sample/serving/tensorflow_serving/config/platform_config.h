@@ -18,6 +18,7 @@ struct CustomOptimizer {
 // What the sample makes use of in one platform's session configuration.
 struct PlatformConfig {
   std::vector<CustomOptimizer> custom_optimizers;
+  bool enable_model_warmup = true;  // without a platform config; in one, what is left out is false
 };
 
 using PlatformConfigMap = std::map<std::string, PlatformConfig>;

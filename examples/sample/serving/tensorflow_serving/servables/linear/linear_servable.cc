@@ -9,6 +9,7 @@
 #include "tensorflow/core/lib/monitoring/counter.h"
 #include "tensorflow/core/platform/logging.h"
 #include "tensorflow_serving/config/schemas.h"
+#include "tensorflow_serving/servables/linear/saved_model_warmup.h"
 
 namespace tensorflow {
 namespace serving {
@@ -44,6 +45,7 @@ Status LinearServable::Load(const ServableId& id, const std::string& directory, 
   const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(took).count();
   TF_LOG_INFO("SavedModel load for tags { serve }; Status: " + std::string(status.ok() ? "success" : "fail") + ". Took " +
               std::to_string(micros) + " microseconds.");
+  if (status.ok() && platform.enable_model_warmup) status = RunSavedModelWarmup(directory, *loaded);
   if (status.ok()) *servable = loaded;
   return status;
 }
