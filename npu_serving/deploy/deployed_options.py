@@ -5,6 +5,7 @@ The rules are those of options/; here each finding gets its place in the file.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
@@ -61,10 +62,11 @@ def judged_options(deployment: DeploymentFile) -> Iterator[OptionFinding]:
     found: set[tuple[Place, str]] = set()
     first: _Whole | None = None
     for index, model in enumerate(deployment.models):
-        options = deployment.npu_of(model)
-        if options is None or repr(options) in judged:
+        own = repr((model.npu, model.presets))
+        options = deployment.npu_of(model) if own not in judged else None
+        judged.add(own)
+        if options is None:
             continue
-        judged.add(repr(options))
         place: Place = ("models", index, "npu") if model.npu or model.presets else ("npu",)
         # Those that are refused alone are said by problems_of_options(); the others are judged without them.
         rest = {name: value for name, value in options.items() if not any(_refused_alone({name: value}, place))}
@@ -87,6 +89,9 @@ def judged_options(deployment: DeploymentFile) -> Iterator[OptionFinding]:
 
 def check_shared_memory(deployment: DeploymentFile) -> Iterator[Finding]:
     """Models side by side whose graphs would share memory, though requests run them at the same time."""
+    of_models = (own for model in deployment.models for own in (model.npu, options_of(model.presets)))
+    if not any(_POLICY in own for own in (deployment.npu, deployment.options_of_presets, *of_models) if own):
+        return
     of_each = [options for model in deployment.models if (options := deployment.npu_of(model)) is not None]
     policies = {options.get(_POLICY) for options in of_each} & set(SHARED_MEMORY)
     if len(of_each) > 1 and policies:
@@ -148,10 +153,19 @@ def _refused_alone(options: Mapping[str, OptionValue | AuxiliaryContent], place:
     for name, value in options.items():
         if not isinstance(value, (bool, int, str)):
             continue  # the content of a file, which has been read by its own rules
-        try:
-            complete_options({name: value})
-        except NpuServingError as error:
-            yield (*place, name), _sentence(error)
+        why = _why_refused(name, value, type(value).__name__)
+        if why:
+            yield (*place, name), why
+
+
+@functools.lru_cache(maxsize=1000)  # thousands of models may have the same options of their own
+def _why_refused(name: str, value: OptionValue, _kind: str) -> str:
+    """Nothing for an option that may be written; `_kind` keeps True and 1 apart."""
+    try:
+        complete_options({name: value})
+    except NpuServingError as error:
+        return _sentence(error)
+    return ""
 
 
 def _sentence(error: NpuServingError) -> str:

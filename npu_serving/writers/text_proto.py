@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from npu_serving.errors import UnwritableValueError
 
 _INT64 = range(-(2**63), 2**63)
+_AS_IT_IS = re.compile(r"[ !#-\[\]-~]*")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -14,6 +17,8 @@ def textproto_string(value: str) -> str:
     Undecodable bytes of a path (surrogates, PEP 383) become octal escapes. Raises UnwritableValueError for a NUL, at
     which the programs behind the file would cut the value off, and for surrogates that mean no byte.
     """
+    if _AS_IT_IS.fullmatch(value):
+        return f'"{value}"'
     return '"' + "".join(_escaped(character, value) for character in value) + '"'
 
 
