@@ -41,15 +41,20 @@ def check_gears(options: Mapping[str, object], graph: MetaGraph, where: str) -> 
     if not entries or not gears:
         return
     place = f"{where}.{SHAPES}"
+    many = graph.graph.operators.get(_NEXT, 0)
     if options.get(NODE_TYPE) != PLACEHOLDERS:
-        many = graph.graph.operators.get(_NEXT, 0)
         if many != 1:
             what = f"{NODE_TYPE} is 0, for inputs from a dataset, and the model has {many} nodes {_NEXT}"
             instead = f"for the inputs of requests write {NODE_TYPE} {PLACEHOLDERS}"
             yield Finding(
                 f"{what}: the adapter takes one, and no other number of them.", instead, kind=KIND, where=place
             )
+        yield from _of_both_kinds(graph, place)
         return
+    if many:
+        what = f"The gears are for the inputs of requests, and the model reads from a dataset as well ({_NEXT})"
+        cure = "give the dataset fixed shapes where the model is made: only one of the two kinds may have gears"
+        yield Finding(f"{what}, whose shapes have to be fixed then.", cure, WARNING, KIND, place)
     of_each = {
         name: list(_against(entries, gears, signature, name, place))
         for name, signature in sorted(graph.signatures.items())
@@ -62,6 +67,24 @@ def check_gears(options: Mapping[str, object], graph: MetaGraph, where: str) -> 
         else:
             what = f"The gears are for {fitting[0]}; requests of the signature {in_a_line(name)} would fail."
             yield Finding(what, "leave it unused", NOTE, KIND, place, details=tuple(item.what for item in found))
+
+
+def _of_both_kinds(graph: MetaGraph, where: str) -> Iterator[Finding]:
+    """Inputs of requests that change their size where the gears are for a dataset: only one may (the guide, 5.6)."""
+    changing = {
+        spec.node: spec
+        for _, signature in sorted(graph.signatures.items())
+        for _, spec in sorted(signature.inputs.items())
+        if spec.shape is None or any(size < 0 for size in spec.shape)
+    }
+    for node, spec in changing.items():
+        what = (
+            f"The gears are for a dataset, and the input {in_a_line(node)} of requests changes too: {spec.describe()}"
+        )
+        cure = (
+            f"give it a fixed shape where the model is made, or write {NODE_TYPE} {PLACEHOLDERS} for gears of requests"
+        )
+        yield Finding(f"{what}; only one of the two kinds may.", cure, WARNING, KIND, where)
 
 
 def gear_shapes(options: Mapping[str, object], signature: ModelSignature) -> list[dict[str, tuple[int, ...]]]:

@@ -113,7 +113,27 @@ def test_gears_of_a_dataset_need_one_iterator(tmp_path: Path, nodes: int, proble
     more = [wire.node(f"next{at}", "IteratorGetNext") for at in range(nodes)]
     graph = graph_of(tmp_path / "m", wire.simple_model({"x": [-1]}, more))
     options = {"input_shape": "x:-1", "dynamic_dims": "1;2", "dynamic_node_type": 0}
-    assert bool(list(check_gears(options, graph, "npu"))) == problem
+    assert any(finding.needs_action for finding in check_gears(options, graph, "npu")) == problem
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "nodes", "said"),
+    [
+        (-1, 0, 1, "the input x of requests changes too: float32 [?]"),
+        (2, 0, 1, ""),
+        (-1, 1, 1, "the model reads from a dataset as well"),
+        (-1, 1, 0, ""),
+    ],
+)
+def test_only_the_dataset_or_the_requests_may_have_gears(
+    tmp_path: Path, size: int, kind: int, nodes: int, said: str
+) -> None:
+    more = [wire.node("next", "IteratorGetNext")] * nodes
+    graph = graph_of(tmp_path / "m", wire.simple_model({"x": [size]}, more))
+    options = {"input_shape": "x:-1", "dynamic_dims": "1;2", "dynamic_node_type": kind}
+    findings = list(check_gears(options, graph, "npu"))
+    assert [finding.severity for finding in findings] == [WARNING] * bool(said)
+    assert all(said in finding.what and finding.cure for finding in findings)
 
 
 @given(shapes=st.text("ax:,;-019/", max_size=20), gears=st.text("0129,;-", max_size=12))

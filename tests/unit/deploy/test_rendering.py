@@ -244,6 +244,18 @@ def test_every_flag_is_one_of_the_servers_and_has_its_kind(tmp_path: Path) -> No
         )
 
 
+def test_every_file_is_in_one_directory_and_every_path_that_the_server_gets_is_a_whole_one(tmp_path: Path) -> None:
+    made = deployment(tmp_path, server={"monitoring": {}}, npu={"op_debug_config": ["oom"]})
+    files = rendered_files(made, Path("/etc/it"))
+    assert all("/" not in name for name in files)
+    named = {name: value for name, value in server_flags_of(made, Path("/etc/it")).items() if name.endswith("_file")}
+    assert sorted(named.values()) == [
+        f"/etc/it/{name}" for name in ("config.cfg", "models.config", "monitoring.config")
+    ]
+    assert "/etc/it/op_debug.cfg" in files["config.cfg"].text
+    assert all(config.base_path.startswith("/") for config in models_of(files))
+
+
 def test_bin_serve_starts_the_server_with_the_flags_and_the_environment(tmp_path: Path) -> None:
     directory = tmp_path / 'it\'s "mine" $x #1'.replace('"', "")
     directory.mkdir()

@@ -276,3 +276,14 @@ def test_a_cache_that_is_off_needs_no_directory() -> None:
     assert check_options({**inference, "op_compiler_cache_mode": "disable"}) == []
     (finding,) = check_options({**inference, "op_compiler_cache_mode": "force"})
     assert "without op_compiler_cache_dir" in finding.what
+
+
+@pytest.mark.parametrize("name", ["dynamic_input", "dynamic_graph_execute_mode", "dynamic_inputs_shape_range"])
+def test_the_three_dynamic_options_are_called_deprecated(name: str) -> None:
+    values: dict[str, AskedValue] = {
+        "dynamic_input": True,
+        "dynamic_graph_execute_mode": "dynamic_execute",
+        "dynamic_inputs_shape_range": "data:[1~4,3]",
+    }
+    found = [each for each in check_options({**SERVER, **values}) if each.kind == DEPRECATED and each.where == name]
+    assert [each.severity for each in found] == [WARNING]
