@@ -24,6 +24,7 @@ SERVING = _PACKAGE / "serving" / "known_failures.yaml"
 ENDINGS = _PACKAGE / "serving" / "known_endings.yaml"
 CLIENT = _PACKAGE / "client" / "known_failures.yaml"
 OPTIONS = _PACKAGE / "options" / "known_failures.yaml"
+CANN = _PACKAGE / "cann" / "known_failures.yaml"
 DOCTOR = _PACKAGE / "doctor" / "known_failures.yaml"
 SECTIONS = (
     (BUILDING, "Building the server", "What Bazel prints when `./inv build-serving` fails."),
@@ -36,9 +37,10 @@ SECTIONS = (
     (ENDINGS, "A server that was killed", "What `./inv serve` and `./inv smoke` say of a server that a signal ended."),
     (
         OPTIONS,
-        "TF Adapter and the graph engine",
-        "What the adapter and CANN print when a graph is first run on the NPU.",
+        "TF Adapter and its options",
+        "What the adapter prints when a graph is first run on the NPU.",
     ),
+    (CANN, "CANN", "What CANN and the adapter print when the NPU is opened, a graph is compiled, or run."),
     (
         DOCTOR,
         "The driver's tool",

@@ -129,7 +129,7 @@ class EndWatch:
 
 def adapter_words(output: str) -> Diagnosis | None:
     """The cause that the adapter, or the graph engine below it, printed."""
-    return diagnose(known_failures.OPTIONS, output)
+    return diagnose(known_failures.OPTIONS, output) or diagnose(known_failures.CANN, output)
 
 
 def last_words(output: str) -> Diagnosis | None:
