@@ -119,3 +119,72 @@ def test_a_stale_value_that_nothing_takes_the_place_of_is_left_out(tmp_path: Pat
 
 def test_without_cann_the_caller_has_the_last_word() -> None:
     assert cann_environment(None, {"ASCEND_OPP_PATH": "/nonexistent"}).added_to({"A": "b"}) == {"A": "b"}
+
+
+def test_directories_of_modules_that_are_gone_or_of_another_cann_lose_and_are_named(tmp_path: Path) -> None:
+    home = toolkit(tmp_path / "Ascend")
+    other = make_cann(tmp_path / "other") / "ascend-toolkit/latest/python/site-packages"
+    mine = tmp_path / "mine"
+    for directory in (home / "python/site-packages", other, mine):
+        directory.mkdir(parents=True, exist_ok=True)
+    stale = [str(tmp_path / "gone"), str(other), "relative"]
+    value = ":".join([*stale, str(mine), "", str(home / "python/site-packages")])
+    made = of(tmp_path / "Ascend", PYTHONPATH=value)
+    left = made.added_to({"PYTHONPATH": value})["PYTHONPATH"].split(":")
+    assert str(mine) in left
+    assert left.count(str(home / "python/site-packages")) == 1
+    assert not {*stale, ""} & set(left)
+    assert [warning for warning in made.warnings if "PYTHONPATH" in warning] == list(made.warnings)
+    for entry in stale:
+        assert [warning for warning in made.warnings if f"names {entry!r}" in warning]
+
+
+@pytest.mark.parametrize(
+    ("place", "is_warned_of"),
+    [
+        ("conda/lib/python3.11/site-packages", True),
+        ("usr/lib/python2.7/dist-packages", True),
+        ("usr/lib/python3.7/site-packages", False),  # the adapter's
+        ("usr/lib/python3.9/site-packages", False),  # that of python3
+        ("my/modules", False),
+    ],
+)
+def test_packages_of_another_python_are_kept_and_warned_of(place: str, is_warned_of: bool, tmp_path: Path) -> None:
+    toolkit(tmp_path / "Ascend")
+    directory = tmp_path / place
+    directory.mkdir(parents=True)
+    program = tmp_path / "bin/python3.9"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    program.with_name("python3").symlink_to(program.name)
+    made = of(tmp_path / "Ascend", PYTHONPATH=directory, PATH=program.parent)
+    assert made.added_to({"PYTHONPATH": str(directory)})["PYTHONPATH"].split(":")[-1] == str(directory)
+    assert [f"names '{directory}', packages of Python" in warning for warning in made.warnings] == (
+        [True] if is_warned_of else []
+    )
+    if is_warned_of:
+        assert "Python 3.7 and 3.9" in made.warnings[0]
+
+
+@pytest.mark.parametrize("whose", ["root's", "a user's"])
+@pytest.mark.parametrize("families", [("ascend-toolkit",), ("nnae",), ("ascend-toolkit", "nnae")])
+def test_one_of_toolkit_and_nnae_and_then_the_adapter_are_set_wherever_they_were_installed(
+    whose: str, families: tuple[str, ...], tmp_path: Path
+) -> None:
+    root = tmp_path / ("usr/local/Ascend" if whose == "root's" else "home/me/Ascend")
+    for family in families:
+        make_runtime(root, family, "6.3.RC2")
+        (root / family / "latest/python/site-packages").mkdir(parents=True)
+    make_plugin(root, "6.3.RC2")
+    asked = (str(root), {}) if whose == "root's" else ("", {"HOME": str(root.parent)})
+    made = cann_environment(find_installation(*asked), {})
+    used, unused = root / families[0] / "latest", root / "nnae/latest"
+    assert made.variables["ASCEND_OPP_PATH"] == str(used / "opp")
+    assert made.variables["ASCEND_HOME_PATH"] == str(used)
+    adapter, site = root / "tfplugin/latest" / SITE, used / "python/site-packages"
+    assert made.added_to({})["PYTHONPATH"] == f"{adapter}:{site}"
+    assert made.library_path[:2] == (adapter / "npu_bridge", used / "lib64")
+    if len(families) == 2:
+        everything = [*made.library_path, *made.variables.values(), *made.added_to({}).values()]
+        assert [value for value in everything if str(unused) in str(value)] == []

@@ -223,8 +223,10 @@ def install(installed: Installed, *, cann: bool, driver: bool) -> None:
 
 def test_of_several_releases_without_a_link_to_one_the_newest_is_taken(installed: Installed, tmp_path: Path) -> None:
     for release in ("9.0.0", "10.0.0", "8.5.0", "10.0.0.RC1", "10.0.0.alpha002"):
-        fsutil.write_file(tmp_path / f"cann-{release}" / "set_env.sh", f"printf '{release} '\n")
-    assert installed.serve("--port=1", ASCEND_ROOT=str(tmp_path)).stdout == "10.0.0 <--port=1>"
+        script = f"printf '{release} ' >> {shlex.quote(str(tmp_path))}/sourced\n"
+        fsutil.write_file(tmp_path / f"cann-{release}" / "set_env.sh", script)
+    assert installed.serve("--port=1", ASCEND_ROOT=str(tmp_path)).stdout == "<--port=1>"
+    assert (tmp_path / "sourced").read_text() == "10.0.0 "
 
 
 GROUP = 2  # bin, which every Linux has

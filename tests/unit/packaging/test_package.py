@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tarfile
 from pathlib import Path
@@ -187,7 +188,7 @@ def served(directory: Path, *flags: str, **environment: str) -> str:
     return subprocess.run(
         [directory / "bin" / "serve", *flags],
         env={"PATH": "/usr/bin:/bin", "ASCEND_ROOT": str(directory / "cann"), **environment},
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     ).stdout
@@ -210,6 +211,43 @@ def test_the_entry_point_knows_every_layout_of_the_table(places: list[str], tmp_
         script = f'SOURCED="$SOURCED {place}"\nexport SOURCED\n'
         fsutil.write_file(tmp_path / "cann" / place / "set_env.sh", script)
     assert served(tmp_path, "--port=1") == f" {places[-1]}\n<--port=1>"
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("export SOURCED=yes; exit 3", "yes"),  # it would end the entry point
+        ("export SOURCED=yes; yes x | head -c 3000000; yes y | head -c 3000000 >&2", "yes"),
+        ("set -ef; export SOURCED=yes; false; export SOURCED=no", "yes"),
+        ("cd /; export SOURCED=$PWD", "/"),
+        ("read -r answer; export SOURCED=read-$answer", "read-"),
+        ('export SOURCED="it\'s \\$HOME \\`x\\` declare -x A=1"', "it's $HOME `x` declare -x A=1"),
+        ("export SOURCED='two\nlines'", "two\nlines"),
+        ("SOURCED=not-exported", ""),
+        ("syntax error (", ""),
+        ("trap - EXIT; export SOURCED=yes", ""),
+    ],
+)
+def test_a_set_env_that_misbehaves_does_so_in_a_shell_of_its_own(script: str, told: str, tmp_path: Path) -> None:
+    fsutil.write_file(tmp_path / "cann/cann/set_env.sh", f"{script}\n")
+    assert served(tmp_path, "--port=1", HOME="/") == f"{told}\n<--port=1>"
+
+
+def test_a_set_env_that_hangs_is_given_up_and_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fsutil.write_file(tmp_path / "cann/cann/set_env.sh", "export SOURCED=yes\nsleep 600\n")
+    assert served(tmp_path, "--port=1", NPU_SERVING_SET_ENV_SECONDS="0.2") == "\n<--port=1>"
+    assert f"warning: {tmp_path}/cann/cann/set_env.sh did not end within 0.2 seconds" in capfd.readouterr().err
+
+
+def test_a_set_env_that_leaves_a_program_running_is_not_waited_for(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    script = f"sleep 600 & echo $! > {shlex.quote(str(left))}; export SOURCED=yes\n"
+    fsutil.write_file(tmp_path / "cann/cann/set_env.sh", script)
+    try:
+        assert served(tmp_path, "--port=1") == "yes\n<--port=1>"
+        assert Path(f"/proc/{int(left.read_text())}").exists()
+    finally:
+        os.kill(int(left.read_text()), signal.SIGKILL)
 
 
 def test_the_entry_points_layouts_are_those_that_cann_info_knows() -> None:
