@@ -1,16 +1,21 @@
-"""A build with nothing to do beside `bazel build` with nothing to do, and `./inv --list` beside bare `invoke --list`.
+"""What ./inv costs beside what it runs: a build with nothing to do, `--list`, and a probe.
 
-The rival of the first is a warm Bazel server on the very same tree; each pair is measured in turn, in this run.
+The rival of the build is a warm Bazel server on the very same tree; each pair is measured in turn, in this run.
 """
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -20,6 +25,7 @@ from npu_serving.building import pipeline
 from npu_serving.building.context import find_context
 from npu_serving.console import Silent
 from npu_serving.resources import available_resources
+from npu_serving.serving.server_record import RecordKeeper, ServerRecord
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 ROUNDS = 7
@@ -40,11 +46,54 @@ def pairs(ours: object, rival: object) -> tuple[float, float]:
     return statistics.median(times[0][1:]), statistics.median(times[1][1:])
 
 
+class Available(http.server.BaseHTTPRequestHandler):
+    """A model server, as far as its models' states go."""
+
+    def do_GET(self) -> None:
+        """Answers that the model is available."""
+        state = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        body = json.dumps({"model_version_status": [state]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def ready_server(root: Path) -> Iterator[dict[str, str]]:
+    """The environment of whoever probes a server that `serve` is said to run: this process, with one model."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Available)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = server.server_address[1]
+    record = ServerRecord(0, 0, root, time.time(), uses_npu=False, models=("m",), rest_api_port=port)
+    keeper = RecordKeeper(root / "build", record)
+    keeper.began(os.getpid())
+    keeper.is_ready(True, ())
+    (root / "invoke.yaml").write_text(yaml.safe_dump({"npu_serving": {"build_root": str(root / "build")}}))
+    try:
+        yield {**os.environ, "NPU_SERVING_SETTINGS": str(root / "invoke.yaml")}
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def main() -> None:
     inv = str(PROJECT_ROOT / "inv")
     bare = [sys.executable, "-m", "invoke", "--search-root", str(PROJECT_ROOT), "--list"]
     ours, rival = pairs(lambda: seconds([inv, "--list"], PROJECT_ROOT), lambda: seconds(bare, PROJECT_ROOT))
     print(f"| ./inv --list | {1000 * ours:.0f} ms | bare invoke --list | {1000 * rival:.0f} ms | {ours / rival:.2f} |")
+
+    with tempfile.TemporaryDirectory() as temporary, ready_server(Path(temporary)) as environment:
+        ours, rival = pairs(
+            lambda: seconds([inv, "status", "--ready"], PROJECT_ROOT, environment),
+            lambda: seconds([inv, "--list"], PROJECT_ROOT, environment),
+        )
+    print(
+        f"| ./inv status --ready | {1000 * ours:.0f} ms | ./inv --list | {1000 * rival:.0f} ms | {ours / rival:.2f} |"
+    )
 
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)

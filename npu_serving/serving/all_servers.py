@@ -13,7 +13,7 @@ from npu_serving.console import clock_text, table
 from npu_serving.errors import NpuServingError
 from npu_serving.serving.deployment_changes import RELOAD, RESTART, DeploymentChange
 from npu_serving.serving.mapped_adapter import ReplacedFile, replaced_files
-from npu_serving.serving.read_again import KnownDeployment, changed_files, changes_since_start
+from npu_serving.serving.read_again import KnownDeployment, changed_files, changes_since_start, model_names
 from npu_serving.serving.server_record import EndNote, KnownServer, ServerRecord, answers_of, known_servers
 
 SECONDS_FOR_ONE_ANSWER = 5.0
@@ -31,12 +31,15 @@ class AskedModel:
     answered: float | None
     trouble: str = ""
     was_ready: bool = False
-    """Whether `serve` has seen its server ready: all that is known without a REST API."""
+    """Whether `serve` has seen its server ready: then it has answered, or nothing is known that it could be asked."""
+    is_asked: bool = True
 
     @property
     def is_available(self) -> bool:
-        """Whether a version answers requests."""
-        return self.was_ready or any(version.state == "AVAILABLE" for version in self.versions)
+        """Whether a version answers requests, as far as is known."""
+        if not self.is_asked:
+            return self.was_ready
+        return any(version.state == "AVAILABLE" for version in self.versions)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def _asked_server(build_root: Path, server: KnownServer, deployments: Mapping[st
         return AskedServer(server.url, None, (), server.end)
     answers = answers_of(build_root, record)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        asked = pool.map(lambda name: _asked(server.url, record, name, answers.get(name)), record.models)
+        asked = pool.map(lambda name: _asked(server.url, record, name, answers.get(name)), model_names(record))
         models = tuple(asked)
     known = deployments.get(record.deployed.name) if record.deployed is not None else None
     changes = changes_since_start(known, record, build_root) if known is not None else changed_files(record)
@@ -145,17 +148,18 @@ def _asked_server(build_root: Path, server: KnownServer, deployments: Mapping[st
 
 
 def _asked(url: str, record: ServerRecord, name: str, answered: float | None) -> AskedModel:
+    was_ready = record.readiness is not None and record.readiness.ready
     if not record.rest_api_port:
-        was_ready = record.readiness is not None and record.readiness.ready
-        return AskedModel(name, (), answered, NOT_ASKED, was_ready)
+        return AskedModel(name, (), answered, NOT_ASKED, was_ready, is_asked=False)
     try:
-        return AskedModel(name, model_status(url, name, timeout_s=SECONDS_FOR_ONE_ANSWER).versions, answered)
+        versions = model_status(url, name, timeout_s=SECONDS_FOR_ONE_ANSWER).versions
     except NpuServingError as error:
-        return AskedModel(name, (), answered, error.what)
+        return AskedModel(name, (), answered, error.what, was_ready)
+    return AskedModel(name, versions, answered, was_ready=was_ready)
 
 
 def _rows(model: AskedModel) -> list[tuple[str, ...]]:
-    answered = "yes" if model.answered is not None else "not yet"
+    answered = "yes" if model.answered is not None else "unproven" if model.was_ready else "not yet"
     if not model.versions:
         return [(model.name, "", "", answered, model.trouble)]
     return [(model.name, str(item.version), item.state, answered, item.error_message) for item in model.versions]

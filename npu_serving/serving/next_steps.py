@@ -21,16 +21,13 @@ def reload_step(server: AskedServer, known: KnownDeployment | None, build_root: 
     record = server.record
     if record is not None and known is not None and polls_its_list(record.argv):
         output = command_line(["--output", known.source.directory(build_root)])
-        return f"./inv render-deployment {known.as_argument} {output}: it reads its list of models again by itself"
-    return restart_step(server, known)
+        return f"./inv render-deployment {known.as_argument} {output}   (it reads its list of models again by itself)"
+    return restart_step(server)
 
 
-def restart_step(server: AskedServer, known: KnownDeployment | None) -> str:
+def restart_step(server: AskedServer) -> str:
     """For one that has to be started again."""
     record = server.record
-    if record is not None and record.request is not None:
-        return f"./inv restart {record.name}"
-    pid = record.pid if record is not None else 0
-    if known is not None:
-        return f"kill {pid}, then ./inv serve {known.flags}"
-    return f"kill {pid}, then ./inv serve as it was started before"
+    if record is None or record.request is None:  # an earlier version of this project has started it
+        return f"kill {record.pid if record is not None else 'PID'}, then ./inv serve as it was started before"
+    return f"./inv restart {record.name}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import CURRENT, find_build, link_target
 from npu_serving.builds.verify import fit_of
-from npu_serving.cann.info import cann_info
+from npu_serving.cann.info import CannInfo, cann_info
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError
 from npu_serving.serving.all_servers import AskedServer, all_servers
 from npu_serving.serving.deployed_from import DeployedFrom
@@ -95,13 +95,10 @@ class Overview:
                 yield again_step(server)
         yield from (f"./inv cann-info: {server.url} is meant for the NPU" for server in running if server.is_on_the_cpu)
         for server in running:
-            if server.due:
-                known = self._deployment_of(server)
-                yield (
-                    restart_step(server, known)
-                    if server.due == RESTART
-                    else reload_step(server, known, self.build_root)
-                )
+            if server.due == RESTART:
+                yield restart_step(server)
+            elif server.due:
+                yield reload_step(server, self._deployment_of(server), self.build_root)
         served = {server.record.deployed.file for server in running if server.record and server.record.deployed}
         yield from (f"./inv serve {known.flags}" for known in self.deployments if known.source.file not in served)
         if not running:
@@ -157,11 +154,20 @@ def _cann(settings: Settings, *, is_needed: bool) -> OverviewLine:
     parts = []
     if info.installation is not None:
         parts.append(f"{info.installation.version or 'of unknown version'} in {info.installation.root}")
-    parts.append(f"adapter {info.adapter.path}" if info.adapter is not None else "no adapter")
+    parts.append(_adapter_text(info))
     problem = next((finding for finding in info.findings if finding.needs_action), None)
     if problem is None or not is_needed:
         return OverviewLine(", ".join([*parts, npus]))
     return OverviewLine(", ".join([*parts, npus]), problem.what.rstrip("."), problem.cure or "./inv cann-info")
+
+
+def _adapter_text(info: CannInfo) -> str:
+    """Where the adapter is, from the CANN that it is in."""
+    if info.adapter is None:
+        return "no adapter"
+    root = info.installation.root if info.installation is not None else Path("/")
+    is_within = root in info.adapter.path.parents
+    return f"adapter {info.adapter.path.relative_to(root) if is_within else info.adapter.path}"
 
 
 def _device_names() -> list[str]:
@@ -190,6 +196,7 @@ def _with_build(server: AskedServer, dist_root: Path) -> AskedServer:
     record, current = server.record, link_target(dist_root, CURRENT)
     if record is None or not record.build or current in ("", record.build):
         return server
-    if (dist_root / CURRENT).lstat().st_mtime <= record.started:  # it was started with --build
+    was_named = record.request is not None and record.request.build
+    if was_named or (dist_root / CURRENT).lstat().st_mtime <= record.started:
         return server
     return replace(server, changes=(*server.changes, DeploymentChange("build", record.build, current, RESTART)))

@@ -21,6 +21,7 @@ from npu_serving.serving.server_record import KnownServer, ServerRecord, answers
 LIVE, READY = "live", "ready"
 LOCAL = "127.0.0.1"
 SECONDS_FOR_AN_ANSWER = 5.0
+_POLLS = "--model_config_file_poll_wait_seconds="
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class ProbedServers:
         return True
 
     def _not_ready(self, record: ServerRecord) -> Iterator[str]:
-        models = [self.model] if self.model else list(record.models)
+        models = [self.model] if self.model else list(_models_of(record))
         seen_ready = record.readiness is not None and record.readiness.ready
         if record.rest_api_port:
             lacking = list(_lacking(LOCAL, record.rest_api_port, models))
@@ -114,6 +115,14 @@ class ProbedServers:
             return
         answers = answers_of(self.build_root, record)
         yield from (f"{name} has not answered yet" for name in models if name not in answers)
+
+
+def _models_of(record: ServerRecord) -> tuple[str, ...]:
+    if not any(word.startswith(_POLLS) for word in record.argv):
+        return record.models
+    from npu_serving.serving.read_again import model_names  # only a list that may have changed is worth the time
+
+    return model_names(record)
 
 
 def _port_of(record: ServerRecord) -> int:

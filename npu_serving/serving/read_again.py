@@ -21,6 +21,7 @@ from npu_serving.deploy.rendering import (
     rendered_files,
 )
 from npu_serving.errors import NpuServingError
+from npu_serving.serving.asked_models import asked_models
 from npu_serving.serving.deployed_from import DeployedFrom, files_digest
 from npu_serving.serving.deployment_changes import RELOAD, RESTART, DeploymentChange, changes_between
 from npu_serving.serving.server_record import ServerRecord
@@ -83,6 +84,13 @@ def read_again(settings: Settings, source: DeployedFrom) -> KnownDeployment:
         return KnownDeployment(source, deployment, rendered_files(whole, source.directory(settings.build_root)))
     except NpuServingError as error:
         return KnownDeployment(source, trouble=error.what)
+
+
+def model_names(record: ServerRecord) -> tuple[str, ...]:
+    """What a running server's models are called by now: one that reads its list again may have others."""
+    if polls_its_list(record.argv):
+        return tuple(model.name for model in asked_models(record.argv)) or record.models
+    return record.models
 
 
 def polls_its_list(argv: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import subprocess
@@ -68,6 +69,23 @@ def test_available_is_not_ready_before_the_model_has_answered(artifact: Path, tm
 
     serve_until(made, enough, tmp_path)
     assert seen == ["not ready: a has not answered yet"]
+
+
+def test_a_model_that_the_list_got_since_the_start_has_to_be_available_as_well(artifact: Path, tmp_path: Path) -> None:
+    made = planned(artifact, {"a": {}})
+    made = dataclasses.replace(made, argv=(*made.argv, "--model_config_file_poll_wait_seconds=1"))
+    listed = artifact / "models.config"
+    seen: list[str] = []
+
+    def enough(heard: Heard) -> bool:
+        if "npu-serving: ready" in heard.said():
+            seen.append(ProbedServers(tmp_path).ready().text())
+            listed.write_text(listed.read_text().replace('name: "a"', 'name: "new"'))
+            seen.append(ProbedServers(tmp_path).ready().text())
+        return bool(seen)
+
+    serve_until(made, enough, tmp_path, terms=ReadyTerms(probe_port=free_port()))
+    assert seen == ["ready", "not ready: new is not known to the server"]
 
 
 class Answering:
@@ -143,7 +161,7 @@ def test_an_answer_of_something_else_is_not_taken_for_a_model_servers(tmp_path: 
 
 
 def test_a_probe_imports_neither_what_reads_deployments_nor_what_asks_with_more_than_python_has() -> None:
-    """What it costs is measured in bench/noop.py; this is what keeps it so."""
+    """What it costs beside ./inv --list is measured in bench/noop.py; this is what keeps it so."""
     script = (
         "import sys, tasks; before = set(sys.modules); import npu_serving.cli, npu_serving.serving.quick_probe;"
         "print(*set(sys.modules) - before)"
