@@ -16,7 +16,7 @@ from npu_serving.commands.first_steps import demo, doctor, settings
 from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_image
 from npu_serving.commands.running import predict, serve, status, warm_cache, write_warmup
-from npu_serving.commands.servers import logs, restart, stop
+from npu_serving.commands.servers import logs, reload, restart, stop
 
 __all__ = [
     "bench",
@@ -41,6 +41,7 @@ __all__ = [
     "predict",
     "prune",
     "rebuild_after_cann",
+    "reload",
     "render_deployment",
     "render_overlay",
     "render_watch_units",

@@ -104,7 +104,7 @@ def predict(
     _refuse_misfit(asked)
     address = grpc_address(url)
     import_grpc()
-    with _channel(address, tls) as channel:
+    with open_channel(address, tls) as channel:
         asking = _GrpcCalls(channel, address, asked, tls)
         metadata = asking.metadata()
         name = asked.signature_name or DEFAULT_SIGNATURE
@@ -134,7 +134,7 @@ def model_metadata(url: str, spec: ModelSpec) -> ModelMetadata:
     _refuse_misfit(spec)
     address = grpc_address(url)
     import_grpc()
-    with _channel(address) as channel:
+    with open_channel(address) as channel:
         return _GrpcCalls(channel, address, spec).metadata()
 
 
@@ -322,7 +322,8 @@ def import_grpc() -> None:
     import grpc  # noqa: F401
 
 
-def _channel(address: GrpcAddress, tls: ClientTls = WITHOUT_FILES) -> grpc.Channel:
+def open_channel(address: GrpcAddress, tls: ClientTls = WITHOUT_FILES) -> grpc.Channel:
+    """A channel to that server."""
     import grpc
 
     options: list[tuple[str, Any]] = [

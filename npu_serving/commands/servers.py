@@ -1,4 +1,4 @@
-"""stop, restart and logs: the servers that `serve` runs."""
+"""stop, restart, reload and logs: the servers that `serve` runs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ OF_A_SERVER = {
     "deployment": "the server of that deployment.yaml",
 }
 TIMEOUT_S = 60
+TIMEOUT_OF_A_RELOAD_S = 600
 MOST_SECONDS = 86400
 MOST_LINES = 1_000_000
 
@@ -76,6 +77,29 @@ def restart(
     _check_seconds(timeout)
     server = _one(call, name, deployment)
     return restart_server(call.settings, server, call.console, timeout_s=timeout, wait=not no_wait, dry_run=dry_run)
+
+
+@command(
+    optional=("name",),
+    kinds={"deployment": Path},
+    help={
+        **OF_A_SERVER,
+        "timeout": f"for how many seconds its models are waited for; {TIMEOUT_OF_A_RELOAD_S} by default",
+    },
+)
+def reload(
+    call: Call,
+    name: str = "",
+    deployment: Path | None = None,
+    timeout: int = TIMEOUT_OF_A_RELOAD_S,
+    dry_run: bool = False,
+) -> Result:
+    """Have a running server read its list of models again, by the deployment file as it is now."""
+    from npu_serving.serving.reloading import reload_server
+
+    _check_seconds(timeout)
+    server = _one(call, name, deployment)
+    return reload_server(call.settings, server, call.console, timeout_s=timeout, dry_run=dry_run)
 
 
 @command(

@@ -139,10 +139,12 @@ def _asked_server(build_root: Path, server: KnownServer, deployments: Mapping[st
         return AskedServer(server.url, None, (), server.end)
     answers = answers_of(build_root, record)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        asked = pool.map(lambda name: _asked(server.url, record, name, answers.get(name)), model_names(record))
+        asked = pool.map(
+            lambda name: _asked(server.url, record, name, answers.get(name)), model_names(record, build_root)
+        )
         models = tuple(asked)
     known = deployments.get(record.deployed.name) if record.deployed is not None else None
-    changes = changes_since_start(known, record, build_root) if known is not None else changed_files(record)
+    changes = changes_since_start(known, record, build_root) if known is not None else changed_files(record, build_root)
     replaced = replaced_files(record.pid, record.started)
     return AskedServer(server.url, record, models, None, changes, replaced)
 

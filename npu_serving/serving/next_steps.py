@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from npu_serving.serving.all_servers import AskedServer
-from npu_serving.serving.read_again import KnownDeployment, polls_its_list
-from npu_serving.writers.shell import command_line, task_argument
+from npu_serving.writers.shell import task_argument
 
 
 def again_step(server: AskedServer) -> str:
@@ -16,13 +13,9 @@ def again_step(server: AskedServer) -> str:
     return f"./inv status {task_argument('--model', server.missing)} --url {server.url} says more of it"
 
 
-def reload_step(server: AskedServer, known: KnownDeployment | None, build_root: Path) -> str:
-    """For one whose list of models has changed and nothing else: one that looks at its list itself needs only that."""
-    record = server.record
-    if record is not None and known is not None and polls_its_list(record.argv):
-        output = command_line(["--output", known.source.directory(build_root)])
-        return f"./inv render-deployment {known.as_argument} {output}   (it reads its list of models again by itself)"
-    return restart_step(server)
+def reload_step(server: AskedServer) -> str:
+    """For one whose list of models has changed, and nothing else."""
+    return f"./inv reload {server.record.name}" if server.record is not None else "./inv reload"
 
 
 def restart_step(server: AskedServer) -> str:

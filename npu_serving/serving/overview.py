@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import CURRENT, find_build, link_target
 from npu_serving.builds.verify import fit_of
 from npu_serving.cann.info import CannInfo, cann_info
+from npu_serving.doctor.device_nodes import device_nodes
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError
 from npu_serving.serving.all_servers import AskedServer, all_servers
 from npu_serving.serving.deployed_from import DeployedFrom
@@ -22,7 +21,6 @@ from npu_serving.serving.server_record import KnownServer, known_servers
 from npu_serving.settings import Settings
 
 DEPLOYMENT = "deployment.yaml"
-_CHIP = re.compile(r"v?davinci[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,6 @@ class Overview:
     build: OverviewLine
     deployments: tuple[KnownDeployment, ...]
     servers: tuple[AskedServer, ...]
-    build_root: Path = Path()
 
     @property
     def next_step(self) -> str:
@@ -98,16 +95,11 @@ class Overview:
             if server.due == RESTART:
                 yield restart_step(server)
             elif server.due:
-                yield reload_step(server, self._deployment_of(server), self.build_root)
+                yield reload_step(server)
         served = {server.record.deployed.file for server in running if server.record and server.record.deployed}
         yield from (f"./inv serve {known.flags}" for known in self.deployments if known.source.file not in served)
         if not running:
             yield "./inv init-deployment --model NAME=PATH, then ./inv serve --deployment deployment.yaml"
-
-    def _deployment_of(self, server: AskedServer) -> KnownDeployment | None:
-        deployed = server.record.deployed if server.record is not None else None
-        name = deployed.name if deployed is not None else ""
-        return next((known for known in self.deployments if known.source.name == name), None)
 
 
 def overview(settings: Settings, directory: Path) -> Overview:
@@ -126,7 +118,6 @@ def overview(settings: Settings, directory: Path) -> Overview:
         build,
         tuple(deployments.values()),
         tuple(_with_build(server, settings.dist_root) for server in servers),
-        settings.build_root,
     )
 
 
@@ -145,7 +136,7 @@ def _sources(known: tuple[KnownServer, ...], directory: Path) -> list[DeployedFr
 
 def _cann(settings: Settings, *, is_needed: bool) -> OverviewLine:
     """The release, the adapter and the chips; what is wrong where it is needed."""
-    chips = len([name for name in _device_names() if _CHIP.fullmatch(name)])
+    chips = len(device_nodes().chips)
     npus = f"{chips} {'NPU' if chips == 1 else 'NPUs'}" if chips else "no NPU (/dev/davinci*)"
     try:
         info = cann_info(settings)
@@ -168,13 +159,6 @@ def _adapter_text(info: CannInfo) -> str:
     root = info.installation.root if info.installation is not None else Path("/")
     is_within = root in info.adapter.path.parents
     return f"adapter {info.adapter.path.relative_to(root) if is_within else info.adapter.path}"
-
-
-def _device_names() -> list[str]:
-    try:
-        return os.listdir("/dev")
-    except OSError:
-        return []
 
 
 def _build(settings: Settings) -> tuple[OverviewLine, Settings]:

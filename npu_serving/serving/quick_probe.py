@@ -16,6 +16,7 @@ from pathlib import Path
 from npu_serving.client.answers import model_path
 from npu_serving.errors import EXIT_ACTION_NEEDED, RequestError
 from npu_serving.serving.mapped_adapter import mapped_adapter
+from npu_serving.serving.reload_note import reload_of
 from npu_serving.serving.server_record import KnownServer, ServerRecord, answers_of, known_servers, record_of
 
 LIVE, READY = "live", "ready"
@@ -100,7 +101,7 @@ class ProbedServers:
         return True
 
     def _not_ready(self, record: ServerRecord) -> Iterator[str]:
-        models = [self.model] if self.model else list(_models_of(record))
+        models = [self.model] if self.model else list(_models_of(record, self.build_root))
         seen_ready = record.readiness is not None and record.readiness.ready
         if record.rest_api_port:
             lacking = list(_lacking(LOCAL, record.rest_api_port, models))
@@ -117,12 +118,13 @@ class ProbedServers:
         yield from (f"{name} has not answered yet" for name in models if name not in answers)
 
 
-def _models_of(record: ServerRecord) -> tuple[str, ...]:
+def _models_of(record: ServerRecord, build_root: Path) -> tuple[str, ...]:
     if not any(word.startswith(_POLLS) for word in record.argv):
-        return record.models
+        note = reload_of(build_root, record)
+        return note.models if note is not None else record.models
     from npu_serving.serving.read_again import model_names  # only a list that may have changed is worth the time
 
-    return model_names(record)
+    return model_names(record, build_root)
 
 
 def _port_of(record: ServerRecord) -> int:

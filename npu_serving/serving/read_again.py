@@ -24,6 +24,7 @@ from npu_serving.errors import NpuServingError
 from npu_serving.serving.asked_models import asked_models
 from npu_serving.serving.deployed_from import DeployedFrom, files_digest
 from npu_serving.serving.deployment_changes import RELOAD, RESTART, DeploymentChange, changes_between
+from npu_serving.serving.reload_note import reload_of
 from npu_serving.serving.server_record import ServerRecord
 from npu_serving.settings import Settings
 from npu_serving.writers.shell import command_line
@@ -86,11 +87,12 @@ def read_again(settings: Settings, source: DeployedFrom) -> KnownDeployment:
         return KnownDeployment(source, trouble=error.what)
 
 
-def model_names(record: ServerRecord) -> tuple[str, ...]:
-    """What a running server's models are called by now: one that reads its list again may have others."""
+def model_names(record: ServerRecord, build_root: Path) -> tuple[str, ...]:
+    """What a running server's models are called by now: one that has read its list again may have others."""
     if polls_its_list(record.argv):
         return tuple(model.name for model in asked_models(record.argv)) or record.models
-    return record.models
+    note = reload_of(build_root, record)
+    return note.models if note is not None else record.models
 
 
 def polls_its_list(argv: Sequence[str]) -> bool:
@@ -103,31 +105,35 @@ def changes_since_start(known: KnownDeployment, record: ServerRecord, build_root
     started = record.deployed
     if known.deployment is None or started is None:
         return ()
-    directory = started.directory(build_root)
+    directory, note = started.directory(build_root), reload_of(build_root, record)
+    digest = note.digest if note is not None else started.digest
     there = _files_in(directory)
     polls = polls_its_list(record.argv)
     before: dict[str, str | None]
-    if files_digest(there) == started.digest:
+    if files_digest(there) == digest:
         before = {name: file.text for name, file in there.items()}
-    elif files_digest(known.files) == started.digest:  # whatever was written there since, was not read
+    elif files_digest(known.files) == digest:  # whatever was written there since, was not read
         before = {name: file.text for name, file in known.files.items()}
     else:
         is_there = PLATFORM_CONFIG in there
         before = {} if is_there else dict.fromkeys(known.files)
         for name, file in there.items():
-            before[name] = file.text if _written_at(directory / name) <= record.started else None
+            read = note.at if note is not None and name == MODELS_CONFIG else record.started
+            before[name] = file.text if _written_at(directory / name) <= read else None
     if polls and MODELS_CONFIG in there:
         before[MODELS_CONFIG] = there[MODELS_CONFIG].text
     return changes_between(before, known.files)
 
 
-def changed_files(record: ServerRecord) -> tuple[DeploymentChange, ...]:
+def changed_files(record: ServerRecord, build_root: Path) -> tuple[DeploymentChange, ...]:
     """The files that flags name to a server without a deployment and that were written since it was started."""
     flags = dict(word[2:].split("=", 1) for word in record.argv if word.startswith("--") and "=" in word)
+    note = reload_of(build_root, record)
     found = []
     for name, text in flags.items():
         written = _written_at(Path(text)) if name.endswith("_file") else 0.0
-        if written > record.started and not (name == _MODELS and polls_its_list(record.argv)):
+        read = note.at if note is not None and name == _MODELS else record.started
+        if written > read and not (name == _MODELS and polls_its_list(record.argv)):
             wanted = "removed" if written == math.inf else "changed"
             found.append(DeploymentChange(text, "as it was", wanted, RELOAD if name == _MODELS else RESTART))
     return tuple(found)

@@ -84,6 +84,7 @@ def serving(
     methods: Mapping[str, Answer] | None = None,
     *,
     port: int = 0,
+    service: str = SERVICE,
     credentials: grpc.ServerCredentials | None = None,
     **options: int,
 ) -> Iterator[ModelServer]:
@@ -93,7 +94,7 @@ def serving(
     handlers: dict[str, Any] = {name: grpc.unary_unary_rpc_method_handler(answer) for name, answer in found.items()}
     settings = [(f"grpc.{name}", value) for name, value in options.items()]
     running = grpc.server(futures.ThreadPoolExecutor(2), options=settings)
-    running.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    running.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     if credentials is not None:
         port = running.add_secure_port(f"127.0.0.1:{port}", credentials)
         server.url = f"grpcs://localhost:{port}"

@@ -126,6 +126,7 @@ MESSAGES: dict[str, list[tuple[str, int, str]]] = {
     ],
     "tensorflow.serving.ModelConfigList": [("config", 1, "*tensorflow.serving.ModelConfig")],
     "tensorflow.serving.ModelServerConfig": [("model_config_list", 1, "tensorflow.serving.ModelConfigList")],
+    "tensorflow.serving.ReloadConfigRequest": [("config", 1, "tensorflow.serving.ModelServerConfig")],
     "tensorflow.serving.PrometheusConfig": [("enable", 1, "bool"), ("path", 2, "string")],
     "tensorflow.serving.MonitoringConfig": [("prometheus_config", 1, "tensorflow.serving.PrometheusConfig")],
     "tensorflow.serving.SSLConfig": [

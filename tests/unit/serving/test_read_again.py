@@ -123,24 +123,24 @@ def test_files_that_flags_name_are_known_to_have_changed_by_their_time(tmp_path:
     models.write_text("")
     words = (f"--platform_config_file={config}", f"--model_config_file={models}")
     server = record(8501, argv=("server", *words), started=time.time() + 10)
-    assert changed_files(server) == ()
+    assert changed_files(server, tmp_path) == ()
     for path in (config, models):
         os.utime(path, (server.started + 1,) * 2)
-    found = [(change.what, change.wanted, change.due) for change in changed_files(server)]
+    found = [(change.what, change.wanted, change.due) for change in changed_files(server, tmp_path)]
     assert found == [(str(config), "changed", "restart"), (str(models), "changed", "reload")]
     config.unlink()
     polling = record(8501, argv=(*server.argv, POLLS), started=server.started)
-    assert [(change.what, change.wanted) for change in changed_files(polling)] == [(str(config), "removed")]
+    assert [(change.what, change.wanted) for change in changed_files(polling, tmp_path)] == [(str(config), "removed")]
 
 
 def test_a_server_that_reads_its_list_again_has_the_models_of_the_list(tmp_path: Path) -> None:
     models = tmp_path / "m.config"
     models.write_text('model_config_list { config { name: "new" base_path: "/new" } }')
     words = (f"--model_config_file={models}", POLLS)
-    assert model_names(record(8501, models=("old",), argv=words)) == ("new",)
-    assert model_names(record(8501, models=("old",), argv=words[:1])) == ("old",)
+    assert model_names(record(8501, models=("old",), argv=words), tmp_path) == ("new",)
+    assert model_names(record(8501, models=("old",), argv=words[:1]), tmp_path) == ("old",)
     models.unlink()
-    assert model_names(record(8501, models=("old",), argv=words)) == ("old",)
+    assert model_names(record(8501, models=("old",), argv=words), tmp_path) == ("old",)
 
 
 def test_only_a_flag_with_a_number_above_zero_makes_a_server_read_its_list_again() -> None:
