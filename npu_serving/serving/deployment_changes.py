@@ -7,6 +7,7 @@ A model that is already there can't get another platform that way (server_core.c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -26,7 +27,7 @@ from npu_serving.serving.asked_models import models_in
 from npu_serving.shown_text import HIDDEN, in_a_line, masked_variable, masked_word
 
 RELOAD, RESTART = "reload", "restart"
-_NOT_READ = frozenset((START, UNIT, EXPORTS))
+_NOT_READ = frozenset((UNIT, EXPORTS))
 """Files that `serve` starts no server by: the others say the same."""
 _DEPLOYMENT_KEYS = {
     "intra_op_parallelism_threads": "cpu.intra_op_threads",
@@ -40,6 +41,12 @@ _DEPLOYMENT_KEYS = {
 _NPU = "npu"
 _OF_THE_OPTIMIZER = ("remapping", "memory_optimization")
 """What is written beside NpuOptimizer, and only there."""
+_OF_START = {
+    "cann": re.compile(r"^export ASCEND_ROOT=(.*)$", re.MULTILINE),
+    "cpu.cpus": re.compile(r'^exec taskset -c ([^"]*) "\$serve"$', re.MULTILINE),
+    "cpu.numa_node": re.compile(r"^node=.*/node(\d+)/cpulist$", re.MULTILINE),
+}
+"""What a deployment file says that stands in the start script only."""
 _BOTH, _UNKNOWN = f"{PLATFORM_CONFIG} and {MODELS_CONFIG}", "unknown"
 _SHOWN_MODELS, _SHOWN_LETTERS = 3, 80
 _Values = Mapping[str, Sequence[str]]
@@ -84,19 +91,22 @@ def changes_between(
     first.
     """
     texts = {name: file.text for name, file in after.items()}
+    of_models = (PLATFORM_CONFIG, MODELS_CONFIG)
     found: list[DeploymentChange] = []
+    if any(before.get(name, "") != texts[name] for name in of_models):
+        found += _of_models(before, texts)
     for name in dict.fromkeys((*texts, *before)):
         was, will_be = before.get(name, ""), texts.get(name, "")
-        if name in _NOT_READ or was == will_be:
+        if name in (*of_models, *_NOT_READ) or was == will_be:
             continue
-        if name in (PLATFORM_CONFIG, MODELS_CONFIG):
-            found += [] if found and found[0].what == _BOTH else _of_models(before, texts)
-        elif was is not None and name in _MASKED:
+        if was is not None and name in _MASKED:
             found += _of_lines(was, will_be, _MASKED[name])
+        elif was is not None and name == START:
+            found += _of_start(was, will_be)
         else:
             running = _UNKNOWN if was is None else "as it was" if name in before else ""
             found.append(DeploymentChange(name, running, "changed" if name in texts else "", RESTART))
-    return tuple(dict.fromkeys(found))
+    return tuple(found)
 
 
 def _of_models(before: Mapping[str, str | None], after: Mapping[str, str]) -> Iterator[DeploymentChange]:
@@ -181,6 +191,13 @@ def _of_lines(before: str, after: str, masked: Callable[[str], str]) -> Iterator
                 for values in (were, will_be)
             )
             yield DeploymentChange(name, running, wanted, RESTART)
+
+
+def _of_start(before: str, after: str) -> Iterator[DeploymentChange]:
+    for key, pattern in _OF_START.items():
+        running, wanted = (found[1] if (found := pattern.search(text)) else "" for text in (before, after))
+        if running != wanted:
+            yield DeploymentChange(key, running, wanted, RESTART)
 
 
 def _assignments(text: str) -> dict[str, str]:

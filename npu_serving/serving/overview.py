@@ -108,7 +108,15 @@ def overview(settings: Settings, directory: Path) -> Overview:
     `directory` is where the user is: its deployment.yaml counts, whether a server was started by it or not.
     """
     known = known_servers(settings.build_root)
-    deployments = {source.name: read_again(settings, source) for source in _sources(known, directory)}
+    adapters = {
+        server.record.deployed.name: server.record.request.adapter
+        for server in known
+        if server.record is not None and server.record.deployed is not None and server.record.request is not None
+    }
+    deployments = {
+        source.name: read_again(settings, source, adapters.get(source.name, ""))
+        for source in _sources(known, directory)
+    }
     uses_npu = any(item.deployment is not None and item.deployment.uses_npu() for item in deployments.values())
     uses_npu = uses_npu or any(server.record is not None and server.record.uses_npu for server in known)
     build, of_build = _build(settings)

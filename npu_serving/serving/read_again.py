@@ -6,7 +6,7 @@ import math
 import re
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
@@ -77,8 +77,9 @@ class KnownDeployment:
         return f"{self.source.file}: {count} {'model' if count == 1 else 'models'} for {npu}, {ports}"
 
 
-def read_again(settings: Settings, source: DeployedFrom) -> KnownDeployment:
-    """The deployment of that source as it is now."""
+def read_again(settings: Settings, source: DeployedFrom, adapter: str = "") -> KnownDeployment:
+    """The deployment of that source as it is now; `adapter` is the one that its server was started with by a flag."""
+    settings = replace(settings, adapter=adapter) if adapter else settings
     try:
         deployment = read_deployment(source.file, source.overlays, source.values)
         whole = filled_in(deployment, settings)

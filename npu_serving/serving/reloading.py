@@ -108,7 +108,8 @@ def _wanted(settings: Settings, record: ServerRecord) -> tuple[str, tuple[Deploy
     """The list's text as it is to be, what changes, the digest of all files by then, and the list's file."""
     root = settings.build_root
     if record.deployed is not None:
-        known = read_again(settings, record.deployed)
+        adapter = record.request.adapter if record.request is not None else ""
+        known = read_again(settings, record.deployed, adapter)
         if known.deployment is None:
             raise RequestError(known.trouble, cure=f"./inv check-deployment {known.as_argument}")
         changes = changes_since_start(known, record, root)

@@ -78,6 +78,10 @@ def test_the_same_file_differs_in_nothing_whatever_it_says(tmp_path: Path) -> No
         ({"server": {"monitoring": {"path": "/a"}}}, {"server": {"monitoring": {"path": "/b"}}}, [
             ("monitoring.config: as it was -> changed", RESTART)
         ]),
+        ({"cann": "/a"}, {"cann": "/b c"}, [("cann: /a -> '/b c'", RESTART)]),
+        ({"cpu": {"cpus": "0"}}, {"cpu": {"numa_node": 1}}, [
+            ("cpu.cpus: 0 -> nothing", RESTART), ("cpu.numa_node: nothing -> 1", RESTART)
+        ]),
         ({"server": {"user": "a"}}, {"server": {"user": "b"}}, []),
     ],
 )  # fmt: skip
