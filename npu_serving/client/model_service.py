@@ -94,7 +94,7 @@ def _refused(address: str, code: object, details: str, timeout_s: float) -> NpuS
     if code == grpc.StatusCode.UNAVAILABLE:
         return UnreachableError(
             f"Got no answer from {address} ({said}).",
-            cause="the server has ended, is still loading its first models, or speaks TLS, which is not spoken here",
+            cause="the server has ended, is still loading its first models, or speaks TLS, with which it is not asked",
             cure="./inv status says whether it runs; ./inv restart has it read everything again",
         )
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:

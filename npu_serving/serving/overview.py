@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving.builds.build_settings import settings_of
@@ -30,10 +30,12 @@ class OverviewLine:
     text: str
     trouble: str = ""
     cure: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """The same for `--json`."""
 
     def to_json(self) -> dict[str, object]:
         """As `--json` shows it."""
-        return {"text": self.text, "trouble": self.trouble, "next": self.cure}
+        return {**self.facts, "trouble": self.trouble or None, "next": self.cure or None}
 
     def shown(self) -> str:
         """For a person."""
@@ -146,18 +148,21 @@ def _cann(settings: Settings, *, is_needed: bool) -> OverviewLine:
     """The release, the adapter and the chips; what is wrong where it is needed."""
     chips = len(device_nodes().chips)
     npus = f"{chips} {'NPU' if chips == 1 else 'NPUs'}" if chips else "no NPU (/dev/davinci*)"
+    facts: dict[str, object] = {"version": None, "root": None, "adapter": None, "npus": chips}
     try:
         info = cann_info(settings)
     except NpuServingError as error:
-        return OverviewLine(npus, error.what.rstrip("."), error.cure)
-    parts = []
+        return OverviewLine(npus, error.what.rstrip("."), error.cure, facts)
+    parts = [_adapter_text(info), npus]
+    if info.adapter is not None:
+        facts["adapter"] = str(info.adapter.path)
     if info.installation is not None:
-        parts.append(f"{info.installation.version or 'of unknown version'} in {info.installation.root}")
-    parts.append(_adapter_text(info))
+        facts |= {"version": info.installation.version, "root": str(info.installation.root)}
+        parts.insert(0, f"{info.installation.version or 'of unknown version'} in {info.installation.root}")
     problem = next((finding for finding in info.findings if finding.needs_action), None)
     if problem is None or not is_needed:
-        return OverviewLine(", ".join([*parts, npus]))
-    return OverviewLine(", ".join([*parts, npus]), problem.what.rstrip("."), problem.cure or "./inv cann-info")
+        return OverviewLine(", ".join(parts), facts=facts)
+    return OverviewLine(", ".join(parts), problem.what.rstrip("."), problem.cure or "./inv cann-info", facts)
 
 
 def _adapter_text(info: CannInfo) -> str:
@@ -171,16 +176,19 @@ def _adapter_text(info: CannInfo) -> str:
 
 def _build(settings: Settings) -> tuple[OverviewLine, Settings]:
     """The current build, and the settings that it was made with."""
+    facts: dict[str, object] = {"id": None, "directory": None, "fits": False}
     try:
         build = find_build(settings.dist_root)
         of_build = settings_of(build, settings)
     except NpuServingError as error:
-        return OverviewLine("none is current", error.what.rstrip("."), error.cure), settings
+        return OverviewLine("none is current", error.what.rstrip("."), error.cure, facts), settings
     fit = fit_of(build, settings)
     name = build.manifest.build_id
+    facts = {"id": name, "directory": str(build.directory), "fits": fit.fits}
     if not fit.fits:
-        return OverviewLine(f"{name} does not fit", fit.why, fit.cure), of_build
-    return OverviewLine(f"{name} fits the installed CANN" + (f", {fit.why}" if fit.why else "")), of_build
+        return OverviewLine(f"{name} does not fit", fit.why, fit.cure, facts), of_build
+    text = f"{name} fits the installed CANN" + (f", {fit.why}" if fit.why else "")
+    return OverviewLine(text, facts=facts), of_build
 
 
 def _with_build(server: AskedServer, dist_root: Path) -> AskedServer:

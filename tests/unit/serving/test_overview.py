@@ -112,6 +112,9 @@ def test_the_world_is_read_release_build_file_and_servers(tmp_path: Path, monkey
     found = overview(settings, tmp_path)
     assert f"6.3.RC2 in {tmp_path / 'Ascend'}" in found.text()
     assert "There is no build" in found.text()
+    shown = json.loads(json.dumps(found.to_json()))
+    assert (shown["cann"]["version"], shown["cann"]["root"]) == ("6.3.RC2", str(tmp_path / "Ascend"))
+    assert (shown["build"]["id"], shown["build"]["fits"]) == (None, False)
     assert "none was started here" in found.text()
     assert found.deployments == ()
     file = tmp_path / "deployment.yaml"
