@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,14 +21,26 @@ class PlacedDeployment:
     deployment: DeploymentFile
     sources: Sources
 
-    def place(self, where: str) -> SourcePlace | None:
-        """The place of a key path such as models.0.base_path, or of the nearest value around it; None for others.
+    @functools.cached_property
+    def _models(self) -> dict[str, int]:
+        """The models by their directories and names; of two with the same, the first."""
+        found: dict[str, int] = {}
+        for index, model in enumerate(self.deployment.models):
+            for each in (model.base_path.rstrip("/"), model.name):
+                found.setdefault(each, index)
+        return found
 
-        Only sections of a deployment are looked for: findings are about directories and variables of the shell, too.
+    def place(self, where: str) -> SourcePlace | None:
+        """The place of a key path such as models.0.base_path, or of the nearest value around it.
+
+        For a file or directory of a model, or for its name, that of the model's base_path; None for others, such as
+        variables of the shell.
         """
         keys = where.split(".")
         if keys[0] not in _SECTIONS:
-            return None
+            around = (where, *(str(path) for path in Path(where).parents)) if where.startswith("/") else (where,)
+            index = next((self._models[each] for each in around if each in self._models), None)
+            return self.sources.place(("models", index, "base_path")) if index is not None else None
         path: list[str | int] = [int(key) if key.isdecimal() else key for key in keys]
         return self.sources.place(tuple(path))
 

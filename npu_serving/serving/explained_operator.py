@@ -67,7 +67,7 @@ class ExplainedOperator:
     facts: tuple[Fact, ...]
     example: str = ""
     on_npu: bool | None = None
-    """Whether the adapter gives it to the NPU; None where no CANN is found that says so."""
+    """Whether the adapter gives it to the NPU; None where no CANN is found, and for a type that TensorFlow has not."""
     described: tuple[DescribedOperator, ...] = ()
     modes: tuple[str, ...] = ()
 
@@ -207,11 +207,10 @@ def _known_without_cann() -> Iterable[str]:
 def _explained(name: str, installed: InstalledOperators) -> ExplainedOperator:
     described = operator_in_library(installed.opp, name)
     modes = (implementation_modes(installed.opp) or {}).get(name, ())
-    is_known = installed.are_there or OperatorLists.never_taken(name)
-    on_npu = installed.lists.taken(name, mixed=False) if is_known else None
+    on_npu = _on_npu(name, installed, described)
     table = dangerous_operators()
     facts: list[Fact] = [
-        *_on_the_npu(name, installed),
+        *_on_the_npu(name, installed, is_type=bool(described)),
         *([("on a server", f"it {table.files[name]}")] if name in table.files else []),
         *([("on a server", f"it can't run: {table.python[name]}")] if name in table.python else []),
         *_library_facts(described, modes, installed),
@@ -220,7 +219,9 @@ def _explained(name: str, installed: InstalledOperators) -> ExplainedOperator:
     meaning = {
         True: "The adapter gives it to the NPU.",
         False: "The adapter leaves it to the CPU.",
-        None: "Whether it runs on the NPU is not known here: no CANN is found.",
+        None: "A type of Ascend IR, into which operators of TensorFlow are compiled for the NPU."
+        if described
+        else "Whether it runs on the NPU is not known here: no CANN is found.",
     }[on_npu]
     example = f"modify_mixlist: {{black-list: {{to-add: [{name}]}}}}" if described else ""
     if not installed.are_there:
@@ -228,7 +229,16 @@ def _explained(name: str, installed: InstalledOperators) -> ExplainedOperator:
     return ExplainedOperator(name, meaning, tuple(facts), example, on_npu, described, modes)
 
 
-def _on_the_npu(name: str, installed: InstalledOperators) -> list[Fact]:
+def _on_npu(name: str, installed: InstalledOperators, described: Sequence[DescribedOperator]) -> bool | None:
+    """Whether the adapter gives it to the NPU; None where that is not known, and for what TensorFlow does not have."""
+    if OperatorLists.never_taken(name):
+        return False
+    if name in installed.lists.names:
+        return True
+    return None if described or not installed.are_there else False
+
+
+def _on_the_npu(name: str, installed: InstalledOperators, *, is_type: bool) -> list[Fact]:
     lists = installed.lists
     facts: list[Fact] = []
     if lists.never_taken(name):
@@ -239,7 +249,8 @@ def _on_the_npu(name: str, installed: InstalledOperators) -> list[Fact]:
         pass
     elif name not in lists.names:
         missing = lists.trouble or f"{lists.path} does not have it, nor does a list of custom operators"
-        facts.append(("on the NPU", f"no: {missing}; the rest of the graph may run there"))
+        instead = "an operator of TensorFlow of that name would stay on the CPU" if is_type else "it stays on the CPU"
+        facts.append(("on the adapter's lists", f"no: {missing}; {instead}"))
     else:
         where = [str(each.path) for each in lists.custom if name in each.names]
         facts.append(("on the NPU", f"it is in {' and '.join(where) or lists.path}"))

@@ -54,7 +54,10 @@ def read(tmp_path: Path) -> PlacedDeployment:
         ("cpu.allocator", None),
         ("cann", None),
         ("", None),
-        ("/models/m", None),
+        ("/models/m/1/saved_model.pb", "d.yaml:4:16"),
+        ("/elsewhere/n", "site.yaml:6:16"),
+        ("n", "site.yaml:6:16"),
+        ("/models/other/1", None),
         ("ASCEND_OPP_PATH", None),
     ],
 )

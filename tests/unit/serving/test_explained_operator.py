@@ -82,7 +82,9 @@ def test_what_the_adapter_leaves_to_the_cpu_says_why(cann: Settings) -> None:
     assert "The adapter leaves it to the CPU" in dataset
     assert "never: the adapter leaves datasets" in dataset
     of_ir = the_operator(cann, "Conv2DIr")
-    assert "does not have it, nor does a list of custom operators" in of_ir
+    assert "A type of Ascend IR, into which operators of TensorFlow are compiled for the NPU." in of_ir
+    assert "does not have it, nor does a list of custom operators; an operator of TensorFlow of that name" in of_ir
+    assert explain_name(cann, "Conv2DIr").to_json()["entries"][0]["on_npu"] is None  # type: ignore[index]
     assert "chosen by a program of CANN's" in of_ir
     assert "compiled into one of another name, or runs on the AI CPU" in the_operator(cann, "Sum")
     assert "it reads any file that the server's user may read" in the_operator(cann, "ReadFile")
