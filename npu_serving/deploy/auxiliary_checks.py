@@ -21,6 +21,7 @@ from npu_serving.options.auxiliary_files import (
     WRITTEN_FILES,
     CustomDtypes,
     ImplementationModes,
+    LimitedCache,
     MixedPrecisionLists,
 )
 from npu_serving.options.auxiliary_reader import passed_over, read_auxiliary_file
@@ -53,10 +54,13 @@ def check_auxiliary_files(
         if option not in AUXILIARY_FILES or not isinstance(path, str):
             continue
         content: Any = given[option]
+        if isinstance(content, (str, LimitedCache)) and option in _NARROW and not _PATH.fullmatch(path):
+            what = f"{option} is {path!r}: the guide takes only letters, digits, _ - . and Chinese characters in it"
+            yield option, Finding(what, "rename it", WARNING, GUIDE_FORBIDS)
+        if isinstance(content, LimitedCache):
+            yield from ((option, finding) for finding in _of_limits(content, environment))
+            continue
         if isinstance(content, str):
-            if option in _NARROW and not _PATH.fullmatch(path):
-                what = f"{option} is {path!r}: the guide takes only letters, digits, _ - . and Chinese characters in it"
-                yield option, Finding(what, "rename it", WARNING, GUIDE_FORBIDS)
             if not path.startswith("/"):
                 what = f"{option} is {path!r}, which the server would look for in its working directory"
                 yield option, Finding(what, "write the absolute path", kind=KIND)
@@ -86,6 +90,22 @@ def _cure(option: str, error: NpuServingError) -> str:
     if isinstance(error, DocumentError):
         return error.cure
     return f"name a file that is there, or write the content of {WRITTEN_FILES[option].name} in place of its path"
+
+
+def _of_limits(cache: LimitedCache, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Other limits than those that are written into the cache's directory when the server starts."""
+    path = Path(cache.directory) / AUXILIARY_FILES[_CACHE].name
+    for name, value in zip(_VARIABLES, (cache.size, cache.ratio)):
+        if environment.get(name, str(value)) != str(value):
+            what = f"{name} is {environment[name]}, and {path} will have {value}, which counts"
+            yield Finding(what, f"leave {name} out", WARNING, KIND)
+    try:
+        limits = read_auxiliary_file(_CACHE, path).limits if os.path.lexists(path) else None
+    except NpuServingError:
+        return
+    if limits is not None and (limits.size, limits.ratio) != (cache.size, cache.ratio):
+        what = f"{path} has {limits.size} MB and {limits.ratio} %, and is replaced for all who use that cache"
+        yield Finding(what, "write its values into the deployment, or name a directory of its own", WARNING, KIND)
 
 
 def _of_cache(directory: Path, environment: Mapping[str, str]) -> Iterator[Finding]:

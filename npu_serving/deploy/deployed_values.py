@@ -95,7 +95,10 @@ OptionName = Annotated[
 NpuOptions = Annotated[
     Mapping[OptionName, Union[NpuValue, AuxiliaryContent]],
     NamedValues(
-        {option: Union[Annotated[str, Rule(check=_text)], file.content] for option, file in WRITTEN_FILES.items()},
+        {
+            option: Union[Annotated[str, Rule(check=_text)], file.stated or file.content]
+            for option, file in WRITTEN_FILES.items()
+        },
         otherwise=NpuValue,
     ),
 ]

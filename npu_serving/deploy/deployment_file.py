@@ -23,7 +23,7 @@ from npu_serving.deploy.deployment_sections import (
     more_threads,
 )
 from npu_serving.documents import Rule, read_layers
-from npu_serving.options.auxiliary_files import WRITTEN_FILES, AuxiliaryContent, auxiliary_text
+from npu_serving.options.auxiliary_files import WRITTEN_FILES, AuxiliaryContent, LimitedCache, auxiliary_text
 from npu_serving.options.catalogue import OptionValue
 from npu_serving.options.server_environment import known_variables
 
@@ -102,10 +102,7 @@ class DeploymentFile:
         own: Mapping[str, OptionValue | AuxiliaryContent] = model.npu or {}
         if model.presets:
             own = _replaced_by(options_of(model.presets), own)
-        return {
-            name: value if isinstance(value, (bool, int, str)) else str(directory / names[name, repr(value)])
-            for name, value in _replaced_by(of_deployment, own).items()
-        }
+        return {name: _value(name, value, names, directory) for name, value in _replaced_by(of_deployment, own).items()}
 
     @functools.cached_property
     def options_of_presets(self) -> dict[str, OptionValue]:
@@ -116,6 +113,14 @@ class DeploymentFile:
         """The texts of the files that session options name and whose content stands here, by the files' names."""
         names = self._names_of_files
         return {names[option, repr(content)]: auxiliary_text(option, content) for option, content in self._contents()}
+
+    def cache_limits(self) -> dict[Path, str]:
+        """The limits of caches of compiled operators by the files in which they count: in the caches' directories."""
+        return {
+            Path(content.directory) / WRITTEN_FILES[option].name: auxiliary_text(option, content)
+            for option, content in self._contents()
+            if isinstance(content, LimitedCache)
+        }
 
     @functools.cached_property
     def _names_of_files(self) -> dict[tuple[str, str], str]:
@@ -140,7 +145,7 @@ class DeploymentFile:
         """What became of the options of each preset, a text for each; a model's own is called NAME of MODEL."""
         names = self._names_of_files
         written = {
-            name: value if isinstance(value, (bool, int, str)) else names[name, repr(value)]
+            name: _value(name, value, names, Path())
             for name, value in _replaced_by(self.options_of_presets, self.npu or {}).items()
         }
         found = expanded(self.presets, written)
@@ -164,6 +169,15 @@ def read_deployment(path: Path, overlays: Sequence[Path] = (), values: Sequence[
     FileAccessError.
     """
     return read_layers(path, DeploymentFile, overlays=overlays, values=values, named_lists=NAMED_LISTS)
+
+
+def _value(
+    option: str, value: OptionValue | AuxiliaryContent, names: Mapping[tuple[str, str], str], directory: Path
+) -> OptionValue:
+    """What an option is written as: a file's content as the path of that file, which stands in `directory`."""
+    if isinstance(value, LimitedCache):
+        return value.directory
+    return value if isinstance(value, (bool, int, str)) else str(directory / names[option, repr(value)])
 
 
 def _replaced_by(

@@ -111,6 +111,7 @@ def rendered_files(deployment: DeploymentFile, directory: Path) -> dict[str, Ren
         cann=deployment.cann,
         cpus=processors_text(deployment.cpu.processors),
         numa_node=deployment.cpu.numa_node,
+        caches=[str(path.parent) for path in deployment.cache_limits()],
     )
     texts[START] = RenderedFile(start, 0o755)
     unit = render(

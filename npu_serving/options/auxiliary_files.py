@@ -154,6 +154,21 @@ class CacheSettings:
 
 
 @dataclass(frozen=True)
+class LimitedCache:
+    """A cache of compiled operators with its limits, which op_cache.ini says in its directory, for all who use that."""
+
+    directory: Annotated[str, Rule(pattern=r"/[^\x00-\x1f\x7f]*", expected="an absolute path")] = field(
+        metadata={"help": "where compiled operators are kept"}
+    )
+    size: Annotated[int, Rule(minimum=1, maximum=2**31 - 1)] = field(
+        metadata={"key": "ascend_max_op_cache_size", "help": "how large it may become for each chip, in MB"}
+    )
+    ratio: Annotated[int, Rule(minimum=1, maximum=100)] = field(
+        metadata={"key": "ascend_remain_cache_size_ratio", "help": "how much of it is kept then, in percent"}
+    )
+
+
+@dataclass(frozen=True)
 class AuxiliaryFile:
     """The file of an option: what it is called where we write it, what may stand in it, and in which syntax."""
 
@@ -165,9 +180,13 @@ class AuxiliaryFile:
     """Its text; None for a file that is only read."""
     first_section: str = ""
     """The one that lines before the first section belong to, where CANN reads such lines."""
+    stated: Any = None
+    """The type of what may stand in a deployment for it, where that is another one."""
 
 
-AuxiliaryContent = Union[MixedPrecisionLists, CustomDtypes, FusionSwitches, ImplementationModes, tuple[str, ...]]
+AuxiliaryContent = Union[
+    MixedPrecisionLists, CustomDtypes, FusionSwitches, ImplementationModes, LimitedCache, tuple[str, ...]
+]
 
 
 def _lists_text(lists: MixedPrecisionLists) -> str:
@@ -196,6 +215,11 @@ def _modes_text(modes: ImplementationModes) -> str:
     return npu_files.ini_file({"ByOpType": modes.by_type, "ByNodeName": modes.by_name})
 
 
+def _limits_text(cache: LimitedCache) -> str:
+    limits = {"ascend_max_op_cache_size": str(cache.size), "ascend_remain_cache_size_ratio": str(cache.ratio)}
+    return npu_files.ini_file({"op_compiler_cache": limits})
+
+
 AUXILIARY_FILES: Mapping[str, AuxiliaryFile] = {
     "modify_mixlist": AuxiliaryFile("ops_info.json", MixedPrecisionLists, "json", _lists_text),
     "customize_dtypes": AuxiliaryFile("customize_dtypes.cfg", CustomDtypes, "dtypes", _dtypes_text),
@@ -203,7 +227,7 @@ AUXILIARY_FILES: Mapping[str, AuxiliaryFile] = {
     "op_precision_mode": AuxiliaryFile("op_precision.ini", ImplementationModes, "ini", _modes_text, "ByOpType"),
     "op_debug_config": AuxiliaryFile("op_debug.cfg", DebugWords, "debug", npu_files.debug_line),
     "compress_weight_conf": AuxiliaryFile("compress_weight_nodes.cfg", CompressedNodes, "nodes", npu_files.nodes_line),
-    "op_compiler_cache_dir": AuxiliaryFile("op_cache.ini", CacheSettings, "ini"),
+    "op_compiler_cache_dir": AuxiliaryFile("op_cache.ini", CacheSettings, "ini", _limits_text, stated=LimitedCache),
 }
 """By the session option that names them; op_cache.ini stands in the directory that its option names.
 

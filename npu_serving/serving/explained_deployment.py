@@ -26,6 +26,7 @@ from npu_serving.documents import SourcePlace, json_schema
 from npu_serving.errors import NpuServingError, RequestError
 from npu_serving.findings import Finding
 from npu_serving.options.adapter_release import candidates, kind_in
+from npu_serving.options.auxiliary_files import LimitedCache
 from npu_serving.options.catalogue import KINDS, NOT_READ, environment_variables, presets, session_options
 from npu_serving.options.explaining import Fact, option_default, option_reach, paragraph
 from npu_serving.options.rules import check_options
@@ -219,7 +220,10 @@ class _Explaining:
             return
         here = next((_plain(each) for when, each in option.defaults.items() if _SCENE in when), option_default(option))
         yield "default", f"{here}, as here" if here and here == _plain(value) else here
-        if isinstance(value, (bool, int, str)):
+        if isinstance(value, LimitedCache):
+            yield "in config.cfg", f"{name} {{ {attr_value(name, value.directory)} }}"
+            yield "in its directory", "op_cache.ini, with the limits"
+        elif isinstance(value, (bool, int, str)):
             yield "in config.cfg", f"{name} {{ {attr_value(name, value)} }}"
         else:
             yield "in config.cfg", "the path of the file that its content is written into"

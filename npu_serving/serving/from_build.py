@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from npu_serving import fsutil
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.cann.environment import cann_environment
@@ -80,6 +81,12 @@ def plan_deployment(
     note = precision_note(deployment, filled)
     if not dry_run:
         write_files(files)
+    for path, text in filled.cache_limits().items():
+        if dry_run:
+            fsutil.refuse_unwritable(path.parent)
+        else:
+            fsutil.make_directory(path.parent)
+            fsutil.write_file(path, text)
     source = dataclasses.replace(source, digest=files_digest(files.files))
     return dataclasses.replace(plan, deployed=source, warnings=(*plan.warnings, *([note] if note else [])))
 

@@ -13,6 +13,7 @@ from npu_serving.errors import UnwritableValueError
 
 _NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.\\/>-]*")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_VALUE = re.compile("[A-Za-z0-9][A-Za-z0-9_]*")
 
 
 def json_file(value: Mapping[str, object]) -> str:
@@ -37,7 +38,7 @@ def ini_file(sections: Mapping[str, Mapping[str, str]]) -> str:
     """Sections with NAME=VALUE lines, without blanks around the =; one without lines is left out."""
     written = [
         f"[{_checked(title, _WORD)}]\n"
-        + "".join(f"{_checked(name)}={_checked(value, _WORD)}\n" for name, value in lines.items())
+        + "".join(f"{_checked(name)}={_checked(value, _VALUE)}\n" for name, value in lines.items())
         for title, lines in sections.items()
         if lines
     ]

@@ -131,3 +131,18 @@ def test_a_comment_among_data_types_is_a_warning_because_newer_releases_refuse_i
         ((option, finding),) = found(tmp_path, {"customize_dtypes": str(file)})
         assert (option, finding.severity) == ("customize_dtypes", WARNING)
         assert "CANN 9 refuses a file of data types with such a line" in finding.what
+
+
+def test_limits_that_the_deployment_states_are_compared_with_those_that_would_count_without_it(tmp_path: Path) -> None:
+    limits = {"ascend_max_op_cache_size": 2000, "ascend_remain_cache_size_ratio": 60}
+    cache = {"op_compiler_cache_mode": "enable", "op_compiler_cache_dir": {"directory": str(tmp_path), **limits}}
+    assert found(tmp_path, cache) == []
+    ((option, finding),) = found(tmp_path, cache, {"ASCEND_MAX_OP_CACHE_SIZE": "5"})
+    assert (option, finding.severity) == ("op_compiler_cache_dir", WARNING)
+    assert "will have 2000, which counts" in finding.what
+    text = "[op_compiler_cache]\nascend_max_op_cache_size=500\nascend_remain_cache_size_ratio=60\n"
+    (tmp_path / "op_cache.ini").write_text(text)
+    ((_, finding),) = found(tmp_path, cache)
+    assert "has 500 MB and 60 %, and is replaced for all" in finding.what
+    (tmp_path / "op_cache.ini").write_text(text.replace("500", "2000"))
+    assert found(tmp_path, cache) == []

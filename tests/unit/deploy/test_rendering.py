@@ -281,6 +281,20 @@ def test_bin_serve_starts_the_server_with_the_flags_and_the_environment(tmp_path
     assert done.stdout == "".join(f"<{word}>" for word in ["it's $HOME `x`", *wanted])
 
 
+def test_the_start_script_puts_the_limits_of_a_cache_where_they_count(tmp_path: Path) -> None:
+    cache = tmp_path / "it's a cache"
+    limits = {"ascend_max_op_cache_size": 2000, "ascend_remain_cache_size_ratio": 60}
+    files = rendered(tmp_path, npu={"op_compiler_cache_dir": {"directory": str(cache), **limits}})
+    assert f's: "{cache}"' in files["config.cfg"].text
+    for name, file in files.items():
+        (tmp_path / name).write_text(file.text)
+    script = files["start.sh"].text.replace("/etc/npu-serving", str(tmp_path))
+    environment = {"PATH": "/usr/bin:/bin", "NPU_SERVING_SERVE": "/bin/true"}
+    subprocess.run(["bash", "-c", script], env=environment, check=True)
+    assert (cache / "op_cache.ini").read_text() == files["op_cache.ini"].text
+    assert "ascend_max_op_cache_size=2000\n" in files["op_cache.ini"].text
+
+
 def test_a_start_without_a_package_says_what_to_install(tmp_path: Path) -> None:
     script = tmp_path / "start.sh"
     script.write_text(rendered(tmp_path)["start.sh"].text)

@@ -14,10 +14,12 @@ from hypothesis import strategies as some
 
 from npu_serving.options.auxiliary_files import (
     WRITTEN_FILES,
+    CacheLimits,
     CustomDtypes,
     FusionGroups,
     FusionSwitches,
     ImplementationModes,
+    LimitedCache,
     ListChanges,
     MixedPrecisionLists,
     OperatorDtypes,
@@ -120,6 +122,15 @@ def test_the_other_files_are_lines_of_the_guides_form() -> None:
     )
     assert auxiliary_text("op_debug_config", ("ccec_O0", "oom")) == "op_debug_config = ccec_O0,oom\n"
     assert auxiliary_text("compress_weight_conf", ("conv1", "b3/conv2")) == "conv1;b3/conv2\n"
+
+
+def test_the_limits_of_a_cache_are_what_cann_reads(tmp_path: Path) -> None:
+    file = tmp_path / "op_cache.ini"
+    file.write_text(auxiliary_text("op_compiler_cache_dir", LimitedCache("/c", 2000, 60)))
+    assert file.read_text() == (
+        "[op_compiler_cache]\nascend_max_op_cache_size=2000\nascend_remain_cache_size_ratio=60\n"
+    )
+    assert read_auxiliary_file("op_compiler_cache_dir", file).limits == CacheLimits(2000, 60)
 
 
 def test_each_file_has_the_name_that_explain_gives() -> None:
