@@ -11,7 +11,7 @@ from npu_serving.deploy.platform_config import ServedModel
 from npu_serving.serving.first_request import FirstRequest, answered_text, first_requests
 from npu_serving.serving.server_apis import ServerApis
 
-NO_TLS = "its gRPC API wants TLS, which is not spoken here"
+NO_TLS = "its gRPC API wants TLS, and whom to trust is not known here; ./inv predict asks it: --url grpcs://HOST:PORT"
 
 
 @dataclass(frozen=True)

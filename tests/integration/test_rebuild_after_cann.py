@@ -39,6 +39,7 @@ from npu_serving.client.npy import tensor_of, write_npz
 from npu_serving.client.request import ROW, PredictRequest, read_request
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
+from npu_serving.deploy.deployment_file import read_deployment
 from npu_serving.elf.elf_file import opened
 from npu_serving.errors import (
     AdapterError,
@@ -54,7 +55,7 @@ from npu_serving.overlay.adapter import plan_overlay
 from npu_serving.sample.cann import FIRST_RELEASE, GE_RUNNER, NEXT_RELEASE, OPERATOR_LIST, install_sample_cann
 from npu_serving.serving import smoke
 from npu_serving.serving.from_build import plan_current
-from npu_serving.serving.golden_request import golden_requests
+from npu_serving.serving.golden_request import golden_requests, of_models
 from npu_serving.serving.server import RunningServer, started
 from npu_serving.serving.spare_server import spare_ports
 from npu_serving.settings import Settings
@@ -650,6 +651,31 @@ def test_of_several_golden_requests_each_is_reported_and_one_that_differs_fails_
     (only,) = smoke.golden_of(golden_requests(state), "columns")
     assert smoke.smoke_build(state, find_build(state.dist_root), (only,), Silent()).exit_code == 0
     assert "columns" in smoke.list_golden(golden_requests(state)).text()
+
+
+def test_a_deployments_own_server_is_asked_its_own_golden_requests_of_the_version_that_they_name(
+    state: Settings, tmp_path: Path
+) -> None:
+    shutil.copytree(MODEL, tmp_path / "models" / "m")
+    own = tmp_path / "golden"
+    old = GoldenRequest("old", "m", PredictRequest(ROW, [1.0, 2.0, 5.0]), [2.5, 3.0, 4.5], version=1)
+    write_golden(own, old)
+    write_golden(own, dataclasses.replace(old, name="new", version=2, expected=[3.5, 4.0, 5.5]))
+    write_golden(own, dataclasses.replace(old, name="elsewhere", model="other"))
+    file = tmp_path / "deployment.yaml"
+    model = {"name": "m", "base_path": str(tmp_path / "models" / "m"), "versions": "all"}
+    file.write_text(json.dumps({"version": 1, "models": [model], "npu": {}, "golden": str(own)}))
+    deployment = read_deployment(file)
+    chosen = of_models(golden_requests(state, deployment).sound(), deployment)
+    assert [golden.name for golden in chosen] == ["new", "old"]
+    assert smoke.smoke(state, "", Silent(), chosen[1:]).outcomes[0].not_asked, (
+        "alone it does not say where its model is"
+    )
+    result = smoke.smoke(state, "", Silent(), chosen, (deployment, file))
+    assert (result.why, result.on_npu) == ("", True)
+    (wrong, right) = (dataclasses.replace(chosen[0], expected=[3.5, 4.0, 5.25]), chosen[1])
+    result = smoke.smoke(state, "", Silent(), (wrong, right), (deployment, file))
+    assert result.why.startswith("new: predictions[2] is 5.5")
 
 
 # ---- going back, listing, pruning
