@@ -17,6 +17,8 @@ from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_image
 from npu_serving.commands.running import predict, serve, status, warm_cache, write_warmup
 from npu_serving.commands.servers import logs, reload, restart, stop
+from npu_serving.commands.servers import logs, restart, stop
+from npu_serving.commands.support import show_dump
 
 __all__ = [
     "bench",
@@ -50,6 +52,7 @@ __all__ = [
     "rollback",
     "serve",
     "settings",
+    "show_dump",
     "smoke",
     "status",
     "stop",

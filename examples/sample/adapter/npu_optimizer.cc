@@ -9,6 +9,7 @@
 
 #include "compile_cache.h"
 #include "ge_runner.h"
+#include "run_files.h"
 #include "supported_ops.h"
 #include "tensorflow/core/grappler/custom_graph_optimizer_registry.h"
 #include "tensorflow/core/lib/monitoring/counter.h"
@@ -27,6 +28,7 @@ namespace {
 class NpuOptimizer : public grappler::CustomGraphOptimizer {
  public:
   bool Init(const std::map<std::string, std::string>& parameters) override {
+    parameters_ = parameters;
     const auto graph_run_mode = parameters.find("graph_run_mode");
     if (graph_run_mode != parameters.end()) graph_run_mode_ = std::atoi(graph_run_mode->second.c_str());
     cache_ = CompileCache(parameters);
@@ -41,14 +43,21 @@ class NpuOptimizer : public grappler::CustomGraphOptimizer {
     if (!ge::Reserve(sizeof(graph))) {
       return Status(Code::kUnavailable, "the NPU has no " + strings::HumanReadableNumBytes(sizeof(graph)) + " to give");
     }
+    const std::string trouble = RunFiles::Trouble(parameters_);
+    if (!trouble.empty()) return Status(Code::kInvalidArgument, trouble);
     graph_ = graph;
     name_ = name;
+    files_.reset(new RunFiles(parameters_, name));
     return Status();
   }
 
   void Run(const float* x, float* y, size_t count) override {
     std::call_once(compiled_, [this] { Compile(); });
     ge::RunLinear(graph_.slope, graph_.intercept, x, y, count);
+    {
+      const std::lock_guard<std::mutex> lock(writing_);
+      files_->Ran();
+    }
     monitoring::Increment(":sample:npu:predictions_total", 1);
   }
 
@@ -60,13 +69,17 @@ class NpuOptimizer : public grappler::CustomGraphOptimizer {
       internal::LogLine('F', "tf_adapter/util/npu_attrs.cc", __LINE__, "graph_run_mode value must be 0 or 1");
       std::abort();
     }
-    TF_LOG_INFO("The model has been compiled on the Ascend AI processor, current graph id is: " +
-                std::to_string(++graphs));
+    const int graph = ++graphs;
+    files_->Compiled(graph);
+    TF_LOG_INFO("The model has been compiled on the Ascend AI processor, current graph id is: " + std::to_string(graph));
     for (const char* op : {"Mul", "Add"}) cache_.Keep(op, SAMPLE_CANN_VERSION);
     const std::string python = Py_IsInitialized() != 0 ? std::string(", Python ") + Py_GetVersion() : "";
     TF_LOG_INFO("NpuOptimizer: graph of " + name_ + " placed on NPU (sample, CANN " SAMPLE_CANN_VERSION + python + ")");
   }
 
+  std::map<std::string, std::string> parameters_;
+  std::unique_ptr<RunFiles> files_;
+  std::mutex writing_;
   LinearGraph graph_;
   CompileCache cache_;
   std::string name_;

@@ -52,6 +52,7 @@ def test_dumps_are_found_where_dump_path_says_and_counted_with_their_bytes_and_t
     (found,) = results(tmp_path, {"enable_dump": True, "dump_path": str(dumps)}).written
     assert (found.kind, found.directory, found.count.files, found.count.size_bytes) == ("dump", dumps, 2, 111)
     assert found.to_json()["newest"] == str(newest)
+    assert shlex.split(found.next_steps[0]) == ["./inv", "show-dump", str(dumps)]
     assert "2 files, 111 B" in found.text()
 
 
@@ -95,13 +96,13 @@ def test_the_installed_tool_that_reads_it_is_named_with_its_whole_command(tmp_pa
     write(tmp_path / "ge_proto_00000112_graph_1_PreRunAfterBuild.txt", at=BEGUN + 91)
     found = results(tmp_path, {"dump_path": "."}, {"ASCEND_TOOLKIT_HOME": str(toolkit)})
     commands = {item.kind: [shlex.split(step) for step in item.next_steps] for item in found.written}
-    assert commands["dump"][0][:4] == [
+    assert commands["dump"][1][:4] == [
         "python3",
         str(toolkit / "tools/operator_cmp/compare/msaccucmp.py"),
         "compare",
         "-m",
     ]
-    assert commands["dump"][0][4] == str(tmp_path / TIME)
+    assert commands["dump"][1][4] == str(tmp_path / TIME)
     assert commands["profiling"] == [
         [str(toolkit / "tools/profiler/bin/msprof"), "--export=on", f"--output={tmp_path / 'PROF_1'}"]
     ]
@@ -190,7 +191,7 @@ def test_a_platform_config_that_can_not_be_read_is_said_and_the_rest_is_found(tm
 def test_a_name_of_a_file_can_not_look_like_a_line_of_ours(tmp_path: Path) -> None:
     write(tmp_path / TIME / "a\nNext: rm -rf \x1b[31m")
     text = results(tmp_path, {"dump_path": "."}).text()
-    assert len(text.splitlines()) == 2  # what it is, and what reads it
+    assert len(text.splitlines()) == 3  # what it is, and what reads it
     assert "\x1b" not in text
 
 

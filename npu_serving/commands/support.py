@@ -1,0 +1,42 @@
+"""After a run: what it has dumped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from npu_serving.commands.flags import Call, command
+
+if TYPE_CHECKING:
+    from npu_serving.cli import Result
+
+
+@command(
+    settings=("cann_root",),
+    kinds={"directory": Path, "step": int, "device": int, "graphs": Path},
+    help={
+        "directory": "what dump_path names, or a directory within it",
+        "model": "only the model whose directory is called so",
+        "operator": "only this operator, by its name in the model, or all of this type; * and ? as in a shell",
+        "step": "only this step (data_index)",
+        "device": "only this device",
+        "graphs": "where GE's graphs are (ge_proto_*_Build.txt); near the dumps by default",
+        "cann_root": "the CANN whose programs compare them",
+    },
+)
+def show_dump(
+    call: Call,
+    directory: Path,
+    model: str = "",
+    operator: str = "",
+    step: int | None = None,
+    device: int | None = None,
+    graphs: Path | None = None,
+) -> Result:
+    """List dumps of operators by time, device, model, step and operator, with what compares them."""
+    from npu_serving.cann.install import cann_of
+    from npu_serving.serving.dump_selection import DumpFilter
+    from npu_serving.serving.show_dump import show_dump
+
+    wanted = DumpFilter(model, operator, step, device)
+    return show_dump(directory, wanted, graphs, cann_of(call.settings).installation, call.console)
