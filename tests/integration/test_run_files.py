@@ -67,7 +67,7 @@ def test_dumps_a_profile_and_the_graph_are_said_at_the_end_and_the_dump_is_liste
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        assert serve_in_foreground(made, heard, build_root, ReadyTerms(None, 0, 0)) == -signal.SIGTERM, heard.notes
+        assert serve_in_foreground(made, heard, build_root, ReadyTerms()) == -signal.SIGTERM, heard.notes
     finally:
         ended.set()
         asking.join()
