@@ -18,7 +18,7 @@ from npu_serving.commands.packaging import package, package_image
 from npu_serving.commands.running import predict, serve, status, warm_cache, write_warmup
 from npu_serving.commands.servers import logs, reload, restart, stop
 from npu_serving.commands.servers import logs, restart, stop
-from npu_serving.commands.support import show_dump
+from npu_serving.commands.support import show_dump, support_bundle
 
 __all__ = [
     "bench",
@@ -56,6 +56,7 @@ __all__ = [
     "smoke",
     "status",
     "stop",
+    "support_bundle",
     "test",
     "unbundle",
     "verify_serving",

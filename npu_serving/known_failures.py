@@ -57,7 +57,7 @@ other programs that it recognises in what they print. `./inv lint --fix` makes i
 to add a failure, add it there.
 
 If yours is not here: `./inv doctor` looks at this machine, `./inv cann-info` at what is installed of CANN, and
-`./inv verify-serving` at the server."""
+`./inv verify-serving` at the server. Whoever helps you needs what `./inv support-bundle` puts into one file."""
 _TABLE_HEAD = "| What is printed | Likely cause | Next |\n| --- | --- | --- |"
 _GROUP = re.compile("{([0-9])}")
 _UNKNOWN = "it"  # what a group of the pattern that matched nothing is called

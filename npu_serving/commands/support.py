@@ -1,11 +1,11 @@
-"""After a run: what it has dumped."""
+"""After a run: what it has dumped, and what somebody who helps has to see."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npu_serving.commands.flags import Call, command
+from npu_serving.commands.flags import OFFERED, Call, command
 
 if TYPE_CHECKING:
     from npu_serving.cli import Result
@@ -40,3 +40,21 @@ def show_dump(
 
     wanted = DumpFilter(model, operator, step, device)
     return show_dump(directory, wanted, graphs, cann_of(call.settings).installation, call.console)
+
+
+@command(
+    settings=("adapter", "cann_root"),
+    kinds={"output": Path, "deployment": Path},
+    help={
+        "output": "the file to write; support-bundle-TIME.tar.gz by default",
+        "deployment": "a deployment.yaml that goes in too; those of the servers of serve do anyway",
+        "dry_run": "list what would go in and write nothing",
+    },
+)
+def support_bundle(
+    call: Call, output: Path | None = None, deployment: Path | None = None, dry_run: bool = False
+) -> Result:
+    """Write one file with what somebody who helps has to see: versions, checks, settings, logs; without secrets."""
+    from npu_serving.support.support_bundle import support_bundle
+
+    return support_bundle(call.settings, output, deployment, OFFERED, call.console, dry_run=dry_run)

@@ -42,8 +42,8 @@ def test_each_form_of_a_name_is_read(tmp_path: Path, name: str, type_: str, oper
 
 def test_a_file_that_is_called_by_digits_has_its_name_in_the_mapping(tmp_path: Path) -> None:
     digits = "12345678901234567890123456789012"
-    dump(step_of(tmp_path), f"Conv2D.{'long_' * 60}.3.{STAMP}", mapped_to=digits)
-    tree = read(tmp_path)
+    dump(step_of(tmp_path / "dumps"), f"Conv2D.{'long_' * 60}.3.{STAMP}", mapped_to=digits)
+    tree = read(tmp_path / "dumps")
     assert tree.steps[0].files[0].name == "long_" * 60
     assert tree.steps[0].files[0].path.name == digits
     assert tree.others == 0
@@ -95,9 +95,11 @@ def test_other_files_are_counted_and_links_are_not_followed(tmp_path: Path) -> N
 
 
 def test_a_tree_of_something_else_is_refused_with_what_is_there(tmp_path: Path) -> None:
-    (tmp_path / "photo.jpg").touch()
+    place = tmp_path / "photos"
+    place.mkdir()
+    (place / "photo.jpg").touch()
     with pytest.raises(RequestError) as caught:
-        read(tmp_path)
+        read(place)
     assert "photo.jpg" in caught.value.what
     assert "./inv explain dump_path" in caught.value.cure
 
