@@ -17,7 +17,6 @@ from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_image
 from npu_serving.commands.running import predict, serve, status, warm_cache, write_warmup
 from npu_serving.commands.servers import logs, reload, restart, stop
-from npu_serving.commands.servers import logs, restart, stop
 from npu_serving.commands.support import show_dump, support_bundle
 
 __all__ = [
