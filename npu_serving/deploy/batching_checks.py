@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from npu_serving.deploy.deployment_sections import BatchingOptions
 
 KIND = "batching"
+_CHANNELS = (1, 3, 4)  # of grey images, of coloured ones, and with transparency
 
 
 def check_batching(batching: BatchingOptions | None, graph: MetaGraph, model: str, where: str) -> Iterator[Finding]:
@@ -22,6 +23,15 @@ def check_batching(batching: BatchingOptions | None, graph: MetaGraph, model: st
     asked = {name: signature for name, signature in sorted(graph.signatures.items()) if signature.inputs}
     scalars = {name: _inputs_of(signature, size=None) for name, signature in asked.items()}
     is_every = all(scalars.values())
+    if batching.pad_variable_length_inputs:
+        yield Finding(
+            f"Requests of {model} with inputs of other shapes are filled up to a common one where they meet, with the "
+            "first value of the shorter input, not with zeros: what a model makes of it depends on who asks beside it.",
+            "leave pad_variable_length_inputs out unless the model knows the real length from another input",
+            WARNING,
+            KIND,
+            where,
+        )
     for name, signature in asked.items():
         if scalars[name]:
             yield Finding(
@@ -41,6 +51,37 @@ def check_batching(batching: BatchingOptions | None, graph: MetaGraph, model: st
                 KIND,
                 where,
             )
+        else:
+            yield from _of_rows(batching, name, signature, model, where, is_only=len(asked) == 1)
+
+
+def _of_rows(
+    batching: BatchingOptions, name: str, signature: ModelSignature, model: str, where: str, *, is_only: bool
+) -> Iterator[Finding]:
+    """Inputs for a fixed number of rows, and those whose first dimension does not look like one of rows."""
+    for key, spec in sorted(signature.inputs.items()):
+        shape = spec.shape or (-1,)
+        rows = shape[0]
+        if rows > 1 and batching.allowed_batch_sizes != (rows,):
+            yield Finding(
+                f"The input {in_a_line(key)} of {model} takes {rows} rows, and batching makes batches of other sizes: "
+                f"requests of {in_a_line(name)} would fail.",
+                f"write batching: {{max_batch_size: {rows}, allowed_batch_sizes: [{rows}]}}, which fills them up",
+                PROBLEM if is_only else WARNING,
+                KIND,
+                where,
+            )
+            return
+        if len(shape) == 3 and shape[:2] == (-1, -1) and shape[2] in _CHANNELS:
+            yield Finding(
+                f"The input {in_a_line(key)} of {model} is {spec.describe()}, which looks like height, width and "
+                "channels: batching would put the rows of several images into one.",
+                f"write {where}.batching: false, or export the model with a dimension for the batch",
+                WARNING,
+                KIND,
+                where,
+            )
+            return
 
 
 def _inputs_of(signature: ModelSignature, *, size: int | None) -> list[str]:

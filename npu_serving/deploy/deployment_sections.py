@@ -114,7 +114,11 @@ class DeployedModel:
         metadata={"help": "the directory of its version directories: an absolute path, or s3://, gs://, hdfs://"}
     )
     versions: Literal["all"] | LatestVersions | Annotated[tuple[Version, ...], Rule(fewest=1)] = field(
-        default=LatestVersions(1), metadata={"help": "all, a list of versions, or latest: N; latest: 1 by default"}
+        default=LatestVersions(1),
+        metadata={
+            "help": "all, a list of versions, or latest: N; latest: 1 by default",
+            "expected": "all, latest: N, or a list of versions such as [3, 4]",
+        },
     )
     labels: Mapping[Label, Version] = field(
         default_factory=dict, metadata={"help": "names for versions, such as stable: 1; gRPC knows them, REST does not"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from npu_serving.deploy.batching_checks import check_batching
@@ -19,11 +19,12 @@ from npu_serving.errors import ModelFileError, NpuServingError
 from npu_serving.findings import NOTE, WARNING, Finding
 from npu_serving.fsutil import explained
 from npu_serving.models.dangerous_operators import dangerous_among
-from npu_serving.models.layout import MODEL_LAYOUT, RemotePlace, model_place, version_directories
+from npu_serving.models.layout import MODEL_LAYOUT, RemotePlace, model_place, same_versions, version_directories
 from npu_serving.models.saved_model import SAVED_MODEL, SAVED_MODEL_TEXT, MetaGraph, read_saved_model
 from npu_serving.models.warm_up_file import WARM_UP_FILE, warm_up_trouble
 from npu_serving.options.session_options import OptionValue, complete_options
 from npu_serving.shown_text import in_a_line
+from npu_serving.writers.shell import shell_word
 
 BASE_PATH, MODEL_DIRECTORY, MODEL_FILE = "base-path", "model-directory", "model-file"
 TAGS, SIGNATURES, SECURITY = "tags", "signatures", "security"
@@ -32,6 +33,7 @@ _VARIABLES = frozenset(("VariableV2", "Variable", "VarHandleOp"))
 _INDEX = Path("variables") / "variables.index"
 _PART = re.compile(r"variables\.data-[0-9]{5}-of-([0-9]{5})")
 _SHOWN = 5
+_NO_VERSION = (BASE_PATH, MODEL_DIRECTORY)
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,20 @@ class CheckedModel:
 
 
 def check_models(deployment: DeploymentFile) -> Iterator[CheckedModel]:
-    """The models in their order, each with what is wrong with it."""
-    for index, model in enumerate(deployment.models):
-        yield _check(deployment, model, f"models.{index}")
+    """The models in their order, each with what is wrong with it, and who else waits where one has no version."""
+    checked = [_check(deployment, model, f"models.{index}") for index, model in enumerate(deployment.models)]
+    waiting = [model.name for model in checked if model.versions]
+    for model in checked:
+        yield model if model.versions or not waiting else replace(model, findings=_for_all(model.findings, waiting))
+
+
+def _for_all(findings: tuple[Finding, ...], waiting: list[str]) -> tuple[Finding, ...]:
+    """With the models that a server would not load either: it looks for all of them before it loads the first."""
+    effect = f"Without it the server does not offer {_listed(waiting)} either, and opens no port."
+    return tuple(
+        replace(each, what=f"{each.what} {effect}") if each.needs_action and each.kind in _NO_VERSION else each
+        for each in findings
+    )
 
 
 def _check(deployment: DeploymentFile, model: DeployedModel, where: str) -> CheckedModel:
@@ -104,6 +117,11 @@ def _check(deployment: DeploymentFile, model: DeployedModel, where: str) -> Chec
 def _versions(model: DeployedModel, base: Path, where: str) -> Iterator[Finding | tuple[int, Path]]:
     """The directories of the versions that the server would load, and what is wrong with them."""
     at = f"{where}.base_path"
+    inside = next((parent for parent in [*base.parents][:2] if _is_version(parent)), None)
+    if inside is not None:
+        what = f"{base} is within the version {inside.name} of a model, and the server would look for versions there"
+        yield Finding(f"{what}: {MODEL_LAYOUT}.", f"write base_path: {inside.parent}", kind=BASE_PATH, where=at)
+        return
     if not base.is_dir():
         what = f"{base} is not a directory" if base.exists() else f"The model directory {base} does not exist"
         yield Finding(f"{what}: {MODEL_LAYOUT}.", f"put the model there: {base}/1", kind=MODEL_DIRECTORY, where=at)
@@ -116,15 +134,13 @@ def _versions(model: DeployedModel, base: Path, where: str) -> Iterator[Finding 
         yield Finding(f"{what}: {MODEL_LAYOUT}.", instead, kind=BASE_PATH, where=at)
         return
     if not versions:
-        below = sorted(child for child in base.iterdir() if child.is_dir() and version_directories(child))
-        if below:
-            instead = f"write base_path: {below[0]}"
-            what = f"{base} contains models ({_listed([child.name for child in below])}), not the versions of one"
-            yield Finding(f"{what}: {MODEL_LAYOUT}.", instead, kind=BASE_PATH, where=at)
-        else:
-            what = f"{base} contains no version directory, so the server's ports would not open"
-            yield Finding(f"{what}: {MODEL_LAYOUT}.", f"put the model into {base}/1", kind=MODEL_DIRECTORY, where=at)
+        yield from _without_versions(base, at)
         return
+    for number, twice in same_versions(base).items():
+        what = f"{base} has the version {number} as {' and '.join(path.name for path in twice)}"
+        cure = f"keep one of them, such as {twice[0].name}, and move the other away"
+        what += ": the server would load one of them and pass over the other"
+        yield Finding(f"{what}.", cure, kind=BASE_PATH, where=at)
     asked = model.versions
     if isinstance(asked, LatestVersions):
         chosen = sorted(versions)[-asked.latest :]
@@ -144,6 +160,29 @@ def _versions(model: DeployedModel, base: Path, where: str) -> Iterator[Finding 
             yield Finding(
                 f"{what}.", f"put it into {base}/{number}, or write another version", kind=MODEL_DIRECTORY, where=at
             )
+
+
+def _without_versions(base: Path, at: str) -> Iterator[Finding]:
+    """What is meant where a directory has no version: one below it, or another name."""
+    below = sorted(child for child in base.iterdir() if child.is_dir() and version_directories(child))
+    if below:
+        instead = f"write base_path: {below[0]}"
+        what = f"{base} contains models ({_listed([child.name for child in below])}), not the versions of one"
+        yield Finding(f"{what}: {MODEL_LAYOUT}.", instead, kind=BASE_PATH, where=at)
+    else:
+        what = f"{base} contains no version directory, so the server would not open its ports"
+        others = sorted(child.name for child in base.iterdir() if child.is_dir())
+        instead = f"put the model into {base}/1"
+        if others:
+            what += f", and passes over other names than numbers ({_listed([in_a_line(name) for name in others])})"
+            instead = f"mv {shell_word(base / others[0])} {shell_word(base / '1')}"
+        yield Finding(f"{what}: {MODEL_LAYOUT}.", instead, kind=MODEL_DIRECTORY, where=at)
+
+
+def _is_version(directory: Path) -> bool:
+    """Whether it is the directory of one version, with a model in it."""
+    files = (directory / name for name in (SAVED_MODEL, SAVED_MODEL_TEXT))
+    return re.fullmatch("[0-9]+", directory.name) is not None and any(file.is_file() for file in files)
 
 
 def _read_version(directory: Path, tags: tuple[str, ...]) -> tuple[MetaGraph | None, list[Finding]]:

@@ -334,10 +334,10 @@ class _TableKind(Kind):
 class _UnionKind(Kind):
     """One of several kinds, by the value."""
 
-    def __init__(self, kinds: tuple[Kind, ...]) -> None:
+    def __init__(self, kinds: tuple[Kind, ...], rule: Rule) -> None:
         self._kinds = kinds
         self.accepts = frozenset().union(*(kind.accepts for kind in kinds))
-        self.expected = " or ".join(dict.fromkeys(kind.expected for kind in kinds))
+        self.expected = rule.expected or " or ".join(dict.fromkeys(kind.expected for kind in kinds))
 
     def read(self, value: Any, at: Steps, reading: Reading) -> Any:
         fitting = [kind for kind in self._kinds if value.__class__ in kind.accepts]
@@ -523,7 +523,7 @@ def _compound_kind(origin: Any, arguments: tuple[Any, ...], rule: Rule) -> Kind 
     if origin is typing.Literal:
         return _ChoiceKind({value: value for value in arguments})
     if origin is Union or (sys.version_info >= (3, 10) and isinstance(origin, type) and origin.__name__ == "UnionType"):
-        return _UnionKind(tuple(kind_of(argument, rule) for argument in arguments))
+        return _UnionKind(tuple(kind_of(argument, rule) for argument in arguments), rule)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
         return _ListKind(kind_of(arguments[0]), rule)
     if isinstance(origin, type) and issubclass(dict, origin) and len(arguments) == 2:

@@ -66,6 +66,15 @@ def version_directories(base: Path) -> dict[int, Path]:
     return {number: path for path in numbered if (number := int(path.name)) <= _LARGEST_VERSION}
 
 
+def same_versions(base: Path) -> dict[int, tuple[Path, ...]]:
+    """The directories that a server takes for one version (123 and 0123), by that version."""
+    found: dict[int, list[Path]] = {}
+    for path in sorted(base.iterdir()):
+        if re.fullmatch("[0-9]{1,255}", path.name):
+            found.setdefault(int(path.name), []).append(path)
+    return {number: tuple(paths) for number, paths in found.items() if len(paths) > 1}
+
+
 def check_model_directory(base: Path, wanted: str) -> None:
     """RequestError where the version that the server would load, the highest, does not exist or has no model."""
     if not base.is_dir():

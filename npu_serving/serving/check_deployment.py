@@ -34,6 +34,7 @@ from npu_serving.deploy import (
     range_checks,
     tls_checks,
 )
+from npu_serving.deploy.channel_checks import check_channel_arguments
 from npu_serving.deploy.deployed_options import check_shared_memory
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_places import PlacedDeployment, option_place
@@ -198,6 +199,7 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
     findings += [Finding(f"{note}.", "", NOTE, ADAPTER, "npu")] if note else []
     findings += _check_ports(deployment)
     findings += check_unencrypted(deployment.server)
+    findings += check_channel_arguments(deployment.server.grpc_channel_arguments)
     findings += _check_files(deployment)
     findings += check_memory(models)
     if deployment.cann is not None:

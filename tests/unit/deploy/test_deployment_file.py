@@ -116,6 +116,7 @@ environment: {A-B: 1, C: "a\\nb"}
         ('server.user="a\\nb"', "server.user", "control characters"),
         ("models.0.labels={stable: 1, canary: 2}", "models[0].labels", "only the latest 1"),
         ("models.0={labels: {stable: 3}, versions: [1, 2]}", "models[0].labels.stable", "only the versions 1, 2"),
+        ("models.0.versions=LATEST", "models[0].versions", "all, latest: N, or a list of versions such as [3, 4], not"),
         ("models.0.versions=[1, 1]", "models[0].versions[1]", "is there twice"),
         ("models.0.versions=[]", "models[0].versions", "1 item"),
         ("models.0.versions={latest: 0}", "models[0].versions.latest", "1 to"),

@@ -11,7 +11,7 @@ import pytest
 from other_user import as_nobody, open_directory  # noqa: F401 - a fixture
 
 from npu_serving.deploy.deployment_file import read_deployment
-from npu_serving.deploy.model_checks import CheckedModel, check_models
+from npu_serving.deploy.model_checks import BASE_PATH, CheckedModel, check_models
 from npu_serving.findings import NOTE, PROBLEM, WARNING
 
 MODEL = wire.simple_model({"x": [-1, 3]})
@@ -216,3 +216,44 @@ def test_warm_up_records_that_would_keep_the_model_out_are_found_where_they_are_
     assert finding.severity == PROBLEM
     assert "would keep the server from loading the model" in finding.what
     assert checked(tmp_path, base, server={"warm_up": False}).findings == ()
+
+
+@pytest.mark.parametrize("below", ["1", "1/variables", "1/saved_model.pb", "1/variables/variables.index"])
+def test_a_path_within_a_version_is_answered_with_the_models_own(tmp_path: Path, below: str) -> None:
+    put(tmp_path / "models/1/saved_model.pb")
+    (finding,) = checked(tmp_path, tmp_path / "models" / below).findings
+    assert finding.kind == BASE_PATH
+    assert finding.cure == f"write base_path: {tmp_path / 'models'}"
+    assert checked(tmp_path, tmp_path / "models").findings == ()
+
+
+@pytest.mark.parametrize("name", ["v2", "0.1"])
+def test_directories_that_a_server_passes_over_are_named_and_the_cure_helps(tmp_path: Path, name: str) -> None:
+    put(tmp_path / "models" / name / "saved_model.pb")
+    (finding,) = checked(tmp_path, tmp_path / "models").findings
+    assert f"passes over other names than numbers ({name})" in finding.what
+    assert finding.cure == f"mv {tmp_path / 'models' / name} {tmp_path / 'models/1'}"
+    (tmp_path / "models" / name).rename(tmp_path / "models/1")
+    assert checked(tmp_path, tmp_path / "models").findings == ()
+
+
+def test_one_version_under_two_names_is_a_problem_and_zeros_alone_are_none(tmp_path: Path) -> None:
+    put(tmp_path / "models/00000123/saved_model.pb")
+    assert checked(tmp_path, tmp_path / "models").findings == ()
+    put(tmp_path / "models/123/saved_model.pb")
+    (finding,) = checked(tmp_path, tmp_path / "models").findings
+    assert "the version 123 as 00000123 and 123" in finding.what
+    assert finding.needs_action
+
+
+@pytest.mark.parametrize("missing", ["none", "empty"])
+def test_models_that_wait_for_another_one_are_named_with_it(tmp_path: Path, missing: str) -> None:
+    put(tmp_path / "m/1/saved_model.pb")
+    (tmp_path / "empty").mkdir()
+    file = tmp_path / "d.yaml"
+    models = [{"name": name, "base_path": str(tmp_path / path)} for name, path in zip("ABC", ("m", "m", missing))]
+    file.write_text(json.dumps({"version": 1, "models": models}))
+    first, second, third = check_models(read_deployment(file))
+    assert (first.findings, second.findings) == ((), ())
+    (finding,) = third.findings
+    assert finding.what.endswith("Without it the server does not offer A, B either, and opens no port.")
