@@ -61,6 +61,7 @@ def command(
     lines_with: str = "",
     optional: Sequence[str] = (),
     short: Mapping[str, str] | None = None,
+    chosen_by: Sequence[str] = (),
     table: type[Any] = Settings,
 ) -> Callable[[Command], Task[Command]]:
     """Makes a task of `function(call, *, its own flags)`, which returns a result to print, or None.
@@ -69,7 +70,8 @@ def command(
     default, or stands in `kinds` where the default is None: int, or Path. `help` has the help of the task's own flags,
     and may say more of a setting's. With the flag `lines_with` the result is an iterator, printed a line at a time.
     `optional` names parameters that have a default and are typed as arguments all the same, without a flag. `short` has
-    a letter for a flag that everybody expects to have one.
+    a letter for a flag that everybody expects to have one. `chosen_by` names flags by which a person chooses what
+    the task is about: a next step names that itself, and they are not repeated in it.
     """
 
     def task_of(function: Command) -> Task[Command]:
@@ -122,7 +124,8 @@ def command(
         task.may_lack = tuple(optional)
         task.short = dict(short or {})
         OFFERED[task.name] = tuple(row.name for row in rows)
-        TAKEN[task.name] = (*(row.flag for row in rows), *(item.name for item in own if item.name in REPEATED))
+        repeated = (item.name for item in own if item.name in REPEATED and item.name not in chosen_by)
+        TAKEN[task.name] = (*(row.flag for row in rows), *repeated)
         return task
 
     return task_of

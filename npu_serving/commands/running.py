@@ -107,6 +107,7 @@ def _serve_here(call: Call, launch: Launch) -> NoReturn:
 @command(
     kinds={"version": int, "deployment": Path},
     optional=("model",),
+    chosen_by=("deployment",),
     help={
         "model": "the model's name; without one all that runs here is shown",
         "url": f"with a model or for a probe: where its REST API is; {SERVER} by default",

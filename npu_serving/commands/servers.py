@@ -25,6 +25,7 @@ MOST_LINES = 1_000_000
 
 @command(
     optional=("name",),
+    chosen_by=("deployment",),
     kinds={"deployment": Path},
     help={
         **OF_A_SERVER,
@@ -56,6 +57,7 @@ def stop(
 
 @command(
     optional=("name",),
+    chosen_by=("deployment",),
     kinds={"deployment": Path},
     help={
         **OF_A_SERVER,
@@ -81,6 +83,7 @@ def restart(
 
 @command(
     optional=("name",),
+    chosen_by=("deployment",),
     kinds={"deployment": Path},
     help={
         **OF_A_SERVER,
@@ -104,6 +107,7 @@ def reload(
 
 @command(
     optional=("name",),
+    chosen_by=("deployment",),
     kinds={"deployment": Path},
     lines_with="follow",
     short={"follow": "f"},

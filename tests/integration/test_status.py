@@ -103,12 +103,9 @@ def changes(shown: dict[str, Any]) -> list[str]:
 
 def test_what_the_file_says_otherwise_is_named_and_gone_when_what_is_due_was_done(operator: Operator) -> None:
     operator.writes()
-    before = operator.status(wanted=3)
-    assert (
-        before["build"]["text"]
-        == f"{find_build(operator.settings.dist_root).manifest.build_id} fits the installed CANN"
-    )
-    assert before["cann"]["text"].startswith("6.3.RC2 in ")
+    before, build = operator.status(wanted=3), find_build(operator.settings.dist_root)
+    assert (before["build"]["id"], before["build"]["fits"]) == (build.manifest.build_id, True)
+    assert (before["cann"]["version"], before["cann"]["root"]) == ("6.3.RC2", str(ascend_of(operator.settings)))
     assert before["next"] == f"./inv serve --deployment '{operator.file}'"
     assert operator.types("status", "--live", wanted=3) == "not live: no server runs here\n"
 

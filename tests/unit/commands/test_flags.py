@@ -17,6 +17,7 @@ from invoke.tasks import Task
 import tasks
 from npu_serving.commands import flags
 from npu_serving.commands.flags import OFFERED, Call, command
+from npu_serving.repeated_flags import RepeatedFlags
 from npu_serving.settings import BUILDING, FETCHING, PROJECT_ROOT, SECTION, SETTINGS_FILE, Settings, setting, table_of
 from npu_serving.settings_reference import Reference, settings_in_force
 
@@ -193,3 +194,11 @@ def test_an_optional_argument_is_typed_without_a_flag_and_may_be_left_out() -> N
     for words in (["x"], ["--name", "x"], ["--all", "x"]):
         parsed = Parser([of(show)]).parse_argv(["show", *words])[-1]
         assert parsed.as_kwargs["name"] == "x"
+
+
+def test_a_flag_that_chooses_a_server_is_not_repeated_in_a_step_that_names_one() -> None:
+    """After `serve --deployment F --detach` the step is `logs 8501`, and the two would exclude each other."""
+    repeated = RepeatedFlags({"deployment": "d.yaml"}, flags.TAKEN)
+    for step in ("./inv logs 8501", "./inv stop 8501", "./inv restart 8501", "./inv reload 8501", "./inv status m"):
+        assert repeated.in_step(step) == step
+    assert repeated.in_step("./inv serve") == "./inv serve --deployment d.yaml"
