@@ -53,6 +53,11 @@ class DescribedOperator:
     outputs: tuple[OperatorParameter, ...] = ()
 
     @property
+    def dtypes(self) -> frozenset[str]:
+        """All that an input or output may have."""
+        return frozenset(dtype for parameter in (*self.inputs, *self.outputs) for dtype in parameter.dtypes)
+
+    @property
     def dtypes_are_known(self) -> bool:
         """Whether every parameter names its types: where the format is dynamic, a program of CANN's chooses them."""
         parameters = (*self.inputs, *self.outputs)

@@ -6,7 +6,7 @@ the graph is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from npu_serving.cann.operator_library import (
@@ -25,7 +25,9 @@ from npu_serving.options.auxiliary_files import (
     OperatorDtypes,
 )
 
-KIND = "auxiliary-file"
+KIND, KEPT = "auxiliary-file", "kept-data-type"
+_KEEPING = {"precision_mode": "must_keep_origin_dtype", "precision_mode_v2": "origin"}
+_HALF, _WHOLE = "float16", "float32"
 _DEFAULT_MODE = "high_performance"
 
 
@@ -47,6 +49,29 @@ def check_against_library(
     else:
         yield from _of_types(option, list(content.by_type), library)
         yield from _of_modes(option, content.by_type, library)
+
+
+def keeping_option(options: Mapping[str, object]) -> str:
+    """The option by which every operator keeps its data type; "" where none says so."""
+    return next((name for name, value in _KEEPING.items() if options.get(name) == value), "")
+
+
+def check_kept_dtypes(option: str, operators: Iterable[str], library: OperatorLibrary) -> Iterator[Finding]:
+    """Operators of a model that CANN has for float16 and not for float32, where `option` has them keep their type."""
+    halves = [name for name in sorted(set(operators)) if _is_for_halves(library.operators.get(name, ()))]
+    if halves:
+        what = (
+            f"{option} has every operator keep its data type, and CANN has {len(halves)} of the model's for {_HALF} "
+            f"and not for {_WHOLE}: in {_WHOLE} they could not be compiled"
+        )
+        yield Finding(what, "write another precision, such as mixed_float16", WARNING, KEPT, details=tuple(halves[:8]))
+
+
+def _is_for_halves(described: Sequence[DescribedOperator]) -> bool:
+    """Whether that holds on each chip; an operator whose data types a program chooses may have any."""
+    return bool(described) and all(
+        each.dtypes_are_known and _HALF in each.dtypes and _WHOLE not in each.dtypes for each in described
+    )
 
 
 def _of_types(option: str, types: Sequence[str], library: OperatorLibrary) -> Iterator[Finding]:

@@ -219,6 +219,7 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
         if cann is not None:
             findings += _check_cann(cann, environment)
         findings += _check_options(deployment, read.deployment, cann, environment)
+        findings += _check_kept_dtypes(read.deployment, models, environment)
         lists = operator_lists(environment)
         if not lists.are_empty:
             for index, model in enumerate(models):
@@ -359,6 +360,20 @@ def _check_options(
         for option, finding in auxiliary_checks.check_auxiliary_files(deployment, model, environment, library):
             yield dataclasses.replace(finding, where=place(option))
         yield from _unknown_to_adapter(cann, release, own, {finding.where for finding in found}, place)
+
+
+def _check_kept_dtypes(
+    written: DeploymentFile, models: Sequence[CheckedModel], environment: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Operators of models that can't keep their data types, where the precision has them do so."""
+    library = functools.cache(lambda: operator_library(environment))
+    for index, model in enumerate(models):
+        option = library_checks.keeping_option(model.options or {})
+        if option:
+            graphs = (version.graph.graph for version in model.versions if version.graph is not None)
+            operators = {name for graph in graphs for name in graph.operators}
+            for finding in library_checks.check_kept_dtypes(option, operators, library()):
+                yield dataclasses.replace(finding, where=option_place(written, index, option))
 
 
 def _unknown_to_adapter(

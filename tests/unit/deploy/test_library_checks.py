@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from npu_serving.cann.operator_library import CONFIG, MODES, OperatorLibrary, operator_library
-from npu_serving.deploy.library_checks import check_against_library
+from npu_serving.deploy.library_checks import KEPT, check_against_library, check_kept_dtypes, keeping_option
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
 from npu_serving.options.auxiliary_files import (
     CustomDtypes,
@@ -97,3 +97,18 @@ def test_what_the_library_does_not_have_is_found(
 )
 def test_without_a_library_nothing_is_said(tmp_path: Path, content: Any) -> None:
     assert list(check_against_library("o", content, operator_library({"ASCEND_OPP_PATH": str(tmp_path)}))) == []
+
+
+def test_an_operator_that_is_for_float16_alone_can_t_keep_float32(tmp_path: Path) -> None:
+    file = tmp_path / CONFIG / "ascend310/aic-ascend310-ops-info.json"
+    file.parent.mkdir(parents=True)
+    half = entry("float16,int8", output="float16,int8")
+    chosen = {**half, "dynamicFormat": {"flag": "true"}}
+    file.write_text(json.dumps({"Half": half, "Both": OPERATORS["Exp"], "Chosen": chosen, "Int": entry("int32")}))
+    library = operator_library({"ASCEND_OPP_PATH": str(tmp_path)})
+    (found,) = check_kept_dtypes("precision_mode", ["Half", "Both", "Chosen", "Int", "Other"], library)
+    assert (found.kind, found.severity, found.details) == (KEPT, WARNING, ("Half",))
+    assert list(check_kept_dtypes("precision_mode", ["Both", "Chosen"], library)) == []
+    assert keeping_option({"precision_mode": "must_keep_origin_dtype"}) == "precision_mode"
+    assert keeping_option({"precision_mode_v2": "origin"}) == "precision_mode_v2"
+    assert keeping_option({"precision_mode_v2": "fp16"}) == ""

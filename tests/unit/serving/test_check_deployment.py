@@ -245,3 +245,13 @@ def test_a_finding_names_line_and_column_of_the_value_that_it_speaks_of(site: Si
     assert places[""] is None  # the build
     assert f"Warning: npu.no_such ({site.file}:5:12)" in found.text()
     assert f"models.0.base_path ({site.file}:2:{column})" in found.text()
+
+
+def test_an_operator_that_can_t_keep_its_data_type_is_found_at_the_precision(site: Site, cann: Path) -> None:
+    file = cann / "ascend-toolkit/latest/opp/built-in/op_impl/ai_core/tbe/config/ascend310/aic-ascend310-ops-info.json"
+    file.parent.mkdir(parents=True)
+    half = {"dtype": "float16", "name": "x"}
+    file.write_text(json.dumps({"Add": {"input0": half, "input1": half, "output0": half}}))
+    (finding,) = site.found("kept-data-type", npu={"precision_mode_v2": "origin"})
+    assert (finding.where, finding.details) == ("npu.precision_mode_v2", ("Add",))
+    assert site.found("kept-data-type", npu={"precision_mode_v2": "fp16"}) == []
