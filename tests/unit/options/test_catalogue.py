@@ -188,3 +188,24 @@ def test_a_group_or_release_that_is_not_in_the_table_is_a_mistake() -> None:
         parse_document(wrong, catalogue._SessionOptionTable, where="x.yaml", refusal=DocumentRefusal())
     assert "options.graph_run_mode.group: there is no group basics" in caught.value.what
     assert "there is no release 6.3.RC9" in caught.value.what
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_REGION",
+        "S3_ENDPOINT",
+        "S3_USE_HTTPS",
+        "S3_VERIFY_SSL",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "LD_PRELOAD",
+        "OMP_NUM_THREADS",
+        "PRINT_MODEL",
+        "JOB_ID",
+    ],
+)
+def test_what_is_set_beside_cann_is_explained_and_reaches_the_server(name: str) -> None:
+    assert catalogue.environment_variables()[name].meaning
+    assert [line.passed for line in known_variables() if line.fits(name)][:1] == [True]

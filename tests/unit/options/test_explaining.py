@@ -102,7 +102,7 @@ def test_what_nothing_is_found_by_is_an_error_that_leads_on(word: str) -> None:
 
 def test_everything_is_explained_once_with_all_that_is_known() -> None:
     found = explain_all().found
-    assert len(found) == len({(each.family, each.name) for each in found}) == 107 + 22 + 55 + 29 + 9
+    assert len(found) == len({(each.family, each.name) for each in found}) == 107 + 22 + 64 + 29 + 9
     for each in found:
         document = each.to_json()
         assert document["name"] == each.name
