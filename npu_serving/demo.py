@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,16 +16,26 @@ from npu_serving.builds.current import find_build
 from npu_serving.builds.verify import verify_build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import find_installation
+from npu_serving.client.golden import GoldenRequest
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text, table
-from npu_serving.errors import NpuServingError, ServerError
+from npu_serving.deploy.deployment_file import read_deployment
+from npu_serving.deploy.deployment_places import read_placed_deployment
+from npu_serving.deploy.init_deployment import init_deployment
+from npu_serving.errors import NpuServingError, RequestError, ServerError
+from npu_serving.findings import PROBLEM
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
 from npu_serving.sample.sample_settings import sample_root
-from npu_serving.serving.server import started
-from npu_serving.serving.server_plan import plan_server
+from npu_serving.serving.check_deployment import check_deployment
+from npu_serving.serving.deployed_from import DeployedFrom
+from npu_serving.serving.from_build import plan_deployment
+from npu_serving.serving.npu_signs import NpuSigns
+from npu_serving.serving.readiness import ReadinessWatch, ReadyTerms
+from npu_serving.serving.server import RunningServer, started
+from npu_serving.serving.server_plan import ServerPlan, plan_server
 from npu_serving.serving.spare_server import spare_ports
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
@@ -36,6 +46,8 @@ INSTANCES = [1.0, 2.0, 5.0]
 WIDEST_RESULT = 90
 _AGAIN = "run it again, and report it with build/demo/build/logs if it fails again: ./inv demo"
 EXPECTED = [3.5, 4.0, 5.5]  # version 2 of the model, the newest, adds three
+BROKEN = "npu.input_shape=x:-1"  # without the two options that belong to it the adapter ends the server
+MOST_SECONDS_UNTIL_READY = 120.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,8 @@ def run_demo(settings: Settings, reporter: Reporter) -> DemoResult:
     )
     demo = _Demo(mine, reporter, DemoResult(root))
     with state_lock(settings.build_root, doing="demo"):
-        demo.build_and_serve()
+        demo.build()
+        demo.deploy()
         demo.upgrade_and_relink()
     return demo.result
 
@@ -104,8 +117,8 @@ class _Demo:
         self._reporter = reporter
         self._cann = sample_root(settings)
 
-    def build_and_serve(self) -> None:
-        """From nothing to a prediction on the "NPU"."""
+    def build(self) -> None:
+        """From nothing to a server that will start."""
         settings = self._settings
         with self._step(f"install CANN {FIRST_RELEASE} (sample)") as say:
             fsutil.remove(settings.dist_root)  # so that every run shows a build and a relink
@@ -126,7 +139,28 @@ class _Demo:
             if verified.exit_code != 0:
                 raise ServerError(verified.text(), cure=_AGAIN)
             say("the adapter is linked in, every symbol is defined")
-        self._serve_and_predict(FIRST_RELEASE)
+
+    def deploy(self) -> None:
+        """From a model to a server that is ready, by one file; and a mistake in it that is found before the start."""
+        settings = self._settings
+        file = settings.build_root / "deployment.yaml"
+        with self._step("write deployment.yaml") as say:
+            fsutil.remove(file)
+            first = init_deployment([f"{MODEL}={SAMPLE_DIRECTORY / 'models' / MODEL}"], file, settings=settings)
+            say(f"{', '.join(model.name for model in first.models)}, found by its SavedModel; options for the NPU")
+        port, rest_api_port = spare_ports(2)
+        values = (f"server.port={port}", f"server.rest_api_port={rest_api_port}")
+        with self._step("check it") as say:
+            checked = self._checked(file, values)
+            if checked:
+                raise ServerError("\n".join(checked), cure=_AGAIN)
+            say("its models, options, ports and operators fit this build and this CANN")
+        with self._step("check it with a broken option") as say:
+            broken = self._checked(file, (*values, BROKEN))
+            if not broken:
+                raise ServerError(f"check-deployment did not notice {BROKEN}.", cure=_AGAIN)
+            say(f"refused: {broken[0].rpartition('npu.input_shape: ')[2]}")
+        self._serve_by(DeployedFrom(file, (), values))
 
     def upgrade_and_relink(self) -> None:
         """What happens after a CANN upgrade."""
@@ -154,6 +188,45 @@ class _Demo:
         apply_overlay(plan)
         return f"{len(plan.changes)} files written" if plan.changes else "up to date"
 
+    def _checked(self, file: Path, values: Sequence[str]) -> list[str]:
+        """What check-deployment finds that has to be corrected."""
+        try:
+            placed = read_placed_deployment(file, (), values)
+        except RequestError as error:
+            return [error.what]
+        check = check_deployment(self._settings, file, placed)
+        return [finding.what for finding in check.findings if finding.severity == PROBLEM]
+
+    def _serve_by(self, source: DeployedFrom) -> None:
+        deployment = read_deployment(source.file, source.overlays, source.values)
+        plan = plan_deployment(self._settings, deployment, source)
+        said: list[str] = []
+        golden = GoldenRequest(MODEL, MODEL, PredictRequest(ROW, INSTANCES), EXPECTED)
+        terms = ReadyTerms((golden,), by_name=True)
+        watch = ReadinessWatch(plan, terms, build_root=self._settings.build_root, say=said.append)
+        with contextlib.ExitStack() as stack:
+            with self._step("serve until it is ready") as say:
+                server, log_path = stack.enter_context(self._started(plan, FIRST_RELEASE))
+                stack.callback(watch.ended)
+                watch.began(server.pid)
+                self._wait_until_ready(watch, log_path)
+                say(next(text for text in said if "ready after" in text).partition(": ")[2])
+            with self._step("predict") as say:
+                say(self._predicted(server, log_path, FIRST_RELEASE))
+
+    def _wait_until_ready(self, watch: ReadinessWatch, log_path: Path) -> None:
+        """As serve waits: its ports, its models, the adapter, a graph that was compiled, an answer."""
+        signs, seen, until = NpuSigns(), 0, time.monotonic() + MOST_SECONDS_UNTIL_READY
+        while not watch.state.ready:
+            if time.monotonic() > until:
+                raise ServerError(f"The server is not ready: {'; '.join(watch.state.reasons)}.", cure=_AGAIN)
+            lines = fsutil.read_text(log_path).splitlines()
+            for line in lines[seen:]:
+                signs.add(line)
+                watch.saw(line, signs)
+            seen = len(lines)
+            time.sleep(0.05)
+
     def _serve_and_predict(self, version: str) -> None:
         build = find_build(self._settings.dist_root)
         installation = find_installation(str(self._cann / "Ascend"))
@@ -167,19 +240,27 @@ class _Demo:
             platform_config_file=SAMPLE_DIRECTORY / "config.cfg",
             cann=cann_environment(installation, os.environ),
         )
-        with self._step("serve and predict") as say:
-            log_path = fsutil.make_directory(self._settings.logs) / f"server-{version}.log"
-            fsutil.remove(log_path)  # it is added to, and a line of an earlier demo would prove nothing
-            with started(plan, log_path=log_path) as server:
-                prediction = predict(server.rest_url, MODEL, PredictRequest(ROW, INSTANCES))
-                if not server.adapter_loaded:
-                    raise ServerError(
-                        "The server answers, but without the adapter loaded, so models run on the CPU.", cure=_AGAIN
-                    )
-            placed = _placed_on_npu(log_path, version)
-            if prediction.outputs != EXPECTED:
-                raise ServerError(f"The server answered {prediction.outputs}, not {EXPECTED}.", cure=_AGAIN)
-            say(f"{INSTANCES} -> {prediction.outputs} on the {placed}")
+        with self._step("serve and predict") as say, self._started(plan, version) as (server, log_path):
+            say(self._predicted(server, log_path, version))
+
+    @contextlib.contextmanager
+    def _started(self, plan: ServerPlan, version: str) -> Iterator[tuple[RunningServer, Path]]:
+        log_path = fsutil.make_directory(self._settings.logs) / f"server-{version}.log"
+        fsutil.remove(log_path)  # it is added to, and a line of an earlier demo would prove nothing
+        with started(plan, log_path=log_path) as server:
+            yield server, log_path
+
+    def _predicted(self, server: RunningServer, log_path: Path, version: str) -> str:
+        """What the server answers, from the NPU."""
+        prediction = predict(server.rest_url, MODEL, PredictRequest(ROW, INSTANCES))
+        if not server.adapter_loaded:
+            raise ServerError(
+                "The server answers, but without the adapter loaded, so models run on the CPU.", cure=_AGAIN
+            )
+        placed = _placed_on_npu(log_path, version)
+        if prediction.outputs != EXPECTED:
+            raise ServerError(f"The server answered {prediction.outputs}, not {EXPECTED}.", cure=_AGAIN)
+        return f"{INSTANCES} -> {prediction.outputs} on the {placed}"
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[_Say]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @command()
 def demo(call: Call) -> Result:
-    """Try everything on the embedded sample: build, verify, serve, predict, upgrade CANN, relink, serve again."""
+    """Try everything on the embedded sample: build, verify, deploy, predict, upgrade CANN, relink, serve again."""
     from npu_serving.demo import run_demo
 
     return run_demo(call.settings, call.console)

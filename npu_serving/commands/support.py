@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         "operator": "only this operator, by its name in the model, or all of this type; * and ? as in a shell",
         "step": "only this step (data_index)",
         "device": "only this device",
-        "graphs": "where GE's graphs are (ge_proto_*_Build.txt); near the dumps by default",
+        "graphs": "where GE's graphs are (ge_proto_*_Build.txt); near the dumps and where servers run by default",
         "cann_root": "the CANN whose programs compare them",
     },
 )
@@ -36,10 +36,13 @@ def show_dump(
     """List dumps of operators by time, device, model, step and operator, with what compares them."""
     from npu_serving.cann.install import cann_of
     from npu_serving.serving.dump_selection import DumpFilter
+    from npu_serving.serving.server_record import known_servers
     from npu_serving.serving.show_dump import show_dump
 
     wanted = DumpFilter(model, operator, step, device)
-    return show_dump(directory, wanted, graphs, cann_of(call.settings).installation, call.console)
+    records = [server.record for server in known_servers(call.settings.build_root)]
+    servers = [record.directory for record in records if record is not None]
+    return show_dump(directory, wanted, graphs, cann_of(call.settings).installation, call.console, servers)
 
 
 @command(

@@ -37,9 +37,9 @@ class FoundGraphs:
     troubles: tuple[str, ...]
 
 
-def graphs_near(directory: Path, named: Path | None, reporter: Reporter) -> FoundGraphs:
-    """The graphs in `named`; without that those in the directory, in the one above, and in the one we are in."""
-    near = (directory.absolute(), directory.absolute().parent, Path.cwd())
+def graphs_near(directory: Path, named: Path | None, servers: Iterable[Path], reporter: Reporter) -> FoundGraphs:
+    """The graphs in `named`; without that those in the directory, above it, where we are, and where servers run."""
+    near = (directory.absolute(), directory.absolute().parent, Path.cwd(), *servers)
     places = (named,) if named is not None else tuple(dict.fromkeys(near))
     found: dict[str, DumpedGraph] = {}
     troubles = []

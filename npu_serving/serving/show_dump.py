@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,14 +136,16 @@ def show_dump(
     graphs_in: Path | None,
     installation: CannInstallation | None,
     reporter: Reporter,
+    servers: Iterable[Path] = (),
 ) -> DumpReport:
-    """The dumps below `directory` that are asked for; GE's graphs are looked for in `graphs_in`, else near the dumps.
+    """The dumps below `directory` that are asked for; GE's graphs are looked for in `graphs_in`, else near the dumps
+    and in the directories that servers run in.
 
     Raises RequestError where there are no dumps, where a filter leaves none, and where `graphs_in` has no graph.
     """
     with reporter.progress(f"Reading {in_a_line(str(directory))}", unit="files") as progress:
         tree = read_dump_tree(directory, progress)
-    found = graphs_near(directory, graphs_in, reporter)
+    found = graphs_near(directory, graphs_in, servers, reporter)
     if graphs_in is not None and not found.by_model:
         raise RequestError(
             "\n".join([f"There is no graph in {graphs_in}, in no file ge_proto_*_Build.txt.", *found.troubles]),

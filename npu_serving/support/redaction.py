@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import json
+import os
 import re
 import urllib.parse
 from collections.abc import Iterable, Mapping
@@ -64,13 +65,13 @@ class Redactor:
                     self._secrets |= _quoted(part.strip())
 
     def learn_environment(self, environment: Mapping[str, str]) -> None:
-        """The values of a process' environment that may not be shown, but for paths and numbers that anybody has."""
+        """The values of a process' environment that look secret, but for paths of files that are there."""
         for name, value in environment.items():
             self.learn(login for found in _URL_LOGIN.findall(value) for login in [found, *found.split(":", 1)[1:]])
             looks_secret = masked_variable(name, value) == HIDDEN or any(
                 fnmatch.fnmatchcase(name.upper(), pattern) for pattern in _table().hidden
             )
-            if looks_secret and not value.startswith("/"):
+            if looks_secret and not os.path.exists(value):  # noqa: PTH110 - a value may be anything
                 self.learn([value])
 
     def learn_deployment(self, document: Any) -> None:

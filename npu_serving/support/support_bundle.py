@@ -88,6 +88,7 @@ def support_bundle(
         archive.add_bytes(f"{top}/{README}", _readme(included, missing, redactor))
         for part, data in made:
             archive.add_bytes(f"{top}/{part.name}", data)
+    path.chmod(0o600)
     return SupportBundle(path, tuple(included), tuple(missing), path.stat().st_size)
 
 

@@ -23,7 +23,11 @@ STEPS = [
     "overlay",
     "build",
     "verify",
-    "serve and predict",
+    "write deployment.yaml",
+    "check it",
+    "check it with a broken option",
+    "serve until it is ready",
+    "predict",
     f"upgrade to CANN {NEXT_RELEASE} (simulated)",
     "verify the old server",
     "relink",
@@ -75,13 +79,16 @@ def test_the_demo_serves_on_the_npu_before_and_after_the_upgrade_and_a_second_on
     for run in ("first", "second"):
         result = run_demo(settings, watching)
         assert [step.name for step in result.steps] == STEPS
-        done = {step.name: step.result for step in result.steps if step.name != "serve and predict"}
-        served = [step.result for step in result.steps if step.name == "serve and predict"]
+        done = {step.name: step.result for step in result.steps}
+        served = [step.result for step in result.steps if step.name in ("predict", "serve and predict")]
         assert served == [
             f"[1.0, 2.0, 5.0] -> [3.5, 4.0, 5.5] on the NPU (sample, CANN {version})"
             for version in (FIRST_RELEASE, NEXT_RELEASE)
         ]
         assert done["build"].startswith("0 sources compiled") == (run == "second"), done["build"]
+        assert "the adapter would end the whole server" in done["check it with a broken option"]
+        assert "ready after" in done["serve until it is ready"]
+        assert "answered: half_plus_two (its golden request)" in done["serve until it is ready"]
         assert "rejected before starting" in done["verify the old server"]
         log = fsutil.read_text(settings.build_root / "demo" / "logs" / f"server-{FIRST_RELEASE}.log")
         placements.add(log.count("placed on NPU"))

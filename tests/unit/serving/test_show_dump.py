@@ -159,6 +159,13 @@ def test_without_a_graph_file_it_is_said_that_the_graph_is_not_known_and_how_to_
     assert shown(dumps, graphs=dumps.parent / "server").notes == ()
 
 
+def test_graphs_are_also_looked_for_where_servers_run(dumps: Path) -> None:
+    there = dumps.parent / "run"
+    there.mkdir()
+    (dumps.parent / "ge_proto_00000110_Build.txt").rename(there / "ge_proto_00000110_Build.txt")
+    assert show_dump(dumps, DumpFilter(), None, None, Silent(), [there]).notes == ()
+
+
 def test_a_directory_of_graphs_without_any_is_refused_with_what_is_wrong_with_its_files(
     dumps: Path, tmp_path: Path
 ) -> None:

@@ -74,8 +74,9 @@ def test_a_login_in_a_url_of_the_environment_is_a_secret_everywhere() -> None:
 
 def test_paths_and_short_values_are_not_taken_for_secrets_elsewhere() -> None:
     redactor = Redactor()
-    redactor.learn_environment({"SSL_KEY_FILE": "/etc/ssl", "X_TOKEN": "1"})
+    redactor.learn_environment({"SSL_KEY_FILE": "/etc/ssl", "X_TOKEN": "1", "A_KEY": "/begins+like/a/path"})
     assert redactor.text("1 of /etc/ssl") == "1 of /etc/ssl"
+    assert redactor.text("it is /begins+like/a/path") == "it is ***"
 
 
 def test_what_a_deployment_puts_into_the_environment_is_secret_unless_it_is_known() -> None:

@@ -99,6 +99,7 @@ def test_no_secret_is_in_it_wherever_it_was(state: Settings, tmp_path: Path) -> 
 
 def test_what_a_supporter_needs_is_in_it_and_the_readme_says_why(state: Settings, tmp_path: Path) -> None:
     result, files = made(state, tmp_path)
+    assert result.path.stat().st_mode & 0o777 == 0o600
     wanted = {"versions.json", "limits.json", "environment.json", "doctor.json", "cann-info.json", "status.json"}
     wanted |= {
         "README.txt",
