@@ -15,6 +15,7 @@ from npu_serving.console import amount_text
 from npu_serving.deploy.deployed_presets import options_of
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.errors import RequestError
+from npu_serving.options.auxiliary_files import WRITTEN_FILES
 from npu_serving.options.session_options import OptionValue
 from npu_serving.writers.shell import task_argument
 
@@ -141,10 +142,12 @@ def compile_caches(deployment: DeploymentFile, env: Mapping[str, str], release: 
 
 
 def content_of(directory: Path) -> CacheContent:
-    """What is below a directory now; nothing where there is none."""
+    """What was compiled and is below a directory now; nothing where there is none. The file with limits is not that."""
     files = size_bytes = 0
     for top, _, names in fsutil.walk(directory) if directory.is_dir() else ():
         for name in names:
+            if name == WRITTEN_FILES[OPERATORS].name:
+                continue
             try:
                 size_bytes += (Path(top) / name).lstat().st_size
                 files += 1

@@ -57,7 +57,7 @@ from npu_serving.serving import smoke
 from npu_serving.serving.from_build import plan_current
 from npu_serving.serving.golden_request import golden_requests, of_models
 from npu_serving.serving.server import RunningServer, started
-from npu_serving.serving.spare_server import spare_ports
+from npu_serving.serving.spare_server import FIRST_ANSWER_MS, spare_ports
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 from npu_serving.upgrade import rebuild
@@ -632,6 +632,8 @@ def test_of_several_golden_requests_each_is_reported_and_one_that_differs_fails_
     columns = dataclasses.replace(ASKED, name="columns", request=read_request(str(npz)))
     recorded = smoke.record(state, "", columns, Silent(), inputs_npz=npz)
     assert recorded.outcomes[0].golden.origin.device == "npu 0"
+    patient = f"--rest_api_timeout_in_ms={FIRST_ANSWER_MS}"
+    assert patient in smoke.plan_smoke(state, "", columns).argv, "by default the server gives up after 30 s"
     labelled = dataclasses.replace(ASKED, name="labelled", label="stable", expected=[0.0])
     write_golden(golden_directory(state.dist_root), labelled)
     result = smoke.smoke(state, "", Silent())

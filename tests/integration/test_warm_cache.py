@@ -139,6 +139,19 @@ def test_the_cache_is_filled_by_the_golden_request_of_each_model_and_a_second_ru
     assert deployed.files() == before
 
 
+def test_the_limits_of_a_cache_stand_beside_what_is_compiled_and_do_not_count_as_that(deployed: Deployed) -> None:
+    limits = {"directory": str(deployed.cache), "ascend_max_op_cache_size": 500, "ascend_remain_cache_size_ratio": 50}
+    deployed.write(npu={"op_compiler_cache_mode": "enable", "op_compiler_cache_dir": limits})
+    planned = deployed.warm_cache("--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert f"op_compiler_cache_dir {deployed.cache}: nothing." in planned.stdout
+    assert not deployed.cache.exists()
+    done = deployed.warm_cache()
+    assert done.returncode == 0, done.stderr
+    assert f"op_compiler_cache_dir {deployed.cache}: 2 files" in done.stdout
+    assert len(deployed.files()) == 3
+
+
 def test_a_server_that_runs_by_the_same_file_keeps_its_files_and_ports_and_is_named(deployed: Deployed) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

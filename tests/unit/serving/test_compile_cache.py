@@ -69,8 +69,9 @@ def test_what_is_in_a_cache_is_counted_through_all_its_directories(tmp_path: Pat
     assert content_of(cache) == CacheContent(0, 0)
     (cache / "kernel_cache").mkdir(parents=True)
     (cache / "kernel_cache" / "a.o").write_bytes(b"12345")
-    (cache / "op_cache.ini").write_bytes(b"1")
+    (cache / "kernel_cache" / "a.json").write_bytes(b"1")
+    (cache / "op_cache.ini").write_text("[op_compiler_cache]")
     (cache / "link").symlink_to(cache)
-    assert content_of(cache) == CacheContent(2, 6), "what a link leads to does not count again"
+    assert content_of(cache) == CacheContent(2, 6), "neither a link nor the limits are compiled"
     assert CacheContent(1, 5).text() == "1 file, 5 B"
     assert CacheContent().text() == "nothing"
