@@ -27,6 +27,7 @@ from npu_serving.serving.deployment_changes import RELOAD, RESTART, DeploymentCh
 from npu_serving.serving.reload_note import reload_of
 from npu_serving.serving.server_record import ServerRecord
 from npu_serving.settings import Settings
+from npu_serving.shown_text import masked_word
 from npu_serving.writers.shell import command_line
 
 _MODELS = "model_config_file"
@@ -51,7 +52,7 @@ class KnownDeployment:
     def as_argument(self) -> str:
         """The words that name it to a task whose argument it is."""
         overlays = [word for path in self.source.overlays for word in ("--overlay", path)]
-        values = [word for value in self.source.values for word in ("--set", value)]
+        values = [word for value in self.source.values for word in ("--set", masked_word(value))]
         return command_line([self.source.file, *overlays, *values])
 
     def to_json(self) -> dict[str, object]:
@@ -59,7 +60,7 @@ class KnownDeployment:
         return {
             "file": str(self.source.file),
             "overlays": [str(path) for path in self.source.overlays],
-            "set": list(self.source.values),
+            "set": [masked_word(value) for value in self.source.values],
             "models": [model.name for model in self.deployment.models] if self.deployment is not None else [],
             "uses_npu": self.deployment.uses_npu() if self.deployment is not None else None,
             "trouble": self.trouble,

@@ -117,6 +117,14 @@ def test_a_file_is_described_and_named_with_all_that_was_laid_over_it(tmp_path: 
     assert known.to_json()["models"] == ["a"]
 
 
+def test_a_secret_among_the_values_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "d.yaml"
+    file.write_text(json.dumps({"version": 1, "models": [A]}))
+    known = read_again(Settings(), DeployedFrom(file, (), ("environment.AWS_SECRET_ACCESS_KEY=geheim",)))
+    assert known.deployment is not None
+    assert "geheim" not in known.flags + known.text() + json.dumps(known.to_json())
+
+
 def test_files_that_flags_name_are_known_to_have_changed_by_their_time(tmp_path: Path) -> None:
     config, models = tmp_path / "c.cfg", tmp_path / "m=1.config"
     config.write_text("")
