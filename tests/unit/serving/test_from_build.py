@@ -1,9 +1,10 @@
-"""A server is planned by texts: a dry run writes nothing and refuses what the run would refuse."""
+"""The server of a build, by a deployment: what reaches the plan, and that a dry run writes nothing and refuses the same."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from cann_trees import SITE, make_cann
 from fake_builds import flags_of, free_port
 
 from npu_serving.deploy.deployment_file import read_deployment
-from npu_serving.errors import RequestError
+from npu_serving.errors import RequestError, ServerError
 from npu_serving.serving import from_build
 from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.server_plan import ServerPlan
@@ -32,11 +33,12 @@ class Machine:
         adapter.write_bytes(b"\x7fELF\0use_off_line\0precision_mode\0")
         self.settings = dataclasses.replace(Settings(), cann_root=str(root), build_root=directory / "state")
 
-    def planned(self, *, dry_run: bool, **npu: Any) -> ServerPlan:
+    def planned(self, *, dry_run: bool, cpu: dict[str, int] | None = None, **npu: Any) -> ServerPlan:
         file = self.directory / "d.json"
         models = [{"name": "m", "base_path": str(self.model)}]
         server = {"port": free_port(), "rest_api_port": 0}
-        file.write_text(json.dumps({"version": 1, "models": models, "server": server, "npu": npu}))
+        whole = {"version": 1, "models": models, "server": server, "npu": npu, "cpu": cpu or {}}
+        file.write_text(json.dumps(whole))
         source = DeployedFrom(file, (), ())
         return from_build.plan_deployment(self.settings, read_deployment(file), source, dry_run=dry_run)
 
@@ -99,3 +101,16 @@ def test_the_limits_of_a_cache_are_put_where_they_count_and_a_dry_run_puts_none(
     made = machine.planned(dry_run=False, **npu)
     assert "ascend_max_op_cache_size=2000\n" in (cache / "op_cache.ini").read_text()
     assert str(cache) in Path(flags_of(made)["platform_config_file"]).read_text()
+
+
+def test_the_processors_of_the_deployment_are_those_of_the_server(machine: Machine) -> None:
+    one = max(os.sched_getaffinity(0))
+    assert machine.planned(dry_run=True, cpu={"cpus": one}).processors == (one,)
+    assert machine.planned(dry_run=True).processors == ()
+
+
+def test_a_dry_run_refuses_processors_that_are_not_here_as_the_start_does(machine: Machine) -> None:
+    for dry_run in (True, False):
+        with pytest.raises(ServerError, match=r"processors that it can.t have here: 8191, of cpu\.cpus"):
+            machine.planned(dry_run=dry_run, cpu={"cpus": 8191})
+    assert machine.files == []
