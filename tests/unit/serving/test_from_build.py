@@ -1,4 +1,4 @@
-"""The server of a build, by a deployment: what reaches the plan, and that a dry run writes nothing and refuses the same."""
+"""The server of a build, by a deployment: what reaches the plan, and what a dry run neither writes nor lets pass."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Machine:
         adapter.write_bytes(b"\x7fELF\0use_off_line\0precision_mode\0")
         self.settings = dataclasses.replace(Settings(), cann_root=str(root), build_root=directory / "state")
 
-    def planned(self, *, dry_run: bool, cpu: dict[str, int] | None = None, **npu: Any) -> ServerPlan:
+    def planned(self, *, dry_run: bool, cpu: Any = None, **npu: Any) -> ServerPlan:
         file = self.directory / "d.json"
         models = [{"name": "m", "base_path": str(self.model)}]
         server = {"port": free_port(), "rest_api_port": 0}
@@ -95,7 +95,10 @@ def test_what_is_refused_leaves_no_files(machine: Machine) -> None:
 
 def test_the_limits_of_a_cache_are_put_where_they_count_and_a_dry_run_puts_none(machine: Machine) -> None:
     cache = machine.directory / "cache/of mine"
-    npu = {"op_compiler_cache_mode": "enable", "op_compiler_cache_dir": {"directory": str(cache), **LIMITS}}
+    npu: dict[str, Any] = {
+        "op_compiler_cache_mode": "enable",
+        "op_compiler_cache_dir": {"directory": str(cache), **LIMITS},
+    }
     machine.planned(dry_run=True, **npu)
     assert not cache.exists()
     made = machine.planned(dry_run=False, **npu)
