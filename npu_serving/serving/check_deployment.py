@@ -51,6 +51,7 @@ from npu_serving.options.asked_options import EFFECT, GUIDE_FORBIDS
 from npu_serving.options.rules import check_options
 from npu_serving.options.server_environment import server_environment
 from npu_serving.options.session_options import complete_options
+from npu_serving.sample.sample_settings import with_sample
 from npu_serving.serving import preflight
 from npu_serving.serving.machine_checks import check_machine
 from npu_serving.serving.memory_forecast import check_memory
@@ -204,7 +205,7 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
     findings += check_memory(models)
     if deployment.cann is not None:
         settings = dataclasses.replace(settings, cann_root=deployment.cann)
-    settings = _built_settings(settings, found)
+    settings = with_sample(_built_settings(settings, found))
     findings += _check_build(settings, found, build, models)
     shares: dict[str, Mapping[int, tuple[NpuShare, ...]]] = {}
     try:

@@ -31,6 +31,7 @@ from npu_serving.options.catalogue import KINDS, NOT_READ, environment_variables
 from npu_serving.options.explaining import Fact, option_default, option_reach, paragraph
 from npu_serving.options.rules import check_options
 from npu_serving.options.session_options import complete_options
+from npu_serving.sample.sample_settings import with_sample
 from npu_serving.serving.deployment_changes import RELOAD, RESTART
 from npu_serving.settings import Settings
 from npu_serving.shown_text import HIDDEN, in_a_line, masked, masked_variable
@@ -312,7 +313,7 @@ def _cann(settings: Settings, deployment: DeploymentFile) -> Cann | None:
     if deployment.cann is not None:
         settings = dataclasses.replace(settings, cann_root=deployment.cann)
     try:
-        found = cann_of(settings)
+        found = cann_of(with_sample(settings))
         return found if found.installation is not None else None
     except NpuServingError:
         return None

@@ -18,6 +18,7 @@ from npu_serving.cann.install import cann_of
 from npu_serving.cann.operator_library import (
     BLACK,
     GREY,
+    MODES,
     WHITE,
     DescribedOperator,
     OperatorParameter,
@@ -163,9 +164,7 @@ def explain_name(settings: Settings, name: str) -> Explained:
 def installed_operators(settings: Settings) -> InstalledOperators:
     """What a server that is started now would find."""
     try:
-        if settings.adapter == "sample":
-            settings = with_sample(settings)
-        installation = cann_of(settings).installation
+        installation = cann_of(with_sample(settings)).installation
     except NpuServingError:
         installation = None
     environ = cann_environment(installation, os.environ).added_to(os.environ)
@@ -206,14 +205,16 @@ def _known_without_cann() -> Iterable[str]:
 
 def _explained(name: str, installed: InstalledOperators) -> ExplainedOperator:
     described = operator_in_library(installed.opp, name)
-    modes = (implementation_modes(installed.opp) or {}).get(name, ())
+    all_modes = implementation_modes(installed.opp)
+    modes = (all_modes or {}).get(name, ())
+    unlisted = "high_performance only, as CANN lists no others" if all_modes else f"not known: {MODES} is not there"
     on_npu = _on_npu(name, installed, described)
     table = dangerous_operators()
     facts: list[Fact] = [
         *_on_the_npu(name, installed, is_type=bool(described)),
         *([("on a server", f"it {table.files[name]}")] if name in table.files else []),
         *([("on a server", f"it can't run: {table.python[name]}")] if name in table.python else []),
-        *_library_facts(described, modes, installed),
+        *_library_facts(described, modes or (unlisted,), installed),
         ("looked up in", f"CANN {installed.release}: {installed.opp}" if installed.release else str(installed.opp)),
     ]
     meaning = {
@@ -273,8 +274,7 @@ def _library_facts(
         ("list of mixed precision", _by_chip({each.chip: _LISTED[each.listed] for each in described})),
         ("data types", _by_chip({each.chip: _dtypes(each) for each in described})),
     ]
-    shown = ", ".join(modes) or "high_performance only (all_ops_impl_mode.ini does not name it)"
-    return [*facts, ("implementation modes, for op_precision_mode", shown)]
+    return [*facts, ("implementation modes, for op_precision_mode", ", ".join(modes))]
 
 
 def _by_chip(said: Mapping[str, str]) -> tuple[str, ...]:

@@ -91,6 +91,12 @@ def test_what_the_adapter_leaves_to_the_cpu_says_why(cann: Settings) -> None:
     assert "it can't run: calls a Python function" in the_operator(cann, "PyFunc")
 
 
+def test_modes_that_are_not_known_are_not_called_the_default(cann: Settings) -> None:
+    assert "for op_precision_mode: high_performance only" in the_operator(cann, "Conv2DIr")
+    (Path(cann.cann_root) / "ascend-toolkit/latest/opp" / MODES).unlink()
+    assert "for op_precision_mode: not known: " in the_operator(cann, "Conv2DIr")
+
+
 def test_the_list_of_a_custom_operator_is_named(
     cann: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
