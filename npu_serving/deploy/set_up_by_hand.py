@@ -57,6 +57,8 @@ class SetUpByHand:
     """What was looked at, for a person; the directory where it is empty."""
     user: str = ""
     """Whom the server runs as, where that is known and not root."""
+    cpus: str = ""
+    """The processors that it is pinned to."""
     configs: dict[str, tuple[Path, tuple[TextField, ...]]] = field(default_factory=dict)
     flags: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)

@@ -13,6 +13,8 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.cann.environment import environment_table
 from npu_serving.cann.layout import root_above
+from npu_serving.deploy.pinning import usable_processors
+from npu_serving.deploy.processor_lists import processors_text
 from npu_serving.deploy.rendering import JOB
 from npu_serving.deploy.set_up_by_hand import (
     FLAG_OF_KIND,
@@ -51,6 +53,7 @@ def running_set_up(port: int, proc: Path = PROC) -> SetUpByHand:
         words = (process / "cmdline").read_bytes().decode("utf-8", "surrogateescape").split("\0")[:-1]
         variables = _variables((process / "environ").read_bytes())
         working = os.readlink(process / "cwd")
+        processors = os.sched_getaffinity(listener.pid)
         user = (process / "cmdline").stat().st_uid
         is_elsewhere = not (process / "root").samefile("/")
     except OSError as error:
@@ -61,8 +64,10 @@ def running_set_up(port: int, proc: Path = PROC) -> SetUpByHand:
     _make_absolute(found)
     if is_elsewhere:
         found.left_out.append(f"{where} runs in a container: every path is one within it")
-    elif user:
-        found.user = _name_of(user)
+    else:
+        found.user = _name_of(user) if user else ""
+        if processors < set(usable_processors()):
+            found.cpus = processors_text(sorted(processors))
     for kind, flag in FLAG_OF_KIND.items():
         if found.flags.get(flag):
             _take_file(found, kind, found.flags[flag], root, listener.since)

@@ -12,6 +12,7 @@ import pytest
 
 from npu_serving.deploy.deployment_file import read_deployment
 from npu_serving.deploy.init_deployment import FirstDeployment, take_over_deployment
+from npu_serving.deploy.pinning import usable_processors
 from npu_serving.errors import RequestError
 from npu_serving.serving.running_set_up import running_set_up
 
@@ -185,3 +186,16 @@ def test_a_dry_run_of_a_server_without_a_configuration_shows_its_one_model(start
     assert f'base_path: "{started.directory}/models/m"' in made.text()
     assert "batching" in made.text()
     assert not started.output.exists()
+
+
+def test_the_processors_that_it_is_pinned_to_are_taken_and_all_of_them_are_not(started: Started) -> None:
+    port = started.server(*GUIDES)
+    usable = set(usable_processors())
+    os.sched_setaffinity(started.processes[0].pid, usable)
+    started.taken(port)
+    assert read_deployment(started.output).cpu.cpus is None
+    if len(usable) > 1:
+        os.sched_setaffinity(started.processes[0].pid, {min(usable)})
+        started.output.unlink()
+        started.taken(port)
+        assert read_deployment(started.output).cpu.processors == (min(usable),)
