@@ -94,7 +94,8 @@ class Overview:
                 yield again_step(server)
         yield from (f"./inv cann-info: {server.url} is meant for the NPU" for server in running if server.is_on_the_cpu)
         for server in running:
-            if server.due == RESTART:
+            is_alone = server.record is not None and not server.record.is_watched
+            if is_alone or server.due == RESTART:
                 yield restart_step(server)
             elif server.due:
                 yield reload_step(server)

@@ -168,14 +168,14 @@ class ReadinessWatch:
                 break
             before, self._state = self._state, Readiness(True, reasons, tuple(item.now for item in self._models))
             seconds = self._clock() - self._begun
-            if self._state.ready != before.ready or looks % LOOKS_BETWEEN_NOTES == 0:
-                self._on_look(self._state.ready, reasons)
-            looks += 1
             if self._state.ready and not before.ready:
                 self._say(self._ready_text(seconds))
                 self._was_ready = True
             elif before.ready and not self._state.ready:
                 self._say(f"npu-serving: no longer ready: {'; '.join(reasons)}")
+            if self._state.ready != before.ready or looks % LOOKS_BETWEEN_NOTES == 0:
+                self._on_look(self._state.ready, reasons)
+            looks += 1
             if self._was_ready and not self._terms.probe_port:
                 return
             if not self._was_ready and self._is_too_late(seconds):

@@ -30,6 +30,7 @@ class ServingSite:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        root.mkdir(parents=True, exist_ok=True)
         self.build_root = root / "build of 'mine'"
         self.dist = root / "dist"
         self.artifact = self.put_build(BUILD)

@@ -27,6 +27,8 @@ def test_it_returns_when_the_server_is_ready_which_outlives_the_terminal(site: S
     said = site.types(*site.of_flags("--detach"))
     record = site.server().record
     assert record is not None
+    assert "npu-serving: ready after" in said
+    assert "answered: m (zeros)" in said
     assert f"Server {site.rest_api_port} is ready after" in said
     assert f"process {record.pid}, REST port {site.rest_api_port}, gRPC port {site.port}" in said
     assert f"Next: ./inv logs {site.rest_api_port}" in said

@@ -20,7 +20,7 @@ from npu_serving.serving.mapped_adapter import ReplacedFile
 from npu_serving.serving.overview import Overview, OverviewLine, overview
 from npu_serving.serving.read_again import KnownDeployment
 from npu_serving.serving.serve_request import ServeRequest
-from npu_serving.serving.server_record import EndNote, RecordKeeper
+from npu_serving.serving.server_record import EndNote, RecordKeeper, begin_of
 from npu_serving.settings import Settings
 
 GOOD = OverviewLine("all is well")
@@ -28,12 +28,16 @@ SOURCE = DeployedFrom(Path("/d 1.yaml"))
 URL = "http://localhost:8501"
 
 
+WATCHED = {"watcher": os.getpid(), "watcher_begin": begin_of(os.getpid())}
+
+
 def known(**changes: object) -> KnownDeployment:
     return dataclasses.replace(KnownDeployment(SOURCE), **changes)  # type: ignore[arg-type]
 
 
 def server(state: str = "AVAILABLE", **changes: object) -> AskedServer:
-    kept = record(8501, pid=77, deployed=SOURCE, request=ServeRequest(), uses_npu=changes.pop("uses_npu", False))
+    asked: dict[str, object] = {"deployed": SOURCE, "request": ServeRequest(), **WATCHED}
+    kept = record(8501, pid=77, uses_npu=changes.pop("uses_npu", False), **asked)
     model = AskedModel("m", (VersionStatus(1, state, "OK", ""),), 1.0)
     return dataclasses.replace(AskedServer(URL, kept, (model,), None), **changes)  # type: ignore[arg-type]
 
@@ -149,3 +153,11 @@ def test_a_build_that_became_current_since_the_start_is_a_change_but_not_one_tha
         RecordKeeper(settings.build_root, kept).began(os.getpid())
         (seen,) = overview(settings, tmp_path).servers
         assert [(item.what, item.running, item.wanted, item.due) for item in seen.changes] == expected
+
+
+def test_a_server_that_nobody_watches_is_to_be_started_again() -> None:
+    alone = server()
+    assert alone.record is not None
+    alone = dataclasses.replace(alone, record=dataclasses.replace(alone.record, watcher_begin=1))
+    assert screen(alone).next_step == "./inv restart 8501"
+    assert screen(server()).next_step == ""

@@ -23,7 +23,8 @@ def deployed(site: ServingSite) -> Path:
     file = site.root / "deployment.yaml"
     ports = f"server: {{port: {site.port}, rest_api_port: {site.rest_api_port}}}"
     file.write_text(f"version: 1\nmodels: [{{name: m, base_path: {site.model}}}]\n{ports}\n")
-    site.types("serve", "--deployment=deployment.yaml", "--detach")
+    said = site.types("serve", "--deployment=deployment.yaml", "--detach")
+    assert f"Next: ./inv logs {site.rest_api_port}   (./inv stop {site.rest_api_port} ends it)" in said
     return file
 
 
