@@ -53,6 +53,7 @@ from npu_serving.options.server_environment import server_environment
 from npu_serving.options.session_options import complete_options
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.serving import preflight
+from npu_serving.serving.first_answer import check_first_answer
 from npu_serving.serving.machine_checks import check_machine
 from npu_serving.serving.memory_forecast import check_memory
 from npu_serving.serving.npu_share import NpuShare, share_findings, shares_of, sunk_range_findings
@@ -203,6 +204,7 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
     findings += check_channel_arguments(deployment.server.grpc_channel_arguments)
     findings += _check_files(deployment)
     findings += check_memory(models)
+    findings += check_first_answer(deployment, models)
     if deployment.cann is not None:
         settings = dataclasses.replace(settings, cann_root=deployment.cann)
     settings = with_sample(_built_settings(settings, found))
