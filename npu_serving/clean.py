@@ -20,6 +20,8 @@ MADE_HERE = (
     ".bundling", WHEELS,
 )  # fmt: skip
 FETCHED = ("store", "distdir", "locks", "tools", "wheels")
+OF_SERVERS = ("deployments",)
+"""Where servers ran: dumps and profiles lie there, which nobody makes again in a minute."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class CleanResult:
 
 
 def clean_state(settings: Settings, *, everything: bool, dry_run: bool) -> CleanResult:
-    """Removes trees, output, logs and memos below the build root; with `everything` the fetched files too.
+    """Removes trees, output, logs and memos below the build root; with `everything` the fetched files too, and
+    what the runs of servers have left.
 
     Never touches dist/: raises RequestError where that lies inside of what is to be removed. StateLockedError while a
     server of `serve` runs.
@@ -52,7 +55,7 @@ def clean_state(settings: Settings, *, everything: bool, dry_run: bool) -> Clean
         return CleanResult((), dry_run)
     with state_lock(root, doing="clean"):
         _refuse_running(root)
-        named = [root / name for name in sorted(MADE_HERE + (FETCHED if everything else ()))]
+        named = [root / name for name in sorted(MADE_HERE + (FETCHED + OF_SERVERS if everything else ()))]
         doomed = [path for path in named if path.exists() or path.is_symlink()]
         for path in doomed:
             _check_apart(settings.dist_root, path)

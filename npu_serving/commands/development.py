@@ -58,7 +58,7 @@ def bench(_call: Call, name: str = "") -> None:
 
 @command(
     help={
-        "all": "also the fetched archives; with --images, also the images of finished servers",
+        "all": "also the fetched archives, and what servers have left; with --images, also their images",
         "images": "this project's containers, volumes and images instead, recognised by their labels",
     }
 )

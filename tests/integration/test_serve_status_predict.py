@@ -211,8 +211,9 @@ def test_serve_says_when_it_is_ready_on_the_npu_and_status_knows_it_while_the_se
             wait_for(lambda: any(note.startswith("npu-serving: ready") for note in heard.notes))
             states.append(server_state(build_root, url, MODEL, None))
         finally:
-            record = record_of(build_root, url)
-            os.kill(record.pid if record is not None else 0, signal.SIGTERM)
+            for children in Path("/proc/self/task").glob("*/children"):
+                for pid in children.read_text().split():
+                    os.kill(int(pid), signal.SIGTERM)
 
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(ask)
