@@ -32,6 +32,9 @@ def explanation(error: Exception, core: ParserContext, tasks: Sequence[str]) -> 
     unknown = _UNKNOWN.fullmatch(str(error))
     if unknown:
         flags = [*context.flags, *context.inverse_flags, *OF_EACH_TASK] if task else BEFORE_A_TASK
+        swallowed = _flag_taken_for_an_argument(context)
+        if swallowed is not None:
+            return swallowed
         return _unknown(_unquoted(unknown["word"]), task, flags, tasks)
     needs_value = _NEEDS_VALUE.fullmatch(str(error))
     if needs_value:
@@ -50,6 +53,18 @@ def explanation(error: Exception, core: ParserContext, tasks: Sequence[str]) -> 
             f"{' and '.join(words)} cannot be combined: one call runs one task.", cure=f"./inv {words[0]}"
         )
     return RequestError(f"The command line is not valid ({error}).", cure=help_of_task)
+
+
+def _flag_taken_for_an_argument(context: ParserContext) -> RequestError | None:
+    """What to say where invoke took an unknown flag for the task's argument, and complains of the word after it."""
+    for argument in context.positional_args:
+        word = str(argument.value)
+        if word.startswith("--"):
+            near = difflib.get_close_matches(word, [*context.flags, *context.inverse_flags], n=1)
+            usual = " ".join(str(each.name).strip("_").upper() for each in context.positional_args)
+            cure = f"./inv {context.name} {near[0] if near else usual}"
+            return RequestError(f"{context.name} has no flag {word}.", cure=cure)
+    return None
 
 
 def _unknown(word: str, task: str, flags: Iterable[str], tasks: Sequence[str]) -> RequestError:

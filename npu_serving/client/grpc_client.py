@@ -201,7 +201,7 @@ class _GrpcCalls:
             return RequestError(
                 f"The server at {address} has no model {spec.name!r}{version} ({said}).",
                 cause="the server was started with another name, version or label, or the model is not loaded",
-                cure="compare with the server's --model_name, and with what ./inv status lists",
+                cure="choose a model and a version that ./inv status shows for the server",
             )
         if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
             takes = metadata.what_it_takes(spec.signature_name) if metadata is not None else ""

@@ -86,6 +86,8 @@ def _decoded(data: bytes, where: str) -> str:
 
 
 def _request(text: str, where: str) -> PredictRequest:
+    if not text.strip():
+        raise RequestError(f"There is no request: {where} is empty.", cure=f"give {SHAPES}, such as with --request")
     document = _parsed(text, where)
     if isinstance(document, list):
         return PredictRequest(ROW, document)

@@ -33,6 +33,7 @@ from npu_serving.client.request import PredictRequest
 from npu_serving.console import amount_text
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.shown_text import shown_url
+from npu_serving.writers.shell import task_argument
 
 SECONDS_TO_CONNECT = 5.0
 STATUS_TIMEOUT_S = 30.0
@@ -339,9 +340,9 @@ def _unknown_model(message: str, base_url: str, model: str, version: int | None)
     return RequestError(
         what,
         cause="the server was started with another name or version, or the model is not loaded",
-        cure="compare with the server's --model_name"
+        cure="choose one of the models that ./inv status shows for the server"
         if version is None
-        else f"choose a version that ./inv status lists for {model}",
+        else f"name with --version one that ./inv status {task_argument('--model', model)} lists",
     )
 
 

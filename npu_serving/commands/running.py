@@ -129,7 +129,8 @@ def status(
     """Show all that runs here and what is to be done; of one model whether it has loaded, answered, used the NPU."""
     if live or ready:
         flag = "--live" if live else "--ready"
-        refuse_together(flag, "a probe is about all versions", version=version, ready=live and ready)
+        refuse_together(flag, "a probe is about all versions", version=version)
+        refuse_together(flag, "each of the two is a probe of its own", ready=live and ready)
         if deployment is not None:
             refuse_together("--deployment", "it says which servers are meant", url=url)
         if live:
@@ -248,7 +249,7 @@ def warm_cache(
     kinds={"version": int, "timeout": int, "ca": Path, "cert": Path, "key": Path},
     help={
         "model": "the model's name",
-        "request": "the request in JSON: a file, - for standard input, or the text itself",
+        "request": "the request in JSON: a file, the text itself, or - for standard input, the default",
         "url": f"where its REST API is, {SERVER} by default; or its gRPC API: grpc://HOST:{PORT}, grpcs:// with TLS",
         "version": "the version to ask; the newest by default",
         "label": "the label of the version to ask, over gRPC",

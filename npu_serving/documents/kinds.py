@@ -411,7 +411,7 @@ class _ClassKind(Kind):
 
     def _unknown(self, key: str, at: Steps, reading: Reading, value: Mapping[str, object]) -> str:
         free = tuple(name for name in self._by_key if name not in value)
-        near = reading.nearest(key, free)
+        near = reading.nearest(key, free) or reading.nearest(key, tuple(self._by_key))
         further = len(self._by_key) - _KEYS_SHOWN
         names = ", ".join([*self._by_key][:_KEYS_SHOWN]) + (f" and {further} more" if further > 0 else "")
         reading.wrong(at, f"unknown key; {f'did you mean {near}?' if near else f'the keys are {names}'}", key=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
@@ -145,7 +145,7 @@ def refused(
     """The error with all of them, in the order of the texts' names (`sources`, where there are several) and places."""
     rank = {name: number for number, name in enumerate(sources)}
     ordered = sorted(troubles, key=lambda item: (rank.get(item.where, 0), item.line, item.column))
-    lines = [f"{_place(item, where)}: {_sentence(item)}" for item in ordered[:MISTAKES_SHOWN]]
+    lines = [_line(item, where) for item in ordered[:MISTAKES_SHOWN]]
     if len(ordered) > MISTAKES_SHOWN:
         lines.append(f"{where}: and {len(ordered) - MISTAKES_SHOWN} more mistakes.")
     heading = [refusal.heading] if refusal.heading else []
@@ -161,6 +161,13 @@ def refused(
         for item in ordered
     ]
     return error
+
+
+def _line(trouble: Trouble, where: str) -> str:
+    """The place and the mistake; the path once, where the place is the flag that has it (`--set server.port`)."""
+    place = _place(trouble, where)
+    is_named = place.endswith(f" {path_text(trouble.path)}")
+    return f"{place}: {_sentence(replace(trouble, path=()) if is_named else trouble)}"
 
 
 def _place(trouble: Trouble, where: str) -> str:

@@ -103,7 +103,8 @@ class AskedServer:
             cause = f"\n  Likely cause: {end.cause}" if end is not None and end.cause else ""
             return f"{self.url}: not running. {end.what if end is not None else ''}".rstrip() + cause
         record = self.record
-        npu = f"{record.compiled} graphs compiled for the NPU" if record.uses_npu else "on the CPU"
+        graphs = "1 graph" if record.compiled == 1 else f"{record.compiled} graphs"
+        npu = f"{graphs} compiled for the NPU" if record.uses_npu else "on the CPU"
         if self.is_on_the_cpu:
             npu = "THE CPU ANSWERS, nothing was compiled for the NPU"
         alone = "" if record.is_watched else "; the ./inv serve that watched it is gone"

@@ -169,7 +169,11 @@ def _model_flags(model_base_path: ModelPlace | None, model_name: str, further: M
             )
         return {}
     if model_base_path is None:
-        raise RequestError("No model was named.", cause=MODEL_LAYOUT, cure="name the model's directory")
+        raise RequestError(
+            "Nothing says which model is to be served.",
+            cause=MODEL_LAYOUT,
+            cure="./inv serve --deployment FILE, or ./inv serve --model-base-path PATH",
+        )
     base = model_base_path if isinstance(model_base_path, RemotePlace) else model_base_path.expanduser().absolute()
     if "\0" in str(base):
         raise RequestError(f"The model directory {str(base)!r} contains a NUL byte.", cure="use another path")

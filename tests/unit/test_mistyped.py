@@ -50,6 +50,12 @@ def typed(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         (["demo", "--dry-run"], "demo has no flag --dry-run.", "./inv demo --help"),
         (["clean", "--dry"], "clean has no flag --dry.", "./inv clean --dry-run"),
         (["predict", "--timeou"], "predict needs MODEL.", "./inv predict MODEL"),
+        (["predict", "--urll", "x"], "predict has no flag --urll.", "./inv predict --url"),
+        (
+            ["check-deployment", "--deployment", "deployment.yaml"],
+            "check-deployment has no flag --deployment.",
+            "./inv check-deployment FILE",
+        ),
         (["status", "--urll"], "status has no flag --urll.", "./inv status --url"),
         (["status", "--url"], "--url needs a value.", "./inv status --help"),
         (["fetch-deps", "--ofline"], "fetch-deps has no flag --ofline.", "./inv fetch-deps --offline"),

@@ -73,7 +73,7 @@ def test_an_unknown_model_version_or_label_is_named(server: ModelServer, spec: M
         predict(server.url, spec, ROWS)
     assert spec.name in caught.value.what
     assert spec.label in caught.value.what
-    assert "--model_name" in caught.value.cure
+    assert "that ./inv status shows" in caught.value.cure
 
 
 def test_a_signature_that_the_model_lacks_is_answered_with_those_it_has(server: ModelServer) -> None:

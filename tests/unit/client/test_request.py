@@ -104,6 +104,9 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_standard_input_that_holds_no_request_is_named() -> None:
     with pytest.raises(RequestError, match="standard input contains 3"):
         read_request("-", stdin=io.BytesIO(b"3"))
+    with pytest.raises(RequestError, match="There is no request: standard input is empty") as caught:
+        read_request("-", stdin=io.BytesIO(b"\n"))
+    assert "--request" in caught.value.cure
 
 
 @given(st.text())

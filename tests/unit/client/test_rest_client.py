@@ -210,8 +210,14 @@ def test_a_name_that_needs_no_quoting_is_sent_as_it_is_because_the_server_does_n
 
 def test_an_unknown_model_is_named_with_what_the_server_said(teller: Teller) -> None:
     teller.answers["GET", "/v1/models/m"] = (404, b'{ "error": "Could not find any versions of model m" }')
-    with pytest.raises(RequestError, match=r"no model 'm' \(Could not find any versions of model m"):
+    with pytest.raises(RequestError, match=r"no model 'm' \(Could not find any versions of model m") as caught:
         model_status(teller.url, "m")
+    assert "./inv status shows" in caught.value.cure
+    teller.answers["GET", "/v1/models/m/versions/7"] = (404, b'{ "error": "Could not find version 7 of model m" }')
+    with pytest.raises(RequestError, match="no model 'm' in version 7") as caught:
+        model_status(teller.url, "m", 7)
+    # a next step repeats --version, unless the step names it
+    assert caught.value.cure == "name with --version one that ./inv status m lists"
 
 
 def test_a_name_that_the_server_can_not_decode_is_explained(teller: Teller) -> None:

@@ -136,7 +136,7 @@ def test_each_mistake_is_placed_in_the_layer_that_its_value_comes_from(files: Fi
         "1.yaml:3:6: items[1].nam: unknown key; did you mean name?",
         "1.yaml:5:14: options.l: must be a whole number or a text, not a list.",
         "--set items.0.count: items[0].count: must be a whole number, not true.",
-        "--set nots: nots: unknown key; the keys are items, port, note, options.",
+        "--set nots: unknown key; did you mean note?",
     ]
 
 

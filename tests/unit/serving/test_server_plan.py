@@ -78,8 +78,9 @@ def test_a_list_of_models_takes_the_place_of_a_model_directory(artifact: Path, m
     assert "model_base_path" not in flags_of(plan(artifact, None, extra_flags=flags))
     with pytest.raises(RequestError, match="cannot be combined"):
         plan(artifact, model, extra_flags=flags)
-    with pytest.raises(RequestError, match="No model was named"):
+    with pytest.raises(RequestError, match="Nothing says which model is to be served") as caught:
         plan(artifact, None)
+    assert "--deployment FILE" in caught.value.cure
 
 
 def test_a_model_without_a_version_directory_is_refused_with_the_layout(artifact: Path, tmp_path: Path) -> None:
