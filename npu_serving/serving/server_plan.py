@@ -172,7 +172,7 @@ def _model_flags(model_base_path: ModelPlace | None, model_name: str, further: M
         raise RequestError(
             "Nothing says which model is to be served.",
             cause=MODEL_LAYOUT,
-            cure="./inv serve --deployment FILE, or ./inv serve --model-base-path PATH",
+            cure="./inv serve --deployment FILE, or ./inv serve --model-base-path PATH --platform-config-file CONFIG",
         )
     base = model_base_path if isinstance(model_base_path, RemotePlace) else model_base_path.expanduser().absolute()
     if "\0" in str(base):
