@@ -16,6 +16,7 @@ from npu_serving.builds.current import find_build
 from npu_serving.builds.verify import verify_build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import find_installation
+from npu_serving.checking.check_deployment import check_deployment
 from npu_serving.client.golden import GoldenRequest
 from npu_serving.client.request import ROW, PredictRequest
 from npu_serving.client.rest_client import predict
@@ -29,16 +30,15 @@ from npu_serving.overlay.adapter import apply_overlay, plan_overlay
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
 from npu_serving.sample.sample_settings import sample_root
-from npu_serving.serving.check_deployment import check_deployment
 from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.from_build import plan_deployment
 from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.serving.readiness import ReadinessWatch, ReadyTerms
 from npu_serving.serving.server import RunningServer, started
 from npu_serving.serving.server_plan import ServerPlan, plan_server
-from npu_serving.serving.spare_server import spare_ports
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
+from npu_serving.trials.spare_server import spare_ports
 from npu_serving.upgrade.rebuild import rebuild_after_cann
 
 MODEL = "half_plus_two"

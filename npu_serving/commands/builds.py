@@ -152,8 +152,8 @@ def smoke(
     """Start a build's server on free ports, send it the golden requests, and compare its answers."""
     from npu_serving.client.golden_files import RECORD, read_golden_requests
     from npu_serving.errors import RequestError
-    from npu_serving.serving import smoke as room
     from npu_serving.serving.golden_request import arrays_of, asked_for, golden_requests
+    from npu_serving.trials import smoke as room
 
     settings, console = call.settings, call.console
     if record:

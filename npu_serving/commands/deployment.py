@@ -127,7 +127,7 @@ def check_deployment(
     call: Call, file: str, build: str = "", set: tuple[str, ...] = (), overlay: tuple[str, ...] = ()
 ) -> Result:
     """Check a deployment.yaml, its models, the options for the NPU and this machine, without starting anything."""
-    from npu_serving.serving import check_deployment as checking
+    from npu_serving.checking import check_deployment as checking
     from npu_serving.settings import user_path
 
     path = user_path(file, "the deployment file")

@@ -36,7 +36,7 @@ def explain(
     from npu_serving.options import explaining
 
     if deployment is not None:
-        from npu_serving.serving.explained_deployment import explain_deployment
+        from npu_serving.checking.explained_deployment import explain_deployment
 
         refuse_together("--deployment", "it explains the lines of that file", all=all)
         return explain_deployment(call.settings, deployment, read_placed(deployment, overlay, set), name)
@@ -49,6 +49,6 @@ def explain(
     exact = explaining.explain_exactly(name)
     if exact is not None or not name.isascii():
         return exact or explaining.explain(name)
-    from npu_serving.serving.explained_operator import explain_name
+    from npu_serving.checking.explained_operator import explain_name
 
     return explain_name(call.settings, name)

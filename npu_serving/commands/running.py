@@ -135,7 +135,7 @@ def status(
             refuse_together("--deployment", "it says which servers are meant", url=url)
         if live:
             refuse_together(flag, "it is about the server, not its models", model=model)
-        from npu_serving.serving.quick_probe import ProbedServers
+        from npu_serving.status.quick_probe import ProbedServers
 
         probed = ProbedServers(call.settings.build_root, url or (SERVER if model else ""), deployment, model)
         return probed.live() if live else probed.ready()
@@ -146,7 +146,7 @@ def status(
             cure="leave it out: ./inv status",
         )
     if model:
-        from npu_serving.serving.server_state import server_state
+        from npu_serving.status.server_state import server_state
 
         return server_state(call.settings.build_root, url or SERVER, model, version)
     if version is not None or url:
@@ -156,7 +156,7 @@ def status(
             cause="without one, all servers of this machine are shown",
             cure="name the model: ./inv status MODEL",
         )
-    from npu_serving.serving.overview import overview
+    from npu_serving.status.overview import overview
 
     return overview(call.settings, Path.cwd())
 
@@ -190,8 +190,8 @@ def write_warmup(
     dry_run: bool = False,
 ) -> Result:
     """Write the requests that a server sends through a model before it offers it: the first caller need not wait."""
-    from npu_serving.serving import warm_up
     from npu_serving.serving.golden_request import golden_requests
+    from npu_serving.trials import warm_up
 
     file = None
     if deployment is not None:
@@ -231,7 +231,7 @@ def warm_cache(
     dry_run: bool = False,
 ) -> Result:
     """Have a deployment's models compiled before its server goes live: its compile cache is filled on spare ports."""
-    from npu_serving.serving import warm_cache as room
+    from npu_serving.trials import warm_cache as room
 
     if deployment is None:
         raise RequestError(

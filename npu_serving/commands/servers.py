@@ -98,7 +98,7 @@ def reload(
     dry_run: bool = False,
 ) -> Result:
     """Have a running server read its list of models again, by the deployment file as it is now."""
-    from npu_serving.serving.reloading import reload_server
+    from npu_serving.status.reloading import reload_server
 
     _check_seconds(timeout)
     server = _one(call, name, deployment)

@@ -35,9 +35,9 @@ def show_dump(
 ) -> Result:
     """List dumps of operators by time, device, model, step and operator, with what compares them."""
     from npu_serving.cann.install import cann_of
-    from npu_serving.serving.dump_selection import DumpFilter
+    from npu_serving.results.dump_selection import DumpFilter
+    from npu_serving.results.show_dump import show_dump
     from npu_serving.serving.server_record import known_servers
-    from npu_serving.serving.show_dump import show_dump
 
     wanted = DumpFilter(model, operator, step, device)
     records = [server.record for server in known_servers(call.settings.build_root)]

@@ -14,13 +14,13 @@ from npu_serving import fsutil, process
 from npu_serving.client import rest_client
 from npu_serving.console import Reporter
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
+from npu_serving.results.run_results import run_results
 from npu_serving.serving.asked_models import asked_models
 from npu_serving.serving.ending import Ending, EndWatch, adapter_words, server_failure
 from npu_serving.serving.mapped_adapter import mapped_adapter
 from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
 from npu_serving.serving.probes import ProbeEndpoint
 from npu_serving.serving.readiness import ReadinessWatch, ReadyTerms
-from npu_serving.serving.run_results import run_results
 from npu_serving.serving.serve_request import ServeRequest
 from npu_serving.serving.server_log import OutputLog
 from npu_serving.serving.server_plan import ServerPlan

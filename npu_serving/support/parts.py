@@ -23,10 +23,10 @@ from npu_serving.deploy.rendering import SSL_CONFIG
 from npu_serving.doctor.examination import ALL, examine
 from npu_serving.documents.syntax import YAML, parse
 from npu_serving.serving.npu_signs import CHECK_RESULT
-from npu_serving.serving.overview import overview
 from npu_serving.serving.server_record import KnownServer, known_servers
 from npu_serving.settings import Settings
 from npu_serving.settings_reference import settings_in_force
+from npu_serving.status.overview import overview
 from npu_serving.support.redaction import Redactor
 from npu_serving.version import version_text
 

@@ -18,9 +18,9 @@ from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
 from npu_serving.errors import VerificationError
-from npu_serving.serving.smoke import prove
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
+from npu_serving.trials.smoke import prove
 from npu_serving.upgrade.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
 
 DOING = "rebuild-after-cann"

@@ -53,13 +53,13 @@ from npu_serving.errors import (
 )
 from npu_serving.overlay.adapter import plan_overlay
 from npu_serving.sample.cann import FIRST_RELEASE, GE_RUNNER, NEXT_RELEASE, OPERATOR_LIST, install_sample_cann
-from npu_serving.serving import smoke
 from npu_serving.serving.from_build import plan_current
 from npu_serving.serving.golden_request import golden_requests, of_models
 from npu_serving.serving.server import RunningServer, started
-from npu_serving.serving.spare_server import FIRST_ANSWER_MS, spare_ports
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
+from npu_serving.trials import smoke
+from npu_serving.trials.spare_server import FIRST_ANSWER_MS, spare_ports
 from npu_serving.upgrade import rebuild
 from npu_serving.upgrade.rebuild import DOING, RebuildResult, rebuild_after_cann
 from npu_serving.upgrade.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild

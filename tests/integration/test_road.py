@@ -45,9 +45,9 @@ from npu_serving.errors import (
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.serving.server import started
 from npu_serving.serving.server_plan import plan_server
-from npu_serving.serving.spare_server import spare_ports
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.state_lock import state_lock
+from npu_serving.trials.spare_server import spare_ports
 
 pytestmark = pytest.mark.bazel
 

@@ -17,11 +17,11 @@ from npu_serving.client.request import read_request
 from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
 from npu_serving.deploy.platform_config import PlatformEntry, render_platform_config
-from npu_serving.serving.dump_selection import DumpFilter
+from npu_serving.results.dump_selection import DumpFilter
+from npu_serving.results.show_dump import show_dump
 from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server import serve_in_foreground
 from npu_serving.serving.server_record import record_of
-from npu_serving.serving.show_dump import show_dump
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the sample server is compiled with g++")
 

@@ -32,7 +32,7 @@ from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server import serve_in_foreground, started
 from npu_serving.serving.server_plan import ServerPlan, plan_server
 from npu_serving.serving.server_record import record_of
-from npu_serving.serving.server_state import ServerState, server_state
+from npu_serving.status.server_state import ServerState, server_state
 
 MODEL = "half_plus_two"
 

@@ -20,8 +20,8 @@ from npu_serving import process
 from npu_serving.building.pipeline import BuildResult
 from npu_serving.builds.current import find_build
 from npu_serving.serving.server_record import known_servers
-from npu_serving.serving.spare_server import spare_ports
 from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.trials.spare_server import spare_ports
 
 pytestmark = [pytest.mark.bazel, pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")]
 

@@ -22,7 +22,7 @@ from npu_serving.client.golden_files import golden_directory, write_golden
 from npu_serving.client.request import read_request
 from npu_serving.models.warm_up_file import WARM_UP_FILE
 from npu_serving.sample.cann import FIRST_RELEASE
-from npu_serving.serving.warm_up import plan_warm_up, write_warm_up
+from npu_serving.trials.warm_up import plan_warm_up, write_warm_up
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "half_plus_two"

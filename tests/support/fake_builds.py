@@ -9,7 +9,7 @@ from pathlib import Path
 
 from npu_serving.models.layout import ModelPlace
 from npu_serving.serving.server_plan import ServerPlan, plan_server
-from npu_serving.serving.spare_server import spare_ports
+from npu_serving.trials.spare_server import spare_ports
 
 # Answers as TensorFlow Serving does: 404 at first, then the states that it was given, one after the other.
 FAKE_SERVER = r"""

@@ -18,8 +18,8 @@ from model_server import put_server
 from npu_serving.builds.current import find_build, make_current
 from npu_serving.builds.manifest import BuildManifest
 from npu_serving.serving.server_record import KnownServer, ServerRecord, known_servers
-from npu_serving.serving.spare_server import spare_ports
 from npu_serving.settings import PROJECT_ROOT
+from npu_serving.trials.spare_server import spare_ports
 
 BUILD = "serving-a"
 MODEL = "m"

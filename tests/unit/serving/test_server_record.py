@@ -14,7 +14,6 @@ from fake_builds import free_port
 from model_server import Heard, planned, record, serve_until
 
 from npu_serving.errors import ServerError
-from npu_serving.serving.all_servers import all_servers
 from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server_record import (
@@ -27,6 +26,7 @@ from npu_serving.serving.server_record import (
     note_answer,
     record_of,
 )
+from npu_serving.status.all_servers import all_servers
 
 
 def kept_while_ready(artifact: Path, root: Path, *words: str, **changes: object) -> ServerRecord:

@@ -1,0 +1,1 @@
+"""A deployment examined before anything starts."""

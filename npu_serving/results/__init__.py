@@ -1,0 +1,1 @@
+"""What a server's run has written: dumps, profiles, graphs."""

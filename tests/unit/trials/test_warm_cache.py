@@ -1,0 +1,47 @@
+"""What a server says of the warm-up files that it has replayed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.deployment_sections import DeployedModel, ServerOptions
+from npu_serving.models.warm_up_file import WARM_UP_FILE
+from npu_serving.trials.warm_cache import ReplayedWarmUp, replayed_in
+
+LOADED = "Loading servable version {name: m version: 7}\n"
+REPLAYED = (
+    "I tensorflow_serving/servables/tensorflow/saved_model_warmup.cc:166] Finished reading warmup data for model at "
+    "%s/assets.extra/tf_serving_warmup_requests. Number of warmup records read: 3. "
+    "Elapsed time (microseconds): 2500000.\n"
+)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    for version in ("5", "007"):
+        file = tmp_path / "m" / version / WARM_UP_FILE
+        file.parent.mkdir(parents=True)
+        file.touch()
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_server_names_the_file_that_it_has_replayed(base: Path, slash: str) -> None:
+    deployment = DeploymentFile(1, (DeployedModel("m", f"{base}{slash}"),))
+    output = LOADED + REPLAYED % f"{base}{slash}/007"
+    (replayed,) = replayed_in(output, deployment)
+    assert replayed == ReplayedWarmUp("m", 7, 3, 2.5)
+    assert "was replayed (3 requests, 2.5 s)" in replayed.text()
+
+
+def test_a_file_of_a_version_that_was_loaded_and_of_which_nothing_is_said_was_not_replayed(base: Path) -> None:
+    deployment = DeploymentFile(1, (DeployedModel("m", str(base)),))
+    (replayed,) = replayed_in(LOADED + REPLAYED % "/other/007", deployment)
+    assert replayed == ReplayedWarmUp("m", 7)
+    assert "NOT replayed" in replayed.text()
+    assert replayed_in("", deployment) == ()
+    without = DeploymentFile(1, deployment.models, server=ServerOptions(warm_up=False))
+    assert replayed_in(LOADED, without) == ()
