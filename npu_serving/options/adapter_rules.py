@@ -71,11 +71,14 @@ def _kinds(asked: AskedOptions) -> Iterator[Finding]:
         cure = f"write value {{ {_WRITE[wanted]} }}"
         if option.name == "use_off_line":
             yield refused(
-                RUNS_ON_THE_CPU, option.name, f"{option.name} is not written as b, and so reads as false", cure
+                RUNS_ON_THE_CPU,
+                option.name,
+                f"{option.name} is not written as b (true or false), and so reads as false",
+                cure,
             )
         elif not any(rule.of_another_kind and asked.is_in(since=rule.since) for rule in option.enforced):
             yield Finding(
-                f"{option.name} is not written as {wanted}: it silently reads as {KINDS[wanted][1]}",
+                f"{option.name} is not written as {wanted} ({KINDS[wanted][0]}): it silently reads as {KINDS[wanted][1]}",
                 cure,
                 WARNING,
                 WRONG_KIND,
@@ -95,7 +98,10 @@ def _values(asked: AskedOptions) -> Iterator[Finding]:
         for rule in option.enforced:
             is_now = not rule.only_while or asked.is_on(rule.only_while)
             if is_now and asked.is_in(since=rule.since, until=rule.until) and _breaks(rule, option, value, asked):
-                yield refused(_ENDS[rule.ends], option.name, f"{option.name}: {rule.when}", _cure_for(option, asked))
+                # as the data say it, and what the letter of the kind means
+                kind = f" ({KINDS[kind_in(option, asked.release)][0]})" if rule.of_another_kind else ""
+                what = f"{option.name}: {rule.when}{kind}"
+                yield refused(_ENDS[rule.ends], option.name, what, _cure_for(option, asked))
                 break
 
 

@@ -23,10 +23,13 @@ import pytest
 from states import library_directories
 
 from npu_serving import process
+from npu_serving.cann.adapter_words import unknown_words
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.report import CompatReport
 from npu_serving.elf.subject import ServerCase
 from npu_serving.errors import PinMismatchError, RequestError
+from npu_serving.options.adapter_release import NOT_READ, kind_in
+from npu_serving.options.catalogue import session_options
 from npu_serving.sample import SAMPLE_DIRECTORY, cann, models, sample_archives
 
 PATIENCE_S = 30.0
@@ -677,6 +680,15 @@ def test_an_upgrade_keeps_the_old_release_and_moves_latest(tmp_path: Path) -> No
         }
     info = (ascend / "tfplugin" / "latest" / "ascend_tfplugin_install.info").read_text(encoding="utf-8")
     assert "package_name=Ascend-cann-tfplugin\nversion=7.0.RC1\n" in info
+
+
+def test_the_names_of_the_options_that_a_release_reads_stand_in_its_adapter_and_no_others(tmp_path: Path) -> None:
+    for version in (cann.FIRST_RELEASE, cann.NEXT_RELEASE):
+        ascend = cann.install_sample_cann(tmp_path, (version,), version)
+        options = session_options().values()
+        unread = {option.name for option in options if kind_in(option, version) == NOT_READ}
+        adapter = library_directories(ascend)[0] / "_tf_adapter.so"
+        assert set(unknown_words(adapter, [option.name for option in options])) == unread, version
 
 
 def test_an_install_that_is_there_is_left_alone(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@
 
 #include "compile_cache.h"
 #include "ge_runner.h"
+#include "option_names.h"
 #include "run_files.h"
 #include "supported_ops.h"
 #include "tensorflow/core/grappler/custom_graph_optimizer_registry.h"
@@ -27,8 +28,9 @@ namespace {
 
 class NpuOptimizer : public grappler::CustomGraphOptimizer {
  public:
-  bool Init(const std::map<std::string, std::string>& parameters) override {
-    parameters_ = parameters;
+  bool Init(const std::map<std::string, std::string>& given) override {
+    parameters_ = OnlyKnown(given);
+    const std::map<std::string, std::string>& parameters = parameters_;
     const auto graph_run_mode = parameters.find("graph_run_mode");
     if (graph_run_mode != parameters.end()) graph_run_mode_ = std::atoi(graph_run_mode->second.c_str());
     cache_ = CompileCache(parameters);

@@ -130,3 +130,8 @@ def test_the_directory_of_tuning_has_to_be_there(tmp_path: Path) -> None:
     (tmp_path / "aoe").unlink()
     (tmp_path / "aoe").mkdir()
     assert refusals(tuning, "6.3.RC2", tmp_path) == []
+
+
+def test_what_is_of_another_kind_is_told_with_what_the_letter_of_the_kind_means() -> None:
+    (refused,) = refusals({"jit_compile": True}, "6.3.RC2")
+    assert refused.what.startswith("jit_compile: it is not written as s (a text): ")
