@@ -68,6 +68,7 @@ def _kinds(asked: AskedOptions) -> Iterator[Finding]:
         wanted = kind_in(option, asked.release)
         if wanted == NOT_READ or _kind_of(value) == wanted:
             continue
+        meaning, read_as = KINDS[wanted]
         cure = f"write value {{ {_WRITE[wanted]} }}"
         if option.name == "use_off_line":
             yield refused(
@@ -78,7 +79,7 @@ def _kinds(asked: AskedOptions) -> Iterator[Finding]:
             )
         elif not any(rule.of_another_kind and asked.is_in(since=rule.since) for rule in option.enforced):
             yield Finding(
-                f"{option.name} is not written as {wanted} ({KINDS[wanted][0]}): it silently reads as {KINDS[wanted][1]}",
+                f"{option.name} is not written as {wanted} ({meaning}): it silently reads as {read_as}",
                 cure,
                 WARNING,
                 WRONG_KIND,

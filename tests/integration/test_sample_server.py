@@ -28,8 +28,8 @@ from npu_serving.elf.compat import check_server
 from npu_serving.elf.report import CompatReport
 from npu_serving.elf.subject import ServerCase
 from npu_serving.errors import PinMismatchError, RequestError
-from npu_serving.options.adapter_release import NOT_READ, kind_in
-from npu_serving.options.catalogue import session_options
+from npu_serving.options.adapter_release import kind_in
+from npu_serving.options.catalogue import NOT_READ, session_options
 from npu_serving.sample import SAMPLE_DIRECTORY, cann, models, sample_archives
 
 PATIENCE_S = 30.0
