@@ -203,7 +203,7 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[IO[bytes]]:
+def new_file(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """A file to fill, however large; it gets the name `path` when the block succeeds, and is removed when it doesn't.
 
     What runs that were killed left half written is removed. An OSError raised in the block becomes the error that
@@ -218,7 +218,7 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
                 with contextlib.suppress(PermissionError):  # the file system of a USB stick knows no modes
-                    os.fchmod(file.fileno(), 0o644)
+                    os.fchmod(file.fileno(), mode)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

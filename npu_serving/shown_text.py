@@ -12,9 +12,9 @@ SHOWN_OF_A_WORD = 200
 _CONFIDENTIAL = r"(?:token|passw|passphrase|secret|credential|authorization|api[_-]?key|access[_-]?key|private[_-]?key)"
 _SECRET_NAME = re.compile(_CONFIDENTIAL, re.IGNORECASE)
 _SECRET_FLAG = re.compile(rf"--?[\w.-]*{_CONFIDENTIAL}[\w.-]*", re.IGNORECASE)
-# Look-behind and bound, here and in _URL, keep a long word from being looked through again at each of its letters.
+# The bounds, here and in _URL, keep a long word from being looked through again at each of its letters.
 _SECRET_SETTING = re.compile(
-    rf"(?P<name>(?<![\w.-])[\w.-]*{_CONFIDENTIAL}[\w.-]*[\"']?\s*[=:]\s*)"
+    rf"(?P<name>{_CONFIDENTIAL}[\w.-]{{0,200}}[\"']?\s*[=:]\s*)"
     r"(?:(?:basic|bearer)\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s'\"&]+)",
     re.IGNORECASE,
 )

@@ -248,6 +248,12 @@ def _name_of(item: object, key: str) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def set_value(text: str) -> tuple[list[str], object]:
+    """The keys and the value of a --set. Raises RequestError."""
+    keys, value, _ = _parsed(text)
+    return keys, value
+
+
 def _parsed(text: str) -> tuple[list[str], object, str]:
     """The keys, the value, and how messages name the flag."""
     keys: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -19,9 +20,10 @@ from npu_serving.builds.current import find_build
 from npu_serving.builds.verify import verify_build
 from npu_serving.cann.info import cann_info
 from npu_serving.console import Silent
-from npu_serving.deploy.rendering import SSL_CONFIG
+from npu_serving.deploy.rendering import EXPORTS, SSL_CONFIG, VARIABLES
 from npu_serving.doctor.examination import ALL, examine
-from npu_serving.documents.syntax import YAML, parse
+from npu_serving.documents.syntax import YAML, UnreadableError, parse
+from npu_serving.errors import RequestError
 from npu_serving.serving.npu_signs import CHECK_RESULT
 from npu_serving.serving.server_record import KnownServer, known_servers
 from npu_serving.settings import Settings
@@ -79,7 +81,8 @@ def all_parts(
     for name, why in _WHY.items():
         yield BundlePart(name, why, lambda make=makers[name]: _as_json(redactor.document(make())))  # type: ignore[misc]
     servers = known_servers(settings.build_root)
-    yield from _of_files(_deployments(settings, servers, deployment), redactor)
+    yield from _of_deployments(_deployment_files(servers, deployment), redactor)
+    yield from _of_files(_rendered(settings), redactor)
     yield from _of_files(_records(settings), redactor)
     yield from _of_files(_logs(settings, servers), redactor)
 
@@ -101,9 +104,11 @@ def learn_secrets(settings: Settings, deployment: Path | None, redactor: Redacto
             redactor.learn_arguments(server.record.argv)
             if server.record.deployed is not None:
                 redactor.learn_values(server.record.deployed.values)
-    for _, path, _ in _deployments(settings, servers, deployment):
-        if path.suffix in (".yaml", ".yml", ".json"):
-            redactor.learn_deployment(_read_yaml(path))
+    for path in _deployment_files(servers, deployment):
+        redactor.learn_deployment(_read_yaml(path))
+    for name in (EXPORTS, VARIABLES):
+        for path in (settings.build_root / "deployments").glob(f"*/{name}"):
+            redactor.learn_variables_of(_text(path))
 
 
 def left_out(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -156,21 +161,41 @@ def _read_yaml(path: Path) -> Any:
         return None
 
 
-def _deployments(
-    settings: Settings, servers: tuple[KnownServer, ...], deployment: Path | None
-) -> list[tuple[str, Path, str]]:
-    """The deployment files that are known of, and what was written by them: name, path, why."""
+def _deployment_files(servers: tuple[KnownServer, ...], deployment: Path | None) -> list[Path]:
+    """The deployment files that are known of."""
     files = [deployment] if deployment is not None else []
     for server in servers:
         if server.record is not None and server.record.deployed is not None:
             files += [server.record.deployed.file, *server.record.deployed.overlays]
-    found = [
-        (f"deployments/{number}-{path.name}", path, f"a deployment: {path}")
-        for number, path in enumerate(dict.fromkeys(path.expanduser().absolute() for path in files))
-    ]
+    return list(dict.fromkeys(path.expanduser().absolute() for path in files))
+
+
+def _of_deployments(files: list[Path], redactor: Redactor) -> Iterator[BundlePart]:
+    for number, path in enumerate(files):
+        make = functools.partial(_deployment_text, path, redactor)
+        yield BundlePart(f"deployments/{number}-{path.name}", f"a deployment: {path}", make)
+
+
+def _deployment_text(path: Path, redactor: Redactor) -> str:
+    """The file without its secrets. RequestError where it can't be read: nothing says then what is secret in it."""
+    try:
+        return redactor.deployment(fsutil.read_text(path))
+    except UnreadableError as error:
+        trouble = error.troubles[-1]
+        raise RequestError(
+            f"{path} is left out: line {trouble.line}: {redactor.text(trouble.message)}",
+            cause="it is not valid YAML, and so nothing says what in it is secret",
+            cure=f"./inv check-deployment {path}",
+        ) from error
+
+
+def _rendered(settings: Settings) -> list[tuple[str, Path, str]]:
+    """What was written by deployments: name, path, why."""
     root = settings.build_root / "deployments"
-    rendered = [path for path in sorted(root.glob("*/*")) if path.is_file() and path.name != SSL_CONFIG]
-    return found + [(f"rendered/{path.relative_to(root)}", path, "what a server is started with") for path in rendered]
+    paths = [
+        path for path in sorted(root.glob("*/*")) if path.is_file() and not path.name.startswith((SSL_CONFIG, "."))
+    ]
+    return [(f"rendered/{path.relative_to(root)}", path, "what a server is started with") for path in paths]
 
 
 def _records(settings: Settings) -> list[tuple[str, Path, str]]:

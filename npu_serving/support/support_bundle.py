@@ -83,12 +83,11 @@ def support_bundle(
         return SupportBundle(path, tuple((part.name, part.why) for part in parts), tuple(missing), dry_run=True)
     made = _made(parts, missing, redactor, reporter)
     included = [(part.name, part.why) for part, _ in made]
-    with fsutil.new_file(path) as file, compressed(file) as stream, TarWriter(stream, PAX) as archive:
+    with fsutil.new_file(path, 0o600) as file, compressed(file) as stream, TarWriter(stream, PAX) as archive:
         top = path.name.partition(".")[0]
         archive.add_bytes(f"{top}/{README}", _readme(included, missing, redactor))
         for part, data in made:
             archive.add_bytes(f"{top}/{part.name}", data)
-    path.chmod(0o600)
     return SupportBundle(path, tuple(included), tuple(missing), path.stat().st_size)
 
 

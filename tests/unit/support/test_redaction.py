@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npu_serving.documents.syntax import UnreadableError
 from npu_serving.support.redaction import SHORTEST_SECRET, Redactor, is_shown
 
 SECRET = "hunter2'\"\\$%& ü"
@@ -115,3 +116,117 @@ def test_no_secret_is_left_whatever_it_looks_like(secret: str, around: str) -> N
     lines = [line.strip() for line in secret.splitlines() if len(line.strip()) >= SHORTEST_SECRET]
     redacted = Redactor([secret]).text(f"{around}{secret.strip()}{around}")
     assert all(line not in redacted.replace("***", "\0") for line in [*lines, secret.strip()])
+
+
+FOUND = "hUnter2xyz"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"password: my {FOUND} phrase",
+        f"password=ab'{FOUND}",
+        f'"password": "ab\\"{FOUND}"',
+        f"密码：{FOUND}",
+        f"\x1b[1mpassword\x1b[0m={FOUND}",
+        f"started with --password {FOUND}",
+        f"curl -u me:{FOUND} http://host",
+        f"Authorization: AWS4-HMAC-SHA256 Credential=x, SignedHeaders=host, Signature={FOUND}",
+        f"got {{'headers': 'Bearer {FOUND}'}}",
+        f"Set-Cookie: sid={FOUND}; Path=/",
+        f"https://bucket.host/k?X-Amz-Signature={FOUND}&x=y",
+        f"https://account.host/c?sv=1&sig={FOUND}",
+        f"Server=x;Pwd={FOUND};",
+        f"AccountKey={FOUND};",
+        f"encryption_key: {FOUND}",
+        f"token: |-\n  {FOUND}\n",
+        f'token = ["{FOUND}"]',
+        f"<password>{FOUND}</password>",
+        f"https_proxy=me:{FOUND}@proxy:80",
+        f"git clone me:{FOUND}@host/x",
+        f"MII{FOUND}\n-----END PRIVATE KEY-----",
+    ],
+)
+def test_what_looks_like_a_secret_goes_though_nobody_has_named_it(line: str) -> None:
+    assert FOUND not in Redactor().text(f"an honest line\n{line}\nafter")
+    assert "after" in Redactor().text(f"an honest line\n{line}\nafter")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "AKIAIOSFODNN7EXAMPLE",
+        "ghp_0123456789abcdefghijABCDEFGHIJ012345",
+        "glpat-0123456789abcdefghij",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abcdefghijkl",
+    ],
+)
+def test_the_keys_of_services_are_known_by_how_they_begin(key: str) -> None:
+    assert Redactor().text(f"rejected ({key})") == "rejected (***)"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'parameter_map { key: "use_off_line" value { b: true } }',
+        "2023-11-14 22:13:20.123: I tensorflow/core/x.cc:12] Loaded servable {name: m version: 1}",
+        "[ERROR] GE(12,server):2023-11-14-22:13:20.123.456 [graph.cc:9]12 Run:EZ9999: Inner Error! at a.cc:10",
+        "http://localhost:8501/v1/models/m",
+        "author: me, keyboard: us",
+    ],
+)
+def test_an_honest_line_stays_as_it_is(line: str) -> None:
+    assert Redactor().text(line) == line
+
+
+def test_whatever_stands_under_a_secret_key_goes() -> None:
+    given_ = {
+        "password": ["one", 2, None],
+        "token": {"a": 5, "b": True},
+        "env": [{"name": "X_TOKEN", "value": "three"}],
+        "argv": ["x", 1, "--token", "y"],
+    }
+    assert Redactor().document(given_) == {
+        "password": ["***", "***", None],
+        "token": {"a": "***", "b": True},
+        "env": [{"name": "X_TOKEN", "value": "***"}],
+        "argv": ["x", 1, "--token", "***"],
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["environment={MY_OWN: swordfish}", 'environment.MY_OWN="sword\\x66ish"', "environment.MY_OWN='swordfish'"],
+)
+def test_values_of_set_are_secret_however_they_are_typed(value: str) -> None:
+    redactor = Redactor()
+    redactor.learn_values([value])
+    assert "ish" not in redactor.text(f"typed {value.partition('=')[2]}, read swordfish")
+
+
+def test_a_file_of_variables_tells_what_is_secret_when_its_deployment_is_gone() -> None:
+    redactor = Redactor()
+    redactor.learn_variables_of("# A\nexport MY_OWN='sword fish'\nOTHER=\"tuna fish\"\nTF_X=12345678\nON=true\n")
+    assert redactor.text("sword fish, tuna fish, 12345678, true") == "***, ***, 12345678, true"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "environment:\n  MY_OWN: >-\n    sword\n    fish\n  TF_X: '3'\nversion: 1\n",
+        'environment: {MY_OWN: "sword\\\n  fish", TF_X: 3}\nversion: 1\n',
+        'environment:\n  TF_X: 3\n  MY_OWN: "swor\\x64"  # fish\nversion: 1\n',
+        'version: 1\nenvironment: {"TF_X": 3, "MY_OWN": sword}',
+        "version: 1\nenvironment: {TF_X: 3}\n---\n",
+    ],
+)
+def test_of_a_deployment_go_the_values_of_its_environment_however_many_lines_they_span(text: str) -> None:
+    if text.endswith("---\n"):
+        with pytest.raises(UnreadableError):
+            Redactor().deployment(text)
+        return
+    redacted = Redactor().deployment(text)
+    assert "swor" not in redacted
+    assert "fish" not in redacted
+    assert "version: 1" in redacted
+    assert "TF_X" in redacted

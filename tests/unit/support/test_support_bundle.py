@@ -203,3 +203,36 @@ def test_a_link_among_the_logs_is_not_followed(state: Settings, tmp_path: Path) 
     (tmp_path / "outside").write_text("outside")
     (state.logs / "link.log").symlink_to(tmp_path / "outside")
     assert "logs/link.log" not in made(state, tmp_path)[1]
+
+
+def test_what_an_earlier_deployment_has_set_and_one_that_is_no_yaml_does_not_get_out(
+    state: Settings, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.conf"
+    broken.write_text("environment:\n  MY_OWN: secret-broken-1\n bad: [\n")
+    (tmp_path / "deployment.yaml").write_text("environment: {MY_MODELS_THING: another}\n")
+    old = state.build_root / "deployments/0123456789ab"
+    fsutil.write_file(old / "server.env", 'MY_OLD_THING="secret-old-2"\n')
+    fsutil.write_file(old / ".ssl.config.left-over", "secret-key-3")
+    log = state.logs / "server.log"
+    log.write_text("secret-old-2 was refused\n")
+    result, files = made(state, tmp_path, deployment=broken)
+    whole = "\n".join([*files, *files.values()])
+    assert [secret for secret in ("secret-broken-1", "secret-old-2", "secret-key-3") if secret in whole] == []
+    assert "it is not valid YAML" in dict(result.missing)["deployments/0-broken.conf"]
+    assert files["logs/server.log"] == "*** was refused\n"
+
+
+def test_nobody_else_may_read_it_at_any_moment(
+    state: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+    real = os.replace
+
+    def replace(source: str, target: str) -> None:
+        modes.append(Path(source).stat().st_mode & 0o777)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    made(state, tmp_path)
+    assert modes == [0o600]
