@@ -6,18 +6,18 @@ Serving's saved_model_warmup.cc; the records are framed as TFRecords).
 
 from __future__ import annotations
 
-import functools
 import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from google_crc32c import value as crc32c
 
 from npu_serving import fsutil
 from npu_serving.errors import ModelFileError
 
 WARM_UP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_RECORDS = 1000
-_POLYNOMIAL = 0x82F63B78  # of CRC-32C, reflected
 _MASK = 0xA282EAD8  # crc32c.h: what is kept is turned by 15 bits, and this added
 _LENGTH, _CHECKSUM = 8, 4  # bytes
 
@@ -34,7 +34,7 @@ def warm_up_trouble(path: Path) -> str:
             if len(head) < _LENGTH + _CHECKSUM:
                 return f"its record {records + 1} is cut off at byte {at}"
             length, checksum = struct.unpack("<QI", head)
-            if checksum != _masked(_crc32c(head[:_LENGTH])):
+            if checksum != _masked(crc32c(head[:_LENGTH])):
                 return f"there is no record at byte {at}"
             at += _LENGTH + _CHECKSUM + length + _CHECKSUM
             if at > size:
@@ -50,8 +50,8 @@ def framed(records: Iterable[bytes]) -> bytes:
     out = bytearray()
     for record in records:
         length = struct.pack("<Q", len(record))
-        out += length + struct.pack("<I", _masked(_crc32c(length)))
-        out += record + struct.pack("<I", _masked(_crc32c(record)))
+        out += length + struct.pack("<I", _masked(crc32c(length)))
+        out += record + struct.pack("<I", _masked(crc32c(record)))
     return bytes(out)
 
 
@@ -64,10 +64,10 @@ def records_in(path: Path) -> Iterator[bytes]:
         length = int.from_bytes(head, "little")
         begin = at + _LENGTH + _CHECKSUM
         end = begin + length
-        if end + _CHECKSUM > len(data) or _checksum_at(data, at + _LENGTH) != _masked(_crc32c(head)):
+        if end + _CHECKSUM > len(data) or _checksum_at(data, at + _LENGTH) != _masked(crc32c(head)):
             raise _damaged(path, number)
         record = bytes(data[begin:end])
-        if _checksum_at(data, end) != _masked(_crc32c(record)):
+        if _checksum_at(data, end) != _masked(crc32c(record)):
             raise _damaged(path, number)
         yield record
         at = end + _CHECKSUM
@@ -85,22 +85,5 @@ def _damaged(path: Path, number: int) -> ModelFileError:
     )
 
 
-def _crc32c(data: bytes) -> int:
-    value, table = 0xFFFFFFFF, _table()
-    for byte in data:
-        value = table[(value ^ byte) & 0xFF] ^ value >> 8
-    return value ^ 0xFFFFFFFF
-
-
 def _masked(value: int) -> int:
     return ((value >> 15 | value << 17) + _MASK) & 0xFFFFFFFF
-
-
-@functools.cache
-def _table() -> tuple[int, ...]:
-    entries = []
-    for entry in range(256):
-        for _ in range(8):
-            entry = entry >> 1 ^ (_POLYNOMIAL if entry & 1 else 0)
-        entries.append(entry)
-    return tuple(entries)
