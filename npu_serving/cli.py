@@ -97,7 +97,8 @@ def errors_shown(*, as_json: bool, indent: int | None = 2, repeated: RepeatedFla
     except KeyboardInterrupt as error:
         _leave_at_once_when_interrupted(EXIT_INTERRUPTED)
         debugging.show_traceback(error)
-        print("\nInterrupted; nothing keeps running. Run the same command again to continue.", file=sys.stderr)
+        said = str(error) or "nothing keeps running. Run the same command again to continue."
+        print(f"\nInterrupted; {said}", file=sys.stderr)
         if as_json:
             _print_if_possible(json.dumps({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED}, indent=indent))
         sys.exit(EXIT_INTERRUPTED)

@@ -236,8 +236,11 @@ def duration_text(seconds: float) -> str:
 
 
 def clock_text(seconds: float) -> str:
-    """A time, given in seconds since the epoch, in this machine's own zone: 2026-11-29 17:00:00."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    """A time, given in seconds since the epoch, in this machine's own zone: 2026-11-29 17:00:00; "?" for none."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OverflowError, OSError, ValueError):  # it comes from a file, in which anything may stand
+        return "?"
 
 
 def table(rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> str:

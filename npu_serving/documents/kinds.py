@@ -191,6 +191,8 @@ class _TextKind(Kind):
             return self.unfit(value, at, reading, "write a string that looks like this in quotes" if scalar else "")
         if self._pattern is not None and self._pattern.fullmatch(value) is None:
             return self.unfit(value, at, reading)
+        if not value.isascii() and _can_not_be_written(value):
+            return reading.wrong(at, "has half of a character (a surrogate without its other half)")
         if self._rule.check is not None and (problem := self._rule.check(value)):
             return reading.wrong(at, problem)
         if self._as_type is None:
@@ -202,6 +204,15 @@ class _TextKind(Kind):
     def schema(self, definitions: _Definitions) -> _Schema:
         pattern = f"^(?:{self._rule.pattern})$" if self._rule.pattern else "^[^\\u0000]+$" if self._as_type else ""
         return {"type": "string", **({"pattern": pattern} if pattern else {})}
+
+
+def _can_not_be_written(text: str) -> bool:
+    """Whether no file and no file's name can hold the text; what Python makes of a name that is not UTF-8 can be."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 class _NumberKind(Kind):

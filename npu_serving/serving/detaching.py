@@ -22,7 +22,7 @@ from npu_serving.errors import EXIT_INTERRUPTED, NpuServingError, ServerError
 from npu_serving.serving.launch import Launch
 from npu_serving.serving.server import Company, Onlooker, serve_in_foreground
 from npu_serving.serving.server_log import LOG, OutputLog, last_lines_since
-from npu_serving.serving.server_record import known_servers, server_name
+from npu_serving.serving.server_record import known_servers, refuse_unkept, server_name
 from npu_serving.supervision import in_background
 
 SECONDS_FOR_A_READER = 1.0
@@ -81,7 +81,9 @@ def serve_detached(launch: Launch, reporter: Reporter, build_root: Path, *, wait
     plan = launch.plan
     assert plan.directory is not None
     fsutil.make_directory(plan.directory)
+    refuse_unkept(build_root)
     log, begun = plan.directory.parent / LOG, time.monotonic()
+    fsutil.refuse_other_than_file(log)
     size = log.stat().st_size if log.is_file() else 0
     told = in_background(lambda tell: _watch(launch, build_root, log, tell), log=log)
     server = _Started(server_name(plan.rest_api_port, plan.port), log, size)
@@ -184,7 +186,8 @@ class _Teller(Silent, Onlooker):
         os.set_blocking(tell, False)
 
     def note(self, text: str) -> None:
-        self._console.note(text)
+        with contextlib.suppress(OSError):  # the log can't be written to
+            self._console.note(text)
         self._send(_NOTE, text=text)
 
     def warn(self, text: str) -> None:
@@ -227,8 +230,9 @@ class _Teller(Silent, Onlooker):
 def _watch(launch: Launch, build_root: Path, log: Path, tell: int) -> None:
     """Serves, as in the foreground: what is said goes to the log, and to whoever waits."""
     teller = _Teller(tell)
-    Console().note(f"npu-serving: started at {time.strftime('%Y-%m-%d %H:%M:%S')}")
     try:
+        with contextlib.suppress(OSError):  # the disk is full: a server is not to end for its log's sake
+            Console().note(f"npu-serving: started at {time.strftime('%Y-%m-%d %H:%M:%S')}")
         serve_in_foreground(
             launch.plan,
             teller,
@@ -239,3 +243,7 @@ def _watch(launch: Launch, build_root: Path, log: Path, tell: int) -> None:
     except NpuServingError as error:
         teller.note(str(error))
         teller.ended(error)
+    except Exception as error:
+        what = f"The ./inv serve in the background has failed: {type(error).__name__}: {error}."
+        teller.ended(ServerError(what, cure="./inv support-bundle writes what somebody who helps has to see"))
+        raise

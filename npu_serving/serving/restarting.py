@@ -11,7 +11,7 @@ from npu_serving.errors import NpuServingError, RequestError
 from npu_serving.serving.detaching import DetachedServer, serve_detached
 from npu_serving.serving.launch import plan_launch
 from npu_serving.serving.server_plan import ServerPlan
-from npu_serving.serving.server_record import KnownServer
+from npu_serving.serving.server_record import KnownServer, refuse_unkept
 from npu_serving.serving.stopping import StoppedServer, stop_server
 from npu_serving.settings import Settings
 
@@ -86,6 +86,7 @@ def restart_server(
     planned = RestartedServer(server, dry.plan)
     if dry_run:
         return planned
+    refuse_unkept(settings.build_root)
     stopped = stop_server(settings.build_root, server, reporter, timeout_s=timeout_s) if server.is_running else None
     try:
         launch = plan_launch(settings, record.request, warn=lambda _text: None)

@@ -181,7 +181,7 @@ class _Served:
         return returncode
 
     def _began(self, pid: int) -> None:
-        self.keeper.began(pid)
+        self.keeper.began(pid, in_background=self._company.log is not None)
         self._starting.close()
         self._company.onlooker.began(pid)
         self.watch.began(pid)

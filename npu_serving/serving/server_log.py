@@ -64,6 +64,7 @@ def last_lines(log: Path, count: int, *, before: int | None = None) -> LogLines:
 
     `before` is the byte of the present one to look at no further. Raises FileAccessError where it can't be read.
     """
+    fsutil.refuse_endless(log)
     lines = _lines_at_the_end(log, count, before=before)
     if len(lines) < count and former(log).is_file():
         lines = [*_lines_at_the_end(former(log), count - len(lines)), *lines]
@@ -75,6 +76,7 @@ def followed(log: Path, count: int, *, is_over: Callable[[], bool]) -> Iterator[
 
     It ends when `is_over` says that nothing more will come, and all has been read; and where it is interrupted.
     """
+    fsutil.refuse_endless(log)
     with fsutil.explained(log, doing="read"), contextlib.ExitStack() as opened:
         file = opened.enter_context(log.open("rb"))
         first = last_lines(log, count, before=file.seek(0, os.SEEK_END))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from npu_serving import fsutil
+from npu_serving.console import clock_text
 from npu_serving.documents import DocumentRefusal, read_document
 from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.serving.deployed_from import DeployedFrom
@@ -27,6 +28,8 @@ from npu_serving.shown_text import without_login
 FORMAT = 1
 SERVE_AGAIN = "./inv serve --model-base-path PATH-OF-A-MODEL --platform-config-file CONFIG"
 Kept = TypeVar("Kept")
+_SPACE_BYTES = 1 << 16
+"""What a record, its notes and the beginning of a log take."""
 _NAME = re.compile(r"(grpc-)?[0-9]{1,5}$")
 _REFUSAL = DocumentRefusal("not a record of a server:", ServerError, "", "")
 
@@ -153,10 +156,9 @@ class KnownServer:
         record = self.record
         if record is None:
             return self.name
-        begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.started))
         deployed = f", {record.deployed.file}" if record.deployed is not None else ""
         build = f", build {record.build}" if record.build else ""
-        return f"process {record.pid}{build}{deployed}, since {begun}"
+        return f"process {record.pid}{build}{deployed}, since {clock_text(record.started)}"
 
     @property
     def url(self) -> str:
@@ -166,7 +168,8 @@ class KnownServer:
 
 
 class RecordKeeper:
-    """Keeps the record of one server up to date while it runs. A directory that can't be written to costs no server.
+    """Keeps the record of one server up to date while it runs. A directory that can't be written to costs no server,
+    but one in the background, which nobody could stop.
 
     Signs and readiness may come from two threads.
     """
@@ -176,12 +179,12 @@ class RecordKeeper:
         self._record = record
         self._guard = threading.Lock()
 
-    def began(self, pid: int) -> None:
-        """The server runs, as this process."""
+    def began(self, pid: int, *, in_background: bool = False) -> None:
+        """The server runs, as this process. FileAccessError where that can't be kept of one in the background."""
         for stale in (_end_beside(self._path), _stop_beside(self._path)):
             with contextlib.suppress(OSError):
                 stale.unlink()
-        self._write(pid=pid, process_begin=begin_of(pid))
+        self._write(has_to_be_kept=in_background, pid=pid, process_begin=begin_of(pid))
 
     def saw(self, signs: NpuSigns) -> None:
         """It has printed a sign."""
@@ -208,11 +211,18 @@ class RecordKeeper:
         with contextlib.suppress(OSError, NpuServingError):
             fsutil.write_file(_end_beside(self._path), _json_of(note))
 
-    def _write(self, **changes: object) -> None:
+    def _write(self, *, has_to_be_kept: bool = False, **changes: object) -> None:
         with self._guard:
             self._record = replace(self._record, **changes)  # type: ignore[arg-type]
-            with contextlib.suppress(OSError, NpuServingError):
+            with contextlib.nullcontext() if has_to_be_kept else contextlib.suppress(OSError, NpuServingError):
                 fsutil.write_file(self._path, _json_of(self._record))
+
+
+def refuse_unkept(build_root: Path) -> None:
+    """FileAccessError where there is no room for a record: a server in the background would be out of reach."""
+    place = build_root / "servers" / ".space"
+    fsutil.write_file(place, os.urandom(_SPACE_BYTES))
+    fsutil.remove(place)
 
 
 def server_name(rest_api_port: int, grpc_port: int) -> str:

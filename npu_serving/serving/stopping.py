@@ -106,16 +106,23 @@ def stop_server(build_root: Path, server: KnownServer, reporter: Reporter, *, ti
                 progress.update(looks, detail=f"process {record.pid} has not ended yet")
             return True
 
-        send(signal.SIGTERM)
-        if not is_gone(timeout_s):
-            done = KILLED
-            send(signal.SIGKILL)
-            if not is_gone(SECONDS_TO_DIE):
-                raise ServerError(
-                    f"Process {record.pid} of server {server.name} does not end, not even by SIGKILL.",
-                    cause="it waits within the kernel, often for a device that does not answer (npu-smi info)",
-                    cure=f"cat /proc/{record.pid}/wchan shows for what; dmesg may say more; then restart the machine",
-                )
+        try:
+            send(signal.SIGTERM)
+            if not is_gone(timeout_s):
+                done = KILLED
+                send(signal.SIGKILL)
+            has_ended = done == STOPPED or is_gone(SECONDS_TO_DIE)
+        except KeyboardInterrupt as error:
+            # the program's own words for it are that nothing keeps running
+            raise KeyboardInterrupt(
+                f"server {server.name} was told to stop, and may run for a while yet: ./inv status shows it."
+            ) from error
+        if not has_ended:
+            raise ServerError(
+                f"Process {record.pid} of server {server.name} does not end, not even by SIGKILL.",
+                cause="it waits within the kernel, often for a device that does not answer (npu-smi info)",
+                cure=f"cat /proc/{record.pid}/wchan shows for what; dmesg may say more; then restart the machine",
+            )
     until = time.monotonic() + SECONDS_FOR_THE_WATCHER
     while record.is_watched and record.watcher != os.getpid() and time.monotonic() < until:
         time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -149,6 +149,7 @@ def _limits() -> dict[str, object]:
 
 def _text(path: Path) -> str:
     try:
+        fsutil.refuse_endless(path)
         return fsutil.read_text(path)
     except Exception:
         return ""
@@ -156,6 +157,7 @@ def _text(path: Path) -> str:
 
 def _read_yaml(path: Path) -> Any:
     try:
+        fsutil.refuse_endless(path)
         return parse(fsutil.read_text(path), YAML)[0]
     except Exception:
         return None
@@ -178,6 +180,7 @@ def _of_deployments(files: list[Path], redactor: Redactor) -> Iterator[BundlePar
 
 def _deployment_text(path: Path, redactor: Redactor) -> str:
     """The file without its secrets. RequestError where it can't be read: nothing says then what is secret in it."""
+    fsutil.refuse_endless(path)
     try:
         return redactor.deployment(fsutil.read_text(path))
     except UnreadableError as error:

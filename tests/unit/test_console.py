@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_serving.console import Console, amount_text, duration_text, table
+from npu_serving.console import Console, amount_text, clock_text, duration_text, table
 
 COLUMNS, ROWS = 40, 12
 
@@ -299,3 +299,8 @@ def test_amounts_read_as_people_write_them(amount: float, unit: str, text: str) 
 def test_a_table_has_aligned_columns_and_no_blanks_at_the_end() -> None:
     assert table([("a", "1"), ("long", "22")], header=("x", "y")) == "x     y\na     1\nlong  22"
     assert table([]) == ""
+
+
+@pytest.mark.parametrize("seconds", [1e18, -1e18, 2.0**63, float("nan"), float("inf")])
+def test_a_time_that_there_is_not_is_shown_as_unknown(seconds: float) -> None:
+    assert clock_text(seconds) == "?"

@@ -464,3 +464,8 @@ def test_numbers_that_no_float_can_hold_are_refused() -> None:
     for number in ("1e999", "9" * 400, ".nan", "-.inf"):
         assert "must be a number" in mistakes(f"share: {number}", Share)[0]
     assert math.isclose(read("share: 1e300", Share).share, 1e300)
+
+
+def test_half_of_a_character_is_refused_since_no_file_can_hold_it() -> None:
+    said = mistakes('{"port": 1, "models": [{"name": "a\\ud800"}]}', syntax=JSON)
+    assert any("has half of a character" in line for line in said), said

@@ -195,3 +195,21 @@ def test_a_shell_that_captures_the_output_is_not_held_by_the_server(site: Servin
     record = site.until(is_ready)
     opened = [os.readlink(link) for link in Path(f"/proc/{record.watcher}/fd").iterdir() if link.is_symlink()]
     assert str(site.root / "open") not in opened
+
+
+def test_one_that_could_not_be_stopped_since_nothing_is_kept_is_not_started(site: ServingSite) -> None:
+    site.build_root.mkdir(exist_ok=True)
+    (site.build_root / "servers").write_text("a file")
+    site.types(*site.of_flags("--detach"), wanted=1)
+    assert not list(site.build_root.glob("deployments/*/server.log"))
+
+
+def test_a_log_that_is_a_pipe_is_refused_and_not_waited_for(site: ServingSite) -> None:
+    site.types(*site.of_flags("--detach"))
+    log = next(site.build_root.glob("deployments/*/server.log"))
+    site.types("stop")
+    log.unlink()
+    os.mkfifo(log)
+    assert "a device or a pipe" in site.types(*site.of_flags("--detach"), wanted=2)
+    assert "a device or a pipe" in site.types("logs", wanted=2)
+    assert not site.server().is_running

@@ -120,3 +120,12 @@ def test_logs_shows_the_last_lines_and_follows_until_the_server_has_ended(site: 
     assert follows.returncode == 0
     assert "npu-serving: ready after" in site.types("logs"), "also of one that has ended"
     assert "--lines can't be 1000001" in site.types("logs", "--lines=1000001", wanted=2)
+
+
+def test_where_the_new_one_could_not_be_kept_the_old_one_is_not_stopped(site: ServingSite) -> None:
+    site.types(*site.of_flags("--detach"))
+    before = site.server().record
+    (site.build_root / "servers" / ".space").mkdir()  # stands for a full disk
+    assert "could not be written" in site.types("restart", wanted=1)
+    assert site.server().is_running
+    assert site.server().record == before

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_serving.errors import FileAccessError
+from npu_serving.errors import FileAccessError, RequestError
 from npu_serving.serving.server_log import LogLines, followed, former, last_lines, last_lines_since
 from npu_serving.settings import PROJECT_ROOT
 
@@ -112,3 +112,11 @@ def test_a_place_that_can_not_be_written_to_costs_no_output(tmp_path: Path) -> N
         argv = [sys.executable, "-c", WRITES, str(path)]
         subprocess.run(argv, stdout=file, stderr=file, check=True, env={"PYTHONPATH": str(PROJECT_ROOT)})
     assert path.read_text().count("\n") == 300
+
+
+def test_a_pipe_is_no_log(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "server.log")
+    with pytest.raises(RequestError, match="a pipe"):
+        last_lines(tmp_path / "server.log", 5)
+    with pytest.raises(RequestError, match="a pipe"):
+        next(followed(tmp_path / "server.log", 5, is_over=lambda: True))

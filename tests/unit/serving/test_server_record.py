@@ -13,7 +13,7 @@ import pytest
 from fake_builds import free_port
 from model_server import Heard, planned, record, serve_until
 
-from npu_serving.errors import ServerError
+from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server_record import (
@@ -25,6 +25,7 @@ from npu_serving.serving.server_record import (
     known_servers,
     note_answer,
     record_of,
+    refuse_unkept,
 )
 from npu_serving.status.all_servers import all_servers
 
@@ -117,3 +118,24 @@ def test_secrets_of_the_command_line_and_in_reasons_are_not_written_down(artifac
     assert kept.argv[-1].startswith("--monitoring_config_file=")
     RecordKeeper(tmp_path, record(1)).is_ready(False, ["http://me:geheim@host/ is gone"])
     assert "geheim" not in "".join(path.read_text() for path in (tmp_path / "servers").iterdir())
+
+
+def test_a_record_with_a_time_that_there_is_not_is_described_all_the_same(tmp_path: Path) -> None:
+    RecordKeeper(tmp_path, record(8501, started=1e18)).began(os.getpid())
+    assert known_servers(tmp_path)[0].describe() == f"process {os.getpid()}, since ?"
+
+
+def test_one_in_the_background_has_to_be_kept_and_one_in_the_foreground_has_not(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "servers").write_text("a file")
+    RecordKeeper(tmp_path, record(8501)).began(os.getpid())
+    with pytest.raises(NpuServingError):
+        RecordKeeper(tmp_path, record(8501)).began(os.getpid(), in_background=True)
+    with pytest.raises(NpuServingError):
+        refuse_unkept(tmp_path)
+
+
+def test_the_room_for_a_record_is_given_back(tmp_path: Path) -> None:
+    refuse_unkept(tmp_path)
+    assert list((tmp_path / "servers").iterdir()) == []

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,3 +149,15 @@ def test_a_server_in_a_terminal_is_stopped_too_and_its_serve_takes_that_for_no_f
     assert isinstance(site.server(), KnownServer)
     for words in (["--timeout=0"], ["x", "--all"], ["--deployment=x", "y"]):
         site.types("stop", *words, wanted=2)
+
+
+def test_who_interrupts_it_hears_that_the_server_may_still_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with running(tmp_path, code=IGNORES_SIGTERM) as process:
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "sleep", interrupted)
+            with pytest.raises(KeyboardInterrupt, match=r"server 8501 was told to stop, and may run .* ./inv status"):
+                stopped(tmp_path)
+        assert process.poll() is None
