@@ -25,6 +25,8 @@ from npu_serving.client.golden import GoldenRequest
 from npu_serving.client.request import read_request
 from npu_serving.client.rest_client import model_metadata, model_status, predict
 from npu_serving.console import Silent
+from npu_serving.deploy.deployment_file import read_deployment
+from npu_serving.deploy.init_deployment import init_deployment
 from npu_serving.deploy.platform_config import PlatformEntry, ServedModel, render_models_config, render_platform_config
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.sample import cann
@@ -112,6 +114,31 @@ def test_a_prediction_is_answered_on_the_npu_by_the_config_this_project_writes(
         model_status(server.rest_url, MODEL)
     with pytest.raises(ProcessLookupError):
         os.kill(server.pid, 0)
+
+
+def test_a_first_request_that_compiles_longer_than_rest_waits_is_told_with_the_servers_own_option_which_helps(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    config: Path,
+    tmp_path: Path,
+) -> None:
+    def compiling(flag: str) -> ServerPlan:
+        made = plan(artifact, npu, base, config, flag)
+        return dataclasses.replace(made, env={**made.env, "SAMPLE_COMPILE_MS": "2500"})
+
+    with started(compiling("--rest_api_timeout_in_ms=2000"), log_path=tmp_path / "log") as server:
+        with pytest.raises(ServerError, match="HTTP status 504") as caught:
+            predict(server.rest_url, MODEL, read_request("[1.0]"))
+        assert "the server's own REST timeout" in caught.value.cause
+        assert "gateway" not in str(caught.value).lower().replace("gateway timeout", "")
+        assert predict(server.rest_url, MODEL, read_request("[1.0]")).outputs == [2.5], "it was compiled all the same"
+    init_deployment([f"{MODEL}={base}"], tmp_path / "first.yaml")
+    patient = read_deployment(tmp_path / "first.yaml").server.rest_api_timeout_in_ms
+    flag = f"--rest_api_timeout_in_ms={patient}"
+    assert flag in caught.value.cure
+    with started(compiling(flag), log_path=tmp_path / "log") as server:
+        assert predict(server.rest_url, MODEL, read_request("[1.0]")).outputs == [2.5]
 
 
 def test_a_server_that_means_the_npu_gets_the_operators_of_the_cann_that_was_found_not_of_the_callers_shell(

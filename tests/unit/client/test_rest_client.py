@@ -601,6 +601,7 @@ def test_the_servers_own_refusals_are_told_from_a_gateways_by_their_body(teller:
         predict(teller.url, "m", rows(1))
     assert said in caught.value.cause
     assert caught.value.cure
+    assert [method for method, _, _ in teller.asked] == ["POST"], "it is not sent again unasked"
 
 
 @pytest.mark.parametrize("answer", [(200, b'{"outputs": [1]}'), (200, b"[1]"), (400, b"<html>")])

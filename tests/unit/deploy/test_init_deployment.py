@@ -44,6 +44,18 @@ def test_the_first_line_has_editors_check_the_file_by_the_schema(tmp_path: Path)
     assert (PROJECT_ROOT / SCHEMA).is_file()
 
 
+def test_where_a_first_request_compiles_rest_waits_for_it_and_the_file_says_why(tmp_path: Path) -> None:
+    word = f"m={model(tmp_path / 'm', '1')}"
+    made = init_deployment([word], tmp_path / "npu.yaml")
+    assert read_deployment(made.path).server.rest_api_timeout_in_ms == 600_000
+    before = made.content.partition("rest_api_timeout_in_ms")[0].splitlines()[-3:-1]
+    assert all(line.lstrip().startswith("#") for line in before)
+    assert "takes minutes" in before[0]
+    assert "./inv write-warmup" in before[1]
+    on_cpu = init_deployment([word], tmp_path / "cpu.yaml", npu=False)
+    assert read_deployment(on_cpu.path).server.rest_api_timeout_in_ms is None
+
+
 def test_without_the_npu_there_is_no_section_for_it(tmp_path: Path) -> None:
     init_deployment([f"m={model(tmp_path / 'm', '1')}"], tmp_path / "d.yaml", npu=False)
     assert "npu" not in yaml.safe_load((tmp_path / "d.yaml").read_text())

@@ -1,5 +1,6 @@
 #include "tensorflow_serving/model_servers/http_rest_api_handler.h"
 
+#include <chrono>
 #include <vector>
 
 #include "absl/strings/string_util.h"
@@ -41,8 +42,8 @@ std::string TensorInfoJson(const TensorInfo& info) {
 
 }  // namespace
 
-HttpRestApiHandler::HttpRestApiHandler(const ServerCore* core, std::string metrics_path)
-    : core_(core), metrics_path_(std::move(metrics_path)) {}
+HttpRestApiHandler::HttpRestApiHandler(const ServerCore* core, std::string metrics_path, int timeout_ms)
+    : core_(core), metrics_path_(std::move(metrics_path)), timeout_ms_(timeout_ms) {}
 
 event::Response HttpRestApiHandler::Handle(const event::Request& request) const {
   event::Response response;
@@ -51,7 +52,16 @@ event::Response HttpRestApiHandler::Handle(const event::Request& request) const 
     response.body = Metrics();
     return response;
   }
+  const auto started = std::chrono::steady_clock::now();
   const Status status = Process(request, &response.body);
+  // As in the real server, whose session is given up at the timeout but is left only when its operators have ended: the
+  // caller has waited for the compilation, and gets nothing for it.
+  const auto took = std::chrono::steady_clock::now() - started;
+  if (request.method == "POST" && took > std::chrono::milliseconds(timeout_ms_)) {
+    response.status = 504;
+    response.body = "{ \"error\": \"Timed out waiting for notification\" }";
+    return response;
+  }
   response.status = HttpStatusOf(status.code());
   if (!status.ok()) response.body = "{ \"error\": " + json::Quote(status.message()) + " }";
   return response;

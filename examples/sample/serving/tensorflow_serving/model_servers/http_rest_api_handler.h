@@ -17,7 +17,8 @@ namespace serving {
 // and the metrics for Prometheus.
 class HttpRestApiHandler {
  public:
-  HttpRestApiHandler(const ServerCore* core, std::string metrics_path);
+  // A prediction that takes longer than `timeout_ms` is answered with 504 in place of its result.
+  HttpRestApiHandler(const ServerCore* core, std::string metrics_path, int timeout_ms);
 
   event::Response Handle(const event::Request& request) const;
 
@@ -37,6 +38,7 @@ class HttpRestApiHandler {
 
   const ServerCore* core_;
   const std::string metrics_path_;
+  const int timeout_ms_;
 };
 
 }  // namespace serving

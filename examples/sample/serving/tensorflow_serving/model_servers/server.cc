@@ -107,10 +107,11 @@ Status Server::OpenHttpPort() {
   std::string metrics_path, error;
   const Status status = MetricsPath(&metrics_path);
   if (!status.ok()) return status;
-  handler_.reset(new HttpRestApiHandler(core_.get(), metrics_path));
+  const int timeout_ms = std::max(options_.http_timeout_in_ms, 1);
+  handler_.reset(new HttpRestApiHandler(core_.get(), metrics_path, timeout_ms));
   event::HttpOptions http;
   http.port = options_.http_port;
-  http.timeout_ms = std::max(options_.http_timeout_in_ms, 1);
+  http.timeout_ms = timeout_ms;
   http_ = event::HttpServer::Start(
       http, [this](const event::Request& request) { return handler_->Handle(request); }, &error);
   if (http_ == nullptr) {
