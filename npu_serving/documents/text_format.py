@@ -6,6 +6,7 @@ tokenizer.cc (protobuf 3.8), which the server of TensorFlow Serving 1.15 is buil
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ class TextFormatError(Exception):
 
 @dataclass(frozen=True)
 class TextField:
-    """A field: its name (an extension's or a type's in brackets), its value, and its line.
+    """A field: its name (an extension's or a type's in brackets), its value, and its line and column, from 1.
 
     A value is a message, which is a tuple of fields, or the text of a scalar, a string's without its quotes.
     """
@@ -58,6 +59,7 @@ class TextField:
     value: str | tuple[TextField, ...]
     line: int
     is_string: bool = False
+    column: int = dataclasses.field(default=1, compare=False)
 
     @property
     def fields(self) -> tuple[TextField, ...]:
@@ -115,35 +117,35 @@ class _TextFormatReader:
     def _field(self, depth: int) -> list[TextField]:
         start = self._peek
         name = self._bracketed() if start.text == "[" else self._word()
-        line = self._place(start)[0]
+        place = self._place(start)
         colon = self._takes(":")
         if self._takes("["):
             values = []
             while not self._takes("]"):
-                values.append(self._value(name, line, depth))
+                values.append(self._value(name, place, depth))
                 if not self._takes(",") and self._peek.text != "]":
                     self._refuse("a list goes on with a comma")
             return values
         if not colon and self._peek.text not in _CLOSING:
             self._refuse(f"a colon is missing after {name}")
-        return [self._value(name, line, depth)]
+        return [self._value(name, place, depth)]
 
-    def _value(self, name: str, line: int, depth: int) -> TextField:
-        token = self._peek
+    def _value(self, name: str, place: tuple[int, int], depth: int) -> TextField:
+        token, (line, column) = self._peek, place
         if token.text in _CLOSING and token.kind == "mark":
             self._next += 1
-            return TextField(name, self.message(_CLOSING[token.text], depth + 1), line)
+            return TextField(name, self.message(_CLOSING[token.text], depth + 1), line, column=column)
         if token.kind == "string":
             pieces = []
             while self._peek.kind == "string":  # as in C, those that follow each other are one
                 pieces.append(self._unquoted(self._peek.text))
                 self._next += 1
-            return TextField(name, _of_bytes("".join(pieces)), line, is_string=True)
+            return TextField(name, _of_bytes("".join(pieces)), line, is_string=True, column=column)
         sign = "-" if self._takes("-") else ""
         if self._peek.kind not in ("number", "word"):
             self._refuse(f"{name} has no value")
         self._next += 1
-        return TextField(name, sign + self._tokens[self._next - 1].text, line)
+        return TextField(name, sign + self._tokens[self._next - 1].text, line, column=column)
 
     def _bracketed(self) -> str:
         begin = self._peek.start

@@ -13,12 +13,13 @@ from npu_serving.builds.current import find_build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.deploy.deployment_file import DeploymentFile
+from npu_serving.deploy.listed_models import check_model_places
 from npu_serving.deploy.older_precision import precision_note
 from npu_serving.deploy.pinning import pinned_processors
 from npu_serving.deploy.preset_values import filled_in
 from npu_serving.deploy.render_deployment import DeploymentFiles, plan_files, write_files
 from npu_serving.deploy.rendering import PLATFORM_CONFIG, server_flags_of, server_variables
-from npu_serving.models.layout import ModelPlace, check_model_directory, model_place
+from npu_serving.models.layout import ModelPlace, model_place
 from npu_serving.options.server_flags import known_flags
 from npu_serving.serving.deployed_from import DeployedFrom, files_digest
 from npu_serving.serving.server_plan import ServerPlan, plan_server
@@ -96,10 +97,7 @@ def _plan_of_files(
 ) -> ServerPlan:
     """As they are to be: they may not have been written yet."""
     directory = files.directory
-    for model in deployment.models:
-        place = model_place(model.base_path, model.name)
-        if isinstance(place, Path):
-            check_model_directory(place, "saved_model.pb")
+    check_model_places((model.name, model_place(model.base_path, model.name)) for model in deployment.models)
     if deployment.cann is not None:
         settings = dataclasses.replace(settings, cann_root=deployment.cann)
     processors = pinned_processors(deployment.cpu)

@@ -10,6 +10,7 @@ from pathlib import Path
 from npu_serving import file_access, fsutil, process
 from npu_serving.cann.environment import CannEnvironment
 from npu_serving.cann.link_stubs import link_stub_findings
+from npu_serving.deploy.listed_models import check_model_places, check_models_config
 from npu_serving.deploy.processor_lists import processors_text
 from npu_serving.doctor.places import noexec_trouble
 from npu_serving.elf.loader import library_path_of
@@ -21,10 +22,12 @@ from npu_serving.models.layout import (
     RemotePlace,
     check_model_directory,
     check_model_name,
+    model_place,
 )
 from npu_serving.options import server_flags
 from npu_serving.options.server_environment import server_environment
 from npu_serving.serving import preflight
+from npu_serving.serving.asked_models import models_in
 from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.deployment import deployment_of
 from npu_serving.shown_text import masked_variable
@@ -120,6 +123,7 @@ def plan_server(
         flags["platform_config_file"] = str(path)
     flags.update(_model_flags(model_base_path, model_name, further))
     flags.update(further)
+    _check_own_list(further, planned)
     preflight.check_ports(port, rest_api_port, spared=spared)
     cann = cann if cann is not None else CannEnvironment()
     callers, stated = server_environment(os.environ), dict(variables or {})
@@ -178,10 +182,23 @@ def _model_flags(model_base_path: ModelPlace | None, model_name: str, further: M
     if "\0" in str(base):
         raise RequestError(f"The model directory {str(base)!r} contains a NUL byte.", cure="use another path")
     if isinstance(base, Path):
-        wanted = "model.tflite" if further.get("use_tflite_model") == "true" else "saved_model.pb"
         with fsutil.explained(base, doing="read"):
-            check_model_directory(base, wanted)
+            check_model_directory(base, _model_file(further))
     return {"model_name": model_name, "model_base_path": str(base)}
+
+
+def _model_file(further: Mapping[str, str]) -> str:
+    return "model.tflite" if further.get("use_tflite_model") == "true" else "saved_model.pb"
+
+
+def _check_own_list(further: Mapping[str, str], planned: Collection[Path]) -> None:
+    """A list of models that somebody wrote; those that are to be written are made of a file that is checked."""
+    listed = further.get("model_config_file", "")
+    if not listed or fsutil.is_remote(listed) or Path(listed) in planned:
+        return
+    models = models_in(check_models_config(Path(listed), further))
+    places = [(model.name, model_place(model.base_path, "base_path")) for model in models]
+    check_model_places(places, _model_file(further))
 
 
 def _ignored_flags(flags: Mapping[str, str]) -> list[str]:

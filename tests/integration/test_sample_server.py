@@ -406,6 +406,25 @@ def test_a_model_that_is_added_to_the_config_is_loaded(cpu_server: Path, tmp_pat
         assert client.predict({"inputs": 1}, "two") == {"outputs": 2.5}
 
 
+def test_a_model_without_its_directory_keeps_back_those_that_are_listed_before_it_until_it_is_there(
+    cpu_server: Path, tmp_path: Path, base: Path
+) -> None:
+    config = tmp_path / "models.config"
+    places = {"a": base, "c": tmp_path / "gone"}
+    entries = (
+        f"config {{ name: '{name}' base_path: '{path}' model_platform: 'tensorflow' }}" for name, path in places.items()
+    )
+    config.write_text(f"model_config_list {{ {' '.join(entries)} }}", encoding="utf-8")
+    with serving(cpu_server, tmp_path, f"--model_config_file={config}", wait=False) as client:
+        until(lambda: client.log.count(f"Could not find base path {places['c']} for servable c") > 1, "two looks")
+        assert "Loading servable version" not in client.log
+        assert "Running gRPC" not in client.log
+        shutil.copytree(base, tmp_path / "half")
+        (tmp_path / "half").rename(places["c"])
+        until(lambda: "Exporting HTTP/REST API at:" in client.log, "the REST API")
+        assert client.predict({"inputs": 1}, "a") == client.predict({"inputs": 1}, "c") == {"outputs": 2.5}
+
+
 @pytest.mark.parametrize(
     ("text", "where", "reason"),
     [

@@ -93,6 +93,21 @@ def test_what_is_refused_leaves_no_files(machine: Machine) -> None:
     assert machine.files == []
 
 
+def test_a_model_that_is_not_there_keeps_the_server_from_being_started_and_names_those_that_would_wait(
+    machine: Machine,
+) -> None:
+    file = machine.directory / "three.json"
+    gone = machine.directory / "models/gone"
+    models = [{"name": "a", "base_path": str(machine.model)}, {"name": "c", "base_path": str(gone)}]
+    file.write_text(json.dumps({"version": 1, "models": models}))
+    for dry_run in (True, False):
+        with pytest.raises(RequestError, match=r"^c: .*gone does not exist.* does not offer a either"):
+            from_build.plan_deployment(
+                machine.settings, read_deployment(file), DeployedFrom(file, (), ()), dry_run=dry_run
+            )
+    assert machine.files == []
+
+
 def test_the_limits_of_a_cache_are_put_where_they_count_and_a_dry_run_puts_none(machine: Machine) -> None:
     cache = machine.directory / "cache/of mine"
     npu: dict[str, Any] = {

@@ -83,6 +83,24 @@ def test_a_list_of_models_takes_the_place_of_a_model_directory(artifact: Path, m
     assert "--deployment FILE" in caught.value.cure
 
 
+def test_a_list_of_models_that_somebody_wrote_is_checked_before_the_start_with_the_models_that_it_names(
+    artifact: Path, model: Path, tmp_path: Path
+) -> None:
+    config, plain = tmp_path / "own.config", tmp_path / "plain"
+    plain.symlink_to(model)
+    flags = [f"--model_config_file={config}"]
+    entry = f'config {{ name: "a" base_path: "{plain}" model_platform: "tensorflow" }}\n'
+    config.write_text(f"model_config_list {{ {entry} }}")
+    plan(artifact, None, extra_flags=flags)
+    config.write_text(f"model_config_list {{ {entry} config {{ name: 'b' base_path: '{plain}' }} }}")
+    with pytest.raises(RequestError, match=r"own\.config:2:2: the model 'b' has no platform"):
+        plan(artifact, None, extra_flags=flags)
+    missing = entry.replace('"a"', '"c"').replace(str(plain), str(tmp_path / "gone"))
+    config.write_text(f"model_config_list {{ {entry} {missing} }}")
+    with pytest.raises(RequestError, match=r"^c: .*gone does not exist.* does not offer a either"):
+        plan(artifact, None, extra_flags=flags)
+
+
 def test_a_model_without_a_version_directory_is_refused_with_the_layout(artifact: Path, tmp_path: Path) -> None:
     base = tmp_path / "bare"
     (base / "first").mkdir(parents=True)

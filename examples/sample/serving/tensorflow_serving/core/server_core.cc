@@ -105,7 +105,12 @@ void ServerCore::ManageLoop() {
     std::vector<std::string> names;
     for (const auto& model : models_) names.push_back(model.first);
     lock.unlock();
-    for (const std::string& name : names) Manage(name);
+    const Status found = FindAll(names);
+    if (found.ok()) {
+      for (const std::string& name : names) Manage(name);
+    } else {
+      TF_LOG_ERROR("FileSystemStoragePathSource encountered a file-system access error: " + found.message());
+    }
     lock.lock();
     changed_.notify_all();
     const auto next = std::chrono::steady_clock::now() + interval;
@@ -114,6 +119,23 @@ void ServerCore::ManageLoop() {
       changed_.wait_for(lock, kStopCheck);
     }
   }
+}
+
+// A look for versions ends at the first base path that is missing, before anything is handed on: a model without its
+// directory keeps all others from being loaded, as with the real server.
+Status ServerCore::FindAll(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    ModelConfig config;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!models_[name].configured) continue;
+      config = models_[name].config;
+    }
+    std::map<int64_t, std::string> versions;
+    const Status status = FindVersions(config, &versions);
+    if (!status.ok()) return status;
+  }
+  return Status();
 }
 
 void ServerCore::Manage(const std::string& name) {

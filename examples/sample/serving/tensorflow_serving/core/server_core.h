@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "tensorflow/core/lib/core/status.h"
 #include "tensorflow_serving/config/model_server_config.h"
@@ -70,6 +71,7 @@ class ServerCore {
   Status Validate(const ModelServerConfig& models, bool at_start) const;
   void Adopt(const ModelServerConfig& models);
   void ManageLoop();
+  Status FindAll(const std::vector<std::string>& names);
   void Manage(const std::string& name);
   void LoadVersion(const ModelConfig& config, int64_t version, const std::string& directory);
   Status LoadWithRetries(const ModelConfig& config, const ServableId& id, const std::string& directory,
