@@ -16,6 +16,8 @@ NETWORK_TASKS = ("fetch-deps", "lock-deps", "build-image")
 
 _OF_A_DEPLOYMENT = ("set", "overlay")
 """What a task that may do without --deployment refuses without it."""
+_NOT_TO_RECORD = ("deployment", *_OF_A_DEPLOYMENT)
+"""What smoke --record refuses: it asks a model by itself."""
 _COMMAND = re.compile(r"\./inv (?P<task>[a-z][a-z-]*)(?![\w-])")
 _NEXT_STEP = re.compile(
     r"(?P<before>.*?\bNext: |\s*cure\s\s+|If the build fails because of that: |To know it before: )(?P<step>.*)"
@@ -53,6 +55,8 @@ class RepeatedFlags:
                 if value in (None, "", (), [], False) or is_named or (flag == "offline" and task in NETWORK_TASKS):
                     continue
                 if flag in _OF_A_DEPLOYMENT and not has_deployment:
+                    continue
+                if flag in _NOT_TO_RECORD and "--record" in step:
                     continue
                 values = [True] if value is True else value if isinstance(value, (list, tuple)) else [value]
                 for each in values:

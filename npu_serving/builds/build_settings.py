@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
-from npu_serving.errors import RequestError
+from npu_serving.errors import NpuServingError, RequestError
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import RUNNERS, Settings
+
+
+def settings_to_serve(settings: Settings, build: str = "") -> Settings:
+    """Those of the build that is to serve, the current one by default; the settings given where there is none.
+
+    Nothing is said of a build that is not there: the tasks that start one do.
+    """
+    try:
+        return settings_of(find_build(settings.dist_root, build), settings)
+    except NpuServingError:
+        return settings
 
 
 def settings_of(build: Build, settings: Settings) -> Settings:

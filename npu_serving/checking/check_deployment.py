@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from npu_serving.builds.build_settings import settings_of
+from npu_serving.builds.build_settings import settings_to_serve
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
 from npu_serving.builds.verify import verify_found_build
@@ -193,8 +193,9 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
 
     Raises RequestError for a build that was named and is not there.
     """
-    deployment = filled_in(read.deployment, settings)
     found = _found_build(settings, build)
+    settings = settings_to_serve(settings, build)
+    deployment = filled_in(read.deployment, settings)
     models = tuple(check_models(deployment))
     findings = [finding for model in models for finding in model.findings]
     note = precision_note(read.deployment, deployment)
@@ -207,7 +208,7 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
     findings += check_first_answer(deployment, models)
     if deployment.cann is not None:
         settings = dataclasses.replace(settings, cann_root=deployment.cann)
-    settings = with_sample(_built_settings(settings, found))
+    settings = with_sample(settings)
     findings += _check_build(settings, found, build, models)
     shares: dict[str, Mapping[int, tuple[NpuShare, ...]]] = {}
     try:
@@ -276,14 +277,6 @@ def _found_build(settings: Settings, build: str) -> Build | NpuServingError:
         if build:
             raise
         return error
-
-
-def _built_settings(settings: Settings, build: Build | NpuServingError) -> Settings:
-    """The settings that the build was made with, its CANN above all; those given where there is no such build."""
-    try:
-        return settings_of(build, settings) if isinstance(build, Build) else settings
-    except NpuServingError:
-        return settings
 
 
 def _check_build(

@@ -100,6 +100,7 @@ def render_deployment(
     dry_run: bool = False,
 ) -> Result:
     """Write all files of one server from a deployment.yaml: configurations, environment, flags, start script, unit."""
+    from npu_serving.builds.build_settings import settings_to_serve
     from npu_serving.deploy.older_precision import precision_note
     from npu_serving.deploy.preset_values import filled_in
     from npu_serving.deploy.render_deployment import plan_files, write_files
@@ -114,7 +115,7 @@ def render_deployment(
     if diff:
         refuse_together("--diff", "it changes nothing either way", dry_run=dry_run)
     deployment = read_with(user_path(file, "the deployment file"), overlay, set)
-    filled = filled_in(deployment, call.settings)
+    filled = filled_in(deployment, settings_to_serve(call.settings))
     plan = plan_files(filled, output, at=at, is_check=diff, note=precision_note(deployment, filled))
     return plan if diff or dry_run else write_files(plan)
 

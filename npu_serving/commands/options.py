@@ -33,13 +33,16 @@ def explain(
     overlay: tuple[str, ...] = (),
 ) -> Result:
     """Explain an option of the NPU, a profiling key, a variable, a flag of the server, an operator, or a whole file."""
+    from npu_serving.builds.build_settings import settings_to_serve
     from npu_serving.options import explaining
 
     if deployment is not None:
         from npu_serving.checking.explained_deployment import explain_deployment
 
         refuse_together("--deployment", "it explains the lines of that file", all=all)
-        return explain_deployment(call.settings, deployment, read_placed(deployment, overlay, set), name)
+        return explain_deployment(
+            settings_to_serve(call.settings), deployment, read_placed(deployment, overlay, set), name
+        )
     refuse_without_file(overlay, set)
     if all:
         refuse_together("--all", "it explains every entry", name=name)
@@ -51,4 +54,4 @@ def explain(
         return exact or explaining.explain(name)
     from npu_serving.checking.explained_operator import explain_name
 
-    return explain_name(call.settings, name)
+    return explain_name(settings_to_serve(call.settings), name)

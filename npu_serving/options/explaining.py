@@ -195,6 +195,8 @@ def _nearest(wanted: str) -> list[Entry]:
     Else the word is taken for a mistyped one of those that names are made of.
     """
     plain, further = _plain(wanted), _further_entries()
+    if plain in ("preset", "presets"):
+        return [*catalogue.presets().values()]
     named = [name for name in catalogue.option_names() if plain in _plain(name)]
     mentioning: list[Entry] = [*catalogue.options_that_mention(wanted), *further]
     by_term = [entry for entry in mentioning if plain in _plain(entry.name) or _is_term(wanted, entry)]

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.builds.build_settings import settings_of
+from npu_serving.builds.build_settings import settings_of, settings_to_serve
 from npu_serving.builds.current import find_build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
@@ -76,7 +76,7 @@ def plan_deployment(
     ServerError for whatever would keep the server from serving: models that are not there, ports that are in use.
     """
     directory = source.directory(settings.build_root)
-    filled = filled_in(deployment, settings)
+    filled = filled_in(deployment, settings_to_serve(settings, build))
     files = plan_files(filled, directory)
     plan = _plan_of_files(settings, filled, files, build, spared)
     note = precision_note(deployment, filled)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.builds.build_settings import settings_to_serve
 from npu_serving.deploy.deployment_file import DeploymentFile, read_deployment
 from npu_serving.deploy.preset_values import filled_in
 from npu_serving.deploy.rendering import (
@@ -83,7 +84,7 @@ def read_again(settings: Settings, source: DeployedFrom, adapter: str = "") -> K
     settings = replace(settings, adapter=adapter) if adapter else settings
     try:
         deployment = read_deployment(source.file, source.overlays, source.values)
-        whole = filled_in(deployment, settings)
+        whole = filled_in(deployment, settings_to_serve(settings))
         return KnownDeployment(source, deployment, rendered_files(whole, source.directory(settings.build_root)))
     except NpuServingError as error:
         return KnownDeployment(source, trouble=error.what)

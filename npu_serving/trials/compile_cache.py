@@ -17,7 +17,7 @@ from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.errors import RequestError
 from npu_serving.options.auxiliary_files import WRITTEN_FILES
 from npu_serving.options.session_options import OptionValue
-from npu_serving.writers.shell import task_argument
+from npu_serving.writers.shell import command_line
 
 MODE, OPERATORS, GRAPHS = "op_compiler_cache_mode", "op_compiler_cache_dir", "graph_compiler_cache_dir"
 _DEBUGGING = ("op_debug_level", "op_debug_config")
@@ -69,7 +69,7 @@ class CompileCache:
         said = f"{self.option or 'operators'} {self.directory}: {now}."
         if self.is_keyed:
             return f"{said} It is for CANN {release} alone."
-        cure = task_argument("--set", "presets=[compile-cache]")
+        cure = command_line(["--set", "presets=[compile-cache]"])
         return (
             f"{said} Each release of CANN uses this directory, and what another one has compiled may do harm: "
             f"the preset compile-cache keeps one for each ({cure})."

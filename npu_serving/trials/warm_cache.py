@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from npu_serving.builds.build_settings import settings_to_serve
 from npu_serving.client.golden import GoldenRequest
 from npu_serving.client.messages import ModelSpec
 from npu_serving.console import Reporter, duration_text, table
@@ -32,7 +33,7 @@ from npu_serving.settings import Settings
 from npu_serving.trials.cache_requests import CacheRequest, is_local, local_requests, remote_requests
 from npu_serving.trials.compile_cache import CompileCache, check_cache_is_used, compile_caches, content_of
 from npu_serving.trials.spare_server import on_spare_ports, plan_spare, started_whole, ticking
-from npu_serving.writers.shell import task_argument
+from npu_serving.writers.shell import shell_word, task_argument
 
 _REPLAYED = re.compile(
     rf"Finished reading warmup data for model at (.+)/{re.escape(str(WARM_UP_FILE))}\. "
@@ -182,7 +183,11 @@ class WarmCacheResult:
             *(cache.text(self.release) for cache in self.caches),
         ]
         if self.troubles:
-            return "\n".join([*lines, f"Not all is compiled: {'; '.join(self.troubles)}. The log is {self.log_path}"])
+            lines.append(f"Not all is compiled: {'; '.join(self.troubles)}. The log is {self.log_path}")
+            unasked = next((each.asked.model for each in self.warmed if each.asked.why_not), "")
+            record = f"./inv smoke --record --model-name {shell_word(unasked)} --model-base-path PATH --request REQUEST"
+            step = f"Next: {record} --platform-config-file CONFIG gives it something to ask"
+            return "\n".join([*lines, *([step] if unasked else [])])
         return "\n".join([*lines, f"Next: {self.next_step}"])
 
 
@@ -200,9 +205,10 @@ def plan_warm_cache(
     The server's files are written, unless it is a dry run.
     """
     check_cache_is_used(deployment)
-    deployment = filled_in(deployment, settings)
+    of_build = settings_to_serve(settings, build)
+    deployment = filled_in(deployment, of_build)
     golden = golden_requests(settings, deployment)
-    release = installed_release(deployment, settings)
+    release = installed_release(deployment, of_build)
     by_model = {
         model.name: golden.of(model.name, "" if deployment.golden else model.base_path) for model in deployment.models
     }

@@ -60,6 +60,12 @@ def test_what_is_laid_over_a_deployment_is_repeated_only_with_the_deployment() -
     assert with_file.in_step(step) == step
 
 
+def test_a_request_is_recorded_without_the_deployment_that_smoke_would_refuse_beside_it() -> None:
+    typed = repeated(deployment="d.yaml", set=["server.port=9000"], build="b")
+    step = "./inv smoke --record --model-base-path PATH --request REQUEST"
+    assert typed.in_step(step) == step.replace("smoke", "smoke --build b")
+
+
 def test_a_step_with_a_hidden_secret_says_that_it_has_to_be_typed_and_is_refused_as_it_stands() -> None:
     values = ["environment={MY_TOKEN: hunter 2}", "server.port=9000"]
     step = repeated(set=values).in_step("./inv serve --deployment d.yaml")

@@ -8,7 +8,7 @@ import pytest
 
 from npu_serving.documents.text_format import last_text, read_text_format
 from npu_serving.errors import RequestError
-from npu_serving.options import explaining
+from npu_serving.options import catalogue, explaining
 from npu_serving.options.catalogue import session_options
 from npu_serving.options.explaining import explain, explain_all
 from npu_serving.options.server_flags import checked_flags, known_flags
@@ -84,6 +84,10 @@ def test_a_mistyped_name_is_answered_with_the_nearest_first() -> None:
 def test_a_mistyped_part_of_a_name_finds_what_the_part_does() -> None:
     assert names("precison") == names("precision")
     assert "precision_mode_v2" in names("precison")
+
+
+def test_the_word_presets_finds_every_preset() -> None:
+    assert names("presets") == names("preset") == list(catalogue.presets())
 
 
 def test_several_hits_are_listed_with_a_line_for_each() -> None:

@@ -10,7 +10,7 @@ import pytest
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel
 from npu_serving.errors import RequestError
-from npu_serving.trials.compile_cache import CacheContent, check_cache_is_used, compile_caches, content_of
+from npu_serving.trials.compile_cache import CacheContent, CompileCache, check_cache_is_used, compile_caches, content_of
 
 
 def deployed(
@@ -75,3 +75,8 @@ def test_what_is_in_a_cache_is_counted_through_all_its_directories(tmp_path: Pat
     assert content_of(cache) == CacheContent(2, 6), "neither a link nor the limits are compiled"
     assert CacheContent(1, 5).text() == "1 file, 5 B"
     assert CacheContent().text() == "nothing"
+
+
+def test_a_directory_for_every_release_is_told_with_the_flag_that_keeps_one_for_each(tmp_path: Path) -> None:
+    shared = CompileCache("", tmp_path, is_keyed=False, before=CacheContent())
+    assert "(--set 'presets=[compile-cache]')" in shared.text("6.3.RC2")

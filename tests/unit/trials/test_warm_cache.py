@@ -9,7 +9,8 @@ import pytest
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel, ServerOptions
 from npu_serving.models.warm_up_file import WARM_UP_FILE
-from npu_serving.trials.warm_cache import ReplayedWarmUp, replayed_in
+from npu_serving.trials.cache_requests import CacheRequest
+from npu_serving.trials.warm_cache import ReplayedWarmUp, WarmCacheResult, WarmedRequest, replayed_in
 
 LOADED = "Loading servable version {name: m version: 7}\n"
 REPLAYED = (
@@ -45,3 +46,10 @@ def test_a_file_of_a_version_that_was_loaded_and_of_which_nothing_is_said_was_no
     assert replayed_in("", deployment) == ()
     without = DeploymentFile(1, deployment.models, server=ServerOptions(warm_up=False))
     assert replayed_in(LOADED, without) == ()
+
+
+def test_a_model_that_could_not_be_asked_is_told_with_how_its_request_is_recorded(tmp_path: Path) -> None:
+    asked = WarmedRequest(CacheRequest("a b", 1, "serving_default", "zeros", why_not="the shape is not known"))
+    result = WarmCacheResult((asked,), (), (), "6.3.RC2", tmp_path / "log", "./inv serve", True, 1.0)
+    *_, step = result.text().split("\n")
+    assert step.startswith("Next: ./inv smoke --record --model-name 'a b' --model-base-path PATH --request REQUEST ")

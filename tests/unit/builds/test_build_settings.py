@@ -1,0 +1,34 @@
+"""The settings that what is done later to a build is done with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from npu_serving.builds import build_settings
+from npu_serving.builds.build_settings import settings_to_serve
+from npu_serving.builds.current import find_build, make_current
+from npu_serving.builds.manifest import BuildManifest
+from npu_serving.settings import Settings
+
+
+def test_what_serves_is_served_with_the_cann_of_the_current_build_and_as_given_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_settings, "with_sample", lambda settings: settings)
+    settings = Settings(dist_root=tmp_path)
+    assert settings_to_serve(settings) == settings
+    for name, source in (("a", "sample"), ("b", "1.15.0")):
+        (tmp_path / name).mkdir()
+        manifest = BuildManifest(
+            name, "d", "1.15.0", {"name": source}, {"cann_version": ""}, "l", {}, (), {}, {}, {}, "2026-01-01"
+        )
+        (tmp_path / name / "manifest.json").write_text(json.dumps(manifest.to_json()))
+    make_current(find_build(tmp_path, "a"))
+    of_sample = dataclasses.replace(settings, source="sample")
+    assert settings_to_serve(settings).source == of_sample.source
+    assert settings_to_serve(settings, "b").source == "1.15.0"
+    assert settings_to_serve(settings, "no such build") == settings
