@@ -185,8 +185,8 @@ class WarmCacheResult:
         if self.troubles:
             lines.append(f"Not all is compiled: {'; '.join(self.troubles)}. The log is {self.log_path}")
             unasked = next((each.asked.model for each in self.warmed if each.asked.why_not), "")
-            record = f"./inv smoke --record --model-name {shell_word(unasked)} --model-base-path PATH --request REQUEST"
-            step = f"Next: {record} --platform-config-file CONFIG gives it something to ask"
+            record = "./inv smoke --record --model-base-path PATH --request REQUEST --platform-config-file CONFIG"
+            step = f"Next: {record} --model-name {shell_word(unasked)} gives it something to ask"
             return "\n".join([*lines, *([step] if unasked else [])])
         return "\n".join([*lines, f"Next: {self.next_step}"])
 
