@@ -238,6 +238,7 @@ def _read(path: Path) -> GoldenRequest:
         f"{path} is not a golden request:", RequestError, "", f"correct {path}, or record it again"
     )
     check_name(path.stem)
+    fsutil.refuse_endless(path)
     read = read_document(path, GoldenFile, format=FORMAT, refusal=refusal)
     try:
         values = read.inputs

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from npu_serving import archives
+from npu_serving import archives, fsutil
 from npu_serving.client.tensor import (
     BY_NAME,
     MOST_DIMENSIONS,
@@ -58,6 +58,7 @@ _CURE = 'save plain arrays by name: numpy.savez("FILE.npz", input=array)'
 def read_npz(path: Path) -> dict[str, Tensor]:
     """The arrays of the file, by name. RequestError for what holds none, or none of numbers, truth values and texts."""
     found = {}
+    fsutil.refuse_endless(path)
     try:
         members = archives.read_files(path, None, most_bytes=MOST_BYTES)
     except UnsafeArchiveError as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.console import Progress
 from npu_serving.documents import read_document
-from npu_serving.errors import NoSuchFileError, RequestError
+from npu_serving.errors import NoSuchFileError, NpuServingError, RequestError
 from npu_serving.shown_text import in_a_line
 
 TABLE = Path(__file__).with_name("dump_layout.yaml")
@@ -192,9 +192,10 @@ def _mapping(directory: Path, names: Sequence[str], tree: DumpTree) -> dict[str,
     if layout.mapping not in names:
         return {}
     try:
+        fsutil.refuse_endless(directory / layout.mapping)
         with (directory / layout.mapping).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             return {row[0]: row[1] for row in csv.reader(file) if len(row) == 2}
-    except (OSError, csv.Error) as error:
+    except (OSError, csv.Error, NpuServingError) as error:
         tree.troubles.append(f"{in_a_line(str(directory / layout.mapping))} can't be read: {error}")
         return {}
 

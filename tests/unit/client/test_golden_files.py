@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -251,3 +252,13 @@ def test_a_damaged_file_of_before_is_refused_with_how_to_record_one(tmp_path: Pa
     with pytest.raises(RequestError, match="not a golden request") as caught:
         read_golden_requests(golden_directory(tmp_path)).sound()
     assert "--record" in caught.value.cure
+
+
+@pytest.mark.parametrize("name", ["a.json", "x.npz"])
+def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    document = {"format": 2, "model": "m", "inputs_npz": "x.npz", "expected": [1]}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    (error,) = read_golden_requests(tmp_path).errors
+    assert "a device or a pipe" in error.what

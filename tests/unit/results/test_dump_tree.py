@@ -190,3 +190,13 @@ def test_no_name_is_too_odd(tmp_path_factory: pytest.TempPathFactory, name: str)
     dump(step_of(place), name)
     assert read(place).steps
     shutil.rmtree(place)
+
+
+def test_a_pipe_in_the_place_of_the_mapping_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    step = tmp_path / "20230101000000" / "0" / "m" / "1" / "0"
+    step.mkdir(parents=True)
+    (step / "MatMul.x.1.2.1700000000000000").write_bytes(b"x")
+    os.mkfifo(step / "mapping.csv")
+    tree = read(tmp_path)
+    assert [file.name for file in tree.steps[0].files] == ["x"]
+    assert "a device or a pipe" in tree.troubles[0]
