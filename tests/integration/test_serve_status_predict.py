@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_sample_server import NEEDED_BY_NEXT, Npu, base, npu, objects  # noqa: F401 - fixtures
@@ -30,10 +31,14 @@ from npu_serving.deploy.init_deployment import init_deployment
 from npu_serving.deploy.platform_config import PlatformEntry, ServedModel, render_models_config, render_platform_config
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.sample import cann
+from npu_serving.serving import from_build
+from npu_serving.serving.asked_models import asked_models
+from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server import serve_in_foreground, started
 from npu_serving.serving.server_plan import ServerPlan, plan_server
 from npu_serving.serving.server_record import record_of
+from npu_serving.settings import Settings
 from npu_serving.status.server_state import ServerState, server_state
 
 MODEL = "half_plus_two"
@@ -346,3 +351,43 @@ def test_the_list_of_models_this_project_writes_is_served(
     made = plan(artifact, npu, None, None, f"--model_config_file={models}")
     with started(made, log_path=tmp_path / "log") as server:
         assert model_status(server.rest_url, "other").available
+
+
+def test_a_deployment_with_labels_starts_cold_and_again_and_they_are_in_the_list_that_the_server_reads(
+    artifact: Path,
+    npu: Npu,  # noqa: F811
+    base: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(base / "1", base / "2")
+    build = SimpleNamespace(directory=artifact, manifest=SimpleNamespace(build_id="b"))
+    monkeypatch.setattr(from_build, "find_build", lambda *_: build)
+    monkeypatch.setattr(from_build, "settings_of", lambda _build, settings: settings)
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{npu.root}/stubs:{npu.root}/python3.7.5/lib")
+    settings = dataclasses.replace(Settings(), cann_root=str(npu.ascend), build_root=tmp_path / "state")
+    port, rest_api_port = free_ports()
+    model: dict[str, object] = {"name": MODEL, "base_path": str(base), "versions": [1, 2]}
+    document = {"version": 1, "models": [model], "server": {"port": port, "rest_api_port": rest_api_port}, "npu": {}}
+
+    def planned(labels: dict[str, int]) -> ServerPlan:
+        model["labels"] = labels
+        file = tmp_path / "deployment.json"
+        file.write_text(json.dumps(document))
+        return from_build.plan_deployment(settings, read_deployment(file), DeployedFrom(file, (), ()))
+
+    for _ in range(2):
+        made = planned({"stable": 1, "canary": 2})
+        with started(made, log_path=tmp_path / "log") as server:
+            states = {each.version: each.state for each in model_status(server.rest_url, MODEL).versions}
+            assert states == {1: "AVAILABLE", 2: "AVAILABLE"}
+        (listed,) = asked_models(made.argv)
+        assert listed.labels == {"stable": 1, "canary": 2}
+    with pytest.raises(RequestError, match="canary: is 3, and only the versions 1, 2 are served"):
+        planned({"stable": 1, "canary": 3})
+    forbidding = [word for word in made.argv if not word.startswith("--allow_version_labels")]
+    with (
+        pytest.raises(ServerError),
+        started(dataclasses.replace(made, argv=tuple(forbidding)), log_path=tmp_path / "log"),
+    ):
+        pytest.fail("a label is refused whose version is not available yet")
