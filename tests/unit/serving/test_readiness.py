@@ -116,6 +116,33 @@ def test_an_option_that_the_adapter_refuses_at_the_first_request_keeps_a_model_f
     assert not ready(heard)
 
 
+@pytest.mark.parametrize(
+    ("status", "says_it", "cause"),
+    [
+        (412, "Batched output tensor has 0 dimensions", "an output of the model has no row for each row of the input"),
+        (
+            412,
+            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input",
+            "an output of the model has no row for each row of the input",
+        ),
+        (400, "Batching session Run() input tensors must have at least one dimension", "no first dimension of rows"),
+    ],
+)
+def test_a_golden_request_of_one_row_that_batching_makes_fail_keeps_a_model_from_being_ready_and_names_batching(
+    artifact: Path, tmp_path: Path, status: int, says_it: str, cause: str
+) -> None:
+    request = PredictRequest("instances", ["one row"])
+    golden = GoldenRequest("m", "m", request, [7.0], model_base_path="s3://bucket/m")
+    made = planned(artifact, {"m": {"shape": [-1], "answer": status, "says": says_it}})
+    heard = serve_until(made, says("Next:"), tmp_path, terms=ReadyTerms((golden,)))
+    said, _, cure = heard.said().partition("Next: ")
+    assert "m does not answer: " in said
+    assert "Likely cause: batching is on" in said
+    assert cause in said
+    assert "batching: false" in cure
+    assert not ready(heard)
+
+
 def test_a_request_that_the_server_gave_up_while_it_compiled_is_sent_again(artifact: Path, tmp_path: Path) -> None:
     model = {"answer": 504, "times": 3, "says": "deadline exceeded"}
     heard = serve_until(planned(artifact, {"m": model}), ready, tmp_path)
