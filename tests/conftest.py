@@ -96,6 +96,7 @@ NOTHING_TO_INSTALL = (
     "root may", "root can't", "only root", "mounting a small", "network namespaces are not permitted",
     "it is this machine", "the file is made to say", "a release is published for", "this is no git work tree",
     "it is the same file system", "no second file system", "another user can't read",
+    "TensorFlow 1.15.0 is for Python 3.7",
 )  # fmt: skip
 """How the reasons begin for which a test may be skipped in CI as well: nothing that could be installed is missing."""
 

@@ -29,7 +29,9 @@ npu: {precision_mode_v2: fp16}
 cpu: {intra_op_threads: 2, inter_op_threads: 3}
 """
 
-pytestmark = pytest.mark.skipif(not PYTHON, reason="needs TensorFlow 1.15.0 (NPU_SERVING_TENSORFLOW_PYTHON)")
+pytestmark = pytest.mark.skipif(
+    not PYTHON, reason="TensorFlow 1.15.0 is for Python 3.7, and NPU_SERVING_TENSORFLOW_PYTHON names none"
+)
 
 
 @pytest.fixture(scope="module")
