@@ -105,7 +105,7 @@ def _mistakes(configs: Iterable[TextField], flags: Mapping[str, str]) -> Iterato
             if field.name not in _FIELDS:
                 yield field, _unknown(field)
             elif field.name == "model_version_policy":
-                yield from _of_policy(field)
+                yield from policy_mistakes(field)
         yield from _of_labels(config, flags)
 
 
@@ -120,7 +120,8 @@ def _nearest(word: str) -> str:
     return next((choice for choice in _POLICIES if word.lower().startswith(choice)), "latest")
 
 
-def _of_policy(policy: TextField) -> Iterator[tuple[TextField, str]]:
+def policy_mistakes(policy: TextField) -> Iterator[tuple[TextField, str]]:
+    """What is wrong with a model_version_policy, each with the field that it is about and what to write there."""
     if not isinstance(policy.value, tuple):
         yield policy, f"{policy.text} is not a version policy, which is a block: write {_policy(_nearest(policy.text))}"
         return

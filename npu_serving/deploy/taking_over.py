@@ -13,6 +13,7 @@ from typing import Any
 
 from npu_serving import fsutil
 from npu_serving.deploy.deployment_sections import ServerOptions
+from npu_serving.deploy.listed_models import policy_mistakes
 from npu_serving.deploy.platforms_by_hand import (
     Document,
     PlatformByHand,
@@ -157,6 +158,12 @@ def _model(
 
 
 def _versions(path: Path, policy: TextField) -> object:
+    for place, what in policy_mistakes(policy):
+        raise RequestError(
+            f"{path}:{place.line}:{place.column}: {what}",
+            cause="no server would start with this list of models",
+            cure=f"correct {path}, then run the same command again",
+        )
     for choice in policy.fields:
         if choice.name == "all":
             return "all"

@@ -433,3 +433,15 @@ def test_another_way_to_pin_is_named_with_what_to_write(by_hand: ByHand, before:
     start = START.replace("nohup ./tensorflow_model_server", f"{before} ./tensorflow_model_server")
     by_hand.put(config_cfg=CONFIG, models_config=MODELS, start_sh=start)
     assert [line for line in by_hand.left_out() if "cpu.cpus" in line]
+
+
+@pytest.mark.parametrize("policy", ["model_version_policy: ALL_VERSIONS", "model_version_policy { al {} }"])
+def test_a_version_policy_that_is_a_word_is_refused_at_its_place_and_not_taken_for_the_latest(
+    tmp_path: Path, policy: str
+) -> None:
+    listed = f'model_config_list {{\n config {{ name: "m" base_path: "/m"\n  {policy} }}\n}}\n'
+    (tmp_path / "models.config").write_text(listed)
+    with pytest.raises(RequestError, match=r"models\.config:3:\d+: .*: write model_version_policy \{ ") as caught:
+        take_over_deployment(found_in(tmp_path), tmp_path / "d.yaml")
+    assert "models.config, then run the same command again" in caught.value.cure
+    assert not (tmp_path / "d.yaml").exists()
