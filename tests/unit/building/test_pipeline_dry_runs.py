@@ -82,7 +82,8 @@ def test_doctor_refuses_a_source_or_an_adapter_that_is_not_there_as_a_build_does
     monkeypatch.setenv(SETTINGS_FILE, str(tmp_path / "invoke.yaml"))
     settings = Settings(build_root=tmp_path / "build", runner="host", **wrong)  # type: ignore[arg-type]
     task: Task[Any] = first_steps.doctor
-    words = {"fix": False, "dry_run": False, "source": None, "adapter": None, "runner": None, "json": False}
+    words: dict[str, object] = dict.fromkeys(("source", "adapter", "runner", "cann_root"))
+    words |= {"fix": False, "dry_run": False, "for_": "build", "json": False}
     with pytest.raises(SystemExit) as ended:
         task.body(None, **{**words, **more, **wrong})
     assert ended.value.code == 2
