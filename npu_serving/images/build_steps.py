@@ -96,7 +96,7 @@ def _no_base(name: str, reason: str) -> NpuServingError:
         f"Could not pull the base image {name} ({reason}).",
         cause="there is no network here, a registry mirror or a login is needed, or the name is wrong",
         cure="choose an image that `docker images` lists, with --base-image NAME or docker_base_image in invoke.yaml; "
-        "or use --runner host; or load an image without a registry, with docker load or docker import "
+        "or set runner in invoke.yaml to host; or load an image without a registry, with docker load or docker import "
         "(docker/README.md)",
     )
 
