@@ -21,6 +21,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("ours")
 
+# gRPC would write into the standard error of each program that is started while a test's server runs, before its exec.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 # Started in the background by a script, as with nohup, we would ignore these, and so would every program that a test

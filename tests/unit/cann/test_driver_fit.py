@@ -113,5 +113,5 @@ def test_any_record_is_read_without_an_error(tmp_path_factory: pytest.TempPathFa
     (root / "driver/lib64").mkdir(parents=True)
     for name, text in (("driver", one), ("firmware", other)):
         (root / name).mkdir(exist_ok=True)
-        (root / name / "version.info").write_text(text, encoding="utf-8", errors="replace", newline="")
+        (root / name / "version.info").write_bytes(text.encode("utf-8", errors="replace"))
     driver_misfits(Component("driver", root / "driver", ""), None)

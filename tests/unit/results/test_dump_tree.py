@@ -58,7 +58,7 @@ def test_a_mapping_that_is_damaged_costs_the_names_only(tmp_path: Path) -> None:
 def test_time_device_model_id_and_step_are_told_wherever_in_the_tree_one_begins(tmp_path: Path) -> None:
     directory = step_of(tmp_path, 7, device=3)
     dump(directory, f"Add.a.1.{STAMP}")
-    for top in (tmp_path, *directory.parents[:4], directory):
+    for top in (tmp_path, *list(directory.parents)[:4], directory):
         (step,) = read(top).steps
         assert step.place == DumpPlace(TIME, "3", GRAPH, "1", "7")
 

@@ -23,8 +23,8 @@ def test_the_last_lines_are_those_of_both_files_as_one(
     tmp_path_factory: pytest.TempPathFactory, old: list[str], new: list[str], count: int
 ) -> None:
     log = tmp_path_factory.mktemp("log") / "server.log"
-    former(log).write_text("".join(f"{line}\n" for line in old), encoding="utf-8", newline="")
-    log.write_text("".join(f"{line}\n" for line in new), encoding="utf-8", newline="")
+    former(log).write_bytes("".join(f"{line}\n" for line in old).encode())
+    log.write_bytes("".join(f"{line}\n" for line in new).encode())
     whole = [*old, *new]
     assert list(last_lines(log, count).lines) == (whole[-count:] if count else [])
 
