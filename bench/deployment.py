@@ -6,15 +6,13 @@ Half of the models share their options with the deployment; the others have one 
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import yaml
+from _in_turn import medians
 from google.protobuf import text_format
 
 from npu_serving.deploy.deployment_file import read_deployment
@@ -40,17 +38,6 @@ def document() -> dict[str, Any]:
     return {"version": 1, "models": models, "npu": {"mix_compile_mode": True}}
 
 
-def seconds(works: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """The median of each, measured in turn."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(ROUNDS):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
 def main() -> None:
     place = Path("/etc/npu-serving")
     text = yaml.dump(document(), Dumper=yaml.CSafeDumper, sort_keys=False)
@@ -63,14 +50,15 @@ def main() -> None:
             read_message(files["models.config"].text, "ModelServerConfig"),
             *session_bundles(files["config.cfg"].text).values(),
         ]
-        found = seconds(
+        found = medians(
             {
                 "read": lambda: parse(text, YAML),
                 "checked": lambda: read_deployment(file),
                 "written": lambda: rendered_files(deployment, place),
                 "events": lambda: sum(1 for _ in yaml.parse(text, Loader=yaml.CSafeLoader)),
                 "printed": lambda: [text_format.MessageToString(message) for message in messages],
-            }
+            },
+            ROUNDS,
         )
     rows = [
         ("the YAML as plain values", found["read"], "PyYAML's C events", found["events"]),

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Callable, Literal
+from typing import Annotated, Literal
 
 import yaml
+from _in_turn import medians
 
 from npu_serving.documents import JSON, Rule, parse_document
 from npu_serving.errors import DocumentError
@@ -81,17 +80,6 @@ def refuse(text: str) -> None:
         assert told == MODELS // 10, told
 
 
-def medians(works: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Seconds for each, measured in turn."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(ROUNDS):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
 def main() -> None:
     text = yaml.dump(document(), Dumper=yaml.CSafeDumper)
     wrong = re.sub(r"(name: model-[0-9]*0\n  precision:) mixed", r"\1 mixt", text)
@@ -103,13 +91,14 @@ def main() -> None:
             "yaml.safe_load": lambda: yaml.safe_load(text),
             "yaml.CSafeLoader": lambda: yaml.load(text, Loader=yaml.CSafeLoader),
             "json.loads": lambda: json.loads(as_json),
-        }
+        },
+        ROUNDS,
     )
     rows = [("YAML", "read_document, YAML", rival) for rival in ("yaml.safe_load", "yaml.CSafeLoader")]
     for what, ours, rival in [*rows, ("JSON", "read_document, JSON", "json.loads")]:
         ratio = found[ours] / found[rival]
         print(f"| {what} | {found[ours]:.2f} s | {rival} | {found[rival]:.2f} s | {ratio:.2f} |")
-    told = medians({"told": lambda: refuse(wrong)})["told"]
+    told = medians({"told": lambda: refuse(wrong)}, ROUNDS)["told"]
     plain = found["yaml.safe_load"]
     print(f"| YAML with {MODELS // 10} mistakes | {told:.2f} s | yaml.safe_load | {plain:.2f} s | {told / plain:.2f} |")
 

@@ -28,7 +28,7 @@ from npu_serving.findings import Finding
 from npu_serving.options.adapter_release import candidates, kind_in
 from npu_serving.options.auxiliary_files import LimitedCache
 from npu_serving.options.catalogue import KINDS, NOT_READ, environment_variables, presets, session_options
-from npu_serving.options.explaining import Fact, option_default, option_reach, paragraph
+from npu_serving.options.explained_entry import Fact, option_default, option_reach, paragraph
 from npu_serving.options.rules import check_options
 from npu_serving.options.session_options import complete_options
 from npu_serving.sample.sample_settings import with_sample

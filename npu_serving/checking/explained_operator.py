@@ -30,7 +30,8 @@ from npu_serving.cann.operator_library import (
 from npu_serving.cann.operator_list import COMPUTES_NOTHING, OperatorLists, operator_lists
 from npu_serving.errors import NpuServingError, RequestError
 from npu_serving.models.dangerous_operators import dangerous_operators
-from npu_serving.options.explaining import ExplainedEntries, Fact, explain, explain_exactly, paragraph
+from npu_serving.options.explained_entry import Fact, paragraph
+from npu_serving.options.explaining import ExplainedEntries, explain, explain_exactly
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import Settings
 

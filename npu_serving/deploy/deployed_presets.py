@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from npu_serving.deploy.deployment_sections import Problem
 from npu_serving.deploy.platforms import process_options
 from npu_serving.options.catalogue import OptionValue, presets
-from npu_serving.options.explaining import preset_options
+from npu_serving.options.explained_entry import preset_options
 
 if TYPE_CHECKING:
     from npu_serving.deploy.deployment_file import DeploymentFile

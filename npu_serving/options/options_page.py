@@ -7,7 +7,7 @@ import re
 
 from npu_serving import fsutil
 from npu_serving.options import explaining
-from npu_serving.options.explaining import ExplainedEntry, Fact
+from npu_serving.options.explained_entry import FLAG, KEY, OPTION, PRESET, VARIABLE, ExplainedEntry, Fact
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 PAGE = PROJECT_ROOT / "docs" / "options.md"
@@ -24,11 +24,11 @@ is set; with few exceptions a value of another kind silently reads as false, 0 o
 silently ignored. Options are read when a graph is first run: at the load of a model with variables, else at its first
 request. What *ends the process* then ends the whole server, with all of its models."""
 _ABOUT = {
-    explaining.OPTION: "The options of NpuOptimizer, from the guides and from the adapter's own source.",
-    explaining.KEY: "The keys of the JSON in `profiling_options` and `PROFILING_OPTIONS`; every value is a text.",
-    explaining.VARIABLE: "What the guide, CANN and the adapter read from the environment.",
-    explaining.FLAG: f"The flags of tensorflow_model_server {Settings.source}.",
-    explaining.PRESET: "What `presets: [NAME]` in a [deployment.yaml](deploy.md) sets, where the file says nothing.",
+    OPTION: "The options of NpuOptimizer, from the guides and from the adapter's own source.",
+    KEY: "The keys of the JSON in `profiling_options` and `PROFILING_OPTIONS`; every value is a text.",
+    VARIABLE: "What the guide, CANN and the adapter read from the environment.",
+    FLAG: f"The flags of tensorflow_model_server {Settings.source}.",
+    PRESET: "What `presets: [NAME]` in a [deployment.yaml](deploy.md) sets, where the file says nothing.",
 }
 _MARKS = re.compile(r"([\\`*<~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 

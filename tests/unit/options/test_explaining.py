@@ -10,6 +10,7 @@ from npu_serving.documents.text_format import last_text, read_text_format
 from npu_serving.errors import RequestError
 from npu_serving.options import catalogue, explaining
 from npu_serving.options.catalogue import session_options
+from npu_serving.options.explained_entry import FLAG, KEY, OPTION, PRESET, VARIABLE
 from npu_serving.options.explaining import explain, explain_all
 from npu_serving.options.server_flags import checked_flags, known_flags
 
@@ -42,12 +43,12 @@ def test_the_kind_says_since_when_it_is_read_and_what_another_kind_means() -> No
 @pytest.mark.parametrize(
     ("typed", "name", "family"),
     [
-        ("aic_metrics", "aic_metrics", explaining.KEY),
-        ("TE_PARALLEL_COMPILER", "TE_PARALLEL_COMPILER", explaining.VARIABLE),
-        ("job_id", "JOB_ID", explaining.VARIABLE),
-        ("--rest-api-port", "rest_api_port", explaining.FLAG),
-        ("Input-Shape", "input_shape", explaining.OPTION),
-        (" output ", "output", explaining.KEY),
+        ("aic_metrics", "aic_metrics", KEY),
+        ("TE_PARALLEL_COMPILER", "TE_PARALLEL_COMPILER", VARIABLE),
+        ("job_id", "JOB_ID", VARIABLE),
+        ("--rest-api-port", "rest_api_port", FLAG),
+        ("Input-Shape", "input_shape", OPTION),
+        (" output ", "output", KEY),
     ],
 )
 def test_a_name_is_found_in_every_family_however_it_is_spelled(typed: str, name: str, family: str) -> None:
@@ -116,7 +117,7 @@ def test_everything_is_explained_once_with_all_that_is_known() -> None:
 
 def test_pasted_options_are_text_format_with_the_kind_that_is_read() -> None:
     for each in explain_all().found:
-        if each.family in (explaining.OPTION, explaining.KEY):
+        if each.family in (OPTION, KEY):
             for entry in read_text_format(each.example):
                 (value,) = entry.fields[1].fields
                 name = last_text(entry.fields, "key")
@@ -126,7 +127,7 @@ def test_pasted_options_are_text_format_with_the_kind_that_is_read() -> None:
 def test_a_pasted_flag_is_one_that_serve_takes() -> None:
     for each in explain_all().found:
         typed = re.search(r"--flag=(\S+)", each.example)
-        if each.family != explaining.FLAG or typed is None:
+        if each.family != FLAG or typed is None:
             continue
         if not known_flags()[each.name].must_exist:
             assert list(checked_flags([typed[1]])) == [each.name]
@@ -237,7 +238,7 @@ def test_what_the_guide_advises_is_said_with_the_option(name: str, advice: str) 
 
 def test_a_preset_is_shown_with_what_it_sets_and_what_its_word_finds_besides() -> None:
     found = explaining.explain("dump")
-    assert [each.family for each in found.found] == [explaining.PRESET]
+    assert [each.family for each in found.found] == [PRESET]
     assert "- dump_mode all" in found.text()
     assert "presets: [dump]" in found.text()
     assert "dump_path" in {each.name for each in found.also}
