@@ -20,9 +20,9 @@ from npu_serving import archives, fsutil
 from npu_serving.client.tensor import (
     BY_NAME,
     MOST_DIMENSIONS,
-    MOST_ELEMENTS,
     Tensor,
     Value,
+    element_count,
     nested,
     packed,
     shown_values,
@@ -86,7 +86,7 @@ def read_npy(data: bytes) -> Tensor:
     if length > _MOST_HEADER_BYTES or start + length > len(data):
         raise ValueError("its header is cut off, or too long")
     kind, shape, by_columns = _header(data[start : start + length].decode("utf-8" if data[6] > 2 else "latin-1"))
-    count = _count(shape)
+    count = element_count(shape)
     content = memoryview(data)[start + length :]
     if _TEXTS.fullmatch(kind):
         name = "DT_STRING"
@@ -167,19 +167,6 @@ def _header(text: str) -> tuple[str, tuple[int, ...], bool]:
     if len(shape) > MOST_DIMENSIONS:
         raise ValueError(f"it has more than {MOST_DIMENSIONS} dimensions")
     return kind, shape, by_columns is True
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    """How many values there are; ValueError for more than are read, and for lists of empty lists without end."""
-    count, in_all = 1, 0
-    for size in shape:
-        count *= size
-        in_all += count
-        if in_all > 2 * MOST_ELEMENTS:
-            raise ValueError(f"it has the shape {list(shape)[:8]}, which is too large")
-        if not size:
-            break
-    return count
 
 
 def _numbers(name: str, kind: str, content: memoryview, count: int) -> Sequence[Value]:

@@ -160,7 +160,7 @@ def read_tensor(message: memoryview) -> Tensor:
     kind = BY_NUMBER.get(number)
     if kind is None or not kind.field:
         raise MalformedMessageError(f"a tensor is of the type {number if kind is None else kind.name}")
-    count = _elements(shape)
+    count = element_count(shape)
     if content:
         if kind.is_text or len(content) != count * kind.size:
             raise MalformedMessageError(
@@ -168,6 +168,19 @@ def read_tensor(message: memoryview) -> Tensor:
             )
         return Tensor(kind, shape, _unpacked(kind, bytes(content)))
     return Tensor(kind, shape, _filled(kind, _values(kind, by_field.get(kind.field, []), count), count))
+
+
+def element_count(shape: tuple[int, ...]) -> int:
+    """How many values a tensor of that shape has. MalformedMessageError where their lists would fill the memory."""
+    count, in_all = 1, 0
+    for size in shape:
+        count *= size
+        in_all += count
+        if in_all > 2 * MOST_ELEMENTS:
+            raise MalformedMessageError(f"a tensor of the shape {list(shape)[:8]} is larger than any that is read")
+        if not size:
+            break
+    return count
 
 
 def nested(shape: tuple[int, ...], values: list[object]) -> object:
@@ -207,19 +220,6 @@ def _read_shape(message: memoryview) -> tuple[int, ...]:
     if shape is None or any(size < 0 for size in shape):
         raise MalformedMessageError("a tensor has no whole shape")
     return shape
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    """How many values there are. MalformedMessageError where their lists would fill the memory."""
-    count, in_all = 1, 0
-    for size in shape:
-        count *= size
-        in_all += count
-        if in_all > 2 * MOST_ELEMENTS:
-            raise MalformedMessageError(f"a tensor of the shape {list(shape)[:8]} is larger than any that is read")
-        if not size:
-            break
-    return count
 
 
 def _values(kind: DataType, chunks: Sequence[memoryview], most: int) -> list[Value]:
