@@ -44,8 +44,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path.endswith("/metadata"):
             dims = [{"size": str(size)} for size in model.get("shape", [-1])]
             tensor = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": dims}}
-            signature = {"method_name": "p", "inputs": {"x": tensor}, "outputs": {"y": tensor}}
-            signature["method_name"] = "tensorflow/serving/predict"
+            signature = {"method_name": "tensorflow/serving/predict", "inputs": {"x": tensor}, "outputs": {"y": tensor}}
             all_of_them = dict.fromkeys(["serving_default", *model.get("signatures", {})], signature)
             names = {"signature_def": {"signature_def": all_of_them}}
             return self.answer(200, {"model_spec": {"version": "1"}, "metadata": names})
