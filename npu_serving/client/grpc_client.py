@@ -5,16 +5,23 @@ What a status means there is what tensorflow_serving at 1.15.0 says with it; grp
 
 from __future__ import annotations
 
-import os
 import re
 import time
-import urllib.parse
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
-from npu_serving import proxies
 from npu_serving.client.answers import DEFAULT_SIGNATURE, ModelMetadata, Prediction, with_bytes_as_base64
-from npu_serving.client.grpc_tls import WITHOUT_FILES, ClientTls, tls_error
+from npu_serving.client.grpc_channel import (
+    MOST_ANSWER_BYTES,
+    GrpcAddress,
+    another_program,
+    connection_error,
+    grpc_address,
+    import_grpc,
+    open_channel,
+    said_by,
+)
+from npu_serving.client.grpc_tls import WITHOUT_FILES, ClientTls
 from npu_serving.client.messages import (
     ModelSpec,
     read_metadata_response,
@@ -25,66 +32,21 @@ from npu_serving.client.messages import (
 from npu_serving.client.request import PredictRequest
 from npu_serving.client.request_tensors import answer_values, request_tensors
 from npu_serving.console import amount_text
-from npu_serving.errors import GatewayError, NpuServingError, RequestError, ServerError, UnreachableError
-from npu_serving.shown_text import in_a_line, shown_url
+from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.wire_bytes import MalformedMessageError
 
 if TYPE_CHECKING:
     import grpc
 
-SCHEME, TLS_SCHEME = "grpc", "grpcs"
-PORT = 8500
 METADATA_TIMEOUT_S = 30.0
 PREDICT_TIMEOUT_S = 600.0  # the first request compiles the model for the NPU, which takes minutes
-MOST_ANSWER_BYTES = 1 << 30  # grpc's own limit is 4 MB
 MOST_REQUEST_BYTES = (1 << 31) - 1  # protobuf's own limit, and the server's (it sets SetMaxMessageSize)
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 _SERVER_LIMIT = re.compile(r"larger than max \((\d+) vs\.? (\d+)\)")
-_HTTP_STATUS = re.compile(r"http2 header with status: ([0-9]{3})")
-_NO_HTTP2 = ("http1", "HTTP/1", "Failed parsing HTTP/2")
-_CLOSED = ("Socket closed", "Connection reset", "Broken pipe", "GOAWAY")
 _STATUS = "look at ./inv status MODEL and at the server's log"
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class GrpcAddress:
-    """Where a server's gRPC API is."""
-
-    host: str
-    port: int
-    has_tls: bool = False
-
-    def __str__(self) -> str:
-        return f"{TLS_SCHEME if self.has_tls else SCHEME}://{self.target}"
-
-    @property
-    def target(self) -> str:
-        """As grpc wants it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def is_grpc(url: str) -> bool:
-    """Whether the URL means the gRPC API."""
-    return url.partition("://")[0].lower() in (SCHEME, TLS_SCHEME) and "://" in url
-
-
-def grpc_address(url: str) -> GrpcAddress:
-    """The address in `grpc://HOST:PORT`, `grpcs://` for TLS; 8500 without a port. RequestError for another text."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        host, port = parts.hostname or "", PORT if parts.port is None else parts.port
-        fit = is_grpc(url) and bool(re.fullmatch(r"[A-Za-z0-9._:%-]+", host)) and port != 0
-    except ValueError:
-        fit = False
-    if not fit or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise RequestError(
-            f"{shown_url(url)!r} is not the address of a gRPC server.",
-            cure=f"write it like {SCHEME}://HOST:{PORT}, without a path and without a user",
-        )
-    return GrpcAddress(host, port, parts.scheme.lower() == TLS_SCHEME)
 
 
 def predict(
@@ -181,20 +143,26 @@ class _GrpcCalls:
         try:
             return read(memoryview(answer))
         except MalformedMessageError as error:
-            raise self._another_program(f"its answer is not the message that was asked for: {error}") from error
+            raise another_program(
+                self._address, f"its answer is not the message that was asked for: {error}"
+            ) from error
 
     def _error(
         self, error: Any, request_bytes: int, timeout_s: float, metadata: ModelMetadata | None
     ) -> NpuServingError:
         import grpc
 
-        code, said = error.code(), in_a_line(_one_line(error.details() or ""))
+        code, said = error.code(), said_by(error)
         spec, address = self._spec, self._address
-        of_http = _HTTP_STATUS.search(said)
-        if of_http is not None:
-            return self._gateway(of_http[1])
-        if code == grpc.StatusCode.UNAVAILABLE:
-            return self._unavailable(said)
+        if code == grpc.StatusCode.UNAVAILABLE and "queue" in said:
+            return ServerError(
+                f"The server at {address} is too busy ({said}).",
+                cause="the queue of requests that wait for a batch is full",
+                cure="try again later, or raise max_enqueued_batches in deployment.yaml",
+            )
+        unreachable = connection_error(address, error, self._tls)
+        if unreachable is not None:
+            return unreachable
         if code == grpc.StatusCode.NOT_FOUND:
             version = f" in version {spec.version}" if spec.version is not None else ""
             version = f" with the label {spec.label!r}" if spec.label and not version else version
@@ -219,68 +187,8 @@ class _GrpcCalls:
         if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
             return self._exhausted(said, request_bytes)
         if code == grpc.StatusCode.UNIMPLEMENTED:
-            return self._another_program(f"it does not know {_PREDICT.rpartition('/')[0][1:]} ({said})")
+            return another_program(address, f"it does not know {_PREDICT.rpartition('/')[0][1:]} ({said})")
         return ServerError(f"The server at {address} answered with {code.name} ({said}).", cure=_STATUS)
-
-    def _unavailable(self, said: str) -> NpuServingError:
-        address, variable = self._address, self._proxy
-        if "refused" in said and not variable:  # else it is the proxy that refuses
-            return UnreachableError(
-                f"Nothing listens at {address}.",
-                cause="the server is not running, is still loading its models, or has its gRPC API on another port",
-                cure="start one with ./inv serve, or correct the address",
-            )
-        of_tls = tls_error(str(address), said, self._tls) if address.has_tls else None
-        if of_tls is not None:
-            return of_tls
-        if any(sign in said for sign in _NO_HTTP2):
-            return self._another_program(f"it does not speak HTTP/2 ({said})")
-        if any(sign in said for sign in _CLOSED):
-            return UnreachableError(
-                f"{address} closed the connection before it had answered ({said}).",
-                cause="the server has ended at this request, wants TLS, or a gateway between here and there gave up",
-                cure="./inv status MODEL says whether it runs, and how one ended that ./inv serve ran here; with TLS, "
-                f"ask it so: --url {TLS_SCHEME}://{address.target} --ca FILE",
-            )
-        if "queue" in said:
-            return ServerError(
-                f"The server at {address} is too busy ({said}).",
-                cause="the queue of requests that wait for a batch is full",
-                cure="try again later, or raise max_enqueued_batches in deployment.yaml",
-            )
-        if "resol" in said.lower() or "dns" in said.lower():
-            return UnreachableError(
-                f"The host of {address} is not known ({said}).", cause="a typing error", cure="correct the address"
-            )
-        through = f"the proxy that {variable} names is asked first and may not pass it on; " if variable else ""
-        return UnreachableError(
-            f"Got no answer from {address} ({said}).",
-            cause=f"{through}the host is down, a firewall blocks that port, the server has ended at this request, or "
-            "the port does not speak gRPC",
-            cure=f"use the host and the gRPC port of the server (--port, usually {PORT})"
-            + (f", or add {address.host} to no_proxy" if through else ""),
-        )
-
-    def _gateway(self, status: str) -> GatewayError:
-        address, variable = self._address, self._proxy
-        cause = "a gateway between here and there does not pass gRPC on, or wants a login"
-        if variable:
-            cause = f"the proxy that {variable} names is asked first, and does not pass it on"
-        return GatewayError(
-            f"A gateway or proxy answered in place of the server at {address}: HTTP status {status}.",
-            cause=cause,
-            cure=f"add {address.host} to no_proxy" if variable else "use the server's own gRPC port (--port)",
-        )
-
-    @property
-    def _proxy(self) -> str:
-        """The variable whose proxy grpc asks for this host; "" where it asks none."""
-        from requests.utils import should_bypass_proxies
-
-        host = self._address.host
-        if proxies.is_this_machine(host) or should_bypass_proxies(f"http://{self._address.target}", None):
-            return ""
-        return next((name for name in _PROXIES if os.environ.get(name)), "")
 
     def _exhausted(self, said: str, request_bytes: int) -> NpuServingError:
         found = _SERVER_LIMIT.search(said)
@@ -304,46 +212,6 @@ class _GrpcCalls:
             cure="raise the gateway's limit, use the server's own gRPC port, or send fewer instances in one request",
         )
 
-    def _another_program(self, what: str) -> ServerError:
-        return ServerError(
-            f"The program at {self._address} is not TensorFlow Serving's gRPC API: {what}.",
-            cause="another program, or the server's REST API, uses this port",
-            cure=f"use the gRPC port of the server (--port, usually {PORT})",
-        )
-
-
-# Those that grpc itself reads, in its order.
-_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
-
-
-def import_grpc() -> None:
-    """Loads grpc, which else would write its own lines about a connection beside ours."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    import grpc  # noqa: F401
-
-
-def open_channel(address: GrpcAddress, tls: ClientTls = WITHOUT_FILES) -> grpc.Channel:
-    """A channel to that server."""
-    import grpc
-
-    options: list[tuple[str, Any]] = [
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_receive_message_length", MOST_ANSWER_BYTES),
-        ("grpc.min_reconnect_backoff_ms", 5000),  # also how long a connection may take
-        ("grpc.enable_retries", 0),
-    ]
-    if proxies.is_this_machine(address.host):
-        options.append(("grpc.enable_http_proxy", 0))
-    if address.has_tls:
-        return grpc.secure_channel(address.target, tls.credentials(), options=options)
-    if tls.flags:
-        raise RequestError(
-            f"{' and '.join(tls.flags)} would have no effect without TLS.",
-            cause=f"{address} is asked in plain text",
-            cure=f"write --url {TLS_SCHEME}://{address.target}, or leave them out",
-        )
-    return grpc.insecure_channel(address.target, options=options)
-
 
 def _refuse_misfit(spec: ModelSpec) -> None:
     if not spec.name:
@@ -361,7 +229,3 @@ def _refuse_misfit(spec: ModelSpec) -> None:
         )
     if spec.version is not None and spec.label:
         raise RequestError("--version and --label both say which version to ask.", cure="give one of them")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -7,11 +7,17 @@ models are available, or when it has given one of them up (server_core.cc, Reloa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from npu_serving.client.grpc_client import grpc_address, import_grpc, open_channel
-from npu_serving.errors import NpuServingError, ServerError, UnreachableError
-from npu_serving.shown_text import in_a_line
+from npu_serving.client.grpc_channel import (
+    GrpcAddress,
+    connection_error,
+    grpc_address,
+    import_grpc,
+    open_channel,
+    said_by,
+)
+from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.wire_bytes import bytes_field, number_field, text_field
 
 _RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
@@ -63,7 +69,7 @@ def reload_models(
                 while_waiting()
             answer.result()
         except grpc.RpcError as error:
-            raise _refused(str(address), error.code(), error.details() or "", timeout_s) from error
+            raise _refused(address, error, timeout_s) from error
 
 
 def write_reload_request(models: Sequence[ListedModel]) -> bytes:
@@ -87,16 +93,14 @@ def _model(model: ListedModel) -> Iterator[bytes]:
         yield bytes_field(_LABELS, text_field(1, label) + number_field(2, version))
 
 
-def _refused(address: str, code: object, details: str, timeout_s: float) -> NpuServingError:
+def _refused(address: GrpcAddress, error: Any, timeout_s: float) -> NpuServingError:
     import grpc
 
-    said = in_a_line(details)
-    if code == grpc.StatusCode.UNAVAILABLE:
-        return UnreachableError(
-            f"Got no answer from {address} ({said}).",
-            cause="the server has ended, is still loading its first models, or speaks TLS, with which it is not asked",
-            cure="./inv status says whether it runs; ./inv restart has it read everything again",
-        )
+    unreachable = connection_error(address, error)
+    if unreachable is not None:  # the address is what serve knows of a server of its own: nobody could correct it
+        unreachable.cure = "./inv status says whether it runs; ./inv restart has it read everything again"
+        return unreachable
+    code, said = error.code(), said_by(error)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return ServerError(
             f"The server at {address} has not loaded the new models within {timeout_s:g} s.",

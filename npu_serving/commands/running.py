@@ -274,14 +274,14 @@ def predict(
     key: Path | None = None,
 ) -> Result:
     """Ask a served model for a prediction."""
-    from npu_serving.client import grpc_client, rest_client
+    from npu_serving.client import grpc_channel, grpc_client, rest_client
     from npu_serving.client.grpc_tls import ClientTls
     from npu_serving.client.messages import ModelSpec
     from npu_serving.client.request import read_request
     from npu_serving.serving.server_record import note_answer
 
     _check_timeout(timeout)
-    if grpc_client.is_grpc(url):
+    if grpc_channel.is_grpc(url):
         spec = ModelSpec(model, version, label, signature)
         answered = grpc_client.predict(
             url, spec, read_request(request), timeout_s=timeout, tls=ClientTls(ca, cert, key)

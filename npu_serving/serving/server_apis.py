@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npu_serving.client import grpc_client, rest_client
+from npu_serving.client import grpc_channel, grpc_client, rest_client
 from npu_serving.client.answers import ModelMetadata, Prediction
 from npu_serving.client.golden import GoldenRequest
 from npu_serving.client.messages import ModelSpec
@@ -30,7 +30,7 @@ class ServerApis:
     @property
     def grpc_url(self) -> str:
         """Where its gRPC API is."""
-        return f"{grpc_client.SCHEME}://{LOCAL}:{self.port}"
+        return f"{grpc_channel.SCHEME}://{LOCAL}:{self.port}"
 
     def metadata(self, model: str) -> ModelMetadata:
         """The model's signatures."""

@@ -16,8 +16,9 @@ import pytest
 from grpc_server import ModelServer, serving
 
 from npu_serving import proxies
-from npu_serving.client import grpc_client
-from npu_serving.client.grpc_client import MOST_ANSWER_BYTES, grpc_address, is_grpc, predict
+from npu_serving.client import grpc_channel, grpc_client
+from npu_serving.client.grpc_channel import MOST_ANSWER_BYTES
+from npu_serving.client.grpc_client import predict
 from npu_serving.client.messages import ModelSpec
 from npu_serving.client.request import PredictRequest, read_request
 from npu_serving.errors import GatewayError, NpuServingError, RequestError, ServerError, UnreachableError
@@ -147,7 +148,8 @@ def test_a_server_that_computes_too_long_is_not_waited_for_beyond_the_limit(serv
 
 
 def test_an_answer_over_the_limit_is_not_read(monkeypatch) -> None:
-    monkeypatch.setattr(grpc_client, "MOST_ANSWER_BYTES", 1000)
+    for module in (grpc_channel, grpc_client):
+        monkeypatch.setattr(module, "MOST_ANSWER_BYTES", 1000)
     with serving() as server, pytest.raises(ServerError, match="was not read") as caught:
         predict(server.url, ModelSpec("m"), PredictRequest("instances", [[1.0, 2.0]] * 500))
     assert "fewer instances" in caught.value.cure
@@ -250,31 +252,6 @@ def test_a_proxy_that_answers_in_the_servers_place_is_named_with_the_way_past_it
 def test_a_proxy_is_not_asked_for_this_machine(server: ModelServer, monkeypatch, name: str) -> None:
     monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert predict(server.url, ModelSpec("m"), ROWS).version == 2
-
-
-@pytest.mark.parametrize(
-    ("url", "target"),
-    [
-        ("grpc://h", "h:8500"),
-        ("GRPC://h:1/", "h:1"),
-        ("grpc://[::1]:9", "[::1]:9"),
-        ("grpc://10.0.0.1:8500", "10.0.0.1:8500"),
-    ],
-)
-def test_an_address_is_read(url: str, target: str) -> None:
-    assert is_grpc(url)
-    assert grpc_address(url).target == target
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["grpc://", "grpc://h:0", "grpc://h:x", "grpc://h:99999", "grpc://[::1", "grpc://h/v1", "grpc://u:secret@h:1",
-     "grpc://h?x", "grpc://a,b:1", "http://h"],
-)  # fmt: skip
-def test_what_is_no_address_is_refused_and_no_password_shown(url: str) -> None:
-    with pytest.raises(RequestError, match="not the address of a gRPC server") as caught:
-        grpc_address(url)
-    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -94,8 +96,17 @@ def test_a_list_that_the_server_refuses_is_told_with_its_reason() -> None:
 def test_silence_another_program_and_nobody_are_told_apart() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with pytest.raises(UnreachableError, match="Got no answer"):
+    with pytest.raises(UnreachableError, match="Nothing listens at") as caught:
         reload_models(f"grpc://127.0.0.1:{port}", MODELS, timeout_s=60, while_waiting=nothing)
+    assert "./inv restart" in caught.value.cure
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    with web, ThreadPoolExecutor() as pool:
+        pool.submit(web.serve_forever, poll_interval=0.01)
+        try:
+            with pytest.raises(ServerError, match="not TensorFlow Serving's gRPC API"):
+                reload_models(f"grpc://127.0.0.1:{web.server_port}", MODELS, timeout_s=60, while_waiting=nothing)
+        finally:
+            web.shutdown()
     with serving() as server, pytest.raises(ServerError, match="has no ModelService"):
         reload_models(server.url, MODELS, timeout_s=60, while_waiting=nothing)
 
