@@ -87,7 +87,7 @@ def _environment_lacks(error: ModuleNotFoundError) -> None:
 
 def _interrupted(_number: int, _frame: object) -> None:
     """Ctrl-C before a task has begun: nothing is to be cleared away, and an exception could get lost in an import."""
-    os.write(2, b"\nInterrupted before anything was begun; nothing keeps running.\n")
+    os.write(2, b"\nInterrupted before anything was begun.\n")
     os._exit(130)
 
 

@@ -97,7 +97,7 @@ def errors_shown(*, as_json: bool, indent: int | None = 2, repeated: RepeatedFla
     except KeyboardInterrupt as error:
         _leave_at_once_when_interrupted(EXIT_INTERRUPTED)
         debugging.show_traceback(error)
-        said = str(error) or "nothing keeps running. Run the same command again to continue."
+        said = str(error) or "nothing that this command started keeps running. Run it again to continue."
         print(f"\nInterrupted; {said}", file=sys.stderr)
         if as_json:
             _print_if_possible(json.dumps({"error": "Interrupted", "exit_code": EXIT_INTERRUPTED}, indent=indent))

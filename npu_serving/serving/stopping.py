@@ -113,7 +113,7 @@ def stop_server(build_root: Path, server: KnownServer, reporter: Reporter, *, ti
                 send(signal.SIGKILL)
             has_ended = done == STOPPED or is_gone(SECONDS_TO_DIE)
         except KeyboardInterrupt as error:
-            # the program's own words for it are that nothing keeps running
+            # cli.py's words for it are about what was started
             raise KeyboardInterrupt(
                 f"server {server.name} was told to stop, and may run for a while yet: ./inv status shows it."
             ) from error

@@ -426,7 +426,7 @@ def test_after_an_interruption_nothing_keeps_running_and_the_next_run_goes_on(
     assert not (root / "d" / "current").exists()
     if number == signal.SIGINT:
         assert child.returncode == 130
-        assert "nothing keeps running" in (tmp_path / "log").read_text()
+        assert "nothing that this command started keeps running" in (tmp_path / "log").read_text()
     result = build_serving(settings, Silent())
     assert result.build.server.is_file()
 

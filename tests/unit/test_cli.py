@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from npu_serving.cli import answer, errors_shown
+from npu_serving.cli import Interrupted, answer, errors_shown
 from npu_serving.client.answers import Prediction
 from npu_serving.console import Console
 from npu_serving.errors import RequestError
@@ -75,3 +75,18 @@ def test_a_value_that_no_screen_holds_is_cut_off_in_a_message_and_whole_in_json(
     out, shown = capsys.readouterr()
     assert f"The server {'a' * 200}... does not exist." in shown
     assert "a" * 10_000 in json.loads(out)["what"]
+
+
+def test_an_interruption_says_of_nothing_but_what_was_started_that_it_does_not_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A server that was there before, which restart or status is about, goes on."""
+
+    def work(_console: Console) -> None:
+        raise Interrupted
+
+    with pytest.raises(SystemExit) as ended:
+        answer(work, as_json=False)
+    assert ended.value.code == 130
+    said = "\nInterrupted; nothing that this command started keeps running. Run it again to continue.\n"
+    assert capsys.readouterr().err == said
