@@ -250,12 +250,12 @@ def refuse_endless(path: Path) -> None:
         raise RequestError(f"{path} is a device or a pipe, and a file is needed.", cure="name a file")
 
 
-def refuse_other_than_file(path: Path) -> None:
+def refuse_other_than_file(path: Path, *, cure: str = "name another file") -> None:
     """RequestError where `path` is something that a file must not replace, such as /dev/null."""
     with explained(path, doing="used"):
         if path.exists() and not path.is_file():
             kind = "a directory" if path.is_dir() else "a device or a pipe"
-            raise RequestError(f"{path} is {kind}, so it can't be replaced by a file.", cure="name another file")
+            raise RequestError(f"{path} is {kind}, so it can't be replaced by a file.", cure=cure)
 
 
 def remove(path: Path) -> None:

@@ -121,8 +121,7 @@ def logs(
     call: Call, name: str = "", deployment: Path | None = None, lines: int = 50, follow: bool = False
 ) -> Result | Iterator[Result]:
     """Show the output of a server that runs in the background, or ran there."""
-    from npu_serving.serving.restarting import log_of
-    from npu_serving.serving.server_log import followed, last_lines
+    from npu_serving.serving.server_log import followed, last_lines, log_of
     from npu_serving.serving.server_record import known_servers
 
     if lines > MOST_LINES:

@@ -21,7 +21,8 @@ from npu_serving.console import Console, Progress, Reporter, Silent, duration_te
 from npu_serving.errors import EXIT_INTERRUPTED, NpuServingError, ServerError
 from npu_serving.serving.launch import Launch
 from npu_serving.serving.server import Company, Onlooker, serve_in_foreground
-from npu_serving.serving.server_log import LOG, OutputLog, last_lines_since
+from npu_serving.serving.server_log import LOG, OutputLog, last_lines_since, refuse_other_than_log
+from npu_serving.serving.server_plan import ServerPlan
 from npu_serving.serving.server_record import known_servers, refuse_unkept, server_name
 from npu_serving.supervision import in_background
 
@@ -78,12 +79,8 @@ def serve_detached(launch: Launch, reporter: Reporter, build_root: Path, *, wait
     An interruption ends the waiting only. Raises what serve_in_foreground() raises, and ServerError with the end of the
     output where the server has ended before it was ready.
     """
-    plan = launch.plan
-    assert plan.directory is not None
-    fsutil.make_directory(plan.directory)
-    refuse_unkept(build_root)
-    log, begun = plan.directory.parent / LOG, time.monotonic()
-    fsutil.refuse_other_than_file(log)
+    plan, begun = launch.plan, time.monotonic()
+    log = place_of_log(plan, build_root)
     size = log.stat().st_size if log.is_file() else 0
     told = in_background(lambda tell: _watch(launch, build_root, log, tell), log=log)
     server = _Started(server_name(plan.rest_api_port, plan.port), log, size)
@@ -111,6 +108,16 @@ def serve_detached(launch: Launch, reporter: Reporter, build_root: Path, *, wait
         seconds=time.monotonic() - begun,
         interrupted=interrupted,
     )
+
+
+def place_of_log(plan: ServerPlan, build_root: Path) -> Path:
+    """Where the output of a server in the background goes; it raises where that, or a record of it, can't be kept."""
+    assert plan.directory is not None
+    fsutil.make_directory(plan.directory)
+    refuse_unkept(build_root)
+    log = plan.directory.parent / LOG
+    refuse_other_than_log(log)
+    return log
 
 
 class _Started:

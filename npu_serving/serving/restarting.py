@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from npu_serving.console import Reporter
 from npu_serving.errors import NpuServingError, RequestError
-from npu_serving.serving.detaching import DetachedServer, serve_detached
+from npu_serving.serving.detaching import DetachedServer, place_of_log, serve_detached
 from npu_serving.serving.launch import plan_launch
 from npu_serving.serving.server_plan import ServerPlan
-from npu_serving.serving.server_record import KnownServer, refuse_unkept
+from npu_serving.serving.server_record import KnownServer
 from npu_serving.serving.stopping import StoppedServer, stop_server
 from npu_serving.settings import Settings
 
@@ -86,7 +85,7 @@ def restart_server(
     planned = RestartedServer(server, dry.plan)
     if dry_run:
         return planned
-    refuse_unkept(settings.build_root)
+    place_of_log(dry.plan, settings.build_root)
     stopped = stop_server(settings.build_root, server, reporter, timeout_s=timeout_s) if server.is_running else None
     try:
         launch = plan_launch(settings, record.request, warn=lambda _text: None)
@@ -96,15 +95,3 @@ def restart_server(
             error.what = f"Server {server.name} was stopped, and then did not start.\n{error.what}"
         raise
     return RestartedServer(server, launch.plan, stopped, started)
-
-
-def log_of(server: KnownServer) -> Path:
-    """The file of the server's output; RequestError where that isn't kept."""
-    record = server.record
-    if record is None or record.log is None:
-        raise RequestError(
-            f"The output of server {server.name} is not kept.",
-            cause="it was started in the foreground, so its output went to that terminal",
-            cure=f"./inv restart {server.name} starts it in the background, and keeps its output",
-        )
-    return record.log

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import IO, Callable
 
 from npu_serving import fsutil
+from npu_serving.errors import RequestError
+from npu_serving.serving.server_record import KnownServer
+from npu_serving.writers.shell import command_line
 
 LOG = "server.log"
 MOST_BYTES = 64 << 20  # of a file; the one before it is kept beside it, so a server's logs take twice as much
@@ -21,6 +24,23 @@ _PIECE = 1 << 16
 def former(log: Path) -> Path:
     """The file that held what came before what `log` holds."""
     return log.with_name(f"{log.name}.1")
+
+
+def log_of(server: KnownServer) -> Path:
+    """The file of the server's output; RequestError where that isn't kept."""
+    record = server.record
+    if record is None or record.log is None:
+        raise RequestError(
+            f"The output of server {server.name} is not kept.",
+            cause="it was started in the foreground, so its output went to that terminal",
+            cure=f"./inv restart {server.name} starts it in the background, and keeps its output",
+        )
+    return record.log
+
+
+def refuse_other_than_log(log: Path) -> None:
+    """RequestError where something else is in the place of a log, which nobody can give another name."""
+    fsutil.refuse_other_than_file(log, cure=f"remove it: {command_line(['rm', '-r', log])}")
 
 
 class OutputLog:
@@ -64,7 +84,7 @@ def last_lines(log: Path, count: int, *, before: int | None = None) -> LogLines:
 
     `before` is the byte of the present one to look at no further. Raises FileAccessError where it can't be read.
     """
-    fsutil.refuse_endless(log)
+    refuse_other_than_log(log)
     lines = _lines_at_the_end(log, count, before=before)
     if len(lines) < count and former(log).is_file():
         lines = [*_lines_at_the_end(former(log), count - len(lines)), *lines]
@@ -76,7 +96,7 @@ def followed(log: Path, count: int, *, is_over: Callable[[], bool]) -> Iterator[
 
     It ends when `is_over` says that nothing more will come, and all has been read; and where it is interrupted.
     """
-    fsutil.refuse_endless(log)
+    refuse_other_than_log(log)
     with fsutil.explained(log, doing="read"), contextlib.ExitStack() as opened:
         file = opened.enter_context(log.open("rb"))
         first = last_lines(log, count, before=file.seek(0, os.SEEK_END))

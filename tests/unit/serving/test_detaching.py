@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Callable
 
 import pytest
 from model_server import go
@@ -204,12 +205,21 @@ def test_one_that_could_not_be_stopped_since_nothing_is_kept_is_not_started(site
     assert not list(site.build_root.glob("deployments/*/server.log"))
 
 
-def test_a_log_that_is_a_pipe_is_refused_and_not_waited_for(site: ServingSite) -> None:
+@pytest.mark.parametrize(("make", "kind"), [(os.mkfifo, "a device or a pipe"), (os.mkdir, "a directory")])
+def test_what_is_in_the_logs_place_is_refused_and_not_waited_for_until_it_is_removed(
+    site: ServingSite, make: Callable[[Path], None], kind: str
+) -> None:
     site.types(*site.of_flags("--detach"))
     log = next(site.build_root.glob("deployments/*/server.log"))
     site.types("stop")
     log.unlink()
-    os.mkfifo(log)
-    assert "a device or a pipe" in site.types(*site.of_flags("--detach"), wanted=2)
-    assert "a device or a pipe" in site.types("logs", wanted=2)
+    make(log)
+    for words in (site.of_flags("--detach"), ["logs"], ["logs", "--follow"]):
+        said = site.types(*words, wanted=2)
+        assert f"{log} is {kind}, so" in said
+        cure = said.rpartition("Next: remove it: ")[2]
+        assert cure.startswith("rm -r ")
     assert not site.server().is_running
+    subprocess.run(["bash", "-c", cure], check=True)
+    site.types(*site.of_flags("--detach"))
+    assert site.server().is_running

@@ -53,6 +53,16 @@ def test_what_the_start_would_refuse_is_refused_before_the_stop(site: ServingSit
     assert site.until(is_ready) == before
 
 
+def test_where_the_log_could_not_be_written_nothing_is_stopped(site: ServingSite) -> None:
+    site.types(*site.of_flags("--detach"))
+    before = site.until(is_ready)
+    assert before.log is not None
+    before.log.unlink()
+    before.log.mkdir()
+    assert "remove it: rm -r " in site.types("restart", wanted=2)
+    assert site.until(is_ready) == before
+
+
 def test_a_change_of_the_deployment_file_is_named_and_taken_and_a_mistake_in_it_stops_nothing(
     site: ServingSite, deployed: Path
 ) -> None:
