@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from npu_serving.console import Console
 
+MOST_SECONDS = 86400  # of a wait: a day
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SHARED_HELP = {
@@ -193,3 +195,15 @@ def refuse_together(flag: str, because: str, /, **others: object) -> None:
     given = " and ".join(_flag(name) for name, value in others.items() if value)
     if given:
         raise RequestError(f"{given} would have no effect with {flag}.", cause=because, cure=f"leave out {given}")
+
+
+def check_timeout(seconds: int) -> None:
+    """RequestError for a --timeout below a second or above a day."""
+    from npu_serving.errors import RequestError
+
+    if not 0 < seconds <= MOST_SECONDS:
+        raise RequestError(
+            f"--timeout can't be {seconds}.",
+            cause="it is a number of seconds",
+            cure=f"use one from 1 to {MOST_SECONDS}",
+        )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from npu_serving.commands.deployment import OF_A_DEPLOYMENT, read_with, refuse_without_file
-from npu_serving.commands.flags import Call, command, refuse_together
+from npu_serving.commands.flags import Call, check_timeout, command, refuse_together
 from npu_serving.errors import RequestError
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from npu_serving.serving.launch import Launch
 
 PORT, REST_API_PORT = 8500, 8501
-MOST_SECONDS = 86400  # of a wait for an answer: a day
 SERVER = f"http://localhost:{REST_API_PORT}"
 
 
@@ -239,7 +238,7 @@ def warm_cache(
             cause="the deployment says which models there are, and where what is compiled is kept",
             cure="name it: ./inv warm-cache --deployment deployment.yaml",
         )
-    _check_timeout(timeout)
+    check_timeout(timeout)
     read = read_with(deployment, overlay, set)
     plan = room.plan_warm_cache(call.settings, read, deployment, build=build, timeout_s=float(timeout), dry_run=dry_run)
     return plan if dry_run else room.warm_cache(call.settings, plan, deployment, call.console)
@@ -280,7 +279,7 @@ def predict(
     from npu_serving.client.request import read_request
     from npu_serving.serving.server_record import note_answer
 
-    _check_timeout(timeout)
+    check_timeout(timeout)
     if grpc_channel.is_grpc(url):
         spec = ModelSpec(model, version, label, signature)
         answered = grpc_client.predict(
@@ -306,12 +305,3 @@ def predict(
     )
     note_answer(call.settings.build_root, url, model)
     return prediction
-
-
-def _check_timeout(timeout: int) -> None:
-    if not 0 < timeout <= MOST_SECONDS:
-        raise RequestError(
-            f"--timeout can't be {timeout}.",
-            cause="it is a number of seconds",
-            cure=f"use one from 1 to {MOST_SECONDS}; a first request may take minutes",
-        )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npu_serving.commands.flags import Call, command, refuse_together
+from npu_serving.commands.flags import Call, check_timeout, command, refuse_together
 from npu_serving.errors import RequestError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ OF_A_SERVER = {
 }
 TIMEOUT_S = 60
 TIMEOUT_OF_A_RELOAD_S = 600
-MOST_SECONDS = 86400
 MOST_LINES = 1_000_000
 
 
@@ -45,7 +44,7 @@ def stop(
     from npu_serving.serving.chosen_servers import chosen_servers
     from npu_serving.serving.stopping import stop_servers
 
-    _check_seconds(timeout)
+    check_timeout(timeout)
     if all:
         refuse_together("--all", "it stops every server", name=name, deployment=deployment)
     if deployment is not None:
@@ -76,7 +75,7 @@ def restart(
     """Stop a server and start it in the background: as it was started, by the deployment file as it is now."""
     from npu_serving.serving.restarting import restart_server
 
-    _check_seconds(timeout)
+    check_timeout(timeout)
     server = _one(call, name, deployment)
     return restart_server(call.settings, server, call.console, timeout_s=timeout, wait=not no_wait, dry_run=dry_run)
 
@@ -100,7 +99,7 @@ def reload(
     """Have a running server read its list of models again, by the deployment file as it is now."""
     from npu_serving.status.reloading import reload_server
 
-    _check_seconds(timeout)
+    check_timeout(timeout)
     server = _one(call, name, deployment)
     return reload_server(call.settings, server, call.console, timeout_s=timeout, dry_run=dry_run)
 
@@ -146,8 +145,3 @@ def _one(call: Call, name: str, deployment: Path | None) -> KnownServer:
     if deployment is not None:
         refuse_together("--deployment", "it names the server", name=name)
     return chosen_server(call.settings.build_root, name=name, deployment=deployment)
-
-
-def _check_seconds(seconds: int) -> None:
-    if not 0 < seconds <= MOST_SECONDS:
-        raise RequestError(f"--timeout can't be {seconds}.", cure=f"use a number of seconds from 1 to {MOST_SECONDS}")
