@@ -80,6 +80,11 @@ def checked_flags(texts: Sequence[str], planned: Collection[Path] = ()) -> dict[
     return values
 
 
+def flags_in(argv: Sequence[str]) -> dict[str, str]:
+    """The flags --name=value of a command line, as they are; the last of a name counts."""
+    return dict(word[2:].split("=", 1) for word in argv if word.startswith("--") and "=" in word)
+
+
 def existing_file(path: Path, flag_name: str, planned: Collection[Path] = ()) -> Path:
     """The path made absolute; RequestError where it is neither a readable file nor one that is to be written."""
     absolute = path.expanduser().absolute()

@@ -22,6 +22,7 @@ from npu_serving.console import Progress, Reporter, amount_text
 from npu_serving.deploy.platform_config import read_platform_config
 from npu_serving.documents import read_document
 from npu_serving.errors import NpuServingError
+from npu_serving.options.server_flags import flags_in
 from npu_serving.shown_text import in_a_line
 from npu_serving.writers.shell import command_line
 
@@ -176,8 +177,7 @@ def run_results(
 
 def _options(argv: Sequence[str], troubles: list[str]) -> dict[str, list[str]]:
     """The texts of NpuOptimizer's options in the platform config: an entry of it may have others than the next."""
-    flags = dict(word[2:].split("=", 1) for word in argv if word.startswith("--") and "=" in word)
-    file = flags.get("platform_config_file")
+    file = flags_in(argv).get("platform_config_file")
     if not file:
         return {}
     try:

@@ -12,13 +12,14 @@ from npu_serving.deploy.platform_config import ServedModel
 from npu_serving.documents.text_format import TextField, TextFormatError, last_text, read_text_format
 from npu_serving.errors import NpuServingError
 from npu_serving.models.layout import version_directories
+from npu_serving.options.server_flags import flags_in
 
 _ON_THE_WAY = ("START", "LOADING")
 
 
 def asked_models(argv: Sequence[str]) -> tuple[ServedModel, ...]:
     """The models of that command line; none where its list of models can't be read: then the server will say so."""
-    flags = dict(word[2:].split("=", 1) for word in argv if word.startswith("--") and "=" in word)
+    flags = flags_in(argv)
     listed = flags.get("model_config_file")
     if not listed:
         return (ServedModel(flags.get("model_name", "default"), flags.get("model_base_path", "")),)

@@ -22,6 +22,7 @@ from npu_serving.deploy.rendering import (
     rendered_files,
 )
 from npu_serving.errors import NpuServingError
+from npu_serving.options.server_flags import flags_in
 from npu_serving.serving.asked_models import asked_models
 from npu_serving.serving.deployed_from import DeployedFrom, files_digest
 from npu_serving.serving.server_record import ServerRecord
@@ -130,10 +131,9 @@ def changes_since_start(known: KnownDeployment, record: ServerRecord, build_root
 
 def changed_files(record: ServerRecord, build_root: Path) -> tuple[DeploymentChange, ...]:
     """The files that flags name to a server without a deployment and that were written since it was started."""
-    flags = dict(word[2:].split("=", 1) for word in record.argv if word.startswith("--") and "=" in word)
     note = reload_of(build_root, record)
     found = []
-    for name, text in flags.items():
+    for name, text in flags_in(record.argv).items():
         written = _written_at(Path(text)) if name.endswith("_file") else 0.0
         read = note.at if note is not None and name == _MODELS else record.started
         if written > read and not (name == _MODELS and polls_its_list(record.argv)):

@@ -15,6 +15,7 @@ from npu_serving.deploy.platform_config import ServedModel
 from npu_serving.deploy.rendering import MODELS_CONFIG
 from npu_serving.documents.text_format import TextFormatError
 from npu_serving.errors import ActionNeeded, NpuServingError, RequestError, ServerError
+from npu_serving.options.server_flags import flags_in
 from npu_serving.serving.asked_models import models_in
 from npu_serving.serving.deployed_from import files_digest
 from npu_serving.serving.server_record import KnownServer, ServerRecord
@@ -115,8 +116,7 @@ def _wanted(settings: Settings, record: ServerRecord) -> tuple[str, tuple[Deploy
         changes = changes_since_start(known, record, root)
         path = record.deployed.directory(root) / MODELS_CONFIG
         return known.files[MODELS_CONFIG].text, changes, files_digest(known.files), path
-    flags = dict(word[2:].split("=", 1) for word in record.argv if word.startswith("--") and "=" in word)
-    path = Path(flags.get("model_config_file", ""))
+    path = Path(flags_in(record.argv).get("model_config_file", ""))
     if not path.is_absolute():
         raise RequestError(
             f"Server {record.name} has no list of models that it could read again.",
