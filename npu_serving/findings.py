@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from npu_serving.errors import NpuServingError
+
 OK = "ok"
 NOT_NEEDED = "not-needed"  # and so not looked at
 NOTE = "note"  # worth knowing; nothing has to be done
@@ -36,3 +38,9 @@ class Finding:
     def needs_action(self) -> bool:
         """Whether something has to be done."""
         return self.severity == PROBLEM
+
+
+def as_finding(error: NpuServingError, kind: str, where: str) -> Finding:
+    """What an error says, its likely cause as a sentence more."""
+    cause = f" {error.cause[:1].upper()}{error.cause[1:]}." if error.cause else ""
+    return Finding(error.what + cause, error.cure, PROBLEM, kind, where)

@@ -51,7 +51,7 @@ from npu_serving.deploy.rendering import rendered_files, server_variables
 from npu_serving.deploy.tls_checks import check_tls, check_unencrypted
 from npu_serving.documents import SourcePlace
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_BAD_REQUEST, NpuServingError, RequestError
-from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
+from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding, as_finding
 from npu_serving.options.asked_options import EFFECT, GUIDE_FORBIDS
 from npu_serving.options.rules import check_options
 from npu_serving.options.server_environment import server_environment
@@ -216,7 +216,7 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
         environment = _environment(deployment, cann)
     except NpuServingError as error:
         if deployment.uses_npu() or deployment.cann is not None:
-            findings.append(_as_finding(error, CANN, "cann"))
+            findings.append(as_finding(error, CANN, "cann"))
         cann, environment = None, _environment(deployment, None)
     findings += check_machine(settings, deployment, models, cann, environment)
     if deployment.uses_npu():
@@ -246,7 +246,7 @@ def _check_ports(deployment: DeploymentFile) -> Iterator[Finding]:
         try:
             preflight.check_port_free(port, api)
         except NpuServingError as error:
-            yield _as_finding(error, PORT, f"server.{key}")
+            yield as_finding(error, PORT, f"server.{key}")
 
 
 def _check_files(deployment: DeploymentFile) -> Iterator[Finding]:
@@ -254,9 +254,9 @@ def _check_files(deployment: DeploymentFile) -> Iterator[Finding]:
     try:
         rendered_files(deployment, Path("/"))
     except RequestError as error:
-        yield _as_finding(error, FILE, "server.tls")
+        yield as_finding(error, FILE, "server.tls")
     except NpuServingError as error:
-        yield _as_finding(error, "missing-file", "server.tls")
+        yield as_finding(error, "missing-file", "server.tls")
     else:
         yield from check_tls(deployment.server.tls) if deployment.server.tls is not None else ()
     allocator = deployment.cpu.allocator
@@ -284,14 +284,14 @@ def _check_build(
 ) -> Iterator[Finding]:
     """Whether there is a server, it would start here, and it knows the operators of the models."""
     if not isinstance(build, Build):
-        yield _as_finding(build, BUILD, "")
+        yield as_finding(build, BUILD, "")
         return
     try:
         result = verify_found_build(settings, build)
         libraries = sorted((build.directory / "lib").glob("*.so*"))
         unknown = list(operators_missing([result.server, *libraries], models))
     except NpuServingError as error:
-        yield _as_finding(error, BUILD, "")
+        yield as_finding(error, BUILD, "")
         return
     yield from unknown
     yield from (finding for finding in result.about_the_npu if finding.kind != OPERATOR_LIST)  # see _check_cann
@@ -379,7 +379,7 @@ def _unknown_to_adapter(
         adapter = cann.adapter_if_installed if cann is not None else None
         unknown: Sequence[str] = unknown_words(adapter.path, options) if adapter is not None else ()
     except NpuServingError as error:
-        yield _as_finding(error, CANN, "cann")
+        yield as_finding(error, CANN, "cann")
         return
     of_cann = f" (CANN {release})" if release else ""
     for name in unknown:
@@ -406,8 +406,3 @@ def _profiling_directory(options: Mapping[str, object], place: Callable[[str], s
 
 def _is_of_the_file(finding: Finding) -> bool:
     return finding.kind in _OF_THE_FILE
-
-
-def _as_finding(error: NpuServingError, kind: str, where: str) -> Finding:
-    cause = f" {error.cause[:1].upper()}{error.cause[1:]}." if error.cause else ""
-    return Finding(error.what + cause, error.cure, kind=kind, where=where)

@@ -21,7 +21,7 @@ from npu_serving.doctor.checks_npu import MB, memory_text, npu_state
 from npu_serving.doctor.device_nodes import Account, device_nodes
 from npu_serving.doctor.examination import begin_serving, check
 from npu_serving.errors import NpuServingError
-from npu_serving.findings import PROBLEM, WARNING, Finding
+from npu_serving.findings import PROBLEM, WARNING, Finding, as_finding
 from npu_serving.sample.sample_settings import is_of_sample
 from npu_serving.settings import Settings
 
@@ -72,8 +72,7 @@ def _pinning(deployment: DeploymentFile, machine: Machine) -> Iterator[Finding]:
         pinned_processors(deployment.cpu, machine.root)
     except NpuServingError as error:
         where = "cpu.numa_node" if deployment.cpu.numa_node is not None else "cpu.cpus"
-        cause = f" {error.cause[:1].upper()}{error.cause[1:]}." if error.cause else ""
-        yield Finding(error.what + cause, error.cure, PROBLEM, PROCESSORS, where)
+        yield as_finding(error, PROCESSORS, where)
 
 
 def _ports(deployment: DeploymentFile, machine: Machine) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from npu_serving.deploy.deployment_sections import DeployedModel, LatestVersions
 from npu_serving.deploy.gear_checks import check_gears
 from npu_serving.deploy.range_checks import check_iterations, check_ranges
 from npu_serving.errors import ModelFileError, NpuServingError
-from npu_serving.findings import NOTE, WARNING, Finding
+from npu_serving.findings import NOTE, WARNING, Finding, as_finding
 from npu_serving.fsutil import explained
 from npu_serving.models.dangerous_operators import dangerous_among
 from npu_serving.models.layout import MODEL_LAYOUT, RemotePlace, model_place, same_versions, version_directories
@@ -198,8 +198,7 @@ def _read_version(directory: Path, tags: tuple[str, ...]) -> tuple[MetaGraph | N
     try:
         graphs = read_saved_model(file)
     except ModelFileError as error:
-        why = f" {error.cause[:1].upper()}{error.cause[1:]}." if error.cause else ""
-        return None, [Finding(error.what + why, error.cure, kind=MODEL_FILE, where=str(file))]
+        return None, [as_finding(error, MODEL_FILE, str(file))]
     graph = next((each for each in graphs if each.tags == set(tags)), None)
     if graph is None:
         there = " and ".join(f"[{in_a_line(', '.join(sorted(each.tags)))}]" for each in graphs[:_SHOWN])
