@@ -34,7 +34,12 @@ class FirstRequest:
     why_not: str = ""
     golden: GoldenRequest | None = None
     is_needed: bool = True
-    needs_grpc: bool = False
+    has_half_floats: bool = False
+
+    @property
+    def needs_grpc(self) -> bool:
+        """Whether the REST API takes no such request."""
+        return self.has_half_floats or (self.golden is not None and self.golden.needs_grpc)
 
     def sent(self, apis: ServerApis, model: str, *, timeout_s: float) -> Prediction:
         """What the model answers."""
@@ -74,9 +79,9 @@ def zeros_for(signature: Signature, *, is_needed: bool = True) -> FirstRequest:
     if why:
         return FirstRequest(signature.name, None, why, is_needed=is_needed)
     values = {tensor.name: _filled(_shape(tensor), _zero(tensor)) for tensor in signature.inputs}
-    over_grpc = any(tensor.dtype in OVER_GRPC for tensor in signature.inputs)
+    half = any(tensor.dtype in OVER_GRPC for tensor in signature.inputs)
     request = PredictRequest(COLUMN, values, signature.name)
-    return FirstRequest(signature.name, request, is_needed=is_needed, needs_grpc=over_grpc)
+    return FirstRequest(signature.name, request, is_needed=is_needed, has_half_floats=half)
 
 
 def answered_text(done: Sequence[FirstRequest]) -> str:

@@ -79,8 +79,7 @@ class WatchedModel:
             self._pending = list(first_requests(apis.metadata(self.model.name), self.golden, served))
         while self._pending:
             first = self._pending[0]
-            asks_grpc = first.needs_grpc or (first.golden is not None and first.golden.needs_grpc)
-            why = NO_TLS if asks_grpc and apis.has_tls else first.why_not
+            why = NO_TLS if first.needs_grpc and apis.has_tls else first.why_not
             if not why:
                 return first
             self.is_unproven(first, why)

@@ -139,8 +139,7 @@ def _zeros(signature: Signature, shapes: dict[str, tuple[int, ...]]) -> dict[str
 
 def _of_first(model: str, version: int | None, first: FirstRequest) -> CacheRequest:
     source = _of_golden(first.golden) if first.golden is not None else "zeros"
-    over_grpc = first.needs_grpc or (first.golden is not None and first.golden.needs_grpc)
-    return CacheRequest(model, version, first.signature, source, first.request, first.why_not, over_grpc)
+    return CacheRequest(model, version, first.signature, source, first.request, first.why_not, first.needs_grpc)
 
 
 def _of_golden(golden: GoldenRequest) -> str:
