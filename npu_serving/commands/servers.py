@@ -50,7 +50,7 @@ def stop(
     if deployment is not None:
         refuse_together("--deployment", "it names the server", name=name)
     root = call.settings.build_root
-    chosen = chosen_servers(root, name=name, deployment=deployment, every=all)
+    chosen = chosen_servers(root, name=name, deployment=deployment, every=all, or_else=", or --all")
     return stop_servers(root, chosen, call.console, timeout_s=timeout, dry_run=dry_run)
 
 

@@ -10,12 +10,13 @@ from npu_serving.serving.server_record import KnownServer, known_servers
 
 
 def chosen_servers(
-    build_root: Path, *, name: str = "", deployment: Path | None = None, every: bool = False
+    build_root: Path, *, name: str = "", deployment: Path | None = None, every: bool = False, or_else: str = ""
 ) -> tuple[KnownServer, ...]:
     """The servers that are meant, those that run if there are such; empty where none of those known here is running.
 
     `name` is a port, one of the names that status shows, or that of a model; without any of the three the one that
-    runs. RequestError where that is not clear, ActionNeeded for a name by which none is known.
+    runs. RequestError where that is not clear, with `or_else` in its cure; ActionNeeded for a name by which none is
+    known.
     """
     known = known_servers(build_root)
     running = tuple(server for server in known if server.is_running)
@@ -33,7 +34,7 @@ def chosen_servers(
         if not running:
             return known if len(known) == 1 else ()
         shown = "; ".join(f"{server.name}: {server.describe()}" for server in running)
-        raise RequestError(f"{len(running)} servers run here: {shown}", cure="name one of them, or --all")
+        raise RequestError(f"{len(running)} servers run here: {shown}", cure=f"name one of them{or_else}")
     found = tuple(server for server in known if _is_called(server, name))
     found = _running_first(found or tuple(server for server in running if _serves(server, name)))
     if not found:

@@ -43,8 +43,9 @@ def test_without_a_name_the_only_one_that_runs_is_meant(tmp_path: Path) -> None:
     put(tmp_path, 8501)
     assert names(tmp_path) == ["8501"]
     put(tmp_path, 8503)
-    with pytest.raises(RequestError, match=r"2 servers run here: 8501: process .*; 8503: process "):
-        names(tmp_path)
+    with pytest.raises(RequestError, match=r"2 servers run here: 8501: process .*; 8503: process ") as caught:
+        chosen_server(tmp_path)
+    assert caught.value.cure == "name one of them", "only stop has an --all"
     assert names(tmp_path, every=True) == ["8501", "8503"]
 
 
