@@ -104,7 +104,7 @@ def check_cache_is_used(deployment: DeploymentFile) -> None:
             else "it says so itself",
             cure=f"set it to enable, here with --set npu.{MODE}=enable, or use the preset compile-cache in its place",
         )
-    debugging = next((name for name in _DEBUGGING if str(options.get(name, 0)) not in ("0", "")), "")
+    debugging = _debugging(options)
     if debugging:
         raise RequestError(
             f"The compile cache is not used while {debugging} is set.",
@@ -121,8 +121,7 @@ def compile_caches(deployment: DeploymentFile, env: Mapping[str, str], release: 
     of_models = list(_options(deployment))
     found: dict[Path, str] = {}
     options = of_models[0]
-    is_debugging = any(str(options.get(name, 0)) not in ("0", "") for name in _DEBUGGING)
-    if str(options.get(MODE, "enable")) == "enable" and not is_debugging:
+    if str(options.get(MODE, "enable")) == "enable" and not _debugging(options):
         named = str(options.get(OPERATORS, ""))
         found[Path(named) if named else _own_place(env)] = OPERATORS if named else ""
     for own in of_models:
@@ -132,7 +131,7 @@ def compile_caches(deployment: DeploymentFile, env: Mapping[str, str], release: 
                 raise RequestError(
                     f"{GRAPHS} is {directory}, and there is no such directory.",
                     cause="the graph engine does not make it",
-                    cure=f"mkdir -p {directory}",
+                    cure=command_line(["mkdir", "-p", directory]),
                 )
             found[directory] = GRAPHS
     return tuple(
@@ -162,6 +161,11 @@ def _options(deployment: DeploymentFile) -> Iterator[Mapping[str, OptionValue]]:
         own = deployment.npu_of(model)
         if own is not None:
             yield own
+
+
+def _debugging(options: Mapping[str, OptionValue]) -> str:
+    """The option for which the operators' cache is not used; "" where there is none."""
+    return next((name for name in _DEBUGGING if str(options.get(name, 0)) not in ("0", "")), "")
 
 
 def _own_place(env: Mapping[str, str]) -> Path:
