@@ -40,7 +40,7 @@ from npu_serving.writers.text_proto import attr_value
 _Path = tuple[Union[str, int], ...]
 _NOTHING = "nothing"
 _CHANGES = {
-    RELOAD: "takes no restart: the server can read models.config again while it runs (./inv status says how)",
+    RELOAD: "takes no restart: ./inv reload has the server read models.config again while it runs",
     RESTART: "takes a restart of the server",
     _NOTHING: "is of no interest to the server",
 }
