@@ -20,7 +20,7 @@ from npu_serving.cann.adapter import Adapter, told_apart
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.cann.link_stubs import link_stub_findings
-from npu_serving.cann.operator_list import finding_for
+from npu_serving.cann.operator_list import finding_for, operator_lists
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of
@@ -211,7 +211,7 @@ def _about_the_npu(report: CompatReport, case: ServerCase, cann: Cann) -> tuple[
     runtime = cann.installation.runtime if cann.installation is not None else None
     if runtime is not None:
         env = cann_environment(cann.installation, os.environ).added_to(os.environ)
-        operators = finding_for(env, runtime)
+        operators = finding_for(operator_lists(env), runtime)
         findings += [operators] if operators is not None else []
     return tuple(findings)
 

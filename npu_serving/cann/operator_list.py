@@ -143,9 +143,8 @@ def findings_on(runtime: Component) -> Iterator[Finding]:
         yield Finding(f"{lists.trouble}: {EFFECT}.", cure_for(lists, runtime), kind=KIND, where=str(lists.path))
 
 
-def finding_for(environ: Mapping[str, str], runtime: Component) -> Finding | None:
-    """What is wrong with the lists that the adapter of such a server would read; None if nothing is."""
-    lists = operator_lists(environ)
+def finding_for(lists: OperatorLists, runtime: Component) -> Finding | None:
+    """What is wrong with the lists that the adapter of a server would read; None if nothing is."""
     if not lists.trouble:
         return None
     what = (

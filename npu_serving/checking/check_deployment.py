@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from npu_serving.builds.build_settings import settings_to_serve
+from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
 from npu_serving.builds.verify import verify_found_build
@@ -21,9 +21,9 @@ from npu_serving.cann.adapter_words import unknown_words
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.cann.library_changes import library_findings
-from npu_serving.cann.operator_library import directory_of_operators, operator_library
+from npu_serving.cann.operator_library import OperatorLibrary, directory_of_operators, operator_library
 from npu_serving.cann.operator_list import KIND as OPERATOR_LIST
-from npu_serving.cann.operator_list import finding_for, operator_lists
+from npu_serving.cann.operator_list import OperatorLists, finding_for, operator_lists
 from npu_serving.checking.first_answer import check_first_answer
 from npu_serving.checking.machine_checks import check_machine
 from npu_serving.checking.memory_forecast import check_memory
@@ -193,8 +193,7 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
 
     Raises RequestError for a build that was named and is not there.
     """
-    found = _found_build(settings, build)
-    settings = settings_to_serve(settings, build)
+    found, settings = _found_build(settings, build)
     deployment = filled_in(read.deployment, settings)
     models = tuple(check_models(deployment))
     findings = [finding for model in models for finding in model.findings]
@@ -220,11 +219,12 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
         cann, environment = None, _environment(deployment, None)
     findings += check_machine(settings, deployment, models, cann, environment)
     if deployment.uses_npu():
-        if cann is not None:
-            findings += _check_cann(cann, environment)
-        findings += _check_options(deployment, read.deployment, cann, environment)
-        findings += _check_kept_dtypes(read.deployment, models, environment)
         lists = operator_lists(environment)
+        library = functools.cache(lambda: operator_library(environment))
+        if cann is not None:
+            findings += _check_cann(cann, lists, environment)
+        findings += _check_options(deployment, read.deployment, cann, environment, library)
+        findings += _check_kept_dtypes(read.deployment, models, library)
         if not lists.are_empty:
             for index, model in enumerate(models):
                 shares[model.name] = shares_of(model, lists)
@@ -269,14 +269,18 @@ def _check_files(deployment: DeploymentFile) -> Iterator[Finding]:
         )
 
 
-def _found_build(settings: Settings, build: str) -> Build | NpuServingError:
-    """The build that is to serve it, or why there is none; it raises where one was named."""
+def _found_build(settings: Settings, name: str) -> tuple[Build | NpuServingError, Settings]:
+    """The build that is to serve it with its settings, or why there is none; it raises where one was named."""
     try:
-        return find_build(settings.dist_root, build)
+        build = find_build(settings.dist_root, name)
     except NpuServingError as error:
-        if build:
+        if name:
             raise
-        return error
+        return error, settings
+    try:
+        return build, settings_of(build, settings)
+    except NpuServingError as error:
+        return error, settings
 
 
 def _check_build(
@@ -308,7 +312,7 @@ def _environment(deployment: DeploymentFile, cann: Cann | None) -> dict[str, str
     return cann_environment(cann.installation if cann is not None else None, os.environ).added_to(own)
 
 
-def _check_cann(cann: Cann, environment: Mapping[str, str]) -> Iterator[Finding]:
+def _check_cann(cann: Cann, lists: OperatorLists, environment: Mapping[str, str]) -> Iterator[Finding]:
     installation = cann.installation
     if installation is None or installation.runtime is None:
         what = "CANN is not installed here, and models are to run on the NPU."
@@ -316,14 +320,18 @@ def _check_cann(cann: Cann, environment: Mapping[str, str]) -> Iterator[Finding]
             what, "install it (./inv cann-info says how), or name its directory with cann", kind=CANN, where="cann"
         )
         return
-    listed = finding_for(environment, installation.runtime)
+    listed = finding_for(lists, installation.runtime)
     if listed is not None:
         yield listed
     yield from library_findings(directory_of_operators(environment))
 
 
 def _check_options(
-    deployment: DeploymentFile, written: DeploymentFile, cann: Cann | None, environment: Mapping[str, str]
+    deployment: DeploymentFile,
+    written: DeploymentFile,
+    cann: Cann | None,
+    environment: Mapping[str, str],
+    library: Callable[[], OperatorLibrary],
 ) -> Iterator[Finding]:
     """What the rules say of the options of each model, and the options that the installed adapter does not know.
 
@@ -333,7 +341,6 @@ def _check_options(
     release = installation.version if installation is not None else ""
     for finding in check_shared_memory(deployment):
         yield dataclasses.replace(finding, where=f"npu.{finding.where}")
-    library = functools.cache(lambda: operator_library(environment))
     judged: set[str] = set()
     for index, model in enumerate(deployment.models):
         own = deployment.npu_of(model)
@@ -359,10 +366,9 @@ def _check_options(
 
 
 def _check_kept_dtypes(
-    written: DeploymentFile, models: Sequence[CheckedModel], environment: Mapping[str, str]
+    written: DeploymentFile, models: Sequence[CheckedModel], library: Callable[[], OperatorLibrary]
 ) -> Iterator[Finding]:
     """Operators of models that can't keep their data types, where the precision has them do so."""
-    library = functools.cache(lambda: operator_library(environment))
     for index, model in enumerate(models):
         option = library_checks.keeping_option(model.options or {})
         if option:

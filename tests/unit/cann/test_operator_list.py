@@ -108,15 +108,17 @@ def test_where_the_shell_leads_to_another_directory_the_cure_is_to_unset_that_an
     assert installation.runtime is not None
     (tmp_path / "mine").mkdir()
     shell = {"ASCEND_OPP_PATH": str(tmp_path / "mine")}
-    finding = finding_for(cann_environment(installation, shell).added_to(shell), installation.runtime)
+    finding = finding_for(operator_lists(cann_environment(installation, shell).added_to(shell)), installation.runtime)
     assert finding is not None
     assert finding.cure.startswith("unset ASCEND_OPP_PATH, then run the same command again")
     del shell["ASCEND_OPP_PATH"]
-    assert finding_for(cann_environment(installation, shell).added_to(shell), installation.runtime) is None
+    assert (
+        finding_for(operator_lists(cann_environment(installation, shell).added_to(shell)), installation.runtime) is None
+    )
     (
         cann / "ascend-toolkit/latest" / OPERATOR_LIST
     ).unlink()  # then the toolkit's own is to be installed, by its release
-    finding = finding_for(cann_environment(installation, shell).added_to(shell), installation.runtime)
+    finding = finding_for(operator_lists(cann_environment(installation, shell).added_to(shell)), installation.runtime)
     assert finding is not None
     assert "./Ascend-cann-toolkit_6.3.RC2_linux-" in finding.cure
 
