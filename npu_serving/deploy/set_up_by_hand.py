@@ -57,14 +57,12 @@ class SetUpByHand:
     """What was looked at, for a person; the directory where it is empty."""
     user: str = ""
     """Whom the server runs as, where that is known and not root."""
-    cpus: str = ""
-    """The processors that it is pinned to."""
     configs: dict[str, tuple[Path, tuple[TextField, ...]]] = field(default_factory=dict)
     flags: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     pinning: dict[str, str | int] = field(default_factory=dict)
-    """What of the deployment's section cpu the script pins the server to."""
+    """What of the deployment's section cpu the server is pinned by: cpus or numa_node."""
 
 
 def found_in(directory: Path) -> SetUpByHand:

@@ -73,8 +73,6 @@ def take_over(found: SetUpByHand, file: Path) -> TakenOver:
     pem_files = _taken_tls(found, server, file)
     if server:
         document["server"] = server
-    if found.cpus:
-        merged["cpu"] = {**(merged["cpu"] or {}), "cpus": found.cpus}
     document.update({key: value for key, value in merged.items() if value is not None})
     cann = found.variables.pop(ROOT_OF_CANN, None)
     if found.variables:

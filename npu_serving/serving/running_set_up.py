@@ -67,7 +67,7 @@ def running_set_up(port: int, proc: Path = PROC) -> SetUpByHand:
     else:
         found.user = _name_of(user) if user else ""
         if processors < set(usable_processors()):
-            found.cpus = processors_text(sorted(processors))
+            found.pinning = {"cpus": processors_text(processors)}
     for kind, flag in FLAG_OF_KIND.items():
         if found.flags.get(flag):
             _take_file(found, kind, found.flags[flag], root, listener.since)
