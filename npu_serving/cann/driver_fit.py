@@ -46,8 +46,14 @@ def firmware_beside(driver: Component) -> Firmware | None:
 
 def driver_misfits(driver: Component, runtime: Component | None) -> tuple[Finding, ...]:
     """What of the driver does not fit the toolkit or nnae, and what of the firmware does not fit the driver."""
-    of_cann = [*_family_misfit(driver, runtime), *_layer_misfit(driver, runtime)] if runtime is not None else []
-    return (*of_cann, *firmware_misfit(driver))
+    return (*cann_misfits(driver, runtime), *firmware_misfit(driver))
+
+
+def cann_misfits(driver: Component, runtime: Component | None) -> Iterator[Finding]:
+    """What of the driver does not fit the toolkit or nnae."""
+    if runtime is not None:
+        yield from _family_misfit(driver, runtime)
+        yield from _layer_misfit(driver, runtime)
 
 
 def firmware_misfit(driver: Component) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import pwd
@@ -10,17 +11,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from npu_serving import process
 from npu_serving.doctor.device_nodes import Account
 from npu_serving.doctor.requirements import Requirement, first_version_in
-from npu_serving.errors import MissingToolError, ProgramError
+from npu_serving.errors import MissingToolError, NpuServingError, ProgramError
 from npu_serving.facts import DEBIAN_MACHINES
 from npu_serving.findings import NOT_NEEDED, OK, PROBLEM, WARNING, Finding
 from npu_serving.settings import Settings
 from npu_serving.version_numbers import version_of
 from npu_serving.writers.shell import command_line, shell_word
+
+if TYPE_CHECKING:
+    from npu_serving.cann.install import Cann
+    from npu_serving.cann.layout import Component
 
 PACKAGE_MANAGERS = {"apt-get": "deb", "dnf": "rpm", "yum": "rpm"}
 SECONDS_FOR_AN_ANSWER = 10.0
@@ -156,6 +161,23 @@ class Examination:
     def adapter_is_sample(self) -> bool:
         """Whether the adapter, and with it libpython, come from the sample."""
         return self.settings.adapter == "sample"
+
+    @functools.cached_property
+    def cann(self) -> Cann:
+        """The CANN that the settings lead to, which all checks look at."""
+        from npu_serving.cann.install import cann_of
+
+        return cann_of(self.settings)
+
+    @functools.cached_property
+    def driver(self) -> Component | None:
+        """The NPU's driver, which needs no CANN beside it; None where none is found."""
+        from npu_serving.cann.install import find_driver
+
+        try:
+            return find_driver(self.settings.cann_root)
+        except NpuServingError:
+            return None
 
     def ask(self, argv: Sequence[str | Path], *, library_path: Path | None = None) -> process.Finished | str:
         """What a program answers, or the reason why it doesn't; each is asked once."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from npu_serving import known_failures
-from npu_serving.cann.driver_fit import driver_misfits, firmware_beside, firmware_misfit
-from npu_serving.cann.install import find_driver
+from npu_serving.cann.driver_fit import cann_misfits, firmware_beside, firmware_misfit
 from npu_serving.cann.layout import Component, packages
 from npu_serving.console import amount_text
 from npu_serving.doctor.checks import Examination, RequirementFinding
@@ -37,7 +36,7 @@ def check_devices(requirement: Requirement, examination: Examination) -> Require
         found = "none: this container was given no chip"
         cure = f"docker run {device_flags()} …, or with Ascend Docker Runtime: -e ASCEND_VISIBLE_DEVICES=0"
         return examination.finding(requirement, verdict, found, cure=cure)
-    if _driver(examination) is not None:
+    if examination.driver is not None:
         found = "none, though the driver is installed: it is not loaded, or finds no chip"
         cure = (
             "restart the machine; then dmesg | grep -i davinci says why it is not loaded, lspci whether there is a chip"
@@ -81,7 +80,7 @@ def check_driver(requirement: Requirement, examination: Examination) -> Requirem
     """The driver, and whether it and CANN fit each other."""
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, OF_THE_SAMPLE)
-    driver = _driver(examination)
+    driver = examination.driver
     if driver is None:
         inside = device_nodes(examination.machine.root).is_container
         mounted = "in a container: -v /usr/local/Ascend/driver:/usr/local/Ascend/driver:ro"
@@ -89,8 +88,7 @@ def check_driver(requirement: Requirement, examination: Examination) -> Requirem
         return examination.finding(requirement, requirement.missing[examination.use], "none", cure=cure)
     family = f" ({driver.info.family})" if driver.info.family else ""
     found = f"{driver.version or 'of unknown version'}{family} in {driver.path}"
-    own = set(firmware_misfit(driver))
-    misfits = [finding for finding in driver_misfits(driver, _runtime(examination)) if finding not in own]
+    misfits = list(cann_misfits(driver, _runtime(examination)))
     if not misfits:
         return examination.finding(requirement, OK, found)
     what = " ".join(finding.what for finding in misfits)
@@ -100,7 +98,7 @@ def check_driver(requirement: Requirement, examination: Examination) -> Requirem
 
 def check_firmware(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """The firmware that was installed beside the driver."""
-    driver = None if examination.adapter_is_sample else _driver(examination)
+    driver = None if examination.adapter_is_sample else examination.driver
     firmware = firmware_beside(driver) if driver is not None else None
     if driver is None or firmware is None:
         return examination.finding(requirement, NOT_NEEDED, "no record of it here")
@@ -199,16 +197,9 @@ def _program(examination: Examination) -> Path | None:
 
 def _library_path(examination: Examination) -> Path | None:
     """Where the tool finds its libraries; a host has the directory in its linker's configuration."""
-    driver = _driver(examination)
+    driver = examination.driver
     directory = driver.path / "lib64" / "driver" if driver is not None else None
     return directory if directory is not None and directory.is_dir() else None
-
-
-def _driver(examination: Examination) -> Component | None:
-    try:
-        return find_driver(examination.settings.cann_root)
-    except NpuServingError:
-        return None
 
 
 def _driver_command(examination: Examination) -> str:
@@ -217,10 +208,8 @@ def _driver_command(examination: Examination) -> str:
 
 
 def _runtime(examination: Examination) -> Component | None:
-    from npu_serving.cann.install import cann_of
-
     try:
-        installation = cann_of(examination.settings).installation
+        installation = examination.cann.installation
     except NpuServingError:
         return None
     return installation.runtime if installation is not None else None

@@ -144,9 +144,7 @@ def check_cann(requirement: Requirement, examination: Examination) -> Requiremen
     """A CANN installation, which the server needs when it runs; its parts have to be of one version."""
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample has its own")
-    from npu_serving.cann.install import cann_of
-
-    cann = cann_of(examination.settings)
+    cann = examination.cann
     try:
         installation = cann.installation
     except NpuServingError as error:
@@ -162,16 +160,12 @@ def check_cann(requirement: Requirement, examination: Examination) -> Requiremen
 
 def check_tfplugin(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """The adapter that will be linked: the one that was named, or that of the tfplugin installed here."""
-    settings = examination.settings
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample has its own")
-    from npu_serving.cann.install import cann_of
-
     try:
-        cann = cann_of(settings)
-        adapter, misfit = cann.adapter, cann.misfit()
+        adapter, misfit = examination.cann.adapter, examination.cann.misfit()
     except NpuServingError as error:
-        if settings.adapter != "auto":  # a build of the sample's tree refuses it as well
+        if examination.settings.adapter != "auto":  # a build of the sample's tree refuses it as well
             return examination.finding(requirement, PROBLEM, error.what, cure=error.cure)
         return examination.no_adapter(requirement, error.what, cure=error.cure)
     if misfit is not None:

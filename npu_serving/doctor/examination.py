@@ -122,15 +122,11 @@ class DoctorReport:
     def _conclusion(self) -> str:
         problems = self.with_verdict(PROBLEM)
         if not problems:
-            return "This machine is ready for the build." if self.purpose == BUILD else self._ready
+            return f"This machine is ready for {'the build' if self.purpose == BUILD else PURPOSES[self.purpose]}."
         safe = sum(finding.fix_is_safe for finding in problems + self.with_verdict(WARNING))
         offer = f" ./inv doctor --fix can fix {safe} of them; add --dry-run to see how." if safe else ""
         count = "1 problem keeps" if len(problems) == 1 else f"{len(problems)} problems keep"
         return f"{count} this machine from {PURPOSES[self.purpose]}.{offer}"
-
-    @property
-    def _ready(self) -> str:
-        return f"This machine is ready for {PURPOSES[self.purpose]}."
 
 
 def examine(
