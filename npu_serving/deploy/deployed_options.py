@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Union
 from npu_serving.deploy.deployed_presets import options_of
 from npu_serving.deploy.platforms import process_options
 from npu_serving.errors import NpuServingError
-from npu_serving.findings import WARNING, Finding
-from npu_serving.options.asked_options import GUIDE_FORBIDS, WRONG_KIND
+from npu_serving.findings import Finding
+from npu_serving.options.asked_options import WRONG_KIND, forbidden
 from npu_serving.options.auxiliary_files import AuxiliaryContent
 from npu_serving.options.catalogue import KINDS, OptionValue, session_options
 from npu_serving.options.guide_rules import SHARED_MEMORY
@@ -95,14 +95,11 @@ def check_shared_memory(deployment: DeploymentFile) -> Iterator[Finding]:
     of_each = [options for model in deployment.models if (options := deployment.npu_of(model)) is not None]
     policies = {options.get(_POLICY) for options in of_each} & set(SHARED_MEMORY)
     if len(of_each) > 1 and policies:
-        section = session_options()[_POLICY].section
         what = (
             f"{_POLICY} is {min(policies, key=str)}, with which graphs share memory, and requests run {len(of_each)} "
-            f"models at the same time: the guide forbids it (section {section}), the adapter does not check it"
+            "models at the same time"
         )
-        yield Finding(
-            what, f"leave {_POLICY} out, or write a deployment for each model", WARNING, GUIDE_FORBIDS, _POLICY
-        )
+        yield forbidden(session_options()[_POLICY], what, f"leave {_POLICY} out, or write a deployment for each model")
 
 
 def _of_rules(

@@ -15,7 +15,7 @@ from npu_serving.cann.adapter_words import unknown_words
 from npu_serving.cann.install import cann_of
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.errors import NpuServingError
-from npu_serving.options.catalogue import SessionOption, session_option
+from npu_serving.options.catalogue import SessionOption, session_options
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import Settings
 
@@ -95,6 +95,4 @@ def _without(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _newer() -> SessionOption:
-    found = session_option(NEWER)
-    assert found is not None
-    return found
+    return session_options()[NEWER]
