@@ -15,6 +15,7 @@ NOT_PLAIN: Any = object()
 _MOST_LINES = 500_000
 """All lines are cut up at once, which takes some hundred bytes for each."""
 _DEEPEST = 50
+_WHOLE = "the whole"
 _KEY = r"[A-Za-z_][A-Za-z0-9_.-]{0,127}"
 _FIRST = r"(?:[A-Za-z0-9_/.~]|[-+](?=[0-9.]))"
 _NEXT = r"(?:[A-Za-z0-9_/.~+=@^-]|:(?=[A-Za-z0-9_/])| (?=[A-Za-z0-9_/]))"
@@ -25,7 +26,8 @@ _LINE = (
     rf"(?: +{_COMMENT})? *|{_COMMENT})$"
 )
 """A line: its indentation, the dash of an item, a key, a plain scalar, a quoted one. All may be missing."""
-_MAY_BE_NO_TEXT = frozenset("~nNtTfF+-.0123456789")
+MAY_BE_NO_TEXT = "~nNtTfF+-.0123456789"
+"""The first letters of all plain scalars that are not simply texts; "" stands for null."""
 
 
 def read_plain_lines(text: str, resolved: Callable[[str], object]) -> Any:
@@ -36,20 +38,17 @@ def read_plain_lines(text: str, resolved: Callable[[str], object]) -> Any:
         return NOT_PLAIN
     nesting = _Nesting()
     for indentation, dash, key, plain, quoted in lines:
-        value: object = None
-        if plain:
-            value = resolved(plain) if plain[0] in _MAY_BE_NO_TEXT else plain
-        elif quoted:
-            value = quoted[1:-1]
+        has_value = bool(plain or quoted)
+        value: object = quoted[1:-1] if quoted else resolved(plain) if plain[:1] in MAY_BE_NO_TEXT else plain
         if key:
-            fits = nesting.add_entry(len(indentation), len(dash), key, value, has_value=bool(plain or quoted))
+            fits = nesting.add_entry(len(indentation), len(dash), key, value, has_value=has_value)
         elif dash:
-            fits = bool(plain or quoted) and nesting.add_item(len(indentation), value)
+            fits = has_value and nesting.add_item(len(indentation), value)
         else:
-            fits = not (plain or quoted)  # else it is the rest of a longer scalar
+            fits = not has_value  # else it is the rest of a longer scalar
         if not fits:
             return NOT_PLAIN
-    return nesting.root[0] if nesting.root else NOT_PLAIN
+    return nesting.root.get(_WHOLE, NOT_PLAIN)
 
 
 class _Nesting:
@@ -59,11 +58,11 @@ class _Nesting:
     """
 
     def __init__(self) -> None:
-        self.root: list[Any] = []  # the whole value is its only item
+        self.root: dict[str, Any] = {}  # the whole value is that of its only key
         self._holder: Any = self.root
         self._column = -1
         self._around: list[tuple[int, Any]] = []
-        self._waiting = ""  # the last key of the innermost mapping, as long as it has no value
+        self._waiting = _WHOLE  # the last key of the innermost mapping, as long as it has no value
 
     def add_item(self, column: int, value: object) -> bool:
         """`- VALUE`"""
@@ -93,10 +92,6 @@ class _Nesting:
         if self._waiting and (column > self._column or (kind is list and column == self._column)):
             new = self._holder[self._waiting] = kind()
             self._open(column, new)
-            return True
-        if not self.root:
-            self.root.append(kind())
-            self._open(column, self.root[0])
             return True
         while self._column > column or (self._column == column and self._holder.__class__ is not kind):
             self._column, self._holder = self._around.pop()

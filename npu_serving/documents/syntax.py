@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Callable, Union
 
-from npu_serving.documents.plain_lines import NOT_PLAIN, read_plain_lines
+from npu_serving.documents.plain_lines import MAY_BE_NO_TEXT, NOT_PLAIN, read_plain_lines
 
 YAML, JSON = "yaml", "json"
 MAX_DEPTH = 100
@@ -35,7 +35,6 @@ _WORDS = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
-_FIRST_LETTERS = "~nNtTfF+-.0123456789"  # of all that is not simply a text
 _NUMBER = re.compile(
     r"(?P<decimal>[-+]?(?:0|[1-9][0-9]*))"
     r"|0o(?P<octal>[0-7]+)|0x(?P<hexadecimal>[0-9a-fA-F]+)"
@@ -165,7 +164,7 @@ class _YamlBuilder:
         if self._key is _NO_KEY and self._holder.__class__ is dict:
             self._start_entry(event, value)
         else:
-            if not event.style and value[:1] in _FIRST_LETTERS:
+            if not event.style and value[:1] in MAY_BE_NO_TEXT:
                 value = _resolved(value)
             self._put(event, value)
         if event.anchor is not None:
