@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from test_sample_server import Npu, base, npu, objects  # noqa: F401 - fixtures
-from test_serve_status_predict import MODEL, artifact, plan, wait_for  # noqa: F401 - fixtures
+from test_sample_server import base, npu, objects  # noqa: F401 - fixtures
+from test_serve_status_predict import MODEL, Heard, SampleSite, config, site, wait_for  # noqa: F401 - fixtures
 
 from npu_serving.client.request import read_request
 from npu_serving.client.rest_client import predict
@@ -26,18 +26,8 @@ from npu_serving.serving.server_record import record_of
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the sample server is compiled with g++")
 
 
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 def test_dumps_a_profile_and_the_graph_are_said_at_the_end_and_the_dump_is_listed(
-    artifact: Path,  # noqa: F811
-    npu: Npu,  # noqa: F811
-    base: Path,  # noqa: F811
+    site: SampleSite,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -48,9 +38,8 @@ def test_dumps_a_profile_and_the_graph_are_said_at_the_end_and_the_dump_is_liste
     monkeypatch.setenv("DUMP_GE_GRAPH", "2")
     options: dict[str, bool | int | str] = {"enable_dump": True, "dump_path": str(dumps), "profiling_mode": True}
     options["profiling_options"] = json.dumps({"output": str(profiles), "task_trace": "on"})
-    config = tmp_path / "config.cfg"
-    config.write_text(render_platform_config({"tensorflow": PlatformEntry(options)}))
-    made, heard, build_root = plan(artifact, npu, base, config), Heard(), tmp_path / "build"
+    site.config.write_text(render_platform_config({"tensorflow": PlatformEntry(options)}))
+    made, heard, build_root = site.on_npu(), Heard(), tmp_path / "build"
     url = f"http://127.0.0.1:{made.rest_api_port}"
 
     ended = threading.Event()
