@@ -14,7 +14,8 @@ from npu_serving.errors import NpuServingError
 from npu_serving.serving.mapped_adapter import ReplacedFile, replaced_files
 from npu_serving.serving.server_record import EndNote, KnownServer, ServerRecord, answers_of, known_servers
 from npu_serving.status.deployment_changes import RELOAD, RESTART, DeploymentChange
-from npu_serving.status.read_again import KnownDeployment, changed_files, changes_since_start, model_names
+from npu_serving.status.read_again import KnownDeployment, changed_files, changes_since_start
+from npu_serving.status.reload_note import model_names
 
 SECONDS_FOR_ONE_ANSWER = 5.0
 _SHOWN_MODELS, _SHOWN_CHANGES, _SHOWN_FILES = 20, 12, 4

@@ -17,12 +17,11 @@ from npu_serving.client.answers import model_path
 from npu_serving.errors import EXIT_ACTION_NEEDED, RequestError
 from npu_serving.serving.mapped_adapter import mapped_adapter
 from npu_serving.serving.server_record import KnownServer, ServerRecord, answers_of, known_servers, record_of
-from npu_serving.status.reload_note import reload_of
+from npu_serving.status.reload_note import model_names
 
 LIVE, READY = "live", "ready"
 LOCAL = "127.0.0.1"
 SECONDS_FOR_AN_ANSWER = 5.0
-_POLLS = "--model_config_file_poll_wait_seconds="
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class ProbedServers:
         return True
 
     def _not_ready(self, record: ServerRecord) -> Iterator[str]:
-        models = [self.model] if self.model else list(_models_of(record, self.build_root))
+        models = [self.model] if self.model else list(model_names(record, self.build_root))
         seen_ready = record.readiness is not None and record.readiness.ready
         if record.rest_api_port:
             lacking = list(_lacking(LOCAL, record.rest_api_port, models))
@@ -116,15 +115,6 @@ class ProbedServers:
             return
         answers = answers_of(self.build_root, record)
         yield from (f"{name} has not answered yet" for name in models if name not in answers)
-
-
-def _models_of(record: ServerRecord, build_root: Path) -> tuple[str, ...]:
-    if not any(word.startswith(_POLLS) for word in record.argv):
-        note = reload_of(build_root, record)
-        return note.models if note is not None else record.models
-    from npu_serving.status.read_again import model_names  # only a list that may have changed is worth the time
-
-    return model_names(record, build_root)
 
 
 def _port_of(record: ServerRecord) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,17 +22,15 @@ from npu_serving.deploy.rendering import (
 )
 from npu_serving.errors import NpuServingError
 from npu_serving.options.server_flags import flags_in
-from npu_serving.serving.asked_models import asked_models
 from npu_serving.serving.deployed_from import DeployedFrom, files_digest
 from npu_serving.serving.server_record import ServerRecord
 from npu_serving.settings import Settings
 from npu_serving.shown_text import masked_word
 from npu_serving.status.deployment_changes import RELOAD, RESTART, DeploymentChange, changes_between
-from npu_serving.status.reload_note import reload_of
+from npu_serving.status.reload_note import polls_its_list, reload_of
 from npu_serving.writers.shell import command_line
 
 _MODELS = "model_config_file"
-_POLLS = re.compile(r"--model_config_file_poll_wait_seconds=0*[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
@@ -89,19 +86,6 @@ def read_again(settings: Settings, source: DeployedFrom, adapter: str = "") -> K
         return KnownDeployment(source, deployment, rendered_files(whole, source.directory(settings.build_root)))
     except NpuServingError as error:
         return KnownDeployment(source, trouble=error.what)
-
-
-def model_names(record: ServerRecord, build_root: Path) -> tuple[str, ...]:
-    """What a running server's models are called by now: one that has read its list again may have others."""
-    if polls_its_list(record.argv):
-        return tuple(model.name for model in asked_models(record.argv)) or record.models
-    note = reload_of(build_root, record)
-    return note.models if note is not None else record.models
-
-
-def polls_its_list(argv: Sequence[str]) -> bool:
-    """Whether a server with that command line looks at its list of models again by itself."""
-    return any(_POLLS.fullmatch(word) for word in argv)
 
 
 def changes_since_start(known: KnownDeployment, record: ServerRecord, build_root: Path) -> tuple[DeploymentChange, ...]:

@@ -1,9 +1,10 @@
-"""What is kept of a list of models that a running server was given in place of the one that it was started with."""
+"""Which models a running server has by now: a list may have taken the place of the one that it was started with."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.serving.server_record import FORMAT, ServerRecord
 
 _REFUSAL = DocumentRefusal("not a note of a reload:", ServerError, "", "")
+_POLLS = re.compile(r"--model_config_file_poll_wait_seconds=0*[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,21 @@ def reload_of(build_root: Path, record: ServerRecord) -> ReloadNote | None:
     except NpuServingError:
         return None
     return note if (note.pid, note.process_begin) == (record.pid, record.process_begin) else None
+
+
+def model_names(record: ServerRecord, build_root: Path) -> tuple[str, ...]:
+    """What a running server's models are called by now: one that has read its list again may have others."""
+    if polls_its_list(record.argv):
+        from npu_serving.serving.asked_models import asked_models  # a probe has no time for it otherwise
+
+        return tuple(model.name for model in asked_models(record.argv)) or record.models
+    note = reload_of(build_root, record)
+    return note.models if note is not None else record.models
+
+
+def polls_its_list(argv: Sequence[str]) -> bool:
+    """Whether a server with that command line looks at its list of models again by itself."""
+    return any(_POLLS.fullmatch(word) for word in argv)
 
 
 def _path_of(build_root: Path, record: ServerRecord) -> Path:

@@ -21,8 +21,8 @@ from npu_serving.serving.deployed_from import files_digest
 from npu_serving.serving.server_record import KnownServer, ServerRecord
 from npu_serving.settings import Settings
 from npu_serving.status.deployment_changes import RELOAD, RESTART, DeploymentChange
-from npu_serving.status.read_again import changed_files, changes_since_start, polls_its_list, read_again
-from npu_serving.status.reload_note import note_reload
+from npu_serving.status.read_again import changed_files, changes_since_start, read_again
+from npu_serving.status.reload_note import note_reload, polls_its_list
 
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_FOR_ONE_ANSWER = 5.0

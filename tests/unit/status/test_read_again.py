@@ -18,7 +18,7 @@ from npu_serving.deploy.rendering import rendered_files
 from npu_serving.serving.deployed_from import DeployedFrom, files_digest
 from npu_serving.serving.server_record import ServerRecord
 from npu_serving.settings import Settings
-from npu_serving.status.read_again import changed_files, changes_since_start, model_names, polls_its_list, read_again
+from npu_serving.status.read_again import changed_files, changes_since_start, read_again
 
 A = {"name": "a", "base_path": "/models/a"}
 POLLS = "--model_config_file_poll_wait_seconds=5"
@@ -139,19 +139,3 @@ def test_files_that_flags_name_are_known_to_have_changed_by_their_time(tmp_path:
     config.unlink()
     polling = record(8501, argv=(*server.argv, POLLS), started=server.started)
     assert [(change.what, change.wanted) for change in changed_files(polling, tmp_path)] == [(str(config), "removed")]
-
-
-def test_a_server_that_reads_its_list_again_has_the_models_of_the_list(tmp_path: Path) -> None:
-    models = tmp_path / "m.config"
-    models.write_text('model_config_list { config { name: "new" base_path: "/new" } }')
-    words = (f"--model_config_file={models}", POLLS)
-    assert model_names(record(8501, models=("old",), argv=words), tmp_path) == ("new",)
-    assert model_names(record(8501, models=("old",), argv=words[:1]), tmp_path) == ("old",)
-    models.unlink()
-    assert model_names(record(8501, models=("old",), argv=words), tmp_path) == ("old",)
-
-
-def test_only_a_flag_with_a_number_above_zero_makes_a_server_read_its_list_again() -> None:
-    assert polls_its_list(["server", POLLS])
-    for word in ("--model_config_file_poll_wait_seconds=0", "--file_system_poll_wait_seconds=5"):
-        assert not polls_its_list(["server", word])

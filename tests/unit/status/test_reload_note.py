@@ -11,8 +11,9 @@ import pytest
 from model_server import record
 
 from npu_serving.serving.server_record import known_servers
-from npu_serving.status.reload_note import note_reload, reload_of
+from npu_serving.status.reload_note import model_names, note_reload, polls_its_list, reload_of
 
+POLLS = "--model_config_file_poll_wait_seconds=5"
 SERVER = record(8501, pid=7, process_begin=70)
 
 
@@ -42,3 +43,19 @@ def test_a_place_that_can_not_be_written_to_costs_no_reload(tmp_path: Path) -> N
     (tmp_path / "servers").write_text("a file")
     note_reload(tmp_path, SERVER, ["a"])
     assert reload_of(tmp_path, SERVER) is None
+
+
+def test_a_server_that_reads_its_list_again_has_the_models_of_the_list(tmp_path: Path) -> None:
+    models = tmp_path / "m.config"
+    models.write_text('model_config_list { config { name: "new" base_path: "/new" } }')
+    words = (f"--model_config_file={models}", POLLS)
+    assert model_names(record(8501, models=("old",), argv=words), tmp_path) == ("new",)
+    assert model_names(record(8501, models=("old",), argv=words[:1]), tmp_path) == ("old",)
+    models.unlink()
+    assert model_names(record(8501, models=("old",), argv=words), tmp_path) == ("old",)
+
+
+def test_only_a_flag_with_a_number_above_zero_makes_a_server_read_its_list_again() -> None:
+    assert polls_its_list(["server", POLLS])
+    for word in ("--model_config_file_poll_wait_seconds=0", "--file_system_poll_wait_seconds=5"):
+        assert not polls_its_list(["server", word])
