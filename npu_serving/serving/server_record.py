@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from npu_serving import fsutil
 from npu_serving.console import clock_text
@@ -197,7 +197,7 @@ class RecordKeeper:
     @property
     def is_to_stop(self) -> bool:
         """Whether somebody stops it: then it has not failed, by whatever signal it ends."""
-        note = _read(_stop_beside(self._path), StopNote)
+        note = read_kept(_stop_beside(self._path), StopNote)
         return note is not None and (note.pid, note.process_begin) == (self._record.pid, self._record.process_begin)
 
     def ended(self, error: NpuServingError | None) -> None:
@@ -208,8 +208,7 @@ class RecordKeeper:
             cure = error.cure.replace("run the same command again", f"start it again: {_again(self._record)}")
             what, cause, cure = (without_login(text) for text in (error.what, error.cause, cure))
             note = replace(note, what=what, cause=cause, cure=cure)
-        with contextlib.suppress(OSError, NpuServingError):
-            fsutil.write_file(_end_beside(self._path), _json_of(note))
+        keep(_end_beside(self._path), note)
 
     def _write(self, *, has_to_be_kept: bool = False, **changes: object) -> None:
         with self._guard:
@@ -243,16 +242,12 @@ def known_servers(build_root: Path) -> tuple[KnownServer, ...]:
 
 def note_stop(build_root: Path, record: ServerRecord) -> None:
     """Keeps that this server is about to be stopped, for the `serve` that watches it."""
-    with contextlib.suppress(OSError, NpuServingError):
-        note = StopNote(record.pid, record.process_begin)
-        fsutil.write_file(_stop_beside(_path_of(build_root, record.name)), _json_of(note))
+    keep(_stop_beside(_path_of(build_root, record.name)), StopNote(record.pid, record.process_begin))
 
 
 def note_end(build_root: Path, record: ServerRecord, what: str) -> None:
     """Keeps how a server has ended, where the `serve` that watched it may not have."""
-    with contextlib.suppress(OSError, NpuServingError):
-        note = EndNote(time.time(), what)
-        fsutil.write_file(_end_beside(_path_of(build_root, record.name)), _json_of(note))
+    keep(_end_beside(_path_of(build_root, record.name)), EndNote(time.time(), what))
 
 
 def record_of(build_root: Path, url: str) -> ServerRecord | None:
@@ -278,7 +273,7 @@ def _known(build_root: Path, name: str) -> KnownServer:
 
 
 def _record_at(build_root: Path, name: str) -> ServerRecord | None:
-    record = _read(_path_of(build_root, name), ServerRecord)
+    record = read_kept(_path_of(build_root, name), ServerRecord)
     if record is not None and not (record.rest_api_port or record.grpc_port):  # of an earlier version
         record = replace(record, rest_api_port=int(name)) if name.isdecimal() else None
     return record
@@ -286,7 +281,7 @@ def _record_at(build_root: Path, name: str) -> ServerRecord | None:
 
 def _end_at(build_root: Path, name: str) -> EndNote | None:
     path = _path_of(build_root, name)
-    note = _read(_end_beside(path), EndNote)
+    note = read_kept(_end_beside(path), EndNote)
     if note is not None or not path.is_file():
         return note
     record = _record_at(build_root, name)
@@ -295,7 +290,13 @@ def _end_at(build_root: Path, name: str) -> EndNote | None:
     return replace(_KILLED_TOGETHER, cure=f"{_KILLED_TOGETHER.cure}; start it again: {_again(record)}")
 
 
-def _read(path: Path, kind: type[Kept]) -> Kept | None:
+def keep(path: Path, kept: Any) -> None:
+    """Keeps a record or a note there, for read_kept(); a directory that can't be written to costs no more than that."""
+    with contextlib.suppress(OSError, NpuServingError):
+        fsutil.write_file(path, _json_of(kept))
+
+
+def read_kept(path: Path, kind: type[Kept]) -> Kept | None:
     """What is kept there; None where there is nothing, or nothing that can be read."""
     if not path.is_file():
         return None
@@ -305,7 +306,7 @@ def _read(path: Path, kind: type[Kept]) -> Kept | None:
         return None
 
 
-def _json_of(kept: ServerRecord | EndNote | AnswerNote | StopNote) -> str:
+def _json_of(kept: Any) -> str:
     return json.dumps({"format": FORMAT, **asdict(kept)}, indent=2, default=str) + "\n"
 
 
@@ -320,8 +321,7 @@ def note_answer(build_root: Path, url: str, model: str) -> None:
         return
     path = _path_of(build_root, name)
     models = {**_answers(path, record), model: time.time()}
-    with contextlib.suppress(OSError, NpuServingError):
-        fsutil.write_file(_answers_beside(path), _json_of(AnswerNote(record.pid, record.process_begin, models)))
+    keep(_answers_beside(path), AnswerNote(record.pid, record.process_begin, models))
 
 
 def answered_at(build_root: Path, record: ServerRecord, model: str) -> float | None:
@@ -348,7 +348,7 @@ def begin_of(pid: int) -> int:
 
 
 def _answers(path: Path, record: ServerRecord) -> dict[str, float]:
-    note = _read(_answers_beside(path), AnswerNote)
+    note = read_kept(_answers_beside(path), AnswerNote)
     same = note is not None and (note.pid, note.process_begin) == (record.pid, record.process_begin)
     return dict(note.models) if note is not None and same else {}
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from npu_serving import fsutil
-from npu_serving.documents import DocumentRefusal, read_document
-from npu_serving.errors import NpuServingError, ServerError
-from npu_serving.serving.server_record import FORMAT, ServerRecord
+from npu_serving.serving.server_record import ServerRecord, keep, read_kept
 
-_REFUSAL = DocumentRefusal("not a note of a reload:", ServerError, "", "")
 _POLLS = re.compile(r"--model_config_file_poll_wait_seconds=0*[1-9][0-9]*")
 
 
@@ -33,20 +27,14 @@ class ReloadNote:
 def note_reload(build_root: Path, record: ServerRecord, models: Sequence[str], digest: str = "") -> None:
     """Keeps that this server has these models now."""
     note = ReloadNote(record.pid, record.process_begin, time.time(), tuple(models), digest)
-    with contextlib.suppress(OSError, NpuServingError):
-        fsutil.write_file(_path_of(build_root, record), json.dumps({"format": FORMAT, **asdict(note)}, indent=2) + "\n")
+    keep(_path_of(build_root, record), note)
 
 
 def reload_of(build_root: Path, record: ServerRecord) -> ReloadNote | None:
     """The last list that this very process got; None where it has the one that it was started with."""
-    path = _path_of(build_root, record)
-    if not path.is_file():
-        return None
-    try:
-        note = read_document(path, ReloadNote, format=FORMAT, ignore_unknown=True, refusal=_REFUSAL)
-    except NpuServingError:
-        return None
-    return note if (note.pid, note.process_begin) == (record.pid, record.process_begin) else None
+    note = read_kept(_path_of(build_root, record), ReloadNote)
+    is_its = note is not None and (note.pid, note.process_begin) == (record.pid, record.process_begin)
+    return note if is_its else None
 
 
 def model_names(record: ServerRecord, build_root: Path) -> tuple[str, ...]:
