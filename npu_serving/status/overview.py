@@ -13,12 +13,12 @@ from npu_serving.cann.info import CannInfo, cann_info
 from npu_serving.doctor.device_nodes import device_nodes
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError
 from npu_serving.serving.deployed_from import DeployedFrom
-from npu_serving.serving.server_record import KnownServer, known_servers
+from npu_serving.serving.server_record import KnownServer, ServerRecord, known_servers
 from npu_serving.settings import Settings
 from npu_serving.status.all_servers import AskedServer, all_servers
 from npu_serving.status.deployment_changes import RESTART, DeploymentChange
-from npu_serving.status.next_steps import again_step, reload_step, restart_step
 from npu_serving.status.read_again import KnownDeployment, read_again
+from npu_serving.writers.shell import task_argument
 
 DEPLOYMENT = "deployment.yaml"
 
@@ -85,24 +85,39 @@ class Overview:
 
     def _steps(self) -> Iterator[str]:
         """What is to be done, the most urgent first: what keeps servers from running, then what they lack."""
-        running = [server for server in self.servers if server.record is not None]
+        running = [(server, server.record) for server in self.servers if server.record is not None]
         yield from (f"./inv check-deployment {known.as_argument}" for known in self.deployments if known.trouble)
         yield from (line.cure for line in (self.cann, self.build) if line.trouble)
         yield from (server.end.cure for server in self.servers if server.end is not None and server.end.cure)
-        for server in running:
+        for server, record in running:
             if server.missing:
-                yield again_step(server)
-        yield from (f"./inv cann-info: {server.url} is meant for the NPU" for server in running if server.is_on_the_cpu)
-        for server in running:
-            is_alone = server.record is not None and not server.record.is_watched
-            if is_alone or server.due == RESTART:
-                yield restart_step(server)
+                yield _again_step(server, record)
+        for server, _ in running:
+            if server.is_on_the_cpu:
+                yield f"./inv cann-info: {server.url} is meant for the NPU"
+        for server, record in running:
+            if not record.is_watched or server.due == RESTART:
+                yield _restart_step(record)
             elif server.due:
-                yield reload_step(server)
-        served = {server.record.deployed.file for server in running if server.record and server.record.deployed}
+                yield f"./inv reload {record.name}"
+        served = {record.deployed.file for _, record in running if record.deployed}
         yield from (f"./inv serve {known.flags}" for known in self.deployments if known.source.file not in served)
         if not running:
             yield "./inv init-deployment --model NAME=PATH, then ./inv serve --deployment deployment.yaml"
+
+
+def _again_step(server: AskedServer, record: ServerRecord) -> str:
+    """For a server that lacks a model."""
+    if not record.rest_api_port:
+        return "read what serve says of it, or give it a REST port (--rest-api-port)"
+    return f"./inv status {task_argument('--model', server.missing)} --url {server.url} says more of it"
+
+
+def _restart_step(record: ServerRecord) -> str:
+    """For one that has to be started again."""
+    if record.request is None:  # an earlier version of this project has started it
+        return f"./inv stop {record.name}, then ./inv serve --detach as it was started before"
+    return f"./inv restart {record.name}"
 
 
 def overview(settings: Settings, directory: Path) -> Overview:

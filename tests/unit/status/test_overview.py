@@ -93,11 +93,12 @@ def test_what_is_to_be_done_is_typed_next_and_ends_with_3(found: Overview, expec
     assert found.text().count("Next:") == 1
 
 
-def test_a_server_of_an_earlier_version_is_ended_by_its_number_since_nobody_knows_how_it_was_started() -> None:
+def test_a_server_of_an_earlier_version_is_stopped_since_nobody_knows_how_it_was_started() -> None:
     old = server(changes=(CHANGED,))
     assert old.record is not None
-    old = dataclasses.replace(old, record=dataclasses.replace(old.record, request=None))
-    assert screen(old).next_step.startswith("kill 77, then ./inv serve")
+    record = dataclasses.replace(old.record, request=None)
+    old = dataclasses.replace(old, record=record)
+    assert screen(old).next_step.startswith(f"./inv stop {record.name}, then ./inv serve")
 
 
 def test_a_server_that_ended_by_a_fault_counts_though_another_one_runs() -> None:
