@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import selectors
 import shutil
@@ -314,19 +315,22 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
             os.killpg(process.pid, number)
 
 
-def _begin(processors: Sequence[int]) -> None:
-    """What the program's process does before it becomes the program."""
-    _die_with_parent()
+def _begin(prctl: Callable[[int, int], int], processors: Sequence[int]) -> None:
+    """What the program's process does before it becomes the program.
+
+    It asks the kernel to end it when the one that started it is killed (prctl(2), PR_SET_PDEATHSIG).
+    """
+    pr_set_pdeathsig = 1
+    prctl(pr_set_pdeathsig, signal.SIGTERM)
     if processors:
         os.sched_setaffinity(0, processors)
 
 
-def _die_with_parent() -> None:
-    """Asks the kernel to end this program when the one that started it is killed (prctl(2), PR_SET_PDEATHSIG)."""
+@functools.cache
+def _prctl() -> Callable[[int, int], int]:
     import ctypes
 
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    return cast("Callable[[int, int], int]", ctypes.CDLL(None).prctl)
 
 
 def _popen(
@@ -342,6 +346,7 @@ def _popen(
 ) -> subprocess.Popen[bytes]:
     environment = dict(env) if env is not None else base_environment()
     debugging.show_start(argv, str(cwd or Path.cwd()), environment)
+    prctl = _prctl()  # a thread of ours may hold what an import in the new process would wait for, for ever
     try:
         return subprocess.Popen(
             argv,
@@ -351,7 +356,7 @@ def _popen(
             stdout=stdout,
             stderr=stderr,
             start_new_session=not in_our_place,  # so Ctrl-C reaches us first; we pass it on to the whole group
-            preexec_fn=lambda: _begin(processors),  # noqa: PLW1509 - no threads here, and no other way
+            preexec_fn=lambda: _begin(prctl, processors),  # noqa: PLW1509 - it waits for no thread; no other way
         )
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
