@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
-from npu_serving.deploy.deployed_presets import options_of
+from npu_serving.deploy.deployed_presets import Place, options_of, place_of_option
 from npu_serving.deploy.platforms import process_options
 from npu_serving.errors import NpuServingError
 from npu_serving.findings import Finding
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from npu_serving.deploy.deployment_sections import DeployedModel
 
 _POLICY = "static_memory_policy"
-
-Place = tuple[Union[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -107,18 +105,9 @@ def _of_rules(
 ) -> Iterator[OptionFinding]:
     variables = {name: str(value) for name, value in deployment.environment.items()}
     for finding in check_options(whole, environment=variables, directory=None):  # it may be for another machine
-        at = place
-        if model.npu and finding.where in model.npu:
-            at = (*place, finding.where)
-        elif finding.where in options_of(model.presets):
-            at = (*place[:-1], "presets")
-        elif deployment.npu and finding.where in deployment.npu:
-            at = ("npu", finding.where)
-        elif finding.where in deployment.options_of_presets:
-            at = ("presets",)
-        elif finding.where in variables:
-            at = ("environment", finding.where)
-        yield _placed(finding, at, whole)
+        at = place_of_option(deployment, model, place[:-1], finding.where)
+        is_written = at != ("npu", finding.where) or finding.where in (deployment.npu or {})
+        yield _placed(finding, at if is_written else place, whole)
 
 
 def _placed(finding: Finding, place: Place, whole: Mapping[str, OptionValue]) -> OptionFinding:

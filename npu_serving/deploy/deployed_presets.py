@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 from npu_serving.deploy.deployment_sections import Problem
 from npu_serving.deploy.platforms import process_options
-from npu_serving.options.catalogue import OptionValue, presets
+from npu_serving.options.catalogue import OptionValue, environment_variables, presets
 from npu_serving.options.explained_entry import preset_options
 
 if TYPE_CHECKING:
     from npu_serving.deploy.deployment_file import DeploymentFile
+    from npu_serving.deploy.deployment_sections import DeployedModel
+
+Place = tuple[Union[str, int], ...]
+"""The keys and list positions that lead to a value of the file."""
 
 
 def options_of(names: Sequence[str]) -> dict[str, OptionValue]:
     """What those presets set where nothing else is written."""
     return {option: value for name in names for option, value in presets()[name].options.items()}
+
+
+def place_of_option(deployment: DeploymentFile, model: DeployedModel, at: Place, name: str) -> Place:
+    """Where a session option of the model stands, which itself stands `at`; or a variable.
+
+    The model's own stand before its presets', these before those of the deployment, and these before its presets'. A
+    variable that the file does not name comes from the shell, and is its own name.
+    """
+    if name in (model.npu or {}):
+        return (*at, "npu", name)
+    if name in deployment.environment:
+        return ("environment", name)
+    if name in environment_variables():
+        return (name,)
+    of_model = _setting_preset(model.presets, name)
+    if of_model is not None:
+        return (*at, "presets", of_model)
+    of_all = _setting_preset(deployment.presets, name)
+    return ("presets", of_all) if of_all is not None and name not in (deployment.npu or {}) else ("npu", name)
+
+
+def _setting_preset(names: Sequence[str], option: str) -> int | None:
+    """Which of these presets sets the option, by its place; None for none."""
+    return next((place for place, name in reversed(list(enumerate(names))) if option in presets()[name].options), None)
 
 
 def problems_of_presets(deployment: DeploymentFile) -> Iterator[Problem]:
@@ -46,9 +74,7 @@ def problems_of_presets(deployment: DeploymentFile) -> Iterator[Problem]:
                 )
 
 
-def _of_list(
-    place: tuple[str | int, ...], names: Sequence[str], beside: Sequence[str], own: Mapping[str, object]
-) -> Iterator[Problem]:
+def _of_list(place: Place, names: Sequence[str], beside: Sequence[str], own: Mapping[str, object]) -> Iterator[Problem]:
     """Those of one list, `beside` being all that count where they do; the file's own values decide first."""
     before = len(beside) - len(names)
     for index, name in enumerate(names):
@@ -72,9 +98,7 @@ def _of_list(
                     )
 
 
-def _of_needs(
-    place: tuple[str | int, ...], name: str, model: str, options: Mapping[str, object] | None
-) -> Iterator[Problem]:
+def _of_needs(place: Place, name: str, model: str, options: Mapping[str, object] | None) -> Iterator[Problem]:
     lacking = [need for need in presets()[name].needs if options is not None and need not in options]
     if lacking:
         yield place, f"{name} needs {' and '.join(lacking)} under npu, for {model}"

@@ -7,9 +7,9 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+from npu_serving.deploy.deployed_presets import place_of_option
 from npu_serving.deploy.deployment_file import NAMED_LISTS, DeploymentFile
 from npu_serving.documents import SourcePlace, Sources, read_with_sources
-from npu_serving.options.catalogue import environment_variables, presets
 
 _SECTIONS = frozenset(field.name for field in dataclasses.fields(DeploymentFile))
 
@@ -53,25 +53,5 @@ def read_placed_deployment(path: Path, overlays: Sequence[Path] = (), values: Se
 
 
 def option_place(deployment: DeploymentFile, index: int, name: str) -> str:
-    """The key path of a session option of the model with that index, or of a variable.
-
-    The model's own stand before its presets', these before those of the deployment, and these before its presets'. A
-    variable that the file does not name comes from the shell, and is its own name.
-    """
-    model = deployment.models[index]
-    if name in (model.npu or {}):
-        return f"models.{index}.npu.{name}"
-    if name in deployment.environment:
-        return f"environment.{name}"
-    if name in environment_variables():
-        return name
-    of_model = setting_preset(model.presets, name)
-    if of_model is not None:
-        return f"models.{index}.presets.{of_model}"
-    of_all = setting_preset(deployment.presets, name)
-    return f"presets.{of_all}" if of_all is not None and name not in (deployment.npu or {}) else f"npu.{name}"
-
-
-def setting_preset(names: Sequence[str], option: str) -> int | None:
-    """Which of these presets sets the option, by its place; None for none."""
-    return next((place for place, name in reversed(list(enumerate(names))) if option in presets()[name].options), None)
+    """The key path of a session option of the model with that index, or of a variable."""
+    return ".".join(map(str, place_of_option(deployment, deployment.models[index], ("models", index), name)))

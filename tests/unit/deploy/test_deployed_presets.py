@@ -105,7 +105,7 @@ def test_a_mistake_is_named_at_the_model(file: File, own: tuple[str, ...], secti
 
 
 def test_what_the_rules_have_against_it_is_said_at_the_model_s_presets(file: File) -> None:
-    assert "models[0].presets: " in file.refused("dump", npu={"dump_path": True})
+    assert "models[0].presets[0]: " in file.refused("dump", npu={"dump_path": True})
 
 
 def test_new_weights_need_a_server_that_looks_for_new_versions(file: File) -> None:

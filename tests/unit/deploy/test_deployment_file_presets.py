@@ -84,7 +84,7 @@ def test_a_mistyped_preset_is_answered_with_the_nearest_and_one_twice_is_a_mista
 
 
 def test_what_the_rules_have_against_a_preset_s_option_is_said_at_the_presets(tmp_path: Path) -> None:
-    with pytest.raises(DocumentError, match=r"^[^\n]*: presets: .*enable_dump"):
+    with pytest.raises(DocumentError, match=r"^[^\n]*: presets\[0\]: .*enable_dump"):
         read(tmp_path, "dump", npu={"dump_path": True})
 
 
