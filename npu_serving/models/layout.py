@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -62,17 +63,20 @@ def version_directories(base: Path) -> dict[int, Path]:
     Whatever strto64 reads is a version for the server (file_system_storage_path_source.cc), 00000123 as well, but
     no number of more than 64 bits, such as a date with its nanoseconds.
     """
-    numbered = (path for path in base.iterdir() if re.fullmatch("[0-9]{1,255}", path.name))
-    return {number: path for path in numbered if (number := int(path.name)) <= _LARGEST_VERSION}
+    return dict(_numbered(base))
 
 
 def same_versions(base: Path) -> dict[int, tuple[Path, ...]]:
     """The directories that a server takes for one version (123 and 0123), by that version."""
     found: dict[int, list[Path]] = {}
-    for path in sorted(base.iterdir()):
-        if re.fullmatch("[0-9]{1,255}", path.name):
-            found.setdefault(int(path.name), []).append(path)
+    for number, path in sorted(_numbered(base)):
+        found.setdefault(number, []).append(path)
     return {number: tuple(paths) for number, paths in found.items() if len(paths) > 1}
+
+
+def _numbered(base: Path) -> Iterator[tuple[int, Path]]:
+    paths = (path for path in base.iterdir() if re.fullmatch("[0-9]{1,255}", path.name))
+    yield from ((number, path) for path in paths if (number := int(path.name)) <= _LARGEST_VERSION)
 
 
 def check_model_directory(base: Path, wanted: str) -> None:
