@@ -52,6 +52,7 @@ from npu_serving.deploy.tls_checks import check_tls, check_unencrypted
 from npu_serving.documents import SourcePlace
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_BAD_REQUEST, NpuServingError, RequestError
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding, as_finding
+from npu_serving.options.adapter_rules import directory_trouble
 from npu_serving.options.asked_options import EFFECT, GUIDE_FORBIDS
 from npu_serving.options.rules import check_options
 from npu_serving.options.server_environment import server_environment
@@ -403,10 +404,9 @@ def _profiling_directory(options: Mapping[str, object], place: Callable[[str], s
     output = keys.get("output") if isinstance(keys, dict) else None
     if options.get("profiling_mode") is not True or not isinstance(output, str) or not output.startswith("/"):
         return
-    if not os.path.isdir(output) or not os.access(output, os.W_OK | os.X_OK):  # noqa: PTH112 - answers for any text
-        why = "may not be written to by this user" if os.path.isdir(output) else "does not exist"  # noqa: PTH112
+    why, cure = directory_trouble(output, output)
+    if why:
         what = f"profiling would write into {output}, which {why}."
-        cure = f"make it: mkdir -p {command_line([output])}"
         yield Finding(what, cure, WARNING, "missing-directory", place("profiling_options"))
 
 

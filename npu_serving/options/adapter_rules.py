@@ -280,12 +280,23 @@ def _directory(asked: AskedOptions, name: str, path: str, kind: str) -> Iterator
     if os.path.islink(place):  # noqa: PTH114
         real = os.path.realpath(place)
         yield refused(kind, name, f"{name} {path} is a link", f"write the path that it leads to, {real}")
-    elif not os.path.isdir(place):  # noqa: PTH112
-        what = "is not a directory" if os.path.exists(place) else "does not exist"  # noqa: PTH110
-        yield refused(kind, name, f"{name} {path} {what}", f"make the directory: mkdir -p {shell_word(path)}")
-    elif not os.access(place, os.R_OK | os.W_OK):
-        cure = f"chmod u+rwx {shell_word(path)}"
-        yield refused(kind, name, f"{name} {path} can't be read and written by this user", cure)
+    else:
+        what, cure = directory_trouble(place, path)
+        if what:
+            yield refused(kind, name, f"{name} {path} {what}", cure)
+
+
+def directory_trouble(place: str, shown: str) -> tuple[str, str]:
+    """What keeps this user from reading and writing a directory, and the cure; "" where nothing does."""
+    if os.path.isdir(place):  # noqa: PTH112
+        is_open = os.access(place, os.R_OK | os.W_OK)
+        return ("", "") if is_open else ("can't be read and written by this user", f"chmod u+rwx {shell_word(shown)}")
+    if os.path.exists(place):  # noqa: PTH110
+        return (
+            "is not a directory",
+            f"name another one, or move it away: mv {shell_word(shown)} {shell_word(shown)}.kept",
+        )
+    return "does not exist", f"make the directory: mkdir -p {shell_word(shown)}"
 
 
 def _steps(asked: AskedOptions) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -150,8 +151,15 @@ def test_a_directory_for_profiling_that_is_not_there_is_a_warning(site: Site, tm
     npu = {"profiling_mode": True, "profiling_options": json.dumps(keys)}
     (finding,) = site.found("missing-directory", npu=npu)
     assert finding.severity == WARNING
-    (tmp_path / "profiles").mkdir()
+    assert os.system(finding.cure.partition(": ")[2]) == 0
     assert site.found("missing-directory", npu=npu) == []
+    (tmp_path / "profiles").rmdir()
+    (tmp_path / "profiles").touch()
+    (finding,) = site.found("missing-directory", npu=npu)
+    assert "which is not a directory" in finding.what
+    assert os.system(finding.cure.partition(": ")[2]) == 0
+    (finding,) = site.found("missing-directory", npu=npu)
+    assert "which does not exist" in finding.what
 
 
 def test_a_build_that_was_named_and_is_not_there_is_a_mistake_of_the_request(site: Site) -> None:
