@@ -152,7 +152,7 @@ def smoke(
     """Start a build's server on free ports, send it the golden requests, and compare its answers."""
     from npu_serving.client.golden_files import RECORD, read_golden_requests
     from npu_serving.errors import RequestError
-    from npu_serving.serving.golden_request import arrays_of, asked_for, golden_requests
+    from npu_serving.serving.golden_request import arrays_of, asked_for, golden_requests, of_models
     from npu_serving.trials import smoke as room
 
     settings, console = call.settings, call.console
@@ -181,8 +181,6 @@ def smoke(
     chosen = room.golden_of(found, name)
     of_deployment = None
     if file is not None and deployment is not None:
-        from npu_serving.serving.golden_request import of_models
-
         chosen, of_deployment = of_models(chosen, file), (file, deployment)
     if dry_run:
         return room.plan_smokes(settings, build, chosen, of_deployment)

@@ -74,7 +74,7 @@ def init_deployment(
         refuse_together("--from", "the set-up says what is served", model=model, cpu=cpu)
         from npu_serving.deploy.set_up_by_hand import found_in
 
-        return first.take_over_deployment(found_in(from_.expanduser()), output, dry_run=dry_run)
+        return first.take_over_deployment(found_in(from_), output, dry_run=dry_run)
     return first.init_deployment(model, output, npu=not cpu, settings=call.settings, dry_run=dry_run)
 
 

@@ -23,10 +23,9 @@ def chosen_servers(
     if every:
         return running
     if deployment is not None:
-        file = deployment.expanduser().absolute()
-        found = tuple(server for server in known if _is_of(server, file))
+        found = tuple(server for server in known if is_of(server, deployment))
         if not found:
-            raise _unknown(f"the deployment {file}", known)
+            raise _unknown(f"the deployment {deployment.absolute()}", known)
         return _running_first(found)
     if not name:
         if len(running) == 1 or not known:
@@ -64,9 +63,10 @@ def chosen_server(build_root: Path, *, name: str = "", deployment: Path | None =
     )
 
 
-def _is_of(server: KnownServer, file: Path) -> bool:
+def is_of(server: KnownServer, deployment: Path) -> bool:
+    """Whether it was deployed from that file, with whatever overlays and values."""
     deployed = server.record.deployed if server.record is not None else None
-    return deployed is not None and deployed.file == file
+    return deployed is not None and deployed.file == deployment.absolute()
 
 
 def _is_called(server: KnownServer, name: str) -> bool:

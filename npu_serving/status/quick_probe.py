@@ -15,6 +15,7 @@ from pathlib import Path
 
 from npu_serving.client.answers import model_path
 from npu_serving.errors import EXIT_ACTION_NEEDED, RequestError
+from npu_serving.serving.chosen_servers import is_of
 from npu_serving.serving.mapped_adapter import mapped_adapter
 from npu_serving.serving.server_record import KnownServer, ServerRecord, answers_of, known_servers, record_of
 from npu_serving.status.reload_note import model_names
@@ -95,8 +96,7 @@ class ProbedServers:
             found = self._record_at_url()
             return server.record is not None and found is not None and server.record.name == found.name
         if self.deployment is not None:
-            deployed = server.record.deployed if server.record is not None else None
-            return deployed is not None and deployed.file == self.deployment.absolute()
+            return is_of(server, self.deployment)
         return True
 
     def _not_ready(self, record: ServerRecord) -> Iterator[str]:
