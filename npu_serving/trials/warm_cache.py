@@ -151,7 +151,7 @@ class WarmCacheResult:
         found = [*failed, *dict.fromkeys(skipped)]
         found += [each.text().rstrip(".") for each in self.replayed if each.records is None]
         if not self.used_npu:
-            found.append("the CPU has answered: the adapter had nothing compiled for the NPU (./inv cann-info)")
+            found.append("the CPU has answered: the adapter had nothing compiled for the NPU")
         elif not any(cache.after and cache.after.files for cache in self.caches):
             found.append("the cache is empty: nothing that was compiled has been kept")
         return tuple(found)
@@ -184,11 +184,16 @@ class WarmCacheResult:
         ]
         if self.troubles:
             lines.append(f"Not all is compiled: {'; '.join(self.troubles)}. The log is {self.log_path}")
-            unasked = next((each.asked.model for each in self.warmed if each.asked.why_not), "")
+        return "\n".join([*lines, f"Next: {self._cure() if self.troubles else self.next_step}"])
+
+    def _cure(self) -> str:
+        unasked = next((each.asked.model for each in self.warmed if each.asked.why_not), "")
+        if unasked:
             record = "./inv smoke --record --model-base-path PATH --request REQUEST --platform-config-file CONFIG"
-            step = f"Next: {record} --model-name {shell_word(unasked)} gives it something to ask"
-            return "\n".join([*lines, *([step] if unasked else [])])
-        return "\n".join([*lines, f"Next: {self.next_step}"])
+            return f"{record} --model-name {shell_word(unasked)} gives it something to ask"
+        if not self.used_npu:
+            return "./inv cann-info shows what the adapter finds"
+        return "correct what the answers or the log name, then run the same command again"
 
 
 def plan_warm_cache(

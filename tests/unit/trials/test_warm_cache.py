@@ -54,3 +54,11 @@ def test_a_model_that_could_not_be_asked_is_told_with_how_its_request_is_recorde
     *_, step = result.text().split("\n")
     assert step.startswith("Next: ./inv smoke --record --model-base-path PATH --request REQUEST ")
     assert "--model-name 'a b' " in step
+
+
+@pytest.mark.parametrize(("used_npu", "step"), [(False, "./inv cann-info shows"), (True, "correct what the answers")])
+def test_what_went_wrong_otherwise_has_a_next_step_too(tmp_path: Path, used_npu: bool, step: str) -> None:
+    failed = WarmedRequest(CacheRequest("m", 1, "serving_default", "zeros"), why="no such input")
+    result = WarmCacheResult((failed,), (), (), "6.3.RC2", tmp_path / "log", "./inv serve", used_npu, 1.0)
+    assert result.exit_code == 3
+    assert result.text().split("\n")[-1].startswith(f"Next: {step}")
