@@ -19,7 +19,6 @@ CHECK_RESULT = "check_result.tf.json"
 
 _COMPILED = re.compile("The model has been compiled on the Ascend AI processor")
 _WARMED_UP = re.compile(r"Number of warmup records read: [1-9]")
-_LOADED = re.compile(r"Running gRPC ModelServer at|Exporting HTTP/REST API at")
 _LONGEST = 64 << 20  # bytes
 
 
@@ -31,16 +30,13 @@ class NpuSigns:
     """How many graphs were compiled for the NPU."""
     warmed_up: bool = False
     """Whether recorded requests were sent through a model while it was loaded."""
-    loaded: bool = False
-    """Whether the server takes requests, its first models being loaded."""
 
     def add(self, line: str) -> bool:
         """Takes a line; whether it has changed anything."""
-        before = (self.compiled, self.warmed_up, self.loaded)
+        before = (self.compiled, self.warmed_up)
         self.compiled += _COMPILED.search(line) is not None
         self.warmed_up = self.warmed_up or _WARMED_UP.search(line) is not None
-        self.loaded = self.loaded or _LOADED.search(line) is not None
-        return before != (self.compiled, self.warmed_up, self.loaded)
+        return before != (self.compiled, self.warmed_up)
 
 
 def signs_in(output: str) -> NpuSigns:

@@ -46,7 +46,6 @@ class RunningServer:
     grpc_port: int
     log_path: Path
     adapter: Path | None
-    seconds: float
     log: _Log = field(repr=False)
 
     @property
@@ -58,22 +57,6 @@ class RunningServer:
     def adapter_loaded(self) -> bool:
         """Whether the adapter is part of the process: a server without it serves every model on the CPU, silently."""
         return self.adapter is not None
-
-    def to_json(self) -> dict[str, object]:
-        """The server as `--json` shows it."""
-        return {
-            "pid": self.pid,
-            "rest_url": self.rest_url,
-            "grpc_port": self.grpc_port,
-            "log": str(self.log_path),
-            "adapter": str(self.adapter) if self.adapter else None,
-            "seconds": round(self.seconds, 3),
-        }
-
-    def text(self) -> str:
-        """The server for a person."""
-        adapter = f"with {self.adapter}" if self.adapter else "WITHOUT the adapter: models run on the CPU"
-        return f"process {self.pid} serves at {self.rest_url} and gRPC port {self.grpc_port}, {adapter}"
 
 
 class Onlooker:
@@ -260,17 +243,16 @@ def started(plan: ServerPlan, *, log_path: Path, timeout_s: float = 300.0) -> It
         )
     fsutil.make_directory(log_path.parent)
     log = _Log(log_path)
-    begun, watch = time.monotonic(), EndWatch(plan.argv)
+    deadline, watch = time.monotonic() + timeout_s, EndWatch(plan.argv)
     with process.running(plan.argv, log_path=log_path, env=plan.env, processors=plan.processors) as child:
         rest_url = f"http://127.0.0.1:{plan.rest_api_port}"
-        _wait_until_available(plan, rest_url, child, log, watch, begun + timeout_s)
+        _wait_until_available(plan, rest_url, child, log, watch, deadline)
         server = RunningServer(
             pid=child.pid,
             rest_url=rest_url,
             grpc_port=plan.port,
             log_path=log_path,
             adapter=mapped_adapter(child.pid),
-            seconds=time.monotonic() - begun,
             log=log,
         )
         try:

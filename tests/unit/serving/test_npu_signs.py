@@ -28,11 +28,6 @@ def test_a_warm_up_counts_only_with_records(records: str, warm: bool) -> None:
     assert signs_in(line).warmed_up is warm
 
 
-def test_a_server_that_takes_requests_is_loaded() -> None:
-    assert signs_in("I server.cc:94] Running gRPC ModelServer at 0.0.0.0:8500 ...").loaded
-    assert not signs_in("I loader_harness.cc:74] Loading servable version").loaded
-
-
 def _write(path: Path, *nodes: tuple[str, str]) -> None:
     reason = {"code": 1, "message": "This op is not exsit on npu."}
     rows = [{"name": n, "type": t, "is_support": False, "not_support_reason": reason} for n, t in nodes]

@@ -198,8 +198,6 @@ def test_the_wait_ends_when_the_model_is_available_not_when_the_port_answers(
         assert server.rest_url == f"http://127.0.0.1:{made.rest_api_port}"
         assert server.grpc_port == made.port
         assert not server.adapter_loaded
-        assert "WITHOUT the adapter" in server.text()
-        assert server.to_json()["adapter"] is None
         os.kill(server.pid, 0)
     assert server.log_path.read_text() == "the fake server listens\n"
     with pytest.raises(ProcessLookupError):
