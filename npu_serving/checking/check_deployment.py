@@ -46,7 +46,7 @@ from npu_serving.deploy.deployment_places import PlacedDeployment, option_place
 from npu_serving.deploy.device_checks import OPTION, check_devices
 from npu_serving.deploy.model_checks import CheckedModel, check_models
 from npu_serving.deploy.older_precision import precision_note
-from npu_serving.deploy.preset_values import filled_in
+from npu_serving.deploy.preset_values import filled_in, with_its_cann
 from npu_serving.deploy.rendering import rendered_files, server_variables
 from npu_serving.deploy.tls_checks import check_tls, check_unencrypted
 from npu_serving.documents import SourcePlace
@@ -206,9 +206,7 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
     findings += _check_files(deployment)
     findings += check_memory(models)
     findings += check_first_answer(deployment, models)
-    if deployment.cann is not None:
-        settings = dataclasses.replace(settings, cann_root=deployment.cann)
-    settings = with_sample(settings)
+    settings = with_sample(with_its_cann(settings, deployment))
     findings += _check_build(settings, found, build, models)
     shares: dict[str, Mapping[int, tuple[NpuShare, ...]]] = {}
     try:

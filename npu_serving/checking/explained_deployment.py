@@ -5,7 +5,6 @@ Whether anything is wrong, check-deployment says; of that, only what the rules f
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import os
@@ -20,7 +19,7 @@ from npu_serving.cann.install import Cann, cann_of
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_places import PlacedDeployment, option_place
 from npu_serving.deploy.older_precision import NEWER, older_default, precision_note
-from npu_serving.deploy.preset_values import filled_in
+from npu_serving.deploy.preset_values import filled_in, with_its_cann
 from npu_serving.deploy.rendering import server_flags_of, server_variables
 from npu_serving.documents import SourcePlace, json_schema
 from npu_serving.errors import NpuServingError, RequestError
@@ -310,10 +309,8 @@ def told_besides(
 
 
 def _cann(settings: Settings, deployment: DeploymentFile) -> Cann | None:
-    if deployment.cann is not None:
-        settings = dataclasses.replace(settings, cann_root=deployment.cann)
     try:
-        found = cann_of(with_sample(settings))
+        found = cann_of(with_sample(with_its_cann(settings, deployment)))
         return found if found.installation is not None else None
     except NpuServingError:
         return None

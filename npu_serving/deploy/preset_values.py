@@ -47,12 +47,15 @@ def filled_in(deployment: DeploymentFile, settings: Settings) -> DeploymentFile:
     return dataclasses.replace(deployment, npu={**filled, **own})
 
 
+def with_its_cann(settings: Settings, deployment: DeploymentFile) -> Settings:
+    """The settings with the CANN that the deployment names, where it names one."""
+    return dataclasses.replace(settings, cann_root=deployment.cann) if deployment.cann is not None else settings
+
+
 def installed_release(deployment: DeploymentFile, settings: Settings) -> str:
     """The release of CANN that the deployment's server gets, as a part of a path; UNKNOWN where there is none."""
-    if deployment.cann is not None:
-        settings = dataclasses.replace(settings, cann_root=deployment.cann)
     try:
-        installation = cann_of(settings).installation
+        installation = cann_of(with_its_cann(settings, deployment)).installation
     except NpuServingError:
         installation = None
     version = installation.version if installation is not None else ""

@@ -16,7 +16,7 @@ from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.listed_models import check_model_places
 from npu_serving.deploy.older_precision import precision_note
 from npu_serving.deploy.pinning import pinned_processors
-from npu_serving.deploy.preset_values import filled_in
+from npu_serving.deploy.preset_values import filled_in, with_its_cann
 from npu_serving.deploy.render_deployment import DeploymentFiles, plan_files, write_files
 from npu_serving.deploy.rendering import PLATFORM_CONFIG, server_flags_of, server_variables
 from npu_serving.models.layout import ModelPlace, model_place
@@ -98,8 +98,7 @@ def _plan_of_files(
     """As they are to be: they may not have been written yet."""
     directory = files.directory
     check_model_places((model.name, model_place(model.base_path, model.name)) for model in deployment.models)
-    if deployment.cann is not None:
-        settings = dataclasses.replace(settings, cann_root=deployment.cann)
+    settings = with_its_cann(settings, deployment)
     processors = pinned_processors(deployment.cpu)
     found = find_build(settings.dist_root, build)
     cann = cann_of(settings_of(found, settings))
