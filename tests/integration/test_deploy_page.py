@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from npu_serving.builds.current import find_build
 from npu_serving.deploy.deployment_file import read_deployment
 from npu_serving.packaging.contents import contents
 from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.trials.spare_server import spare_ports
 
 PAGE = PROJECT_ROOT / "docs/deploy.md"
 ACTION_NEEDED = "--set server.port=9000 --diff"
@@ -34,13 +34,6 @@ def commands() -> list[str]:
     lines = [line for block in blocks("console") for line in block.splitlines()]
     assert all(line.startswith("$ ./inv ") for line in lines)
     return [line.removeprefix("$ ") for line in lines]
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 class Engineer:
@@ -63,7 +56,7 @@ class Engineer:
         file = directory / "invoke.yaml"
         file.write_text(json.dumps({"npu_serving": section}))
         self.environment = {**os.environ, "NPU_SERVING_SETTINGS": str(file)}
-        self.port, self.rest_api_port = free_ports()
+        self.port, self.rest_api_port = spare_ports(2)
         self.words["PORT"] = str(self.port)
         self.server: subprocess.Popen[bytes] | None = None
 

@@ -10,8 +10,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from model_server import Heard
 from test_sample_server import base, npu, objects  # noqa: F401 - fixtures
-from test_serve_status_predict import MODEL, Heard, SampleSite, config, site, wait_for  # noqa: F401 - fixtures
+from test_serve_status_predict import MODEL, SampleSite, config, site, wait_for  # noqa: F401 - fixtures
 
 from npu_serving.client.request import read_request
 from npu_serving.client.rest_client import predict

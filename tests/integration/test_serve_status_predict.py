@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from model_server import Heard
 from test_sample_server import NEEDED_BY_NEXT, Npu, base, npu, objects  # noqa: F401 - fixtures
 
 from npu_serving import process
@@ -27,7 +27,6 @@ from npu_serving.cann.install import find_installation
 from npu_serving.client.golden import GoldenRequest
 from npu_serving.client.request import read_request
 from npu_serving.client.rest_client import model_metadata, model_status, predict
-from npu_serving.console import Silent
 from npu_serving.deploy.deployment_file import read_deployment
 from npu_serving.deploy.init_deployment import init_deployment
 from npu_serving.deploy.platform_config import PlatformEntry, ServedModel, render_models_config, render_platform_config
@@ -42,17 +41,11 @@ from npu_serving.serving.server_plan import ServerPlan, plan_server
 from npu_serving.serving.server_record import record_of
 from npu_serving.settings import Settings
 from npu_serving.status.server_state import ServerState, server_state
+from npu_serving.trials.spare_server import spare_ports
 
 MODEL = "half_plus_two"
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the sample server is compiled with g++")
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 @pytest.fixture
@@ -79,7 +72,7 @@ class SampleSite:
 
     def plan(self, *flags: str, model: Path | None, config: Path | None) -> ServerPlan:
         """A server of them on free ports."""
-        port, rest_api_port = free_ports()
+        port, rest_api_port = spare_ports(2)
         found = cann_environment(find_installation(str(self.npu.ascend)), {})
         # What the machine has beside CANN: TensorFlow's libraries and Python's.
         further = (self.npu.root / "stubs", self.npu.root / "python3.7.5" / "lib")
@@ -210,16 +203,6 @@ def test_a_cann_without_its_list_of_operators_is_refused_and_its_cure_helps(
     assert site.on_npu().uses_npu
 
 
-class Heard(Silent):
-    """What a person would read."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 def test_serve_says_when_it_is_ready_on_the_npu_and_status_knows_it_while_the_server_runs(
     site: SampleSite, tmp_path: Path
 ) -> None:
@@ -327,7 +310,7 @@ def test_a_deployment_with_labels_starts_cold_and_again_and_they_are_in_the_list
     monkeypatch.setattr(from_build, "settings_of", lambda _build, settings: settings)
     monkeypatch.setenv("LD_LIBRARY_PATH", f"{site.npu.root}/stubs:{site.npu.root}/python3.7.5/lib")
     settings = dataclasses.replace(Settings(), cann_root=str(site.npu.ascend), build_root=tmp_path / "state")
-    port, rest_api_port = free_ports()
+    port, rest_api_port = spare_ports(2)
     model: dict[str, object] = {"name": MODEL, "base_path": str(site.base), "versions": [1, 2]}
     document = {"version": 1, "models": [model], "server": {"port": port, "rest_api_port": rest_api_port}, "npu": {}}
 
