@@ -24,6 +24,7 @@ from npu_serving.deploy.rendering import EXPORTS, SSL_CONFIG, VARIABLES
 from npu_serving.doctor.examination import ALL, examine
 from npu_serving.documents.syntax import YAML, UnreadableError, parse
 from npu_serving.errors import RequestError
+from npu_serving.resources import usable_processors
 from npu_serving.serving.npu_signs import CHECK_RESULT
 from npu_serving.serving.server_record import KnownServer, known_servers
 from npu_serving.settings import Settings
@@ -141,7 +142,7 @@ def _limits() -> dict[str, object]:
     }
     memory = dict(line.split(":", 1) for line in _text(Path("/proc/meminfo")).splitlines() if ":" in line)
     return {
-        "processors": os.cpu_count(),
+        "processors": usable_processors(),
         "memory": {name: memory.get(name, "").strip() for name in ("MemTotal", "MemAvailable", "SwapFree")},
         "limits": {name: resource.getrlimit(number) for name, number in names.items()},
     }
