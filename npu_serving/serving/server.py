@@ -231,20 +231,26 @@ def _tell(before: NpuSigns, now: NpuSigns, reporter: Reporter) -> None:
 def started(plan: ServerPlan, *, log_path: Path, timeout_s: float = 300.0) -> Iterator[RunningServer]:
     """A server that answers for its model while the block runs; SIGTERM stops it afterwards.
 
-    Its output is appended to `log_path`. Raises ServerError, with the end of that output and the cause where it is a
-    known one, when the server exits, when the model fails to load, and when it isn't available within `timeout_s`; a
-    failure of the block's gets the cause that the server has printed meanwhile. RequestError when the plan has no REST
-    API, by which the wait is done.
+    Its output is appended to `log_path`; it runs in NAME.run beside that, which goes again if nothing falls into it:
+    what the adapter writes is not to lie about where somebody typed a command. Raises ServerError, with the end of
+    that output and the cause where it is a known one, when the server exits, when the model fails to load, and when it
+    isn't available within `timeout_s`; a failure of the block's gets the cause that the server has printed meanwhile.
+    RequestError when the plan has no REST API, by which the wait is done.
     """
     if plan.rest_api_port == 0:
         raise RequestError(
             "Without the REST API there is no way to see whether the model is available.",
             cure="give the server a REST port",
         )
-    fsutil.make_directory(log_path.parent)
+    directory = log_path.with_name(f"{log_path.name}.run")
+    fsutil.make_directory(directory)
     log = _Log(log_path)
     deadline, watch = time.monotonic() + timeout_s, EndWatch(plan.argv)
-    with process.running(plan.argv, log_path=log_path, env=plan.env, processors=plan.processors) as child:
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, directory)
+        child = stack.enter_context(
+            process.running(plan.argv, log_path=log_path, cwd=directory, env=plan.env, processors=plan.processors)
+        )
         rest_url = f"http://127.0.0.1:{plan.rest_api_port}"
         _wait_until_available(plan, rest_url, child, log, watch, deadline)
         server = RunningServer(
@@ -260,6 +266,11 @@ def started(plan: ServerPlan, *, log_path: Path, timeout_s: float = 300.0) -> It
         except NpuServingError as error:
             _explain(error, child, log, watch)
             raise
+
+
+def _remove_empty(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 class _Log:

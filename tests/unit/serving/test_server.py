@@ -195,11 +195,13 @@ def test_the_wait_ends_when_the_model_is_available_not_when_the_port_answers(
     put_fake_server(artifact, unknown, status("START"), status("LOADING"), status("AVAILABLE"))
     made = plan(artifact, model)
     with started(made, log_path=tmp_path / "new" / "log") as server:
+        assert Path(f"/proc/{server.pid}/cwd").resolve() == tmp_path / "new" / "log.run"
         assert server.rest_url == f"http://127.0.0.1:{made.rest_api_port}"
         assert server.grpc_port == made.port
         assert not server.adapter_loaded
         os.kill(server.pid, 0)
     assert server.log_path.read_text() == "the fake server listens\n"
+    assert [path.name for path in server.log_path.parent.iterdir()] == ["log"], "nothing fell into its directory"
     with pytest.raises(ProcessLookupError):
         os.kill(server.pid, 0)
 
