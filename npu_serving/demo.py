@@ -10,6 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.request import ROW, PredictRequest
+from npu_serving.asking.rest_client import predict
 from npu_serving.building import pipeline
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.builds.current import find_build
@@ -17,9 +20,6 @@ from npu_serving.builds.verify import verify_build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import find_installation
 from npu_serving.checking.check_deployment import check_deployment
-from npu_serving.client.golden import GoldenRequest
-from npu_serving.client.request import ROW, PredictRequest
-from npu_serving.client.rest_client import predict
 from npu_serving.console import Reporter, duration_text, table
 from npu_serving.deploy.deployment_file import read_deployment
 from npu_serving.deploy.deployment_places import read_placed_deployment

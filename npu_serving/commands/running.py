@@ -273,10 +273,10 @@ def predict(
     key: Path | None = None,
 ) -> Result:
     """Ask a served model for a prediction."""
-    from npu_serving.client import grpc_channel, grpc_client, rest_client
-    from npu_serving.client.grpc_tls import ClientTls
-    from npu_serving.client.messages import ModelSpec
-    from npu_serving.client.request import read_request
+    from npu_serving.asking import grpc_channel, grpc_client, rest_client
+    from npu_serving.asking.grpc_tls import ClientTls
+    from npu_serving.asking.messages import ModelSpec
+    from npu_serving.asking.request import read_request
     from npu_serving.serving.server_record import note_answer
 
     check_timeout(timeout)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from npu_serving.client.golden import GRPC, REST, GoldenRequest, Tolerance
-from npu_serving.client.golden_files import (
+from npu_serving.asking.golden import GRPC, REST, GoldenRequest, Tolerance
+from npu_serving.asking.golden_files import (
     RECORD,
     GoldenRequests,
     check_name,
@@ -15,8 +15,8 @@ from npu_serving.client.golden_files import (
     read_golden_requests,
     usual_name,
 )
-from npu_serving.client.npy import SUFFIX
-from npu_serving.client.request import read_request
+from npu_serving.asking.npy import SUFFIX
+from npu_serving.asking.request import read_request
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.errors import RequestError
 from npu_serving.models.layout import model_place

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
 
-from npu_serving.client import rest_client
-from npu_serving.client.golden import GoldenRequest
+from npu_serving.asking import rest_client
+from npu_serving.asking.golden import GoldenRequest
 from npu_serving.console import duration_text
 from npu_serving.deploy.platform_config import ServedModel
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError

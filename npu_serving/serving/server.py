@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil, process
-from npu_serving.client import rest_client
+from npu_serving.asking import rest_client
 from npu_serving.console import Reporter
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.results.run_results import run_results

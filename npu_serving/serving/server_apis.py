@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npu_serving.client import grpc_channel, grpc_client, rest_client
-from npu_serving.client.answers import ModelMetadata, Prediction
-from npu_serving.client.golden import GoldenRequest
-from npu_serving.client.messages import ModelSpec
-from npu_serving.client.request import PredictRequest
-from npu_serving.client.rest_client import PREDICT_TIMEOUT_S
+from npu_serving.asking import grpc_channel, grpc_client, rest_client
+from npu_serving.asking.answers import ModelMetadata, Prediction
+from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.messages import ModelSpec
+from npu_serving.asking.request import PredictRequest
+from npu_serving.asking.rest_client import PREDICT_TIMEOUT_S
 
 LOCAL = "127.0.0.1"
 

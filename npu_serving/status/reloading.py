@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.client.model_service import reload_models
-from npu_serving.client.rest_client import model_status
+from npu_serving.asking.model_service import reload_models
+from npu_serving.asking.rest_client import model_status
 from npu_serving.console import Reporter
 from npu_serving.deploy.platform_config import ServedModel
 from npu_serving.deploy.rendering import MODELS_CONFIG

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from npu_serving.client.answers import ModelStatus
-from npu_serving.client.rest_client import model_status
+from npu_serving.asking.answers import ModelStatus
+from npu_serving.asking.rest_client import model_status
 from npu_serving.console import clock_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, UnreachableError
 from npu_serving.serving.npu_signs import left_to_the_cpu

@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from npu_serving.asking.golden import GoldenOrigin, GoldenRequest
+from npu_serving.asking.golden_files import RECORD, GoldenRequests, golden_directory, write_golden
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
 from npu_serving.cann.install import Cann, cann_of
-from npu_serving.client.golden import GoldenOrigin, GoldenRequest
-from npu_serving.client.golden_files import RECORD, GoldenRequests, golden_directory, write_golden
 from npu_serving.console import Reporter
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError

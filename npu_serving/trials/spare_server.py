@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from npu_serving.client import rest_client
+from npu_serving.asking import rest_client
 from npu_serving.console import Progress, duration_text
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.platform_config import ServedModel

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.client.answers import DEFAULT_SIGNATURE, Signature, TensorInfo
-from npu_serving.client.golden import GoldenRequest
-from npu_serving.client.golden_files import RECORD, GoldenRequests
-from npu_serving.client.messages import ModelSpec, read_prediction_log, write_prediction_log
-from npu_serving.client.request import PredictRequest, read_request
-from npu_serving.client.request_tensors import request_tensors, resized
-from npu_serving.client.tensor import UNKNOWN, Tensor, type_name
+from npu_serving.asking.answers import DEFAULT_SIGNATURE, Signature, TensorInfo
+from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.golden_files import RECORD, GoldenRequests
+from npu_serving.asking.messages import ModelSpec, read_prediction_log, write_prediction_log
+from npu_serving.asking.request import PredictRequest, read_request
+from npu_serving.asking.request_tensors import request_tensors, resized
+from npu_serving.asking.tensor import UNKNOWN, Tensor, type_name
 from npu_serving.console import amount_text, table
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel

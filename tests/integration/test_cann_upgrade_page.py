@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from npu_serving import fsutil, process
+from npu_serving.asking.golden_files import golden_directory
 from npu_serving.building.pipeline import BuildResult, build_serving
-from npu_serving.client.golden_files import golden_directory
 from npu_serving.console import Silent
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, install_sample_cann, upgrade_sample_cann

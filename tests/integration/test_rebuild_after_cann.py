@@ -18,6 +18,11 @@ from cann_trees import make_wheel
 from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switch_cann
 
 from npu_serving import fsutil
+from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.golden_files import golden_directory, write_golden
+from npu_serving.asking.npy import tensor_of, write_npz
+from npu_serving.asking.request import ROW, PredictRequest, read_request
+from npu_serving.asking.rest_client import predict
 from npu_serving.building import bazel as bazel_room
 from npu_serving.building import pipeline
 from npu_serving.building.context import find_context
@@ -33,11 +38,6 @@ from npu_serving.builds.rollback import roll_back
 from npu_serving.builds.verify import VerifyResult, verify_build
 from npu_serving.cann import install
 from npu_serving.cann.install import cann_of
-from npu_serving.client.golden import GoldenRequest
-from npu_serving.client.golden_files import golden_directory, write_golden
-from npu_serving.client.npy import tensor_of, write_npz
-from npu_serving.client.request import ROW, PredictRequest, read_request
-from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
 from npu_serving.deploy.deployment_file import read_deployment
 from npu_serving.elf.elf_file import opened

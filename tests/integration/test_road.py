@@ -16,6 +16,8 @@ import pytest
 from states import MODEL, PLATFORM_CONFIG, ascend_of, library_path
 
 from npu_serving import fsutil
+from npu_serving.asking.request import ROW, PredictRequest
+from npu_serving.asking.rest_client import predict
 from npu_serving.building import dependencies, overlaying, pipeline
 from npu_serving.building.bazel_program import BazelProgram
 from npu_serving.building.pipeline import BuildResult, build_serving
@@ -25,8 +27,6 @@ from npu_serving.builds.manifest import read_definers
 from npu_serving.builds.provenance import provenance
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import find_installation
-from npu_serving.client.request import ROW, PredictRequest
-from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (

@@ -14,8 +14,8 @@ from model_server import Heard
 from test_sample_server import base, npu, objects  # noqa: F401 - fixtures
 from test_serve_status_predict import MODEL, SampleSite, config, site, wait_for  # noqa: F401 - fixtures
 
-from npu_serving.client.request import read_request
-from npu_serving.client.rest_client import predict
+from npu_serving.asking.request import read_request
+from npu_serving.asking.rest_client import predict
 from npu_serving.console import Silent
 from npu_serving.deploy.platform_config import PlatformEntry, render_platform_config
 from npu_serving.results.dump_selection import DumpFilter

@@ -22,11 +22,11 @@ from model_server import Heard
 from test_sample_server import NEEDED_BY_NEXT, Npu, base, npu, objects  # noqa: F401 - fixtures
 
 from npu_serving import process
+from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.request import read_request
+from npu_serving.asking.rest_client import model_metadata, model_status, predict
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import find_installation
-from npu_serving.client.golden import GoldenRequest
-from npu_serving.client.request import read_request
-from npu_serving.client.rest_client import model_metadata, model_status, predict
 from npu_serving.deploy.deployment_file import read_deployment
 from npu_serving.deploy.init_deployment import init_deployment
 from npu_serving.deploy.platform_config import PlatformEntry, ServedModel, render_models_config, render_platform_config

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from test_sample_server import Npu, base, npu, objects  # noqa: F401 - fixtures
 
+from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.golden_files import golden_directory, write_golden
+from npu_serving.asking.request import read_request
 from npu_serving.builds.current import make_current, read_builds
 from npu_serving.builds.manifest import BuildManifest
-from npu_serving.client.golden import GoldenRequest
-from npu_serving.client.golden_files import golden_directory, write_golden
-from npu_serving.client.request import read_request
 from npu_serving.models.warm_up_file import WARM_UP_FILE
 from npu_serving.sample.cann import FIRST_RELEASE
 from npu_serving.trials.warm_up import plan_warm_up, write_warm_up

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from npu_serving.asking.answers import Prediction
 from npu_serving.cli import Interrupted, answer, errors_shown
-from npu_serving.client.answers import Prediction
 from npu_serving.console import Console
 from npu_serving.errors import RequestError
 

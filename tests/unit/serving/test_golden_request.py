@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.client.golden import GoldenRequest
-from npu_serving.client.golden_files import golden_directory, write_golden
-from npu_serving.client.request import read_request
+from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.golden_files import golden_directory, write_golden
+from npu_serving.asking.request import read_request
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel
 from npu_serving.errors import RequestError

@@ -12,8 +12,8 @@ import pytest
 from fake_builds import put_program
 from model_server import Heard, go, planned, serve_until
 
-from npu_serving.client.golden import GoldenRequest
-from npu_serving.client.request import PredictRequest
+from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.request import PredictRequest
 from npu_serving.errors import ServerError
 from npu_serving.serving import readiness
 from npu_serving.serving.readiness import ReadyTerms

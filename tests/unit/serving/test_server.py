@@ -16,9 +16,9 @@ import pytest
 from fake_builds import plan, put_fake_server, put_program, status
 
 from npu_serving import file_access, known_failures
+from npu_serving.asking.request import PredictRequest
+from npu_serving.asking.rest_client import predict
 from npu_serving.cann.environment import CannEnvironment
-from npu_serving.client.request import PredictRequest
-from npu_serving.client.rest_client import predict
 from npu_serving.console import Silent
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.known_failures import diagnose

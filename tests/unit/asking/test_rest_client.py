@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_serving.client import rest_client
-from npu_serving.client.answers import error_message
-from npu_serving.client.request import PredictRequest
-from npu_serving.client.rest_client import model_metadata, model_status, predict
+from npu_serving.asking import rest_client
+from npu_serving.asking.answers import error_message
+from npu_serving.asking.request import PredictRequest
+from npu_serving.asking.rest_client import model_metadata, model_status, predict
 from npu_serving.errors import GatewayError, NpuServingError, RequestError, ServerError, UnreachableError
 
 # As MessageToJsonString() and http_rest_api_handler.cc write them.

@@ -10,8 +10,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
-from npu_serving.client.answers import DEFAULT_SIGNATURE, ModelMetadata, Prediction, with_bytes_as_base64
-from npu_serving.client.grpc_channel import (
+from npu_serving.asking.answers import DEFAULT_SIGNATURE, ModelMetadata, Prediction, with_bytes_as_base64
+from npu_serving.asking.grpc_channel import (
     MOST_ANSWER_BYTES,
     GrpcAddress,
     another_program,
@@ -21,16 +21,16 @@ from npu_serving.client.grpc_channel import (
     open_channel,
     said_by,
 )
-from npu_serving.client.grpc_tls import WITHOUT_FILES, ClientTls
-from npu_serving.client.messages import (
+from npu_serving.asking.grpc_tls import WITHOUT_FILES, ClientTls
+from npu_serving.asking.messages import (
     ModelSpec,
     read_metadata_response,
     read_predict_response,
     write_metadata_request,
     write_predict_request,
 )
-from npu_serving.client.request import PredictRequest
-from npu_serving.client.request_tensors import answer_values, request_tensors
+from npu_serving.asking.request import PredictRequest
+from npu_serving.asking.request_tensors import answer_values, request_tensors
 from npu_serving.console import amount_text
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.wire_bytes import MalformedMessageError

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from npu_serving.client.answers import DEFAULT_SIGNATURE
-from npu_serving.client.request import PredictRequest
+from npu_serving.asking.answers import DEFAULT_SIGNATURE
+from npu_serving.asking.request import PredictRequest
 
 REST, GRPC = "rest", "grpc"
 

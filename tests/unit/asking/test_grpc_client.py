@@ -16,11 +16,11 @@ import pytest
 from grpc_server import ModelServer, serving
 
 from npu_serving import proxies
-from npu_serving.client import grpc_channel, grpc_client
-from npu_serving.client.grpc_channel import MOST_ANSWER_BYTES
-from npu_serving.client.grpc_client import predict
-from npu_serving.client.messages import ModelSpec
-from npu_serving.client.request import PredictRequest, read_request
+from npu_serving.asking import grpc_channel, grpc_client
+from npu_serving.asking.grpc_channel import MOST_ANSWER_BYTES
+from npu_serving.asking.grpc_client import predict
+from npu_serving.asking.messages import ModelSpec
+from npu_serving.asking.request import PredictRequest, read_request
 from npu_serving.errors import GatewayError, NpuServingError, RequestError, ServerError, UnreachableError
 
 ROWS = read_request("[[1, 2], [0.1, 4]]")
@@ -270,6 +270,6 @@ def test_what_no_message_can_say_is_refused(spec: ModelSpec, what: str) -> None:
 
 
 def test_grpc_is_loaded_only_when_it_is_asked() -> None:
-    code = "import sys, npu_serving.client.grpc_client as c; assert 'grpc' not in sys.modules; c.import_grpc()"
+    code = "import sys, npu_serving.asking.grpc_client as c; assert 'grpc' not in sys.modules; c.import_grpc()"
     code += "; assert 'grpc' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from npu_serving import proxies
-from npu_serving.client.grpc_tls import WITHOUT_FILES, ClientTls, tls_error
+from npu_serving.asking.grpc_tls import WITHOUT_FILES, ClientTls, tls_error
 from npu_serving.errors import GatewayError, NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.shown_text import in_a_line, shown_url
 

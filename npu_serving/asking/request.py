@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from npu_serving import fsutil
-from npu_serving.client.npy import SUFFIX, json_values, read_npz
+from npu_serving.asking.npy import SUFFIX, json_values, read_npz
 from npu_serving.errors import RequestError
 from npu_serving.settings import user_path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from npu_serving.client.grpc_channel import grpc_address, is_grpc
+from npu_serving.asking.grpc_channel import grpc_address, is_grpc
 from npu_serving.errors import RequestError
 
 

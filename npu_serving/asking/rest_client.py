@@ -17,7 +17,7 @@ import requests
 import urllib3
 
 from npu_serving import proxies
-from npu_serving.client.answers import (
+from npu_serving.asking.answers import (
     SAFE_IN_NAME,
     ModelMetadata,
     ModelStatus,
@@ -28,8 +28,8 @@ from npu_serving.client.answers import (
     status_of,
     with_bytes_as_base64,
 )
-from npu_serving.client.gateways import HttpAnswer, gateway_error, past_proxy, server_refusal, with_proxy
-from npu_serving.client.request import PredictRequest
+from npu_serving.asking.gateways import HttpAnswer, gateway_error, past_proxy, server_refusal, with_proxy
+from npu_serving.asking.request import PredictRequest
 from npu_serving.console import amount_text
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.shown_text import shown_url

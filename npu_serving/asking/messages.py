@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from npu_serving.client.answers import ModelMetadata, Signature, TensorInfo
-from npu_serving.client.tensor import MOST_ELEMENTS, Tensor, read_shape, read_tensor, type_name, write_tensor
+from npu_serving.asking.answers import ModelMetadata, Signature, TensorInfo
+from npu_serving.asking.tensor import MOST_ELEMENTS, Tensor, read_shape, read_tensor, type_name, write_tensor
 from npu_serving.wire_bytes import (
     BYTES,
     VARINT,

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from npu_serving import fsutil
-from npu_serving.client.golden import GRPC, REST, GoldenOrigin, GoldenRequest, Tolerance
-from npu_serving.client.npy import SUFFIX, json_values, read_npz, tensor_of, write_npz
-from npu_serving.client.request import COLUMN, ROW, PredictRequest
+from npu_serving.asking.golden import GRPC, REST, GoldenOrigin, GoldenRequest, Tolerance
+from npu_serving.asking.npy import SUFFIX, json_values, read_npz, tensor_of, write_npz
+from npu_serving.asking.request import COLUMN, ROW, PredictRequest
 from npu_serving.documents import DocumentRefusal, Rule, read_document
 from npu_serving.errors import NpuServingError, RequestError
 from npu_serving.shown_text import in_a_line

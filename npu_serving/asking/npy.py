@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from npu_serving import archives, fsutil
-from npu_serving.client.tensor import (
+from npu_serving.asking.tensor import (
     BY_NAME,
     MOST_DIMENSIONS,
     Tensor,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving_messages import message_class
 
-from npu_serving.client.tensor import (
+from npu_serving.asking.tensor import (
     BY_NAME,
     MOST_ELEMENTS,
     DataType,

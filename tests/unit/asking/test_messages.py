@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving_messages import message_class
 
-from npu_serving.client import messages
-from npu_serving.client.messages import (
+from npu_serving.asking import messages
+from npu_serving.asking.messages import (
     ModelSpec,
     read_metadata_response,
     read_predict_request,
@@ -19,7 +19,7 @@ from npu_serving.client.messages import (
     write_predict_request,
     write_prediction_log,
 )
-from npu_serving.client.tensor import BY_NAME, Tensor
+from npu_serving.asking.tensor import BY_NAME, Tensor
 from npu_serving.wire_bytes import MalformedMessageError, bytes_field, entry_field, number_field, text_field
 
 SERVING = "tensorflow.serving."

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_serving.client.request import read_request
+from npu_serving.asking.request import read_request
 from npu_serving.errors import NpuServingError, RequestError
 
 values = st.recursive(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from npu_serving.client.grpc_channel import (
+from npu_serving.asking.grpc_channel import (
     GrpcAddress,
     connection_error,
     grpc_address,

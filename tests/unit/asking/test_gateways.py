@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.client.gateways import HttpAnswer, gateway_error
-from npu_serving.client.request import PredictRequest
-from npu_serving.client.rest_client import model_status, predict
+from npu_serving.asking.gateways import HttpAnswer, gateway_error
+from npu_serving.asking.request import PredictRequest
+from npu_serving.asking.rest_client import model_status, predict
 from npu_serving.errors import GatewayError, RequestError, ServerError
 
 PLACES = "/usr/sbin:/usr/bin:/sbin:/bin"

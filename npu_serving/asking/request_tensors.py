@@ -12,9 +12,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
-from npu_serving.client.answers import Signature, TensorInfo
-from npu_serving.client.request import ROW, PredictRequest
-from npu_serving.client.tensor import (
+from npu_serving.asking.answers import Signature, TensorInfo
+from npu_serving.asking.request import ROW, PredictRequest
+from npu_serving.asking.tensor import (
     BY_NAME,
     MOST_DIMENSIONS,
     MOST_ELEMENTS,

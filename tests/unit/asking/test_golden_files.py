@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from npu_serving import fsutil
-from npu_serving.client.golden import GoldenOrigin, GoldenRequest, Tolerance
-from npu_serving.client.golden_files import (
+from npu_serving.asking.golden import GoldenOrigin, GoldenRequest, Tolerance
+from npu_serving.asking.golden_files import (
     DIRECTORY,
     FORMER,
     check_name,
@@ -24,8 +24,8 @@ from npu_serving.client.golden_files import (
     usual_name,
     write_golden,
 )
-from npu_serving.client.npy import tensor_of, write_npz
-from npu_serving.client.request import COLUMN, ROW, PredictRequest, read_request
+from npu_serving.asking.npy import tensor_of, write_npz
+from npu_serving.asking.request import COLUMN, ROW, PredictRequest, read_request
 from npu_serving.errors import DiskFullError, RequestError
 
 GOLDEN = GoldenRequest(

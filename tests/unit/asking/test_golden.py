@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_serving.client.golden import GoldenRequest, Tolerance
-from npu_serving.client.request import COLUMN, ROW, PredictRequest
+from npu_serving.asking.golden import GoldenRequest, Tolerance
+from npu_serving.asking.request import COLUMN, ROW, PredictRequest
 
 GOLDEN = GoldenRequest("g", "m", PredictRequest(ROW, [1.0]), tolerance=Tolerance(0.01, 0.01))
 ANSWERS = st.recursive(
