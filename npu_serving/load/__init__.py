@@ -1,0 +1,1 @@
+"""The load test: plan, generators, windows, results, reports."""
