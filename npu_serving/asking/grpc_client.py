@@ -23,7 +23,6 @@ from npu_serving.asking.grpc_channel import (
 )
 from npu_serving.asking.grpc_tls import WITHOUT_FILES, ClientTls
 from npu_serving.asking.messages import (
-    ModelSpec,
     read_metadata_response,
     read_predict_response,
     write_metadata_request,
@@ -31,6 +30,7 @@ from npu_serving.asking.messages import (
 )
 from npu_serving.asking.request import PredictRequest
 from npu_serving.asking.request_tensors import answer_values, request_tensors
+from npu_serving.client.model_spec import ModelSpec
 from npu_serving.console import amount_text
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.wire_bytes import MalformedMessageError

@@ -7,10 +7,12 @@ get_model_metadata.proto and prediction_log.proto at 1.15.0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from npu_serving.asking.answers import ModelMetadata, Signature, TensorInfo
-from npu_serving.asking.tensor import MOST_ELEMENTS, Tensor, read_shape, read_tensor, type_name, write_tensor
+from npu_serving.asking.tensor import Tensor, read_tensor, write_tensor
+from npu_serving.client.data_types import type_name
+from npu_serving.client.model_spec import ModelSpec, read_model_spec, write_model_spec
+from npu_serving.client.tensor_message import MOST_ELEMENTS, read_shape
 from npu_serving.wire_bytes import (
     BYTES,
     VARINT,
@@ -19,8 +21,6 @@ from npu_serving.wire_bytes import (
     entry_field,
     entry_of,
     fields,
-    number_field,
-    signed,
     tag,
     text_field,
     text_of,
@@ -30,26 +30,6 @@ MOST_VALUES = 2 * MOST_ELEMENTS  # in all tensors of one message
 MOST_NAMES = 50_000  # of tensors and signatures in one message: more than any model has
 SIGNATURES = "signature_def"
 _PREDICT_LOG = 6
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """The model that is asked, and which of its versions (by number or by label) and signatures."""
-
-    name: str
-    version: int | None = None
-    label: str = ""
-    signature_name: str = ""
-
-
-def write_model_spec(spec: ModelSpec) -> bytes:
-    """The ModelSpec; a label counts where there is no version."""
-    version = b""
-    if spec.version is not None:
-        version = bytes_field(2, number_field(1, spec.version) if spec.version else b"")
-    elif spec.label:
-        version = text_field(4, spec.label)
-    return text_field(1, spec.name) + version + text_field(3, spec.signature_name)
 
 
 def write_predict_request(spec: ModelSpec, inputs: Mapping[str, Tensor]) -> bytes:
@@ -78,7 +58,7 @@ def read_metadata_response(model: str, message: memoryview) -> ModelMetadata:
     version, signatures, found = 0, {}, False
     for key, _, inner in fields(message):
         if key == tag(1, BYTES):
-            version = _read_spec(inner).version or 0
+            version = read_model_spec(inner).version or 0
         elif key == tag(2, BYTES):
             name, value = entry_of(inner)
             if name == SIGNATURES:
@@ -110,7 +90,7 @@ def _spec_and_tensors(message: memoryview, *, spec: int, tensors: int) -> tuple[
     values = 0
     for key, _, inner in fields(message):
         if key == tag(spec, BYTES):
-            model = _read_spec(inner)
+            model = read_model_spec(inner)
         elif key == tag(tensors, BYTES):
             name, value = entry_of(inner)
             found[name] = read_tensor(value)
@@ -119,24 +99,6 @@ def _spec_and_tensors(message: memoryview, *, spec: int, tensors: int) -> tuple[
                 raise MalformedMessageError(f"it has more than {MOST_VALUES} values")
             _refuse_too_many(found)
     return model, found
-
-
-def _read_spec(message: memoryview) -> ModelSpec:
-    name, label, signature_name = "", "", ""
-    version: int | None = None
-    for key, _, inner in fields(message):
-        if key == tag(1, BYTES):
-            name = text_of(inner)
-        elif key == tag(2, BYTES):
-            version = 0
-            for of_value, number, _ in fields(inner):
-                if of_value == tag(1, VARINT):
-                    version = signed(number)
-        elif key == tag(3, BYTES):
-            signature_name = text_of(inner)
-        elif key == tag(4, BYTES):
-            label = text_of(inner)
-    return ModelSpec(name, version, label, signature_name)
 
 
 def _content_of_any(message: memoryview) -> memoryview:

@@ -17,16 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from npu_serving import archives, fsutil
-from npu_serving.asking.tensor import (
-    BY_NAME,
-    MOST_DIMENSIONS,
-    Tensor,
-    Value,
-    element_count,
-    nested,
-    packed,
-    shown_values,
-)
+from npu_serving.asking.tensor import Tensor, Value, element_count, nested, packed, shown_values
+from npu_serving.client.data_types import BY_NAME
+from npu_serving.client.tensor_message import MOST_DIMENSIONS
 from npu_serving.errors import RequestError, UnsafeArchiveError
 
 SUFFIX = ".npz"

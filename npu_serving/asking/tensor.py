@@ -1,100 +1,22 @@
-"""TensorProto, as requests and answers carry it, in protobuf's wire format: neither TensorFlow nor NumPy is needed.
+"""Tensors as Python's own numbers, for the small requests and answers of a task: to import NumPy would take longer.
 
 Numbers are written as `tensor_content`, in one piece; TensorFlow Serving 1.15 answers in the typed fields, such as
-float_val, and both are read. The numbers of fields and types are those of TensorFlow 1.15's tensor.proto.
+float_val, and both are read. Arrays, for whatever is large, are in client/arrays.py.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from npu_serving.wire_bytes import (
-    BYTES,
-    VARINT,
-    MalformedMessageError,
-    bytes_field,
-    fields,
-    number_field,
-    signed,
-    tag,
-    varint,
-    varints,
-)
-
-MOST_DIMENSIONS = 254  # TensorShape::MaxDimensions()
-MOST_ELEMENTS = 1 << 25  # of a tensor that is read: a gigabyte of Python's numbers
-_MOST_FILLED = 1 << 20  # of one with fewer values than its shape has, which no server sends: a few bytes would be many
-BFLOAT16 = "bfloat16"
-_CONTENT = 4
-_HALVES, _TEXTS = 13, 8
+from npu_serving.client.data_types import BFLOAT16, CONTENT_FIELD, HALVES_FIELD, TEXTS_FIELD, DataType
+from npu_serving.client.tensor_message import MOST_ELEMENTS, MOST_FILLED, split_tensor, tensor_head
+from npu_serving.wire_bytes import MalformedMessageError, bytes_field, varints
 
 Value = Union[bool, int, float, complex, bytes]
-
-
-@dataclass(frozen=True)
-class DataType:
-    """A type of TensorFlow: the code that `struct` has for a value of it, and the field that has values one by one."""
-
-    name: str
-    number: int
-    code: str = ""
-    field: int = 0
-
-    @property
-    def size(self) -> int:
-        """The bytes of a value; 0 where values differ in length."""
-        if self.code == BFLOAT16:
-            return 2
-        return struct.calcsize("<" + self.code) if self.code else 0
-
-    @property
-    def is_text(self) -> bool:
-        """Whether its values are bytes."""
-        return self.field == _TEXTS
-
-    @property
-    def is_complex(self) -> bool:
-        """Whether its values are pairs of numbers."""
-        return len(self.code) == 2
-
-    @property
-    def is_real(self) -> bool:
-        """Whether its values are numbers with a fraction."""
-        return self.code in ("f", "d", "e", BFLOAT16)
-
-
-_TYPES = (
-    DataType("DT_FLOAT", 1, "f", 5),
-    DataType("DT_DOUBLE", 2, "d", 6),
-    DataType("DT_INT32", 3, "i", 7),
-    DataType("DT_UINT8", 4, "B", 7),
-    DataType("DT_INT16", 5, "h", 7),
-    DataType("DT_INT8", 6, "b", 7),
-    DataType("DT_STRING", 7, "", _TEXTS),
-    DataType("DT_COMPLEX64", 8, "ff", 9),
-    DataType("DT_INT64", 9, "q", 10),
-    DataType("DT_BOOL", 10, "?", 11),
-    DataType("DT_QINT8", 11, "b", 7),
-    DataType("DT_QUINT8", 12, "B", 7),
-    DataType("DT_QINT32", 13, "i", 7),
-    DataType("DT_BFLOAT16", 14, BFLOAT16, _HALVES),
-    DataType("DT_QINT16", 15, "h", 7),
-    DataType("DT_QUINT16", 16, "H", 7),
-    DataType("DT_UINT16", 17, "H", 7),
-    DataType("DT_COMPLEX128", 18, "dd", 12),
-    DataType("DT_HALF", 19, "e", _HALVES),
-    DataType("DT_RESOURCE", 20),
-    DataType("DT_VARIANT", 21),
-    DataType("DT_UINT32", 22, "I", 16),
-    DataType("DT_UINT64", 23, "Q", 17),
-)
-BY_NAME: Mapping[str, DataType] = {item.name: item for item in _TYPES}
-BY_NUMBER: Mapping[int, DataType] = {item.number: item for item in _TYPES}
-UNKNOWN = "DT_INVALID"
 
 
 @dataclass(frozen=True)
@@ -106,21 +28,14 @@ class Tensor:
     values: Sequence[Value]
 
 
-def type_name(number: int) -> str:
-    """The name of the type with that number in a message."""
-    found = BY_NUMBER.get(number)
-    return found.name if found is not None else UNKNOWN
-
-
 def write_tensor(tensor: Tensor) -> bytes:
     """The TensorProto. ValueError for values that its type can't hold (see packed())."""
     kind = tensor.data_type
-    shape = b"".join(bytes_field(2, number_field(1, size) if size else b"") for size in tensor.shape)
-    head = number_field(1, kind.number) + bytes_field(2, shape)
+    head = tensor_head(kind.number, tensor.shape)
     if kind.is_text:
-        return head + b"".join(bytes_field(_TEXTS, value) for value in tensor.values if isinstance(value, bytes))
+        return head + b"".join(bytes_field(TEXTS_FIELD, value) for value in tensor.values if isinstance(value, bytes))
     content = packed(kind, tensor.values)
-    return head + (bytes_field(_CONTENT, content) if content else b"")
+    return head + (bytes_field(CONTENT_FIELD, content) if content else b"")
 
 
 def packed(kind: DataType, values: Sequence[Value]) -> bytes:
@@ -141,25 +56,8 @@ def packed(kind: DataType, values: Sequence[Value]) -> bytes:
 
 def read_tensor(message: memoryview) -> Tensor:
     """The tensor in a TensorProto. MalformedMessageError for other bytes, and for more than is read here."""
-    number = 0
-    shape: tuple[int, ...] = ()
-    content = message[:0]
-    by_field: dict[int, list[memoryview]] = {}
-    for key, value, inner in fields(message):
-        if key == tag(1, VARINT):
-            number = value
-        elif key == tag(2, BYTES):
-            shape = _read_shape(inner)
-        elif key == tag(_CONTENT, BYTES):
-            content = inner
-        else:  # a number alone is a packed field with one number
-            chunks = by_field.setdefault(key >> 3, [])
-            chunks.append(memoryview(varint(value)) if key & 7 == VARINT else inner)
-            if len(chunks) > MOST_ELEMENTS:
-                raise MalformedMessageError(f"a tensor has more than {MOST_ELEMENTS} values")
-    kind = BY_NUMBER.get(number)
-    if kind is None or not kind.field:
-        raise MalformedMessageError(f"a tensor is of the type {number if kind is None else kind.name}")
+    parts = split_tensor(message)
+    kind, shape, content = parts.data_type, parts.shape, parts.content
     count = element_count(shape)
     if content:
         if kind.is_text or len(content) != count * kind.size:
@@ -167,7 +65,7 @@ def read_tensor(message: memoryview) -> Tensor:
                 f"a tensor of {count} values of {kind.name} has {len(content)} bytes of content"
             )
         return Tensor(kind, shape, _unpacked(kind, bytes(content)))
-    return Tensor(kind, shape, _filled(kind, _values(kind, by_field.get(kind.field, []), count), count))
+    return Tensor(kind, shape, _filled(kind, _values(kind, parts.chunks, count), count))
 
 
 def element_count(shape: tuple[int, ...]) -> int:
@@ -198,35 +96,11 @@ def shown_values(tensor: Tensor) -> list[object]:
     return [_shortest(value) for value in tensor.values] if tensor.data_type.code == "f" else list(tensor.values)
 
 
-def read_shape(message: memoryview) -> tuple[int, ...] | None:
-    """The sizes in a TensorShapeProto, -1 for each that is unknown; None where the rank is."""
-    sizes: list[int] = []
-    for key, number, inner in fields(message):
-        if key == tag(3, VARINT) and number:
-            return None
-        if key == tag(2, BYTES):
-            size = 0
-            for of_size, value, _ in fields(inner):
-                if of_size == tag(1, VARINT):
-                    size = signed(value)
-            sizes.append(size)
-            if len(sizes) > MOST_DIMENSIONS:
-                raise MalformedMessageError(f"a shape has more than {MOST_DIMENSIONS} dimensions")
-    return tuple(sizes)
-
-
-def _read_shape(message: memoryview) -> tuple[int, ...]:
-    shape = read_shape(message)
-    if shape is None or any(size < 0 for size in shape):
-        raise MalformedMessageError("a tensor has no whole shape")
-    return shape
-
-
 def _values(kind: DataType, chunks: Sequence[memoryview], most: int) -> list[Value]:
     """The values in a typed field, of which there may be `most`."""
     if kind.is_text:
         found: list[Value] = [bytes(chunk) for chunk in chunks]
-    elif kind.code in ("f", "d") or kind.is_complex:
+    elif kind.is_in_place:
         content = b"".join(chunks)
         if len(content) % kind.size:
             raise MalformedMessageError(f"{len(content)} bytes are not a whole number of values of {kind.name}")
@@ -251,7 +125,7 @@ def _values(kind: DataType, chunks: Sequence[memoryview], most: int) -> list[Val
 def _filled(kind: DataType, values: list[Value], count: int) -> Sequence[Value]:
     """As TensorFlow reads fewer values than the shape has: the last stands for the rest, or else zero."""
     if len(values) < count:
-        if count > _MOST_FILLED:
+        if count > MOST_FILLED:
             raise MalformedMessageError(f"a tensor of {count} values has only {len(values)}")
         zero: Value = b"" if kind.is_text else 0j if kind.is_complex else 0.0 if kind.is_real else 0
         if kind.code == "?":
@@ -261,7 +135,7 @@ def _filled(kind: DataType, values: list[Value], count: int) -> Sequence[Value]:
 
 
 def _from_varint(kind: DataType, number: int) -> Value:
-    if kind.field == _HALVES:
+    if kind.field == HALVES_FIELD:
         return _unpacked(kind, struct.pack("<H", number & 0xFFFF))[0]
     if kind.code == "?":
         return bool(number)

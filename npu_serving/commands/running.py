@@ -275,8 +275,8 @@ def predict(
     """Ask a served model for a prediction."""
     from npu_serving.asking import grpc_channel, grpc_client, rest_client
     from npu_serving.asking.grpc_tls import ClientTls
-    from npu_serving.asking.messages import ModelSpec
     from npu_serving.asking.request import read_request
+    from npu_serving.client.model_spec import ModelSpec
     from npu_serving.serving.server_record import note_answer
 
     check_timeout(timeout)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.messages import ModelSpec
 from npu_serving.builds.build_settings import settings_to_serve
+from npu_serving.client.model_spec import ModelSpec
 from npu_serving.console import Reporter, duration_text, table
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.preset_values import filled_in, installed_release

@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "npu_serving"
+LIBRARY = f"{PACKAGE}.client"
 ON_IMPORT = ""
 """Stands for the statements of a module that run when it is imported, or as a program."""
 
@@ -146,6 +147,8 @@ def reached_by_task(name: str) -> frozenset[Definition]:
 def reached_by_any_task() -> frozenset[Definition]:
     """All definitions that a task leads to, or `python -m` and `python -c` as the project's own files have it."""
     programs = [(name, ON_IMPORT) for name, source in package_sources().items() if "__main__" in ast.dump(source.tree)]
+    library = package_sources()[LIBRARY]  # what its users call is what it exports
+    programs += [(LIBRARY, name) for name in (*library.imported, *library.definitions)]
     programs += [
         (module, name)
         for source in package_sources().values()

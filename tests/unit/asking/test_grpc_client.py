@@ -19,8 +19,8 @@ from npu_serving import proxies
 from npu_serving.asking import grpc_channel, grpc_client
 from npu_serving.asking.grpc_channel import MOST_ANSWER_BYTES
 from npu_serving.asking.grpc_client import predict
-from npu_serving.asking.messages import ModelSpec
 from npu_serving.asking.request import PredictRequest, read_request
+from npu_serving.client.model_spec import ModelSpec
 from npu_serving.errors import GatewayError, NpuServingError, RequestError, ServerError, UnreachableError
 
 ROWS = read_request("[[1, 2], [0.1, 4]]")

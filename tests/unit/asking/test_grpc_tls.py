@@ -14,8 +14,8 @@ from grpc_server import ModelServer, serving
 
 from npu_serving.asking.grpc_client import predict
 from npu_serving.asking.grpc_tls import ClientTls
-from npu_serving.asking.messages import ModelSpec
 from npu_serving.asking.request import read_request
+from npu_serving.client.model_spec import ModelSpec
 from npu_serving.errors import FileAccessError, RequestError, UnreachableError
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the keys")

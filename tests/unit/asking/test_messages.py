@@ -9,17 +9,17 @@ from serving_messages import message_class
 
 from npu_serving.asking import messages
 from npu_serving.asking.messages import (
-    ModelSpec,
     read_metadata_response,
     read_predict_request,
     read_predict_response,
     read_prediction_log,
     write_metadata_request,
-    write_model_spec,
     write_predict_request,
     write_prediction_log,
 )
-from npu_serving.asking.tensor import BY_NAME, Tensor
+from npu_serving.asking.tensor import Tensor
+from npu_serving.client.data_types import BY_NAME
+from npu_serving.client.model_spec import ModelSpec, write_model_spec
 from npu_serving.wire_bytes import MalformedMessageError, bytes_field, entry_field, number_field, text_field
 
 SERVING = "tensorflow.serving."

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npu_serving.asking.npy import json_values, read_npy, read_npz, tensor_of, write_npy, write_npz
-from npu_serving.asking.tensor import BY_NAME, Tensor, Value
+from npu_serving.asking.tensor import Tensor, Value
+from npu_serving.client.data_types import BY_NAME
 from npu_serving.errors import RequestError
 
 # By numpy 2: savez_compressed(x=arange(6, <f4).reshape(2, 3) / 10, n=asfortranarray([[1, 2], [3, 4]], >i8),

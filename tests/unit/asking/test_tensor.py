@@ -11,18 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving_messages import message_class
 
-from npu_serving.asking.tensor import (
-    BY_NAME,
-    MOST_ELEMENTS,
-    DataType,
-    Tensor,
-    nested,
-    packed,
-    read_tensor,
-    shown_values,
-    type_name,
-    write_tensor,
-)
+from npu_serving.asking.tensor import Tensor, nested, packed, read_tensor, shown_values, write_tensor
+from npu_serving.client.data_types import BY_NAME, DataType, type_name
+from npu_serving.client.tensor_message import MOST_ELEMENTS
 from npu_serving.wire_bytes import MalformedMessageError, bytes_field, fields, number_field, varint
 
 TENSOR = "tensorflow.TensorProto"

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 import pytest
 from grpc_server import ModelServer, serving
 
-from npu_serving.asking.messages import ModelSpec, write_predict_request
-from npu_serving.asking.tensor import BY_NAME, Tensor
+from npu_serving.asking.messages import write_predict_request
+from npu_serving.asking.tensor import Tensor
+from npu_serving.client.data_types import BY_NAME
+from npu_serving.client.model_spec import ModelSpec
 from npu_serving.load.arrivals import Schedule, Stage
 from npu_serving.load.generator import Plan, ReadyRequest
 from npu_serving.load.grpcio_path import send_requests

@@ -13,8 +13,9 @@ from serving_messages import message_class
 from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.golden_files import GoldenRequests, read_golden_requests, write_golden
-from npu_serving.asking.messages import ModelSpec, read_prediction_log, write_prediction_log
+from npu_serving.asking.messages import read_prediction_log, write_prediction_log
 from npu_serving.asking.request import read_request
+from npu_serving.client.model_spec import ModelSpec
 from npu_serving.deploy.deployment_file import DeploymentFile, read_deployment
 from npu_serving.errors import ModelFileError, NpuServingError, RequestError
 from npu_serving.models.warm_up_file import WARM_UP_FILE, framed, records_in, warm_up_trouble

@@ -1,0 +1,238 @@
+"""NumPy's arrays as TensorProto, and back: written around an array's own memory, read where they are in an answer.
+
+| TensorFlow | to send | from an answer |
+| --- | --- | --- |
+| floats, halves, integers, truth values, complex numbers | arrays of that type | the same |
+| DT_STRING | arrays and lists of bytes and of str (sent in UTF-8) | an array of bytes objects |
+| DT_BFLOAT16 | ml_dtypes' bfloat16, or WireArray(array, "DT_BFLOAT16") | float32, which holds each exactly |
+| DT_QINT8, DT_QUINT8, DT_QINT16, DT_QUINT16, DT_QINT32 | WireArray(array, "DT_QINT8") | int8 to int32 |
+
+Arrays of an answer may be views of its bytes, which can't be written to: `array.copy()` can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npu_serving.client.data_types import BFLOAT16, BY_NAME, CONTENT_FIELD, TEXTS_FIELD, DataType
+from npu_serving.client.tensor_message import MOST_FILLED, TensorParts, split_tensor, tensor_head
+from npu_serving.client.varints import decode_varints
+from npu_serving.errors import RequestError
+from npu_serving.wire_bytes import BYTES, MalformedMessageError, tag, varint
+
+Array = NDArray[Any]
+Piece = Union[bytes, memoryview]
+"""What a message is joined from: bytes, and the memory of arrays."""
+
+_QUANTISED = ("DT_QINT8", "DT_QUINT8", "DT_QINT16", "DT_QUINT16", "DT_QINT32")
+_CODES = {"?": "?", "ff": "<c8", "dd": "<c16", BFLOAT16: "<u2"}
+STORED: Mapping[DataType, np.dtype[Any]] = {
+    kind: np.dtype(_CODES.get(kind.code, "<" + kind.code)) for kind in BY_NAME.values() if kind.code
+}
+"""How NumPy has the values of a type, as they are in a message; those of bfloat16 as their bits."""
+_KINDS: Mapping[np.dtype[Any], DataType] = {
+    stored: kind for kind, stored in STORED.items() if kind.name not in _QUANTISED and kind.code != BFLOAT16
+}
+_CONTENT_TAG, _TEXT_TAG = varint(tag(CONTENT_FIELD, BYTES)), varint(tag(TEXTS_FIELD, BYTES))
+_STRING, _BFLOAT16 = BY_NAME["DT_STRING"], BY_NAME["DT_BFLOAT16"]
+
+
+@dataclass(frozen=True)
+class WireArray:
+    """An array to be sent as a type of TensorFlow that NumPy doesn't have: WireArray(array, "DT_QINT8").
+
+    For "DT_BFLOAT16" an array of uint16 has the bits; other numbers are rounded to the nearest, as TensorFlow does.
+    """
+
+    array: Any
+    dtype: str
+
+
+def tensor_pieces(name: str, value: object) -> tuple[list[Piece], int]:
+    """The TensorProto of an input in pieces, of which the array is one as it is, and the bytes of all of them.
+
+    RequestError, naming the input, for what TensorFlow Serving has no type for.
+    """
+    try:
+        kind, array = to_wire(value)
+        head = tensor_head(kind.number, array.shape)
+        if kind is _STRING:
+            texts = _text_fields(array)
+            return [head, texts], len(head) + len(texts)
+    except (ValueError, TypeError, UnicodeEncodeError, OverflowError) as error:
+        raise RequestError(
+            f"The input {name!r} can't be sent: {error}.",
+            cure="give an array of numbers, truth values, bytes or texts, with rows of one length",
+        ) from error
+    if not array.nbytes:
+        return [head], len(head)
+    before = b"".join((head, _CONTENT_TAG, varint(array.nbytes)))
+    return [before, array.data], len(before) + array.nbytes
+
+
+def to_wire(value: object) -> tuple[DataType, Array]:
+    """The type of TensorFlow, and the array with its memory as a message has it. ValueError for what has no type there.
+
+    An array whose memory is that already is not copied; texts stay an array of objects.
+    """
+    if isinstance(value, WireArray):
+        return _named(value)
+    array = value if isinstance(value, np.ndarray) else _array_of(value)
+    kind = _KINDS.get(array.dtype)
+    if kind is None:
+        if array.dtype.kind in "OSUT":
+            return _STRING, array
+        if array.dtype.name == BFLOAT16:
+            return _BFLOAT16, _contiguous(array).view("<u2")
+        kind = _KINDS.get(array.dtype.newbyteorder("<"))
+        if kind is None:
+            raise ValueError(f"TensorFlow has no type for NumPy's {array.dtype.name}")
+        array = array.astype(STORED[kind])
+    return kind, _contiguous(array)
+
+
+def encode_tensor(value: object) -> bytes:
+    """The TensorProto of an array, or of what NumPy makes one of. RequestError for what it can't be made of."""
+    return b"".join(tensor_pieces("tensor", value)[0])
+
+
+def decode_tensor(message: bytes | memoryview) -> Array:
+    """The array in a TensorProto: a view of the message where that has the values as memory has them.
+
+    Fewer values than the shape are filled up as TensorFlow does. MalformedMessageError for other bytes.
+    """
+    parts = split_tensor(memoryview(message))
+    try:
+        return _array(parts)
+    except MalformedMessageError:
+        raise
+    except (ValueError, MemoryError, OverflowError) as error:  # NumPy's own limits
+        raise MalformedMessageError(f"a tensor of the shape {list(parts.shape)[:8]} can't be read: {error}") from None
+
+
+def to_bfloat16(array: Array) -> Array:
+    """The bits of each number as bfloat16, rounded to the nearest, and to even in the middle, as TensorFlow does."""
+    single = np.ascontiguousarray(array, "<f4").reshape(array.shape)
+    bits = single.view("<u4")
+    upper = ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype("<u2")
+    return np.where(np.isnan(single), np.uint16(0x7FC0), upper).astype("<u2", copy=False)
+
+
+def from_bfloat16(bits: Array) -> Array:
+    """The numbers whose bits as bfloat16 these are, as float32."""
+    return (bits.astype("<u4") << np.uint32(16)).view("<f4")
+
+
+def _named(value: WireArray) -> tuple[DataType, Array]:
+    kind = BY_NAME.get(value.dtype)
+    if kind is None or not kind.field:
+        raise ValueError(f"TensorFlow Serving takes no tensor of the type {value.dtype!r}")
+    if kind is _STRING:
+        array = _array_of(value.array)
+        if array.dtype.kind not in "OSUT":
+            raise ValueError(f"an array of {array.dtype.name} holds no texts")
+        return kind, array
+    array = np.asarray(value.array)
+    if kind is _BFLOAT16 and array.dtype != STORED[kind]:
+        if array.dtype.name == BFLOAT16:
+            return to_wire(array)
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"an array of {array.dtype.name} does not become {kind.name}")
+        return kind, to_bfloat16(array)
+    if array.dtype.newbyteorder("<") != STORED[kind]:
+        raise ValueError(f"{kind.name} is made of an array of {STORED[kind].name}, not of {array.dtype.name}")
+    return kind, _contiguous(array.astype(STORED[kind], copy=False))
+
+
+def _array_of(value: object) -> Array:
+    """An array of other things. Texts stay as they are: NumPy's own would lose zero bytes at their ends."""
+    array = np.asarray(value)
+    if array.dtype.kind in "SU" and not isinstance(value, (np.ndarray, np.generic)):
+        array = np.array(value, dtype=object)
+    return array
+
+
+def _contiguous(array: Array) -> Array:
+    """The array row by row, with the dimensions it has (ascontiguousarray would make one of none)."""
+    return array if array.flags.c_contiguous else array.copy(order="C")
+
+
+def _text_fields(array: Array) -> bytes:
+    pieces: list[bytes] = []
+    for at, item in enumerate(array.reshape(-1).tolist()):
+        if isinstance(item, str):
+            item = item.encode()
+        elif not isinstance(item, bytes):
+            raise TypeError(f"value {at} is {type(item).__name__}, not bytes or str")
+        pieces += (_TEXT_TAG, varint(len(item)), item)
+    return b"".join(pieces)
+
+
+def _array(parts: TensorParts) -> Array:
+    kind, shape = parts.data_type, parts.shape
+    count = 1
+    for size in shape:
+        count *= size
+    if kind.is_text:
+        return _texts(parts, count)
+    stored = STORED[kind]
+    if parts.content:
+        if len(parts.content) != count * stored.itemsize:
+            raise MalformedMessageError(
+                f"a tensor of {count} values of {kind.name} has {len(parts.content)} bytes of content"
+            )
+        found = np.frombuffer(parts.content, stored)
+        if kind.code == "?":  # any byte but 0 is true, and NumPy takes 0 and 1 only
+            found = found.view(np.uint8) != 0
+    elif kind.is_in_place:
+        found = _filled(_in_place(parts, stored, count), count)
+    else:
+        found = _filled(_varints(parts, np.dtype("<u2") if kind.field == 13 else stored, count), count)
+        if found.dtype != stored:
+            found = found.view(stored)
+    if kind is _BFLOAT16:
+        found = from_bfloat16(found)
+    return found.reshape(shape)
+
+
+def _in_place(parts: TensorParts, stored: np.dtype[Any], count: int) -> Array:
+    content = parts.chunks[0] if len(parts.chunks) == 1 else memoryview(b"".join(parts.chunks))
+    if len(content) % stored.itemsize:
+        raise MalformedMessageError(f"{len(content)} bytes are not a whole number of values of {parts.data_type.name}")
+    if len(content) > count * stored.itemsize:
+        raise MalformedMessageError(f"a tensor has more values than the {count} of its shape")
+    return np.frombuffer(content, stored)
+
+
+def _varints(parts: TensorParts, stored: np.dtype[Any], count: int) -> Array:
+    content = parts.chunks[0] if len(parts.chunks) == 1 else memoryview(b"".join(parts.chunks))
+    found: Array = np.empty(min(count, len(content)), stored)
+    return found[: decode_varints(content, found)]
+
+
+def _texts(parts: TensorParts, count: int) -> Array:
+    if parts.content:
+        raise MalformedMessageError("a tensor of texts has numbers")
+    texts: list[Any] = [bytes(chunk) for chunk in parts.chunks]
+    if len(texts) > count:
+        raise MalformedMessageError(f"a tensor has more values than the {count} of its shape")
+    found = np.empty(len(texts), object)
+    found[:] = texts
+    return _filled(found, count, b"").reshape(parts.shape)
+
+
+def _filled(found: Array, count: int, nothing: object = 0) -> Array:
+    """As TensorFlow reads fewer values than the shape has: the last stands for the rest, or else zero."""
+    if len(found) == count:
+        return found
+    if count > MOST_FILLED:
+        raise MalformedMessageError(f"a tensor of {count} values has only {len(found)}")
+    whole = np.empty(count, found.dtype)
+    whole[: len(found)] = found
+    whole[len(found) :] = found[-1] if len(found) else nothing
+    return whole

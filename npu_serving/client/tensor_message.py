@@ -1,0 +1,100 @@
+"""The parts of a TensorProto: its type, its shape, and where its values are; what becomes of them is not known here.
+
+Arrays (arrays.py) and plain lists of numbers are read from what this finds. NumPy is not needed here.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from npu_serving.client.data_types import BY_NUMBER, CONTENT_FIELD, TEXTS_FIELD, DataType
+from npu_serving.wire_bytes import (
+    BYTES,
+    VARINT,
+    MalformedMessageError,
+    bytes_field,
+    fields,
+    number_field,
+    signed,
+    tag,
+    varint,
+)
+
+MOST_DIMENSIONS = 254  # TensorShape::MaxDimensions()
+MOST_ELEMENTS = 1 << 25  # of texts, and of numbers each in a field of its own: a gigabyte of Python's objects
+MOST_FILLED = 1 << 20  # values of a tensor with fewer than its shape has, which no server sends
+_DTYPE, _SHAPE, _CONTENT, _TEXTS = tag(1, VARINT), tag(2, BYTES), tag(CONTENT_FIELD, BYTES), tag(TEXTS_FIELD, BYTES)
+
+
+@dataclass(frozen=True)
+class TensorParts:
+    """A tensor as its message has it: `content` in TensorFlow's own layout, or else chunks of its typed field."""
+
+    data_type: DataType
+    shape: tuple[int, ...]
+    content: memoryview
+    chunks: tuple[memoryview, ...]
+    """Each a packed run of numbers, or the bytes of one text."""
+
+
+def split_tensor(message: memoryview) -> TensorParts:
+    """The parts of a TensorProto; nothing is copied. MalformedMessageError for others, and for types without values."""
+    number = 0
+    shape: tuple[int, ...] = ()
+    content = message[:0]
+    texts: list[memoryview] = []
+    by_field: dict[int, list[memoryview]] = {TEXTS_FIELD: texts}
+    for key, value, inner in fields(message):
+        if key == _TEXTS:
+            texts.append(inner)
+            chunks = texts
+        elif key == _DTYPE:
+            number = value
+            continue
+        elif key == _SHAPE:
+            shape = _whole_shape(inner)
+            continue
+        elif key == _CONTENT:
+            content = inner
+            continue
+        else:  # a number alone is a packed field with one number
+            chunks = by_field.setdefault(key >> 3, [])
+            chunks.append(memoryview(varint(value)) if key & 7 == VARINT else inner)
+        if len(chunks) > MOST_ELEMENTS:
+            raise MalformedMessageError(f"a tensor has more than {MOST_ELEMENTS} values")
+    kind = BY_NUMBER.get(number)
+    if kind is None or not kind.field:
+        raise MalformedMessageError(f"a tensor is of the type {number if kind is None else kind.name}")
+    return TensorParts(kind, shape, content, tuple(by_field.get(kind.field, ())))
+
+
+@functools.lru_cache(maxsize=1024)
+def tensor_head(number: int, shape: tuple[int, ...]) -> bytes:
+    """What a TensorProto of the type with that number begins with."""
+    sizes = b"".join(bytes_field(2, number_field(1, size) if size else b"") for size in shape)
+    return number_field(1, number) + bytes_field(2, sizes)
+
+
+def read_shape(message: memoryview) -> tuple[int, ...] | None:
+    """The sizes in a TensorShapeProto, -1 for each that is unknown; None where the rank is."""
+    sizes: list[int] = []
+    for key, number, inner in fields(message):
+        if key == tag(3, VARINT) and number:
+            return None
+        if key == tag(2, BYTES):
+            size = 0
+            for of_size, value, _ in fields(inner):
+                if of_size == tag(1, VARINT):
+                    size = signed(value)
+            sizes.append(size)
+            if len(sizes) > MOST_DIMENSIONS:
+                raise MalformedMessageError(f"a shape has more than {MOST_DIMENSIONS} dimensions")
+    return tuple(sizes)
+
+
+def _whole_shape(message: memoryview) -> tuple[int, ...]:
+    shape = read_shape(message)
+    if shape is None or any(size < 0 for size in shape):
+        raise MalformedMessageError("a tensor has no whole shape")
+    return shape
