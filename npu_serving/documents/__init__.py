@@ -4,7 +4,7 @@ All mistakes of a file are reported at once, each as FILE:LINE:COLUMN: path.to.k
 and JSON, kinds.py knows which types a document may hold, layers.py makes one document of several.
 """
 
-from npu_serving.documents.kinds import FieldsOf, NamedValues, Rule
+from npu_serving.documents.kinds import FieldsOf, FromText, NamedValues, Rule
 from npu_serving.documents.layers import SourcePlace, Sources, read_layers, read_with_sources
 from npu_serving.documents.reader import (
     DocumentRefusal,
@@ -19,6 +19,7 @@ __all__ = [
     "YAML",
     "DocumentRefusal",
     "FieldsOf",
+    "FromText",
     "NamedValues",
     "Rule",
     "SourcePlace",

@@ -67,6 +67,14 @@ class NamedValues:
 
 
 @dataclass(frozen=True)
+class FromText:
+    """`Annotated[C, FromText("a digest", check)]`: a text, of which a C is made where `check` finds nothing wrong."""
+
+    expected: str
+    check: Callable[[str], str]
+
+
+@dataclass(frozen=True)
 class Mistake:
     """One thing that is wrong, at the value that `path` leads to or (`at_key`) at its key."""
 
@@ -487,6 +495,8 @@ def kind_of(meant: Any, rule: Rule | None = None) -> Kind:
                 stated = _StatedKind(note.made)
                 stated.fill()
                 return stated
+            if isinstance(note, FromText):
+                return _TextKind(Rule(expected=note.expected, check=note.check), as_type=plain)
             if isinstance(note, NamedValues):
                 named = {name: kind_of(each) for name, each in note.kinds.items()}
                 return _TableKind(kind_of(typing.get_args(plain)[0]), kind_of(note.otherwise), named)
