@@ -50,10 +50,14 @@ class PreciseTimer:
         except BlockingIOError:
             return
 
+    def close(self) -> None:
+        """Gives the descriptor back."""
+        os.close(self.fd)
+
     def __enter__(self) -> PreciseTimer:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self.fd)
+        self.close()

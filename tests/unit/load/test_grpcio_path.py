@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from grpc_server import ModelServer, serving
+from load_sink import recorded
 
 from npu_serving.asking.messages import write_predict_request
 from npu_serving.asking.tensor import Tensor
@@ -20,29 +19,6 @@ from npu_serving.load.generator import Plan, ReadyRequest
 from npu_serving.load.grpcio_path import send_requests
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
-
-
-class Kept:
-    """A sink that keeps what it is handed, and says stop after so many requests or when told."""
-
-    def __init__(self, most: int) -> None:
-        self.stopped = False
-        self.stop_fd, self._write_fd = os.pipe()
-        self.most = most
-        self.records: list[tuple[int, int, int, int, str, bytes | None]] = []
-
-    def stop(self) -> None:
-        self.stopped = True
-        os.write(self._write_fd, b".")
-
-    def record(self, request: int, intended: int, sent: int, done: int, kind: str, answer: bytes | None = None) -> None:
-        self.records.append((request, intended, sent, done, kind, answer))
-        if len(self.records) == self.most:
-            self.stop()
-
-    def close(self) -> None:
-        os.close(self.stop_fd)
-        os.close(self._write_fd)
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +32,11 @@ def request(model: str = "m") -> ReadyRequest:
     return ReadyRequest(PREDICT, body)
 
 
-def sent(plan: Plan, most: int) -> list[tuple[int, int, int, int, str, bytes | None]]:
-    sink = Kept(most)
-    guard = threading.Timer(30, sink.stop)
-    guard.start()
-    try:
-        send_requests(plan, sink)
-    finally:
-        guard.cancel()
-        sink.close()
-    return sink.records
-
-
 def test_a_closed_loop_keeps_as_many_in_flight_as_asked_and_counts_what_the_server_counts(server: ModelServer) -> None:
     before = len(server.requests)
-    records = sent(Plan(server.url, (request(),), time.monotonic_ns(), concurrency=3, compares=True), 50)
+    records = recorded(
+        send_requests, Plan(server.url, (request(),), time.monotonic_ns(), concurrency=3, compares=True), 50
+    )
     assert len(records) == len(server.requests) - before
     assert 50 <= len(records) <= 53
     assert {kind for *_, kind, _ in records} == {""}
@@ -83,7 +49,7 @@ def test_an_open_loop_ends_with_its_schedule_and_sends_each_request_in_turn_at_i
     plan = Plan(
         server.url, (request(), request("other")), begin, schedule=Schedule("step", stages=(Stage(0.2, 100, 100),))
     )
-    records = sent(plan, -1)
+    records = recorded(send_requests, plan, -1)
     assert Counter((number, kind) for number, *_, kind, _ in records) == {(0, ""): 10, (1, "unknown_model"): 10}
     assert sorted(intended - begin for _, intended, *_ in records) == [10_000_000 * at for at in range(20)]
     assert all(sent_ns >= intended for _, intended, sent_ns, *_ in records)
@@ -93,6 +59,6 @@ def test_where_nobody_listens_each_request_is_unreachable_and_they_do_not_come_b
     with serving() as gone:
         url = gone.url
     begin = time.monotonic()
-    records = sent(Plan(url, (request(),), time.monotonic_ns(), concurrency=1), 5)
+    records = recorded(send_requests, Plan(url, (request(),), time.monotonic_ns(), concurrency=1), 5)
     assert [kind for *_, kind, _ in records] == ["unreachable"] * 5
     assert time.monotonic() - begin >= 4 * 0.05
