@@ -6,22 +6,19 @@ import contextlib
 import getpass
 import http.server
 import json
-import shutil
 import socket
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from gateways import spare_ports, started
 
 from npu_serving.asking.gateways import HttpAnswer, gateway_error
 from npu_serving.asking.request import PredictRequest
 from npu_serving.asking.rest_client import model_status, predict
 from npu_serving.errors import GatewayError, RequestError, ServerError
 
-PLACES = "/usr/sbin:/usr/bin:/sbin:/bin"
 STATUS = b'{"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": {}}]}'
 LARGE = PredictRequest("instances", ["x" * 4000])
 SMALL = PredictRequest("instances", [1])
@@ -125,42 +122,24 @@ def _talk(listener: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def started(name: str, directory: Path, config: str, ports: dict[str, str]) -> Iterator[str]:
-    program = shutil.which(name, path=PLACES)
-    if program is None:
-        pytest.skip(f"there is no {name}")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
-    for key, value in {**ports, "PORT": port, "USER": getpass.getuser()}.items():
+def running(name: str, directory: Path, config: str, ports: dict[str, str]) -> Iterator[str]:
+    (port,) = spare_ports(1)
+    for key, value in {**ports, "PORT": str(port), "USER": getpass.getuser()}.items():
         config = config.replace(key, value)
-    directory.chmod(0o755)
-    (directory / "config").write_text(config)
     (directory / "users").write_text("me:{PLAIN}secret\n")
-    words = ["-p", str(directory), "-c", "config"] if name == "nginx" else ["-db", "-f", str(directory / "config")]
-    with (directory / "log").open("wb") as log:
-        server = subprocess.Popen([program, *words], stdout=log, stderr=log)
-    try:
-        for _ in range(600):
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", int(port)), 1).close()
-                break
-            assert server.poll() is None, (directory / "log").read_text()
-            time.sleep(0.05)
+    with started(name, directory, config, [port]):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, str]) -> Iterator[str]:
-    with started("nginx", tmp_path_factory.mktemp("nginx"), NGINX, ports) as url:
+    with running("nginx", tmp_path_factory.mktemp("nginx"), NGINX, ports) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def haproxy(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, str]) -> Iterator[str]:
-    with started("haproxy", tmp_path_factory.mktemp("haproxy"), HAPROXY, ports) as url:
+    with running("haproxy", tmp_path_factory.mktemp("haproxy"), HAPROXY, ports) as url:
         yield url
 
 
