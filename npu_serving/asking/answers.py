@@ -1,4 +1,4 @@
-"""What a model server answers, as types: states, signatures, predictions, errors."""
+"""What a model server answers over REST, read from its JSON; and a prediction and a state as they are shown."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import base64
 import json
 import math
 import re
-import urllib.parse
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from npu_serving.client.model_types import ModelMetadata, ModelStatus, Signature, TensorInfo, VersionStatus
 from npu_serving.console import duration_text, table
-from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError
+from npu_serving.errors import NpuServingError
 
-DEFAULT_SIGNATURE = "serving_default"
-# Characters that may appear in a URL's path as they are (RFC 3986, pchar), but for those that end a model's name: the
-# server does not decode what it finds there, so as little as possible is encoded.
-SAFE_IN_NAME = "!$&'()*+,;=@"
 _ERROR_BODY = re.compile(rb'\s*\{\s*"error"\s*:\s*"(.*)"\s*\}\s*', re.DOTALL)
 _C_ESCAPE = re.compile(rb"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)", re.DOTALL)
 _NOT_UTF8 = (
@@ -25,112 +21,6 @@ _NOT_UTF8 = (
     "output whose name ends in _bytes is written like that by TensorFlow Serving itself)"
 )
 _C_LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
-
-
-def model_path(model: str) -> str:
-    """The path of a model in a server's REST API. UnicodeEncodeError for a name with half of a character in it."""
-    return f"/v1/models/{urllib.parse.quote(model, safe=SAFE_IN_NAME)}"
-
-
-@dataclass(frozen=True)
-class VersionStatus:
-    """One version of a model: START, LOADING, AVAILABLE, UNLOADING or END, and what went wrong with it."""
-
-    version: int
-    state: str
-    error_code: str
-    error_message: str
-
-
-@dataclass(frozen=True)
-class ModelStatus:
-    """The versions of a model, the newest first."""
-
-    model: str
-    versions: tuple[VersionStatus, ...]
-
-    @property
-    def available(self) -> bool:
-        """Whether a version answers requests."""
-        return any(version.state == "AVAILABLE" for version in self.versions)
-
-    @property
-    def failed(self) -> bool:
-        """Whether every version has ended: none answers, and none will."""
-        return bool(self.versions) and all(version.state == "END" for version in self.versions)
-
-    @property
-    def exit_code(self) -> int:
-        """0 if a version is available, else 3."""
-        return 0 if self.available else EXIT_ACTION_NEEDED
-
-    def to_json(self) -> dict[str, object]:
-        """The status as `--json` shows it."""
-        versions = [asdict(version) for version in self.versions]
-        return {"model": self.model, "available": self.available, "versions": versions}
-
-    def text(self) -> str:
-        """The status for a person."""
-        rows: list[tuple[str, ...]] = [
-            (self.model, str(item.version), item.state, item.error_message) for item in self.versions
-        ]
-        return table(rows, header=("MODEL", "VERSION", "STATE", "ERROR"))
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A named input or output; -1 stands for any size, a shape of None for any rank."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...] | None
-
-    def text(self) -> str:
-        """Name, type and shape: `x: DT_FLOAT [-1, 2]`."""
-        return f"{self.name}: {self.dtype} {'of any rank' if self.shape is None else list(self.shape)}"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """One way in which a model can be called."""
-
-    name: str
-    method_name: str
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
-
-
-@dataclass(frozen=True)
-class ModelMetadata:
-    """The signatures of a model's version."""
-
-    model: str
-    version: int
-    signatures: tuple[Signature, ...]
-
-    def what_it_takes(self, signature_name: str) -> str:
-        """A sentence that names the inputs of that signature (the default one for an empty name)."""
-        wanted = signature_name or DEFAULT_SIGNATURE
-        for signature in self.signatures:
-            if signature.name == wanted:
-                inputs = "; ".join(item.text() for item in signature.inputs)
-                return f"the signature {wanted!r} takes {inputs or 'no inputs'}"
-        names = ", ".join(repr(signature.name) for signature in self.signatures)
-        return f"the model has no signature {wanted!r}, only {names or 'no signature at all'}"
-
-    def to_json(self) -> dict[str, object]:
-        """The metadata as `--json` shows it."""
-        return asdict(self)
-
-    def text(self) -> str:
-        """The signatures for a person."""
-        rows: list[tuple[str, ...]] = [
-            (signature.name, kind, tensor.text())
-            for signature in self.signatures
-            for kind, tensors in (("in", signature.inputs), ("out", signature.outputs))
-            for tensor in tensors
-        ]
-        return f"{self.model} version {self.version}\n" + table(rows, header=("SIGNATURE", "", "TENSOR"))
 
 
 @dataclass(frozen=True)
@@ -172,6 +62,14 @@ class Prediction:
                 _NOT_UTF8.format(count=self.in_bytes, values="value is" if self.in_bytes == 1 else "values are")
             )
         return "\n".join([*lines, f"({self.model}{version}, {took})"])
+
+
+def status_table(status: ModelStatus) -> str:
+    """The versions of a model for a person."""
+    rows: list[tuple[str, ...]] = [
+        (status.model, str(item.version), item.state, item.error_message) for item in status.versions
+    ]
+    return table(rows, header=("MODEL", "VERSION", "STATE", "ERROR"))
 
 
 def with_bytes_as_base64(value: object) -> tuple[object, int]:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from npu_serving.asking.answers import DEFAULT_SIGNATURE
 from npu_serving.asking.request import PredictRequest
+from npu_serving.client.model_types import DEFAULT_SIGNATURE
 
 REST, GRPC = "rest", "grpc"
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
-from npu_serving.asking.answers import DEFAULT_SIGNATURE, ModelMetadata, Prediction, with_bytes_as_base64
+from npu_serving.asking.answers import Prediction, with_bytes_as_base64
 from npu_serving.asking.grpc_channel import (
     MOST_ANSWER_BYTES,
     GrpcAddress,
@@ -31,6 +31,7 @@ from npu_serving.asking.messages import (
 from npu_serving.asking.request import PredictRequest
 from npu_serving.asking.request_tensors import answer_values, request_tensors
 from npu_serving.client.model_spec import ModelSpec
+from npu_serving.client.model_types import DEFAULT_SIGNATURE, ModelMetadata
 from npu_serving.console import amount_text
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.wire_bytes import MalformedMessageError

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from npu_serving.asking.answers import ModelMetadata, Signature, TensorInfo
 from npu_serving.asking.tensor import Tensor, read_tensor, write_tensor
 from npu_serving.client.data_types import type_name
 from npu_serving.client.model_spec import ModelSpec, read_model_spec, write_model_spec
+from npu_serving.client.model_types import ModelMetadata, Signature, TensorInfo
 from npu_serving.client.tensor_message import MOST_ELEMENTS, read_shape
 from npu_serving.wire_bytes import (
     BYTES,

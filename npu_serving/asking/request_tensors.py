@@ -12,10 +12,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
-from npu_serving.asking.answers import Signature, TensorInfo
 from npu_serving.asking.request import ROW, PredictRequest
 from npu_serving.asking.tensor import Tensor, Value, nested, packed, shown_values
 from npu_serving.client.data_types import BY_NAME, DataType
+from npu_serving.client.model_types import Signature, TensorInfo
 from npu_serving.client.tensor_message import MOST_DIMENSIONS, MOST_ELEMENTS
 from npu_serving.errors import RequestError
 

@@ -18,18 +18,16 @@ import urllib3
 
 from npu_serving import proxies
 from npu_serving.asking.answers import (
-    SAFE_IN_NAME,
-    ModelMetadata,
-    ModelStatus,
     Prediction,
     error_message,
     metadata_of,
-    model_path,
     status_of,
     with_bytes_as_base64,
 )
 from npu_serving.asking.gateways import HttpAnswer, gateway_error, past_proxy, server_refusal, with_proxy
 from npu_serving.asking.request import PredictRequest
+from npu_serving.client.model_types import ModelMetadata, ModelStatus
+from npu_serving.client.rest_paths import SAFE_IN_NAME, model_path
 from npu_serving.console import amount_text
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.shown_text import shown_url

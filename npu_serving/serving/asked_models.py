@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from npu_serving import fsutil
-from npu_serving.asking.answers import ModelStatus, VersionStatus
+from npu_serving.client.model_types import ModelStatus, VersionStatus
 from npu_serving.deploy.platform_config import ServedModel
 from npu_serving.documents.text_format import TextField, TextFormatError, last_text, read_text_format
 from npu_serving.errors import NpuServingError

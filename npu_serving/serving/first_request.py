@@ -6,10 +6,11 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from npu_serving.asking.answers import DEFAULT_SIGNATURE, ModelMetadata, Prediction, Signature, TensorInfo
+from npu_serving.asking.answers import Prediction
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.request import COLUMN, PredictRequest
 from npu_serving.client.model_spec import ModelSpec
+from npu_serving.client.model_types import DEFAULT_SIGNATURE, ModelMetadata, Signature, TensorInfo
 from npu_serving.serving.server_apis import ServerApis
 
 MOST_VALUES = 1 << 22

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from npu_serving import fsutil, process
 from npu_serving.asking import rest_client
+from npu_serving.asking.answers import status_table
 from npu_serving.console import Reporter
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.results.run_results import run_results
@@ -310,7 +311,7 @@ def _wait_until_available(
             continue
         if status.available:
             return
-        answer = status.text()
+        answer = status_table(status)
         if status.failed:
             raise _failure(f"The server could not load its model.\n{answer}", log)
     raise _failure(f"The model {plan.model_name!r} was not available in time; last answer: {answer}", log)

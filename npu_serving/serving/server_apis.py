@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npu_serving.asking import grpc_channel, grpc_client, rest_client
-from npu_serving.asking.answers import ModelMetadata, Prediction
+from npu_serving.asking.answers import Prediction
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.request import PredictRequest
 from npu_serving.asking.rest_client import PREDICT_TIMEOUT_S
 from npu_serving.client.model_spec import ModelSpec
+from npu_serving.client.model_types import ModelMetadata
 
 LOCAL = "127.0.0.1"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from npu_serving.asking.answers import VersionStatus
 from npu_serving.asking.golden import GoldenRequest
+from npu_serving.client.model_types import VersionStatus
 from npu_serving.deploy.platform_config import ServedModel
 from npu_serving.serving.first_request import FirstRequest, answered_text, first_requests
 from npu_serving.serving.server_apis import ServerApis

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from npu_serving.asking.answers import VersionStatus
 from npu_serving.asking.rest_client import model_status
+from npu_serving.client.model_types import VersionStatus
 from npu_serving.console import clock_text, table
 from npu_serving.errors import NpuServingError
 from npu_serving.serving.mapped_adapter import ReplacedFile, replaced_files

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from npu_serving.asking.answers import model_path
+from npu_serving.client.rest_paths import model_path
 from npu_serving.errors import EXIT_ACTION_NEEDED, RequestError
 from npu_serving.serving.chosen_servers import is_of
 from npu_serving.serving.mapped_adapter import mapped_adapter

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from npu_serving.asking.answers import ModelStatus
+from npu_serving.asking.answers import status_table
 from npu_serving.asking.rest_client import model_status
+from npu_serving.client.model_types import ModelStatus
 from npu_serving.console import clock_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, UnreachableError
 from npu_serving.serving.npu_signs import left_to_the_cpu
@@ -40,7 +41,7 @@ class ServerState:
     @property
     def exit_code(self) -> int:
         """0 if a version is available; 3 if none is, or if the CPU answers in the NPU's place."""
-        return EXIT_ACTION_NEEDED if self.is_proven_on_the_cpu else self.status.exit_code
+        return 0 if self.status.available and not self.is_proven_on_the_cpu else EXIT_ACTION_NEEDED
 
     def to_json(self) -> dict[str, object]:
         """The state as `--json` shows it; null is what isn't known."""
@@ -56,8 +57,10 @@ class ServerState:
     def text(self) -> str:
         """The versions, then what is proven."""
         if not self.status.available:
-            return self.status.text()
-        return "\n".join(line for line in (self.status.text(), self._answering(), self._npu(), self.on_the_cpu) if line)
+            return status_table(self.status)
+        return "\n".join(
+            line for line in (status_table(self.status), self._answering(), self._npu(), self.on_the_cpu) if line
+        )
 
     def _answering(self) -> str:
         if self.answered is not None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from npu_serving.asking.answers import DEFAULT_SIGNATURE, ModelMetadata, Signature
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.npy import json_values
 from npu_serving.asking.request import COLUMN, PredictRequest
@@ -15,6 +14,7 @@ from npu_serving.asking.request_tensors import request_tensors
 from npu_serving.asking.tensor import Tensor, Value
 from npu_serving.client.data_types import BY_NAME
 from npu_serving.client.model_spec import ModelSpec
+from npu_serving.client.model_types import DEFAULT_SIGNATURE, ModelMetadata, Signature
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel, LatestVersions
 from npu_serving.deploy.gear_checks import gear_shapes

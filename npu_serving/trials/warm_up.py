@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.asking.answers import DEFAULT_SIGNATURE, Signature, TensorInfo
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.golden_files import RECORD, GoldenRequests
 from npu_serving.asking.messages import read_prediction_log, write_prediction_log
@@ -23,6 +22,7 @@ from npu_serving.asking.request_tensors import request_tensors, resized
 from npu_serving.asking.tensor import Tensor
 from npu_serving.client.data_types import UNKNOWN, type_name
 from npu_serving.client.model_spec import ModelSpec
+from npu_serving.client.model_types import DEFAULT_SIGNATURE, Signature, TensorInfo
 from npu_serving.console import amount_text, table
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from npu_serving.asking.answers import Signature, TensorInfo
 from npu_serving.asking.request import read_request
 from npu_serving.asking.request_tensors import answer_values, request_tensors, resized
 from npu_serving.asking.tensor import Tensor
 from npu_serving.client.data_types import BY_NAME
+from npu_serving.client.model_types import Signature, TensorInfo
 from npu_serving.errors import RequestError
 
 X = TensorInfo("x", "DT_FLOAT", (-1, 2))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.asking.answers import ModelStatus, VersionStatus
+from npu_serving.client.model_types import ModelStatus, VersionStatus
 from npu_serving.deploy.platform_config import ServedModel, render_models_config
 from npu_serving.serving.asked_models import asked_models, lacking
 

@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from npu_serving.asking.answers import ModelMetadata, Signature, TensorInfo
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.request import PredictRequest
+from npu_serving.client.model_types import ModelMetadata, Signature, TensorInfo
 from npu_serving.serving.first_request import PREDICT, answered_text, first_requests, zeros_for
 
 X = TensorInfo("x", "DT_FLOAT", (-1, 2))

@@ -11,7 +11,7 @@ import pytest
 from cann_trees import make_cann
 from model_server import record
 
-from npu_serving.asking.answers import VersionStatus
+from npu_serving.client.model_types import VersionStatus
 from npu_serving.errors import ServerError
 from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.mapped_adapter import ReplacedFile

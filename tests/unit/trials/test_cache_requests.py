@@ -9,9 +9,9 @@ from typing import Any
 import model_messages as wire
 import pytest
 
-from npu_serving.asking.answers import ModelMetadata, Signature, TensorInfo
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.request import PredictRequest, read_request
+from npu_serving.client.model_types import ModelMetadata, Signature, TensorInfo
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel, LatestVersions
 from npu_serving.serving.first_request import PREDICT
