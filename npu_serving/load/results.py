@@ -16,6 +16,22 @@ from npu_serving.load.histogram import LatencyHistogram
 
 FORMAT = 1
 CLOSED, OPEN = "closed", "open"
+KINDS: Mapping[str, str] = {
+    "busy": "the server's queue was full",
+    "expired": "it waited too long in the server's queue",
+    "timeout": "no answer within its time",
+    "unreachable": "nothing answered at the address, or the connection broke",
+    "too_large_for_client": "the answer is larger than this client takes",
+    "too_large_for_gateway": "the request is larger than what is in front of the server takes",
+    "gateway": "what is in front of the server refused it",
+    "refused": "the server found the request wrong",
+    "unknown_model": "the server does not have the model or version",
+    "failed": "the server failed",
+    "malformed": "the answer is not what was asked for",
+    "differs": "the answer is not that of the golden request",
+    "unfinished": "it was given up when the run ended",
+}
+"""The kinds of errors, and what each means."""
 
 Count = Annotated[int, Rule(minimum=0)]
 Share = Annotated[float, Rule(minimum=0)]
@@ -140,7 +156,7 @@ class Level:
         if self.mode == CLOSED:
             return f"{self.concurrency} at once"
         how = f" ({self.arrivals})" if self.arrivals else ""
-        return f"{_number(self.rate or 0.0)} a second{how}"
+        return f"{self.rate or 0.0:,.4g} a second{how}"
 
     def percentile_ms(self, percent: float) -> float | None:
         """The latency that `percent` of the good answers do not exceed; None where there are none."""
@@ -208,8 +224,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return str(value) if isinstance(value, LatencyHistogram) else value
-
-
-def _number(value: float) -> str:
-    """A number without more digits than it has."""
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"

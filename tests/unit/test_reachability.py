@@ -12,10 +12,11 @@ from reachability import ON_IMPORT, ROOT, Definition, package_sources, reached_b
 SOON_GET_THEIR_TASKS = (
     "needed_from_server",
     "send_requests",
-    "send_requests",
     "of_http_status",
     "keep_run",
     "read_run",
+    "parse_threshold",
+    "hold_against",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.
