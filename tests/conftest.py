@@ -12,6 +12,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from tensorflow_server import tensorflow_process, tensorflow_server  # noqa: F401  # one for all tests of a worker
 from tiers import LONG, examples
 
 # A machine that is busy with other work is no failure: speed is measured in bench/, beside a rival. In CI a test is
