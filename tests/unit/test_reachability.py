@@ -12,6 +12,7 @@ from reachability import ON_IMPORT, ROOT, Definition, package_sources, reached_b
 SOON_GET_THEIR_TASKS = (
     "needed_from_server",
     "send_requests",
+    "send_requests",
     "of_http_status",
     "keep_run",
     "read_run",
