@@ -5,6 +5,7 @@ It keeps requests in flight or sends them when they are due, over connections th
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import select
 import time
@@ -256,7 +257,7 @@ class _Loop:
             try:
                 line.flush()
             except OSError:
-                self._end(line, time.monotonic_ns())
+                self._lose(line)
                 continue
             if line.interest != line.watched:
                 line.watched = line.interest
@@ -294,7 +295,17 @@ class _Loop:
             if event & ~select.EPOLLOUT:
                 self._read(line)
         except OSError:
-            self._end(line, time.monotonic_ns())
+            self._lose(line)
+
+    def _lose(self, line: SenderLine) -> None:
+        """The connection failed. What the server had said before is still there, such as that it takes no more."""
+        with contextlib.suppress(OSError):
+            while line.open and line.fd in self._lines:
+                data = line.receive()
+                if not data:
+                    break
+                self._take(line, line.wire.receive(data), time.monotonic_ns())
+        self._end(line, time.monotonic_ns())
 
     def _watch(self, line: SenderLine) -> None:
         if line.fd in self._lines and line.interest != line.watched:

@@ -13,6 +13,7 @@ SOON_GET_THEIR_TASKS = (
     "needed_from_server",
     "send_requests",
     "send_requests",
+    "send_requests",
     "of_http_status",
     "keep_run",
     "read_run",
