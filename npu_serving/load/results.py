@@ -31,7 +31,7 @@ KINDS: Mapping[str, str] = {
     "differs": "the answer is not that of the golden request",
     "unfinished": "it was given up when the run ended",
 }
-"""The kinds of errors, and what each means."""
+"""The kinds of errors, and what each means; there are no others."""
 
 Count = Annotated[int, Rule(minimum=0)]
 Share = Annotated[float, Rule(minimum=0)]
