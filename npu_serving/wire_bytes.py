@@ -11,6 +11,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """The kinds of fields; 3 and 4 are groups, which no message of TensorFlow has."""
 _OF_64_BITS = (1 << 64) - 1
 _LONGEST_VARINT = 10  # bytes, of 64 bits
+_NOTHING = memoryview(b"")
 
 Field = tuple[int, int, memoryview]
 """A field's tag (see tag()), its number (0 but for VARINT), and its contents (none for VARINT)."""
@@ -65,13 +66,17 @@ def fields(message: memoryview) -> Iterator[Field]:
     """The fields of a message in their order. MalformedMessageError where it is damaged; nothing is copied."""
     position, end = 0, len(message)
     while position < end:
-        key, position = _varint_at(message, position)
+        key = message[position]
+        if key < 0x80:  # as nearly all are: a call for each would be most of the work
+            position += 1
+        else:
+            key, position = _varint_at(message, position)
         kind = key & 7
         if not 8 <= key < 1 << 32:
             raise MalformedMessageError(f"{key >> 3} is not the number of a field")
         if kind == VARINT:
             number, position = _varint_at(message, position)
-            yield key, number, message[:0]
+            yield key, number, _NOTHING
             continue
         if kind == BYTES:
             length, position = _varint_at(message, position)
@@ -101,6 +106,11 @@ def text_of(content: memoryview) -> str:
         raise MalformedMessageError("a text is not UTF-8") from None
 
 
+def lenient_text_of(content: memoryview) -> str:
+    """The text of a field that a model or a server fills with what it has; bytes that are not UTF-8 as PEP 383 says."""
+    return str(content, "utf-8", "surrogateescape")
+
+
 def entry_of(content: memoryview) -> tuple[str, memoryview]:
     """The key and the value of a map's entry; what is left out is empty."""
     key, value = "", content[:0]
@@ -115,12 +125,14 @@ def entry_of(content: memoryview) -> tuple[str, memoryview]:
 def _varint_at(message: memoryview, position: int) -> tuple[int, int]:
     """The number that begins there, and where it ends."""
     number, shift = 0, 0
-    for byte in message[position : position + _LONGEST_VARINT]:
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number & _OF_64_BITS, position
-        shift += 7
-    if shift < 7 * _LONGEST_VARINT:
-        raise MalformedMessageError("a number ends before it is whole")
+    try:
+        while shift < 7 * _LONGEST_VARINT:
+            byte = message[position]
+            position += 1
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return number & _OF_64_BITS, position
+            shift += 7
+    except IndexError:
+        raise MalformedMessageError("a number ends before it is whole") from None
     raise MalformedMessageError("a number has more than 64 bits")

@@ -22,14 +22,10 @@ from npu_serving.asking.grpc_channel import (
     said_by,
 )
 from npu_serving.asking.grpc_tls import WITHOUT_FILES, ClientTls
-from npu_serving.asking.messages import (
-    read_metadata_response,
-    read_predict_response,
-    write_metadata_request,
-    write_predict_request,
-)
+from npu_serving.asking.messages import read_predict_response, write_predict_request
 from npu_serving.asking.request import PredictRequest
 from npu_serving.asking.request_tensors import answer_values, request_tensors
+from npu_serving.client.model_messages import read_metadata_response, write_metadata_request
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.client.model_types import DEFAULT_SIGNATURE, ModelMetadata
 from npu_serving.console import amount_text

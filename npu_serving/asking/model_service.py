@@ -1,13 +1,13 @@
 """TensorFlow Serving's ModelService over gRPC: a new list of models for a server that runs.
 
-The message is that of model_management.proto and model_server_config.proto at 1.15.0. The server answers when its new
-models are available, or when it has given one of them up (server_core.cc, ReloadConfig()).
+The server answers when its new models are available, or when it has given one of them up (server_core.cc,
+ReloadConfig()).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from npu_serving.asking.grpc_channel import (
     GrpcAddress,
@@ -17,36 +17,10 @@ from npu_serving.asking.grpc_channel import (
     open_channel,
     said_by,
 )
+from npu_serving.client.model_messages import ListedModel, write_reload_request
 from npu_serving.errors import NpuServingError, ServerError
-from npu_serving.wire_bytes import bytes_field, number_field, text_field
 
 _RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
-_VERSION_POLICY, _LABELS = 7, 8
-_LATEST, _ALL, _SPECIFIC = 100, 101, 102
-
-
-class ListedModel(Protocol):
-    """One model of the list, as a models.config has it."""
-
-    @property
-    def name(self) -> str:
-        """What requests call it."""
-
-    @property
-    def base_path(self) -> str:
-        """The directory of its versions, or its URL."""
-
-    @property
-    def platform(self) -> str:
-        """The name of its entry in the platform config."""
-
-    @property
-    def versions(self) -> int | tuple[int, ...] | Literal["all"]:
-        """All of them, some, or how many of the highest."""
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        """Versions by the names that clients use."""
 
 
 def reload_models(
@@ -70,27 +44,6 @@ def reload_models(
             answer.result()
         except grpc.RpcError as error:
             raise _refused(address, error, timeout_s) from error
-
-
-def write_reload_request(models: Sequence[ListedModel]) -> bytes:
-    """The ReloadConfigRequest in wire format."""
-    listed = b"".join(bytes_field(1, b"".join(_model(model))) for model in models)
-    return bytes_field(1, bytes_field(1, listed))
-
-
-def _model(model: ListedModel) -> Iterator[bytes]:
-    yield text_field(1, model.name)
-    yield text_field(2, model.base_path)
-    yield text_field(4, model.platform)
-    if model.versions == "all":
-        yield bytes_field(_VERSION_POLICY, bytes_field(_ALL, b""))
-    elif isinstance(model.versions, tuple):
-        numbers = b"".join(number_field(1, version) for version in model.versions)
-        yield bytes_field(_VERSION_POLICY, bytes_field(_SPECIFIC, numbers))
-    elif isinstance(model.versions, int) and model.versions != 1:
-        yield bytes_field(_VERSION_POLICY, bytes_field(_LATEST, number_field(1, model.versions)))
-    for label, version in model.labels.items():
-        yield bytes_field(_LABELS, text_field(1, label) + number_field(2, version))
 
 
 def _refused(address: GrpcAddress, error: Any, timeout_s: float) -> NpuServingError:

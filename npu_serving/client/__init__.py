@@ -10,29 +10,36 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from npu_serving.client.arrays import WireArray, decode_tensor, encode_tensor
+    from npu_serving.client.arrays import WireArray, decode_tensor
+    from npu_serving.client.example_messages import CLASSIFY, REGRESS, InferenceAnswer, ScoredLabel
     from npu_serving.client.model_spec import ModelSpec
     from npu_serving.client.prediction_messages import decode_predict, decode_predict_request, encode_predict
 
 _PLACES = {
+    "CLASSIFY": "example_messages",
+    "InferenceAnswer": "example_messages",
     "ModelSpec": "model_spec",
+    "REGRESS": "example_messages",
+    "ScoredLabel": "example_messages",
     "WireArray": "arrays",
     "decode_predict": "prediction_messages",
     "decode_predict_request": "prediction_messages",
     "decode_tensor": "arrays",
     "encode_predict": "prediction_messages",
-    "encode_tensor": "arrays",
 }
 """The module that each public name is in."""
 
 __all__ = [
+    "CLASSIFY",
+    "REGRESS",
+    "InferenceAnswer",
     "ModelSpec",
+    "ScoredLabel",
     "WireArray",
     "decode_predict",
     "decode_predict_request",
     "decode_tensor",
     "encode_predict",
-    "encode_tensor",
 ]
 
 

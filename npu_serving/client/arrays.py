@@ -14,20 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npu_serving.client.data_types import BFLOAT16, BY_NAME, CONTENT_FIELD, TEXTS_FIELD, DataType
-from npu_serving.client.tensor_message import MOST_FILLED, TensorParts, split_tensor, tensor_head
+from npu_serving.client.predict_wire import Piece
+from npu_serving.client.tensor_message import MOST_FILLED, TensorParts, split_tensor
 from npu_serving.client.varints import decode_varints
 from npu_serving.errors import RequestError
 from npu_serving.wire_bytes import BYTES, MalformedMessageError, tag, varint
 
 Array = NDArray[Any]
-Piece = Union[bytes, memoryview]
-"""What a message is joined from: bytes, and the memory of arrays."""
 
 _QUANTISED = ("DT_QINT8", "DT_QUINT8", "DT_QINT16", "DT_QUINT16", "DT_QINT32")
 _CODES = {"?": "?", "ff": "<c8", "dd": "<c16", BFLOAT16: "<u2"}
@@ -53,26 +52,21 @@ class WireArray:
     dtype: str
 
 
-def tensor_pieces(name: str, value: object) -> tuple[list[Piece], int]:
-    """The TensorProto of an input in pieces, of which the array is one as it is, and the bytes of all of them.
+def tensor_content(name: str, value: object) -> tuple[DataType, tuple[int, ...], Piece]:
+    """The type and shape of an input, and its values: the memory of the array, or fields of texts.
 
     RequestError, naming the input, for what TensorFlow Serving has no type for.
     """
     try:
         kind, array = to_wire(value)
-        head = tensor_head(kind.number, array.shape)
         if kind is _STRING:
-            texts = _text_fields(array)
-            return [head, texts], len(head) + len(texts)
-    except (ValueError, TypeError, UnicodeEncodeError, OverflowError) as error:
+            return kind, array.shape, _text_fields(array)
+    except (ValueError, TypeError, OverflowError) as error:
         raise RequestError(
             f"The input {name!r} can't be sent: {error}.",
             cure="give an array of numbers, truth values, bytes or texts, with rows of one length",
         ) from error
-    if not array.nbytes:
-        return [head], len(head)
-    before = b"".join((head, _CONTENT_TAG, varint(array.nbytes)))
-    return [before, array.data], len(before) + array.nbytes
+    return kind, array.shape, array.data if array.nbytes else b""
 
 
 def to_wire(value: object) -> tuple[DataType, Array]:
@@ -82,7 +76,7 @@ def to_wire(value: object) -> tuple[DataType, Array]:
     """
     if isinstance(value, WireArray):
         return _named(value)
-    array = value if isinstance(value, np.ndarray) else _array_of(value)
+    array = array_of(value)
     kind = _KINDS.get(array.dtype)
     if kind is None:
         if array.dtype.kind in "OSUT":
@@ -96,9 +90,18 @@ def to_wire(value: object) -> tuple[DataType, Array]:
     return kind, _contiguous(array)
 
 
-def encode_tensor(value: object) -> bytes:
-    """The TensorProto of an array, or of what NumPy makes one of. RequestError for what it can't be made of."""
-    return b"".join(tensor_pieces("tensor", value)[0])
+def array_of(value: object) -> Array:
+    """The array that NumPy makes of something. ValueError and TypeError where it makes none.
+
+    Texts stay objects: NumPy's own lose zero bytes at their ends, and can't stand beside bytes.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        array = np.asarray(value)
+    except UnicodeDecodeError:
+        return np.array(value, dtype=object)
+    return np.array(value, dtype=object) if array.dtype.kind in "SU" else array
 
 
 def decode_tensor(message: bytes | memoryview) -> Array:
@@ -116,8 +119,15 @@ def decode_tensor(message: bytes | memoryview) -> Array:
 
 
 def to_bfloat16(array: Array) -> Array:
-    """The bits of each number as bfloat16, rounded to the nearest, and to even in the middle, as TensorFlow does."""
-    single = np.ascontiguousarray(array, "<f4").reshape(array.shape)
+    """The bits of each number as bfloat16, rounded to the nearest, and to even in the middle, as TensorFlow does.
+
+    ValueError for a finite number that is too large for a float32 already.
+    """
+    try:
+        with np.errstate(over="raise"):
+            single = np.array(array, "<f4", order="C")
+    except FloatingPointError:
+        raise ValueError("DT_BFLOAT16 can't hold a number as large as one of its values") from None
     bits = single.view("<u4")
     upper = ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype("<u2")
     return np.where(np.isnan(single), np.uint16(0x7FC0), upper).astype("<u2", copy=False)
@@ -133,28 +143,21 @@ def _named(value: WireArray) -> tuple[DataType, Array]:
     if kind is None or not kind.field:
         raise ValueError(f"TensorFlow Serving takes no tensor of the type {value.dtype!r}")
     if kind is _STRING:
-        array = _array_of(value.array)
-        if array.dtype.kind not in "OSUT":
+        array = array_of(value.array)
+        if array.size and array.dtype.kind not in "OSUT":
             raise ValueError(f"an array of {array.dtype.name} holds no texts")
         return kind, array
     array = np.asarray(value.array)
-    if kind is _BFLOAT16 and array.dtype != STORED[kind]:
+    is_stored = array.dtype.newbyteorder("<") == STORED[kind]
+    if kind is _BFLOAT16 and not is_stored:
         if array.dtype.name == BFLOAT16:
             return to_wire(array)
         if array.dtype.kind not in "fiu":
             raise ValueError(f"an array of {array.dtype.name} does not become {kind.name}")
         return kind, to_bfloat16(array)
-    if array.dtype.newbyteorder("<") != STORED[kind]:
+    if not is_stored:
         raise ValueError(f"{kind.name} is made of an array of {STORED[kind].name}, not of {array.dtype.name}")
     return kind, _contiguous(array.astype(STORED[kind], copy=False))
-
-
-def _array_of(value: object) -> Array:
-    """An array of other things. Texts stay as they are: NumPy's own would lose zero bytes at their ends."""
-    array = np.asarray(value)
-    if array.dtype.kind in "SU" and not isinstance(value, (np.ndarray, np.generic)):
-        array = np.array(value, dtype=object)
-    return array
 
 
 def _contiguous(array: Array) -> Array:

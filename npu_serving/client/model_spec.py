@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from npu_serving.wire_bytes import BYTES, VARINT, bytes_field, fields, number_field, signed, tag, text_field, text_of
 
+_MOST_KNOWN_BYTES = 500  # of a spec that is read once for all answers that have it
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -34,6 +36,15 @@ def write_model_spec(spec: ModelSpec) -> bytes:
 
 def read_model_spec(message: memoryview) -> ModelSpec:
     """The model that is named. MalformedMessageError for other bytes."""
+    return _known_spec(bytes(message)) if len(message) <= _MOST_KNOWN_BYTES else _read(message)
+
+
+@functools.lru_cache(maxsize=256)
+def _known_spec(message: bytes) -> ModelSpec:
+    return _read(memoryview(message))
+
+
+def _read(message: memoryview) -> ModelSpec:
     name, label, signature_name = "", "", ""
     version: int | None = None
     for key, _, inner in fields(message):

@@ -1,23 +1,21 @@
-"""PredictRequest and PredictResponse with NumPy's arrays: a request is made by one copy of its arrays.
-
-The numbers of the fields are those of predict.proto at 1.15.0.
-"""
+"""PredictRequest and PredictResponse with NumPy's arrays: a request is made by one copy of its arrays."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
-from npu_serving.client.arrays import Piece, decode_tensor, tensor_pieces
-from npu_serving.client.model_spec import ModelSpec, read_model_spec, write_model_spec
-from npu_serving.errors import RequestError
-from npu_serving.wire_bytes import BYTES, MalformedMessageError, bytes_field, entry_of, fields, tag, text_field, varint
+from npu_serving.client.arrays import decode_tensor, tensor_content
+from npu_serving.client.data_types import CONTENT_FIELD
+from npu_serving.client.model_spec import ModelSpec
+from npu_serving.client.predict_wire import INPUTS_FIELD, Piece, join_request, split_request, split_response
+from npu_serving.client.tensor_message import tensor_head
+from npu_serving.wire_bytes import BYTES, bytes_field, tag, varint
 
-MOST_REQUEST_BYTES = (1 << 31) - 1  # protobuf's own limit, and the server's (it sets SetMaxMessageSize)
-MOST_TENSORS = 50_000  # of one message: more than any model has
-_INPUTS, _OUTPUTS = tag(2, BYTES), tag(1, BYTES)
+Arrays = dict[str, NDArray[Any]]
 
 
 def encode_predict(
@@ -34,51 +32,42 @@ def encode_predict(
     The arrays are copied once, into the request; one that is not contiguous, or not little endian, twice. RequestError
     for what TensorFlow Serving has no type for (see arrays.py), and for requests of 2 GiB.
     """
-    return encode_predict_for(ModelSpec(model, version, label, signature), inputs, outputs)
+    return predict_request(ModelSpec(model, version, label, signature), inputs, outputs)
 
 
-def encode_predict_for(spec: ModelSpec, inputs: Mapping[str, object], outputs: Sequence[str] = ()) -> bytes:
+def predict_request(spec: ModelSpec, inputs: Mapping[str, object], outputs: Sequence[str] = ()) -> bytes:
     """The PredictRequest, as encode_predict() makes it."""
-    pieces: list[Piece] = [bytes_field(1, write_model_spec(spec))]
-    total = 0
+    pieces: list[Piece] = []
     for name in sorted(inputs):
-        tensor, size = tensor_pieces(name, inputs[name])
-        key = bytes_field(1, name.encode())
-        before = b"".join((key, b"\x12", varint(size)))
-        pieces += (b"\x12" + varint(len(before) + size) + before, *tensor)
-        total += size
-    pieces += (text_field(3, name) for name in outputs)
-    if total > MOST_REQUEST_BYTES:
-        raise RequestError(
-            f"The request has {total} bytes, and no message may have 2 GiB.",
-            cause="protobuf, in which it is written, has this limit",
-            cure="send fewer instances in one request",
-        )
-    return b"".join(pieces)
+        kind, shape, content = tensor_content(name, inputs[name])
+        size = content.nbytes if isinstance(content, memoryview) else len(content)
+        pieces.append(_entry_head(name, kind.number, shape, size, kind.is_text))
+        if size:
+            pieces.append(content)
+    return join_request(spec, pieces, outputs)
 
 
-def decode_predict(message: bytes | memoryview) -> tuple[ModelSpec, dict[str, NDArray[Any]]]:
+def decode_predict(message: bytes | memoryview) -> tuple[ModelSpec, Arrays]:
     """Who answered, and the outputs of a PredictResponse by name. MalformedMessageError for other bytes.
 
     Arrays of floats, doubles and complex numbers are views of the message, which they keep in memory.
     """
-    return _decoded(message, tag(2, BYTES), _OUTPUTS)
+    spec, tensors = split_response(memoryview(message))
+    return spec, {name: decode_tensor(tensor) for name, tensor in tensors.items()}
 
 
-def decode_predict_request(message: bytes | memoryview) -> tuple[ModelSpec, dict[str, NDArray[Any]]]:
+def decode_predict_request(message: bytes | memoryview) -> tuple[ModelSpec, Arrays]:
     """What a PredictRequest asks: the model, and the inputs by name. MalformedMessageError for other bytes."""
-    return _decoded(message, tag(1, BYTES), _INPUTS)
+    spec, tensors = split_request(memoryview(message))
+    return spec, {name: decode_tensor(tensor) for name, tensor in tensors.items()}
 
 
-def _decoded(message: bytes | memoryview, of_spec: int, of_tensors: int) -> tuple[ModelSpec, dict[str, NDArray[Any]]]:
-    model = ModelSpec("")
-    found: dict[str, NDArray[Any]] = {}
-    for key, _, inner in fields(memoryview(message)):
-        if key == of_tensors:
-            name, value = entry_of(inner)
-            found[name] = decode_tensor(value)
-            if len(found) > MOST_TENSORS:
-                raise MalformedMessageError(f"it has more than {MOST_TENSORS} names")
-        elif key == of_spec:
-            model = read_model_spec(inner)
-    return model, found
+@functools.lru_cache(maxsize=1024)
+def _entry_head(name: str, number: int, shape: tuple[int, ...], size: int, is_text: bool) -> bytes:
+    """An input's entry in the map of inputs, up to where its values begin; these are fields already if it has texts."""
+    head = tensor_head(number, shape)
+    if size and not is_text:
+        head += varint(tag(CONTENT_FIELD, BYTES)) + varint(size)
+    key = bytes_field(1, name.encode())
+    before = b"".join((key, varint(tag(2, BYTES)), varint(len(head) + size), head))
+    return b"".join((varint(tag(INPUTS_FIELD, BYTES)), varint(len(before) + size), before))

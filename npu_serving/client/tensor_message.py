@@ -24,6 +24,7 @@ from npu_serving.wire_bytes import (
 MOST_DIMENSIONS = 254  # TensorShape::MaxDimensions()
 MOST_ELEMENTS = 1 << 25  # of texts, and of numbers each in a field of its own: a gigabyte of Python's objects
 MOST_FILLED = 1 << 20  # values of a tensor with fewer than its shape has, which no server sends
+_MOST_KNOWN_BYTES = 100  # of a shape that is read once for all answers that have it
 _DTYPE, _SHAPE, _CONTENT, _TEXTS = tag(1, VARINT), tag(2, BYTES), tag(CONTENT_FIELD, BYTES), tag(TEXTS_FIELD, BYTES)
 
 
@@ -53,7 +54,7 @@ def split_tensor(message: memoryview) -> TensorParts:
             number = value
             continue
         elif key == _SHAPE:
-            shape = _whole_shape(inner)
+            shape = _known_shape(bytes(inner)) if len(inner) <= _MOST_KNOWN_BYTES else _whole_shape(inner)
             continue
         elif key == _CONTENT:
             content = inner
@@ -91,6 +92,11 @@ def read_shape(message: memoryview) -> tuple[int, ...] | None:
             if len(sizes) > MOST_DIMENSIONS:
                 raise MalformedMessageError(f"a shape has more than {MOST_DIMENSIONS} dimensions")
     return tuple(sizes)
+
+
+@functools.lru_cache(maxsize=1024)
+def _known_shape(message: bytes) -> tuple[int, ...]:
+    return _whole_shape(memoryview(message))
 
 
 def _whole_shape(message: memoryview) -> tuple[int, ...]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from npu_serving.wire_bytes import MalformedMessageError
 
-_CHUNK = 1 << 16  # bytes of a message: what is made of them at once stays in a processor's cache
+_CHUNK = 1 << 17  # bytes of a message: what is made of them at once stays in a processor's cache
 _LONGEST = 10  # bytes of a varint, which has 64 bits
 _WORD = 8
-_SEVENS = tuple(np.uint64(mask) for mask in (0x007F007F007F007F, 0x7F007F007F007F00))
-_FOURTEENS = tuple(np.uint64(mask) for mask in (0x00003FFF00003FFF, 0x3FFF00003FFF0000))
-_TWENTY_EIGHTS = tuple(np.uint64(mask) for mask in (0x000000000FFFFFFF, 0x0FFFFFFF00000000))
-# By a varint's length: which bits of the eight bytes from its first one on are its own.
-_OWN = np.array([0, *((1 << 8 * length) - 1 & 0x7F7F7F7F7F7F7F7F for length in range(1, _LONGEST + 1))], np.uint64)
+_STEPS = ((1, 0x007F007F007F007F), (2, 0x00003FFF00003FFF), (4, 0x000000000FFFFFFF))
+"""How the sevens of bits come together: neighbours by one bit, pairs by two, fours by four, and which are the lower."""
 
 
 def decode_varints(content: memoryview, into: NDArray[np.generic]) -> int:
@@ -40,30 +39,44 @@ def decode_varints(content: memoryview, into: NDArray[np.generic]) -> int:
     return found
 
 
-def _numbers(piece: NDArray[np.uint8], ends: NDArray[np.intp]) -> NDArray[np.uint64]:
+def _numbers(piece: NDArray[np.uint8], ends: NDArray[np.intp]) -> NDArray[Any]:
     """The numbers in bytes that hold whole ones, which end at `ends`."""
     starts = np.empty_like(ends)
     starts[0] = 0
     np.add(ends[:-1], 1, out=starts[1:])
-    lengths = ends - starts + 1
-    longest = int(lengths.max())
+    longest = int((ends - starts).max()) + 1
     if longest > _LONGEST:
         raise MalformedMessageError("a number has more than 64 bits")
     padded = np.zeros(len(piece) + _WORD, np.uint8)
     padded[: len(piece)] = piece
-    # Eight bytes from each byte on: one look-up then gets all of a number that is no longer.
-    at_each = np.ndarray(len(piece), "<u8", padded, strides=(1,))
-    numbers = at_each[starts]
-    numbers &= _OWN[lengths]
-    for (low, high), by in ((_SEVENS, 1), (_FOURTEENS, 2), (_TWENTY_EIGHTS, 4)):
-        if longest > by:
-            upper = numbers & high
-            upper >>= np.uint64(by)
-            numbers &= low
-            numbers |= upper
+    width = 2 if longest <= 2 else 4 if longest <= 4 else _WORD
+    # A word from each byte on, so that one look-up gets all of a number; copied, as look-ups in steps are slow.
+    words = np.ndarray(len(piece), f"<u{width}", padded, strides=(1,)).copy()
+    numbers = _joined(words.take(starts))
     if longest > _WORD:  # the ninth byte has seven bits more, the tenth one
-        long = np.flatnonzero(lengths > _WORD)
-        rest = at_each[starts[long] + _WORD] & _OWN[lengths[long] - _WORD]
-        rest = rest & np.uint64(0x7F) | (rest >> np.uint64(1)) & np.uint64(0x80)
-        numbers[long] |= rest << np.uint64(56)
+        long = np.flatnonzero(ends - starts >= _WORD)
+        ninth = starts[long] + _WORD
+        low, high = padded.take(ninth), padded.take(ninth + 1)
+        high &= low >> np.uint8(7)  # where the ninth goes on
+        low &= np.uint8(0x7F)
+        low |= high << np.uint8(7)
+        numbers[long] |= low.astype(np.uint64) << np.uint64(7 * _WORD)
     return numbers
+
+
+def _joined(words: NDArray[Any]) -> NDArray[Any]:
+    """The number that each word begins with, of as many bytes as the word has at most."""
+    width = words.dtype.itemsize
+    number = words.dtype.type
+    ones = (1 << 8 * width) - 1
+    ended = ~words
+    ended &= number(0x8080808080808080 & ones)  # the bits that say where a number ends
+    ended ^= ended - number(1)  # all up to the first of them
+    words &= ended
+    words &= number(0x7F7F7F7F7F7F7F7F & ones)
+    for by, low in _STEPS[: width.bit_length() - 1]:
+        upper = words & number(~low & ones)
+        upper >>= number(by)
+        words &= number(low & ones)
+        words |= upper
+    return words

@@ -71,6 +71,71 @@ MESSAGES: dict[str, list[tuple[str, int, str]]] = {
         ("outputs", 1, "string>tensorflow.TensorProto"),
         ("model_spec", 2, "tensorflow.serving.ModelSpec"),
     ],
+    "tensorflow.BytesList": [("value", 1, "*bytes")],
+    "tensorflow.FloatList": [("value", 1, "*float")],
+    "tensorflow.Int64List": [("value", 1, "*int64")],
+    "tensorflow.Feature": [
+        ("bytes_list", 1, "tensorflow.BytesList"),
+        ("float_list", 2, "tensorflow.FloatList"),
+        ("int64_list", 3, "tensorflow.Int64List"),
+    ],
+    "tensorflow.Features": [("feature", 1, "string>tensorflow.Feature")],
+    "tensorflow.Example": [("features", 1, "tensorflow.Features")],
+    "tensorflow.serving.ExampleList": [("examples", 1, "*tensorflow.Example")],
+    "tensorflow.serving.ExampleListWithContext": [
+        ("examples", 1, "*tensorflow.Example"),
+        ("context", 2, "tensorflow.Example"),
+    ],
+    "tensorflow.serving.Input": [
+        ("example_list", 1, "tensorflow.serving.ExampleList"),
+        ("example_list_with_context", 2, "tensorflow.serving.ExampleListWithContext"),
+    ],
+    "tensorflow.serving.Class": [("label", 1, "string"), ("score", 2, "float")],
+    "tensorflow.serving.Classifications": [("classes", 1, "*tensorflow.serving.Class")],
+    "tensorflow.serving.ClassificationResult": [("classifications", 1, "*tensorflow.serving.Classifications")],
+    "tensorflow.serving.ClassificationRequest": [
+        ("model_spec", 1, "tensorflow.serving.ModelSpec"),
+        ("input", 2, "tensorflow.serving.Input"),
+    ],
+    "tensorflow.serving.ClassificationResponse": [
+        ("result", 1, "tensorflow.serving.ClassificationResult"),
+        ("model_spec", 2, "tensorflow.serving.ModelSpec"),
+    ],
+    "tensorflow.serving.Regression": [("value", 1, "float")],
+    "tensorflow.serving.RegressionResult": [("regressions", 1, "*tensorflow.serving.Regression")],
+    "tensorflow.serving.RegressionRequest": [
+        ("model_spec", 1, "tensorflow.serving.ModelSpec"),
+        ("input", 2, "tensorflow.serving.Input"),
+    ],
+    "tensorflow.serving.RegressionResponse": [
+        ("result", 1, "tensorflow.serving.RegressionResult"),
+        ("model_spec", 2, "tensorflow.serving.ModelSpec"),
+    ],
+    "tensorflow.serving.InferenceTask": [
+        ("model_spec", 1, "tensorflow.serving.ModelSpec"),
+        ("method_name", 2, "string"),
+    ],
+    "tensorflow.serving.InferenceResult": [
+        ("model_spec", 1, "tensorflow.serving.ModelSpec"),
+        ("classification_result", 2, "tensorflow.serving.ClassificationResult"),
+        ("regression_result", 3, "tensorflow.serving.RegressionResult"),
+    ],
+    "tensorflow.serving.MultiInferenceRequest": [
+        ("tasks", 1, "*tensorflow.serving.InferenceTask"),
+        ("input", 2, "tensorflow.serving.Input"),
+    ],
+    "tensorflow.serving.MultiInferenceResponse": [("results", 1, "*tensorflow.serving.InferenceResult")],
+    "tensorflow.serving.StatusProto": [("error_code", 1, "int32"), ("error_message", 2, "string")],
+    "tensorflow.serving.GetModelStatusRequest": [("model_spec", 1, "tensorflow.serving.ModelSpec")],
+    "tensorflow.serving.ModelVersionStatus": [
+        ("version", 1, "int64"),
+        ("state", 2, "int32"),
+        ("status", 3, "tensorflow.serving.StatusProto"),
+    ],
+    "tensorflow.serving.GetModelStatusResponse": [
+        ("model_version_status", 1, "*tensorflow.serving.ModelVersionStatus")
+    ],
+    "tensorflow.serving.ReloadConfigResponse": [("status", 1, "tensorflow.serving.StatusProto")],
     "tensorflow.serving.SignatureDefMap": [("signature_def", 1, "string>tensorflow.SignatureDef")],
     "tensorflow.serving.GetModelMetadataRequest": [
         ("model_spec", 1, "tensorflow.serving.ModelSpec"),

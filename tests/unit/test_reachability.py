@@ -19,6 +19,14 @@ SOON_GET_THEIR_TASKS = (
     "read_run",
     "parse_threshold",
     "hold_against",
+    "write_status_request",
+    "read_status_response",
+    "read_reload_response",
+    "write_examples_request",
+    "write_multi_inference_request",
+    "read_classification",
+    "read_regression",
+    "read_multi_inference",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.

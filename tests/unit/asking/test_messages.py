@@ -9,18 +9,17 @@ from serving_messages import message_class
 
 from npu_serving.asking import messages
 from npu_serving.asking.messages import (
-    read_metadata_response,
     read_predict_request,
     read_predict_response,
     read_prediction_log,
-    write_metadata_request,
     write_predict_request,
     write_prediction_log,
 )
 from npu_serving.asking.tensor import Tensor
+from npu_serving.client import predict_wire
 from npu_serving.client.data_types import BY_NAME
-from npu_serving.client.model_spec import ModelSpec, write_model_spec
-from npu_serving.wire_bytes import MalformedMessageError, bytes_field, entry_field, number_field, text_field
+from npu_serving.client.model_spec import ModelSpec
+from npu_serving.wire_bytes import MalformedMessageError, bytes_field, number_field, text_field
 
 SERVING = "tensorflow.serving."
 NAMES = st.text(max_size=8)
@@ -35,13 +34,6 @@ specs = st.builds(
     NAMES,
 )
 inputs = st.dictionaries(NAMES, st.sampled_from([ROW, TEXT]), max_size=3)
-
-
-@given(specs)
-def test_protobuf_reads_which_model_is_meant(spec: ModelSpec) -> None:
-    read = message_class(SERVING + "ModelSpec").FromString(write_model_spec(spec))
-    version = read.version.value if read.HasField("version") else None
-    assert ModelSpec(read.name, version, read.version_label, read.signature_name) == spec
 
 
 @given(specs, inputs)
@@ -71,32 +63,6 @@ def test_an_answer_of_protobuf_is_read() -> None:
     assert list(outputs["y"].values) == [0.5, -1]
 
 
-def test_the_signatures_are_asked_for_and_read() -> None:
-    asked = message_class(SERVING + "GetModelMetadataRequest").FromString(write_metadata_request(ModelSpec("m", 2)))
-    assert (asked.model_spec.name, asked.model_spec.version.value) == ("m", 2)
-    assert list(asked.metadata_field) == ["signature_def"]
-    found = message_class(SERVING + "SignatureDefMap")()
-    signature = found.signature_def["serving_default"]
-    signature.method_name = "tensorflow/serving/predict"
-    signature.inputs["x"].dtype = 1
-    signature.inputs["x"].tensor_shape.dim.add(size=-1)
-    signature.outputs["y"].dtype = 7
-    signature.outputs["y"].tensor_shape.unknown_rank = True
-    answer = message_class(SERVING + "GetModelMetadataResponse")()
-    answer.model_spec.version.value = 2
-    answer.metadata["signature_def"].Pack(found)
-    read = read_metadata_response("m", memoryview(answer.SerializeToString()))
-    assert (read.model, read.version) == ("m", 2)
-    (of_it,) = read.signatures
-    assert (of_it.name, of_it.method_name) == ("serving_default", "tensorflow/serving/predict")
-    assert [item.text() for item in of_it.inputs + of_it.outputs] == ["x: DT_FLOAT [-1]", "y: DT_STRING of any rank"]
-
-
-def test_metadata_without_signatures_is_refused() -> None:
-    with pytest.raises(MalformedMessageError, match="signature_def"):
-        read_metadata_response("m", memoryview(b""))
-
-
 @given(specs, inputs)
 def test_a_log_of_a_prediction_is_read_by_protobuf_and_by_us(spec: ModelSpec, tensors: dict[str, Tensor]) -> None:
     written = write_prediction_log(spec, tensors)
@@ -112,19 +78,15 @@ def test_a_log_of_another_kind_is_refused() -> None:
         read_prediction_log(memoryview(bytes_field(2, b"")))
 
 
-def test_more_names_than_any_model_has_are_not_gathered(monkeypatch) -> None:
-    monkeypatch.setattr(messages, "MOST_NAMES", 2)
+def test_more_names_and_values_than_any_model_has_are_not_gathered(monkeypatch) -> None:
+    monkeypatch.setattr(predict_wire, "MOST_TENSORS", 2)
     tensors = dict.fromkeys("abc", ROW)
+    with pytest.raises(MalformedMessageError, match="more than 2 names"):
+        read_predict_request(memoryview(write_predict_request(ModelSpec("m"), tensors)))
+    monkeypatch.setattr(predict_wire, "MOST_TENSORS", 3)
     monkeypatch.setattr(messages, "MOST_VALUES", 3)
     with pytest.raises(MalformedMessageError, match="more than 3 values"):
         read_predict_request(memoryview(write_predict_request(ModelSpec("m"), tensors)))
-    monkeypatch.setattr(messages, "MOST_VALUES", 6)
-    with pytest.raises(MalformedMessageError, match="more than 2 names"):
-        read_predict_request(memoryview(write_predict_request(ModelSpec("m"), tensors)))
-    signature = bytes_field(2, b"".join(entry_field(1, name, b"") for name in "abc"))
-    answer = entry_field(2, "signature_def", signature)
-    with pytest.raises(MalformedMessageError, match="more than 2 names"):
-        read_metadata_response("m", memoryview(answer))
 
 
 @given(st.binary(max_size=80), st.integers(0, 79))
@@ -136,7 +98,3 @@ def test_damaged_answers_are_refused_and_raise_nothing_else(noise: bytes, at: in
                 read(memoryview(data))
             except MalformedMessageError:
                 continue
-        try:
-            read_metadata_response("m", memoryview(data))
-        except MalformedMessageError:
-            continue

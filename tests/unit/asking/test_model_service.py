@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from serving_messages import message_class, read_message
 
-from npu_serving.asking.model_service import reload_models, write_reload_request
+from npu_serving.asking.model_service import reload_models
+from npu_serving.client.model_messages import write_reload_request
 from npu_serving.deploy.platform_config import ServedModel, render_models_config
 from npu_serving.errors import ServerError, UnreachableError
 
