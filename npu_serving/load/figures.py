@@ -14,8 +14,8 @@ from npu_serving.writers.html import chart_text
 
 Figure = dict[str, Any]
 
-# Okabe and Ito's, in an order that keeps neighbours apart on light and dark ground; told apart by the colour-blind too.
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a7f00", "#7f7f7f")
+# After Okabe and Ito: told apart by the colour-blind too, and neighbours apart on light and dark ground.
+COLOURS = ("#1f86cc", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a7f00", "#7f7f7f")
 _GOOD, _MIDDLE, _SLOW, _BAD, _LAG = COLOURS[2], COLOURS[0], COLOURS[1], COLOURS[5], COLOURS[3]
 _DASHES = ("solid", "dash", "dot")  # where there are more lines than colours
 _TICKS = (0, 50, 90, 99, 99.9, 99.99, 99.999, 99.9999)

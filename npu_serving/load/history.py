@@ -6,74 +6,27 @@ The .json file is written last: where it is, the others are.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from npu_serving import fsutil
-from npu_serving.console import table
 from npu_serving.documents import DocumentRefusal, read_document
 from npu_serving.load.hgrm import hgrm_text
 from npu_serving.load.report import report_html
 from npu_serving.load.results import FORMAT, LoadRun
-from npu_serving.load.tables import error_rows, levels_csv, levels_table, timeline_csv
+from npu_serving.load.tables import levels_csv, timeline_csv
 
 DIRECTORY = "load-tests"
 """Below build/."""
 
 
-@dataclass(frozen=True)
-class KeptRun:
-    """A load test's run, and the files that it was kept in."""
-
-    run: LoadRun
-    directory: Path
-
-    @property
-    def exit_code(self) -> int:
-        """That of the run: 3 where it is not valid, or exceeds a threshold."""
-        return self.run.exit_code
-
-    @property
-    def report(self) -> Path:
-        """The page for a browser."""
-        return self.directory / f"{self.run.id}.html"
-
-    def to_json(self) -> dict[str, Any]:
-        """The run, and its files."""
-        files = [
-            str(self.directory / name) for name in [f"{self.run.id}.json", f"{self.run.id}.html", *_texts(self.run)]
-        ]
-        return {**self.run.to_json(), "files": files}
-
-    def text(self) -> str:
-        """The levels in a table; below it what is to be known before the figures are used."""
-        run = self.run
-        lines = [levels_table(run)]
-        errors = error_rows(run)
-        if errors:
-            lines.append(table(errors, header=("ERRORS", "", "")))
-        judged = [
-            (each.threshold, run.levels[each.level].load, each.shown, "EXCEEDED" if each.exceeded else "within")
-            for each in run.thresholds
-        ]
-        if judged:
-            lines.append(table(judged, header=("MUST NOT BE", "LOAD", "MEASURED", "")))
-        golden = ", ".join(f"{name} {count:,}" for name, count in run.golden.items() if isinstance(count, int))
-        lines += [f"Answers against golden requests: {golden}."] if golden else []
-        last = [*run.reasons] if run.valid else ["This run is not valid:", *run.reasons]
-        return "\n\n".join([*lines, "\n".join([*last, f"Report: {self.report}"])])
-
-
-def keep_run(run: LoadRun, build: Path) -> KeptRun:
-    """Writes the run, its report and its tables into the directory of runs below `build`."""
+def keep_run(run: LoadRun, build: Path) -> Path:
+    """Writes the run, its report and its tables into the directory of runs below `build`; returns its .json file."""
     directory = fsutil.make_directory(build / DIRECTORY)
-    for name, text in _texts(run).items():
+    for name, text in {**_texts(run), f"{run.id}.html": report_html(run)}.items():
         fsutil.write_file(directory / name, text)
-    kept = KeptRun(run, directory)
-    fsutil.write_file(kept.report, report_html(run))
-    fsutil.write_file(directory / f"{run.id}.json", json.dumps(run.to_json(), indent=1, allow_nan=False) + "\n")
-    return kept
+    path = directory / f"{run.id}.json"
+    fsutil.write_file(path, json.dumps(run.to_json(), indent=1, allow_nan=False) + "\n")
+    return path
 
 
 def _texts(run: LoadRun) -> dict[str, str]:

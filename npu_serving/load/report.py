@@ -10,7 +10,7 @@ from npu_serving.console import amount_text
 from npu_serving.errors import MissingToolError
 from npu_serving.load.figures import figures_of
 from npu_serving.load.results import KINDS, Level, LoadRun
-from npu_serving.load.tables import PERCENTS, error_rows, errors_text, level_cells, ms_text
+from npu_serving.load.tables import PERCENTS, error_rows, errors_text, golden_text, level_cells, ms_text
 from npu_serving.templating import render
 from npu_serving.writers.html import html_text, script_json
 
@@ -31,14 +31,13 @@ def report_html(run: LoadRun) -> str:
         verdict=_verdict(run),
         cards=_cards(run.levels[shown]) if run.levels else [],
         percents=[f"{percent:g}%" for percent in PERCENTS],
-        percentiles=[
-            (level.load, [ms_text(level.percentile_ms(percent)) for percent in PERCENTS]) for level in run.levels
-        ],
+        percentiles=[[ms_text(level.percentile_ms(percent)) for percent in PERCENTS] for level in run.levels],
         cells=[level_cells(level) for level in run.levels],
         errors=error_rows(run),
         kinds=KINDS,
         ms=ms_text,
         amount=lambda size: amount_text(size, "bytes") if size is not None else "-",
+        golden=golden_text(run),
         named=lambda values: ", ".join(f"{name} {value:,.6g}" for name, value in values.items()),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from npu_serving.console import table
 from npu_serving.load.results import KINDS, Level, LoadRun
+from npu_serving.shown_text import in_a_line
 from npu_serving.writers.csv import csv_text
 
 PERCENTS = (50, 75, 90, 95, 99, 99.9, 99.99, 100)
@@ -52,8 +53,34 @@ def timeline_csv(run: LoadRun) -> str:
     return csv_text(rows)
 
 
-def levels_table(run: LoadRun) -> str:
-    """The levels as a terminal shows them: latencies in milliseconds."""
+def run_text(run: LoadRun) -> str:
+    """The run as a terminal shows it: the levels in a table, and what is to be known before the figures are used."""
+    lines = [f"{in_a_line(run.model)} at {in_a_line(run.target)}: {in_a_line(run.request)}", _levels_table(run)]
+    errors = error_rows(run)
+    if errors:
+        lines.append(table(errors, header=("ERRORS", "", "")))
+    judged = [
+        (each.threshold, run.levels[each.level].load, each.shown, "EXCEEDED" if each.exceeded else "within")
+        for each in run.thresholds
+    ]
+    if judged:
+        lines.append(table(judged, header=("MUST NOT BE", "LOAD", "MEASURED", "")))
+    if run.golden:
+        lines.append(golden_text(run))
+    if not run.valid:
+        lines.append("\n".join(["The figures are not the server's, and not to be used:", *run.reasons]))
+    elif run.reasons:
+        lines.append("\n".join(run.reasons))
+    return "\n\n".join(lines)
+
+
+def golden_text(run: LoadRun) -> str:
+    """How many answers were compared with those of golden requests; "" where none were."""
+    counts = ", ".join(f"{count:,} {name}" for name, count in run.golden.items() if isinstance(count, int))
+    return f"Answers beside those of golden requests: {counts}." if counts else ""
+
+
+def _levels_table(run: LoadRun) -> str:
     header = ("LOAD", "ANSWERS", "ERRORS", "PER SECOND", "P50", "P90", "P99", "P99.9", "MAX (ms)", "")
     rows = [(level.load, *level_cells(level), _remark(run, place)) for place, level in enumerate(run.levels)]
     return table(rows, header=header)
