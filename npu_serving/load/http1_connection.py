@@ -19,7 +19,10 @@ _CHUNKED, _UNTIL_CLOSED = -1, -2
 
 
 class RestEnd(NamedTuple):
-    """What became of one request: its number, one of the kinds of errors or "", the body where it was asked for."""
+    """What became of one request: its number, one of KINDS, the body where it is kept.
+
+    Of an error, the body is what was said of it, in UTF-8.
+    """
 
     number: int
     kind: str
@@ -102,7 +105,8 @@ class Http1Connection:
         if self._head is not None and self._head.length == _UNTIL_CLOSED and not self.broken:
             return [self._end()]
         self._is_asked = False
-        return [RestEnd(self._number, "malformed" if self.broken else "unreachable")]
+        said = (self.broken or "the connection was closed before the answer").encode()
+        return [RestEnd(self._number, "malformed" if self.broken else "unreachable", said)]
 
     def receive(self, data: bytes) -> list[RestEnd]:
         """The request that has ended with these bytes, if it has."""
@@ -225,7 +229,10 @@ class Http1Connection:
         kind = of_http_status(status, seen)
         if not kind and seen.lstrip()[:1] != b"{":
             kind = "malformed"
-        return RestEnd(self._number, kind, body if self._keeps and not kind else None)
+        if kind:
+            said = seen.decode(errors="replace").encode() or f"HTTP status {status}".encode()
+            return RestEnd(self._number, kind, said)
+        return RestEnd(self._number, kind, body if self._keeps else None)
 
 
 def _read_head(head: bytes) -> _Head | None:

@@ -36,7 +36,10 @@ _OPENING = b"".join(
 
 
 class CallEnd(NamedTuple):
-    """What became of one call: its stream, one of generator.KINDS or AGAIN, the message where it was asked for."""
+    """What became of one call: its stream, one of KINDS or AGAIN, the message where it is kept.
+
+    Of an error, the message is what was said of it, in UTF-8.
+    """
 
     stream: int
     kind: str
@@ -152,7 +155,8 @@ class Http2Connection:
     def close(self) -> list[CallEnd]:
         """The connection has ended: what was under way has no answer."""
         kind = "malformed" if self.broken else "unreachable"
-        answers = [CallEnd(stream, kind) for stream in self._streams]
+        said = (self.broken or "the connection was closed before the answer").encode()
+        answers = [CallEnd(stream, kind, said) for stream in self._streams]
         self._streams.clear()
         self._uploads.clear()
         self.leaving = True
@@ -213,7 +217,7 @@ class Http2Connection:
         stream.expected = 0 if compressed else _PREFIX.size + size
         if size > _MOST_ANSWER_BYTES and not compressed and stream.first is not None and stream.first.is_grpc:
             self.give_up(number)
-            answers.append(CallEnd(number, "too_large_for_client"))
+            answers.append(CallEnd(number, "too_large_for_client", f"the answer has {size:,} bytes".encode()))
 
     def _count(self, size: int) -> None:
         """So many bytes have come; the server may send as many again."""
@@ -233,7 +237,7 @@ class Http2Connection:
                 self._streams[number].first = read
         else:
             self.give_up(number)
-            answers.append(CallEnd(number, "malformed"))
+            answers.append(CallEnd(number, "malformed", b"headers come after the headers"))
 
     def _end(self, number: int, last: HeaderBlock, answers: list[CallEnd]) -> None:
         """The server has ended the stream; `last` are its trailers."""
@@ -241,19 +245,9 @@ class Http2Connection:
         if self._uploads.pop(number, None) is not None:
             self.outgoing.append(h2.rst_stream(number, h2.CANCEL))
         first = stream.first or last
-        message = None
-        if first.status is None:
-            kind = "malformed"
-        elif last.grpc_status is not None:
-            kind = of_grpc_status(last.grpc_status, last.grpc_message)
-            if not kind and (stream.received != stream.expected or not first.is_grpc):
-                kind = "malformed"
-            elif not kind and self._keeps:
-                message = b"".join(stream.parts)[_PREFIX.size :]
-        elif first.status == 200:
-            kind = "malformed"
-        else:
-            kind = "too_large_for_gateway" if first.status == 413 else "gateway"
+        kind, message = _judged(first, last, is_whole=stream.received == stream.expected)
+        if not kind and self._keeps:
+            message = b"".join(stream.parts)[_PREFIX.size :]
         answers.append(CallEnd(number, kind, message))
 
     def _take_other(self, kind: int, flags: int, number: int, payload: bytes, answers: list[CallEnd]) -> None:
@@ -326,7 +320,8 @@ class Http2Connection:
             self._uploads.pop(number, None)
             code = int.from_bytes(payload, "big")
             status = _STATUS_OF_RESET.get(code, _INTERNAL)
-            answers.append(CallEnd(number, AGAIN if code == h2.REFUSED_STREAM else of_grpc_status(status, "")))
+            kind = AGAIN if code == h2.REFUSED_STREAM else of_grpc_status(status, "")
+            answers.append(CallEnd(number, kind, f"the stream was ended with HTTP/2's error {code}".encode()))
 
     def _take_settings(self, flags: int, number: int, payload: bytes) -> None:
         if number or len(payload) % 6 or (flags & h2.ACK and payload):
@@ -358,7 +353,7 @@ class Http2Connection:
         for stream in [each for each in self._streams if each > last]:
             del self._streams[stream]
             self._uploads.pop(stream, None)
-            answers.append(CallEnd(stream, AGAIN))
+            answers.append(CallEnd(stream, AGAIN, b"the server closed the connection"))
 
     def _take_window(self, number: int, payload: bytes) -> None:
         more = int.from_bytes(payload, "big") & h2.LARGEST_WINDOW
@@ -386,6 +381,23 @@ class Http2Connection:
                 del self._uploads[upload.stream]
             if self._window <= 0:
                 return
+
+
+def _judged(first: HeaderBlock, last: HeaderBlock, *, is_whole: bool) -> tuple[str, bytes | None]:
+    """The kind of an answer with these headers and trailers, and what is said of an error."""
+    if first.status is None:
+        return "malformed", b"the answer has no status"
+    if last.grpc_status is not None:
+        kind = of_grpc_status(last.grpc_status, last.grpc_message)
+        if kind:
+            return kind, (last.grpc_message or f"status {last.grpc_status}").encode()
+        if is_whole and first.is_grpc:
+            return "", None
+        return "malformed", b"the message is not whole, is not one, or is compressed"
+    if first.status == 200:
+        return "malformed", b"HTTP status 200 without a status of gRPC"
+    kind = "too_large_for_gateway" if first.status == 413 else "gateway"
+    return kind, f"HTTP status {first.status}".encode()
 
 
 def _unpadded(kind: int, flags: int, payload: bytes) -> bytes | None:

@@ -140,7 +140,8 @@ class _Loop:
         self._stopping = True
         self._selector.unregister(self._sink.stop_fd)
         self._next_ns = _NEVER
-        self._finish_by_ns = now + min(self._timeout_ns, round(SECONDS_TO_FINISH * _NS))
+        # What takes too long is seen to within two looks.
+        self._finish_by_ns = now + min(self._timeout_ns + 2 * _LOOKED_AFTER_NS, round(SECONDS_TO_FINISH * _NS))
         if not self._plan.concurrency:
             for place, intended_ns, _ in self._waiting:
                 self._sink.record(place, intended_ns, now, now, UNFINISHED)
@@ -190,14 +191,14 @@ class _Loop:
             address = self._target.addresses[self._failures % len(self._target.addresses)]
             try:
                 line = SenderLine(self._target, address, self._new_wire())
-            except OSError:
-                self._could_not_open(now)
+            except OSError as error:
+                self._could_not_open(now, error)
                 return
             self._lines[line.fd] = line
             line.watched = line.interest
             self._selector.register(line.fd, line.watched)
 
-    def _could_not_open(self, now: int) -> None:
+    def _could_not_open(self, now: int, error: OSError | None) -> None:
         """After all addresses were tried in vain, what waits has no server."""
         self._failures += 1
         if self._failures % len(self._target.addresses):
@@ -205,10 +206,11 @@ class _Loop:
         self._not_before_ns = now + _BACK_OFF_NS
         if not any(line.open for line in self._lines.values()):
             waiting, self._waiting = self._waiting, deque()
+            said = str(error or "no connection could be opened").encode(errors="replace")
             for place, intended_ns, _ in waiting:
-                self._done(place, intended_ns, now, now, "unreachable", None)
+                self._done(place, intended_ns, now, now, "unreachable", said)
 
-    def _end(self, line: SenderLine, now: int) -> None:
+    def _end(self, line: SenderLine, now: int, error: OSError | None = None) -> None:
         """The connection is closed, by whom ever."""
         if self._lines.pop(line.fd, None) is None:
             return
@@ -217,7 +219,7 @@ class _Loop:
         self._take(line, line.wire.close(), now)
         line.close()
         if not was_open:
-            self._could_not_open(now)
+            self._could_not_open(now, error)
         elif not line.had_answers:
             self._not_before_ns = now + _BACK_OFF_NS
 
@@ -256,8 +258,8 @@ class _Loop:
                 continue
             try:
                 line.flush()
-            except OSError:
-                self._lose(line)
+            except OSError as error:
+                self._lose(line, error)
                 continue
             if line.interest != line.watched:
                 line.watched = line.interest
@@ -294,10 +296,10 @@ class _Loop:
                 self._watch(line)
             if event & ~select.EPOLLOUT:
                 self._read(line)
-        except OSError:
-            self._lose(line)
+        except OSError as error:
+            self._lose(line, error)
 
-    def _lose(self, line: SenderLine) -> None:
+    def _lose(self, line: SenderLine, error: OSError) -> None:
         """The connection failed. What the server had said before is still there, such as that it takes no more."""
         with contextlib.suppress(OSError):
             while line.open and line.fd in self._lines:
@@ -305,7 +307,7 @@ class _Loop:
                 if not data:
                     break
                 self._take(line, line.wire.receive(data), time.monotonic_ns())
-        self._end(line, time.monotonic_ns())
+        self._end(line, time.monotonic_ns(), error)
 
     def _watch(self, line: SenderLine) -> None:
         if line.fd in self._lines and line.interest != line.watched:

