@@ -13,6 +13,7 @@ from dataclasses import dataclass
 OK = "OK"
 _VERSION = re.compile(r"\bVersion:\s*([0-9][\w.]{0,40})")
 _AMOUNT = re.compile(r"(\d{1,9})\s*/\s*(\d{1,9})")
+_PERCENT = re.compile(r"(\d{1,3})\s+\d")  # before the amounts of memory
 _NAMED = re.compile(r"(\d{1,4})\s+(\S.{0,40})")
 _NUMBERED = re.compile(r"(\d{1,4})(?:\s+(\d{1,4}))?")
 
@@ -32,6 +33,8 @@ class NpuChip:
     used_mb: int
     memory_mb: int
     device: int
+    busy_percent: int | None = None
+    """How much of the time its AICores work; None where the table does not say."""
 
     @property
     def free_mb(self) -> int:
@@ -110,7 +113,8 @@ def _chip(upper: list[str], lower: list[str]) -> Iterator[NpuChip]:
     used, whole = next((pair for pair in reversed(amounts) if pair[1]), amounts[0])
     card, chip = int(named[1]), int(numbered[1])
     device = int(numbered[2]) if numbered[2] is not None else card
-    yield NpuChip(card, chip, named[2], upper[1], used, whole, device)
+    busy = _PERCENT.match(lower[2])
+    yield NpuChip(card, chip, named[2], upper[1], used, whole, device, int(busy[1]) if busy is not None else None)
 
 
 def _process(cells: list[str]) -> Iterator[NpuProcess]:

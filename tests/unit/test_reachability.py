@@ -11,6 +11,8 @@ from reachability import ON_IMPORT, ROOT, Definition, package_sources, reached_b
 # Written and tested ahead of the tasks that are to call them; what they call themselves is there for them.
 SOON_GET_THEIR_TASKS = (
     "needed_from_server",
+    "sampled_server",
+    "ServerSampler",
     "send_requests",
     "send_requests",
     "send_requests",

@@ -14,13 +14,20 @@ def test_a_card_of_310p_has_one_amount_of_memory_and_the_number_of_its_device() 
     state = parse_npu_smi(CARDS_310P)
     assert state.version == "22.0.4"
     assert state.chips == (
-        NpuChip(card=1, chip=0, name="310P3", health="OK", used_mb=1074, memory_mb=21534, device=0),
-        NpuChip(card=4, chip=0, name="310P3", health="OK", used_mb=21070, memory_mb=21534, device=1),
+        NpuChip(card=1, chip=0, name="310P3", health="OK", used_mb=1074, memory_mb=21534, device=0, busy_percent=0),
+        NpuChip(card=4, chip=0, name="310P3", health="OK", used_mb=21070, memory_mb=21534, device=1, busy_percent=0),
     )
     assert [chip.free_mb for chip in state.chips] == [20460, 464]
     assert state.of(state.chips[0]) == ()
     (holder,) = state.of(state.chips[1])
     assert (holder.pid, holder.name, holder.memory_mb) == (692318, "tensorflow_mode", 19960)
+
+
+def test_how_busy_a_chip_is_stands_before_its_memory() -> None:
+    busy = CARDS_910B.replace("| 0           0    / 0          26838", "| 87          0    / 0          26838")
+    assert [chip.busy_percent for chip in parse_npu_smi(busy).chips] == [87, 0]
+    unsaid = CARDS_310P.replace("| 0            1074 /", "| NA           1074 /")
+    assert [(chip.busy_percent, chip.used_mb) for chip in parse_npu_smi(unsaid).chips] == [(None, 1074), (0, 21070)]
 
 
 def test_a_910b_has_its_memory_in_the_column_of_the_hbm() -> None:
