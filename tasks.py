@@ -15,6 +15,7 @@ from npu_serving.commands.development import bench, clean, lint, test
 from npu_serving.commands.first_steps import demo, doctor, settings
 from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_image
+from npu_serving.commands.recording import show_recording
 from npu_serving.commands.running import predict, serve, status, warm_cache, write_warmup
 from npu_serving.commands.servers import logs, reload, restart, stop
 from npu_serving.commands.support import show_dump, support_bundle
@@ -52,6 +53,7 @@ __all__ = [
     "serve",
     "settings",
     "show_dump",
+    "show_recording",
     "smoke",
     "status",
     "stop",

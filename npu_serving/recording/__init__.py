@@ -1,0 +1,1 @@
+"""Requests of live traffic kept in a file, beside what passes on unchanged; what such a file holds."""
