@@ -55,7 +55,12 @@ class Version:
             )
         except tensorflow.errors.OpError as error:
             raise Refusal(error.error_code, error.message) from error
-        return [(numpy.asarray(out), one.dtype.as_datatype_enum) for out, one in zip(outputs, fetched)]
+        # a single text comes as bytes, of which numpy would drop a zero at the end
+        kinds = (object if one.dtype == tensorflow.string else None for one in fetched)
+        return [
+            (numpy.asarray(out, dtype=kind), one.dtype.as_datatype_enum)
+            for out, kind, one in zip(outputs, kinds, fetched)
+        ]
 
 
 class Models:
