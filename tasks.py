@@ -5,6 +5,7 @@ They stand in npu_serving/commands/, by what they are about.
 
 from __future__ import annotations
 
+from npu_serving.commands.asking import predict
 from npu_serving.commands.building import build_image, build_serving, render_overlay, renew_base_images
 from npu_serving.commands.builds import list_builds, prune, rebuild_after_cann, rollback, smoke, verify_serving
 from npu_serving.commands.cann import cann_info, render_watch_units
@@ -16,7 +17,7 @@ from npu_serving.commands.first_steps import demo, doctor, settings
 from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_image
 from npu_serving.commands.recording import show_recording
-from npu_serving.commands.running import predict, serve, status, warm_cache, write_warmup
+from npu_serving.commands.running import serve, status, warm_cache, write_warmup
 from npu_serving.commands.servers import logs, reload, restart, stop
 from npu_serving.commands.support import show_dump, support_bundle
 

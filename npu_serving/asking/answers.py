@@ -42,7 +42,7 @@ class Prediction:
         return {
             "model": self.model,
             "version": self.version,
-            self.key: _strict(self.outputs),
+            self.key: strict(self.outputs),
             "seconds": round(self.seconds, 6),
             **({"not_utf8": self.in_bytes} if self.in_bytes else {}),
         }
@@ -180,11 +180,12 @@ def _escaped(text: str) -> str:
     return text if _is_text(text) else _raw(text).decode("utf-8", "backslashreplace")
 
 
-def _strict(value: object) -> object:
+def strict(value: object) -> object:
+    """The value with NaN and the infinities, which JSON lacks, as the texts "NaN", "Infinity" and "-Infinity"."""
     if isinstance(value, list):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     if isinstance(value, dict):
-        return {name: _strict(item) for name, item in value.items()}
+        return {name: strict(item) for name, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return json.dumps(value)
     return value

@@ -158,21 +158,22 @@ def usual_name(model: str) -> str:
     return re.sub("[^A-Za-z0-9._-]", "_", model)[:100] or "_"
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, flag: str = "--name") -> str:
     """The name, where a file may have it; else RequestError."""
     if not _NAME.fullmatch(name) or name.endswith((SUFFIX, ".json")):
         raise RequestError(
             f"{in_a_line(name)!r} can't be the name of a golden request.",
             cause="its files are called like it",
-            cure="use letters, digits, '-', '_' and '.', such as resnet-batch-8: --name NAME",
+            cure=f"use letters, digits, '-', '_' and '.', such as resnet-batch-8: {flag} NAME",
         )
     return name
 
 
-def write_golden(directory: Path, golden: GoldenRequest, inputs_npz: Path | None = None) -> Path:
+def write_golden(directory: Path, golden: GoldenRequest, inputs_npz: bytes | None = None) -> Path:
     """Adds it to the directory, or replaces the one of its name; returns its file.
 
-    Where `inputs_npz` holds its inputs, they are kept as that file's arrays, and the answer as arrays where it can be.
+    Where `inputs_npz`, the content of a .npz file, holds its inputs, they are kept so, and the answer as arrays where
+    it can be.
     """
     check_name(golden.name)
     fsutil.make_directory(directory)
@@ -189,7 +190,7 @@ def write_golden(directory: Path, golden: GoldenRequest, inputs_npz: Path | None
     if inputs_npz is None:
         written |= {request.form: request.values, "expected": golden.expected}
     else:
-        written["inputs_npz"] = _write_npz(directory, f"{golden.name}-inputs", fsutil.read_bytes(inputs_npz))
+        written["inputs_npz"] = _write_npz(directory, f"{golden.name}-inputs", inputs_npz)
         arrays = _arrays(golden.expected)
         if arrays is None:
             written["expected"] = golden.expected

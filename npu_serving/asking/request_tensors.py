@@ -14,20 +14,39 @@ from collections.abc import Mapping, Sequence
 
 from npu_serving.asking.request import ROW, PredictRequest
 from npu_serving.asking.tensor import Tensor, Value, nested, packed, shown_values
-from npu_serving.client.data_types import BY_NAME, DataType
+from npu_serving.client.data_types import BFLOAT16, BY_NAME, DataType
 from npu_serving.client.model_types import Signature, TensorInfo
 from npu_serving.client.tensor_message import MOST_DIMENSIONS, MOST_ELEMENTS
 from npu_serving.errors import RequestError
 
 _BASE64 = "b64"
+_BITS = {"e": 11, "f": 24, "d": 53, BFLOAT16: 8}  # of a whole number that each type with fractions keeps
+_NOT_OVER_REST = ("DT_HALF", "DT_BFLOAT16", "DT_COMPLEX64", "DT_COMPLEX128")
 _AS_BYTES = "_bytes"  # an output whose name ends like this is shown in base64 whatever it holds
 
 
 def request_tensors(request: PredictRequest, signature: Signature) -> dict[str, Tensor]:
     """The inputs by name. RequestError, naming the input and the place, for what the signature does not take."""
     by_name = {item.name: item for item in signature.inputs}
-    values = _by_rows(request.values, by_name) if request.form == ROW else _by_columns(request.values, by_name)
-    return {name: _tensor(by_name[name], value) for name, value in values.items()}
+    return {name: _tensor(by_name[name], value) for name, value in request_columns(request, signature).items()}
+
+
+def request_columns(request: PredictRequest, signature: Signature) -> dict[str, object]:
+    """The values of each input, as they stand in the request. RequestError where these are not its names."""
+    by_name = {item.name: item for item in signature.inputs}
+    return _by_rows(request.values, by_name) if request.form == ROW else dict(_by_columns(request.values, by_name))
+
+
+def refuse_over_rest(signature: Signature) -> None:
+    """RequestError where the signature has a type that the REST API of TensorFlow Serving 1.15 can't carry."""
+    found = next((info for info in (*signature.inputs, *signature.outputs) if info.dtype in _NOT_OVER_REST), None)
+    if found is not None:
+        where = "input" if found in signature.inputs else "output"
+        raise RequestError(
+            f"The {where} {found.name!r} is of the type {found.dtype}, which can't go over the REST API.",
+            cause="TensorFlow Serving 1.15 has no JSON for it, and would answer with HTTP status 501",
+            cure="use gRPC: --url grpc://HOST:8500",
+        )
 
 
 def answer_values(form: str, outputs: Mapping[str, Tensor]) -> object:
@@ -144,17 +163,26 @@ def _tensor(info: TensorInfo, value: object) -> Tensor:
     values = [_value(info, kind, leaf, place) for place, leaf in enumerate(leaves)]
     if not kind.is_text:
         try:
+            _refuse_inexact(kind, values)
             packed(kind, values)
         except ValueError as error:
             raise RequestError(
                 f"The input {info.name!r}: {error}.",
-                cause="it is too large, or too small, for that type",
-                cure="correct the value",
+                cause="it is too large, or too small, for that type, or has more digits than that type keeps",
+                cure="correct the value; --cast sends what it becomes",
             ) from error
     filled = shape
     if info.shape is not None and 0 in shape and len(shape) < len(info.shape):
         filled = shape + tuple(max(size, 0) for size in info.shape[len(shape) :])
     return Tensor(kind, filled, values)
+
+
+def _refuse_inexact(kind: DataType, values: Sequence[Value]) -> None:
+    """ValueError for the first whole number that a type with fractions would round to another one."""
+    if kind.is_real:
+        for value in values:
+            if isinstance(value, int) and abs(value) // (value & -value or 1) >> _BITS[kind.code]:
+                raise ValueError(f"{kind.name} can't hold {value}")
 
 
 def _misfit(info: TensorInfo, shape: tuple[int, ...]) -> tuple[int, ...] | None:

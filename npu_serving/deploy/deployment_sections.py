@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Union
 
+from npu_serving.asking.image_spec import ImageSpec
 from npu_serving.deploy.deployed_values import (
     INT32,
     INT64,
@@ -131,6 +132,9 @@ class DeployedModel:
     )
     batching: Literal[False] | BatchingOptions | None = field(
         default=None, metadata={"help": "in place of the server's; false for none"}
+    )
+    preprocess: ImageSpec | None = field(
+        default=None, metadata={"help": "how predict prepares an image for it; the server does not read it"}
     )
 
     def problems(self) -> Iterator[Problem]:

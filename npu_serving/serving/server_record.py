@@ -310,16 +310,22 @@ def _json_of(kept: Any) -> str:
     return json.dumps({"format": FORMAT, **asdict(kept)}, indent=2, default=str) + "\n"
 
 
-def note_answer(build_root: Path, url: str, model: str) -> None:
-    """Keeps that the server at that URL has answered a request, where `serve` runs it on this machine.
+def record_at_url(build_root: Path, url: str) -> ServerRecord | None:
+    """The record of the server that runs at that URL, where `serve` runs it on this machine.
 
     A `grpc://` or `grpcs://` URL means the server that listens on that port.
     """
     name = _name_at(url) if not url.lower().startswith(("grpc://", "grpcs://")) else _name_listening_at(build_root, url)
     record = _record_at(build_root, name) if name else None
-    if record is None or not record.is_running:
+    return record if record is not None and record.is_running else None
+
+
+def note_answer(build_root: Path, url: str, model: str) -> None:
+    """Keeps that the server at that URL has answered a request, where `serve` runs it on this machine."""
+    record = record_at_url(build_root, url)
+    if record is None:
         return
-    path = _path_of(build_root, name)
+    path = _path_of(build_root, record.name)
     models = {**_answers(path, record), model: time.time()}
     keep(_answers_beside(path), AnswerNote(record.pid, record.process_begin, models))
 

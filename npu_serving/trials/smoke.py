@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenOrigin, GoldenRequest
 from npu_serving.asking.golden_files import RECORD, GoldenRequests, golden_directory, write_golden
 from npu_serving.builds.build_settings import settings_of
@@ -104,7 +105,8 @@ def record(
         date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
     golden = dataclasses.replace(golden, expected=asked[0].answer, origin=origin)
-    path = write_golden(directory or golden_directory(settings.dist_root), golden, inputs_npz)
+    arrays = fsutil.read_bytes(inputs_npz) if inputs_npz is not None else None
+    path = write_golden(directory or golden_directory(settings.dist_root), golden, arrays)
     kept = dataclasses.replace(asked[0].outcome, golden=golden, why="")
     return SmokeResult(build, (kept,), time.monotonic() - begun, path)
 

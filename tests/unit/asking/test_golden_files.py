@@ -110,14 +110,14 @@ def test_a_request_in_npz_is_kept_as_arrays_and_so_is_its_answer(tmp_path: Path,
     asked = arrays(tmp_path / "x.npz", 1.0, 2.0)
     directory = tmp_path / "golden"
     one = dataclasses.replace(GOLDEN, request=read_request(str(asked)), expected=expected)
-    write_golden(directory, one, asked)
+    write_golden(directory, one, asked.read_bytes())
     (read,) = read_golden_requests(directory).sound()
     assert read == one
     assert read.request == PredictRequest(COLUMN, {"x": [[1.0, 2.0]]})
     first = {path.name for path in directory.glob("*.npz")}
     assert len(first) == 2
     assert "[" not in (directory / "m.json").read_text()
-    write_golden(directory, dataclasses.replace(one, expected=["no number"]), arrays(asked, 3.0))
+    write_golden(directory, dataclasses.replace(one, expected=["no number"]), arrays(asked, 3.0).read_bytes())
     (read,) = read_golden_requests(directory).sound()
     assert (read.request.values, read.expected) == ({"x": [[3.0]]}, ["no number"])
     (left,) = directory.glob("*.npz")
@@ -129,8 +129,9 @@ def test_whatever_interrupts_the_replacing_of_one_it_is_the_former_one_or_the_ne
 ) -> None:
     directory, asked = tmp_path / "golden", tmp_path / "x.npz"
     former = dataclasses.replace(GOLDEN, request=read_request(str(arrays(asked, 1.0))), expected=[1.0])
-    write_golden(directory, former, asked)
+    write_golden(directory, former, asked.read_bytes())
     new = dataclasses.replace(GOLDEN, request=read_request(str(arrays(asked, 2.0))), expected=[2.0])
+    content = asked.read_bytes()
     write, remove = fsutil.write_file, fsutil.remove
     steps = 0
     for last in range(1, 7):
@@ -154,13 +155,12 @@ def test_whatever_interrupts_the_replacing_of_one_it_is_the_former_one_or_the_ne
         monkeypatch.setattr(fsutil, "write_file", writing)
         monkeypatch.setattr(fsutil, "remove", removing)
         try:
-            write_golden(directory, new, asked)
+            write_golden(directory, new, content)
         except DiskFullError:
             monkeypatch.undo()
             read = read_golden_requests(directory).sound()
             assert read in ((former,), (new,)), f"after {last} steps"
-            write_golden(directory, former, arrays(asked, 1.0))
-            arrays(asked, 2.0)
+            write_golden(directory, former, arrays(asked, 1.0).read_bytes())
         monkeypatch.undo()
     assert steps == 5, "two arrays, the request, and the two arrays that it had"
     assert len(list(directory.iterdir())) == 3
