@@ -70,16 +70,16 @@ def fields(message: memoryview) -> Iterator[Field]:
         if key < 0x80:  # as nearly all are: a call for each would be most of the work
             position += 1
         else:
-            key, position = _varint_at(message, position)
+            key, position = varint_at(message, position)
         kind = key & 7
         if not 8 <= key < 1 << 32:
             raise MalformedMessageError(f"{key >> 3} is not the number of a field")
         if kind == VARINT:
-            number, position = _varint_at(message, position)
+            number, position = varint_at(message, position)
             yield key, number, _NOTHING
             continue
         if kind == BYTES:
-            length, position = _varint_at(message, position)
+            length, position = varint_at(message, position)
         elif kind in (FIXED32, FIXED64):
             length = 4 if kind == FIXED32 else 8
         else:
@@ -94,7 +94,7 @@ def varints(content: memoryview) -> Iterator[int]:
     """The numbers that stand in a packed field, each of up to 64 bits and without a sign."""
     position = 0
     while position < len(content):
-        number, position = _varint_at(content, position)
+        number, position = varint_at(content, position)
         yield number
 
 
@@ -122,8 +122,8 @@ def entry_of(content: memoryview) -> tuple[str, memoryview]:
     return key, value
 
 
-def _varint_at(message: memoryview, position: int) -> tuple[int, int]:
-    """The number that begins there, and where it ends."""
+def varint_at(message: memoryview, position: int) -> tuple[int, int]:
+    """The number that begins there, and where it ends. MalformedMessageError where it does not end."""
     number, shift = 0, 0
     try:
         while shift < 7 * _LONGEST_VARINT:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from npu_serving.client.data_types import BFLOAT16, CONTENT_FIELD, HALVES_FIELD, TEXTS_FIELD, DataType
-from npu_serving.client.tensor_message import MOST_ELEMENTS, MOST_FILLED, split_tensor, tensor_head
+from npu_serving.client.tensor_message import MOST_ELEMENTS, MOST_FILLED, TensorParts, split_tensor, tensor_head
 from npu_serving.wire_bytes import MalformedMessageError, bytes_field, varints
 
 Value = Union[bool, int, float, complex, bytes]
@@ -65,7 +65,7 @@ def read_tensor(message: memoryview) -> Tensor:
                 f"a tensor of {count} values of {kind.name} has {len(content)} bytes of content"
             )
         return Tensor(kind, shape, _unpacked(kind, bytes(content)))
-    return Tensor(kind, shape, _filled(kind, _values(kind, parts.chunks, count), count))
+    return Tensor(kind, shape, _filled(kind, _values(parts, count), count))
 
 
 def element_count(shape: tuple[int, ...]) -> int:
@@ -96,12 +96,13 @@ def shown_values(tensor: Tensor) -> list[object]:
     return [_shortest(value) for value in tensor.values] if tensor.data_type.code == "f" else list(tensor.values)
 
 
-def _values(kind: DataType, chunks: Sequence[memoryview], most: int) -> list[Value]:
+def _values(parts: TensorParts, most: int) -> list[Value]:
     """The values in a typed field, of which there may be `most`."""
+    kind = parts.data_type
     if kind.is_text:
-        found: list[Value] = [bytes(chunk) for chunk in chunks]
+        found: list[Value] = [*parts.texts]
     elif kind.is_in_place:
-        content = b"".join(chunks)
+        content = b"".join(parts.chunks)
         if len(content) % kind.size:
             raise MalformedMessageError(f"{len(content)} bytes are not a whole number of values of {kind.name}")
         if len(content) > most * kind.size:
@@ -109,7 +110,7 @@ def _values(kind: DataType, chunks: Sequence[memoryview], most: int) -> list[Val
         found = list(_unpacked(kind, content))
     else:
         found = []
-        for chunk in chunks:
+        for chunk in parts.chunks:
             for number in varints(chunk):
                 if len(found) == most:
                     break

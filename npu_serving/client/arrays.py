@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npu_serving.client.data_types import BFLOAT16, BY_NAME, CONTENT_FIELD, TEXTS_FIELD, DataType
+from npu_serving.client.data_types import BFLOAT16, BY_NAME, TEXTS_FIELD, DataType
 from npu_serving.client.predict_wire import Piece
 from npu_serving.client.tensor_message import MOST_FILLED, TensorParts, split_tensor
 from npu_serving.client.varints import decode_varints
@@ -37,7 +37,8 @@ STORED: Mapping[DataType, np.dtype[Any]] = {
 _KINDS: Mapping[np.dtype[Any], DataType] = {
     stored: kind for kind, stored in STORED.items() if kind.name not in _QUANTISED and kind.code != BFLOAT16
 }
-_CONTENT_TAG, _TEXT_TAG = varint(tag(CONTENT_FIELD, BYTES)), varint(tag(TEXTS_FIELD, BYTES))
+_TEXT_TAG = varint(tag(TEXTS_FIELD, BYTES))
+_SHORT_TEXT_HEADS = tuple(_TEXT_TAG + varint(size) for size in range(0x80))
 _STRING, _BFLOAT16 = BY_NAME["DT_STRING"], BY_NAME["DT_BFLOAT16"]
 
 
@@ -93,14 +94,16 @@ def to_wire(value: object) -> tuple[DataType, Array]:
 def array_of(value: object) -> Array:
     """The array that NumPy makes of something. ValueError and TypeError where it makes none.
 
-    Texts stay objects: NumPy's own lose zero bytes at their ends, and can't stand beside bytes.
+    Texts stay objects: NumPy's own lose zero bytes at their ends, and each takes as much memory as the longest.
     """
     if isinstance(value, np.ndarray):
         return value
-    try:
-        array = np.asarray(value)
-    except UnicodeDecodeError:
+    first = value
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if isinstance(first, (bytes, str)):
         return np.array(value, dtype=object)
+    array = np.asarray(value)
     return np.array(value, dtype=object) if array.dtype.kind in "SU" else array
 
 
@@ -172,7 +175,9 @@ def _text_fields(array: Array) -> bytes:
             item = item.encode()
         elif not isinstance(item, bytes):
             raise TypeError(f"value {at} is {type(item).__name__}, not bytes or str")
-        pieces += (_TEXT_TAG, varint(len(item)), item)
+        size = len(item)
+        pieces.append(_SHORT_TEXT_HEADS[size] if size < len(_SHORT_TEXT_HEADS) else _TEXT_TAG + varint(size))
+        pieces.append(item)
     return b"".join(pieces)
 
 
@@ -221,11 +226,10 @@ def _varints(parts: TensorParts, stored: np.dtype[Any], count: int) -> Array:
 def _texts(parts: TensorParts, count: int) -> Array:
     if parts.content:
         raise MalformedMessageError("a tensor of texts has numbers")
-    texts: list[Any] = [bytes(chunk) for chunk in parts.chunks]
-    if len(texts) > count:
+    if len(parts.texts) > count:
         raise MalformedMessageError(f"a tensor has more values than the {count} of its shape")
-    found = np.empty(len(texts), object)
-    found[:] = texts
+    found = np.empty(len(parts.texts), object)
+    found[:] = parts.texts
     return _filled(found, count, b"").reshape(parts.shape)
 
 

@@ -228,6 +228,23 @@ def test_numbers_that_stand_each_in_a_field_of_its_own_are_read() -> None:
     assert decode_tensor(mixed).tolist() == [5, -6, 0.5]
 
 
+@given(st.lists(st.binary(max_size=300), max_size=5), st.data())
+def test_texts_in_the_usual_order_of_fields_are_read_as_in_any_other(texts: list[bytes], data: st.DataObject) -> None:
+    written = [number_field(1, BY_NAME["DT_STRING"].number), _shape((len(texts),))]
+    written += [bytes_field(8, text) for text in texts]
+    for message in (b"".join(written), b"".join([*written[2:], *written[:2]])):
+        assert decode_tensor(message).tolist() == texts
+    cut = b"".join(written)[: data.draw(st.integers(1, sum(map(len, written)) - 1))]
+    assert _read_or_refused(cut) == _read_or_refused(number_field(3, 0) + cut)
+
+
+def _read_or_refused(message: bytes) -> object:
+    try:
+        return decode_tensor(message).tolist()
+    except MalformedMessageError as error:
+        return str(error)
+
+
 def test_any_byte_but_zero_is_true() -> None:
     content = number_field(1, BY_NAME["DT_BOOL"].number) + _shape((3,)) + bytes_field(4, b"\0\2\1")
     assert decode_tensor(content).tolist() == [False, True, True]
