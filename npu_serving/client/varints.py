@@ -23,6 +23,7 @@ def decode_varints(content: memoryview, into: NDArray[np.generic]) -> int:
     is not whole, where one has more than ten bytes, and where there are more than the array takes.
     """
     data = np.frombuffer(content, np.uint8)
+    is_narrow = into.dtype.kind in "iu" and into.dtype.itemsize < _WORD
     at = found = 0
     while at < len(data):
         piece = data[at : at + _CHUNK]
@@ -33,14 +34,14 @@ def decode_varints(content: memoryview, into: NDArray[np.generic]) -> int:
         if found + len(ends) > len(into):
             raise MalformedMessageError(f"a tensor has more values than the {len(into)} of its shape")
         used = int(ends[-1]) + 1
-        into[found : found + len(ends)] = piece[:used] if used == len(ends) else _numbers(piece[:used], ends)
+        into[found : found + len(ends)] = piece[:used] if used == len(ends) else _numbers(piece[:used], ends, is_narrow)
         found += len(ends)
         at += used
     return found
 
 
-def _numbers(piece: NDArray[np.uint8], ends: NDArray[np.intp]) -> NDArray[Any]:
-    """The numbers in bytes that hold whole ones, which end at `ends`."""
+def _numbers(piece: NDArray[np.uint8], ends: NDArray[np.intp], is_narrow: bool) -> NDArray[Any]:
+    """The numbers in bytes that hold whole ones, which end at `ends`; of narrow ones at least the lower half."""
     starts = np.empty_like(ends)
     starts[0] = 0
     np.add(ends[:-1], 1, out=starts[1:])
@@ -53,7 +54,7 @@ def _numbers(piece: NDArray[np.uint8], ends: NDArray[np.intp]) -> NDArray[Any]:
     # A word from each byte on, so that one look-up gets all of a number; copied, as look-ups in steps are slow.
     words = np.ndarray(len(piece), f"<u{width}", padded, strides=(1,)).copy()
     numbers = _joined(words.take(starts))
-    if longest > _WORD:  # the ninth byte has seven bits more, the tenth one
+    if longest > _WORD and not is_narrow:  # the ninth byte has seven bits more, the tenth one
         long = np.flatnonzero(ends - starts >= _WORD)
         ninth = starts[long] + _WORD
         low, high = padded.take(ninth), padded.take(ninth + 1)

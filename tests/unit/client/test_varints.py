@@ -43,7 +43,7 @@ def test_the_first_and_the_last_number_of_each_length() -> None:
 @given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=20))
 def test_a_negative_number_has_ten_bytes_and_a_narrow_type_takes_what_fits(numbers: list[int]) -> None:
     content = b"".join(map(varint, numbers))
-    for dtype in (np.int64, np.int32, np.int16, np.int8, np.uint8, np.uint32):
+    for dtype in (np.int64, np.uint64, np.int32, np.int16, np.int8, np.uint8, np.uint32):
         assert decoded(content, dtype) == np.array(numbers, np.int64).astype(dtype).tolist()
     assert decoded(content, bool) == [number != 0 for number in numbers]
 
