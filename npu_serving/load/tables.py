@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from npu_serving.console import table
 from npu_serving.load.results import KINDS, Level, LoadRun
-from npu_serving.shown_text import in_a_line
 from npu_serving.writers.csv import csv_text
 
 PERCENTS = (50, 75, 90, 95, 99, 99.9, 99.99, 100)
@@ -55,7 +54,7 @@ def timeline_csv(run: LoadRun) -> str:
 
 def run_text(run: LoadRun) -> str:
     """The run as a terminal shows it: the levels in a table, and what is to be known before the figures are used."""
-    lines = [f"{in_a_line(run.model)} at {in_a_line(run.target)}: {in_a_line(run.request)}", _levels_table(run)]
+    lines = [_levels_table(run)]
     errors = error_rows(run)
     if errors:
         lines.append(table(errors, header=("ERRORS", "", "")))

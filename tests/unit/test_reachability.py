@@ -18,7 +18,6 @@ SOON_GET_THEIR_TASKS = (
     "send_requests",
     "of_http_status",
     "keep_run",
-    "run_text",
     "read_run",
     "parse_threshold",
     "hold_against",
