@@ -14,6 +14,7 @@ from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unb
 from npu_serving.commands.deployment import check_deployment, init_deployment, render_deployment
 from npu_serving.commands.development import bench, clean, lint, test
 from npu_serving.commands.first_steps import demo, doctor, settings
+from npu_serving.commands.measuring import load_test
 from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_image
 from npu_serving.commands.recording import show_recording
@@ -37,6 +38,7 @@ __all__ = [
     "init_deployment",
     "lint",
     "list_builds",
+    "load_test",
     "lock_deps",
     "logs",
     "package",

@@ -196,10 +196,17 @@ def running(
 
 
 @contextlib.contextmanager
-def conversing(argv: Sequence[Arg], *, stderr: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of this project's own that is spoken to through its standard input and output until the block ends."""
+def conversing(
+    argv: Sequence[Arg], *, stderr: IO[bytes], ends_itself: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program of this project's own that is spoken to through its standard input and output until the block ends.
+
+    One that `ends_itself` calls end_with_parent() when it starts. It is made without a copy of this process, in which
+    grpc would set threads of its own going that then have no files any more.
+    """
     started = time.monotonic()
-    process = _popen(_words(argv), None, own_environment(), subprocess.PIPE, stderr, stdin=subprocess.PIPE)
+    pipe = subprocess.PIPE
+    process = _popen(_words(argv), None, own_environment(), pipe, stderr, stdin=pipe, is_prepared=not ends_itself)
     try:
         yield process
     finally:
@@ -209,6 +216,11 @@ def conversing(argv: Sequence[Arg], *, stderr: IO[bytes]) -> Iterator[subprocess
                     stream.close()
         end_process_tree(process, first=signal.SIGKILL)
         _show_end(process, started)
+
+
+def end_with_parent() -> None:
+    """Has the kernel end this process when the one that started it is killed."""
+    _begin(_prctl(), ())
 
 
 def replace_this_process(argv: Sequence[Arg], *, env: Mapping[str, str]) -> None:
@@ -343,6 +355,7 @@ def _popen(
     in_our_place: bool = False,
     stdin: int = subprocess.DEVNULL,
     processors: Sequence[int] = (),
+    is_prepared: bool = True,
 ) -> subprocess.Popen[bytes]:
     environment = dict(env) if env is not None else base_environment()
     debugging.show_start(argv, str(cwd or Path.cwd()), environment)
@@ -356,7 +369,8 @@ def _popen(
             stdout=stdout,
             stderr=stderr,
             start_new_session=not in_our_place,  # so Ctrl-C reaches us first; we pass it on to the whole group
-            preexec_fn=lambda: _begin(prctl, processors),  # noqa: PLW1509 - it waits for no thread; no other way
+            # It waits for no thread, and there is no other way.
+            preexec_fn=(lambda: _begin(prctl, processors)) if is_prepared else None,  # noqa: PLW1509
         )
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():

@@ -88,13 +88,13 @@ def predict(
     return Prediction(spec.name, answered.version, request.answer_key, values, seconds, in_bytes)
 
 
-def model_metadata(url: str, spec: ModelSpec) -> ModelMetadata:
+def model_metadata(url: str, spec: ModelSpec, *, tls: ClientTls = WITHOUT_FILES) -> ModelMetadata:
     """The signatures of the model with their inputs and outputs. Raises what predict() raises."""
     _refuse_misfit(spec)
     address = grpc_address(url)
     import_grpc()
-    with open_channel(address) as channel:
-        return _GrpcCalls(channel, address, spec).metadata()
+    with open_channel(address, tls) as channel:
+        return _GrpcCalls(channel, address, spec, tls).metadata()
 
 
 class _GrpcCalls:

@@ -55,6 +55,14 @@ class Schedule:
             return sum(stage.seconds for stage in self.stages)
         return self.recorded_ns[-1] / _NS if self.kind == RECORDED else None
 
+    @property
+    def mean_rate(self) -> float:
+        """Requests a second, over all of it."""
+        if self.kind in (CONSTANT, POISSON):
+            return self.rate
+        count = len(self.recorded_ns) if self.kind == RECORDED else sum(stage.requests for stage in self.stages)
+        return count / self.seconds if self.seconds else float(count)
+
     def offsets_ns(self, process: int = 0, processes: int = 1) -> Iterator[int]:
         """Nanoseconds since the begin, never falling, of the requests of one of so many processes."""
         if self.kind == POISSON:

@@ -20,7 +20,7 @@ from typing import Protocol
 from npu_serving.load.arrivals import Schedule
 
 UNFINISHED = "unfinished"
-"""The kind of what was given up because the run had ended. The others are those of kinds.py, "" for an answer."""
+"""The kind of what was given up because the run had ended. The others are in kinds.py, "" for an answer."""
 MOST_IN_FLIGHT = 10_000
 """Of one process in an open loop. A request beyond them waits, and is late by that."""
 SECONDS_AFTER_UNREACHABLE = 0.05
@@ -50,9 +50,10 @@ class Tls:
 class Plan:
     """One process's share of a level.
 
-    `url` is grpc://, grpcs://, http:// or https:// HOST:PORT, or unix:PATH. `begin_ns` is when the first request may
-    be sent. `concurrency` is this process's own (0 in an open loop), `schedule` that of all processes.
-    `compares` says that answers are handed to the sink. `connections` of 0 leaves their number to the path.
+    `url` is grpc://, grpcs://, http:// or https:// HOST:PORT, or unix:PATH. `begin_ns` is when the first request may be
+    sent. `concurrency` is this process's own (0 in an open loop), `schedule` that of all processes. `compares` says
+    that answers are handed to the sink. `connections` of 0 leaves their number to `path`, which is grpcio, http2 or
+    http1.
     """
 
     url: str
@@ -67,6 +68,7 @@ class Plan:
     compares: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     tls: Tls = Tls()
+    path: str = "grpcio"
 
     def numbers(self) -> Iterator[int]:
         """The places in `requests` of what this process sends, one after the other, without an end."""
@@ -91,8 +93,8 @@ class Sink(Protocol):
     def record(
         self, request: int, intended_ns: int, sent_ns: int, done_ns: int, kind: str, answer: bytes | None = None
     ) -> None:
-        """One request has ended: its place in the plan's, when it was intended, sent and done, and its kind.
+        """One request has ended: its place in the plan's, when it was intended, sent and done, and its kind (kinds.py).
 
-        `answer` is the message or the body, where the plan compares and there is one. For one that was never sent
-        (`unreachable`), `sent_ns` is when that was tried.
+        `answer` is the message or the body, where the plan compares and there is one; of an error, what was said of it
+        (in UTF-8), where something was. For one that was never sent (`unreachable`), `sent_ns` is when that was tried.
         """

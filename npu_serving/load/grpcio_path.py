@@ -72,12 +72,13 @@ class _Calls:
                 request.body, timeout=plan.timeout_s, metadata=plan.headers or None
             )
         except self._error as error:
-            kind = of_grpc_status(*_status(error), own_limit=_MOST_ANSWER_BYTES)
+            code, said = _status(error)
+            kind, answer = of_grpc_status(code, said, own_limit=_MOST_ANSWER_BYTES), said.encode()
         except asyncio.CancelledError:
             self._sink.record(number, intended_ns, sent_ns, time.monotonic_ns(), UNFINISHED)
             raise
         done_ns = time.monotonic_ns()
-        self._sink.record(number, intended_ns, sent_ns, done_ns, kind, answer if plan.compares else None)
+        self._sink.record(number, intended_ns, sent_ns, done_ns, kind, answer if kind or plan.compares else None)
         return kind
 
 

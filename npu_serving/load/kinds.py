@@ -7,8 +7,30 @@ too old in it RESOURCE_EXHAUSTED or 429, which also is a message over a limit.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-_OF_GRPC = {1: "unfinished", 3: "refused", 4: "timeout", 5: "unknown_model", 9: "refused", 12: "malformed"}
+from npu_serving.load.generator import UNFINISHED
+
+DIFFERS = "differs"
+MEANINGS: Mapping[str, str] = {
+    "busy": "the server's queue was full",
+    "expired": "it waited too long in the server's queue",
+    "timeout": "no answer within its time",
+    "unreachable": "nothing answered at the address, or the connection broke",
+    "too_large_for_client": "the answer is larger than this client takes",
+    "too_large_for_gateway": "the request is larger than what is in front of the server takes",
+    "gateway": "what is in front of the server refused it",
+    "refused": "the server found the request wrong",
+    "unknown_model": "the server does not have the model or version",
+    "failed": "the server failed",
+    "malformed": "the answer is not what was asked for",
+    DIFFERS: "the answer is not that of the golden request",
+    UNFINISHED: "it was given up when the run ended",
+}
+"""The kinds of errors, and what each means."""
+KINDS = ("", *MEANINGS)
+"""What became of a request, "" for an answer. Their places are what is written between processes."""
+_OF_GRPC = {1: UNFINISHED, 3: "refused", 4: "timeout", 5: "unknown_model", 9: "refused", 12: "malformed"}
 _OF_HTTP = {400: "refused", 404: "unknown_model", 413: "too_large_for_gateway", 429: "expired", 501: "refused"}
 _NO_ANSWER = 14
 _EXHAUSTED = 8

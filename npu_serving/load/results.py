@@ -13,24 +13,11 @@ from typing import Annotated, Any, Literal
 from npu_serving.documents import FromText, Rule
 from npu_serving.errors import EXIT_ACTION_NEEDED
 from npu_serving.load.histogram import LatencyHistogram
+from npu_serving.load.kinds import MEANINGS
 
 FORMAT = 1
 CLOSED, OPEN = "closed", "open"
-KINDS: Mapping[str, str] = {
-    "busy": "the server's queue was full",
-    "expired": "it waited too long in the server's queue",
-    "timeout": "no answer within its time",
-    "unreachable": "nothing answered at the address, or the connection broke",
-    "too_large_for_client": "the answer is larger than this client takes",
-    "too_large_for_gateway": "the request is larger than what is in front of the server takes",
-    "gateway": "what is in front of the server refused it",
-    "refused": "the server found the request wrong",
-    "unknown_model": "the server does not have the model or version",
-    "failed": "the server failed",
-    "malformed": "the answer is not what was asked for",
-    "differs": "the answer is not that of the golden request",
-    "unfinished": "it was given up when the run ended",
-}
+KINDS = MEANINGS
 """The kinds of errors, and what each means; there are no others."""
 
 Count = Annotated[int, Rule(minimum=0)]

@@ -11,16 +11,7 @@ from reachability import ON_IMPORT, ROOT, Definition, package_sources, reached_b
 # Written and tested ahead of the tasks that are to call them; what they call themselves is there for them.
 SOON_GET_THEIR_TASKS = (
     "needed_from_server",
-    "sampled_server",
-    "ServerSampler",
-    "send_requests",
-    "send_requests",
-    "send_requests",
-    "of_http_status",
-    "keep_run",
     "read_run",
-    "parse_threshold",
-    "hold_against",
     "write_status_request",
     "read_status_response",
     "read_reload_response",
