@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.asking.given_requests import sort_given
 from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.grpc_tls import WITHOUT_FILES
+from npu_serving.asking.image_spec import ImageSpec
+from npu_serving.asking.predicting import ModelAtServer, Wishes, predict_given
 from npu_serving.asking.request import ROW, PredictRequest
 from npu_serving.asking.rest_client import predict
 from npu_serving.building import pipeline
@@ -20,7 +25,8 @@ from npu_serving.builds.verify import verify_build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import find_installation
 from npu_serving.checking.check_deployment import check_deployment
-from npu_serving.console import Reporter, duration_text, table
+from npu_serving.client.model_spec import ModelSpec
+from npu_serving.console import Reporter, Silent, duration_text, table
 from npu_serving.deploy.deployment_file import read_deployment
 from npu_serving.deploy.deployment_places import read_placed_deployment
 from npu_serving.deploy.init_deployment import init_deployment
@@ -45,6 +51,8 @@ MODEL = "half_plus_two"
 INSTANCES = [1.0, 2.0, 5.0]
 WIDEST_RESULT = 90
 _AGAIN = "run it again, and report it with build/demo/build/logs if it fails again: ./inv demo"
+STRIPES = (40, 120, 80, 220, 160)  # greys
+BRIGHTEST = 3
 EXPECTED = [3.5, 4.0, 5.5]  # version 2 of the model, the newest, adds three
 BROKEN = "npu.input_shape=x:-1"  # without the two options that belong to it the adapter ends the server
 MOST_SECONDS_UNTIL_READY = 120.0
@@ -213,6 +221,8 @@ class _Demo:
                 say(next(text for text in said if "ready after" in text).partition(": ")[2])
             with self._step("predict") as say:
                 say(self._predicted(server, log_path, FIRST_RELEASE))
+            with self._step("predict from an image") as say:
+                say(self._predicted_from_image(server))
 
     def _wait_until_ready(self, watch: ReadinessWatch, log_path: Path) -> None:
         """As serve waits: its ports, its models, the adapter, a graph that was compiled, an answer."""
@@ -262,6 +272,18 @@ class _Demo:
             raise ServerError(f"The server answered {prediction.outputs}, not {EXPECTED}.", cure=_AGAIN)
         return f"{INSTANCES} -> {prediction.outputs} on the {placed}"
 
+    def _predicted_from_image(self, server: RunningServer) -> str:
+        """Which stripe of an image the server scores highest: its model has the brightest one highest."""
+        image = self._settings.build_root / "stripes.png"
+        _write_stripes(image)
+        model = ModelAtServer(server.rest_url, ModelSpec(MODEL), MOST_SECONDS_UNTIL_READY, WITHOUT_FILES)
+        wishes = Wishes(image_spec=ImageSpec(size=(1, len(STRIPES)), channels="grey"), top=1)
+        answered = predict_given(model, sort_given([str(image)]), wishes, Silent()).answered.to_json()
+        found = answered["images"][0]["top"][0]  # type: ignore[index]
+        if found["class"] != BRIGHTEST:
+            raise ServerError(f"The server scored stripe {found['class']} highest, not {BRIGHTEST}.", cure=_AGAIN)
+        return f"{image.name}, {len(STRIPES)} stripes: the highest score, {found['score']:g}, for stripe {BRIGHTEST}"
+
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[_Say]:
         self._reporter.note(f"{len(self.result.steps) + 1:2}. {name}")
@@ -285,6 +307,18 @@ class _Say:
 
     def __call__(self, text: str) -> None:
         self.text = text
+
+
+def _write_stripes(path: Path) -> None:
+    """An image of stripes in different greys."""
+    from PIL import Image
+
+    image = Image.new("L", (20 * len(STRIPES), 40))
+    for at, grey in enumerate(STRIPES):
+        image.paste(grey, (20 * at, 0, 20 * (at + 1), 40))
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    fsutil.write_file(path, written.getvalue())
 
 
 def _cut(text: str) -> str:

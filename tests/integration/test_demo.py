@@ -28,6 +28,7 @@ STEPS = [
     "check it with a broken option",
     "serve until it is ready",
     "predict",
+    "predict from an image",
     f"upgrade to CANN {NEXT_RELEASE} (simulated)",
     "verify the old server",
     "relink",
