@@ -17,7 +17,7 @@ from npu_serving.commands.first_steps import demo, doctor, settings
 from npu_serving.commands.measuring import load_test
 from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_image
-from npu_serving.commands.recording import show_recording
+from npu_serving.commands.recording import record, show_recording
 from npu_serving.commands.running import serve, status, warm_cache, write_warmup
 from npu_serving.commands.servers import logs, reload, restart, stop
 from npu_serving.commands.support import show_dump, support_bundle
@@ -46,6 +46,7 @@ __all__ = [
     "predict",
     "prune",
     "rebuild_after_cann",
+    "record",
     "reload",
     "render_deployment",
     "render_overlay",

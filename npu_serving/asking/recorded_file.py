@@ -135,10 +135,17 @@ class RecordingWriter:
             raise
         self._append(MAGIC + _framed({"format": FORMAT, **asdict(header)}, b""))
 
-    def add(self, request: RecordedRequest) -> None:
-        """Adds a request. DiskFullError and the like where that fails; the file then ends with the one before."""
+    def add(self, request: RecordedRequest, *, max_bytes: int = 0) -> bool:
+        """Adds a request; False where the file would then have more than `max_bytes`, if there is such a limit.
+
+        DiskFullError and the like where it fails; the file then ends with the request before.
+        """
         head = {"at_ns": request.at_ns, "api": request.api, "path": request.path, "metadata": dict(request.metadata)}
-        self._append(_framed(head, request.body))
+        data = _framed(head, request.body)
+        if max_bytes and self.size_bytes + len(data) > max_bytes:
+            return False
+        self._append(data)
+        return True
 
     def close(self) -> None:
         """Has the file on the disk for good."""

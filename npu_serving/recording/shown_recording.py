@@ -105,7 +105,7 @@ class ShownRecording:
             lines += ["", f"{self.requests / self.seconds:.1f} requests a second; by time:"]
             most = max(self.counts)
             times: list[tuple[str, ...]] = [
-                (f"{at * self.interval_s:.1f} s", f"{rate:.1f}/s", "#" * round(30 * count / most))
+                (f"{at * self.interval_s:.3g} s", f"{rate:.1f}/s", "#" * round(30 * count / most))
                 for at, (rate, count) in enumerate(zip(rates, self.counts))
             ]
             lines.append(table(times))
