@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving_messages import message_class
 
+from npu_serving.client import tensor_message
 from npu_serving.client.arrays import STORED, WireArray, decode_tensor, from_bfloat16, to_bfloat16
 from npu_serving.client.data_types import BFLOAT16, BY_NAME, DataType
 from npu_serving.client.prediction_messages import encode_predict
@@ -198,6 +200,20 @@ def test_bfloat16_is_rounded_to_the_nearest_and_to_even_in_the_middle(value: flo
     assert sent(WireArray(np.array([value]), "DT_BFLOAT16")).tensor_content == struct.pack("<H", bits)
 
 
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF, 0xFF800001])
+def test_whatever_is_not_a_number_is_none_as_bfloat16(bits: int) -> None:
+    assert to_bfloat16(np.array(bits, "<u4").view("<f4")) == 0x7FC0
+
+
+def test_bfloat16_of_those_who_have_ml_dtypes_is_sent_as_it_is() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="only who has ml_dtypes can send its arrays")
+    array = np.array([[1.5, -2, 3.25], [1, 2, 3]], ml_dtypes.bfloat16)
+    for value in (array, array.T, array[:, ::2], array[::-1], array[:0], array[0, 0], WireArray(array, "DT_BFLOAT16")):
+        expected = (value.array if isinstance(value, WireArray) else value).view(np.uint16)
+        found = sent(value)
+        assert (found.dtype, found.tensor_content) == (BY_NAME["DT_BFLOAT16"].number, expected.tobytes())
+
+
 @given(st.integers(0, 0xFFFF))
 def test_bfloat16_there_and_back_is_the_same(bits: int) -> None:
     value = from_bfloat16(np.array([bits], "<u2"))
@@ -246,12 +262,10 @@ def _read_or_refused(message: bytes) -> object:
 
 
 def test_any_byte_but_zero_is_true() -> None:
-    content = number_field(1, BY_NAME["DT_BOOL"].number) + _shape((3,)) + bytes_field(4, b"\0\2\1")
-    assert decode_tensor(content).tolist() == [False, True, True]
-    typed = (
-        number_field(1, BY_NAME["DT_BOOL"].number) + _shape((3,)) + bytes_field(11, varint(0) + varint(256) + varint(1))
-    )
-    assert decode_tensor(typed).tolist() == [False, True, True]
+    number = BY_NAME["DT_BOOL"].number
+    for values in (bytes_field(4, b"\0\2\1"), bytes_field(11, varint(0) + varint(256) + varint(1))):
+        found = decode_tensor(_message(number, (3,), values))
+        assert (found.dtype.name, found.tobytes()) == ("bool", b"\0\1\1")
 
 
 def _shape(sizes: tuple[int, ...]) -> bytes:
@@ -263,37 +277,53 @@ def _message(number: int, shape: tuple[int, ...], rest: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("message", "said"),
     [
-        b"",
-        _message(0, (1,)),
-        _message(20, (1,)),
-        _message(777, (1,)),
-        _message(1, (2,), bytes_field(4, b"123")),
-        _message(1, (1,), bytes_field(5, b"123")),
-        _message(1, (1,), bytes_field(5, b"12345678")),
-        _message(3, (1,), bytes_field(7, b"\x01\x02")),
-        _message(3, (1,), bytes_field(7, b"\xff")),
-        _message(3, (1,), bytes_field(7, b"\xff" * 11 + b"\x01")),
-        _message(7, (1,), bytes_field(8, b"a") * 2),
-        _message(7, (1,), bytes_field(4, b"a")),
-        _message(1, (-1,)),
-        _message(1, (1,) * 255),
-        _message(1, (1,) * 200, bytes_field(5, b"1234")),  # more dimensions than NumPy has
-        _message(1, (1 << 62, 0, 1 << 62)),
-        number_field(1, 1) + bytes_field(2, number_field(3, 1)),
+        (b"", "of the type 0"),
+        (_message(0, (1,)), "of the type 0"),
+        (_message(20, (1,)), "of the type DT_RESOURCE"),
+        (_message(777, (1,)), "of the type 777"),
+        (_message(1, (2,), bytes_field(4, b"123")), "2 values of DT_FLOAT has 3 bytes"),
+        (_message(1, (1,), bytes_field(5, b"123")), "3 bytes are not a whole number of values"),
+        (_message(1, (1,), bytes_field(5, b"12345678")), "more values than the 1"),
+        (_message(3, (1,), bytes_field(7, b"\x01\x02")), "more values than the 1"),
+        (_message(3, (1,), bytes_field(7, b"\xff")), "before it is whole"),
+        (_message(3, (1,), bytes_field(7, b"\xff" * 11 + b"\x01")), "more than 64 bits"),
+        (_message(7, (1,), bytes_field(8, b"a") * 2), "more values than the 1"),
+        (_message(7, (1,), bytes_field(4, b"a")), "texts has numbers"),
+        (_message(1, (-1,)), "no whole shape"),
+        (_message(1, (1,) * 255), "more than 254 dimensions"),
+        (_message(1, (1,) * 200, bytes_field(5, b"1234")), "can't be read"),  # more dimensions than NumPy has
+        (_message(1, (1 << 62, 0, 1 << 62)), "can't be read"),
+        (number_field(1, 1) + bytes_field(2, number_field(3, 1)), "no whole shape"),
     ],
 )
-def test_what_is_no_whole_tensor_is_refused(message: bytes) -> None:
-    with pytest.raises(MalformedMessageError):
+def test_what_is_no_whole_tensor_is_refused(message: bytes, said: str) -> None:
+    with pytest.raises(MalformedMessageError, match=said):
         decode_tensor(message)
 
 
 @pytest.mark.parametrize("shape", [(2**62, 2**62), (MOST_ELEMENTS, 4), (2**40,), (MOST_FILLED + 1,)])
 @pytest.mark.parametrize("values", [b"", number_field(7, 1), bytes_field(7, b"\1" * 100)])
 def test_a_few_bytes_do_not_fill_the_memory(shape: tuple[int, ...], values: bytes) -> None:
-    with pytest.raises(MalformedMessageError):
-        decode_tensor(_message(3, shape, values))
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedMessageError):
+            decode_tensor(_message(3, shape, values))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_values_that_are_each_an_object_of_pythons_are_counted(monkeypatch) -> None:
+    monkeypatch.setattr(tensor_message, "MOST_CHUNKS", 2)
+    monkeypatch.setattr(tensor_message, "MOST_ELEMENTS", 3)
+    assert decode_tensor(_message(3, (2,), number_field(7, 1) * 2)).tolist() == [1, 1]
+    with pytest.raises(MalformedMessageError, match="more than 2 values that are not packed"):
+        decode_tensor(_message(3, (3,), number_field(7, 1) * 3))
+    assert decode_tensor(_message(7, (3,), bytes_field(8, b"a") * 3)).tolist() == [b"a"] * 3
+    with pytest.raises(MalformedMessageError, match="more than 3 texts"):
+        decode_tensor(_message(7, (4,), bytes_field(8, b"a") * 4))
 
 
 @given(arrays(), st.data())

@@ -24,4 +24,11 @@ def test_protobuf_reads_which_model_is_meant(spec: ModelSpec) -> None:
     read = message_class("tensorflow.serving.ModelSpec").FromString(written)
     version = read.version.value if read.HasField("version") else None
     assert ModelSpec(read.name, version, read.version_label, read.signature_name) == spec
+    assert spec.label or read.SerializeToString(deterministic=True) == written
     assert read_model_spec(memoryview(written)) == read_model_spec(memoryview(read.SerializeToString())) == spec
+
+
+def test_a_version_that_no_model_has_is_read_as_it_is() -> None:
+    theirs = message_class("tensorflow.serving.ModelSpec")()
+    theirs.version.value = -1
+    assert read_model_spec(memoryview(theirs.SerializeToString())).version == -1

@@ -47,6 +47,10 @@ def test_a_request_is_written_as_protobuf_writes_it_and_read_again(
         }
 
 
+def test_the_same_inputs_are_the_same_request_in_whatever_order() -> None:
+    assert encode_predict("m", {"b": 1, "a": 2}) == encode_predict("m", {"a": 2, "b": 1})
+
+
 def test_a_label_says_which_version_is_asked() -> None:
     theirs = message_class(REQUEST).FromString(encode_predict("m", {}, label="stable"))
     assert theirs.model_spec.version_label == "stable"

@@ -61,6 +61,15 @@ def test_any_bytes_are_decoded_as_they_are_one_by_one_or_refused_as_there(conten
             assert decoded(content) == expected
 
 
+def test_a_number_that_does_not_end_is_too_long_or_cut_off() -> None:
+    for length in (1, 9):
+        with pytest.raises(MalformedMessageError, match="before it is whole"):
+            decoded(b"\xff" * length)
+    for length in (10, 11, 50):
+        with pytest.raises(MalformedMessageError, match="more than 64 bits"):
+            decoded(b"\xff" * length)
+
+
 def test_more_numbers_than_were_asked_for_are_refused() -> None:
     with pytest.raises(MalformedMessageError, match="more values than the 2"):
         decoded(b"\1\2\3", most=2)
