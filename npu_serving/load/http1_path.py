@@ -25,5 +25,6 @@ def send_requests(plan: Plan, sink: Sink) -> None:
         lambda: Http1Connection(keeps_bodies=plan.compares),
         [http1_request(request.path, target.authority, request.body, plan.headers) for request in plan.requests],
         connections=min(plan.connections or plan.concurrency or _CONNECTIONS, most),
+        at_once=1,
         most_connections=plan.connections or most,
     )

@@ -191,7 +191,7 @@ class Http2Connection:
                     if self.broken:
                         break
                     continue
-            self._take_other(kind, flags, number & _LARGEST_STREAM, data[first:position], answers)
+            self._take_other(kind, flags, number & h2.STREAM_BITS, data[first:position], answers)
             if self.broken:
                 break
         self._rest = data[position:] if position < end and not self.broken else b""
@@ -349,7 +349,7 @@ class Http2Connection:
             self.broken = "a farewell is cut"
             return
         self.leaving = True
-        last = int.from_bytes(payload[:4], "big") & _LARGEST_STREAM
+        last = int.from_bytes(payload[:4], "big") & h2.STREAM_BITS
         for stream in [each for each in self._streams if each > last]:
             del self._streams[stream]
             self._uploads.pop(stream, None)

@@ -20,6 +20,7 @@ FRAME_HEAD = struct.Struct("!IBI")
 SMALLEST_MAX_FRAME = 16384  # bytes: every peer takes frames of this length, and it is what we take
 FIRST_WINDOW = 65535  # bytes, before a peer has said otherwise
 LARGEST_WINDOW = (1 << 31) - 1
+STREAM_BITS = (1 << 31) - 1  # the one above them is reserved
 
 _MOST_BLOCKS = 256  # remembered; a server whose messages differ each time must not fill the memory
 _LITERAL, _NEVER_INDEXED = 0x00, 0x10

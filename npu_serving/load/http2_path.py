@@ -11,6 +11,7 @@ from npu_serving.load.socket_loop import run_over_sockets
 
 _CONNECTIONS = 4
 _MOST_CONNECTIONS = 256
+_CALLS_AT_ONCE = 100  # on one connection: what HTTP/2 wants a server to take at least, and most proxies take
 
 
 def send_requests(plan: Plan, sink: Sink) -> None:
@@ -37,5 +38,6 @@ def send_requests(plan: Plan, sink: Sink) -> None:
         lambda: Http2Connection(keeps_messages=plan.compares),
         [Http2Request(blocks[request.path], request.body) for request in plan.requests],
         connections=connections,
+        at_once=_CALLS_AT_ONCE,
         most_connections=plan.connections or _MOST_CONNECTIONS,
     )

@@ -46,14 +46,16 @@ def run_over_sockets(
     *,
     connections: int,
     most_connections: int,
+    at_once: int,
 ) -> None:
     """Runs a plan: `requests` are those of the plan, made ready for what `new_wire` speaks.
 
-    `connections` are opened before the first request, others, up to `most_connections`, when requests wait for one.
+    `connections` are opened before the first request, others, up to `most_connections`, when requests wait for a place
+    on one; each is taken to have `at_once` places.
     """
     collects = gc.isenabled()
     gc.disable()  # a collection would be latency that the server does not have; nothing here is in a cycle
-    loop = _Loop(plan, sink, target, new_wire, requests, connections, most_connections)
+    loop = _Loop(plan, sink, target, new_wire, requests, connections, most_connections, at_once)
     try:
         loop.run()
     finally:
@@ -72,6 +74,7 @@ class _Loop:
         requests: Sequence[Any],
         connections: int,
         most_connections: int,
+        at_once: int,
     ) -> None:
         self._plan = plan
         self._sink = sink
@@ -80,6 +83,7 @@ class _Loop:
         self._requests = requests
         self._wanted = max(connections, 1)
         self._most_connections = max(most_connections, self._wanted)
+        self._at_once = at_once
         self._numbers = plan.numbers()
         self._schedule: Iterator[int] = iter(()) if plan.schedule is None else plan.intended_ns()
         self._next_ns = _NEVER if plan.schedule is None else next(self._schedule, _NEVER)
@@ -140,21 +144,30 @@ class _Loop:
         self._stopping = True
         self._selector.unregister(self._sink.stop_fd)
         self._next_ns = _NEVER
-        # What takes too long is seen to within two looks.
-        self._finish_by_ns = now + min(self._timeout_ns + 2 * _LOOKED_AFTER_NS, round(SECONDS_TO_FINISH * _NS))
         if not self._plan.concurrency:
             for place, intended_ns, _ in self._waiting:
                 self._sink.record(place, intended_ns, now, now, UNFINISHED)
         self._waiting.clear()
 
     def _is_over(self, now: int, begun: bool) -> bool:
-        if self._stopping and now >= self._finish_by_ns:
-            for line in self._lines.values():
-                for place, intended_ns, sent_ns, _ in line.calls.values():
-                    self._sink.record(place, intended_ns, sent_ns, now, UNFINISHED)
+        if not self._stopping and not (begun and not self._plan.concurrency and self._next_ns == _NEVER):
+            return False
+        if self._finish_by_ns == _NEVER:
+            # What takes too long is seen to within two looks.
+            most_ns = min(self._timeout_ns + 2 * _LOOKED_AFTER_NS, round(SECONDS_TO_FINISH * _NS))
+            self._finish_by_ns = now + most_ns
+        if now >= self._finish_by_ns:
+            self._give_up(now)
             return True
-        nothing_to_come = self._stopping or (begun and not self._plan.concurrency and self._next_ns == _NEVER)
-        return nothing_to_come and not self._in_flight and not self._waiting
+        return not self._in_flight and not self._waiting
+
+    def _give_up(self, now: int) -> None:
+        """Records what has no answer by the end."""
+        for place, intended_ns, _ in self._waiting:
+            self._sink.record(place, intended_ns, now, now, UNFINISHED)
+        for line in self._lines.values():
+            for place, intended_ns, sent_ns, _ in line.calls.values():
+                self._sink.record(place, intended_ns, sent_ns, now, UNFINISHED)
 
     def _expire(self, now: int) -> None:
         """Ends what has waited for longer than its time; the oldest are first everywhere."""
@@ -182,12 +195,13 @@ class _Loop:
 
     def _open_lines(self, now: int) -> None:
         wanted = self._wanted
-        if self._waiting and not self._free and self._in_flight < self._most:
-            opening = sum(not line.open for line in self._lines.values()) if len(self._lines) >= wanted else 0
-            wanted = min(self._most_connections, len(self._lines) + max(0, len(self._waiting) - opening))
-        if len(self._lines) >= max(wanted, self._wanted) or now < self._not_before_ns or self._stopping:
+        if self._waiting and not self._free and len(self._lines) >= wanted and self._in_flight < self._most:
+            opening = sum(not line.open for line in self._lines.values())
+            lacking = -(-len(self._waiting) // self._at_once) - opening
+            wanted = min(self._most_connections, len(self._lines) + max(0, lacking))
+        if len(self._lines) >= wanted or now < self._not_before_ns or self._stopping:
             return
-        for _ in range(max(wanted, self._wanted) - len(self._lines)):
+        for _ in range(wanted - len(self._lines)):
             address = self._target.addresses[self._failures % len(self._target.addresses)]
             try:
                 line = SenderLine(self._target, address, self._new_wire())

@@ -116,6 +116,7 @@ def test_a_request_is_as_a_server_expects_it() -> None:
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n{}", "malformed"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", "malformed"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}}}\r\n", "malformed"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}}}0\r\n\r\n", "malformed"),
         (b"HTTP/1.1 200 OK\r\nx: " + b"y" * (1 << 16), "malformed"),
     ],
 )

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import pytest
@@ -126,10 +126,23 @@ def wait_for(port: int) -> None:
 
 
 def closed(
-    url: str, *requests: tuple[str, bytes], concurrency: int = 4, most: int = 40, timeout_s: float = 60
+    url: str,
+    *requests: tuple[str, bytes],
+    concurrency: int = 4,
+    most: int = 40,
+    timeout_s: float = 60,
+    connections: int = 0,
 ) -> list[Record]:
     ready = tuple(ReadyRequest(path, body) for path, body in requests or (("/v1/models/m:predict", b"{}"),))
-    plan = Plan(url, ready, time.monotonic_ns(), concurrency=concurrency, compares=True, timeout_s=timeout_s)
+    plan = Plan(
+        url,
+        ready,
+        time.monotonic_ns(),
+        concurrency=concurrency,
+        compares=True,
+        timeout_s=timeout_s,
+        connections=connections,
+    )
     return recorded(send_requests, plan, most)
 
 
@@ -174,6 +187,8 @@ def test_errors_are_counted_by_their_meaning_and_late_answers_as_timeouts(url: s
     records = closed(url, ("/slow", b"{}"), ("/quick", b"{}"), concurrency=2, most=6, timeout_s=0.2)
     assert {record[4] for record in records if record[0] == 0} <= {"timeout", "unfinished"}
     assert {record[4] for record in records if record[0] == 1} == {""}
+    one = closed(url, ("/slow", b"{}"), ("/quick", b"{}"), concurrency=1, most=4, timeout_s=0.2, connections=1)
+    assert [record[4] for record in one[:4]] == ["timeout", "", "timeout", ""]
 
 
 def test_a_gateway_is_told_from_the_server_and_its_closed_connections_lose_nothing(gateway: str) -> None:
@@ -189,19 +204,34 @@ def test_where_nobody_listens_requests_are_unreachable_and_another_program_is_ma
     with model() as gone:
         pass
     assert kinds(closed(gone, concurrency=1, most=3)) == {"unreachable"}
+    with program(lambda connection: connection.sendall(b"SSH-2.0-Other\r\n")) as there:
+        assert kinds(closed(there, concurrency=1, most=2)[:2]) == {"malformed"}
+
+
+def test_a_refusal_that_comes_while_the_request_is_sent_is_read_though_the_connection_breaks() -> None:
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with program(refuse) as there:
+        records = closed(there, ("/m", b"{" + b" " * 30_000_000 + b"}"), concurrency=1, most=2)
+    assert kinds(records[:2]) == {"too_large_for_gateway"}
+
+
+@contextlib.contextmanager
+def program(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A program that is talked to connection by connection; its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def greet() -> None:
+        def run() -> None:
             with contextlib.suppress(OSError):
                 while True:
                     connection, _ = listener.accept()
-                    with connection:
-                        connection.sendall(b"SSH-2.0-Other\r\n")
-                        connection.recv(1000)
+                    with connection, contextlib.suppress(OSError):
+                        talk(connection)
 
-        thread = threading.Thread(target=greet)
+        thread = threading.Thread(target=run)
         thread.start()
-        there = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        assert kinds(closed(there, concurrency=1, most=2)[:2]) == {"malformed"}
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(10)

@@ -132,6 +132,26 @@ def test_large_requests_keep_to_both_windows_and_arrive_whole(
     assert [bytes(server.messages[stream]) for stream in contents] == [message(again.randbytes(size)) for size in sizes]
 
 
+def test_small_requests_together_keep_to_the_window_of_the_connection() -> None:
+    connection, server = Http2Connection(), Received()
+    for _ in range(10):
+        connection.begin(Http2Request(BLOCK, b"x" * 16_000))
+    server.take(sent(connection))
+    assert len(server.ended) == 4
+    connection.receive(SETTINGS + server.grow(0, 200_000))
+    server.take(sent(connection))
+    assert len(server.ended) == 10
+
+
+def test_a_connection_whose_streams_have_run_out_takes_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npu_serving.load.http2_connection._LARGEST_STREAM", 5)
+    connection = begun(2)
+    assert not connection.leaving
+    assert connection.begin(Http2Request(BLOCK, b"")) == 5
+    assert connection.leaving
+    assert connection.free_places == 0
+
+
 def test_a_window_that_shrinks_below_nothing_is_waited_for() -> None:
     connection, server = Http2Connection(), Received()
     stream = connection.begin(Http2Request(BLOCK, b"x" * 100_000))
@@ -178,6 +198,7 @@ def test_hpack_reads_the_headers_of_a_request() -> None:
         (frame(1, 4, 1, block(OK)) + frame(1, 5, 1, block([("grpc-status", "none")])), "malformed"),
         (frame(1, 4, 1, block(OK)) + frame(1, 4, 1, block(OK)), "malformed"),
         (frame(1, 4, 1, b"\xff\xff\xff\xff"), "malformed"),
+        (frame(1, 4, 1, b"\x3f\x21" + block(OK)), "malformed"),  # a table larger than allowed
         (frame(1, 4, 1, b"\xbe"), "malformed"),  # from a table that was said to be empty
         (frame(1, 4, 1, block(OK)) + frame(0, 0, 1, b"\0\x7f\xff\xff\xff"), "too_large_for_client"),
         (frame(3, 0, 1, b"\0\0\0\7"), AGAIN),

@@ -220,6 +220,22 @@ def test_a_server_that_closes_in_the_middle_is_unreachable_and_one_that_says_not
         silent.set()
 
 
+def test_the_server_hears_that_nobody_waits_for_an_answer_any_more() -> None:
+    received = Received()
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(SETTINGS)
+        while not received.resets:
+            data = connection.recv(65536)
+            if not data:
+                return
+            received.take(data)
+
+    with program(talk) as url:
+        assert kinds(closed(url, concurrency=1, most=1, timeout_s=0.1)[:1]) == {"timeout"}
+    assert received.resets == {1: 8}
+
+
 def test_what_the_server_never_began_is_sent_again_and_what_it_began_is_counted() -> None:
     talks = iter(range(100))
 
