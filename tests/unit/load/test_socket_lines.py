@@ -25,8 +25,8 @@ def certificate(directory: Path) -> tuple[Path, Path]:
     if shutil.which("openssl") is None:
         pytest.skip("openssl makes the keys")
     key, pem = directory / "key", directory / "pem"
-    words: list[str | Path] = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
-    named = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", pem]
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    named = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(pem)]
     subprocess.run([*words, *named], check=True, capture_output=True, timeout=60)
     return key, pem
 
