@@ -21,6 +21,7 @@ from npu_serving.commands.recording import record, show_recording
 from npu_serving.commands.running import serve, status, warm_cache, write_warmup
 from npu_serving.commands.servers import logs, reload, restart, stop
 from npu_serving.commands.support import show_dump, support_bundle
+from npu_serving.commands.tuning import tune
 
 __all__ = [
     "bench",
@@ -63,6 +64,7 @@ __all__ = [
     "stop",
     "support_bundle",
     "test",
+    "tune",
     "unbundle",
     "verify_serving",
     "warm_cache",

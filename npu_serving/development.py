@@ -20,6 +20,7 @@ SHELL_SCRIPTS = (
     "docker/runtime/[sh]*",
     "templates/completion/*.bash",
 )
+_OUR_PYTHON = ("npu_serving", "tests", "bench", "tasks.py")
 SEED_OF_CI = 1
 SUPPORTED_PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 
@@ -68,8 +69,11 @@ def _workers(*, one_is_enough: bool) -> list[str]:
     return ["-n", str(processors), "--dist", "loadscope", "--no-loadscope-reorder"]
 
 
-def run_unit_tests_on(versions: Sequence[str]) -> None:
-    """Runs the unit tests on each of those Pythons that is here, and leaves with 1 if any failed; "all" are all."""
+def run_unit_tests_on(versions: Sequence[str], *, matching: str = "") -> None:
+    """Runs the unit tests, or those whose name matches, on each of those Pythons that is here ("all" for all).
+
+    Leaves with 1 if any failed.
+    """
     unknown = [version for version in versions if version not in (*SUPPORTED_PYTHONS, "all")]
     if unknown:
         raise RequestError(
@@ -90,7 +94,7 @@ def run_unit_tests_on(versions: Sequence[str]) -> None:
             "NPU_SERVING_VENV": str(PROJECT_ROOT / "build" / "pythons" / version),
         }
         (PROJECT_ROOT / "build" / "pythons").mkdir(parents=True, exist_ok=True)
-        command = [str(PROJECT_ROOT / "inv"), "test", "--unit"]
+        command = [str(PROJECT_ROOT / "inv"), "test", "--unit", *(["-k", matching] if matching else [])]
         done = process.run(command, env=environment, check=False, on_line=_echo)
         outcomes[version] = f"{'passed' if done.returncode == 0 else 'FAILED'} in {done.seconds:.0f} s, with {python}"
     for version, outcome in outcomes.items():
@@ -121,6 +125,14 @@ def run_linters(*, fix: bool) -> None:
         [*python, "ruff", "check", *(["--fix"] if fix else []), "."],
         [*python, "ruff", "format", *([] if fix else ["--check"]), "."],
         [*python, "mypy"],
+        [
+            str(Path(sys.executable).with_name("vermin")),
+            "--quiet",
+            "--violations",
+            "--no-tips",
+            f"-t={SUPPORTED_PYTHONS[0]}-",
+            *_OUR_PYTHON,
+        ],
         [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],  # the layers of pyproject.toml
         [*python, "npu_serving.plain_words"],
     ]

@@ -35,8 +35,8 @@ def test(
     from npu_serving.development import run_pytest, run_unit_tests_on
 
     if python:
-        refuse_together("--python", "it runs the unit tests", unit=unit, k=k, long=long, coverage=coverage, seed=seed)
-        run_unit_tests_on(python)
+        refuse_together("--python", "it runs the unit tests", unit=unit, long=long, coverage=coverage, seed=seed)
+        run_unit_tests_on(python, matching=k)
     run_pytest(unit=unit, matching=k, long=long, coverage=coverage, seed=seed)
 
 

@@ -104,19 +104,16 @@ def load_test(
 
     check_timeout(timeout)
     check_timeout(first_timeout)
-    _check_number("--processes", processes, MOST_PROCESSES)
-    _check_number("--max-windows", max_windows, MOST_WINDOWS)
+    check_number("--processes", processes, MOST_PROCESSES)
+    check_number("--max-windows", max_windows, MOST_WINDOWS)
     if golden:
         refuse_together("--golden", "a golden request has its own values and signature", request=request, shape=shape)
         refuse_together("--golden", "it says which version is asked", version=version is not None, label=label)
-    if golden or request:
-        given = "--golden" if golden else "--request"
-        refuse_together(given, "there are no random values", shape=shape, range=range, batch_size=batch_size)
     plan = plan_load_test(
         url,
         ModelSpec(model, version, label, signature),
         ClientTls(ca, cert, key),
-        _asked(call, model, golden, request, shape, range, batch_size),
+        asked_wishes(call, model, golden, request, shape, range, batch_size),
         LoadWishes(concurrency, rate, arrivals, search, seconds_of(p99, "--p99") if p99 else None, path),
         Terms(
             warm_up_s=seconds_of(warm_up, "--warm-up", least=0.0) if warm_up else None,
@@ -133,7 +130,7 @@ def load_test(
     return plan if dry_run else run_load_test(plan, call.settings.build_root, call.console)
 
 
-def _asked(
+def asked_wishes(
     call: Call,
     model: str,
     golden: str,
@@ -142,10 +139,14 @@ def _asked(
     ranges: tuple[str, ...],
     batch_size: int | None,
 ) -> AskedWishes:
+    """What is asked, by the flags that say it. RequestError where one leaves another without effect."""
     from npu_serving.asking.request import read_request
     from npu_serving.load.load_plan import AskedWishes
     from npu_serving.load.random_inputs import read_wishes
 
+    if golden or request:
+        given = "--golden" if golden else "--request"
+        refuse_together(given, "there are no random values", shape=shape, range=ranges, batch_size=batch_size)
     if golden:
         return AskedWishes(golden=_golden(call, model, golden))
     if request:
@@ -174,6 +175,7 @@ def _shown(source: str) -> str:
     return "the text given" if source.lstrip()[:1] in ("[", "{") else source
 
 
-def _check_number(flag: str, value: int, most: int) -> None:
+def check_number(flag: str, value: int, most: int) -> None:
+    """RequestError for a number that is not from 1 to `most`."""
     if not 0 < value <= most:
         raise RequestError(f"{flag} can't be {value}.", cure=f"use a number from 1 to {most}")

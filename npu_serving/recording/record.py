@@ -36,6 +36,7 @@ SCHEMES = {"grpc": 8500, "http": 8501}
 SECONDS_TO_DRAIN = 60.0
 _SIZES = {"": 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _PIPE_BYTES = 1 << 20
+_F_SETPIPE_SZ = 1031  # of Linux; Python's fcntl has it since 3.10
 _START = "import sys; sys.path.insert(0, sys.argv.pop()); from npu_serving.recording.keeper import keep; keep()"
 
 
@@ -208,7 +209,7 @@ def record(plan: RecordPlan, reporter: Reporter) -> Recorded:
         pipe = child.stdin.fileno()
         os.set_blocking(pipe, False)
         with contextlib.suppress(OSError):  # of a user who may not have more
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
         tap = Tap(pipe, share=plan.share, seed=plan.seed)
         passing = PassThrough(listener, addresses, tap)
         reporter.note(f"recording {shown_url(plan.url)}: have clients ask port {plan.listen_port}; Ctrl-C ends it")

@@ -19,7 +19,7 @@ def yaml_string(value: str) -> str:
 
 
 def yaml_block(value: object, indent: int = 0) -> str:
-    """Mappings, lists, texts, whole numbers and truth values as block YAML, a line each; every text in quotes."""
+    """Mappings, lists, texts, whole numbers, truth values and null as block YAML, a line each; every text in quotes."""
     return "".join(f"{' ' * indent}{line}\n" for line in _lines(value))
 
 
@@ -35,6 +35,8 @@ def _lines(value: object) -> list[str]:
         return [f"{'- ' if number == 0 else '  '}{line}" for lines in found for number, line in enumerate(lines)]
     if isinstance(value, bool):
         return ["true" if value else "false"]
+    if value is None:
+        return ["null"]
     return [yaml_string(value) if isinstance(value, str) else "{}" if value == {} else str(value)]
 
 
