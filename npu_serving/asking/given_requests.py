@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Union
 
 from npu_serving import fsutil
-from npu_serving.asking import csv_requests
+from npu_serving.asking import csv_requests, recorded_file
 from npu_serving.asking.images import is_image_name
 from npu_serving.errors import RequestError
 from npu_serving.models.warm_up_file import WARM_UP_FILE
@@ -25,7 +25,7 @@ from npu_serving.settings import user_path
 STANDARD_INPUT = "-"
 ARRAYS = ".npz"
 ARRAY = ".npy"
-RECORDS = (".tfrecord", ".tfrecords")
+RECORDS = (".tfrecord", ".tfrecords", recorded_file.SUFFIX)
 _MAGIC = {b"PK\x03\x04": ARRAYS, b"\x93NUMPY": ARRAY}
 _NAMED = re.compile(r"([^=/]+)=(.+)", re.DOTALL)
 _NUMBERED = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)

@@ -1,4 +1,4 @@
-"""Requests in a file of records (TFRecord of PredictionLog): a server's warm-up file, and its log of requests."""
+"""Requests in a file of records: a server's warm-up file or log (TFRecord of PredictionLog), or a recorded file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from npu_serving.asking.recorded_file import GRPC, SUFFIX, read_recording
+from npu_serving.asking.recorded_requests import PREDICT, method_of
+from npu_serving.asking.recorded_values import recorded_values
+from npu_serving.asking.request import PredictRequest
 from npu_serving.client.predict_wire import request_in_log
 from npu_serving.client.prediction_messages import decode_predict_request
 from npu_serving.errors import RequestError
@@ -23,6 +27,8 @@ class LoggedRequest:
     number: int
     signature: str
     inputs: Mapping[str, NDArray[Any]]
+    values: PredictRequest | None = None
+    """Of one that came over REST, in place of the inputs."""
 
 
 def read_logged(path: Path, number: int = 0) -> list[LoggedRequest]:
@@ -31,6 +37,8 @@ def read_logged(path: Path, number: int = 0) -> list[LoggedRequest]:
     RequestError for a record that is not a request for a prediction, and for a number that there is not; ModelFileError
     for a file that is damaged.
     """
+    if path.suffix == SUFFIX:
+        return _of_recording(path, number)
     found = [_read(path, at, memoryview(record)) for at, record in enumerate(records_in(path), 1) if number in (0, at)]
     if not found:
         raise RequestError(
@@ -38,6 +46,29 @@ def read_logged(path: Path, number: int = 0) -> list[LoggedRequest]:
             cause="it has fewer" if number else "it is empty",
             cure="name another one, counted from 1" if number else "give a file with requests",
         )
+    return found
+
+
+def _of_recording(path: Path, number: int) -> list[LoggedRequest]:
+    recording = read_recording(path)
+    asked = [recording.request(number)] if number else recording.requests()
+    found = []
+    for at, request in enumerate(asked, start=number or 1):
+        if request.api == GRPC and method_of(GRPC, request.path) == PREDICT:
+            try:
+                spec, inputs = decode_predict_request(request.body)
+            except MalformedMessageError as error:
+                raise RequestError(
+                    f"Request {at} of {path} can't be read: {error}.",
+                    cause="its client sent something else",
+                    cure=f"name another one by its number, such as {path}#1",
+                ) from error
+            found.append(LoggedRequest(at, spec.signature_name, inputs))
+        else:
+            values = recorded_values(f"{path}#{at}", request)
+            found.append(LoggedRequest(at, values.signature_name, {}, values))
+    if not found:
+        raise RequestError(f"{path} has no request.", cause="nothing was asked while it was made", cure="record again")
     return found
 
 

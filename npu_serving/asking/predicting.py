@@ -178,7 +178,9 @@ def _requests(
                     cause=f"{signature.name!r} is asked",
                     cure=f"--signature {logged.signature} --request {file.name}#{logged.number}",
                 )
-            yield f"{file.name}#{logged.number}", None, logged.inputs
+            name, values = f"{file.name}#{logged.number}", logged.values
+            inputs = logged.inputs if values is None else request_arrays(values, signature, cast=cast)
+            yield name, values and replace(values, signature_name=signature.name), inputs
     else:
         if given.kind is GivenKind.ROWS:
             assert isinstance(given.files[0].source, Path)

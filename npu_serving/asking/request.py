@@ -59,6 +59,11 @@ def read_request(source: str, *, stdin: BinaryIO | None = None) -> PredictReques
     return _request(_decoded(fsutil.read_bytes(path), str(path)), str(path))
 
 
+def request_in(data: bytes, where: str) -> PredictRequest:
+    """The request in JSON; `where` is its name in errors. RequestError for other bytes."""
+    return _request(_decoded(data, where), where)
+
+
 def _file(source: str) -> Path:
     missing = RequestError(
         f"The request {source!r} is neither JSON nor an existing file.",

@@ -164,7 +164,7 @@ def status(
     kinds={"version": int, "deployment": Path},
     help={
         "model_dir": "the directory with the model's version directories, such as /models/resnet",
-        "request": "a request in JSON, as predict takes it: a file, or the text itself (repeatable)",
+        "request": "a request in JSON (a file, or the text), or a recorded file, for one of each shape (repeatable)",
         "golden": "the recorded golden requests of the model as well (./inv smoke --record)",
         "signature": "the signature to ask; the request's own, or serving_default, by default",
         "version": "the version to write for; the newest by default",

@@ -17,6 +17,7 @@ from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.golden_files import RECORD, GoldenRequests
 from npu_serving.asking.messages import read_prediction_log, write_prediction_log
+from npu_serving.asking.recorded_values import first_of_each_shape, recorded_file_in
 from npu_serving.asking.request import PredictRequest, read_request
 from npu_serving.asking.request_tensors import request_tensors, resized
 from npu_serving.asking.tensor import Tensor
@@ -258,7 +259,14 @@ def _infos(signature: ModelSignature, *, inputs: bool) -> tuple[TensorInfo, ...]
 def _requests(
     sources: Sequence[str], golden: GoldenRequests | None, base: Path, served_as: DeployedModel | None
 ) -> list[tuple[str, PredictRequest]]:
-    found = [(_shown(source), read_request(source)) for source in sources]
+    name = served_as.name if served_as is not None else base.name
+    found: list[tuple[str, PredictRequest]] = []
+    for source in sources:
+        recorded = recorded_file_in(source)
+        if recorded is not None:
+            found += first_of_each_shape(recorded[0], name, recorded[1])
+        else:
+            found.append((_shown(source), read_request(source)))
     if golden is not None:
         found += [(f"the golden request {each.name}", each.request) for each in _golden_of(golden, base, served_as)]
     if not found:

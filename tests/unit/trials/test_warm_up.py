@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import model_messages as wire
+import numpy as np
 import pytest
+from recordings import of_grpc, recorded
 from serving_messages import message_class
 
 from npu_serving import fsutil
@@ -15,6 +17,7 @@ from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.golden_files import GoldenRequests, read_golden_requests, write_golden
 from npu_serving.asking.messages import read_prediction_log, write_prediction_log
 from npu_serving.asking.request import read_request
+from npu_serving.client import encode_predict
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.deploy.deployment_file import DeploymentFile, read_deployment
 from npu_serving.errors import ModelFileError, NpuServingError, RequestError
@@ -64,6 +67,15 @@ def test_the_newest_version_gets_the_requests_as_protobuf_reads_them(base: Path,
     assert str(file) in done.text()
     assert "was read back" in done.text()
     assert done.to_json()["written"] is True
+
+
+def test_one_request_of_each_recorded_shape_is_written(base: Path, tmp_path: Path) -> None:
+    asked = (np.full((rows, 3), value, np.float32) for value, rows in enumerate((1, 2, 1, 2)))
+    file = recorded(tmp_path / "a.rec", *(of_grpc(encode_predict("resnet", {"x": values})) for values in asked))
+    done = write_warm_up(plan_warm_up(str(base), [str(file), f"{file}#4"]))
+    shapes = [[dim.size for dim in request.inputs["x"].tensor_shape.dim] for request in requests_of(done.path)]
+    assert shapes == [[1, 3], [2, 3], [2, 3]]
+    assert f"{file}#2" in done.text()
 
 
 def test_a_second_run_changes_nothing(base: Path) -> None:
