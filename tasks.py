@@ -10,6 +10,7 @@ from npu_serving.commands.building import build_image, build_serving, render_ove
 from npu_serving.commands.builds import list_builds, prune, rebuild_after_cann, rollback, smoke, verify_serving
 from npu_serving.commands.cann import cann_info, render_watch_units
 from npu_serving.commands.ci import init_ci
+from npu_serving.commands.comparing import compare_answers
 from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unbundle
 from npu_serving.commands.deployment import check_deployment, init_deployment, render_deployment
 from npu_serving.commands.development import bench, clean, lint, test
@@ -31,6 +32,7 @@ __all__ = [
     "cann_info",
     "check_deployment",
     "clean",
+    "compare_answers",
     "demo",
     "doctor",
     "explain",

@@ -213,6 +213,29 @@ def write_golden(directory: Path, golden: GoldenRequest, inputs_npz: bytes | Non
     return path
 
 
+def keep_tolerances(directory: Path, golden: GoldenRequest, tolerances: Mapping[str, Tolerance]) -> Path:
+    """Puts the tolerances of these outputs ("" for a single one without a name) into its file, which it returns.
+
+    All else in the file stays as it is. RequestError where it has no file of its own.
+    """
+    path = directory / f"{golden.name}.json"
+    if not path.is_file():
+        raise RequestError(
+            f"{golden.name} has no file of its own in {directory}, for tolerances to be written to.",
+            cause=f"it stands in {FORMER}, which an earlier version wrote",
+            cure=f"record it again: {RECORD}",
+        )
+    document = json.loads(fsutil.read_text(path))
+    named = {name: asdict(each) for name, each in tolerances.items() if name}
+    if "" in tolerances:
+        document["tolerance"] = asdict(tolerances[""])
+        document.pop("tolerances", None)
+    if named:
+        document["tolerances"] = {**(document.get("tolerances") or {}), **named}
+    fsutil.write_file(path, json.dumps(document, indent=2) + "\n")
+    return path
+
+
 def _write_npz(directory: Path, stem: str, data: bytes) -> str:
     name = f"{stem}-{hashlib.sha256(data).hexdigest()[:12]}{SUFFIX}"
     fsutil.write_file(directory / name, data)
