@@ -13,7 +13,7 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.asking.given_requests import sort_given
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.grpc_tls import WITHOUT_FILES
+from npu_serving.asking.grpc_client import WITHOUT_FILES
 from npu_serving.asking.image_spec import ImageSpec
 from npu_serving.asking.predicting import ModelAtServer, Wishes, predict_given
 from npu_serving.asking.request import ROW, PredictRequest

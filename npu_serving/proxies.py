@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import os
 import urllib.parse
 from collections.abc import Mapping
 
+from npu_serving.client.proxy_rules import is_this_machine
 from npu_serving.shown_text import shown_url
 
 CURE = "set https_proxy and http_proxy to an HTTP proxy (http://HOST:PORT), or add {host} to no_proxy"
 NO_PROXY: Mapping[str, str] = {"http": "", "https": "", "all": ""}
 """For requests' `proxies=`: it sets only those that are not there (Session.merge_environment_settings)."""
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether the host of a URL is a loopback address or a name of it (RFC 6761); names are not looked up."""
-    name = host.lower().rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(name.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any(item.is_loopback or item.is_unspecified for item in (address, mapped) if item is not None)
-    return False
 
 
 def proxy_problem(url: str) -> str:

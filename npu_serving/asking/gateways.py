@@ -2,57 +2,16 @@
 
 from __future__ import annotations
 
-import http
 import re
 import urllib.parse
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from npu_serving import known_failures
+from npu_serving.client.http_answers import NEVER_THE_SERVERS, REDIRECTIONS, HttpAnswer
 from npu_serving.errors import GatewayError, NpuServingError, ServerError
 from npu_serving.known_failures import diagnose
 from npu_serving.writers.shell import shell_word
 
-REDIRECTIONS = range(300, 400)
-NEVER_THE_SERVERS = frozenset({407, 411, 413, 502})  # whatever the body looks like
-_TITLE = re.compile(rb"<title[^>]*>([^<]{0,200})", re.IGNORECASE)
-_TAG = re.compile(rb"<[^>]*>")
-_EXCERPT_BYTES = 80
-_LOOKED_AT_BYTES = 1 << 14
 _LOGIN = re.compile(r"log[-_]?in|sign[-_]?in|auth|sso", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class HttpAnswer:
-    """What came back: the HTTP status, the headers (in any case), and the body as it came."""
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    proxy: str = ""
-    """The environment variable with the proxy through which it was asked for; "" for none."""
-
-    @property
-    def signature(self) -> str:
-        """Who answered, for a person: the status in words and the Server header."""
-        try:
-            reason = f" ({http.HTTPStatus(self.status).phrase})"
-        except ValueError:
-            reason = ""
-        server = _printable(self.headers.get("Server", ""))
-        return f"HTTP status {self.status}{reason}" + (f", Server: {server}" if server else ", no Server header")
-
-    @property
-    def excerpt(self) -> str:
-        """What the body is, for a person: an HTML page by its title, otherwise its beginning."""
-        start = self.body[:_LOOKED_AT_BYTES]
-        title = _TITLE.search(start)
-        if title is not None:
-            return f"an HTML page, {_printable(title[1].decode(errors='replace').strip())!r}"
-        if start.lstrip()[:1] == b"<":
-            start = b" ".join(_TAG.sub(b" ", start).split())
-        return repr(start[:_EXCERPT_BYTES].decode(errors="replace")) if start.strip() else "an empty body"
 
 
 def gateway_error(answer: HttpAnswer, message: str | None) -> GatewayError | None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from npu_serving.asking import grpc_channel
-from npu_serving.asking.answers import Prediction
+from npu_serving.asking.answers import ShownPrediction
 from npu_serving.asking.given_requests import ARRAY, GivenKind, GivenRequest, json_stream
-from npu_serving.asking.grpc_tls import ClientTls
 from npu_serving.asking.request import COLUMN, PredictRequest, read_request
 from npu_serving.asking.waiting import said_while_waiting
+from npu_serving.client.address import is_grpc
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.client.model_types import DEFAULT_SIGNATURE
+from npu_serving.client.tls import Tls
 from npu_serving.console import Reporter
 from npu_serving.errors import RequestError
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from npu_serving.asking.image_run import ImageRun
     from npu_serving.asking.image_spec import ImageSpec
 
-Answered = Union[Prediction, "ArrayPrediction", "ArrayPredictions", "ImageRun"]
+Answered = Union[ShownPrediction, "ArrayPrediction", "ArrayPredictions", "ImageRun"]
 USUAL_TOP = 5
 """How many classes are shown where only a label file is given."""
 
@@ -39,12 +39,12 @@ class ModelAtServer:
     url: str
     spec: ModelSpec
     timeout_s: float
-    tls: ClientTls
+    tls: Tls
 
     @property
     def is_grpc(self) -> bool:
         """Whether its gRPC API is asked."""
-        return grpc_channel.is_grpc(self.url)
+        return is_grpc(self.url)
 
 
 @dataclass(frozen=True)

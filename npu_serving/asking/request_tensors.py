@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 
 from npu_serving.asking.request import ROW, PredictRequest
 from npu_serving.asking.tensor import Tensor, Value, nested, packed, shown_values
-from npu_serving.client.data_types import BFLOAT16, BY_NAME, DataType
+from npu_serving.client.data_types import BY_NAME, DataType
 from npu_serving.client.model_types import Signature, TensorInfo
+from npu_serving.client.number_rules import holds
 from npu_serving.client.tensor_message import MOST_DIMENSIONS, MOST_ELEMENTS
 from npu_serving.errors import RequestError
 
 _BASE64 = "b64"
-_BITS = {"e": 11, "f": 24, "d": 53, BFLOAT16: 8}  # of a whole number that each type with fractions keeps
 _NOT_OVER_REST = ("DT_HALF", "DT_BFLOAT16", "DT_COMPLEX64", "DT_COMPLEX128")
 _AS_BYTES = "_bytes"  # an output whose name ends like this is shown in base64 whatever it holds
 
@@ -181,7 +181,7 @@ def _refuse_inexact(kind: DataType, values: Sequence[Value]) -> None:
     """ValueError for the first whole number that a type with fractions would round to another one."""
     if kind.is_real:
         for value in values:
-            if isinstance(value, int) and abs(value) // (value & -value or 1) >> _BITS[kind.code]:
+            if isinstance(value, int) and not holds(kind, value):
                 raise ValueError(f"{kind.name} can't hold {value}")
 
 

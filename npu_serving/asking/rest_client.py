@@ -12,21 +12,19 @@ import re
 import threading
 import time
 import urllib.parse
+from typing import Callable, TypeVar
 
 import requests
 import urllib3
 
 from npu_serving import proxies
-from npu_serving.asking.answers import (
-    Prediction,
-    error_message,
-    metadata_of,
-    status_of,
-    with_bytes_as_base64,
-)
-from npu_serving.asking.gateways import HttpAnswer, gateway_error, past_proxy, server_refusal, with_proxy
+from npu_serving.asking.answers import ShownPrediction, with_bytes_as_base64
+from npu_serving.asking.gateways import gateway_error, past_proxy, server_refusal, with_proxy
 from npu_serving.asking.request import PredictRequest
+from npu_serving.client.http_answers import HttpAnswer, error_message
 from npu_serving.client.model_types import ModelMetadata, ModelStatus
+from npu_serving.client.proxy_rules import is_this_machine
+from npu_serving.client.rest_documents import metadata_of, status_of
 from npu_serving.client.rest_paths import SAFE_IN_NAME, model_path
 from npu_serving.console import amount_text
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
@@ -40,6 +38,7 @@ _CLOSED = ("closed connection without response", "Connection reset", "Broken pip
 READ_BYTES = 1 << 18
 MOST_STATUS_BYTES = 64 << 20
 MOST_PREDICTED_BYTES = 1 << 30
+Read = TypeVar("Read")
 
 
 def model_status(
@@ -52,7 +51,7 @@ def model_status(
     """
     answer = _ask("GET", _model_url(base_url, model, version), timeout_s=timeout_s)
     _raise_for_refusal(answer, base_url, model, version)
-    return status_of(model, _document(answer)[0], _not_a_model_server(answer, "it lacks model_version_status"))
+    return _read(answer, lambda document: status_of(model, document))
 
 
 def model_metadata(
@@ -61,7 +60,7 @@ def model_metadata(
     """The signatures of the model with their inputs and outputs. Raises what model_status() raises."""
     answer = _ask("GET", _model_url(base_url, model, version) + "/metadata", timeout_s=timeout_s)
     _raise_for_refusal(answer, base_url, model, version)
-    return metadata_of(model, _document(answer)[0], _not_a_model_server(answer, "it lacks the metadata"))
+    return _read(answer, lambda document: metadata_of(model, document))
 
 
 def predict(
@@ -72,7 +71,7 @@ def predict(
     signature_name: str = "",
     version: int | None = None,
     timeout_s: float = PREDICT_TIMEOUT_S,
-) -> Prediction:
+) -> ShownPrediction:
     """What the model answers; `signature_name` goes before the one in the request.
 
     Raises RequestError for a request that the model refuses, with what its signatures take, and for a model the
@@ -90,7 +89,14 @@ def predict(
     key = request.answer_key
     if not isinstance(document, dict) or key not in document:
         raise _not_a_model_server(answer, f"it lacks {key!r}")
-    return Prediction(model, version, key, document[key], seconds, in_bytes)
+    return ShownPrediction(model, version, key, document[key], seconds, in_bytes)
+
+
+def _read(answer: HttpAnswer, read: Callable[[object], Read]) -> Read:
+    try:
+        return read(_document(answer)[0])
+    except ValueError as error:
+        raise _not_a_model_server(answer, str(error)) from error
 
 
 def _document(answer: HttpAnswer) -> tuple[object, int]:
@@ -193,7 +199,7 @@ def _answer(
     """The answer, read to its end. Raises whatever requests raises, and ServerError for one that is too long."""
     most_bytes = MOST_PREDICTED_BYTES if data is not None else MOST_STATUS_BYTES
     with _NoRedirects() as session:
-        session.trust_env = not proxies.is_this_machine(urllib.parse.urlsplit(url).hostname or "")
+        session.trust_env = not is_this_machine(urllib.parse.urlsplit(url).hostname or "")
         response = session.request(
             method,
             url,

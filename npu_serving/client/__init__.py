@@ -11,16 +11,65 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from npu_serving.client.arrays import WireArray, decode_tensor
-    from npu_serving.client.example_messages import CLASSIFY, REGRESS, InferenceAnswer, ScoredLabel
+    from npu_serving.client.async_client import AsyncGrpcClient
+    from npu_serving.client.errors import (
+        AnswerTooLargeError,
+        BusyError,
+        ClientError,
+        DeadlineError,
+        ExpiredError,
+        FailedError,
+        FromGatewayError,
+        MalformedAnswerError,
+        NotReachedError,
+        NotSentError,
+        RefusedError,
+        TooLargeForGatewayError,
+        UnknownModelError,
+    )
+    from npu_serving.client.example_messages import InferenceAnswer
+    from npu_serving.client.example_types import CLASSIFY, REGRESS, ScoredLabel
+    from npu_serving.client.grpc_client import GrpcClient
+    from npu_serving.client.model_messages import ModelEntry
     from npu_serving.client.model_spec import ModelSpec
+    from npu_serving.client.model_types import ModelMetadata, ModelStatus, Signature, TensorInfo, VersionStatus
+    from npu_serving.client.prediction import Classification, Prediction, Regression
     from npu_serving.client.prediction_messages import decode_predict, decode_predict_request, encode_predict
+    from npu_serving.client.rest_client import RestClient
+    from npu_serving.client.tls import Tls
 
 _PLACES = {
-    "CLASSIFY": "example_messages",
+    "AnswerTooLargeError": "errors",
+    "AsyncGrpcClient": "async_client",
+    "BusyError": "errors",
+    "CLASSIFY": "example_types",
+    "Classification": "prediction",
+    "ClientError": "errors",
+    "DeadlineError": "errors",
+    "ExpiredError": "errors",
+    "FailedError": "errors",
+    "FromGatewayError": "errors",
+    "GrpcClient": "grpc_client",
     "InferenceAnswer": "example_messages",
+    "MalformedAnswerError": "errors",
+    "ModelEntry": "model_messages",
+    "ModelMetadata": "model_types",
     "ModelSpec": "model_spec",
-    "REGRESS": "example_messages",
-    "ScoredLabel": "example_messages",
+    "ModelStatus": "model_types",
+    "NotReachedError": "errors",
+    "NotSentError": "errors",
+    "Prediction": "prediction",
+    "REGRESS": "example_types",
+    "RefusedError": "errors",
+    "Regression": "prediction",
+    "RestClient": "rest_client",
+    "ScoredLabel": "example_types",
+    "Signature": "model_types",
+    "TensorInfo": "model_types",
+    "Tls": "tls",
+    "TooLargeForGatewayError": "errors",
+    "UnknownModelError": "errors",
+    "VersionStatus": "model_types",
     "WireArray": "arrays",
     "decode_predict": "prediction_messages",
     "decode_predict_request": "prediction_messages",
@@ -32,9 +81,35 @@ _PLACES = {
 __all__ = [
     "CLASSIFY",
     "REGRESS",
+    "AnswerTooLargeError",
+    "AsyncGrpcClient",
+    "BusyError",
+    "Classification",
+    "ClientError",
+    "DeadlineError",
+    "ExpiredError",
+    "FailedError",
+    "FromGatewayError",
+    "GrpcClient",
     "InferenceAnswer",
+    "MalformedAnswerError",
+    "ModelEntry",
+    "ModelMetadata",
     "ModelSpec",
+    "ModelStatus",
+    "NotReachedError",
+    "NotSentError",
+    "Prediction",
+    "RefusedError",
+    "Regression",
+    "RestClient",
     "ScoredLabel",
+    "Signature",
+    "TensorInfo",
+    "Tls",
+    "TooLargeForGatewayError",
+    "UnknownModelError",
+    "VersionStatus",
     "WireArray",
     "decode_predict",
     "decode_predict_request",

@@ -20,22 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npu_serving.client.data_types import BFLOAT16, BY_NAME, TEXTS_FIELD, DataType
+from npu_serving.client.errors import NotSentError
 from npu_serving.client.predict_wire import Piece
 from npu_serving.client.tensor_message import MOST_FILLED, TensorParts, split_tensor
 from npu_serving.client.varints import decode_varints
-from npu_serving.errors import RequestError
 from npu_serving.wire_bytes import BYTES, MalformedMessageError, tag, varint
 
 Array = NDArray[Any]
 
-_QUANTISED = ("DT_QINT8", "DT_QUINT8", "DT_QINT16", "DT_QUINT16", "DT_QINT32")
+QUANTISED = ("DT_QINT8", "DT_QUINT8", "DT_QINT16", "DT_QUINT16", "DT_QINT32")
 _CODES = {"?": "?", "ff": "<c8", "dd": "<c16", BFLOAT16: "<u2"}
 STORED: Mapping[DataType, np.dtype[Any]] = {
     kind: np.dtype(_CODES.get(kind.code, "<" + kind.code)) for kind in BY_NAME.values() if kind.code
 }
 """How NumPy has the values of a type, as they are in a message; those of bfloat16 as their bits."""
 _KINDS: Mapping[np.dtype[Any], DataType] = {
-    stored: kind for kind, stored in STORED.items() if kind.name not in _QUANTISED and kind.code != BFLOAT16
+    stored: kind for kind, stored in STORED.items() if kind.name not in QUANTISED and kind.code != BFLOAT16
 }
 _TEXT_TAG = varint(tag(TEXTS_FIELD, BYTES))
 _SHORT_TEXT_HEADS = tuple(_TEXT_TAG + varint(size) for size in range(0x80))
@@ -56,14 +56,14 @@ class WireArray:
 def tensor_content(name: str, value: object) -> tuple[DataType, tuple[int, ...], Piece]:
     """The type and shape of an input, and its values: the memory of the array, or fields of texts.
 
-    RequestError, naming the input, for what TensorFlow Serving has no type for.
+    NotSentError, naming the input, for what TensorFlow Serving has no type for.
     """
     try:
         kind, array = to_wire(value)
         if kind is _STRING:
             return kind, array.shape, _text_fields(array)
     except (ValueError, TypeError, OverflowError) as error:
-        raise RequestError(
+        raise NotSentError(
             f"The input {name!r} can't be sent: {error}.",
             cure="give an array of numbers, truth values, bytes or texts, with rows of one length",
         ) from error

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npu_serving.client.arrays import array_of
+from npu_serving.client.errors import NotSentError
+from npu_serving.client.example_types import ScoredLabel
 from npu_serving.client.model_spec import ModelSpec, read_model_spec, write_model_spec
 from npu_serving.client.predict_wire import refuse_too_large
-from npu_serving.errors import RequestError
 from npu_serving.wire_bytes import (
     BYTES,
     FIXED32,
@@ -33,17 +34,8 @@ from npu_serving.wire_bytes import (
 
 Features = Mapping[str, object]
 """One example: numbers, truth values, bytes and texts by name, alone or several in a list or an array."""
-CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 MOST_ENTRIES = 1 << 22  # labels and values of one answer: each is an object of Python's
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
-
-
-@dataclass(frozen=True)
-class ScoredLabel:
-    """A class that an example may be of. Bytes of a label that are not UTF-8 are in it as PEP 383 says."""
-
-    label: str
-    score: float
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,7 @@ class InferenceAnswer:
 def write_examples_request(spec: ModelSpec, examples: Sequence[Features], context: Features | None = None) -> bytes:
     """The ClassificationRequest, which is the RegressionRequest too; each example has what is in the context as well.
 
-    RequestError, naming the example and the feature, for what a feature can't be, and for requests of 2 GiB.
+    NotSentError, naming the example and the feature, for what a feature can't be, and for requests of 2 GiB.
     """
     return bytes_field(1, write_model_spec(spec)) + bytes_field(2, _input(examples, context))
 
@@ -113,7 +105,7 @@ def _example(where: str, features: Features) -> bytes:
         try:
             written.append(entry_field(1, name, _feature(value)))
         except (ValueError, TypeError, OverflowError) as error:
-            raise RequestError(
+            raise NotSentError(
                 f"The feature {name!r} of {where} can't be sent: {error}.",
                 cure="give numbers, truth values, bytes or texts, alone or in a list",
             ) from error

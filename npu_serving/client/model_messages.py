@@ -7,6 +7,7 @@ model_server_config.proto at 1.15.0.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from npu_serving.client.data_types import type_name
@@ -62,6 +63,19 @@ class ListedModel(Protocol):
     @property
     def labels(self) -> Mapping[str, int]:
         """Versions by the names that clients use."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model for a server's list: its name, the directory that has its versions, and which of these are served."""
+
+    name: str
+    base_path: str
+    platform: str = "tensorflow"
+    versions: int | tuple[int, ...] | Literal["all"] = 1
+    """All of them, some by their numbers, or how many of the highest."""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Versions by the names that clients use."""
 
 
 def write_metadata_request(spec: ModelSpec) -> bytes:

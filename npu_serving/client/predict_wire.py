@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Union
 
+from npu_serving.client.errors import NotSentError
 from npu_serving.client.model_spec import ModelSpec, read_model_spec, write_model_spec
-from npu_serving.errors import RequestError
 from npu_serving.wire_bytes import BYTES, MalformedMessageError, bytes_field, entry_of, fields, tag, text_field
 
 Piece = Union[bytes, memoryview]
@@ -23,7 +23,7 @@ _PREDICT_LOG = 6
 def join_request(spec: ModelSpec, inputs: Iterable[Piece], outputs: Sequence[str] = ()) -> bytes:
     """The PredictRequest with these fields of inputs, for the outputs that are named or else all.
 
-    The pieces are copied once. RequestError for requests of 2 GiB.
+    The pieces are copied once. NotSentError for requests of 2 GiB.
     """
     pieces: list[Piece] = [bytes_field(1, write_model_spec(spec)), *inputs]
     if outputs:
@@ -33,9 +33,9 @@ def join_request(spec: ModelSpec, inputs: Iterable[Piece], outputs: Sequence[str
 
 
 def refuse_too_large(size_bytes: int) -> None:
-    """RequestError for requests that no message may be."""
+    """NotSentError for requests that no message may be."""
     if size_bytes > MOST_REQUEST_BYTES:
-        raise RequestError(
+        raise NotSentError(
             f"The request has {size_bytes} bytes, and no message may have 2 GiB.",
             cause="protobuf, in which it is written, has this limit",
             cure="send fewer instances in one request",

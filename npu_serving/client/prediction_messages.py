@@ -29,7 +29,7 @@ def encode_predict(
 ) -> bytes:
     """The PredictRequest for a model: its inputs by name, and the names of the outputs if not all are wanted.
 
-    The arrays are copied once, into the request; one that is not contiguous, or not little endian, twice. RequestError
+    The arrays are copied once, into the request; one that is not contiguous, or not little endian, twice. NotSentError
     for what TensorFlow Serving has no type for (see arrays.py), and for requests of 2 GiB.
     """
     return predict_request(ModelSpec(model, version, label, signature), inputs, outputs)

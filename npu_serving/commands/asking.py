@@ -79,17 +79,17 @@ def predict(
 ) -> Result:
     """Ask a served model for predictions: of JSON, arrays, CSV, recorded requests or images."""
     from npu_serving.asking.given_requests import sort_given
-    from npu_serving.asking.grpc_tls import ClientTls
     from npu_serving.asking.predicting import ModelAtServer, Wishes, predict_given
     from npu_serving.asking.prediction_files import check_output
     from npu_serving.client.model_spec import ModelSpec
+    from npu_serving.client.tls import Tls
     from npu_serving.serving.kept_answers import KeptAnswers
     from npu_serving.serving.server_record import note_answer
     from npu_serving.settings import user_path
 
     check_timeout(timeout)
     _check_numbers(top_k, max_megapixels)
-    tls = ClientTls(ca, cert, key)
+    tls = Tls(ca, cert, key)
     server = ModelAtServer(url, ModelSpec(model, version, label, signature), timeout, tls)
     if not server.is_grpc:
         _refuse_over_rest(label, ca, cert, key)

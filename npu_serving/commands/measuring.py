@@ -94,8 +94,8 @@ def load_test(
     dry_run: bool = False,
 ) -> Result:
     """Measure how fast a served model answers, and how many requests it bears: honest latencies, errors by kind."""
-    from npu_serving.asking.grpc_tls import ClientTls
     from npu_serving.client.model_spec import ModelSpec
+    from npu_serving.client.tls import Tls
     from npu_serving.load.level import Terms
     from npu_serving.load.load_plan import LoadWishes, plan_load_test
     from npu_serving.load.load_test import run_load_test
@@ -112,7 +112,7 @@ def load_test(
     plan = plan_load_test(
         url,
         ModelSpec(model, version, label, signature),
-        ClientTls(ca, cert, key),
+        Tls(ca, cert, key),
         asked_wishes(call, model, golden, request, shape, range, batch_size),
         LoadWishes(concurrency, rate, arrivals, search, seconds_of(p99, "--p99") if p99 else None, path),
         Terms(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from npu_serving import proxies
+from npu_serving.client.proxy_rules import is_this_machine
 from npu_serving.fetch.tuning import Tuning
 from npu_serving.shown_text import without_login
 
@@ -140,7 +141,7 @@ def _get(session: requests.Session, url: str, headers: dict[str, str], tuning: T
         return session.get(
             url,
             headers=headers,
-            proxies=dict(proxies.NO_PROXY) if proxies.is_this_machine(host) else None,
+            proxies=dict(proxies.NO_PROXY) if is_this_machine(host) else None,
             stream=True,
             allow_redirects=False,
             timeout=(tuning.connect_timeout_s, tuning.silence_timeout_s),

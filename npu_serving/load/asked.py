@@ -15,14 +15,14 @@ from typing import Any
 from npu_serving.asking import grpc_client, rest_client
 from npu_serving.asking.answers import with_bytes_as_base64
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.grpc_channel import is_grpc
-from npu_serving.asking.grpc_tls import ClientTls
 from npu_serving.asking.messages import read_predict_response, write_predict_request
 from npu_serving.asking.request import PredictRequest
 from npu_serving.asking.request_tensors import answer_values, request_tensors
+from npu_serving.client.address import is_grpc
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.client.model_types import DEFAULT_SIGNATURE, ModelMetadata, Signature
 from npu_serving.client.rest_paths import model_path
+from npu_serving.client.tls import Tls
 from npu_serving.errors import RequestError
 from npu_serving.load.generator import ReadyRequest
 from npu_serving.load.random_inputs import RandomWishes, described, random_inputs
@@ -57,7 +57,7 @@ class ReadyRequests:
 class TestedModel:
     """A served model, what it takes, and the requests that are made for it."""
 
-    def __init__(self, url: str, spec: ModelSpec, tls: ClientTls) -> None:
+    def __init__(self, url: str, spec: ModelSpec, tls: Tls) -> None:
         """Asks the server for the model's signatures. Raises as grpc_client and rest_client do."""
         self._url = url
         self._spec = spec

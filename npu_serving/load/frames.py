@@ -12,7 +12,7 @@ import struct
 from typing import IO, Any
 
 from npu_serving.load.arrivals import Schedule, Stage
-from npu_serving.load.generator import Plan, ReadyRequest, Tls
+from npu_serving.load.generator import LoadTls, Plan, ReadyRequest
 from npu_serving.load.kinds import KINDS
 
 PLAN, BEGIN = b"P", b"G"
@@ -76,6 +76,6 @@ def unpack_plan(content: bytes) -> Plan:
             "requests": tuple(requests),
             "schedule": schedule,
             "headers": tuple((name, value) for name, value in head["headers"]),
-            "tls": Tls(*(part.encode("latin-1") for part in head["tls"])),
+            "tls": LoadTls(*(part.encode("latin-1") for part in head["tls"])),
         }
     )

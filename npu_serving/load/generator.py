@@ -38,7 +38,7 @@ class ReadyRequest:
 
 
 @dataclass(frozen=True)
-class Tls:
+class LoadTls:
     """Certificates in PEM: those that the server's is checked with (b"" for those of this machine), and a client's."""
 
     ca: bytes = b""
@@ -67,7 +67,7 @@ class Plan:
     connections: int = 0
     compares: bool = False
     headers: tuple[tuple[str, str], ...] = ()
-    tls: Tls = Tls()
+    tls: LoadTls = LoadTls()
     path: str = "grpcio"
 
     def numbers(self) -> Iterator[int]:

@@ -10,6 +10,7 @@ import urllib.parse
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+from npu_serving.client.proxy_rules import is_this_machine
 from npu_serving.load.generator import (
     MOST_IN_FLIGHT,
     SECONDS_AFTER_UNREACHABLE,
@@ -20,7 +21,6 @@ from npu_serving.load.generator import (
 )
 from npu_serving.load.kinds import of_grpc_status
 from npu_serving.load.precise_timer import PreciseTimer
-from npu_serving.proxies import is_this_machine
 
 if TYPE_CHECKING:
     import grpc.aio

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.grpc_channel import grpc_address, is_grpc
-from npu_serving.asking.grpc_tls import ClientTls
 from npu_serving.asking.request import PredictRequest
+from npu_serving.client.address import grpc_address, is_grpc
 from npu_serving.client.model_spec import ModelSpec
+from npu_serving.client.tls import Tls
 from npu_serving.errors import RequestError
 from npu_serving.load.arrivals import CONSTANT
 from npu_serving.load.asked import ReadyRequests, TestedModel
-from npu_serving.load.generator import Plan, Tls
+from npu_serving.load.generator import LoadTls, Plan
 from npu_serving.load.level import Load, Terms
 from npu_serving.load.random_inputs import RandomWishes
 from npu_serving.load.thresholds import Threshold
@@ -127,7 +125,7 @@ class LoadTestPlan:
 def plan_load_test(
     url: str,
     spec: ModelSpec,
-    tls: ClientTls,
+    tls: Tls,
     asks: AskedWishes,
     wishes: LoadWishes,
     terms: Terms,
@@ -226,8 +224,5 @@ def _path(url: str, wanted: str, rate: float) -> str:
     return wanted
 
 
-def _tls(tls: ClientTls) -> Tls:
-    def read(path: Path | None) -> bytes:
-        return fsutil.read_bytes(path) if path is not None else b""
-
-    return Tls(read(tls.ca), read(tls.cert), read(tls.key))
+def _tls(tls: Tls) -> LoadTls:
+    return LoadTls(tls.pem("ca"), tls.pem("cert"), tls.pem("key"))

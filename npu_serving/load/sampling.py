@@ -17,12 +17,12 @@ from types import TracebackType
 from typing import TypeVar
 
 from npu_serving import process
+from npu_serving.client.proxy_rules import is_this_machine
 from npu_serving.doctor.checks_npu import PLACES, PROGRAM
 from npu_serving.doctor.npu_smi import NpuChip, NpuState, parse_npu_smi
 from npu_serving.errors import NpuServingError
 from npu_serving.load.metrics_page import MetricValue, fetch_metrics
 from npu_serving.load.results import Sample
-from npu_serving.proxies import is_this_machine
 from npu_serving.serving.listeners import PROC, listeners_on
 from npu_serving.shown_text import in_a_line, shown_url
 

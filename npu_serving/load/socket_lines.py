@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
 from npu_serving.errors import RequestError, UnreachableError
-from npu_serving.load.generator import Tls
+from npu_serving.load.generator import LoadTls
 
 Piece = Union[bytes, memoryview]
 _MOST_PIECES = 512  # of one sendmsg; the kernel takes 1024
@@ -60,7 +60,7 @@ class LoadTarget:
         return self.tls is not None
 
 
-def target_of(url: str, tls: Tls, protocol: str) -> LoadTarget:
+def target_of(url: str, tls: LoadTls, protocol: str) -> LoadTarget:
     """What a plan's URL means; `protocol` is what is offered by ALPN. RequestError, UnreachableError."""
     if url.startswith("unix:"):
         path = url[len("unix:") :]
@@ -87,7 +87,7 @@ def target_of(url: str, tls: Tls, protocol: str) -> LoadTarget:
     return LoadTarget(authority, addresses, host, _tls_context(tls, protocol) if has_tls else None)
 
 
-def _tls_context(tls: Tls, protocol: str) -> ssl.SSLContext:
+def _tls_context(tls: LoadTls, protocol: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=tls.ca.decode("ascii") if tls.ca else None)
     context.set_alpn_protocols([protocol])
     # From Python 3.13 on it would refuse certificates that grpc and every earlier Python take.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from npu_serving.asking.answers import Prediction
+from npu_serving.asking.answers import ShownPrediction
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.request import COLUMN, PredictRequest
 from npu_serving.client.model_spec import ModelSpec
@@ -42,7 +42,7 @@ class FirstRequest:
         """Whether the REST API takes no such request."""
         return self.has_half_floats or (self.golden is not None and self.golden.needs_grpc)
 
-    def sent(self, apis: ServerApis, model: str, *, timeout_s: float) -> Prediction:
+    def sent(self, apis: ServerApis, model: str, *, timeout_s: float) -> ShownPrediction:
         """What the model answers."""
         assert self.request is not None
         if self.golden is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npu_serving.asking import grpc_channel, grpc_client, rest_client
-from npu_serving.asking.answers import Prediction
+from npu_serving.asking import grpc_client, rest_client
+from npu_serving.asking.answers import ShownPrediction
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.request import PredictRequest
 from npu_serving.asking.rest_client import PREDICT_TIMEOUT_S
+from npu_serving.client.address import SCHEME
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.client.model_types import ModelMetadata
 
@@ -31,7 +32,7 @@ class ServerApis:
     @property
     def grpc_url(self) -> str:
         """Where its gRPC API is."""
-        return f"{grpc_channel.SCHEME}://{LOCAL}:{self.port}"
+        return f"{SCHEME}://{LOCAL}:{self.port}"
 
     def metadata(self, model: str) -> ModelMetadata:
         """The model's signatures."""
@@ -46,13 +47,13 @@ class ServerApis:
         *,
         timeout_s: float = PREDICT_TIMEOUT_S,
         over_grpc: bool = False,
-    ) -> Prediction:
+    ) -> ShownPrediction:
         """What that version answers, the newest by default; a label wants `over_grpc`."""
         if self.rest_url and not over_grpc:
             return rest_client.predict(self.rest_url, spec.name, request, version=spec.version, timeout_s=timeout_s)
         return grpc_client.predict(self.grpc_url, spec, request, timeout_s=timeout_s)
 
-    def ask(self, golden: GoldenRequest, *, timeout_s: float = PREDICT_TIMEOUT_S) -> Prediction:
+    def ask(self, golden: GoldenRequest, *, timeout_s: float = PREDICT_TIMEOUT_S) -> ShownPrediction:
         """What is answered to a golden request, over the API that it wants where the server has that."""
         spec = ModelSpec(golden.model, golden.version, golden.label)
         return self.predict(spec, golden.request, timeout_s=timeout_s, over_grpc=golden.needs_grpc)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from npu_serving.asking.grpc_tls import WITHOUT_FILES
+from npu_serving.asking.grpc_client import WITHOUT_FILES
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.console import Progress, Silent
 from npu_serving.load.first_answer import first_answers

@@ -14,9 +14,9 @@ from serving_messages import message_class
 from tensorflow_server import TensorFlowServer
 
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.grpc_tls import ClientTls
 from npu_serving.asking.request import read_request
 from npu_serving.client.model_spec import ModelSpec
+from npu_serving.client.tls import Tls
 from npu_serving.console import Silent
 from npu_serving.load import grpcio_path, http1_path, http2_path
 from npu_serving.load.generator import Plan, ReadyRequest
@@ -41,7 +41,7 @@ def test_answers_are_compared_with_the_golden_ones_under_load(
     plan = plan_load_test(
         url_of(tensorflow_server, path),
         ModelSpec("half_plus_two"),
-        ClientTls(),
+        Tls(),
         AskedWishes(golden=(GOOD, WRONG)),
         LoadWishes(concurrency="4", path=path),
         Terms(warm_up_s=0.1, window_s=0.2, duration_s=0.6, processes=2),

@@ -17,7 +17,7 @@ from tensorflow_server import TensorFlowServer
 
 from npu_serving.asking.array_prediction import ArrayPrediction, ArrayPredictions
 from npu_serving.asking.given_requests import sort_given
-from npu_serving.asking.grpc_tls import WITHOUT_FILES
+from npu_serving.asking.grpc_client import WITHOUT_FILES
 from npu_serving.asking.image_run import ImageRun
 from npu_serving.asking.image_spec import ImageSpec
 from npu_serving.asking.predicting import AskedOnce, ModelAtServer, Wishes, predict_given

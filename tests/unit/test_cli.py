@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from npu_serving.asking.answers import Prediction
+from npu_serving.asking.answers import ShownPrediction
 from npu_serving.cli import Interrupted, answer, errors_shown
 from npu_serving.console import Console
 from npu_serving.errors import RequestError
@@ -47,7 +47,7 @@ def test_no_result_shows_the_password_of_a_url_and_all_else_stays(
 @pytest.mark.parametrize("as_json", [False, True])
 def test_what_a_model_answers_is_shown_as_it_is(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
     text = "write to ftp://you:me@host/"
-    _, shown = printed(lambda console: Prediction("m", None, "predictions", [text], 0.1), capsys, as_json=as_json)
+    _, shown = printed(lambda console: ShownPrediction("m", None, "predictions", [text], 0.1), capsys, as_json=as_json)
     assert text in shown
 
 

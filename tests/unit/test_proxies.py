@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from npu_serving.proxies import is_this_machine, proxy_problem, proxy_variable
+from npu_serving.client.proxy_rules import is_this_machine
+from npu_serving.proxies import proxy_problem, proxy_variable
 
 NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

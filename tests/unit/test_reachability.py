@@ -12,14 +12,6 @@ from reachability import ON_IMPORT, ROOT, Definition, package_sources, reached_b
 SOON_GET_THEIR_TASKS = (
     "needed_from_server",
     "read_run",
-    "write_status_request",
-    "read_status_response",
-    "read_reload_response",
-    "write_examples_request",
-    "write_multi_inference_request",
-    "read_classification",
-    "read_regression",
-    "read_multi_inference",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.
@@ -30,6 +22,7 @@ CALLED_BY_A_LIBRARY = {
     "log_message",
     "handle_error",
     "readinto",
+    "makefile",
     "print_help",
     "load_base_conf_files",
     "print_version",

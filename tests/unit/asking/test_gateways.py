@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from gateways import spare_ports, started
 
-from npu_serving.asking.gateways import HttpAnswer, gateway_error
+from npu_serving.asking.gateways import gateway_error
 from npu_serving.asking.request import PredictRequest
 from npu_serving.asking.rest_client import model_status, predict
+from npu_serving.client.http_answers import HttpAnswer
 from npu_serving.errors import GatewayError, RequestError, ServerError
 
 STATUS = b'{"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": {}}]}'

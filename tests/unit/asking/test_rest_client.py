@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npu_serving.asking import rest_client
-from npu_serving.asking.answers import error_message, status_table
+from npu_serving.asking.answers import status_table
 from npu_serving.asking.request import PredictRequest
 from npu_serving.asking.rest_client import model_metadata, model_status, predict
+from npu_serving.client.http_answers import error_message
 from npu_serving.errors import GatewayError, NpuServingError, RequestError, ServerError, UnreachableError
 
 # As MessageToJsonString() and http_rest_api_handler.cc write them.

@@ -12,15 +12,13 @@ from serving_messages import message_class
 
 from npu_serving.client import example_messages
 from npu_serving.client.example_messages import (
-    CLASSIFY,
-    REGRESS,
-    ScoredLabel,
     read_classification,
     read_multi_inference,
     read_regression,
     write_examples_request,
     write_multi_inference_request,
 )
+from npu_serving.client.example_types import CLASSIFY, REGRESS, ScoredLabel
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.errors import RequestError
 from npu_serving.wire_bytes import MalformedMessageError, bytes_field

@@ -23,7 +23,7 @@ from load_sink import Record, recorded
 from npu_serving.errors import UnreachableError
 from npu_serving.load import http2_connection
 from npu_serving.load.arrivals import Schedule, Stage
-from npu_serving.load.generator import Plan, ReadyRequest, Tls
+from npu_serving.load.generator import LoadTls, Plan, ReadyRequest
 from npu_serving.load.http2_path import send_requests
 
 METHOD = "/tensorflow.serving.PredictionService/Predict"
@@ -277,18 +277,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_tls_carries_large_requests_and_a_server_may_want_a_certificate(made: Path) -> None:
     pair = ((made / "server.key").read_bytes(), (made / "server.pem").read_bytes())
-    own = Tls(pair[1], (made / "client.pem").read_bytes(), (made / "client.key").read_bytes())
+    own = LoadTls(pair[1], (made / "client.pem").read_bytes(), (made / "client.key").read_bytes())
     wants_one = grpc.ssl_server_credentials([pair], own.cert, require_client_auth=True)
     bodies = (b"small", bytes(range(256)) * 8000)
     with serving({"Predict": echo}, credentials=wants_one) as server:
         records = closed(server.url, *bodies, tls=own, most=20)
         assert kinds(records) == {""}
         assert all(record[5] == bodies[record[0]] for record in records)
-        assert kinds(closed(server.url, tls=Tls(own.ca), most=2, concurrency=1)) == {"unreachable"}
+        assert kinds(closed(server.url, tls=LoadTls(own.ca), most=2, concurrency=1)) == {"unreachable"}
 
 
 def test_a_certificate_that_is_not_trusted_is_not_talked_to(made: Path) -> None:
     pair = ((made / "server.key").read_bytes(), (made / "server.pem").read_bytes())
     with serving({"Predict": echo}, credentials=grpc.ssl_server_credentials([pair])) as server:
-        other = Tls((made / "client.pem").read_bytes())
+        other = LoadTls((made / "client.pem").read_bytes())
         assert kinds(closed(server.url, tls=other, most=2, concurrency=1)) == {"unreachable"}

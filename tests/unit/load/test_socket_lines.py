@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from npu_serving.errors import RequestError
-from npu_serving.load.generator import Tls
+from npu_serving.load.generator import LoadTls
 from npu_serving.load.http2_connection import Http2Connection
 from npu_serving.load.socket_lines import LoadTarget, SenderLine, target_of
 
@@ -42,9 +42,9 @@ def slow_reader(tmp_path: Path, *, has_tls: bool) -> Iterator[tuple[LoadTarget, 
         key, pem = certificate(tmp_path)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem, key)
-        target = target_of(f"grpcs://localhost:{port}", Tls(pem.read_bytes()), "h2")
+        target = target_of(f"grpcs://localhost:{port}", LoadTls(pem.read_bytes()), "h2")
     else:
-        target = target_of(f"grpc://127.0.0.1:{port}", Tls(), "h2")
+        target = target_of(f"grpc://127.0.0.1:{port}", LoadTls(), "h2")
 
     def run() -> None:
         connection, _ = listener.accept()
@@ -107,4 +107,4 @@ def test_what_is_not_taken_at_once_is_sent_later_whole_and_in_order(tmp_path: Pa
 
 def test_an_address_without_a_host_is_refused() -> None:
     with pytest.raises(RequestError, match="has no host"):
-        target_of("grpc://:8500", Tls(), "h2")
+        target_of("grpc://:8500", LoadTls(), "h2")
