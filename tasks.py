@@ -17,7 +17,7 @@ from npu_serving.commands.development import bench, clean, lint, test
 from npu_serving.commands.first_steps import demo, doctor, settings
 from npu_serving.commands.measuring import load_test
 from npu_serving.commands.options import explain
-from npu_serving.commands.packaging import package, package_image
+from npu_serving.commands.packaging import package, package_client, package_image
 from npu_serving.commands.recording import record, show_recording
 from npu_serving.commands.running import serve, status, warm_cache, write_warmup
 from npu_serving.commands.servers import logs, reload, restart, stop
@@ -45,6 +45,7 @@ __all__ = [
     "lock_deps",
     "logs",
     "package",
+    "package_client",
     "package_image",
     "predict",
     "prune",

@@ -31,6 +31,14 @@ def package_image(call: Call, build: str = "", dry_run: bool = False) -> Result:
     return _package(call, "image", build, None, dry_run)
 
 
+@command(kinds={"output": Path}, help={"output": "the directory for it; dist/packages by default"})
+def package_client(call: Call, output: Path | None = None, dry_run: bool = False) -> Result:
+    """Make a wheel of the client library alone, for programs that ask a server."""
+    from npu_serving.packaging.client_wheel import package_client as made
+
+    return made(call.settings, output=output, dry_run=dry_run)
+
+
 def _package(call: Call, kind: str, build: str, output: Path | None, dry_run: bool) -> Result:
     from npu_serving.packaging import package as packages
     from npu_serving.packaging.named_file import IMAGE, chosen_format
