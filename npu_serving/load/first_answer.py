@@ -15,13 +15,15 @@ from npu_serving.load.workers import working
 from npu_serving.shown_text import in_a_line, shown_url
 
 MOST_FIRST_REQUESTS = 8
+OF_A_QUEUE = ("busy", "expired")
 SECONDS_BEFORE_IT_IS_SAID = 2.0
 
 
 def first_answers(plan: Plan, asked: ReadyRequests, timeout_s: float, reporter: Reporter) -> float:
     """Sends one request of each size, and waits for the answers; returns the seconds that the slowest took.
 
-    Raises the error that says why one has no answer.
+    Raises the error that says why one has no answer. Those for which a queue was too short are let go, if not all are:
+    they were sent at once.
     """
     places = list({(each.path, len(each.body)): at for at, each in reversed(list(enumerate(asked.requests)))}.values())
     places = places[-MOST_FIRST_REQUESTS:]
@@ -33,7 +35,7 @@ def first_answers(plan: Plan, asked: ReadyRequests, timeout_s: float, reporter: 
         timeout_s=timeout_s,
         compares=False,
     )
-    slowest_s, left = 0.0, len(places)
+    slowest_s, left, answered = 0.0, len(places), False
     with working([chosen]) as workers, reporter.progress("The first answer", unit="s") as progress:
         begin_ns = workers.begin(0.0)
         while left and not workers.are_over:
@@ -42,12 +44,14 @@ def first_answers(plan: Plan, asked: ReadyRequests, timeout_s: float, reporter: 
             if seconds > SECONDS_BEFORE_IT_IS_SAID:
                 progress.update(seconds, detail="a first request compiles the model for the NPU, which takes minutes")
             for outcome in outcomes:
-                kind = KINDS[outcome["kind"]]
+                kind, left = KINDS[outcome["kind"]], left - 1
+                if kind in OF_A_QUEUE and (answered or left):
+                    continue
                 if kind:
                     source = asked.sources[places[outcome["request"]]]
                     raise refusal(kind, workers.said.get(kind, ""), plan.url, source, timeout_s)
+                answered = True
                 slowest_s = max(slowest_s, (int(outcome["done"]) - int(outcome["intended"])) / 1e9)
-                left -= 1
     if slowest_s > SECONDS_BEFORE_IT_IS_SAID:
         reporter.note(f"The first answer took {duration_text(slowest_s)}; that is not counted.")
     return slowest_s
