@@ -27,6 +27,7 @@ from npu_serving.serving.listeners import PROC, listeners_on
 from npu_serving.shown_text import in_a_line, shown_url
 
 USUAL_PAGE = "/monitoring/prometheus/metrics"
+NPU_EXPORTER = "http://127.0.0.1:8082/metrics"  # Ascend/mind-cluster's, on the port that it has by default
 _SECONDS_BETWEEN = 1.0
 _SECONDS_BETWEEN_SEARCHES = 5.0  # for the processes that listen: the whole of /proc is read
 _SECONDS_BETWEEN_NPU_SMI = 5.0  # a program that takes a second of a processor
@@ -42,7 +43,7 @@ _OF_EXPORTER = {
     "npu_chip_info_power": "power W",
     "npu_chip_info_temperature": "temperature C",
 }
-"""What is kept of an NPU exporter's page (Ascend/mind-cluster's npu-exporter), and what it is called here."""
+"""What is kept of an NPU exporter's page and what it is called here."""
 
 
 Taken = TypeVar("Taken")
@@ -53,33 +54,30 @@ Failures = tuple[type[Exception], ...]
 class SampledServer:
     """Where to look. `port` is 0 for a server that isn't on this machine; pages are URLs, "" for none.
 
-    `page_is_usual` says that nobody has named the page: nothing is wrong where it is absent then.
+    Nobody has named the pages: nothing is wrong where they are absent.
     """
 
     port: int = 0
     page: str = ""
-    page_is_usual: bool = True
     npu_exporter: str = ""
     npu_smi: Path | None = None
 
 
-def sampled_server(
-    url: str, *, page: str = "", npu_exporter: str = "", proc: Path = PROC, root: Path = Path("/")
-) -> SampledServer:
+def sampled_server(url: str, *, proc: Path = PROC, root: Path = Path("/")) -> SampledServer:
     """What can be sampled of the server at that URL (gRPC or REST): its own page is looked for at its REST port."""
     parts = urllib.parse.urlsplit(url)
     is_here = bool(parts.hostname) and is_this_machine(parts.hostname or "")
     port = (parts.port or 0) if is_here else 0
-    usual = ""
+    page = ""
     if parts.scheme in ("http", "https"):
-        usual = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{_page_of(port, proc) or USUAL_PAGE}"
+        page = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{_page_of(port, proc) or USUAL_PAGE}"
     elif port:
         rest = next((flags["rest_api_port"] for flags in _flags_on(port, proc) if "rest_api_port" in flags), "")
-        usual = f"http://127.0.0.1:{rest}{_page_of(port, proc) or USUAL_PAGE}" if rest.isdecimal() else ""
-    smi = None
-    if port:
-        smi = process.find_program(PROGRAM) or next((root / at for at in PLACES if (root / at).is_file()), None)
-    return SampledServer(port, page or usual, not page, npu_exporter, smi)
+        page = f"http://127.0.0.1:{rest}{_page_of(port, proc) or USUAL_PAGE}" if rest.isdecimal() else ""
+    if not port:
+        return SampledServer(page=page)
+    smi = process.find_program(PROGRAM) or next((root / at for at in PLACES if (root / at).is_file()), None)
+    return SampledServer(port, page, NPU_EXPORTER, smi)
 
 
 def _flags_on(port: int, proc: Path) -> Iterable[Mapping[str, str]]:
@@ -119,7 +117,8 @@ class ServerSampler:
         self._taken: list[tuple[int, Sample]] = []
         self._notes: dict[str, str] = {}
         self._npu_smi_s = 0.0
-        self._page_seen = self._page_is_off = False
+        self._seen: set[str] = set()
+        self._absent: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="server sampler", daemon=True)
 
@@ -157,31 +156,37 @@ class ServerSampler:
             self._stop.wait(max(0.0, self._between_s - (time.monotonic() - begun)))
 
     def _page(self) -> dict[str, float]:
-        page = self._server.page
-        if not page or self._page_is_off:
-            return {}
-        may_be_absent = self._server.page_is_usual and not self._page_seen
-        values = self._asked("page", page, quiet=may_be_absent)
-        if values is None:
-            self._page_is_off = may_be_absent
-            return {}
-        self._page_seen = True
-        kept = (each for each in values if not each.name.endswith("_bucket"))
+        kept = (each for each in self._read(self._server.page) if not each.name.endswith("_bucket"))
         return {each.series: each.value for each, _ in zip(kept, range(_MOST_SERIES))}
 
     def _from_exporter(self) -> dict[str, float]:
-        if not self._server.npu_exporter:
-            return {}
-        values = self._asked("exporter", self._server.npu_exporter) or ()
-        return {f"NPU {each.label('id')} {_OF_EXPORTER[each.name]}": each.value for each in values if _is_kept(each)}
+        values = self._read(self._server.npu_exporter)
+        if values and not any(each.name in _OF_EXPORTER for each in values):
+            self._absent.add(self._server.npu_exporter)  # another program has the port
+        return {
+            f"NPU {each.label('id')} {_OF_EXPORTER[each.name]}": each.value
+            for each in values
+            if each.name in _OF_EXPORTER
+        }
+
+    def _read(self, url: str) -> tuple[MetricValue, ...]:
+        """What is on a page; one that was not there at first isn't asked for again."""
+        if not url or url in self._absent:
+            return ()
+        is_known = url in self._seen
+        values = self._noted(shown_url(url), lambda: fetch_metrics(url), (OSError, ValueError), quiet=not is_known)
+        if values is None:
+            if not is_known:
+                self._absent.add(url)
+            return ()
+        self._seen.add(url)
+        return values
 
     def _from_npu_smi(self) -> dict[str, float]:
         program = self._server.npu_smi
         if program is None or time.monotonic() - self._npu_smi_s < _SECONDS_BETWEEN_NPU_SMI:
             return {}
-        state = self._noted(
-            "npu-smi", f"{program} info", lambda: _ask_npu_smi(program), (NpuServingError, OSError, ValueError)
-        )
+        state = self._noted(f"{program} info", lambda: _ask_npu_smi(program), (NpuServingError, OSError, ValueError))
         self._npu_smi_s = time.monotonic()
         if state is None:
             return {}
@@ -189,18 +194,13 @@ class ServerSampler:
         own = [chip for chip in state.chips if any(each.pid in pids for each in state.of(chip))]
         return {name: value for chip in own or state.chips for name, value in _of_chip(chip)}
 
-    def _asked(self, source: str, url: str, *, quiet: bool = False) -> tuple[MetricValue, ...] | None:
-        return self._noted(source, shown_url(url), lambda: fetch_metrics(url), (OSError, ValueError), quiet=quiet)
-
-    def _noted(
-        self, source: str, name: str, take: Callable[[], Taken], errors: Failures, *, quiet: bool = False
-    ) -> Taken | None:
+    def _noted(self, name: str, take: Callable[[], Taken], errors: Failures, *, quiet: bool = False) -> Taken | None:
         """What is taken from a source; None, and a note of the first time, where that fails."""
         try:
             return take()
         except errors as error:
             if not quiet:
-                self._notes.setdefault(source, f"{name} could not be sampled: {in_a_line(str(error)) or 'no answer'}")
+                self._notes.setdefault(name, f"{name} could not be sampled: {in_a_line(str(error)) or 'no answer'}")
             return None
 
 
@@ -238,10 +238,6 @@ class _Processes:
         if len(words) < 13 or len(pages) < 2:
             return None
         return int(words[11]) + int(words[12]), int(pages[1]) * _PAGE_BYTES
-
-
-def _is_kept(value: MetricValue) -> bool:
-    return value.name in _OF_EXPORTER
 
 
 def _ask_npu_smi(program: Path) -> NpuState:

@@ -84,7 +84,8 @@ def test_the_process_that_listens_its_page_and_the_npu_are_sampled_beside_the_ru
     npu_smi(tmp_path, CARDS_310P)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with server({sampling.USUAL_PAGE: METRICS, "/npu": EXPORTER}, "busy") as port:
-        where = sampled_server(f"http://127.0.0.1:{port}", npu_exporter=f"http://127.0.0.1:{port}/npu")
+        monkeypatch.setattr(sampling, "NPU_EXPORTER", f"http://127.0.0.1:{port}/npu")
+        where = sampled_server(f"http://127.0.0.1:{port}")
         sampler, samples = sampled(where, lambda found: any((each.cpu_share or 0) > 0.2 for each in found))
     assert sampler.notes == ()
     assert samples[0].cpu_share is None  # there is nothing before it
@@ -103,22 +104,28 @@ def test_the_process_that_listens_its_page_and_the_npu_are_sampled_beside_the_ru
     assert [each.at_s for each in samples] == sorted(each.at_s for each in samples)
 
 
-def test_what_is_absent_is_no_error_and_what_was_asked_for_is_noted_once(tmp_path: Path) -> None:
-    with server({}) as port:
+def test_what_is_absent_is_no_error_and_what_is_gone_is_noted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server({"/other": METRICS}) as port:
+        monkeypatch.setattr(sampling, "NPU_EXPORTER", f"http://127.0.0.1:{port}/other")  # another program's page
         quiet, samples = sampled(sampled_server(f"http://127.0.0.1:{port}"), lambda found: len(found) > 3)
         assert quiet.notes == ()
         assert samples[0].metrics == samples[0].npu == {}
-        named = SampledServer(
-            port, f"http://127.0.0.1:{port}/gone", False, f"http://127.0.0.1:{port}/npu", npu_smi(tmp_path, NO_DRIVER)
-        )
-        begin = time.monotonic_ns()
-        with ServerSampler(named, seconds_between=0.05) as noisy:
-            while len(noisy.since(begin)) < 5:
+    begin = time.monotonic_ns()
+    with contextlib.ExitStack() as first:
+        port = first.enter_context(server({"/metrics": METRICS}))
+        where = SampledServer(0, f"http://127.0.0.1:{port}/metrics", "", npu_smi(tmp_path, NO_DRIVER))
+        with ServerSampler(where, seconds_between=0.05) as noisy:
+            while not any(each.metrics for each in noisy.since(begin)):
                 time.sleep(0.02)
+            first.close()
+            while len(noisy.notes) < 2:
+                time.sleep(0.02)
+            time.sleep(0.2)
     assert noisy.notes == (
-        f"http://127.0.0.1:{port}/gone could not be sampled: HTTP status 404",
-        f"http://127.0.0.1:{port}/npu could not be sampled: HTTP status 404",
         f"{tmp_path}/npu-smi info could not be sampled: dcmi module initialize failed. ret is -8005",
+        f"http://127.0.0.1:{port}/metrics could not be sampled: [Errno 111] Connection refused",
     )
 
 
@@ -154,7 +161,7 @@ def test_a_server_elsewhere_is_asked_for_its_page_alone_and_an_rpc_port_leads_to
 
 def test_a_page_that_never_ends_does_not_hold_up_the_end_of_a_run() -> None:
     with server({}) as port:
-        where = SampledServer(0, f"http://127.0.0.1:{port}{sampling.USUAL_PAGE}", False)
+        where = SampledServer(0, f"http://127.0.0.1:{port}{sampling.USUAL_PAGE}")
         waits = threading.Event()
 
         def slow(url: str) -> tuple[()]:
