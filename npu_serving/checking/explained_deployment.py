@@ -46,6 +46,8 @@ _CHANGES = {
 _RELOADED = ("name", "base_path", "versions", "labels")
 """What of a model the server reads again."""
 _NOT_THE_SERVERS = ("version", "golden")
+_OF_PREDICT = ("preprocess",)
+"""What a model has for `predict` alone."""
 _SCENE = "online inference"
 
 
@@ -184,7 +186,7 @@ class _Explaining:
             facts = [("default", variable.default)] if variable is not None and variable.default else []
         elif path[0] == "models" and path[2] in _RELOADED:
             change = RELOAD
-        elif path[0] in _NOT_THE_SERVERS:
+        elif path[0] in _NOT_THE_SERVERS or path[2:3] == _OF_PREDICT:
             change = _NOTHING
         elif path[0] in ("server", "cpu") and len(path) > 1:
             facts = [*self._of_server(path)]

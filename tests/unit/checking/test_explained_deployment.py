@@ -183,6 +183,13 @@ def test_what_the_installed_adapter_does_not_have_is_said(site: Site, tmp_path: 
     assert "silently ignore" in site.said("npu.graph_max_parallel_model_num", values)
 
 
+def test_what_is_for_predict_alone_is_of_no_interest_to_the_server(site: Site) -> None:
+    site.file.write_text("version: 1\nmodels: [{name: m, base_path: /m, preprocess: {size: [8, 9], scale: 0.5}}]\n")
+    changes = {line.key: line.change for line in site.explained().lines}
+    assert {change for key, change in changes.items() if "preprocess" in key} == {"nothing"}
+    assert changes["models.0.name"] == "reload"
+
+
 def test_every_key_of_the_schema_has_a_meaning(site: Site) -> None:
     site.file.write_text(
         "version: 1\nmodels: [{name: m, base_path: /m, labels: {stable: 1}, versions: {latest: 2}}]\n"
