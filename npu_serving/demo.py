@@ -32,6 +32,9 @@ from npu_serving.deploy.deployment_places import read_placed_deployment
 from npu_serving.deploy.init_deployment import init_deployment
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.findings import PROBLEM
+from npu_serving.load.level import Terms
+from npu_serving.load.load_plan import AskedWishes, LoadWishes, plan_load_test
+from npu_serving.load.load_test import run_load_test
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
@@ -53,6 +56,7 @@ WIDEST_RESULT = 90
 _AGAIN = "run it again, and report it with build/demo/build/logs if it fails again: ./inv demo"
 STRIPES = (40, 120, 80, 220, 160)  # greys
 BRIGHTEST = 3
+LOAD_TEST_S = 10.0
 EXPECTED = [3.5, 4.0, 5.5]  # version 2 of the model, the newest, adds three
 BROKEN = "npu.input_shape=x:-1"  # without the two options that belong to it the adapter ends the server
 MOST_SECONDS_UNTIL_READY = 120.0
@@ -223,6 +227,8 @@ class _Demo:
                 say(self._predicted(server, log_path, FIRST_RELEASE))
             with self._step("predict from an image") as say:
                 say(self._predicted_from_image(server))
+            with self._step("load test") as say:
+                say(self._measured(server))
 
     def _wait_until_ready(self, watch: ReadinessWatch, log_path: Path) -> None:
         """As serve waits: its ports, its models, the adapter, a graph that was compiled, an answer."""
@@ -283,6 +289,19 @@ class _Demo:
         if found["class"] != BRIGHTEST:
             raise ServerError(f"The server scored stripe {found['class']} highest, not {BRIGHTEST}.", cure=_AGAIN)
         return f"{image.name}, {len(STRIPES)} stripes: the highest score, {found['score']:g}, for stripe {BRIGHTEST}"
+
+    def _measured(self, server: RunningServer) -> str:
+        """How fast the server answers one request after the other, with a report."""
+        asks = AskedWishes(given=(("the demo's request", PredictRequest(ROW, INSTANCES)),))
+        terms = Terms(warm_up_s=0.5, duration_s=LOAD_TEST_S)
+        spec = ModelSpec(MODEL)
+        plan = plan_load_test(server.rest_url, spec, WITHOUT_FILES, asks, LoadWishes(concurrency="1"), terms)
+        result = run_load_test(plan, self._settings.build_root, self._reporter)
+        level = result.kept.run.levels[0]
+        if level.errors or not level.ok:
+            raise ServerError(f"The load test has failed:\n{result.text()}", cure=_AGAIN)
+        p99 = level.histogram.percentile(99) / 1000
+        return f"{level.ok:,} answers in {LOAD_TEST_S:g} s, p99 {p99:.1f} ms; report: {result.kept.report}"
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[_Say]:

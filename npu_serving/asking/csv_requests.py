@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.asking.given_requests import ROWS
 from npu_serving.asking.request import COLUMN, PredictRequest
 from npu_serving.client.data_types import BY_NAME, DataType
 from npu_serving.client.model_types import Signature, TensorInfo
 from npu_serving.errors import RequestError
 
-SUFFIXES = {".csv": ",", ".tsv": "\t"}
 _PART = re.compile(r"(.+?)(?:\[([0-9]{1,7})\]|\.([0-9]{1,7}))")
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -35,7 +35,7 @@ def read_csv(path: Path, signature: Signature) -> PredictRequest:
             cause="it is in another encoding, or no CSV file",
             cure="save it as CSV in UTF-8",
         ) from error
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=SUFFIXES[path.suffix.lower()], strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=ROWS[path.suffix.lower()], strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
     try:

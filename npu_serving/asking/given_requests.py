@@ -1,7 +1,7 @@
 """What was given to be predicted, told apart by its name or its first bytes: JSON, arrays, CSV, records, images.
 
 Only what it is, and where: what is in it is read by request.py, array_files.py, csv_requests.py, logged_requests.py
-and images.py.
+and images.py, which are not imported here: a small request in JSON needs none of them.
 """
 
 from __future__ import annotations
@@ -10,22 +10,24 @@ import enum
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Union
 
 from npu_serving import fsutil
-from npu_serving.asking import csv_requests, recorded_file
-from npu_serving.asking.images import is_image_name
 from npu_serving.errors import RequestError
-from npu_serving.models.warm_up_file import WARM_UP_FILE
 from npu_serving.settings import user_path
 
 STANDARD_INPUT = "-"
 ARRAYS = ".npz"
 ARRAY = ".npy"
-RECORDS = (".tfrecord", ".tfrecords", recorded_file.SUFFIX)
+RECORDING = ".rec"
+RECORDS = (".tfrecord", ".tfrecords", RECORDING)
+WARM_UP_REQUESTS = "tf_serving_warmup_requests"
+ROWS: Mapping[str, str] = {".csv": ",", ".tsv": "\t"}
+"""What stands between the values of a line."""
+IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _MAGIC = {b"PK\x03\x04": ARRAYS, b"\x93NUMPY": ARRAY}
 _NAMED = re.compile(r"([^=/]+)=(.+)", re.DOTALL)
 _NUMBERED = re.compile(r"(.+)#([0-9]{1,9})", re.DOTALL)
@@ -130,13 +132,18 @@ def _sorted(text: str) -> tuple[GivenKind, GivenFile | None]:
     return kind, GivenFile(path, path.suffix.lower(), name, number)
 
 
+def is_image_name(path: Path) -> bool:
+    """Whether a file is called as images are."""
+    return path.suffix.lower() in IMAGES
+
+
 def _kind_of(path: Path) -> GivenKind | None:
     suffix = path.suffix.lower()
     if suffix in (ARRAYS, ARRAY):
         return GivenKind.ARRAYS
-    if suffix in csv_requests.SUFFIXES:
+    if suffix in ROWS:
         return GivenKind.ROWS
-    if suffix in RECORDS or path.name == WARM_UP_FILE.name:
+    if suffix in RECORDS or path.name == WARM_UP_REQUESTS:
         return GivenKind.RECORDS
     with fsutil.explained(path, doing="read"):
         return GivenKind.IMAGES if is_image_name(path) or path.is_dir() else None

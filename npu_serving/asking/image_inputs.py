@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npu_serving import fsutil
-from npu_serving.asking.given_requests import GivenFile
+from npu_serving.asking.given_requests import GivenFile, is_image_name
 from npu_serving.asking.image_spec import AS_IT_IS, ImageSpec
-from npu_serving.asking.images import Wanted, is_image_name, prepared_image
+from npu_serving.asking.images import Wanted, prepared_image
 from npu_serving.client.arrays import STORED
 from npu_serving.client.data_types import BY_NAME
 from npu_serving.client.model_types import Signature, TensorInfo

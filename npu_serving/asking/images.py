@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 MOST_MEGAPIXELS = 64
 """Of an image, unless another bound is given: 200 MB as it is decoded."""
 _MILLION = 1_000_000
@@ -34,11 +33,6 @@ class Wanted:
     dtype: str
     height: int | None = None
     width: int | None = None
-
-
-def is_image_name(path: Path) -> bool:
-    """Whether a file is called as images are."""
-    return path.suffix.lower() in SUFFIXES
 
 
 def prepared_image(path: Path, spec: ImageSpec, wanted: Wanted, most_megapixels: int = MOST_MEGAPIXELS) -> NDArray[Any]:

@@ -1,4 +1,7 @@
-"""What `predict` keeps of an answer beside showing it: its outputs in a file, and a golden request."""
+"""What `predict` keeps of an answer beside showing it: its outputs in a file, and a golden request.
+
+What that takes is imported when it is done: most answers are only shown.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npu_serving.asking.golden import GRPC, REST, GoldenOrigin, GoldenRequest
-from npu_serving.asking.golden_files import check_name, golden_directory, write_golden
-from npu_serving.asking.prediction_files import write_outputs
-from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.errors import RequestError
 from npu_serving.serving.server_record import record_at_url
 from npu_serving.settings import Settings
 
 if TYPE_CHECKING:
     from npu_serving.asking.predicting import Answered, AskedOnce, ModelAtServer
+    from npu_serving.deploy.deployment_file import DeploymentFile
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,25 @@ class KeptAnswers:
         self._settings = settings
         self._deployment = deployment
         self._output = output
-        self._name = check_name(golden_name, "--save-golden") if golden_name else ""
+        self._name = golden_name
+        if golden_name:
+            from npu_serving.asking.golden_files import check_name
+
+            check_name(golden_name, "--save-golden")
 
     def keep(self, server: ModelAtServer, asked: AskedOnce) -> KeptPrediction:
         """Writes what is wanted. FileAccessError, DiskFullError."""
         if self._output is not None:
+            from npu_serving.asking.prediction_files import write_outputs
+
             write_outputs(self._output, asked.answered)
         golden = self._kept(server, asked) if self._name else None
         return KeptPrediction(asked.answered, self._output, golden)
 
     def _kept(self, server: ModelAtServer, asked: AskedOnce) -> Path:
+        from npu_serving.asking.golden import GRPC, REST, GoldenOrigin, GoldenRequest
+        from npu_serving.asking.golden_files import golden_directory, write_golden
+
         if asked.request is None:
             raise RequestError("The answers of several requests make no golden request.", cure="ask for one of them")
         spec = server.spec

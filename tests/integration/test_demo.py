@@ -29,6 +29,7 @@ STEPS = [
     "serve until it is ready",
     "predict",
     "predict from an image",
+    "load test",
     f"upgrade to CANN {NEXT_RELEASE} (simulated)",
     "verify the old server",
     "relink",

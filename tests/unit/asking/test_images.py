@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from npu_serving.asking.given_requests import is_image_name
 from npu_serving.asking.image_spec import AS_IT_IS, ImageSpec, image_presets, read_image_spec
-from npu_serving.asking.images import Wanted, crop_and_resize, is_image_name, prepared_image
+from npu_serving.asking.images import Wanted, crop_and_resize, prepared_image
 from npu_serving.errors import DocumentError, NpuServingError, RequestError
 
 FLOAT = Wanted("float32")
