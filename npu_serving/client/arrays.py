@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from npu_serving.client.data_types import BFLOAT16, BY_NAME, TEXTS_FIELD, DataType
 from npu_serving.client.errors import NotSentError
-from npu_serving.client.predict_wire import Piece
+from npu_serving.client.predict_wire import Piece, refuse_too_large
 from npu_serving.client.tensor_message import MOST_FILLED, TensorParts, split_tensor
 from npu_serving.client.varints import decode_varints
 from npu_serving.wire_bytes import BYTES, MalformedMessageError, tag, varint
@@ -56,8 +56,10 @@ class WireArray:
 def tensor_content(name: str, value: object) -> tuple[DataType, tuple[int, ...], Piece]:
     """The type and shape of an input, and its values: the memory of the array, or fields of texts.
 
-    NotSentError, naming the input, for what TensorFlow Serving has no type for.
+    NotSentError, naming the input, for what TensorFlow Serving has no type for; and for 2 GiB of one.
     """
+    if isinstance(value, np.ndarray) and value.dtype in _KINDS:
+        refuse_too_large(value.nbytes)  # before what is not contiguous is copied
     try:
         kind, array = to_wire(value)
         if kind is _STRING:

@@ -67,6 +67,8 @@ class _Ready(NamedTuple):
     spec: ModelSpec
     signature: str
     takes: str
+    answers: frozenset[str]
+    """The outputs that an answer has."""
     fitting: SignatureFit
     encode: Callable[[ModelSpec, Mapping[str, object], Sequence[str]], bytes]
     decode: Callable[[memoryview], Any]
@@ -156,6 +158,9 @@ class GrpcFlows:
             raise
         seconds = time.perf_counter() - begun
         who, found = self.read(call, ready.decode, answer)
+        if not ready.answers <= found.keys():
+            lacking = min(ready.answers - found.keys())
+            raise another_program(call.question(self._settings), f"its answer lacks the output {lacking!r}")
         return Prediction(
             found, who.name or model, who.version, who.signature_name or ready.signature, seconds, sent.notes
         )
@@ -178,7 +183,13 @@ class GrpcFlows:
         except NotSentError as error:
             raise error.about(model, version) from None
         ready = _Ready(
-            spec, signature.name, what_it_takes(signature), SignatureFit(signature), predict_request, decode_predict
+            spec,
+            signature.name,
+            what_it_takes(signature),
+            frozenset(outputs or (item.name for item in signature.outputs)),
+            SignatureFit(signature),
+            predict_request,
+            decode_predict,
         )
         self._ready[key] = ready
         return ready
@@ -278,8 +289,10 @@ class GrpcFlows:
             failed.address = str(self._settings.address)
             raise failed
 
-    def read(self, call: GrpcCall, read: Any, answer: bytes) -> Any:
+    def read(self, call: GrpcCall, read: Any, answer: bytes | None) -> Any:
         """The answer, read. MalformedAnswerError where it is not the message that was asked for."""
+        if answer is None:  # so grpc has it where the stream ended before its message, and the status is OK
+            raise another_program(call.question(self._settings), "its answer ended before the message did")
         try:
             return read(memoryview(answer))
         except MalformedMessageError as error:

@@ -34,7 +34,34 @@ from npu_serving.shown_text import in_a_line
 _HTTP_STATUS = re.compile(r"http2 header with status: ([0-9]{3})")
 _LIMIT = re.compile(r"(?P<by>CLIENT: |SERVER: )?.*larger than max \((?P<size>\d+) vs\.? (?P<most>\d+)\)")
 _NO_HTTP2 = ("http1", "HTTP/1", "Failed parsing HTTP/2")
+_NO_GRPC = ("END_STREAM", "Failed parsing HTTP/2", "Error parsing")  # such as a web page with status 200
 _CLOSED = ("Socket closed", "Connection reset", "Broken pipe", "GOAWAY")
+_PAST_IT = "use the server's own gRPC port (--port)"
+_GATEWAY_MEANS = {
+    "3": ("the gateway redirects to another address, which gRPC does not follow", _PAST_IT),
+    "401": (
+        "the gateway asks for a login: it lets nobody through without one",
+        f"give it: metadata=[('authorization', ...)]; or {_PAST_IT}",
+    ),
+    "403": ("the gateway forbids this request: it has a rule against this address or path", _PAST_IT),
+    "429": ("the gateway lets through fewer requests than these", "wait, then try again; or raise that limit"),
+    "502": (
+        "the gateway got no valid answer from the model server: that has ended or is just starting, or the gateway "
+        "asks its REST port",
+        f"see whether the server runs, then compare the gateway's address with --port; or {_PAST_IT}",
+    ),
+    "503": (
+        "the gateway has no model server that it could ask: none is running, or its health check counts each as down",
+        f"see whether the server runs, and how the gateway checks it; or {_PAST_IT}",
+    ),
+    "504": (
+        "the gateway gave up waiting for the model server: the model needs longer than it waits; the first request "
+        "after a start compiles it for the NPU, which takes minutes",
+        f"lengthen the gateway's timeout (nginx: grpc_read_timeout 600s;), or {_PAST_IT}",
+    ),
+    "": ("a gateway between here and there does not pass gRPC on, or wants a login", _PAST_IT),
+}
+"""What an HTTP status means where a gateway sends it in place of gRPC's, and what helps."""
 COMPILING = "it is busy; the first request after a start compiles the model for the NPU, which takes minutes"
 
 
@@ -64,7 +91,7 @@ def said_by(error: Any) -> str:
 def grpc_failure(error: Any, asked: GrpcQuestion) -> ClientError:
     """The error of this library for one of grpc's."""
     found = _failure(error.code().name, said_by(error), asked)
-    found.status = error.code().name
+    found.status = found.status or error.code().name
     found.said = said_by(error)
     found.details["status"] = found.status
     found.address = str(asked.settings.address)
@@ -97,6 +124,8 @@ def _failure(code: str, said: str, asked: GrpcQuestion) -> ClientError:
         return _gateway(of_http[1], asked)
     if code == "UNAVAILABLE":
         return _unavailable(said, asked)
+    if said.startswith("Stream removed (") and any(sign in said for sign in _NO_GRPC):
+        return another_program(asked, f"it speaks HTTP/2, but no gRPC ({said})")
     if code == "NOT_FOUND":
         return UnknownModelError(
             f"The server at {address} has no model {spec.name!r}{_version(spec)} ({said}).",
@@ -120,7 +149,7 @@ def _failure(code: str, said: str, asked: GrpcQuestion) -> ClientError:
         )
     if code == "RESOURCE_EXHAUSTED":
         return _exhausted(said, asked)
-    if code == "UNIMPLEMENTED":
+    if code == "UNIMPLEMENTED" and not (asked.takes and said):  # else the service is there, and its model says so
         return another_program(asked, f"it does not know {asked.service} ({said})")
     return FailedError(
         f"The server at {address} answered with {code} ({said}).",
@@ -204,6 +233,7 @@ def _unavailable(said: str, asked: GrpcQuestion) -> ClientError:
 def _gateway(status: str, asked: GrpcQuestion) -> ClientError:
     address, variable = asked.settings.address, _proxy_variable(asked)
     what = f"A gateway or proxy answered in place of the server at {address}: HTTP status {status}."
+    cause, cure = _GATEWAY_MEANS.get(status[0] if status[0] == "3" else status, _GATEWAY_MEANS[""])
     if status == "413":
         return TooLargeForGatewayError(
             what,
@@ -211,16 +241,12 @@ def _gateway(status: str, asked: GrpcQuestion) -> ClientError:
             cure="raise its limit (nginx: client_max_body_size 100m;), use the server's own gRPC port (--port), "
             "or send fewer instances in one request",
             reason="too-large-for-gateway",
+            status=status,
         )
-    cause = "a gateway between here and there does not pass gRPC on, or wants a login"
     if variable:
         cause = f"the proxy that {variable} names is asked first, and does not pass it on"
-    return FromGatewayError(
-        what,
-        cause=cause,
-        cure=f"add {address.host} to no_proxy" if variable else "use the server's own gRPC port (--port)",
-        reason="gateway",
-    )
+        cure = f"add {address.host} to no_proxy"
+    return FromGatewayError(what, cause=cause, cure=cure, reason="gateway", status=status)
 
 
 def _proxy_variable(asked: GrpcQuestion) -> str:

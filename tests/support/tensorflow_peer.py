@@ -272,6 +272,13 @@ def grpc_server(calls, counters, faults, socket):
     return server, port
 
 
+class HttpServer(ThreadingHTTPServer):
+    """One that many may connect to at once."""
+
+    request_queue_size = 256
+    daemon_threads = True
+
+
 class Handler(BaseHTTPRequestHandler):
     """HTTP/1.1 as both the REST port and the control port speak it."""
 
@@ -319,7 +326,7 @@ def rest_server(calls, counters, faults):
             else:
                 counters.end(method, begun, status, False)
 
-    return ThreadingHTTPServer(("127.0.0.1", 0), Rest)
+    return HttpServer(("127.0.0.1", 0), Rest)
 
 
 def prometheus(counters):
@@ -345,7 +352,7 @@ def control_server(counters, faults):
                 answer = base64.b64encode(counters.last.get(method, b"")).decode()
             self.send(200, json.dumps(answer).encode())
 
-    return ThreadingHTTPServer(("127.0.0.1", 0), Control)
+    return HttpServer(("127.0.0.1", 0), Control)
 
 
 def main(directory):
@@ -357,7 +364,6 @@ def main(directory):
         server, port = grpc_server(calls, counters, faults, socket)
         rest, control = rest_server(calls, counters, faults), control_server(counters, faults)
         for one in (rest, control):
-            one.daemon_threads = True
             threading.Thread(target=one.serve_forever, daemon=True).start()
         ports = {"grpc": port, "rest": rest.server_port, "control": control.server_port, "socket": socket}
         print(json.dumps(ports), flush=True)
