@@ -20,6 +20,7 @@ from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_client, package_image
 from npu_serving.commands.recording import record, show_recording
 from npu_serving.commands.running import serve, status, warm_cache, write_warmup
+from npu_serving.commands.runs import compare_runs, list_runs
 from npu_serving.commands.servers import logs, reload, restart, stop
 from npu_serving.commands.support import show_dump, support_bundle
 from npu_serving.commands.tuning import tune
@@ -33,6 +34,7 @@ __all__ = [
     "check_deployment",
     "clean",
     "compare_answers",
+    "compare_runs",
     "demo",
     "doctor",
     "explain",
@@ -41,6 +43,7 @@ __all__ = [
     "init_deployment",
     "lint",
     "list_builds",
+    "list_runs",
     "load_test",
     "lock_deps",
     "logs",
