@@ -11,6 +11,7 @@ from npu_serving.console import Progress
 from npu_serving.load.arrivals import CONSTANT, POISSON, Schedule
 from npu_serving.load.change import TimedChange
 from npu_serving.load.generator import Plan
+from npu_serving.load.live import live_view
 from npu_serving.load.results import GeneratorFigures, Level, MarkedEvent, Window
 from npu_serving.load.sampling import ServerSampler
 from npu_serving.load.windows import AGREEING_WINDOWS, Collected, agree
@@ -149,7 +150,7 @@ class _Measuring:
         collected.close_windows(now_ns - round(_SECONDS_UNTIL_HANDED_ON * _NS))
         if self._change is not None:
             self._go_on_with(self._change, stack)
-        self._show(now_ns)
+        self._show()
 
     def _end_warm_up(self, now_ns: int) -> None:
         wanted_s = self._terms.warm_up_s
@@ -209,17 +210,11 @@ class _Measuring:
             return collected.warm_ns + collected.window_ns
         return collected.end_ns
 
-    def _show(self, now_ns: int) -> None:
+    def _show(self) -> None:
         collected = self._collected
-        seconds = (now_ns - self._begin_ns) / _NS
-        if not collected.windows:
-            self._progress.update(seconds, detail=f"{collected.answers} answers")
-            return
-        last = collected.windows[-1]
-        bad = sum(collected.errors.values()) + sum(last.errors.values())
-        p99 = f"p99 {last.p99_ms:.1f} ms" if last.p99_ms is not None else "no answers"
-        detail = f"window {len(collected.windows)}: {last.throughput:,.0f}/s  {p99}  {bad} errors"
-        self._progress.update(seconds, detail=detail)
+        agrees = self._load.is_steady and agree(collected.windows)
+        shown = live_view(collected.windows, collected.histogram, collected.errors, agrees=agrees)
+        self._progress.update(collected.answers, detail=shown.detail, under_way=shown.lines)
 
     def _level(self) -> Level:
         collected = self._collected

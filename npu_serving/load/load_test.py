@@ -107,7 +107,7 @@ class _Running:
         plan = self._plan
         words = f"{load.concurrency} at once" if load.schedule is None else f"{load.schedule.mean_rate:g} a second"
         judge = plan.asked.judge if plan.asked.golden else None
-        with self._reporter.progress(f"{place}{words}", unit="s") as progress:
+        with self._reporter.progress(f"{place}{words}", unit="answers") as progress:
             measured = measure(
                 plan.request,
                 load,
