@@ -95,6 +95,29 @@ def test_each_setting_has_a_server_and_the_best_is_written_with_its_table_and_no
     assert f"Next: ./inv restart --deployment {deployed.file}" in again.stdout
 
 
+def test_the_commands_of_the_page_write_the_best_setting_into_the_file(
+    deployed: Deployed,  # noqa: F811
+    written: str,
+) -> None:
+    page = (ROOT / "docs/measure.md").read_text(encoding="utf-8")
+    lines = [line.removeprefix("$ ") for line in page.splitlines() if line.startswith("$ ./inv tune")]
+    assert len(lines) == 2
+    for line in lines:
+        meant = {"FILE": str(deployed.file), "NAME": MODEL, "20ms": "10s"}
+        typed = [meant.get(word, word) for word in line.split()[2:]]
+        done = subprocess.run(
+            [str(ROOT / "inv"), "tune", *typed, *FAST],
+            cwd=ROOT,
+            env=deployed.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (deployed.file.read_text() == written) == ("--dry-run" in line)
+
+
 def test_where_no_setting_holds_the_budget_the_file_stays_and_each_says_why(
     deployed: Deployed,  # noqa: F811
     written: str,
