@@ -198,16 +198,6 @@ def read_recording(path: Path) -> Recording:
     return Recording(path, header, ordered, size - end)
 
 
-def arrivals_s(path: Path) -> tuple[float, ...]:
-    """When each request of a recorded file came, in seconds after the first. Raises what read_recording() raises."""
-    return read_recording(path).arrivals_s()
-
-
-def requests(path: Path) -> Iterator[RecordedRequest]:
-    """The requests of a recorded file in the order of arrivals_s(). Raises what read_recording() raises."""
-    return read_recording(path).requests()
-
-
 def _framed(head: Mapping[str, object], body: bytes) -> bytes:
     text = json.dumps(head, separators=(",", ":")).encode()
     parts = (_LENGTHS.pack(len(text), len(body)), text, body)

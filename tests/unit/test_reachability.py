@@ -24,7 +24,6 @@ CALLED_BY_A_LIBRARY = {
     "load_base_conf_files",
     "print_version",
 }
-SOON_GET_THEIR_TASKS = (*SOON_GET_THEIR_TASKS, "arrivals_s", "requests")  # type: ignore[assignment]
 
 
 def soon() -> list[Definition]:

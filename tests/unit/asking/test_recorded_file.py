@@ -20,9 +20,7 @@ from npu_serving.asking.recorded_file import (
     RecordedRequest,
     RecordingHeader,
     RecordingWriter,
-    arrivals_s,
     read_recording,
-    requests,
 )
 from npu_serving.errors import DiskFullError, FileAccessError, NpuServingError, RequestError
 
@@ -53,9 +51,9 @@ def test_requests_are_read_as_they_were_written_in_the_order_they_came(recorded:
         path = written(Path(directory), recorded)
         read = read_recording(path)
         assert (read.header, read.cut_bytes) == (HEADER, 0)
-        assert list(requests(path)) == sorted(recorded, key=lambda request: request.at_ns)
+        assert list(read.requests()) == sorted(recorded, key=lambda request: request.at_ns)
         assert [read.request(number) for number in range(1, len(recorded) + 1)] == list(read.requests())
-        times = arrivals_s(path)
+        times = read.arrivals_s()
         assert len(times) == len(recorded)
         assert all(one <= other for one, other in zip((0.0, *times), times))
 
