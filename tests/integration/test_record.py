@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from grpc_server import ModelServer, serving
 
 from npu_serving.asking.recorded_file import read_recording
 from npu_serving.client import encode_predict
+from npu_serving.recording.pass_through import QUIET_S
 from npu_serving.trials.spare_server import spare_ports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -257,6 +259,7 @@ def test_at_ctrl_c_a_request_under_way_gets_its_answer(server: ModelServer, tmp_
             with contextlib.suppress(OSError):  # until no new connection is taken
                 while True:
                     socket.create_connection(("127.0.0.1", recording.port), timeout=60).close()
+            time.sleep(3 * QUIET_S)  # a connection where nothing is under way would be closed by then
             go.set()
             assert answer.result() == b"late"
             assert said.result()["connections_cut_off"] == 0

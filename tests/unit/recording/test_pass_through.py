@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npu_serving.recording.pass_through import PassThrough
-from npu_serving.recording.tap import Tap
+from npu_serving.recording.tap import END, HEAD, LOST, MESSAGE, Tap
 
 PIECES = st.lists(st.binary(min_size=1, max_size=3000), max_size=5)
 
@@ -199,6 +199,24 @@ def test_an_error_in_the_tap_never_reaches_the_traffic() -> None:
         os.close(writes)
 
 
+def kinds_in(tap: Tap, reads: int) -> list[int]:
+    """The kinds of all messages that are on their way to a keeper."""
+    data = b""
+    os.set_blocking(reads, False)
+    while True:
+        tap.write()
+        try:
+            data += os.read(reads, 1 << 20)
+        except BlockingIOError:
+            break
+    kinds = []
+    while data:
+        kind, _, _, _, _, length = MESSAGE.unpack_from(data)
+        kinds.append(kind)
+        data = data[MESSAGE.size + length :]
+    return kinds
+
+
 def test_a_keeper_that_does_not_read_costs_records_and_not_traffic() -> None:
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
@@ -213,10 +231,13 @@ def test_a_keeper_that_does_not_read_costs_records_and_not_traffic() -> None:
                     client.sendall(head + bytes(50000))
                 client.shutdown(socket.SHUT_WR)
                 assert len(read.result()) == 20 * (len(head) + 50000)
+        kinds = kinds_in(tap, reads)
+        assert (kinds.count(HEAD), kinds.count(LOST) > 10, kinds.count(LOST) + kinds.count(END)) == (20, True, 20)
         os.close(reads)
+        tap.feed(99, head, 0)
         tap.write()  # its reader has left
         assert not tap.is_open
-        tap.feed(1, head, 0)
+        tap.feed(99, head, 0)
     finally:
         os.close(writes)
 
