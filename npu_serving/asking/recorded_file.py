@@ -185,6 +185,9 @@ def read_recording(path: Path) -> Recording:
         first = _next_head(path, file, size, 0)
         if first is None:
             raise _not_one(path, "it ends before its header does")
+        file.seek(first[2])
+        if not _is_whole(file.read(first[1]), file.read(_CHECKSUM.size)):
+            raise _damaged(path, len(MAGIC), 0)
         header = _header(path, first[0])
         entries: list[RecordedEntry] = []
         end = file.tell()

@@ -89,12 +89,12 @@ def test_a_changed_byte_is_an_error_or_cuts_the_end_and_never_another_request(
         assert error.value.cure
 
 
-def test_no_byte_of_a_body_can_change_unnoticed(tmp_path: Path) -> None:
+def test_no_byte_can_change_unnoticed(tmp_path: Path) -> None:
     path = written(tmp_path, [RecordedRequest(0, GRPC, "/p", b"body")])
     content = path.read_bytes()
-    for at in range(content.index(b"body"), len(content)):
+    for at in range(len(content)):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-        with pytest.raises(RequestError, match=r"Request 1 .* is damaged"):
+        with pytest.raises(RequestError, match=r"damaged|is not a recorded file"):
             read_recording(path).request(1)
 
 
