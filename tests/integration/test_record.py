@@ -234,9 +234,9 @@ def test_tls_passes_through_unopened_and_the_absent_server_is_told_from_it(tmp_p
                 with server:
                     assert server.recv(100) == hello
             behind.close()
-            again = socket.create_connection(("127.0.0.1", recording.port), timeout=60)
-            with again, pytest.raises(ConnectionResetError):
-                again.recv(1)
+            address = ("127.0.0.1", recording.port)
+            with pytest.raises(ConnectionResetError), socket.create_connection(address, timeout=60) as client:
+                client.recv(1)
             said = recording.end()
     assert (said["connections_with_tls"], said["passed"]["refused"], said["requests"]["seen"]) == (1, 1, 0)
 
