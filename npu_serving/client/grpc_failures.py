@@ -92,7 +92,7 @@ def grpc_failure(error: Any, asked: GrpcQuestion) -> ClientError:
     """The error of this library for one of grpc's."""
     found = _failure(error.code().name, said_by(error), asked)
     found.status = found.status or error.code().name
-    found.said = said_by(error)
+    found.said = "" if found.reason == "unknown-proxy" else said_by(error)
     found.details["status"] = found.status
     found.address = str(asked.settings.address)
     return found.about(asked.spec.name, asked.spec.version)
@@ -212,7 +212,15 @@ def _unavailable(said: str, asked: GrpcQuestion) -> ClientError:
             cure=f"see whether it runs; with TLS, ask {TLS_SCHEME}://{address.target} with tls=Tls(ca=FILE)",
             reason="closed",
         )
-    if "resol" in said.lower() or "dns" in said.lower():
+    of_names = "resol" in said.lower() or "dns" in said.lower()
+    if of_names and variable:  # only the proxy's name is looked up here; grpc's words may hold what is before its @
+        return NotReachedError(
+            f"The host of the proxy that {variable} names is not known, so {address} was not asked.",
+            cause="a typing error in it, or a character in its password that has to be written as %XX (# as %23)",
+            cure=f"correct {variable}, or add {address.host} to no_proxy",
+            reason="unknown-proxy",
+        )
+    if of_names:
         return NotReachedError(
             f"The host of {address} is not known ({said}).",
             cause="a typing error",

@@ -318,7 +318,7 @@ def test_this_machine_is_never_asked_through_a_proxy_of_the_environment(
 
 def test_behind_a_dead_proxy_the_variable_is_named_and_a_network_in_no_proxy_is_heeded() -> None:
     targets = ["10.255.255.1:8500", "http://10.255.255.1:8501"]
-    proxy = {"http_proxy": f"http://user:{SECRET}@127.0.0.1:1", "https_proxy": "", "grpc_proxy": "", "NO_PROXY": ""}
+    proxy = {"http_proxy": f"http://user:{SECRET}@127.0.0.1:1", "NO_PROXY": ""}
     found = json.loads(run_python(PROXIED, *targets, **proxy, no_proxy=""))
     for target in targets:
         assert "http_proxy" in found[target], found[target]

@@ -51,11 +51,11 @@ def test_behind_a_dead_proxy_this_machine_is_asked_and_no_password_is_shown(
         assert not any(part in answered.out + answered.said for part in PARTS)
     status = typed("status", "half_plus_two", "--url", tensorflow_server.rest_url, environment=proxies)
     assert status.code == 0, status
-    words = ("--url", "http://10.255.255.1:8501", "--request", "[1]", "--timeout", "5")
-    elsewhere = typed("predict", "m", *words, environment=proxies)
-    assert elsewhere.code in (1, 2)
-    assert "_proxy" in elsewhere.said, elsewhere
-    assert not any(part in elsewhere.said for part in PARTS), elsewhere
+    for url in ("http://10.255.255.1:8501", "grpc://10.255.255.1:8500"):
+        elsewhere = typed("predict", "m", "--url", url, "--request", "[1]", "--timeout", "5", environment=proxies)
+        assert elsewhere.code in (1, 2)
+        assert "_proxy" in elsewhere.said, elsewhere
+        assert not any(part in elsewhere.said for part in PARTS), elsewhere
 
 
 def test_while_a_first_request_compiles_it_is_said_how_long_it_was_waited_for(
