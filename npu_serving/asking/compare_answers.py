@@ -10,7 +10,7 @@ from npu_serving.asking import grpc_client, rest_client
 from npu_serving.asking.answer_difference import OutputDifference, difference
 from npu_serving.asking.golden import GoldenRequest, Tolerance
 from npu_serving.asking.golden_files import GoldenRequests, keep_tolerances
-from npu_serving.asking.grpc_channel import is_grpc
+from npu_serving.client.address import is_grpc
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.console import Reporter, table
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError, UnreachableError
