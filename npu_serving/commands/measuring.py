@@ -26,6 +26,7 @@ SERVER = "grpc://localhost:8500"
         "processes": int,
         "max_windows": int,
         "batch_size": int,
+        "recorded": Path,
         "ca": Path,
         "cert": Path,
         "key": Path,
@@ -38,12 +39,13 @@ SERVER = "grpc://localhost:8500"
         "signature": "the signature to ask; the request's own, or serving_default, by default",
         "request": "a request as predict takes it (repeatable); random values by default",
         "golden": "a golden request, or all of the model, with each answer compared under load",
+        "recorded": "a recorded file: its requests for the model; with --arrivals recorded at the times they came",
         "shape": "for random values: an input's sizes, the batch as well, NAME:4,16 (repeatable)",
         "range": "for random values: an input's lowest value and the one above its highest, NAME:0:100 (repeatable)",
         "batch_size": "for random values: the first dimension where that is open; 1 by default",
         "concurrency": "closed loop: how many requests are under way, 8, or levels, 1,2,4 or 1:16:x2; 1 by default",
         "rate": "open loop: requests a second, 200, or levels, 100:500:100; with --search from where to where",
-        "arrivals": "open loop: constant, the default, poisson, step:100@10s,500@10s or line:10..500@30s",
+        "arrivals": "open loop: constant, the default, poisson, step:100@10s,500@10s, line:10..500@30s, or recorded",
         "search": "search the highest rate whose p99 is at most --p99",
         "p99": "the latency of --search, such as 20ms",
         "warm_up": "how long is not measured at first, such as 5s; by default a second, or until an answer has come",
@@ -70,6 +72,7 @@ def load_test(
     signature: str = "",
     request: tuple[str, ...] = (),
     golden: str = "",
+    recorded: Path | None = None,
     shape: tuple[str, ...] = (),
     range: tuple[str, ...] = (),
     batch_size: int | None = None,
@@ -109,11 +112,14 @@ def load_test(
     if golden:
         refuse_together("--golden", "a golden request has its own values and signature", request=request, shape=shape)
         refuse_together("--golden", "it says which version is asked", version=version is not None, label=label)
+    if recorded is not None:
+        refuse_together("--recorded", "its requests say what is asked", request=request, golden=golden)
+        refuse_together("--recorded", "its requests say what is asked", signature=signature, label=label)
     plan = plan_load_test(
         url,
         ModelSpec(model, version, label, signature),
         Tls(ca, cert, key),
-        asked_wishes(call, model, golden, request, shape, range, batch_size),
+        asked_wishes(call, model, golden, request, shape, range, batch_size, recorded),
         LoadWishes(concurrency, rate, arrivals, search, seconds_of(p99, "--p99") if p99 else None, path),
         Terms(
             warm_up_s=seconds_of(warm_up, "--warm-up", least=0.0) if warm_up else None,
@@ -138,17 +144,21 @@ def asked_wishes(
     shape: tuple[str, ...],
     ranges: tuple[str, ...],
     batch_size: int | None,
+    recorded: Path | None = None,
 ) -> AskedWishes:
     """What is asked, by the flags that say it. RequestError where one leaves another without effect."""
+    from npu_serving.asking.recorded_file import read_recording
     from npu_serving.asking.request import read_request
     from npu_serving.load.load_plan import AskedWishes
     from npu_serving.load.random_inputs import read_wishes
 
-    if golden or request:
-        given = "--golden" if golden else "--request"
+    if golden or request or recorded is not None:
+        given = "--golden" if golden else "--request" if request else "--recorded"
         refuse_together(given, "there are no random values", shape=shape, range=ranges, batch_size=batch_size)
     if golden:
         return AskedWishes(golden=_golden(call, model, golden))
+    if recorded is not None:
+        return AskedWishes(recorded=read_recording(recorded))
     if request:
         return AskedWishes(given=tuple((_shown(source), read_request(source)) for source in request))
     return AskedWishes(random=read_wishes(shape, ranges, batch_size))

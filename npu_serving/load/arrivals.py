@@ -53,7 +53,11 @@ class Schedule:
         """How long it is; None for one without an end."""
         if self.kind in (STEP, LINE):
             return sum(stage.seconds for stage in self.stages)
-        return self.recorded_ns[-1] / _NS if self.kind == RECORDED else None
+        if self.kind != RECORDED:
+            return None
+        count = len(self.recorded_ns)
+        gap_ns = self.recorded_ns[-1] / (count - 1) if count > 1 else _NS  # behind the last one, as between the others
+        return max(self.recorded_ns[-1] + gap_ns, _NS / 10) / _NS
 
     @property
     def mean_rate(self) -> float:

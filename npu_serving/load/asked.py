@@ -16,6 +16,8 @@ from npu_serving.asking import grpc_client, rest_client
 from npu_serving.asking.answers import with_bytes_as_base64
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.messages import read_predict_response, write_predict_request
+from npu_serving.asking.recorded_file import RecordedRequest, Recording
+from npu_serving.asking.recorded_requests import NotUnderstoodError, asked_by
 from npu_serving.asking.request import PredictRequest
 from npu_serving.asking.request_tensors import answer_values, request_tensors
 from npu_serving.client.address import is_grpc
@@ -23,12 +25,14 @@ from npu_serving.client.model_spec import ModelSpec
 from npu_serving.client.model_types import DEFAULT_SIGNATURE, ModelMetadata, Signature
 from npu_serving.client.rest_paths import model_path
 from npu_serving.client.tls import Tls
+from npu_serving.console import amount_text
 from npu_serving.errors import RequestError
 from npu_serving.load.generator import ReadyRequest
 from npu_serving.load.random_inputs import RandomWishes, described, random_inputs
 from npu_serving.shown_text import in_a_line
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
+MOST_RECORDED_BYTES = 1 << 30
 _NOT_OVER_REST = ("DT_HALF", "DT_BFLOAT16", "DT_COMPLEX64", "DT_COMPLEX128")
 
 
@@ -42,6 +46,8 @@ class ReadyRequests:
     golden: tuple[GoldenRequest, ...] = field(default=(), repr=False)
     """Those that the requests are, in their order, where answers are compared."""
     is_grpc: bool = True
+    arrivals_ns: tuple[int, ...] = field(default=(), repr=False)
+    """When they came, where they were recorded: some of them may well be refused again."""
 
     def judge(self, request: int, answer: bytes) -> str:
         """How the answer to the request at that place differs from the golden one; "" where it doesn't."""
@@ -97,6 +103,42 @@ class TestedModel:
             made.append(self._made(sources[-1], own, golden.request))
         names = ", ".join(golden.name for golden in found[:3]) + (", ..." if len(found) > 3 else "")
         return ReadyRequests(tuple(made), tuple(sources), f"golden: {names}", tuple(found), self._is_grpc)
+
+    def recorded(self, recording: Recording) -> ReadyRequests:
+        """Those of a recorded file that ask this model over this API, as they were. RequestError where none does."""
+        api = "grpc" if self._is_grpc else "rest"
+        kept: list[RecordedRequest] = []
+        others: set[str] = set()
+        size = 0
+        for request in recording.requests():
+            try:
+                asks = f"{asked_by(request).spec.name} over {request.api}"
+            except NotUnderstoodError:
+                continue
+            if asks != f"{self._spec.name} over {api}":
+                others.add(asks)
+                continue
+            size += len(request.body)
+            if size > MOST_RECORDED_BYTES:
+                raise RequestError(
+                    f"{recording.path} holds more than {amount_text(MOST_RECORDED_BYTES, 'bytes')} of requests.",
+                    cause="a load test keeps them ready in memory, once for each process",
+                    cure="record a smaller share, or with a size limit: ./inv record --help",
+                )
+            kept.append(request)
+        if not kept:
+            raise RequestError(
+                f"{recording.path} has no request for {self._spec.name} over {api}.",
+                cause=f"it has some for {in_a_line(', '.join(sorted(others)[:5])) or 'nothing'}",
+                cure="name that model, and the URL of that API with --url",
+            )
+        return ReadyRequests(
+            tuple(ReadyRequest(request.path, request.body) for request in kept),
+            tuple(f"request {number} of {recording.path}" for number in range(1, len(kept) + 1)),
+            f"{recording.path.name} ({len(kept):,} requests)",
+            is_grpc=self._is_grpc,
+            arrivals_ns=tuple(request.at_ns - kept[0].at_ns for request in kept),
+        )
 
     def _made(self, source: str, spec: ModelSpec, request: PredictRequest) -> ReadyRequest:
         asked = dataclasses.replace(spec, signature_name=spec.signature_name or request.signature_name)

@@ -47,7 +47,7 @@ def first_answers(plan: Plan, asked: ReadyRequests, timeout_s: float, reporter: 
                 kind, left = KINDS[outcome["kind"]], left - 1
                 if kind in OF_A_QUEUE and (answered or left):
                     continue
-                if kind:
+                if kind and not (kind == "refused" and asked.arrivals_ns):
                     source = asked.sources[places[outcome["request"]]]
                     raise refusal(kind, workers.said.get(kind, ""), plan.url, source, timeout_s)
                 answered = True

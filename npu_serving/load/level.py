@@ -185,7 +185,11 @@ class _Measuring:
             return self._windows_at_change >= 0 and len(windows) >= max(self._windows_wanted, after)
         if len(windows) >= self._windows_wanted or self._is_hopeless(windows):
             return True
-        return self._fixed_s is None and agree(windows)
+        return self._fixed_s is None and self._windows_agree()
+
+    def _windows_agree(self) -> bool:
+        schedule = self._load.schedule
+        return agree(self._collected.windows, by_chance=schedule is not None and schedule.kind == POISSON)
 
     def _drain(self) -> None:
         """Takes what still comes, until all processes have ended; an interruption is not kept waiting."""
@@ -227,7 +231,7 @@ class _Measuring:
             rate=None if schedule is None else round(schedule.mean_rate, 3),
             arrivals="" if schedule is None else schedule.kind,
             windows=tuple(collected.windows),
-            stable=agree(collected.windows) if steady else self._interruption is None,
+            stable=self._windows_agree() if steady else self._interruption is None,
             histogram=collected.histogram,
             errors=dict(sorted(collected.errors.items())),
             timeline=collected.timeline(),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.recorded_file import Recording
 from npu_serving.asking.request import PredictRequest
 from npu_serving.client.address import grpc_address, is_grpc
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.client.tls import Tls
 from npu_serving.errors import RequestError
-from npu_serving.load.arrivals import CONSTANT
+from npu_serving.load.arrivals import CONSTANT, RECORDED, Schedule
 from npu_serving.load.asked import ReadyRequests, TestedModel
 from npu_serving.load.generator import LoadTls, Plan
 from npu_serving.load.level import Load, Terms
@@ -44,6 +45,7 @@ class AskedWishes:
 
     given: tuple[tuple[str, PredictRequest], ...] = ()
     golden: tuple[GoldenRequest, ...] = ()
+    recorded: Recording | None = None
     random: RandomWishes = field(default_factory=lambda: RandomWishes({}, {}))
 
 
@@ -140,17 +142,22 @@ def plan_load_test(
     RequestError for what contradicts itself, or does not fit the model; ServerError where no server answers.
     """
     search = _search(wishes)
-    loads = () if search is not None else _loads(wishes)
-    if during and (len(loads) != 1):
+    replays = wishes.arrivals == RECORDED and search is None
+    loads = () if search is not None or replays else _loads(wishes)
+    if replays:
+        _refuse_beside_replay(asks, wishes)
+    if during and len(loads) + replays != 1:
         raise RequestError(
             "--during is for one load.",
             cause="each level would run the command again",
             cure="give one --rate or one --concurrency",
         )
-    most = max((load.schedule.mean_rate for load in loads if load.schedule is not None), default=0.0)
-    path = _path(url, wishes.path, most)
     model = TestedModel(url, spec, tls)
     asked = _asked(model, asks)
+    if replays:
+        loads = (Load(schedule=Schedule(RECORDED, recorded_ns=asked.arrivals_ns)),)
+    most = max((load.schedule.mean_rate for load in loads if load.schedule is not None), default=0.0)
+    path = _path(url, wishes.path, most)
     request = Plan(
         url=str(grpc_address(url)) if is_grpc(url) else url,
         requests=asked.requests,
@@ -166,7 +173,26 @@ def plan_load_test(
 def _asked(model: TestedModel, asks: AskedWishes) -> ReadyRequests:
     if asks.golden:
         return model.golden(asks.golden)
+    if asks.recorded is not None:
+        return model.recorded(asks.recorded)
     return model.given(asks.given) if asks.given else model.random(asks.random)
+
+
+def _refuse_beside_replay(asks: AskedWishes, wishes: LoadWishes) -> None:
+    if asks.recorded is None:
+        raise RequestError(
+            "--arrivals recorded needs a recorded file.",
+            cause="it says when they came",
+            cure="name it: --recorded FILE",
+        )
+    beside = {"--rate": wishes.rate, "--concurrency": wishes.concurrency, "--p99": wishes.p99_s}
+    given = " and ".join(flag for flag, value in beside.items() if value)
+    if given:
+        raise RequestError(
+            f"{given} would have no effect with --arrivals recorded.",
+            cause="the file says when requests come",
+            cure=f"leave out {given}",
+        )
 
 
 def _loads(wishes: LoadWishes) -> tuple[Load, ...]:

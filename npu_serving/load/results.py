@@ -135,7 +135,7 @@ class Level:
     def throughput(self) -> float:
         """Good answers a second over all windows."""
         seconds = sum(window.seconds for window in self.windows)
-        return self.ok / seconds if seconds else 0.0
+        return sum(window.throughput * window.seconds for window in self.windows) / seconds if seconds else 0.0
 
     @property
     def load(self) -> str:

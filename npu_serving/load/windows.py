@@ -2,7 +2,7 @@
 
 An answer belongs to the window and the second in which it came; its latency is from the time at which its request was
 intended to be sent. The rule by which windows agree is that of Triton's perf_analyzer: throughput and mean latency of
-the last three are within 10% of their mean.
+the last three are within 10% of their mean; what chance does to a few answers counts for nothing.
 """
 
 from __future__ import annotations
@@ -27,17 +27,24 @@ _NS = 1_000_000_000
 _NS_OF_A_BIN = 10_000_000
 
 
-def agree(windows: Sequence[Window]) -> bool:
-    """Whether the last three agree, and had answers at all."""
+def agree(windows: Sequence[Window], *, by_chance: bool = False) -> bool:
+    """Whether the last three agree, and had answers at all.
+
+    One answer more or less is where the window's edge happens to be; where requests come `by_chance`, their number
+    varies by its square root.
+    """
     last = windows[-AGREEING_WINDOWS:]
     if len(last) < AGREEING_WINDOWS:
         return False
-    return _near([window.throughput for window in last]) and _near([window.mean_ms or 0.0 for window in last])
+    answers = max(min(window.ok for window in last), 1)
+    slack = 1 / answers + (3 / answers**0.5 if by_chance else 0.0)
+    rates = [window.throughput for window in last]
+    return _near(rates, AGREEMENT + slack) and _near([window.mean_ms or 0.0 for window in last], AGREEMENT)
 
 
-def _near(values: Sequence[float]) -> bool:
+def _near(values: Sequence[float], share: float) -> bool:
     mean = sum(values) / len(values)
-    return mean > 0 and all(abs(value - mean) <= AGREEMENT * mean for value in values)
+    return mean > 0 and all(abs(value - mean) <= share * mean for value in values)
 
 
 class Collected:

@@ -23,7 +23,19 @@ def outcomes(*found: tuple[float, float, str]) -> numpy.ndarray:
 
 
 def window(throughput: float, mean_ms: float | None) -> Window:
-    return Window(0.0, 1.0, 10, 10, {}, throughput, mean_ms=mean_ms)
+    return Window(0.0, 1.0, 10**9, 10**9, {}, throughput, mean_ms=mean_ms)
+
+
+def few(*answers: int) -> list[Window]:
+    return [Window(0.0, 1.0, ok, ok, {}, float(ok), mean_ms=5.0) for ok in answers]
+
+
+def test_one_answer_more_or_less_is_no_difference_and_what_chance_does_is_none_either() -> None:
+    assert agree(few(2, 3, 2))
+    assert not agree(few(2, 5, 2))
+    assert not agree(few(100, 125, 80))
+    assert agree(few(100, 125, 80), by_chance=True)
+    assert not agree(few(10_000, 12_500, 8_000), by_chance=True)
 
 
 @pytest.mark.parametrize(
