@@ -151,7 +151,7 @@ def test_killed_at_any_moment_it_leaves_a_file_that_is_read(server: ModelServer,
                 call(request, timeout=60)
             keeper = recording.keeper()
             while len(read_recording(path).entries) < 10:  # what the pipe holds is on its way
-                pass
+                time.sleep(0.01)
             os.kill(keeper if name == "keeper" else recording.process.pid, signal.SIGKILL)
             if name == "keeper":
                 for request in asked:  # the traffic knows nothing of it
@@ -163,7 +163,7 @@ def test_killed_at_any_moment_it_leaves_a_file_that_is_read(server: ModelServer,
                 recording.process.wait()
                 with contextlib.suppress(OSError):
                     while Path(f"/proc/{keeper}/stat").read_text().split()[2] != "Z":
-                        pass  # it ends by itself, with all that it had
+                        time.sleep(0.01)  # it ends by itself, with all that it had
         read = [request.body for request in read_recording(path).requests()]
         assert read == asked[: len(read)]
         assert len(read) >= 10
