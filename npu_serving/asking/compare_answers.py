@@ -10,7 +10,7 @@ from npu_serving.asking import grpc_client, rest_client
 from npu_serving.asking.answer_difference import OutputDifference, difference
 from npu_serving.asking.golden import GoldenRequest, Tolerance
 from npu_serving.asking.golden_files import GoldenRequests, keep_tolerances
-from npu_serving.client.address import is_grpc
+from npu_serving.client.address import grpc_address, is_grpc
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.console import Reporter, table
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError, UnreachableError
@@ -117,10 +117,14 @@ def compare_answers(
     reporter: Reporter,
     update: bool = False,
 ) -> ComparedAnswers:
-    """The golden requests of these names (or all), asked of both. UnreachableError where one server is not there.
+    """The golden requests of these names (or all), asked of both.
+
+    RequestError for a mistyped address, UnreachableError where one server is not there.
 
     With `update` the tolerances of each that both have answered are written into its file: as measured, with a margin.
     """
+    for url in (first, second):
+        grpc_address(url) if is_grpc(url) else rest_client.checked_base(url)
     compared = []
     chosen = _chosen(golden, wanted)
     with reporter.progress("comparing answers", total=len(chosen), unit="requests") as progress:

@@ -174,10 +174,11 @@ class ImageRun:
         lines += [f"not decoded: {in_a_line(why)}" for _, why in self.failed[:_SHOWN_FAILURES]]
         times = self.times
         filled = f", the last one filled up by {times.filled_up} that are not counted" if times.filled_up else ""
+        images = "1 image" if len(self.answers) == 1 else f"{len(self.answers):,} images"
         batches = "1 batch" if times.batches == 1 else f"{times.batches:,} batches"
         failed = f"; {len(self.failed)} could not be decoded" if self.failed else ""
         passed = f"; {self.passed_over} other files were passed over" if self.passed_over else ""
-        lines.append(f"{len(self.answers):,} images in {batches} of {times.batch_size}{filled}{failed}{passed}")
+        lines.append(f"{images} in {batches} of {times.batch_size}{filled}{failed}{passed}")
         if self.accuracy is not None:
             lines.append(self.accuracy.text())
         version = "" if self.version is None else f" version {self.version}"

@@ -67,6 +67,6 @@ def first_of_each_shape(path: Path, model: str, number: int = 0) -> list[tuple[s
         raise RequestError(
             f"{path} has no request for a prediction by the model {model!r}.",
             cause=f"its requests are to {', '.join(map(repr, sorted(models)))}" if models else "it holds no request",
-            cure=f"name the one that is meant by its number: {path}#1",
+            cure=f"name the one that is meant by its number: {path}#1" if models else "record again, while it is asked",
         )
     return list(found.values())

@@ -135,10 +135,11 @@ def _model_url(base_url: str, model: str, version: int | None) -> str:
         raise RequestError(
             f"{model!r} is not a valid model name.", cure="use letters, digits, '-', '_' and '.'"
         ) from error
-    return _checked_base(base_url) + path + ("" if version is None else f"/versions/{version}")
+    return checked_base(base_url) + path + ("" if version is None else f"/versions/{version}")
 
 
-def _checked_base(base_url: str) -> str:
+def checked_base(base_url: str) -> str:
+    """The URL of a REST API without a slash at its end. RequestError for another text."""
     try:
         parts = urllib.parse.urlsplit(base_url)
         fit = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -146,7 +147,8 @@ def _checked_base(base_url: str) -> str:
         fit = False
     if not fit or parts.query or parts.fragment:
         raise RequestError(
-            f"{shown_url(base_url)!r} is not the URL of a server.", cure="write it like http://HOST:PORT"
+            f"{shown_url(base_url)!r} is not the URL of a server.",
+            cure="write it like http://HOST:8501 for its REST API, or grpc://HOST:8500",
         )
     return base_url.rstrip("/")
 

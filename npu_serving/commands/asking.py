@@ -25,6 +25,7 @@ GRPC_PORT, SERVER = 8500, "http://localhost:8501"
         "key": Path,
         "deployment": Path,
         "batch_size": int,
+        "top_k": int,
         "max_megapixels": int,
         "output": Path,
     },
@@ -66,7 +67,7 @@ def predict(
     deployment: Path | None = None,
     batch_size: int | None = None,
     max_megapixels: int | None = None,
-    top_k: int = 0,
+    top_k: int | None = None,
     labels: tuple[str, ...] = (),
     label_offset: int = 0,
     scores: str = "",
@@ -104,7 +105,7 @@ def predict(
         most_megapixels=max_megapixels,
         labels=tuple(user_path(text, "--labels") for text in labels),
         label_offset=label_offset,
-        top=top_k,
+        top=top_k or 0,
         scores=scores,
         output=output,
         is_kept=bool(save_golden),
@@ -125,8 +126,8 @@ def _refuse_over_rest(label: str, ca: Path | None, cert: Path | None, key: Path 
     refuse_together("a REST URL", because, ca=ca, cert=cert, key=key)
 
 
-def _check_numbers(top_k: int, max_megapixels: int | None) -> None:
-    if top_k < 0:
+def _check_numbers(top_k: int | None, max_megapixels: int | None) -> None:
+    if top_k is not None and top_k < 1:
         raise RequestError(f"--top-k can't be {top_k}.", cure="use a number from 1, such as --top-k 5")
     if max_megapixels is not None and max_megapixels < 1:
         raise RequestError(

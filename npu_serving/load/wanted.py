@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from npu_serving.errors import RequestError
-from npu_serving.load.arrivals import CONSTANT, LINE, POISSON, STEP, Schedule, Stage
+from npu_serving.load.arrivals import CONSTANT, LINE, POISSON, RECORDED, STEP, Schedule, Stage
 from npu_serving.shown_text import in_a_line
 
 MOST_LEVELS = 50
@@ -16,18 +16,26 @@ MOST_RATE = 1_000_000.0
 MOST_SECONDS = 86_400.0
 _TIME = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(us|ms|s|m|h)?")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_LEAST = 1e-6
+_LATENCIES = frozenset({"--p99"})
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _STAGE = re.compile(r"(.+)@(.+)")
 
 
-def seconds_of(text: str, flag: str, *, least: float = 1e-6) -> float:
-    """The time in `text`, such as 20ms, 2s, 1.5 or 10m; without a unit in seconds. RequestError for anything else."""
+def seconds_of(text: str, flag: str, *, least: float = _LEAST) -> float:
+    """The time in `text`, such as 20ms, 2s, 1.5 or 10m; without a unit in seconds. RequestError for anything else.
+
+    A latency needs its unit: whoever writes 20 means milliseconds, and would get 20 seconds.
+    """
     found = _TIME.fullmatch(text.strip())
+    if found and found[2] is None and flag in _LATENCIES:
+        number = in_a_line(text.strip())
+        raise RequestError(f"{flag} {number} has no unit.", cure=f"write {flag} {number}ms, or with us or s")
     value = float(found[1]) * _UNITS[found[2]] if found else -1.0
     if not least <= value <= MOST_SECONDS:
         raise RequestError(
             f"{flag} can't be {in_a_line(text)!r}.",
-            cause="it is a time of a day at most",
+            cause=f"it is a time {'above 0' if least <= _LEAST else f'from {least:g} s'}, and of a day at most",
             cure=f"write it like {flag} 2s; us, ms, s, m and h are known",
         )
     return value
@@ -89,8 +97,15 @@ def schedule_of(text: str, rate: float | None, *, seed: int = 0) -> Schedule:
 
 
 def has_own_rate(arrivals: str) -> bool:
-    """Whether these arrivals say how many requests come, so that a rate beside them would have no effect."""
-    return arrivals not in ("", CONSTANT, POISSON)
+    """Whether these arrivals say how many requests come, so that a rate beside them would have no effect.
+
+    RequestError for others.
+    """
+    if arrivals in ("", CONSTANT, POISSON):
+        return False
+    if arrivals != RECORDED:
+        schedule_of(arrivals, None)
+    return True
 
 
 def _step(part: str) -> Stage | None:

@@ -417,6 +417,8 @@ def test_outputs_are_written_in_their_own_type_with_a_row_for_each_image(
         (["half_plus_two", "--request", "[1]", "--output", str(tmp_path / "y.txt")], "in which format"),
         (["nan", "--request", "[1]", "--output", str(tmp_path / "y.npy")], "can hold one output"),
         (["half_plus_two", "--request", "[1]", "--output", str(tmp_path / "none" / "y.npy"), "--top-k=-1"], "--top-k"),
+        (["image", "--request", "[1]", "--top-k", "0"], "--top-k can't be 0"),
+        (["image", "--request", "[1]", "--url", "localhost:8500"], "grpc://HOST:8500"),
     ):
         refused = typed(tensorflow_server, *words)
         assert (refused.returncode, what in refused.stderr) == (2, True), refused.stderr

@@ -126,6 +126,16 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path
     assert "'one'" in error.value.cause
 
 
+@pytest.mark.parametrize("mistyped", ["localhost:8500", "grpc://"])
+def test_what_is_no_address_is_refused_and_not_counted_as_a_difference(mistyped: str, tmp_path: Path) -> None:
+    found = golden(tmp_path, "one")
+    for first, second in ((mistyped, "http://h"), ("http://h", mistyped)):
+        with pytest.raises(RequestError) as error:
+            compared(found, first, second)
+        assert mistyped in error.value.what
+        assert "grpc://HOST:8500" in error.value.cure
+
+
 def test_tolerances_of_a_golden_request_in_the_single_file_of_before_are_not_written(
     grpc: ModelServer, rest: str, tmp_path: Path
 ) -> None:

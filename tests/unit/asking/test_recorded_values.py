@@ -70,3 +70,6 @@ def test_the_first_of_each_shape_and_signature_of_the_model_is_taken(tmp_path: P
     with pytest.raises(RequestError, match="no request for a prediction by the model 'n'") as error:
         first_of_each_shape(path, "n")
     assert "'m', 'other'" in error.value.cause
+    with pytest.raises(RequestError, match="no request") as error:
+        first_of_each_shape(recorded(tmp_path / "empty.rec"), "n")
+    assert "#1" not in error.value.cure

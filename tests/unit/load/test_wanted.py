@@ -25,6 +25,21 @@ def test_what_is_no_time_is_refused_with_the_flag(text: str) -> None:
         wanted.seconds_of(text, "--window")
 
 
+def test_a_latency_without_a_unit_is_refused_as_it_would_be_in_seconds() -> None:
+    assert wanted.seconds_of("20ms", "--p99") == pytest.approx(0.02)
+    with pytest.raises(RequestError, match="no unit") as error:
+        wanted.seconds_of("20", "--p99")
+    assert "--p99 20ms" in error.value.cure
+
+
+def test_mistyped_arrivals_are_refused_before_the_rate_beside_them() -> None:
+    assert [wanted.has_own_rate(text) for text in ("", "constant", "poisson", "step:1@1s", "recorded")] == [
+        False, False, False, True, True,
+    ]  # fmt: skip
+    with pytest.raises(RequestError, match="--arrivals can't be 'poison'"):
+        wanted.has_own_rate("poison")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
