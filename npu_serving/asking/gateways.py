@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import urllib.parse
 
 from npu_serving import known_failures
-from npu_serving.client.http_answers import NEVER_THE_SERVERS, REDIRECTIONS, HttpAnswer
+from npu_serving.client.http_answers import NEVER_THE_SERVERS, REDIRECTIONS, HttpAnswer, redirection_of
 from npu_serving.errors import GatewayError, NpuServingError, ServerError
 from npu_serving.known_failures import diagnose
 from npu_serving.writers.shell import shell_word
 
-_LOGIN = re.compile(r"log[-_]?in|sign[-_]?in|auth|sso", re.IGNORECASE)
+_PAST_IT = "ask the server itself, past the gateway: --url http://HOST:8501"
 
 
 def gateway_error(answer: HttpAnswer, message: str | None) -> GatewayError | None:
@@ -22,7 +21,9 @@ def gateway_error(answer: HttpAnswer, message: str | None) -> GatewayError | Non
     if message is not None and answer.status not in NEVER_THE_SERVERS:
         return None
     if answer.status in REDIRECTIONS:
-        return _redirection(answer)
+        to = redirection_of(answer)
+        there = f"write that one: --url {shell_word(to.base)}" if to.base else _PAST_IT
+        return _error(answer, to.cause, to.cure or there, to.does)
     known = diagnose(known_failures.CLIENT, f"gateway: {answer.signature}; {answer.excerpt}")
     return _error(answer, known.cause, known.cure) if known is not None else None
 
@@ -54,31 +55,3 @@ def past_proxy(answer: HttpAnswer, cure: str) -> str:
     host = urllib.parse.urlsplit(answer.url).hostname or ""
     past = f"export no_proxy={shell_word(host)} (add it to what is there), then run the same command again"
     return f"{past}; if it says the same, {cure}" if answer.proxy else cure
-
-
-def _redirection(answer: HttpAnswer) -> GatewayError:
-    location = answer.headers.get("Location", "")
-    if not location:
-        return _error(answer, "it redirects without a Location", "use the REST port of the server (--rest_api_port)")
-    try:
-        target = urllib.parse.urlsplit(urllib.parse.urljoin(answer.url, location))
-        host = target.hostname or ""
-        port = f":{target.port}" if target.port else ""
-    except ValueError:
-        return _error(answer, "it redirects to a place that is not a URL", "ask whoever runs the gateway")
-    host = f"[{host}]" if ":" in host else host
-    place = f"{target.scheme}://{host}{port}"
-    shown = _printable(f"{place}{target.path}" + ("?..." if target.query else ""))  # a query may hold a secret
-    does = f": it redirects to {shown} (Location), which is not followed"
-    asked = urllib.parse.urlsplit(answer.url).path
-    begins = asked.find("/v1/")
-    api = asked[begins:] if begins >= 0 else asked
-    if target.path.rstrip("/").endswith(api) and not target.query:
-        base = _printable(place + target.path.rstrip("/")[: -len(api)])
-        return _error(answer, "the server is reached by another URL", f"write that one: --url {shell_word(base)}", does)
-    cause = "it asks for a login first" if _LOGIN.search(shown) else "it passes other paths only on to a model server"
-    return _error(answer, cause, "ask the server itself, past the gateway: --url http://HOST:8501", does)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -155,6 +155,19 @@ _STATUSES: Mapping[int, _GatewayStatus] = {
 }
 
 
+@dataclass(frozen=True)
+class Redirection:
+    """Where an answer sends to, which is never followed."""
+
+    cause: str
+    cure: str = ""
+    """What helps whoever asked by whatever means; "" where that is another URL, or to ask past the gateway."""
+    does: str = ""
+    """The place, for the sentence that says who answered; "" where there is none."""
+    base: str = ""
+    """The URL of the REST API over there; "" where it does not look like one."""
+
+
 def error_message(body: bytes) -> str | None:
     """The message of an answer `{"error": "..."}`, or None if the body isn't one.
 
@@ -175,7 +188,8 @@ def gateway_failure(answer: HttpAnswer, message: str | None) -> ClientError | No
     if message is not None and answer.status not in NEVER_THE_SERVERS:
         return None
     if answer.status in REDIRECTIONS:
-        return _redirection(answer)
+        to = redirection_of(answer)
+        return _failure(answer, to.cause, to.cure or (f"write that one: {to.base}" if to.base else _PAST_IT), to.does)
     if _HTTPS_PORT in answer.excerpt:
         return _failure(answer, "the gateway speaks HTTPS only, and the URL says http", "write https in place of http")
     known = _STATUSES.get(answer.status)
@@ -245,16 +259,17 @@ def _failure(answer: HttpAnswer, cause: str, cure: str, does: str = "") -> Clien
     )
 
 
-def _redirection(answer: HttpAnswer) -> ClientError:
+def redirection_of(answer: HttpAnswer) -> Redirection:
+    """Where the answer sends to."""
     location = answer.headers.get("Location", "")
     if not location:
-        return _failure(answer, "it redirects without a Location", "use the REST port of the server (--rest_api_port)")
+        return Redirection("it redirects without a Location", "use the REST port of the server (--rest_api_port)")
     try:
         target = urllib.parse.urlsplit(urllib.parse.urljoin(answer.url, location))
         host = target.hostname or ""
         port = f":{target.port}" if target.port else ""
     except ValueError:
-        return _failure(answer, "it redirects to a place that is not a URL", "ask whoever runs the gateway")
+        return Redirection("it redirects to a place that is not a URL", "ask whoever runs the gateway")
     host = f"[{host}]" if ":" in host else host
     place = f"{target.scheme}://{host}{port}"
     shown = _printable(f"{place}{target.path}" + ("?..." if target.query else ""))  # a query may hold a secret
@@ -264,9 +279,9 @@ def _redirection(answer: HttpAnswer) -> ClientError:
     api = asked[begins:] if begins >= 0 else asked
     if target.path.rstrip("/").endswith(api) and not target.query:
         base = _printable(place + target.path.rstrip("/")[: -len(api)])
-        return _failure(answer, "the server is reached by another URL", f"write that one: {base}", does)
+        return Redirection("the server is reached by another URL", does=does, base=base)
     cause = "it asks for a login first" if _LOGIN.search(shown) else "it passes other paths only on to a model server"
-    return _failure(answer, cause, _PAST_IT, does)
+    return Redirection(cause, does=does)
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:

@@ -6,16 +6,11 @@ used again; no redirection is followed, no password is looked up, and nothing ou
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import json
 import os
 import random
-import socket
-import ssl
 import threading
 import time
-import urllib.parse
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -24,29 +19,24 @@ from npu_serving.client.errors import (
     AnswerTooLargeError,
     BusyError,
     ClientError,
-    DeadlineError,
-    MalformedAnswerError,
-    NotReachedError,
     NotSentError,
     RefusedError,
-    UnknownModelError,
 )
 from npu_serving.client.grpc_calls import check_spec, checked_timeout, signature_of, tell_once, what_it_takes
-from npu_serving.client.grpc_failures import COMPILING, size_text
-from npu_serving.client.http_answers import HttpAnswer, error_message, gateway_failure, server_failure
-from npu_serving.client.http_route import HttpLine, ProxyRefusedError, Route, route_to
+from npu_serving.client.grpc_failures import size_text
+from npu_serving.client.http_answers import HttpAnswer
+from npu_serving.client.http_route import HttpLine, route_to
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.client.model_types import ModelMetadata, ModelStatus, Signature
 from npu_serving.client.prediction import Classification, Prediction, Regression
 from npu_serving.client.rest_documents import classes_of, metadata_of, parsed, status_of, values_of
-from npu_serving.client.rest_paths import SAFE_IN_NAME, model_path
+from npu_serving.client.rest_failures import LOST, not_a_model_server, refusal, unreachable
+from npu_serving.client.rest_paths import model_path
 from npu_serving.client.tls import Tls
-from npu_serving.shown_text import in_a_line
 
 MOST_ANSWER_BYTES = 1 << 30
 MOST_KEPT = 32  # connections that wait for a next request
 _READ_BYTES = 1 << 18
-_LOST = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError, http.client.RemoteDisconnected)
 
 
 class RestClient:
@@ -267,7 +257,7 @@ class RestClient:
         try:
             return read(parsed(answer.body))
         except ValueError as error:
-            raise _not_a_model_server(answer, f"{error}: {answer.excerpt}").about(spec.name, spec.version) from error
+            raise not_a_model_server(answer, f"{error}: {answer.excerpt}").about(spec.name, spec.version) from error
 
     def _ask(
         self,
@@ -288,7 +278,7 @@ class RestClient:
             try:
                 answer = self._exchange(method, path, body, (*self._headers, *headers), until, seconds)
                 if answer.status != http.client.OK:
-                    raise _refusal(answer, spec, takes)
+                    raise refusal(answer, spec, takes)
                 return answer
             except BusyError as error:
                 wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - so that callers don't come back all at once
@@ -317,10 +307,10 @@ class RestClient:
                 answer, keeps = self._once(line, method, path, body, headers, until)
             except BaseException as error:
                 line.close()
-                if was_used and isinstance(error, _LOST):  # closed by the other side while it was waiting: ask again
+                if was_used and isinstance(error, LOST):  # closed by the other side while it was waiting: ask again
                     continue
                 if isinstance(error, (OSError, http.client.HTTPException, ValueError)):
-                    raise _unreachable(error, self._route, seconds) from error
+                    raise unreachable(error, self._route, seconds) from error
                 raise
             self._keep(line) if keeps else line.close()
             return answer
@@ -391,129 +381,4 @@ class RestClient:
 def _only_by_grpc(method: str) -> ClientError:
     return NotSentError(
         f"The REST API has no {method}.", cure=f"use gRPC: GrpcClient('HOST:8500').{method}(...)", reason="not-by-rest"
-    )
-
-
-def _refusal(answer: HttpAnswer, spec: ModelSpec, takes: str) -> ClientError:
-    message = error_message(answer.body)
-    if message is not None:
-        message = in_a_line(" ".join(message.split()))
-    found = gateway_failure(answer, message)
-    if found is None and message is None:
-        found = _not_a_model_server(answer, f"it sent no error in JSON but {answer.excerpt}")
-    elif found is None and message is not None:
-        if answer.status == http.client.NOT_FOUND:
-            found = _unknown_model(message, answer.url, spec)
-        elif answer.status == http.client.BAD_REQUEST and takes:
-            found = RefusedError(
-                f"The model {spec.name!r} rejected the request ({message}).",
-                cause=takes,
-                cure="give each input with its type and shape",
-                reason="rejected",
-            )
-        else:
-            found = server_failure(answer, message)
-        found.said = message
-    assert found is not None
-    found.status = str(answer.status)
-    found.details["status"] = found.status
-    return found
-
-
-def _unknown_model(message: str, url: str, spec: ModelSpec) -> ClientError:
-    version = "" if spec.version is None else f" in version {spec.version}"
-    what = f"The server at {url.partition('/v1/')[0]} has no model {spec.name!r}{version} ({message})."
-    if urllib.parse.quote(spec.name, safe=SAFE_IN_NAME) != spec.name:
-        return UnknownModelError(
-            what,
-            cause="TensorFlow Serving does not decode the name in a URL, so this one can't be requested over REST",
-            cure="use gRPC, or start the server with a --model_name of letters, digits, '-', '_' and '.'",
-            reason="name-not-by-rest",
-        )
-    return UnknownModelError(
-        what,
-        cause="the server was started with another name or version, or the model is not loaded",
-        cure="choose a model and a version that the server has: status() says those of a model",
-        reason="unknown-model",
-    )
-
-
-def _not_a_model_server(answer: HttpAnswer, what: str) -> ClientError:
-    through = f"it is the proxy of {answer.proxy}, which does not reach the server; or " if answer.proxy else ""
-    return MalformedAnswerError(
-        f"The program at {answer.url} is not TensorFlow Serving: {what} ({answer.signature}).",
-        cause=f"{through}a proxy or another program uses this port",
-        cure="use the REST port of the server (--rest_api_port)",
-        reason="another-program",
-        status=str(answer.status),
-    )
-
-
-def _unreachable(error: Exception, route: Route, seconds: float) -> ClientError:
-    server = route.server
-    said = (getattr(error, "strerror", None) or str(error)).rstrip(".")
-    through = f"the proxy that {route.variable} names is asked first; " if route.variable else ""
-    if isinstance(error, (TimeoutError, socket.timeout)):
-        return DeadlineError(
-            f"{server} did not answer within {seconds:g} s.",
-            cause=f"{through}{COMPILING}; or the host is down, or a firewall blocks that port",
-            cure="ask for the model's status(), then try again, or with a longer timeout_s",
-            reason="deadline",
-        )
-    if route.variable and isinstance(error, (ProxyRefusedError, ConnectionRefusedError, socket.gaierror)):
-        return NotReachedError(
-            f"The proxy that {route.variable} names could not reach {server} ({said}).",
-            cause="the proxy does not run there, or does not know the server",
-            cure=f"correct {route.variable}, or add {route.host} to no_proxy",
-            reason="proxy",
-        )
-    if isinstance(error, ConnectionRefusedError):
-        return NotReachedError(
-            f"Nothing listens at {server}.",
-            cause="the server is not running, is still loading its models, or has its REST API on another port",
-            cure="start one, wait until it is ready, or correct the address",
-            reason="nothing-listens",
-        )
-    if isinstance(error, socket.gaierror):
-        return NotReachedError(
-            f"The host of {server} is not known ({said}).",
-            cause="a typing error",
-            cure="correct the address",
-            reason="unknown-host",
-        )
-    if isinstance(error, ssl.SSLError):
-        return NotReachedError(
-            f"The TLS connection to {server} failed ({said}).",
-            cause="its certificate is not trusted or for another host, it wants one of the client, or speaks no TLS",
-            cure="name the certificate of its authority: Tls(ca=FILE); without TLS, write http in place of https",
-            reason="tls-handshake",
-        )
-    if isinstance(error, _LOST):
-        return NotReachedError(
-            f"{server} closed the connection before it had answered ({said}).",
-            cause="the server has ended at this request, or a gateway between here and there gave up",
-            cure="see whether it runs, then try again",
-            reason="closed",
-        )
-    if isinstance(error, http.client.IncompleteRead):
-        return NotReachedError(
-            f"{server} broke off its answer ({said}).",
-            cause="the server has ended while it answered, or a gateway between here and there gave up",
-            cure="see whether it runs, then try again",
-            reason="broken-off",
-        )
-    if isinstance(error, (http.client.HTTPException, ValueError)):
-        with contextlib.suppress(ValueError):
-            said = json.dumps(said)
-        return MalformedAnswerError(
-            f"Got no valid answer from {server} ({said[:200]}).",
-            cause="the port does not speak HTTP/1.1 (such as the gRPC port)",
-            cure="use the REST port of the server (--rest_api_port, usually 8501)",
-            reason="another-program",
-        )
-    return NotReachedError(
-        f"Got no answer from {server} ({said}).",
-        cause="the host is down, or there is no way to it",
-        cure="use the host and the REST port of the server (--rest_api_port, usually 8501)",
-        reason="no-answer",
     )
