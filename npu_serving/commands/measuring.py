@@ -37,7 +37,7 @@ SERVER = "grpc://localhost:8500"
         "version": "the version to ask; the newest by default",
         "label": "the label of the version to ask, over gRPC",
         "signature": "the signature to ask; the request's own, or serving_default, by default",
-        "request": "a request as predict takes it (repeatable); random values by default",
+        "request": "a request in JSON, or a .json or .npz file (repeatable); random values by default",
         "golden": "a golden request, or all of the model, with each answer compared under load",
         "recorded": "a recorded file: its requests for the model; with --arrivals recorded at the times they came",
         "shape": "for random values: an input's sizes, the batch as well, NAME:4,16 (repeatable)",
@@ -148,7 +148,7 @@ def asked_wishes(
 ) -> AskedWishes:
     """What is asked, by the flags that say it. RequestError where one leaves another without effect."""
     from npu_serving.asking.recorded_file import read_recording
-    from npu_serving.asking.request import read_request
+    from npu_serving.load.given_files import read_given
     from npu_serving.load.load_plan import AskedWishes
     from npu_serving.load.random_inputs import read_wishes
 
@@ -160,7 +160,7 @@ def asked_wishes(
     if recorded is not None:
         return AskedWishes(recorded=read_recording(recorded))
     if request:
-        return AskedWishes(given=tuple((_shown(source), read_request(source)) for source in request))
+        return AskedWishes(given=tuple(read_given(model, source) for source in request))
     return AskedWishes(random=read_wishes(shape, ranges, batch_size))
 
 
@@ -177,12 +177,6 @@ def _golden(call: Call, model: str, name: str) -> tuple[GoldenRequest, ...]:
             cure=f"choose one that is there: {names}" if there else f"record one: {RECORD}",
         )
     return chosen
-
-
-def _shown(source: str) -> str:
-    if source == "-":
-        return "standard input"
-    return "the text given" if source.lstrip()[:1] in ("[", "{") else source
 
 
 def check_number(flag: str, value: int, most: int) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         "concurrency": "how many requests are under way, one load after the other; 1:128:x2 by default",
         "api": "grpc, the default, or rest",
         "signature": "the signature to ask; the request's own, or serving_default, by default",
-        "request": "a request as predict takes it (repeatable); random values by default",
+        "request": "a request in JSON, or a .json or .npz file (repeatable); random values by default",
         "golden": "a golden request, or all of the model, with each answer compared under load",
         "shape": "for random values: an input's sizes, the batch as well, NAME:4,16 (repeatable)",
         "range": "for random values: an input's lowest value and the one above its highest, NAME:0:100 (repeatable)",
