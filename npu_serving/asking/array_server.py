@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from npu_serving.asking.grpc_client import WITHOUT_FILES
 from npu_serving.asking.next_steps import next_steps
 from npu_serving.client.address import is_grpc
+from npu_serving.client.grpc_calls import LOG
 from npu_serving.client.grpc_client import GrpcClient
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.client.model_types import DEFAULT_SIGNATURE, ModelMetadata, Signature
@@ -63,6 +65,8 @@ def array_server(
 ) -> Iterator[ArrayServer]:
     """The model at that URL. Raises what asking for its metadata raises; RequestError for an unknown signature."""
     client: GrpcClient | RestClient
+    if not LOG.handlers:
+        LOG.addHandler(logging.NullHandler())  # the notes are shown with the answer: once is enough
     with next_steps(url):
         client = GrpcClient(url, tls=tls) if is_grpc(url) else RestClient(url)
         with client:

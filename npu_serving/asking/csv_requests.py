@@ -17,6 +17,8 @@ from npu_serving.client.model_types import Signature, TensorInfo
 from npu_serving.errors import RequestError
 
 _PART = re.compile(r"(.+?)(?:\[([0-9]{1,7})\]|\.([0-9]{1,7}))")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,4000}")
+_DECIMAL = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|nan|inf(?:inity)?)", re.IGNORECASE)
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -138,7 +140,14 @@ def _value(path: Path, line: int, column: str, text: str, kind: DataType | None,
     try:
         if kind.code == "?":
             return _TRUTHS[plain.lower()]
-        return float(plain) if kind.is_real else int(plain)
+        if _WHOLE.fullmatch(plain):
+            return int(plain)
+        if not kind.is_real or not _DECIMAL.fullmatch(plain):
+            raise ValueError
+        number = float(plain)
+        if math.isinf(number) and plain[-1].isdigit():
+            raise ValueError
+        return number
     except (KeyError, ValueError):
         wanted = "true or false" if kind.code == "?" else "a number" if kind.is_real else "a whole number"
         shown = repr(text if len(text) <= 60 else text[:57] + "...") if plain else "empty"

@@ -83,7 +83,11 @@ def _decoded(path: Path, spec: ImageSpec, most_megapixels: int) -> Image:
                 if width * height > most_megapixels * _MILLION:
                     raise _too_large(path, width, height, most_megapixels)
                 if opened.mode == "F":
-                    raise ValueError("its values are decimal numbers, not the brightness of pixels")
+                    raise RequestError(
+                        f"{path} can't be decoded: its values are decimal numbers.",
+                        cause="the brightness of a pixel goes from 0 to 255",
+                        cure="save it as JPEG or PNG, or give its values as an array: --request FILE.npy",
+                    )
                 opened.load()
                 image = _of_eight_bits(ImageOps.exif_transpose(opened))
                 return image.convert("L" if spec.channels == "grey" else "RGB")

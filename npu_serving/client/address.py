@@ -58,6 +58,12 @@ def grpc_address(target: str, *, has_tls: bool = False) -> GrpcAddress:
     It is `host:port`, `grpc://host:port`, with TLS `grpcs://host:port`; or what grpc itself takes: a name with
     several addresses `dns:///host:port`, a socket `unix:/path`, a list `ipv4:1.2.3.4:8500,5.6.7.8:8500`.
     """
+    if not isinstance(target, str):
+        raise NotSentError(
+            f"{target!r} is not the address of a gRPC server.",
+            cure=f"write it like {SCHEME}://HOST:{PORT}; several like ipv4:1.2.3.4:{PORT},5.6.7.8:{PORT}",
+            reason="address",
+        )
     scheme, separator, rest = target.partition("://")
     if _UNIX.fullmatch(target) and "\0" not in target:
         return GrpcAddress(target, target, has_tls=has_tls)

@@ -94,11 +94,15 @@ def to_wire(value: object) -> tuple[DataType, Array]:
 
 
 def array_of(value: object) -> Array:
-    """The array that NumPy makes of something. ValueError and TypeError where it makes none.
+    """The array that NumPy makes of something. ValueError and TypeError where it makes none, or has masked values.
 
     Texts stay objects: NumPy's own lose zero bytes at their ends, and each takes as much memory as the longest.
     """
     if isinstance(value, np.ndarray):
+        if isinstance(value, np.ma.MaskedArray):
+            if np.ma.is_masked(value):
+                raise ValueError("values of it are masked, and a request can't leave them out")
+            return value.data
         return value
     first = value
     while isinstance(first, (list, tuple)) and first:

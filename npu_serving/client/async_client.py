@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from npu_serving.client.errors import BusyError, ClientError
 from npu_serving.client.grpc_calls import Answer, Flow, GrpcCall
-from npu_serving.client.grpc_client import CallMetadata, GrpcAsking
+from npu_serving.client.grpc_client import CallMetadata, GrpcAsking, closed_meanwhile
 from npu_serving.client.grpc_failures import grpc_failure
 from npu_serving.client.model_messages import ListedModel
 from npu_serving.client.model_spec import ModelSpec
@@ -198,6 +198,8 @@ class AsyncGrpcClient(GrpcAsking):
         try:
             return await method(call.message, timeout=max(left, 0.0), metadata=call.metadata)
         except grpc.RpcError as error:
+            if self._closed:
+                raise closed_meanwhile() from error
             raise grpc_failure(error, call.question(self._settings)) from error
 
     def _method(self, name: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:

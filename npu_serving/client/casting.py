@@ -45,7 +45,7 @@ class SignatureFit:
 
     def cast(self, inputs: Mapping[str, object], *, force: bool = False) -> CastInputs:
         """What cast_inputs() does."""
-        if len(inputs) == self._count:
+        if isinstance(inputs, dict) and len(inputs) == self._count:
             for name, value in inputs.items():
                 plain = self._plain.get(name)
                 if plain is None or type(value) is not np.ndarray or value.dtype != plain[0]:
@@ -66,6 +66,13 @@ def cast_inputs(signature: Signature, inputs: Mapping[str, object], *, cast: boo
 
     `cast` forces what would lose something. Names, number of dimensions and sizes have to fit in any case.
     """
+    if not isinstance(inputs, Mapping):
+        raise NotSentError(
+            "The inputs have no names.",
+            cause=f"the signature {signature.name!r} takes {_takes(signature)}",
+            cure='give each by its name, such as {"x": array}',
+            reason="input-names",
+        )
     by_name = {item.name: item for item in signature.inputs}
     unknown, missing = sorted(set(inputs) - set(by_name)), sorted(set(by_name) - set(inputs))
     if unknown or missing:
@@ -93,6 +100,8 @@ def cast_input(info: TensorInfo, value: object, *, cast: bool = False) -> tuple[
             raise _misfit(info, f"was given as {value.dtype}")
         _check_shape(info, np.shape(value.array))
         return value, ""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise _misfit(info, "has masked values, which no request can leave out", cure="give them: array.filled(VALUE)")
     array = value if type(value) is np.ndarray else _array(info, value)
     _check_shape(info, array.shape)
     if kind.is_text:

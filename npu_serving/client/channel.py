@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,13 @@ BALANCERS = ("round_robin", "pick_first")
 _KEEPALIVE_TIMEOUT_MS = 20_000
 _LOADED_IN: list[int] = []
 """The process in which grpc was first loaded: what is forked from it has a copy of grpc without its threads."""
+CALLING: set[int] = set()
+"""The threads that wait for an answer at this moment. While one does, grpc can't prepare itself for a fork."""
+_OPENED: weakref.WeakSet[Any] = weakref.WeakSet()
+_HIDDEN: list[Any] = []
+"""Channels that grpc itself doesn't see during a fork; a process that was forked amid calls keeps them for good."""
+_FORKED_AMID_CALLS: list[int] = []
+"""The threads that waited when this process, or one that it comes from, was forked."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +99,15 @@ class ChannelSettings:
         import_grpc()
         import grpc
 
+        compression = grpc_compression(self.compression)
         if self.address.has_tls:
-            return grpc.secure_channel(
-                self.address.target,
-                self.tls.credentials(),
-                options=self.options,
-                compression=grpc_compression(self.compression),
+            channel = grpc.secure_channel(
+                self.address.target, self.tls.credentials(), options=self.options, compression=compression
             )
-        return grpc.insecure_channel(
-            self.address.target, options=self.options, compression=grpc_compression(self.compression)
-        )
+        else:
+            channel = grpc.insecure_channel(self.address.target, options=self.options, compression=compression)
+        _OPENED.add(channel)
+        return channel
 
     def open_async(self) -> grpc.aio.Channel:
         """The same for asyncio."""
@@ -131,6 +138,15 @@ def import_grpc() -> None:
 
     if not _LOADED_IN:
         _LOADED_IN.append(os.getpid())
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+    elif _FORKED_AMID_CALLS:
+        raise NotSentError(
+            "gRPC can't be used in this process.",
+            cause="it was forked while another thread waited for an answer, and grpc would wait for ever here",
+            cure="start processes before the first request or between requests, or by spawn "
+            '(multiprocessing.get_context("spawn"))',
+            reason="forked",
+        )
     elif os.getpid() not in _LOADED_IN and not _survives_forks():
         raise NotSentError(
             "gRPC can't be used in this process.",
@@ -146,6 +162,28 @@ def grpc_compression(name: str) -> Any:
     import grpc
 
     return {"": None, "gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}[name]
+
+
+def _before_fork() -> None:
+    """Hides our channels from grpc where a call is under way: in the child it would wait for that one's lock."""
+    from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+    if CALLING:
+        _HIDDEN.extend(_OPENED)
+        for channel in _HIDDEN:
+            cygrpc.fork_unregister_channel(channel)
+
+
+def _after_fork() -> None:
+    from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+    while _HIDDEN:
+        cygrpc.fork_register_channel(_HIDDEN.pop())
+
+
+def _in_child() -> None:
+    _FORKED_AMID_CALLS.extend(CALLING)
+    CALLING.clear()
 
 
 def _survives_forks() -> bool:

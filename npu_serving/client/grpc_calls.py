@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import numbers
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from npu_serving.client.model_messages import (
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.client.model_types import DEFAULT_SIGNATURE, ModelMetadata, ModelStatus, Signature
 from npu_serving.client.prediction import Classification, Prediction, Regression
+from npu_serving.client.sent_headers import checked_metadata
 from npu_serving.wire_bytes import MalformedMessageError
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class GrpcFlows:
     def __init__(self, settings: ChannelSettings, timeout_s: float, metadata: Sequence[tuple[str, Any]]) -> None:
         self._settings = settings
         self._timeout_s = checked_timeout(timeout_s)
-        self._metadata = tuple(metadata)
+        self._metadata = checked_metadata(metadata)
         self._ready: dict[tuple[str, str, int | None, str, tuple[str, ...]], _Ready] = {}
         self._told: set[tuple[str, str]] = set()
         self._last = b""
@@ -103,7 +105,12 @@ class GrpcFlows:
         """The call. NotSentError for a time that can't be waited."""
         limit = self._timeout_s if timeout_s is None else checked_timeout(timeout_s)
         return GrpcCall(
-            method, message, spec, limit, (*self._metadata, *metadata) if metadata else self._metadata, takes
+            method,
+            message,
+            spec,
+            limit,
+            (*self._metadata, *checked_metadata(metadata)) if metadata else self._metadata,
+            takes,
         )
 
     def metadata(
@@ -370,13 +377,15 @@ def check_spec(spec: ModelSpec) -> None:
             "The model's name is empty.", cure="use the name that the server was started with (--model_name)"
         )
     for text in (spec.name, spec.label, spec.signature_name):
+        if not isinstance(text, str):
+            raise NotSentError(f"{text!r} is not a name.", cure="give a model, a label and a signature as texts")
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise NotSentError(f"{text!r} can't be written in UTF-8.", cure="correct the name") from error
-    if spec.version is not None and not 0 <= spec.version < 1 << 63:
+    if spec.version is not None and not (is_whole(spec.version) and 0 <= spec.version < 1 << 63):
         raise NotSentError(
-            f"The version can't be {spec.version}.", cure="use the number of a version directory, such as 1"
+            f"The version can't be {spec.version!r}.", cure="use the number of a version directory, such as 1"
         )
     if spec.version is not None and spec.label:
         raise NotSentError(
@@ -384,13 +393,19 @@ def check_spec(spec: ModelSpec) -> None:
         )
 
 
+def is_whole(number: object) -> bool:
+    """Whether it is a whole number, NumPy's ones included."""
+    return isinstance(number, numbers.Integral) and not isinstance(number, bool)
+
+
 def checked_timeout(timeout_s: float) -> float:
     """The seconds. NotSentError for a time that can't be waited."""
-    if not 0 < timeout_s < math.inf:
+    is_time = isinstance(timeout_s, numbers.Real) and 0 < timeout_s < math.inf
+    if not is_time:
         raise NotSentError(
             f"timeout_s can't be {timeout_s!r}.",
             cause="a request without a limit may wait for ever",
             cure="give a number of seconds above 0",
             reason="setting",
         )
-    return min(timeout_s, 1e7)  # grpc has no room for more than some months
+    return min(float(timeout_s), 1e7)  # grpc has no room for more than some months

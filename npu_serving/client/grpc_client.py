@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Union
 
 from npu_serving.client.address import grpc_address
-from npu_serving.client.channel import MOST_ANSWER_BYTES, ChannelSettings, import_grpc
+from npu_serving.client.channel import CALLING, MOST_ANSWER_BYTES, ChannelSettings, import_grpc
 from npu_serving.client.errors import BusyError, ClientError, NotSentError
 from npu_serving.client.grpc_calls import Answer, Flow, GrpcCall, GrpcFlows
 from npu_serving.client.grpc_failures import grpc_failure
@@ -76,6 +76,16 @@ class GrpcAsking:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise NotSentError("This client is closed.", cure="make another one", reason="closed-client")
+
+
+def closed_meanwhile() -> NotSentError:
+    """The error of a request that was waited for when its client was closed."""
+    return NotSentError(
+        "This client was closed while an answer was waited for.",
+        cause="another thread or task has closed it",
+        cure="close it when its last answer is there",
+        reason="closed-client",
+    )
 
 
 class GrpcClient(GrpcAsking):
@@ -248,22 +258,31 @@ class GrpcClient(GrpcAsking):
             return found
 
     def _once(self, call: GrpcCall, until: float) -> bytes:
-        method = self._method(call.method)
-        import grpc  # not before import_grpc() has prepared it
-
-        left = until - time.monotonic()
+        thread = threading.get_ident()
+        CALLING.add(thread)
         try:
+            method = self._method(call.method)
+            left = until - time.monotonic()
             return method(call.message, timeout=max(left, 0.0), metadata=call.metadata)
-        except grpc.RpcError as error:
+        except Exception as error:
+            import grpc  # not before import_grpc() has prepared it
+
+            if not isinstance(error, grpc.RpcError):
+                raise
+            if self._closed:
+                raise closed_meanwhile() from error
             raise grpc_failure(error, call.question(self._settings)) from error
+        finally:
+            CALLING.discard(thread)
 
     def _method(self, name: str) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
         found = self._methods.get(name)
         if found is not None and self._process == os.getpid():
             return found
+        if self._process != os.getpid():
+            import_grpc()  # before the lock, which a thread may have held that a fork did not take along
         with self._lock:
             if self._process != os.getpid():
-                import_grpc()
                 if self._channel is not None:  # of the process that this was forked from: to end it here may not return
                     self._left_behind.append(self._channel)
                 self._channel, self._methods, self._process = None, {}, os.getpid()

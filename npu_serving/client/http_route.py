@@ -114,6 +114,10 @@ def route_to(base_url: str) -> Route:
 
     NotSentError for another URL, and for a proxy that can't be used; its password is not shown.
     """
+    if not isinstance(base_url, str):
+        raise NotSentError(
+            f"{base_url!r} is not the URL of a server.", cure="write it like http://HOST:PORT", reason="address"
+        )
     try:
         parts = urllib.parse.urlsplit(base_url)
         fit = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc

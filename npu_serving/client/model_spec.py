@@ -28,7 +28,7 @@ def write_model_spec(spec: ModelSpec) -> bytes:
     """The ModelSpec; a label counts where there is no version."""
     version = b""
     if spec.version is not None:
-        version = bytes_field(2, number_field(1, spec.version) if spec.version else b"")
+        version = bytes_field(2, number_field(1, int(spec.version)) if spec.version else b"")
     elif spec.label:
         version = text_field(4, spec.label)
     return text_field(1, spec.name) + version + text_field(3, spec.signature_name)

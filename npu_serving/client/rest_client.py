@@ -32,6 +32,7 @@ from npu_serving.client.prediction import Classification, Prediction, Regression
 from npu_serving.client.rest_documents import classes_of, metadata_of, parsed, status_of, values_of
 from npu_serving.client.rest_failures import LOST, not_a_model_server, refusal, unreachable
 from npu_serving.client.rest_paths import model_path
+from npu_serving.client.sent_headers import checked_headers
 from npu_serving.client.tls import Tls
 
 MOST_ANSWER_BYTES = 1 << 30
@@ -59,7 +60,7 @@ class RestClient:
         """
         self._route = route_to(url)
         self._timeout_s = checked_timeout(timeout_s)
-        self._headers = tuple(headers)
+        self._headers = checked_headers(headers)
         self._tls = tls if tls is not None else Tls()
         self._most_bytes = max_message_bytes
         self._retries = retries
@@ -272,11 +273,12 @@ class RestClient:
         """The server's answer with the status 200; every other is an error."""
         path = model_path(spec.name) + ("" if spec.version is None else f"/versions/{spec.version}") + suffix
         seconds = self._timeout_s if timeout_s is None else checked_timeout(timeout_s)
+        sent = (*self._headers, *checked_headers(headers))
         until = time.monotonic() + seconds
         pause, left = 0.05, self._retries
         while True:
             try:
-                answer = self._exchange(method, path, body, (*self._headers, *headers), until, seconds)
+                answer = self._exchange(method, path, body, sent, until, seconds)
                 if answer.status != http.client.OK:
                     raise refusal(answer, spec, takes)
                 return answer

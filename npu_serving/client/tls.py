@@ -72,8 +72,8 @@ class Tls:
         if self.ca is not None:
             roots = _content("ca", self.ca)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            try:
-                context.load_verify_locations(cadata=roots.decode("latin-1"))
+            try:  # what is not ASCII in a PEM file are comments, such as the name of an authority
+                context.load_verify_locations(cadata=roots.decode("ascii", "ignore"))
             except (OSError, ValueError) as error:
                 raise NotSentError(
                     f"The ca {_shown(self.ca)} has no certificate that can be read.",

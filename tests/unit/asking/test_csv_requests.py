@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,10 @@ def test_the_only_input_takes_all_columns_in_their_order(tmp_path: Path) -> None
         ("x,y\n1,two\n", "Line 2 .* has in the column 'y' 'two', not a whole number"),
         ("x,y\n1,\n", "Line 2 .* has in the column 'y' empty"),
         ("x,y\n1,1.5\n", "not a whole number"),
+        ("x,y\n1e400,1\n", "'1e400', not a number"),
+        ("x,y\n1_000,1\n", "'1_000', not a number"),
+        ("x,y\n1,1_000\n", "'1_000', not a whole number"),
+        ("x,y\n\u0663,1\n", "not a number"),
         ("x,z\n1,2\n", "has the column 'z', which"),
         ("x\n1\n", "has no column for the input 'y'"),
         ("x,y,x\n1,2,3\n", "has the column 'x' twice"),
@@ -72,6 +77,12 @@ def test_the_only_input_takes_all_columns_in_their_order(tmp_path: Path) -> None
 def test_what_does_not_fit_is_refused_with_the_line_or_the_header(tmp_path: Path, text: str, what: str) -> None:
     with pytest.raises(RequestError, match=what):
         _values(tmp_path, text, x=("DT_FLOAT", (-1,)), y=("DT_INT64", (-1,)))
+
+
+def test_a_whole_number_stays_one_so_that_what_a_float_can_not_hold_is_seen(tmp_path: Path) -> None:
+    found = _values(tmp_path, "x\n16777217\n-.5\n Inf \n", x=("DT_FLOAT", (-1,)))
+    assert [type(value) for value in found["x"]] == [int, float, float]
+    assert found["x"] == [16777217, -0.5, math.inf]
 
 
 def test_types_that_no_text_can_give_are_refused(tmp_path: Path) -> None:

@@ -226,6 +226,13 @@ def test_what_is_no_image_is_refused_by_its_name(tmp_path: Path, name: str, cont
     assert name in error.value.what
 
 
+def test_an_image_of_decimal_numbers_is_refused_with_a_cure_that_is_for_it(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="decimal numbers") as refused:
+        prepared_image(_saved(tmp_path, Image.new("F", (4, 4), 1.0), "image.tiff"), AS_IT_IS, FLOAT)
+    assert "copy it again" not in refused.value.cure
+    assert ".npy" in refused.value.cure
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"]), st.data())
 def test_an_image_cut_off_or_damaged_anywhere_is_decoded_or_refused(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from npu_serving.client.arrays import STORED, WireArray, from_bfloat16
+from npu_serving.client.arrays import STORED, WireArray, array_of, from_bfloat16
 from npu_serving.client.casting import cast_input, cast_inputs
 from npu_serving.client.data_types import BY_NAME
 from npu_serving.client.errors import NotSentError
@@ -147,6 +147,17 @@ def test_missing_and_unknown_names_are_listed_with_those_that_were_given() -> No
     assert "a: DT_FLOAT of any rank; b: DT_FLOAT of any rank; given: 'a'" in caught.value.cause
     with pytest.raises(NotSentError, match="no input 'c'"):
         cast_inputs(signature, {"a": 1.0, "b": 1.0, "c": 1.0})
+
+
+def test_masked_values_are_refused_and_not_sent_as_what_is_behind_the_mask() -> None:
+    value = np.ma.masked_array([1.0, 2.0], mask=[False, True], dtype=np.float32)
+    with pytest.raises(NotSentError, match="masked") as refused:
+        cast_input(info("float"), value)
+    assert "filled" in refused.value.cure
+    with pytest.raises(ValueError, match="masked"):
+        array_of(value)
+    sent, _ = cast_input(info("float"), np.ma.masked_array([1.0, 2.0], dtype=np.float32))
+    assert np.array_equal(np.asarray(sent), [1.0, 2.0])
 
 
 def test_a_number_of_more_than_64_bits_is_refused() -> None:

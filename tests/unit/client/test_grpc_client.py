@@ -494,6 +494,112 @@ def test_after_a_fork_a_client_answers_or_says_at_once_that_it_can_not(server: M
     assert (mine, ended, again) == ("[[2.0, 4.0]]", "[0, 0]", "[[2.0, 4.0]]")
 
 
+FORKED_AMID = """
+import multiprocessing, sys, threading, time
+from npu_serving.client import ClientError, GrpcClient, channel
+target, model, answers = sys.argv[1:]
+client = GrpcClient(target)
+before = client.predict(model, {"x": [1.0]}, timeout_s=5)["y"].tolist()
+def child(kept):
+    try:
+        with GrpcClient(target) if kept == "own" else client as mine:
+            mine.predict(model, {"x": [1.0]}, timeout_s=2)
+    except ClientError as error:
+        print(error.reason, flush=True)
+waiting = threading.Thread(target=lambda: client.predict(model, {"x": [1.0]}, timeout_s=5))
+waiting.start()
+while not channel.CALLING:
+    time.sleep(0.001)
+time.sleep(0.05)
+for kept in ("parents", "own"):
+    process = multiprocessing.get_context("fork").Process(target=child, args=(kept,))
+    process.start()
+    process.join(10)
+    print(process.exitcode, flush=True)
+    process.kill()
+waiting.join()
+print(before == client.predict(model, {"x": [1.0]}, timeout_s=5)["y"].tolist())
+"""
+
+
+def test_a_fork_while_another_thread_waits_for_an_answer_ends_neither_process(
+    tensorflow_server: TensorFlowServer,
+) -> None:
+    tensorflow_server.misbehave(delay_ms={"slow": 600})
+    words = [sys.executable, "-c", FORKED_AMID, tensorflow_server.target, "slow", ""]
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout.split() == ["forked", "0", "forked", "0", "True"], ran.stderr
+
+
+def test_a_client_that_is_closed_meanwhile_says_so_and_not_that_the_server_failed(
+    tensorflow_server: TensorFlowServer,
+) -> None:
+    client = GrpcClient(tensorflow_server.target)
+    client.metadata("slow")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.predict, "slow", {"x": [1.0]})
+        while not tensorflow_server.requests():
+            time.sleep(0.005)
+        client.close()
+        with pytest.raises(NotSentError, match="was closed while"):
+            waiting.result(20)
+
+
+@pytest.mark.parametrize("client", [GrpcClient, RestClient])
+@pytest.mark.parametrize(
+    "extra",
+    [{"a": "b"}, [("A B", "c")], [("x", 5)], [("authorization", "Bearer SECRET\n")], [("x", "SECRET\r\nb: c")]],
+)
+def test_headers_that_can_not_be_sent_are_named_without_their_values(client: Any, extra: Any) -> None:
+    name = "metadata" if client is GrpcClient else "headers"
+    target = "h:1" if client is GrpcClient else "http://h:1"
+    with pytest.raises(NotSentError) as raised:
+        client(target, **{name: extra})
+    assert "SECRET" not in f"{raised.value}{raised.value.cure}"
+    with pytest.raises(NotSentError, match=r"name|key|pairs|can't be sent"), client(target) as made:
+        made.predict("m", X, metadata=extra)
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
+def test_a_header_that_says_where_a_request_ends_is_left_to_the_client(name: str) -> None:
+    with pytest.raises(NotSentError, match="set by the client itself"):
+        RestClient("http://h:1", headers=[(name, "5")])
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        ({"model": 5}, "is not a name"),
+        ({"version": "1"}, "version can't be '1'"),
+        ({"version": 1.5}, "version can't be 1.5"),
+        ({"version": True}, "version can't be True"),
+        ({"timeout_s": "5"}, "timeout_s can't be '5'"),
+        ({"inputs": [[1.0, 2.0]]}, "inputs have no names"),
+        ({"inputs": None}, "inputs have no names"),
+    ],
+)
+@pytest.mark.parametrize("client", [GrpcClient, RestClient])
+def test_what_no_request_can_be_made_of_is_refused_with_the_clients_own_error(
+    tensorflow_server: TensorFlowServer, client: Any, asked: dict[str, Any], what: str
+) -> None:
+    url = tensorflow_server.target if client is GrpcClient else tensorflow_server.rest_url
+    with client(url) as made, pytest.raises(NotSentError, match=what):
+        made.predict(**{"model": "half_plus_two", "inputs": {"x": [1.0]}, **asked})
+
+
+@pytest.mark.parametrize("client", [GrpcClient, RestClient])
+def test_a_version_may_be_a_number_of_numpy(tensorflow_server: TensorFlowServer, client: Any) -> None:
+    url = tensorflow_server.target if client is GrpcClient else tensorflow_server.rest_url
+    with client(url) as made:
+        assert made.predict("half_plus_two", {"x": [1.0]}, version=np.int64(1))["y"].tolist() == [2.5]
+
+
+@pytest.mark.parametrize(("client", "target"), [(GrpcClient, None), (GrpcClient, ["a:1", "b:1"]), (RestClient, None)])
+def test_what_is_no_text_is_no_address(client: Any, target: Any) -> None:
+    with pytest.raises(NotSentError, match=r"is not the (address|URL)"):
+        client(target)
+
+
 # ---- a new list of models
 
 

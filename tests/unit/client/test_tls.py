@@ -58,6 +58,15 @@ def test_an_encrypted_server_answers_and_one_that_wants_a_certificate_too(made: 
         assert asked(server, client(made)) == [[2.0, 4.0]]
 
 
+def test_comments_beside_a_certificate_may_be_in_any_language_and_other_bytes_are_refused(made: Path) -> None:
+    (made / "commented.pem").write_bytes("# 华为\n".encode() + (made / "server.pem").read_bytes())
+    (made / "noise.pem").write_bytes(bytes(range(256)))
+    with tls_server(made) as server:
+        assert asked(server, Tls(made / "commented.pem")) == [[2.0, 4.0]]
+        with pytest.raises(RequestError, match=r"noise\.pem has no certificate"):
+            asked(server, Tls(made / "noise.pem"))
+
+
 def test_a_certificate_that_nobody_trusts_is_refused_and_the_cure_helps(made: Path) -> None:
     with tls_server(made) as server:
         for tls in (Tls(), Tls(made / "other.pem")):
