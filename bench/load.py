@@ -1,11 +1,13 @@
-"""What sending takes: processor time a request of the load test's own paths, beside h2load at the same server.
+"""What sending takes: processor time a request of the load test's paths, beside h2load and a loop of grpc.aio.
 
 The server is an nginx that answers each request with the same bytes, in the form of gRPC's answers or as JSON: it takes
-less than any model server, so what is measured is the sender. Latencies stand beside, those of h2load's log.
+less than any model server, so what is measured is the sender. Latencies stand beside, those of h2load's log. Through
+grpcio the rival is the shortest loop that keeps as many requests under way.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import getpass
 import resource
@@ -18,6 +20,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import grpc.aio
 
 from npu_serving.console import SilentProgress
 from npu_serving.load.generator import Plan, ReadyRequest
@@ -58,8 +62,8 @@ def nginx(directory: Path) -> Iterator[tuple[int, int]]:
     """Its ports for gRPC and REST."""
     program = shutil.which("nginx", path=PLACES)
     assert program is not None, "nginx is not installed"
-    grpc, rest = free_port(), free_port()
-    text = NGINX.replace("USER", getpass.getuser()).replace("GRPC", str(grpc)).replace("REST", str(rest))
+    for_grpc, rest = free_port(), free_port()
+    text = NGINX.replace("USER", getpass.getuser()).replace("GRPC", str(for_grpc)).replace("REST", str(rest))
     (directory / "nginx.conf").write_text(text)
     answer = directory / "files" / METHOD[1:]
     answer.parent.mkdir(parents=True)
@@ -70,7 +74,7 @@ def nginx(directory: Path) -> Iterator[tuple[int, int]]:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", rest), 1):
                     break
                 time.sleep(0.02)
-            yield grpc, rest
+            yield for_grpc, rest
         finally:
             running.terminate()
 
@@ -103,6 +107,27 @@ def of_h2load(url: str, concurrency: int, connections: int, threads: int, direct
     return Cost(1e6 * cpu / len(times), len(times) / seconds, statistics.median(times) / 1e3)
 
 
+def of_aio(target: str, concurrency: int) -> Cost:
+    """A loop of grpc.aio without anything else, in this process."""
+    times: list[float] = []
+
+    async def under_way(call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes], until: float) -> None:
+        while (begun := time.perf_counter()) < until:
+            await call(BODY)
+            times.append(time.perf_counter() - begun)
+
+    async def loop() -> float:
+        async with grpc.aio.insecure_channel(target) as channel:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
+            await call(BODY)
+            before, until = time.process_time(), time.perf_counter() + SECONDS
+            await asyncio.gather(*(under_way(call, until) for _ in range(concurrency)))
+            return time.process_time() - before
+
+    cpu = asyncio.run(loop())
+    return Cost(1e6 * cpu / len(times), len(times) / SECONDS, 1e3 * statistics.median(times))
+
+
 def row(name: str, mine: list[Cost], rival_name: str, rival: list[Cost]) -> None:
     def middle(costs: list[Cost]) -> tuple[float, float, float]:
         return (
@@ -123,17 +148,23 @@ def main() -> None:
     print("| ours | CPU a request | a second | p50 | rival | CPU a request | a second | p50 | CPU, ratio |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     grpc_request, rest_request = ReadyRequest(METHOD, BODY), ReadyRequest(REST, b'{"instances": [1.0]}')
-    with tempfile.TemporaryDirectory() as temporary, nginx(Path(temporary)) as (grpc, rest):
+    with tempfile.TemporaryDirectory() as temporary, nginx(Path(temporary)) as (grpc_port, rest):
         directory = Path(temporary)
         for concurrency, connections, processes in ((1, 1, 1), (16, 4, 1), (64, 4, 1), (16, 4, 2)):
             mine, rival = [], []
             for _ in range(ROUNDS):
-                url = f"grpc://127.0.0.1:{grpc}"
+                url = f"grpc://127.0.0.1:{grpc_port}"
                 mine.append(ours(url, "http2", grpc_request, concurrency, connections, processes))
-                there = f"http://127.0.0.1:{grpc}{METHOD}"
+                there = f"http://127.0.0.1:{grpc_port}{METHOD}"
                 rival.append(of_h2load(there, concurrency, connections, processes, directory))
             many = f", {processes} processes" if processes > 1 else ""
             row(f"--path http2, {concurrency} at once{many}", mine, f"h2load -c{connections} -t{processes}", rival)
+        for concurrency in (1, 16):
+            mine, rival = [], []
+            for _ in range(ROUNDS):
+                mine.append(ours(f"grpc://127.0.0.1:{grpc_port}", "grpcio", grpc_request, concurrency, 1, 1))
+                rival.append(of_aio(f"127.0.0.1:{grpc_port}", concurrency))
+            row(f"--path grpcio, {concurrency} at once", mine, "a loop of grpc.aio", rival)
         for concurrency in (1, 16):
             mine, rival = [], []
             for _ in range(ROUNDS):
