@@ -22,6 +22,8 @@ from npu_serving.client.rest_client import RestClient
 from npu_serving.client.tls import Tls
 from npu_serving.errors import RequestError
 
+LOG.addHandler(logging.NullHandler())  # a task shows the notes itself: without a handler they are printed as well
+
 
 @dataclass(frozen=True)
 class ArrayAnswer:

@@ -395,6 +395,13 @@ def test_a_model_that_decodes_images_itself_gets_the_files(tensorflow_server: Te
         assert [bytes(each) for each in echoed] == [(images / f"{name}.png").read_bytes() for name in ("red", "green")]
 
 
+def test_a_cast_is_said_once(tensorflow_server: TensorFlowServer, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(3))
+    done = typed(tensorflow_server, "half_plus_two", "--request", str(tmp_path / "x.npy"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("is sent as float32") == 1
+
+
 # ---- what is written
 
 
