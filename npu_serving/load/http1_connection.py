@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, Union
 
+from npu_serving.client.http_answers import error_message
 from npu_serving.load.kinds import of_http_status
 
 Piece = Union[bytes, memoryview]
@@ -21,7 +22,7 @@ _CHUNKED, _UNTIL_CLOSED = -1, -2
 class RestEnd(NamedTuple):
     """What became of one request: its number, one of KINDS, the body where it is kept.
 
-    Of an error, the body is what was said of it, in UTF-8.
+    Of an error, the body is what was said of it, in UTF-8: the message of a server, or the beginning of any other body.
     """
 
     number: int
@@ -230,8 +231,9 @@ class Http1Connection:
         if not kind and seen.lstrip()[:1] != b"{":
             kind = "malformed"
         if kind:
-            said = seen.decode(errors="replace").encode() or f"HTTP status {status}".encode()
-            return RestEnd(self._number, kind, said)
+            message = error_message(body) if len(body) <= _LONGEST_HEAD else None
+            said = message or seen.decode(errors="replace") or f"HTTP status {status}"
+            return RestEnd(self._number, kind, said.encode())
         return RestEnd(self._number, kind, body if self._keeps else None)
 
 

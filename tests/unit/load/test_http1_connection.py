@@ -127,8 +127,14 @@ def test_what_comes_has_one_meaning(script: bytes, kind: str) -> None:
 
 
 def test_what_the_server_says_of_an_error_is_handed_on() -> None:
-    assert asked(keeps=False).receive(whole(ERROR, "503")) == [RestEnd(1, "busy", ERROR)]
+    assert asked(keeps=False).receive(whole(ERROR, "503")) == [RestEnd(1, "busy", b"the queue is full")]
     assert asked(keeps=False).receive(whole(b"", "502")) == [RestEnd(1, "gateway", b"HTTP status 502")]
+
+
+def test_a_servers_message_is_handed_on_as_a_person_reads_it() -> None:
+    body = b'{ "error": "input \\\'gr\\303\\266\\303\\237e\\\' is unknown" }'  # as TensorFlow Serving escapes it
+    (end,) = asked(keeps=False).receive(whole(body, "400 Bad Request"))
+    assert end.body.decode() == "input 'größe' is unknown"
 
 
 def test_an_answer_without_a_length_ends_with_the_connection_and_one_with_a_length_does_not() -> None:
