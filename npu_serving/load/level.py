@@ -218,7 +218,17 @@ class _Measuring:
         collected = self._collected
         agrees = self._load.is_steady and agree(collected.windows)
         shown = live_view(collected.windows, collected.histogram, collected.errors, agrees=agrees)
-        self._progress.update(collected.answers, detail=shown.detail, under_way=shown.lines)
+        detail = f"{self._awaited()}{shown.detail}"
+        self._progress.update(collected.answers, detail=detail, under_way=shown.lines)
+
+    def _awaited(self) -> str:
+        """That the load goes on only for a change that has not ended; "" while it would anyhow."""
+        change = self._change
+        if change is None or not change.has_begun or self._windows_at_change >= 0:
+            return ""
+        if len(self._collected.windows) < self._windows_wanted:
+            return ""
+        return f"until {change.name} ends (Ctrl-C ends both and keeps what was measured)  "
 
     def _level(self) -> Level:
         collected = self._collected

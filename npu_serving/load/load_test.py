@@ -10,7 +10,7 @@ from pathlib import Path
 
 from npu_serving.asking.golden_files import usual_name
 from npu_serving.console import Reporter
-from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_FAILED
+from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_FAILED, NpuServingError
 from npu_serving.load.change import TimedChange
 from npu_serving.load.first_answer import first_answers
 from npu_serving.load.history import DIRECTORY, KeptRun, keep_run
@@ -20,6 +20,7 @@ from npu_serving.load.load_plan import LoadTestPlan, Search
 from npu_serving.load.results import Level, LoadRun, Window
 from npu_serving.load.sampling import ServerSampler, sampled_server
 from npu_serving.load.search import highest_rate, is_beyond, is_within
+from npu_serving.load.tables import run_text
 from npu_serving.load.thresholds import hold_against
 from npu_serving.load.wanted import schedule_of
 from npu_serving.load.windows import AGREEING_WINDOWS
@@ -98,7 +99,11 @@ class _Running:
         run = self._run(best, found_none=found_none)
         for note in self._sampler.notes:
             self._reporter.note(note)
-        kept = keep_run(run, self._root)
+        try:
+            kept = keep_run(run, self._root)
+        except NpuServingError:
+            self._reporter.note(run_text(run))  # the disk is full, say: it may have taken hours
+            raise
         if self._interruption is not None:
             raise type(self._interruption)(f"what was measured until then is kept: {kept.report}.")
         return LoadTestResult(kept, self._said, self._how_it_ended(), found_none)

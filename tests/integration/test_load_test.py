@@ -183,6 +183,30 @@ def test_what_is_done_in_the_middle_is_marked_and_its_failure_shown(site: Site) 
     assert "ended with status 1 (no such release)" in shown
 
 
+def test_a_change_that_does_not_end_is_named_as_what_is_waited_for(site: Site) -> None:
+    site.server.answer = lambda _data, _context: slow(0.02)
+    command = shlex.join([sys.executable, "-c", "import time; time.sleep(600)"])
+    child = site.begins(*QUICK, "--concurrency", "1", "--during", command)
+    assert child.stderr is not None
+    assert any("ends (Ctrl-C ends both" in line for line in child.stderr)
+    [changing] = [pid for pid in descendants(child.pid) if b"sleep(600)" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == 130, said
+    assert not Path(f"/proc/{changing}").exists()
+    assert site.kept().levels[0].ok > 0
+
+
+def test_figures_that_can_not_be_kept_are_shown_all_the_same(site: Site) -> None:
+    site.server.answer = lambda _data, _context: slow(0.02)
+    site.runs.parent.mkdir()
+    site.runs.write_text("a file where the directory should be")
+    shown = site.types(*QUICK, "--concurrency", "1", wanted=1)
+    assert "1 at once" in shown
+    assert "PER SECOND" in shown
+    assert "Next:" in shown
+
+
 def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(site: Site) -> None:
     asked = threading.Semaphore(0)
 
