@@ -20,6 +20,8 @@ from npu_serving.errors import RequestError
 MOST_BYTES = 1 << 31
 """Of the arrays of one file: no message may have more, in which they could be sent."""
 _OF_OBJECTS = re.compile(r"allow_pickle|Python objects")
+_ENDS_EARLY = re.compile("^EOF: |mmap length is greater")
+_IN_PARTS = "give fewer rows in a file, and ask for one part after the other"
 _CURE = 'save plain arrays by name: numpy.savez("FILE.npz", input=array)'
 
 
@@ -82,7 +84,7 @@ def _loaded(file: GivenFile) -> dict[str, NDArray[Any]]:
     if isinstance(source, Path):
         fsutil.refuse_endless(source)
         if source.stat().st_size > MOST_BYTES:
-            raise _unfit(file, "it has more than 2 GiB, and no message may have that")
+            raise _unfit(file, "it has more than 2 GiB, and no message may have that", _IN_PARTS)
     try:
         if file.suffix != ARRAYS:
             # A file is looked at where it is: its header may say that it has more than there is.
@@ -91,10 +93,10 @@ def _loaded(file: GivenFile) -> dict[str, NDArray[Any]]:
             return {"": np.lib.format.read_array(io.BytesIO(source), allow_pickle=False)}
         with zipfile.ZipFile(source if isinstance(source, Path) else io.BytesIO(source)) as archive:
             if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
-                raise ValueError("its arrays have more than 2 GiB, and no message may have that")
+                raise _unfit(file, "its arrays have more than 2 GiB, and no message may have that", _IN_PARTS)
         with np.load(source if isinstance(source, Path) else io.BytesIO(source)) as archive:
             found = {name: archive[name] for name in archive.files}
-    except OSError:
+    except (OSError, RequestError):
         raise
     except (
         ValueError,
@@ -105,6 +107,8 @@ def _loaded(file: GivenFile) -> dict[str, NDArray[Any]]:
         RuntimeError,
         zipfile.BadZipFile,
     ) as error:
+        if _ENDS_EARLY.search(str(error)):
+            raise _unfit(file, "it ends before its values do", "copy it again as a whole, or save it again") from error
         why = "it is an array of Python's objects, which is not read: it could run a program"
         raise _unfit(
             file, why if _OF_OBJECTS.search(str(error)) else " ".join(str(error).split()).rstrip(".")
@@ -129,5 +133,5 @@ def _only_input(where: str, signature: Signature) -> str:
     return signature.inputs[0].name
 
 
-def _unfit(file: GivenFile, why: str) -> RequestError:
-    return RequestError(f"{file.name} can't be read: {why}.", cure=_CURE)
+def _unfit(file: GivenFile, why: str, cure: str = "") -> RequestError:
+    return RequestError(f"{file.name} can't be read: {why}.", cure=cure or _CURE)

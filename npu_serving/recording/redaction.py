@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Collection
-from typing import Callable
+from typing import Any, Callable
 
 from npu_serving.asking.recorded_file import GRPC, RecordedRequest
 from npu_serving.asking.recorded_requests import (
@@ -142,10 +142,30 @@ def _blank_list(key: int, content: memoryview) -> bytes | None:
 
 def _document(body: bytes, names: Collection[str], found: list[str]) -> bytes:
     document = rest_document(body)
-    for key in (ROW, COLUMN, EXAMPLES, "context"):
-        if key in document:
-            document[key] = _named(document[key], names, found, is_list=key in (ROW, EXAMPLES))
+    json.loads(body, object_pairs_hook=_once)
+    for key in document:
+        if key in (ROW, COLUMN, EXAMPLES, "context"):  # which an input may be called as well
+            value = _named(document[key], names, found, is_list=key in (ROW, EXAMPLES))
+            document[key] = _anywhere(value, names, found)
+        else:
+            document.update(_anywhere({key: document[key]}, names, found))
     return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    """NotUnderstoodError for a key that stands twice: the first of the two would stay unseen."""
+    if len(dict(pairs)) < len(pairs):
+        raise NotUnderstoodError("a key stands twice in one object")
+
+
+def _anywhere(value: Any, names: Collection[str], found: list[str]) -> Any:
+    """The value, without those of the names where no request has them, such as beside "instances" by mistake."""
+    if isinstance(value, list):
+        return [_anywhere(item, names, found) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found += [name for name in value if name in names]
+    return {name: _blank(item) if name in names else _anywhere(item, names, found) for name, item in value.items()}
 
 
 def _named(value: object, names: Collection[str], found: list[str], *, is_list: bool) -> object:

@@ -21,9 +21,11 @@ def tuned_text(text: str, setting: TunedSetting, table: Sequence[str]) -> str:
 
     Raises UneditableError.
     """
+    mark = "\ufeff" if text.startswith("\ufeff") else ""  # as some editors begin a file; it counts there alone
+    text = text[len(mark) :]
     newline = "\r\n" if "\r\n" in text else "\n"
     comment = "".join(f"{MARK}{line}".rstrip() + newline for line in table[: _MOST_ROWS + 2])
-    return comment + edited(_FORMER.sub("", text), dict(setting.values))
+    return mark + comment + edited(_FORMER.sub("", text), dict(setting.values))
 
 
 def write_tuned(file: Path, text_before: str, setting: TunedSetting, table: Sequence[str]) -> None:

@@ -127,3 +127,29 @@ def test_what_is_not_understood_is_not_kept(body: bytes) -> None:
             redacted(request, {"x"})
         except NotUnderstoodError as error:
             assert str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"secret": "HUSH", "instances": [{"x": 1}]}',
+        '{"secret": ["HUSH"]}',
+        '{"instances": [{"x": {"secret": "HUSH"}}]}',
+        '{"Instances": [{"secret": {"b64": "HUSH"}}]}',
+        '{"instances": [{"secret": "HUSH"}], "instances": [{"x": 1}]}',
+        '{"inputs": {"secret": "HUSH", "secret": 1}}',
+    ],
+)
+def test_a_request_that_no_server_takes_keeps_no_value_of_that_name_either(body: str) -> None:
+    request = RecordedRequest(0, REST, "/v1/models/m:predict", body.encode(), {})
+    try:
+        kept, _ = redacted(request, {"secret"})
+    except NotUnderstoodError:
+        return
+    assert b"HUSH" not in kept.body
+
+
+def test_an_input_that_is_called_as_the_key_of_all_inputs_is_the_only_one_that_is_lost() -> None:
+    body = b'{"inputs":{"inputs":[7],"x":[1]}}'
+    kept, found = redacted(RecordedRequest(0, REST, "/v1/models/m:predict", body, {}), {"inputs"})
+    assert (json.loads(kept.body), set(found)) == ({"inputs": {"inputs": [0], "x": [1]}}, {"inputs"})

@@ -40,6 +40,16 @@ def test_a_second_tune_replaces_the_table_of_the_first(tmp_path: Path):
     assert file.read_text() == once.replace("# tune: first", "# tune: second")
 
 
+def test_the_byte_order_mark_of_a_file_stays_its_beginning(tmp_path: Path):
+    file = tmp_path / "deployment.yaml"
+    file.write_text("\ufeff" + TEXT, encoding="utf-8")
+    for _ in range(2):
+        write_tuned(file, file.read_text(encoding="utf-8"), SETTING, ["table"])
+    written = file.read_text(encoding="utf-8")
+    assert written.startswith("\ufeff# tune: table\nversion: 1")
+    assert written.count("# tune:") == 1
+
+
 def test_a_file_that_was_changed_meanwhile_is_left_and_the_values_are_said(tmp_path: Path):
     file = tmp_path / "deployment.yaml"
     file.write_text(TEXT + "# and one more\n")
