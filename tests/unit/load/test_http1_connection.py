@@ -134,7 +134,7 @@ def test_what_the_server_says_of_an_error_is_handed_on() -> None:
 def test_a_servers_message_is_handed_on_as_a_person_reads_it() -> None:
     body = b'{ "error": "input \\\'gr\\303\\266\\303\\237e\\\' is unknown" }'  # as TensorFlow Serving escapes it
     (end,) = asked(keeps=False).receive(whole(body, "400 Bad Request"))
-    assert end.body.decode() == "input 'größe' is unknown"
+    assert (end.body or b"").decode() == "input 'größe' is unknown"
 
 
 def test_an_answer_without_a_length_ends_with_the_connection_and_one_with_a_length_does_not() -> None:
