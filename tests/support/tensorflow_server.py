@@ -112,7 +112,8 @@ def _environment() -> dict[str, str]:
 @contextlib.contextmanager
 def started() -> Iterator[TensorFlowServer]:
     """A server of its own; it ends with this."""
-    words = [PYTHON, str(SUPPORT / "tensorflow_peer.py"), str(models_made())]
+    # Not as a child of ours: tests of `serve` end all of these.
+    words = ["setsid", "--fork", PYTHON, str(SUPPORT / "tensorflow_peer.py"), str(models_made())]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             words, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
