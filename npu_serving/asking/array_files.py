@@ -89,8 +89,9 @@ def _loaded(file: GivenFile) -> dict[str, NDArray[Any]]:
         if file.suffix != ARRAYS:
             # A file is looked at where it is: its header may say that it has more than there is.
             if isinstance(source, Path):
-                return {"": np.lib.format.open_memmap(source, mode="r")}
-            return {"": np.lib.format.read_array(io.BytesIO(source), allow_pickle=False)}
+                return {"": np.lib.format.open_memmap(source, mode="r")}  # type: ignore[no-untyped-call]
+            read: Any = np.lib.format.read_array  # without types in NumPy 2.2
+            return {"": read(io.BytesIO(source), allow_pickle=False)}
         with zipfile.ZipFile(source if isinstance(source, Path) else io.BytesIO(source)) as archive:
             if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
                 raise _unfit(file, "its arrays have more than 2 GiB, and no message may have that", _IN_PARTS)

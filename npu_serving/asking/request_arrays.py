@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def request_arrays(request: PredictRequest, signature: Signature, *, cast: bool 
     for name, tensor in request_tensors(request, signature).items():
         kind = tensor.data_type
         if kind.is_text:
-            values = np.empty(len(tensor.values), object)
+            values: Any = np.empty(len(tensor.values), object)
             values[:] = list(tensor.values)
         else:
             values = np.array(tensor.values, np.float32 if kind.name == "DT_BFLOAT16" else STORED[kind])

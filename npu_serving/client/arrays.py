@@ -100,9 +100,9 @@ def array_of(value: object) -> Array:
     """
     if isinstance(value, np.ndarray):
         if isinstance(value, np.ma.MaskedArray):
-            if np.ma.is_masked(value):
+            if np.ma.is_masked(value):  # type: ignore[no-untyped-call]
                 raise ValueError("values of it are masked, and a request can't leave them out")
-            return value.data
+            return value.data  # type: ignore[no-any-return]
         return value
     first = value
     while isinstance(first, (list, tuple)) and first:

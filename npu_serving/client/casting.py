@@ -100,7 +100,7 @@ def cast_input(info: TensorInfo, value: object, *, cast: bool = False) -> tuple[
             raise _misfit(info, f"was given as {value.dtype}")
         _check_shape(info, np.shape(value.array))
         return value, ""
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):  # type: ignore[no-untyped-call]
         raise _misfit(info, "has masked values, which no request can leave out", cure="give them: array.filled(VALUE)")
     array = value if type(value) is np.ndarray else _array(info, value)
     _check_shape(info, array.shape)

@@ -52,7 +52,7 @@ def _numbers(piece: NDArray[np.uint8], ends: NDArray[np.intp], is_narrow: bool) 
     padded[: len(piece)] = piece
     width = 2 if longest <= 2 else 4 if longest <= 4 else _WORD
     # A word from each byte on, so that one look-up gets all of a number; copied, as look-ups in steps are slow.
-    words = np.ndarray(len(piece), f"<u{width}", padded, strides=(1,)).copy()
+    words: Any = np.ndarray(len(piece), f"<u{width}", padded, strides=(1,)).copy()
     numbers = _joined(words.take(starts))
     if longest > _WORD and not is_narrow:  # the ninth byte has seven bits more, the tenth one
         long = np.flatnonzero(ends - starts >= _WORD)

@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy
@@ -59,7 +59,7 @@ class LatencyHistogram:
         self._counts[place] = self._counts.get(place, 0) + 1
         self.count += 1
 
-    def record_many(self, latencies_us: numpy.ndarray) -> None:
+    def record_many(self, latencies_us: numpy.ndarray[Any, Any]) -> None:
         """Counts each latency of an array of numbers."""
         import numpy
 

@@ -45,7 +45,7 @@ def arrays(draw: st.DrawFn) -> tuple[DataType, Any]:
     shape = tuple(draw(st.lists(st.integers(0, 3), max_size=4)))
     count = int(np.prod(shape, dtype=int))
     if kind.is_text:
-        array = np.empty(count, object)
+        array: Any = np.empty(count, object)
         array[:] = draw(st.lists(st.binary(max_size=20), min_size=count, max_size=count))
         array = array.reshape(shape)
     elif kind.code == "?":

@@ -150,7 +150,7 @@ def test_missing_and_unknown_names_are_listed_with_those_that_were_given() -> No
 
 
 def test_masked_values_are_refused_and_not_sent_as_what_is_behind_the_mask() -> None:
-    value = np.ma.masked_array([1.0, 2.0], mask=[False, True], dtype=np.float32)
+    value: Any = np.ma.masked_array([1.0, 2.0], mask=[False, True], dtype=np.float32)
     with pytest.raises(NotSentError, match="masked") as refused:
         cast_input(info("float"), value)
     assert "filled" in refused.value.cure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ MS = 1_000_000
 SECOND = 1000 * MS
 
 
-def outcomes(*found: tuple[float, float, str]) -> numpy.ndarray:
+def outcomes(*found: tuple[float, float, str]) -> Any:
     """Outcomes by intended and done in milliseconds, and kind; sent when they were intended."""
     rows = [(int(begun * MS), int(begun * MS), int(done * MS), 0, 0, KINDS.index(kind)) for begun, done, kind in found]
     return numpy.array(rows, dtype=dtype())
