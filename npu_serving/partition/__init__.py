@@ -1,0 +1,1 @@
+"""Which part of a graph the NPU computes, and which the CPU."""

@@ -1,0 +1,1 @@
+"""Versions of models put where a server loads them from, and taken back."""
