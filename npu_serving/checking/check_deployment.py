@@ -35,7 +35,6 @@ from npu_serving.deploy import (
     device_checks,
     gear_checks,
     library_checks,
-    model_checks,
     range_checks,
     tls_checks,
 )
@@ -52,6 +51,7 @@ from npu_serving.deploy.tls_checks import check_tls, check_unencrypted
 from npu_serving.documents import SourcePlace
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_BAD_REQUEST, NpuServingError, RequestError
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding, as_finding
+from npu_serving.model_checks import naming
 from npu_serving.options.adapter_rules import directory_trouble
 from npu_serving.options.asked_options import EFFECT, GUIDE_FORBIDS
 from npu_serving.options.rules import check_options
@@ -67,9 +67,9 @@ FILE, PORT, CANN, BUILD, ADAPTER = "file", "port", "cann", "build", "unknown-to-
 _OF_THE_FILE = frozenset(
     (
         FILE,
-        model_checks.BASE_PATH,
-        model_checks.MODEL_FILE,
-        model_checks.TAGS,
+        naming.BASE_PATH,
+        naming.MODEL_FILE,
+        naming.TAGS,
         gear_checks.KIND,
         device_checks.KIND,
         library_checks.KIND,

@@ -11,8 +11,9 @@ import pytest
 from other_user import as_nobody, open_directory  # noqa: F401 - a fixture
 
 from npu_serving.deploy.deployment_file import read_deployment
-from npu_serving.deploy.model_checks import BASE_PATH, CheckedModel, check_models
+from npu_serving.deploy.model_checks import CheckedModel, check_models
 from npu_serving.findings import NOTE, PROBLEM, WARNING
+from npu_serving.model_checks.naming import BASE_PATH
 
 MODEL = wire.simple_model({"x": [-1, 3]})
 

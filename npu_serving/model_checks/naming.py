@@ -1,0 +1,67 @@
+"""The kinds of findings on models, and how a cure names a model: as a deployment does, or as a task's argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving.shown_text import in_a_line
+from npu_serving.writers.shell import shell_word
+
+BASE_PATH, MODEL_DIRECTORY, MODEL_FILE = "base-path", "model-directory", "model-file"
+TAGS, SIGNATURES, SECURITY = "tags", "signatures", "security"
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What a person types to name another directory, other tags, or no warm-up; each with the place it belongs to.
+
+    `base_path` and `tags` have {path} and {tags} in them.
+    """
+
+    base_path: str
+    base_path_at: str
+    versions_at: str
+    tags: str
+    tags_at: str
+    warm_up: str
+
+    def other_path(self, path: Path) -> str:
+        """The cure where that path was meant."""
+        return self.base_path.format(path=shell_word(path) if self.base_path.startswith("./inv") else path)
+
+    def other_tags(self, tags: Sequence[str]) -> str:
+        """The cure where these tags were meant."""
+        return self.tags.format(tags=in_a_line(", ".join(tags)))
+
+
+def deployment_naming(where: str) -> Naming:
+    """For the model of a deployment, such as models.0."""
+    return Naming(
+        "write base_path: {path}",
+        f"{where}.base_path",
+        f"{where}.versions",
+        "write server.saved_model_tags: [{tags}], or export it again",
+        "server.saved_model_tags",
+        "record it again, or set server.warm_up: false",
+    )
+
+
+def task_naming(model: Path) -> Naming:
+    """For a model that was given to a task by its path."""
+    return Naming(
+        "./inv check-model {path}",
+        str(model),
+        "--version",
+        "give --tags {tags}, or export it again",
+        "--tags",
+        "record it again: ./inv write-warmup MODEL --request FILE --force",
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
