@@ -184,20 +184,24 @@ def point_link(link: Path, target: Path | str) -> bool:
 
 
 @contextlib.contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, *, replaces: bool = True) -> Iterator[Path]:
     """A directory to fill; it gets the name `path` when the block succeeds, and is removed when it doesn't.
 
-    What was at `path` before is replaced in that last step; it stays where that fails. What runs that were killed
-    left half made is removed. An OSError raised in the block becomes the error that as_error() makes of it.
+    What was at `path` before is replaced in that last step; it stays where that fails. Unless it `replaces`, what
+    appeared there meanwhile stays, and is a FileAccessError. What runs that were killed left half made is removed.
+    An OSError raised in the block becomes the error that as_error() makes of it.
     """
     make_directory(path.parent)
-    _remove_left_over(path)
+    remove_left_over(path)
     with explained(path, doing="made"):
         temporary = Path(tempfile.mkdtemp(prefix=_own_prefix(path), dir=path.parent))
         try:
             temporary.chmod(0o755)
             yield temporary
-            _swap_in(temporary, path)
+            if replaces:
+                _swap_in(temporary, path)
+            else:
+                _move_in(temporary, path)
         finally:
             remove(temporary)
 
@@ -211,7 +215,7 @@ def new_file(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """
     refuse_other_than_file(path)
     make_directory(path.parent)
-    _remove_left_over(path)
+    remove_left_over(path)
     with explained(path):
         descriptor, temporary = tempfile.mkstemp(prefix=_own_prefix(path), dir=path.parent)
         try:
@@ -233,7 +237,7 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
     """A directory in `parent` for what is unfinished, removed at the end; what killed runs left of theirs goes too."""
     make_directory(parent)
     place = parent / "scratch"
-    _remove_left_over(place)
+    remove_left_over(place)
     with explained(parent):
         directory = Path(tempfile.mkdtemp(prefix=_own_prefix(place), dir=parent))
     try:
@@ -490,6 +494,21 @@ def _swap_in(temporary: Path, path: Path) -> None:
     _sync_directory(path.parent)
 
 
+def _move_in(temporary: Path, path: Path) -> None:
+    """Gives a finished directory its name, unless something else has it: rename(2) replaces only an empty one."""
+    try:
+        os.rename(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise FileAccessError(
+            f"{path} appeared while it was made, and was left as it is.",
+            cause="another run made it at the same time",
+            cure="run the same command again",
+        ) from None
+    _sync_directory(path.parent)
+
+
 def _restore(old: Path, path: Path) -> None:
     """Gives a directory that was moved away its name back, if nothing else got it."""
     if os.path.lexists(old / FORMER) and not os.path.lexists(path):
@@ -501,8 +520,8 @@ def _own_prefix(path: Path) -> str:
     return f".{path.name}.{os.getpid()}."
 
 
-def _remove_left_over(path: Path) -> None:
-    """Removes what killed runs left beside `path`; a directory that such a run had moved away gets its name back."""
+def remove_left_over(path: Path) -> None:
+    """Removes what killed runs left of theirs for `path`; a directory that they moved away gets its name back."""
     prefix = f".{path.name}."
     with explained(path.parent, doing="read"):
         beside = [Path(entry) for entry in os.scandir(path.parent) if entry.name.startswith(prefix)]

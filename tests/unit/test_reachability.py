@@ -15,6 +15,10 @@ SOON_GET_THEIR_TASKS = (
     "operator_names",
     "later_attributes",
     "is_later_operator",
+    "new_version",
+    "write_saved_model",
+    "node_pieces",
+    "message_field",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.
