@@ -19,6 +19,11 @@ SOON_GET_THEIR_TASKS = (
     "write_saved_model",
     "node_pieces",
     "message_field",
+    "draw_overview",
+    "check_picture_path",
+    "write_picture",
+    "operator_kind",
+    "SIDES",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.
@@ -40,7 +45,7 @@ def soon() -> list[Definition]:
     return [
         (module, name)
         for module, source in package_sources().items()
-        for name in source.public
+        for name in source.definitions
         if name in SOON_GET_THEIR_TASKS
     ]
 
