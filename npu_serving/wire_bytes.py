@@ -122,7 +122,7 @@ def entry_of(content: memoryview) -> tuple[str, memoryview]:
     return key, value
 
 
-def varint_at(message: memoryview, position: int) -> tuple[int, int]:
+def varint_at(message: memoryview | bytes, position: int) -> tuple[int, int]:
     """The number that begins there, and where it ends. MalformedMessageError where it does not end."""
     number, shift = 0, 0
     try:

@@ -12,60 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from npu_serving.errors import ModelFileError
+from npu_serving.models.attribute_values import MOST_DIMENSIONS, Extent, type_name
+from npu_serving.models.graph_def import GraphDef, GraphScan, NodeDef, read_graph_def_file
+from npu_serving.models.model_kinds import as_wire, recognised
 from npu_serving.models.wire_format import WireFile, open_wire_file
 from npu_serving.wire_bytes import BYTES, VARINT, signed, tag
 
 SAVED_MODEL, SAVED_MODEL_TEXT = "saved_model.pb", "saved_model.pbtxt"
 
-DATA_TYPES: Mapping[int, str] = dict(
-    enumerate(
-        [
-            "float32",
-            "float64",
-            "int32",
-            "uint8",
-            "int16",
-            "int8",
-            "string",
-            "complex64",
-            "int64",
-            "bool",
-            "qint8",
-            "quint8",
-            "qint32",
-            "bfloat16",
-            "qint16",
-            "quint16",
-            "uint16",
-            "complex128",
-            "float16",
-            "resource",
-            "variant",
-            "uint32",
-            "uint64",
-        ],
-        start=1,
-    )
-)
-"""DataType of types.proto, by the names that TensorFlow prints."""
-_REFERENCE = 100  # is added to the type of what refers to a variable
+_REFERENCE = "_ref"  # is at the end of the type of what refers to a variable
 
 # More than any model has: what is kept of a file is bounded, whatever is in it.
-_MOST_NODES = 1_000_000
 _MOST_GRAPHS = 100
 _MOST_NAMES = 50_000  # of operators, functions, placeholders, signatures and their tensors
-
-_MOST_DIMENSIONS = 254  # TensorShape::MaxDimensions()
-
-_NODE_NAME, _NODE_OP, _NODE_INPUT = tag(1, BYTES), tag(2, BYTES), tag(3, BYTES)
 _SPARSE = (tag(1, BYTES), tag(2, BYTES), tag(3, BYTES))  # the tensors of the values, the indices, the shape
-_PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
-_BEGINNINGS = (
-    (b"version https://git-lfs", "a pointer of Git LFS, not the model itself", "git lfs pull"),
-    (b"\x1f\x8b", "packed with gzip", "unpack it with gunzip"),
-    (b"PK\x03\x04", "a zip file", "unpack it with unzip"),
-    (b"saved_model_schema_version", "a SavedModel as text", f"name it {SAVED_MODEL_TEXT}"),
-)
+PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 
 
 @dataclass(frozen=True)
@@ -196,199 +157,151 @@ class MetaGraph:
         return {name: signature.to_json() for name, signature in sorted(self.signatures.items())}
 
 
+@dataclass
+class SavedGraph:
+    """One graph of a SavedModel, a MetaGraphDef, with what stands beside it in its file.
+
+    `assets` has the names of files in assets/ by the tensors that get their paths; `collections` has the places of
+    CollectionDef by name, `saver` of a SaverDef, `object_graph` of TensorFlow 2's SavedObjectGraph: places in the bytes
+    that graph.opened() gives.
+    """
+
+    graph: GraphDef
+    tags: frozenset[str] = frozenset()
+    tensorflow_version: str = ""
+    signatures: dict[str, ModelSignature] = field(default_factory=dict)
+    assets: dict[str, str] = field(default_factory=dict)
+    collections: dict[str, Extent] = field(default_factory=dict)
+    saver: Extent | None = None
+    object_graph: Extent | None = None
+    start: int = 0
+    end: int = 0
+
+    def content(self) -> MetaGraph:
+        """The graph by its operators."""
+        return MetaGraph(self.tags, self.tensorflow_version, self.signatures, _content(self.graph))
+
+
 def read_saved_model(path: Path) -> tuple[MetaGraph, ...]:
     """The graphs of a saved_model.pb. ModelFileError for another file, or a damaged one; FileAccessError."""
-    with open_wire_file(path) as file:
-        _refuse_others(file)
-        graphs, has_nodes = [], False
+    return tuple(graph.content() for graph in read_saved_model_graphs(path))
+
+
+def read_saved_model_graphs(path: Path) -> list[SavedGraph]:
+    """The graphs of a saved_model.pb or .pbtxt, with their nodes. The errors are those of read_saved_model()."""
+    with open_wire_file(path) as opened:
+        _refuse_wrong_name(opened)
+        file, _ = as_wire(opened, "SavedModel")
+        graphs: list[SavedGraph] = []
         for key, start, end in file.fields(0, file.size):
             if key == tag(2, BYTES):
-                if has_nodes:
-                    break
-                graphs.append(_meta_graph(file, start, end))
+                graphs.append(_saved_graph(file, start, end))
                 if len(graphs) > _MOST_GRAPHS:
                     raise file.damaged(start, f"there are more than {_MOST_GRAPHS} graphs, each with tags of its own")
-            elif key == tag(1, BYTES):  # which is a number in a SavedModel, and a node in a graph
-                has_nodes = True
-                break
-    if has_nodes:
-        graph = read_graph_def(path)
-        inputs = ", ".join(sorted(graph.placeholders)[:5]) or "no placeholder"
-        raise ModelFileError(
-            f"{path} is a graph alone ({graph.nodes} nodes, inputs: {inputs}), not a SavedModel.",
-            cause="a frozen graph was renamed: it has no signature, by which a server could ask it",
-            cure="export it with tf.saved_model.simple_save, with its inputs and outputs",
-        )
     if not graphs:
         raise ModelFileError(
-            f"{path} contains no graph.",
-            cause="it is empty" if not file.size else "it is not a SavedModel",
-            cure="copy or export the model again",
+            f"{path} contains no graph.", cause="it is not a SavedModel", cure="copy or export the model again"
         )
-    return tuple(graphs)
+    return graphs
+
+
+def read_meta_graph_file(path: Path) -> SavedGraph:
+    """The graph of the .meta file of a checkpoint. ModelFileError for another file, or a damaged one."""
+    with open_wire_file(path) as opened:
+        file, _ = as_wire(opened, "MetaGraphDef")
+        return _saved_graph(file, 0, file.size)
 
 
 def read_graph_def(path: Path) -> GraphContent:
     """What is in a frozen graph, a GraphDef. ModelFileError for another file, or a damaged one; FileAccessError."""
-    with open_wire_file(path) as file:
-        _refuse_others(file)
-        reading = _GraphReading(file)
-        reading.add(0, file.size)
-        return reading.content()
+    return _content(read_graph_def_file(path))
 
 
-class _GraphReading:
-    """A graph on the way to its content. With `with_calls` it is also read which functions the attributes name."""
-
-    def __init__(self, file: WireFile, *, with_calls: bool = False) -> None:
-        self._file = file
-        self._with_calls = with_calls
-        self._spans: list[tuple[int, int]] = []
-        self._operators: Counter[str] = Counter()
-        self._by_name: dict[str, GraphNode] = {}
-        self._texts: dict[bytes, str] = {}
-        self._functions: dict[str, FunctionBody] = {}
-        self._placeholders: dict[str, TensorSpec] = {}
-        self._nodes = 0
-
-    def add(self, start: int, end: int) -> None:
-        """A GraphDef."""
-        self._spans.append((start, end))
-        for key, first, last in self._file.fields(start, end):
-            if key == tag(1, BYTES):
-                self._add_node(first, last)
-            elif key == tag(2, BYTES):
-                for of_library, at, until in self._file.fields(first, last):
-                    if of_library == tag(1, BYTES):
-                        self._add_function(at, until)
-
-    def content(self) -> GraphContent:
-        """All that was added."""
-        if self._functions and not self._with_calls:  # most graphs have none, and need not be read so closely
-            again = _GraphReading(self._file, with_calls=True)
-            for span in self._spans:
-                again.add(*span)
-            return again.content()
-        return GraphContent(dict(sorted(self._operators.items())), self._placeholders, self._functions, self._by_name)
-
-    def _add_function(self, start: int, end: int) -> None:
-        name = ""
-        operators: Counter[str] = Counter()
-        calls: set[str] = set()
-        for key, first, last in self._file.fields(start, end):
-            if key == tag(1, BYTES):
-                for of_signature, at, until in self._file.fields(first, last):
-                    if of_signature == tag(1, BYTES):
-                        name = self._file.text(at, until)
-            elif key == tag(3, BYTES):
-                _, node = self._read_node(first, last)
-                operators[node.operator] += 1
-                calls.update(node.calls)
-        self._functions[name] = FunctionBody(dict(sorted(operators.items())), frozenset(calls))
-        self._refuse_too_many(start)
-
-    def _add_node(self, start: int, end: int) -> None:
-        name, node = self._read_node(start, end)
-        self._by_name[name] = node
-        if node.operator in _PLACEHOLDERS:
-            self._placeholders[name] = self._placeholder(name, start, end)
-
-    def _read_node(self, start: int, end: int) -> tuple[str, GraphNode]:
-        """The name of a node, and the node, which is counted."""
-        file = self._file
-        operator, name = b"", b""
-        inputs: list[str] = []
-        for key, first, last in file.fields(start, end):
-            if key == _NODE_INPUT:
-                inputs.append(self._node_of(file.name(first, last)))
-            elif key == _NODE_OP:
-                operator = file.name(first, last)
-            elif key == _NODE_NAME:
-                name = file.name(first, last)
-        kind = self._texts.get(operator)
-        if kind is None or not kind or kind not in self._operators:
-            kind = operator.decode("ascii", "replace")
-            if not kind or not operator.isascii() or not kind.isprintable():
-                raise file.damaged(start, "a node is of no operator that could be")
-            self._refuse_too_many(start)
-            self._texts[operator] = kind
-        self._operators[kind] += 1
-        self._nodes += 1
-        if self._nodes > _MOST_NODES:
-            self._refuse_too_many(start)
-        try:
-            text = name.decode()
-        except UnicodeDecodeError:
-            raise file.damaged(start, "the name of a node is not UTF-8") from None
-        return text, GraphNode(kind, tuple(inputs), self._calls(start, end) if self._with_calls else ())
-
-    def _calls(self, start: int, end: int) -> tuple[str, ...]:
-        """The functions that the attributes of a node name, alone or in lists."""
-        file = self._file
-        found: list[tuple[int, int]] = []
-        for key, first, last in file.fields(start, end):
-            if key != tag(5, BYTES):
-                continue
-            for of_value, at, until in file.fields(*_entry(file, first, last)[1]):
-                if of_value == tag(10, BYTES):
-                    found.append((at, until))
-                elif of_value == tag(1, BYTES):
-                    items = file.fields(at, until)
-                    found += [(begin, finish) for of_list, begin, finish in items if of_list == tag(9, BYTES)]
-        return tuple(
-            file.text(at, until)
-            for span in found
-            for of_function, at, until in file.fields(*span)
-            if of_function == tag(1, BYTES)
-        )
-
-    def _node_of(self, tensor: bytes) -> str:
-        """The node that an input names: NODE, NODE:OUTPUT, or ^NODE, which is only to run first."""
-        text = self._texts.get(tensor)
-        if text is None:
-            text = tensor.decode("utf-8", "replace").lstrip("^").partition(":")[0]
-            self._texts[tensor] = text
-        return text
-
-    def _placeholder(self, name: str, start: int, end: int) -> TensorSpec:
-        data_type, shape = 0, None
-        for key, first, last in self._file.fields(start, end):
-            if key != tag(5, BYTES):
-                continue
-            attribute, value = _entry(self._file, first, last)
-            for of_value, at, until in self._file.fields(*value):
-                if attribute == "dtype" and of_value == tag(6, VARINT):
-                    data_type = at
-                elif attribute == "shape" and of_value == tag(7, BYTES):
-                    shape = _shape(self._file, at, until)
-        return TensorSpec(f"{name}:0", _data_type(data_type), shape)
-
-    def _refuse_too_many(self, offset: int) -> None:
-        names = len(self._operators) + len(self._functions) + len(self._placeholders)
-        if names >= _MOST_NAMES or self._nodes > _MOST_NODES:
-            raise self._file.damaged(offset, "there are more nodes or names up to here than any model has")
+def _refuse_wrong_name(file: WireFile) -> None:
+    """ModelFileError for a text under the name of a binary file, or the other way: the server goes by the name."""
+    kind = recognised(file)
+    is_text_name = file.path.name == SAVED_MODEL_TEXT
+    if kind.message == "SavedModel" and file.path.name in (SAVED_MODEL, SAVED_MODEL_TEXT):
+        if kind.is_text and not is_text_name:
+            raise ModelFileError(f"{file.path} is a SavedModel as text.", cure=f"name it {SAVED_MODEL_TEXT}")
+        if is_text_name and not kind.is_text:
+            raise ModelFileError(f"{file.path} is a SavedModel, but not as text.", cure=f"name it {SAVED_MODEL}")
 
 
-def _meta_graph(file: WireFile, start: int, end: int) -> MetaGraph:
+def _content(graph: GraphDef) -> GraphContent:
+    """A graph by its operators."""
+    operators: Counter[str] = Counter()
+    placeholders: dict[str, TensorSpec] = {}
+    by_name: dict[str, GraphNode] = {}
+    texts: dict[str, str] = {}
+    has_functions = bool(graph.functions)
+    for node in graph.nodes:
+        operators[node.op] += 1
+        inputs = tuple(texts.get(tensor) or texts.setdefault(tensor, _node_of(tensor)) for tensor in node.inputs)
+        by_name[node.name] = GraphNode(node.op, inputs, node.calls if has_functions else ())
+        if node.op in PLACEHOLDERS:
+            placeholders[node.name] = _placeholder(node)
+    functions = {}
+    for name, function in graph.functions.items():
+        inner = Counter(node.op for node in function.nodes)
+        operators.update(inner)
+        calls = frozenset(call for node in function.nodes for call in node.calls)
+        functions[name] = FunctionBody(dict(sorted(inner.items())), calls)
+    return GraphContent(dict(sorted(operators.items())), placeholders, functions, by_name)
+
+
+def _placeholder(node: NodeDef) -> TensorSpec:
+    data_type, shape = node.value("dtype"), node.value("shape")
+    return TensorSpec(
+        f"{node.name}:0",
+        _data_type(data_type.value) if data_type is not None and data_type.kind == "type" else type_name(0),
+        shape.value if shape is not None and shape.kind == "shape" else None,
+    )
+
+
+def _saved_graph(file: WireFile, start: int, end: int) -> SavedGraph:
+    found = SavedGraph(GraphDef([], {}, b"", file.path), start=start, end=end)
+    scan = GraphScan(file)
     tags: set[str] = set()
-    version = ""
-    signatures: dict[str, ModelSignature] = {}
-    graph = _GraphReading(file)
     for key, first, last in file.fields(start, end):
         if key == tag(1, BYTES):
             for of_info, at, until in file.fields(first, last):
                 if of_info == tag(4, BYTES):
                     tags.add(file.text(at, until))
                 elif of_info == tag(5, BYTES):
-                    version = file.text(at, until)
+                    found.tensorflow_version = file.text(at, until)
         elif key == tag(2, BYTES):
-            graph.add(first, last)
+            scan.add(first, last)
+        elif key == tag(3, BYTES):
+            found.saver = Extent(first, last)
+        elif key == tag(4, BYTES):
+            name, value = _entry(file, first, last)
+            found.collections[name] = Extent(*value)
         elif key == tag(5, BYTES):
             name, value = _entry(file, first, last)
-            signatures[name] = _signature(file, *value)
-        if len(tags) + len(signatures) >= _MOST_NAMES:
+            found.signatures[name] = _signature(file, *value)
+        elif key == tag(6, BYTES):
+            tensor, name = _asset(file, first, last)
+            found.assets[tensor] = name
+        elif key == tag(7, BYTES):
+            found.object_graph = Extent(first, last)
+        if len(tags) + len(found.signatures) + len(found.collections) + len(found.assets) >= _MOST_NAMES:
             raise file.damaged(first, "there are more tags and signatures up to here than any model has")
-    return MetaGraph(frozenset(tags), version, signatures, graph.content())
+    found.tags, found.graph = frozenset(tags), scan.graph()
+    return found
+
+
+def _asset(file: WireFile, start: int, end: int) -> tuple[str, str]:
+    """The tensor that gets the path of an asset, and the name of its file in assets/."""
+    tensor = name = ""
+    for key, first, last in file.fields(start, end):
+        if key == tag(1, BYTES):
+            for of_info, at, until in file.fields(first, last):
+                if of_info == tag(1, BYTES):
+                    tensor = file.text(at, until)
+        elif key == tag(2, BYTES):
+            name = file.text(first, last)
+    return tensor, name
 
 
 def _signature(file: WireFile, start: int, end: int) -> ModelSignature:
@@ -420,7 +333,7 @@ def _tensor(file: WireFile, start: int, end: int) -> TensorSpec:
         elif key == tag(4, BYTES):  # a sparse tensor
             parts = {part: file.text(at, until) for part, at, until in file.fields(first, last) if part in _SPARSE}
             name, others = parts.pop(_SPARSE[0], name), tuple(parts.values())
-    return TensorSpec(name, _data_type(data_type), shape, others)
+    return TensorSpec(name, _data_type(type_name(data_type)), shape, others)
 
 
 def _shape(file: WireFile, start: int, end: int) -> tuple[int, ...] | None:
@@ -434,14 +347,14 @@ def _shape(file: WireFile, start: int, end: int) -> tuple[int, ...] | None:
                 if of_size == tag(1, VARINT):
                     size = signed(number)
             sizes.append(size)
-            if len(sizes) > _MOST_DIMENSIONS:
-                raise file.damaged(first, f"a shape has more than {_MOST_DIMENSIONS} dimensions")
+            if len(sizes) > MOST_DIMENSIONS:
+                raise file.damaged(first, f"a shape has more than {MOST_DIMENSIONS} dimensions")
     return tuple(sizes)
 
 
 def _node_of(tensor: str) -> str:
-    """The node of a tensor NODE:OUTPUT."""
-    return tensor.partition(":")[0]
+    """The node that a tensor comes from, NODE:OUTPUT, or that is only to run first, ^NODE."""
+    return tensor.lstrip("^").partition(":")[0]
 
 
 def _entry(file: WireFile, start: int, end: int) -> tuple[str, tuple[int, int]]:
@@ -455,21 +368,6 @@ def _entry(file: WireFile, start: int, end: int) -> tuple[str, tuple[int, int]]:
     return name, value
 
 
-def _data_type(number: int) -> str:
-    base = number - _REFERENCE if number > _REFERENCE else number
-    return DATA_TYPES.get(base, f"type {number}")
-
-
-def _refuse_others(file: WireFile) -> None:
-    """ModelFileError where the first bytes tell that the file is of another kind."""
-    beginning = file.read(0, min(file.size, 64))
-    for start, kind, cure in _BEGINNINGS:
-        if beginning.startswith(start):
-            raise ModelFileError(f"{file.path} is {kind}.", cure=cure)
-    # A graph alone begins with the byte of a line feed.
-    if beginning[:1] != b"\n" and beginning and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in beginning):
-        raise ModelFileError(
-            f"{file.path} is text, not a model.",
-            cause="a page with an error, or another file, was saved under its name",
-            cure="copy or export the model again",
-        )
+def _data_type(name: str) -> str:
+    """The type of a tensor whose type may be that of a reference to a variable."""
+    return name[: -len(_REFERENCE)] if name.endswith(_REFERENCE) else name

@@ -16,9 +16,10 @@ from typing import Callable
 
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
+from npu_serving.models.attribute_values import DATA_TYPES
 from npu_serving.models.layout import same_versions, version_directories
 from npu_serving.models.pieces import Piece, piece_chunks, pieces_size
-from npu_serving.models.saved_model import DATA_TYPES, SAVED_MODEL, ModelSignature, TensorSpec
+from npu_serving.models.saved_model import SAVED_MODEL, ModelSignature, TensorSpec
 from npu_serving.wire_bytes import BYTES, bytes_field, entry_field, number_field, tag, text_field, varint
 
 LARGEST_SERVED_GRAPH = (1 << 30) - 1

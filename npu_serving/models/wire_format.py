@@ -21,7 +21,9 @@ LARGEST_MESSAGE = 2**31 - 1  # bytes; protobuf refuses a larger one
 MOST_FIELDS = 30_000_000
 """A million nodes have half of that; what is larger would take minutes, and be no model."""
 _LONGEST_TEXT = 4096  # bytes, of a text that is kept
-_WINDOW = 1 << 16
+_SMALLEST_WINDOW, _LARGEST_WINDOW = 1 << 12, 1 << 20
+"""A window after contents that were stepped over is small, and each that goes on where the last ended is larger."""
+_LONGEST_HEAD = 16  # bytes, of a field's tag and length
 _LONGEST_VARINT = 10  # bytes, of 64 bits
 
 Field = tuple[int, int, int]
@@ -50,7 +52,9 @@ class WireFile:
             os.close(self._descriptor)
             raise
         self.size = status.st_size
-        self._base, self._window = 0, b""
+        self.identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        """Another at the same path means that the file was replaced or written to meanwhile."""
+        self._base, self._window, self._next_window = 0, b"", _SMALLEST_WINDOW
         self._fields = 0
 
     def __enter__(self) -> WireFile:
@@ -69,6 +73,17 @@ class WireFile:
             self._fields += 1
             if self._fields > MOST_FIELDS:
                 raise self.damaged(at, f"there are more than {MOST_FIELDS} fields up to here, which no model has")
+            # Nearly all are a byte of a tag and one or two of a length, for which no call should be made.
+            index, window = position - self._base, self._window
+            if 0 <= index < len(window) - _LONGEST_HEAD and (key := window[index]) & 0x87 == BYTES and key > BYTES:
+                length, position = window[index + 1], position + 2
+                if length >= 0x80:
+                    length, position = self._varint(position - 1, end)
+                if length <= end - position:
+                    yield key, position, position + length
+                    position += length
+                    continue
+                position = at
             key, position = self._varint(position, end)
             kind = key & 7
             if not 8 <= key < 1 << 32:
@@ -95,7 +110,9 @@ class WireFile:
         """The bytes from `start` to `end`."""
         first = start - self._base
         if first < 0 or end - self._base > len(self._window):
-            wanted = max(_WINDOW, end - start)
+            goes_on = 0 <= first <= len(self._window)
+            self._next_window = min(2 * self._next_window, _LARGEST_WINDOW) if goes_on else _SMALLEST_WINDOW
+            wanted = max(self._next_window, end - start)
             self._base, self._window = start, os.pread(self._descriptor, wanted, start)
             first = 0
             if len(self._window) < end - start:
@@ -137,6 +154,33 @@ class WireFile:
                 return number & (1 << 64) - 1, position + count + 1
         why = "a number ends before it is whole" if len(there) < _LONGEST_VARINT else "a number has more than 64 bits"
         raise self.damaged(position, why)
+
+
+class WireBytes(WireFile):
+    """A message in memory that was made of the text of a file: its bytes are not those of the file."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path = path
+        self.size = len(data)
+        self.identity = (0, 0, len(data), 0)
+        self._base, self._window, self._fields = 0, data, 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end`."""
+        return self._window[start:end]
+
+    def damaged(self, offset: int, why: str) -> ModelFileError:
+        """The error for what can't be so; there is no byte to name."""
+        return ModelFileError(
+            f"{self.path} is not a model that a server would read: {why}.",
+            cause="it was not written by TensorFlow, or was changed by hand",
+            cure="export the model again",
+        )
 
 
 @contextmanager

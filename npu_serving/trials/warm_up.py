@@ -29,8 +29,9 @@ from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel
 from npu_serving.deploy.gear_checks import gear_shapes
 from npu_serving.errors import NpuServingError, RequestError
+from npu_serving.models.attribute_values import DATA_TYPES
 from npu_serving.models.layout import check_model_directory, version_directories
-from npu_serving.models.saved_model import DATA_TYPES, SAVED_MODEL, MetaGraph, ModelSignature, read_saved_model
+from npu_serving.models.saved_model import SAVED_MODEL, MetaGraph, ModelSignature, read_saved_model
 from npu_serving.models.warm_up_file import MOST_RECORDS, WARM_UP_FILE, framed, records_in, warm_up_trouble
 from npu_serving.options.session_options import complete_options
 from npu_serving.settings import user_path

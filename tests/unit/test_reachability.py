@@ -24,6 +24,11 @@ SOON_GET_THEIR_TASKS = (
     "write_picture",
     "operator_kind",
     "SIDES",
+    "kind_of_file",
+    "read_graph_def",
+    "read_meta_graph_file",
+    "encode",
+    "tensor_header",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from npu_serving.errors import ModelFileError
+from npu_serving.models.attribute_values import DATA_TYPES
 from npu_serving.models.saved_model import (
-    DATA_TYPES,
     ModelSignature,
     TensorSpec,
     read_graph_def,
@@ -138,13 +138,13 @@ def test_a_damaged_or_shortened_model_never_ends_in_a_traceback(
         (b"PK\x03\x04rest", "a zip file", "unzip"),
         (b"saved_model_schema_version: 1\n", "a SavedModel as text", "saved_model.pbtxt"),
         (b"<html>404 Not Found</html>", "is text, not a model", "export the model again"),
-        (b"", "contains no graph", "export the model again"),
+        (b"", "is empty", "export the model again"),
         (
             wire.graph([wire.placeholder("in"), wire.node("a" * 100, "Relu")]),
-            "a graph alone (2 nodes, inputs: in)",
+            "is a graph alone, not a SavedModel",
             "export",
         ),
-        (b"\x0a\x60" + b"\x0a\x5e" + b"n" * 94, "of no operator that could be", "export the model again"),
+        (b"\x0a\x60" + b"\x0a\x5e" + b"n" * 94, "contains no graph", "export the model again"),
     ],
 )
 def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path, data: bytes, said: str, cure: str) -> None:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from model_messages import node, placeholder
 
 from npu_serving.errors import DiskFullError, FileAccessError, ModelFileError, RequestError
+from npu_serving.models.attribute_values import DATA_TYPES
 from npu_serving.models.pieces import FileExtent, Piece
-from npu_serving.models.saved_model import DATA_TYPES, ModelSignature, TensorSpec, read_saved_model
+from npu_serving.models.saved_model import ModelSignature, TensorSpec, read_saved_model
 from npu_serving.models.saved_model_writer import (
     LARGEST_SERVED_GRAPH,
     SaverNames,
