@@ -11,14 +11,12 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from google_crc32c import value as crc32c
-
 from npu_serving import fsutil
 from npu_serving.errors import ModelFileError
+from npu_serving.models.checksums import masked_crc32c
 
 WARM_UP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_RECORDS = 1000
-_MASK = 0xA282EAD8  # crc32c.h: what is kept is turned by 15 bits, and this added
 _LENGTH, _CHECKSUM = 8, 4  # bytes
 
 
@@ -34,7 +32,7 @@ def warm_up_trouble(path: Path) -> str:
             if len(head) < _LENGTH + _CHECKSUM:
                 return f"its record {records + 1} is cut off at byte {at}"
             length, checksum = struct.unpack("<QI", head)
-            if checksum != _masked(crc32c(head[:_LENGTH])):
+            if checksum != masked_crc32c(head[:_LENGTH]):
                 return f"there is no record at byte {at}"
             at += _LENGTH + _CHECKSUM + length + _CHECKSUM
             if at > size:
@@ -50,8 +48,8 @@ def framed(records: Iterable[bytes]) -> bytes:
     out = bytearray()
     for record in records:
         length = struct.pack("<Q", len(record))
-        out += length + struct.pack("<I", _masked(crc32c(length)))
-        out += record + struct.pack("<I", _masked(crc32c(record)))
+        out += length + struct.pack("<I", masked_crc32c(length))
+        out += record + struct.pack("<I", masked_crc32c(record))
     return bytes(out)
 
 
@@ -64,10 +62,10 @@ def records_in(path: Path) -> Iterator[bytes]:
         length = int.from_bytes(head, "little")
         begin = at + _LENGTH + _CHECKSUM
         end = begin + length
-        if end + _CHECKSUM > len(data) or _checksum_at(data, at + _LENGTH) != _masked(crc32c(head)):
+        if end + _CHECKSUM > len(data) or _checksum_at(data, at + _LENGTH) != masked_crc32c(head):
             raise _damaged(path, number)
         record = bytes(data[begin:end])
-        if _checksum_at(data, end) != _masked(crc32c(record)):
+        if _checksum_at(data, end) != masked_crc32c(record):
             raise _damaged(path, number)
         yield record
         at = end + _CHECKSUM
@@ -83,7 +81,3 @@ def _damaged(path: Path, number: int) -> ModelFileError:
         cause="it was not copied as a whole, or the disk is faulty",
         cure="write it again: ./inv write-warmup MODEL --request FILE --force",
     )
-
-
-def _masked(value: int) -> int:
-    return ((value >> 15 | value << 17) + _MASK) & 0xFFFFFFFF

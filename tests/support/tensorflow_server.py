@@ -83,16 +83,24 @@ class TensorFlowServer:
 
 
 def models_made() -> Path:
-    """The SavedModels, made once for each wording of the script that makes them."""
-    script = SUPPORT / "tensorflow_models.py"
-    made = KEPT / f"tensorflow-models-{hashlib.sha256(script.read_bytes()).hexdigest()[:16]}"
+    """The SavedModels that the server has."""
+    return made_by_tensorflow("tensorflow_models.py")
+
+
+def made_by_tensorflow(script_name: str) -> Path:
+    """The directory that a script beside this one makes, once for each wording of it. Skips where TensorFlow is not."""
+    if not PYTHON:
+        pytest.skip("TensorFlow 1.15.0 is for Python 3.7, and NPU_SERVING_TENSORFLOW_PYTHON names none")
+    script = SUPPORT / script_name
+    label = script.stem.replace("_", "-")
+    made = KEPT / f"{label}-{hashlib.sha256(script.read_bytes()).hexdigest()[:16]}"
     if not made.is_dir():
         KEPT.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=KEPT) as place:
             _run([PYTHON, str(script), f"{place}/models"])
             with contextlib.suppress(OSError):  # another worker was first
                 Path(place, "models").rename(made)
-        for old in KEPT.glob("tensorflow-models-*"):
+        for old in KEPT.glob(f"{label}-*"):
             if old != made:
                 shutil.rmtree(old, ignore_errors=True)
     return made

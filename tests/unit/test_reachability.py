@@ -29,6 +29,10 @@ SOON_GET_THEIR_TASKS = (
     "read_meta_graph_file",
     "encode",
     "tensor_header",
+    "open_checkpoint",
+    "checkpoint_prefix",
+    "write_checkpoint",
+    "parsed_specification",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.
