@@ -18,6 +18,7 @@ from npu_serving.commands.first_steps import demo, doctor, settings
 from npu_serving.commands.measuring import load_test
 from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_client, package_image
+from npu_serving.commands.publishing import publish_model
 from npu_serving.commands.recording import record, show_recording
 from npu_serving.commands.running import serve, status, warm_cache, write_warmup
 from npu_serving.commands.runs import compare_runs, list_runs
@@ -52,6 +53,7 @@ __all__ = [
     "package_image",
     "predict",
     "prune",
+    "publish_model",
     "rebuild_after_cann",
     "record",
     "reload",

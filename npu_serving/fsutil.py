@@ -24,6 +24,7 @@ from npu_serving.errors import DiskFullError, FileAccessError, NoSuchFileError, 
 
 CHUNK_BYTES = 1 << 20
 READ_WHOLE_BYTES = 256 << 20  # of a file that is read into memory: locks, logs and requests have a few megabytes
+_COPIED_AT_ONCE = 64 << 20  # bytes, between two lines of progress
 _SHOWN = 100  # letters of a path that is too long
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # limits.h of Linux: NAME_MAX, and PATH_MAX without the byte that ends it
 # Directories in each other, while they are removed: a process may open 1,024 files, and calls go as deep.
@@ -204,6 +205,88 @@ def new_directory(path: Path, *, replaces: bool = True) -> Iterator[Path]:
                 _move_in(temporary, path)
         finally:
             remove(temporary)
+
+
+@contextlib.contextmanager
+def added_directory(path: Path, *, temporary_name: str) -> Iterator[Path]:
+    """A directory to fill; it becomes `path` when the block succeeds, once all in it is on the disk for good.
+
+    Other than with new_directory(), nothing is replaced: RequestError where `path` came to be meanwhile. Until then it
+    is called `.temporary_name.PID...`; what runs that were killed left under such a name is removed.
+    """
+    make_directory(path.parent)
+    place = path.with_name(temporary_name)
+    remove_left_over(place)
+    with explained(path, doing="made"):
+        temporary = Path(tempfile.mkdtemp(prefix=_own_prefix(place), dir=path.parent))
+        try:
+            temporary.chmod(0o755)
+            yield temporary
+            _sync_tree(temporary)
+            try:
+                os.rename(temporary, path)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
+                raise RequestError(
+                    f"{path} came to be meanwhile, and was left as it is.",
+                    cause="somebody else put it there",
+                    cure="run the same command again",
+                ) from error
+            _sync_directory(path.parent)
+        finally:
+            remove(temporary)
+
+
+def copy_within(source: Path, target: Path, *, on_bytes: Callable[[int], None]) -> None:
+    """Copies a file's bytes to `target`, a new file of a directory that nobody looks into yet: added_directory() syncs.
+
+    On file systems that can, both share their blocks until one is changed. `on_bytes` hears how many were copied.
+    RequestError where `source` is no longer what it was when its copying began.
+    """
+    refuse_endless(source)
+    with explained(source, doing="read"):
+        original = source.open("rb")
+    with original, explained(target), target.open("xb") as copy:
+        before = os.fstat(original.fileno())
+        copied = _copy_in_the_kernel(original, copy, before.st_size, on_bytes)
+        original.seek(copied)
+        copy.seek(copied)
+        for chunk in chunks(original, source):
+            copy.write(chunk)
+            on_bytes(len(chunk))
+            copied += len(chunk)
+        os.fchmod(copy.fileno(), 0o644)
+    with explained(source, doing="read"):
+        now = source.stat()
+    if (copied, _identity(now)) != (before.st_size, _identity(before)):
+        raise RequestError(
+            f"{source} has changed while it was copied.",
+            cause="somebody is still writing the model, or is replacing it",
+            cure="wait until it is complete, then run the same command again",
+        )
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _copy_in_the_kernel(original: IO[bytes], copy: IO[bytes], size_bytes: int, on_bytes: Callable[[int], None]) -> int:
+    """How many bytes copy_file_range(2) has copied: none where kernel, file systems or C library have no such call."""
+    copied = 0
+    copy_range = getattr(os, "copy_file_range", None)
+    while copy_range is not None and copied < size_bytes:
+        try:
+            count = copy_range(original.fileno(), copy.fileno(), _COPIED_AT_ONCE, copied, copied)
+        except OSError as error:
+            if copied or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+                raise
+            break
+        if not count:
+            break
+        copied += count
+        on_bytes(count)
+    return copied
 
 
 @contextlib.contextmanager
@@ -534,6 +617,18 @@ def remove_left_over(path: Path) -> None:
                 _restore(entry, path)
         with contextlib.suppress(FileAccessError):  # another run may be at it too
             remove(entry)
+
+
+def _sync_tree(top: Path) -> None:
+    """Has the disk hold all files and directories below `top`, and itself."""
+    for directory, _, files in walk(top):
+        for name in files:
+            descriptor = os.open(os.path.join(directory, name), os.O_RDONLY)  # noqa: PTH118
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        _sync_directory(Path(directory))
 
 
 def _sync_directory(path: Path) -> None:

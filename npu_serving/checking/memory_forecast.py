@@ -23,7 +23,7 @@ def check_memory(models: Sequence[CheckedModel], meminfo: Path = PROC_MEMINFO) -
     sizes = {model.name: [_size(version) for version in model.versions] for model in models}
     whole = sum(sum(of_model) for of_model in sizes.values())
     largest = max((size for of_model in sizes.values() for size in of_model), default=0)
-    available = _available(meminfo)
+    available = available_bytes(meminfo)
     if available is None or whole + largest <= available:
         return []
     name = next(name for name, of_model in sizes.items() if largest in of_model)
@@ -57,7 +57,8 @@ def _size(version: CheckedVersion) -> int:
     return total
 
 
-def _available(meminfo: Path) -> int | None:
+def available_bytes(meminfo: Path = PROC_MEMINFO) -> int | None:
+    """How much memory programs may still take; None where that is not known."""
     try:
         found = re.search(r"^MemAvailable:\s+([0-9]+) kB$", meminfo.read_text(), re.MULTILINE)
     except OSError:

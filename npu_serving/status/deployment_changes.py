@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from npu_serving.deploy.listed_models import LABELS_FLAG
 from npu_serving.deploy.platform_config import ServedModel
 from npu_serving.deploy.rendering import (
     EXPORTS,
@@ -182,7 +183,10 @@ def _values(fields: Sequence[TextField], messages: tuple[str, ...] = ()) -> dict
 
 
 def _of_lines(before: str, after: str, masked: Callable[[str], str]) -> Iterator[DeploymentChange]:
-    """Lines NAME=VALUE that differ; `masked` hides, of a whole line, what may not be shown."""
+    """Lines NAME=VALUE that differ; `masked` hides, of a whole line, what may not be shown.
+
+    The flag for labels of versions that are not loaded yet counts at the start alone: it comes with the first label.
+    """
     were, will_be = _assignments(before), _assignments(after)
     for name in dict.fromkeys((*were, *will_be)):
         if were.get(name) != will_be.get(name):
@@ -190,7 +194,7 @@ def _of_lines(before: str, after: str, masked: Callable[[str], str]) -> Iterator
                 masked(f"{name}={values[name]}").partition("=")[2] if name in values else ""
                 for values in (were, will_be)
             )
-            yield DeploymentChange(name, running, wanted, RESTART)
+            yield DeploymentChange(name, running, wanted, RELOAD if name == LABELS_FLAG else RESTART)
 
 
 def _of_start(before: str, after: str) -> Iterator[DeploymentChange]:

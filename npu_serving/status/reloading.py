@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from npu_serving.serving.asked_models import models_in
 from npu_serving.serving.deployed_from import files_digest
 from npu_serving.serving.server_record import KnownServer, ServerRecord
 from npu_serving.settings import Settings
+from npu_serving.state_lock import state_lock
 from npu_serving.status.deployment_changes import RELOAD, RESTART, DeploymentChange
 from npu_serving.status.read_again import changed_files, changes_since_start, read_again
 from npu_serving.status.reload_note import note_reload, polls_its_list
@@ -57,10 +59,27 @@ def reload_server(
 ) -> ReloadedServer:
     """Gives the server the list of models that its deployment file, or its --model_config_file, has now.
 
-    Returns when every model is available. Raises ActionNeeded for a server that does not run, RequestError for one that
-    has no list and for changes which need a restart, ServerError where the server refuses the list, or has not loaded
-    it in time.
+    Returns when every model is available. Whoever changes the list at the same time waits for the other: each sends the
+    whole of it. Raises ActionNeeded for a server that does not run, RequestError for one that has no list and for
+    changes which need a restart, ServerError where the server refuses the list, or has not loaded it in time.
     """
+    if dry_run:
+        return reload_held(settings, server, reporter, timeout_s=timeout_s, dry_run=True)
+    with list_held(settings, server, doing="reload", wait=True):
+        return reload_held(settings, server, reporter, timeout_s=timeout_s)
+
+
+def list_held(
+    settings: Settings, server: KnownServer, *, doing: str, wait: bool = False
+) -> contextlib.AbstractContextManager[None]:
+    """Keeps others from giving that server another list of models; StateLockedError names them, or it waits."""
+    return state_lock(settings.build_root / "servers" / f"{server.name}.list", doing=doing, wait=wait)
+
+
+def reload_held(
+    settings: Settings, server: KnownServer, reporter: Reporter, *, timeout_s: float, dry_run: bool = False
+) -> ReloadedServer:
+    """As reload_server(), for whoever has its list_held() already."""
     record = server.record
     if record is None or not server.is_running:
         raise ActionNeeded(f"Server {server.name} does not run.", cure=f"./inv restart {server.name}")
