@@ -24,7 +24,7 @@ from npu_serving.commands.running import serve, status, warm_cache, write_warmup
 from npu_serving.commands.runs import compare_runs, list_runs
 from npu_serving.commands.servers import logs, reload, restart, stop
 from npu_serving.commands.support import show_dump, support_bundle
-from npu_serving.commands.tuning import tune
+from npu_serving.commands.tuning import suggest_gears, tune
 
 __all__ = [
     "bench",
@@ -70,6 +70,7 @@ __all__ = [
     "smoke",
     "status",
     "stop",
+    "suggest_gears",
     "support_bundle",
     "test",
     "tune",

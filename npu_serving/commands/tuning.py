@@ -1,4 +1,4 @@
-"""tune: the settings of a deployment that answer most under a latency budget."""
+"""The settings of a deployment that answer most under a latency budget, and gears for the shapes that come."""
 
 from __future__ import annotations
 
@@ -101,3 +101,52 @@ def tune(
     if dry_run:
         return plan
     return room.tune(call.settings, plan, AskedLoad(plan.model, signature, api, asks, terms).of, call.console)
+
+
+@command(
+    kinds={"model_path": Path, "deployment": Path},
+    optional=("file",),
+    help={
+        "file": "a file that ./inv record wrote, or counts of shapes in JSON or YAML",
+        "also": "a further such file (repeatable)",
+        "model": "the model whose requests count, where the files or the deployment have several",
+        "signature": "the signature whose requests count, where several were asked",
+        "most": "how many gears there may be, from 2 to 100; 8 by default",
+        "model_path": "the model's directory, by whose nodes the inputs are ordered; the deployment's own by default",
+        "deployment": "the deployment.yaml that gets the options",
+        "cover": "a shape that has to fit although it never came, NAME:8,512 (repeatable)",
+    },
+)
+def suggest_gears(
+    call: Call,
+    file: str,
+    also: tuple[str, ...] = (),
+    model: str = "",
+    signature: str = "",
+    most: int = 8,
+    model_path: Path | None = None,
+    deployment: Path | None = None,
+    cover: tuple[str, ...] = (),
+    dry_run: bool = False,
+) -> Result:
+    """Choose the gears with the least padding for the shapes that clients send: input_shape and dynamic_dims."""
+    from npu_serving.settings import user_path
+    from npu_serving.tuning.suggested_gears import suggest_gears as suggested
+
+    if not file:
+        raise RequestError(
+            "suggest-gears needs a file with requests.",
+            cause="gears are chosen by the shapes that clients send",
+            cure="./inv record --url grpc://localhost:8500 --listen 9500 --output requests.rec, while they ask",
+        )
+    return suggested(
+        [user_path(each, "the file") for each in (file, *also)],
+        call.console,
+        model=model,
+        signature=signature,
+        most=most,
+        model_path=model_path,
+        deployment=deployment,
+        cover=cover,
+        dry_run=dry_run,
+    )

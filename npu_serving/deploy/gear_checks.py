@@ -184,10 +184,10 @@ def _values_of(entries: list[_ShapeEntry], gears: list[tuple[int, ...]]) -> list
 
 def _meant(name: str, by_node: Mapping[str, tuple[str, TensorSpec]]) -> str | None:
     """The node that an entry's name is meant for: by its name as it is, or as 6.3 wants it, or by the signature's."""
-    plain = _plain(name)
+    plain = plain_node_name(name)
     for is_it in (
         lambda node, key: node == name,
-        lambda node, key: _plain(node) == plain,
+        lambda node, key: plain_node_name(node) == plain,
         lambda node, key: key == name,
     ):
         found = [node for node, (key, _) in by_node.items() if is_it(node, key)]
@@ -196,7 +196,7 @@ def _meant(name: str, by_node: Mapping[str, tuple[str, TensorSpec]]) -> str | No
     return None
 
 
-def _plain(name: str) -> str:
+def plain_node_name(name: str) -> str:
     """A name of letters, digits and _ alone: the adapter of CANN 6.3 ends the process at any other character."""
     return re.sub("[^A-Za-z0-9_]", "_", name)
 
@@ -210,7 +210,7 @@ def _proposal(entries: list[_ShapeEntry], nodes: list[str], by_node: Mapping[str
         own = named.get(node)
         sizes = own.sizes if own is not None and _fits_rank(own, spec) else spec.shape
         shown = "..." if sizes is None else ",".join(map(str, sizes)) or "0"
-        parts.append(f"{_plain(node)}:{shown}")
+        parts.append(f"{plain_node_name(node)}:{shown}")
     return f"{SHAPES}: {';'.join(parts)}"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import BatchingOptions
 from npu_serving.errors import RequestError
+from npu_serving.shown_text import in_a_line
 
 OFF = "off"
 """In place of a batch size: each request runs on its own."""
@@ -111,7 +112,7 @@ def settings_of(deployment: DeploymentFile, index: int, knobs: Knobs) -> tuple[T
     ):
         batching = _Batching(deployment, index, size, timeout, threads, gears)
         shown = [*batching.shown(), *_named((("streams", streams), ("gears", gears)))]
-        at = _place_of_options(deployment, index)
+        at = place_of_options(deployment, index)
         values = [
             *batching.values(),
             *(((*at, name), value) for name, value in ((STREAMS, streams), (GEARS, gears)) if value),
@@ -192,7 +193,18 @@ class _Batching:
         return [*(item for item in known if item < size), size]
 
 
-def _place_of_options(deployment: DeploymentFile, index: int) -> Steps:
+def index_of_model(deployment: DeploymentFile, model: str) -> int:
+    """The place of the model of that name, or of the only one where it is ""; RequestError where there is none."""
+    names = [each.name for each in deployment.models]
+    if not model and len(names) == 1:
+        return 0
+    if model in names:
+        return names.index(model)
+    which = f"has no model {in_a_line(model)!r}" if model else f"has {len(names)} models"
+    raise RequestError(f"The deployment {which}.", cure=f"name one: --model {names[0]}")
+
+
+def place_of_options(deployment: DeploymentFile, index: int) -> Steps:
     """Where a session option is to stand: with the model where others are served beside it, or it has its own."""
     own = deployment.models[index].npu
     return ("models", index, "npu") if len(deployment.models) > 1 or isinstance(own, Mapping) else ("npu",)

@@ -14,7 +14,7 @@ from npu_serving import fsutil
 from npu_serving.builds.current import find_build
 from npu_serving.console import Progress, Reporter, duration_text, table
 from npu_serving.deploy.deployment_file import DeploymentFile, read_deployment
-from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError
+from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError
 from npu_serving.load.results import Level
 from npu_serving.serving.server import RunningServer
 from npu_serving.settings import Settings
@@ -22,7 +22,7 @@ from npu_serving.shown_text import in_a_line
 from npu_serving.state_lock import state_lock
 from npu_serving.trials.spare_server import on_spare_ports, plan_spare, started_whole
 from npu_serving.tuning.asked_load import WithinProgress
-from npu_serving.tuning.knobs import Knobs, TunedSetting, settings_of
+from npu_serving.tuning.knobs import Knobs, TunedSetting, index_of_model, settings_of
 from npu_serving.tuning.measured import KeptSettings, MeasuredSetting, best_load, digest_of
 from npu_serving.tuning.tuned_file import write_tuned
 from npu_serving.writers.shell import shell_word
@@ -170,7 +170,7 @@ def plan_tune(
     file = file.resolve()  # a link to it stays one
     written = fsutil.read_text(file)
     deployment = read_deployment(file)
-    index = _index_of(deployment, model)
+    index = index_of_model(deployment, model)
     found_build = find_build(settings.dist_root, build).manifest.build_id
     tried = settings_of(deployment, index, knobs if knobs.are_given else usual_knobs(deployment, index))
     name = deployment.models[index].name
@@ -229,13 +229,3 @@ def _measured(
     except NpuServingError as error:
         found = MeasuredSetting(setting.text, why=in_a_line(error.what))
     return dataclasses.replace(found, date=date)
-
-
-def _index_of(deployment: DeploymentFile, model: str) -> int:
-    names = [each.name for each in deployment.models]
-    if not model and len(names) == 1:
-        return 0
-    if model in names:
-        return names.index(model)
-    which = f"has no model {in_a_line(model)!r}" if model else f"has {len(names)} models"
-    raise RequestError(f"The deployment {which}.", cure=f"name one: --model {names[0]}")

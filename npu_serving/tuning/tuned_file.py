@@ -12,28 +12,28 @@ from npu_serving.errors import RequestError
 from npu_serving.tuning.knobs import TunedSetting
 
 MARK = "# tune: "
-_FORMER = re.compile(rf"(?m)^{re.escape(MARK)}.*\n?")
 _MOST_ROWS = 20
 
 
-def tuned_text(text: str, setting: TunedSetting, table: Sequence[str]) -> str:
-    """The text of the file with the setting, and with these lines as a comment in place of what an earlier tune wrote.
+def tuned_text(text: str, setting: TunedSetting, table: Sequence[str], *, mark: str = MARK) -> str:
+    """The text of the file with the setting, and with these lines as a comment in place of those that begin so already.
 
     Raises UneditableError.
     """
-    mark = "\ufeff" if text.startswith("\ufeff") else ""  # as some editors begin a file; it counts there alone
-    text = text[len(mark) :]
+    beginning = "\ufeff" if text.startswith("\ufeff") else ""  # as some editors write it; it counts there alone
+    text = text[len(beginning) :]
     newline = "\r\n" if "\r\n" in text else "\n"
-    comment = "".join(f"{MARK}{line}".rstrip() + newline for line in table[: _MOST_ROWS + 2])
-    return mark + comment + edited(_FORMER.sub("", text), dict(setting.values))
+    comment = "".join(f"{mark}{line}".rstrip() + newline for line in table[: _MOST_ROWS + 2])
+    former = re.compile(rf"(?m)^{re.escape(mark)}.*\n?")
+    return beginning + comment + edited(former.sub("", text), dict(setting.values))
 
 
-def write_tuned(file: Path, text_before: str, setting: TunedSetting, table: Sequence[str]) -> None:
+def write_tuned(file: Path, text_before: str, setting: TunedSetting, table: Sequence[str], *, mark: str = MARK) -> None:
     """Puts the setting into the file. RequestError, with what to write, where it has changed or can't be edited."""
     try:
         if fsutil.read_text(file) != text_before:
-            raise UneditableError("it was changed while its settings were measured")
-        fsutil.write_file(file, tuned_text(text_before, setting, table))
+            raise UneditableError("it was changed in the meantime")
+        fsutil.write_file(file, tuned_text(text_before, setting, table, mark=mark))
     except UneditableError as error:
         raise RequestError(
             f"{file} is as it was: {error}.",

@@ -53,7 +53,7 @@ def test_the_byte_order_mark_of_a_file_stays_its_beginning(tmp_path: Path):
 def test_a_file_that_was_changed_meanwhile_is_left_and_the_values_are_said(tmp_path: Path):
     file = tmp_path / "deployment.yaml"
     file.write_text(TEXT + "# and one more\n")
-    with pytest.raises(RequestError, match="changed while") as caught:
+    with pytest.raises(RequestError, match="changed in the meantime") as caught:
         write_tuned(file, TEXT, SETTING, ["table"])
     assert "server.batching.max_batch_size=16; npu.graph_max_parallel_model_num=4" in caught.value.cure
     assert file.read_text() == TEXT + "# and one more\n"
