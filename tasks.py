@@ -22,6 +22,7 @@ from npu_serving.commands.publishing import publish_model
 from npu_serving.commands.recording import record, show_recording
 from npu_serving.commands.running import serve, status, warm_cache, write_warmup
 from npu_serving.commands.runs import compare_runs, list_runs
+from npu_serving.commands.scripts import new_script
 from npu_serving.commands.servers import logs, reload, restart, stop
 from npu_serving.commands.support import show_dump, support_bundle
 from npu_serving.commands.tuning import suggest_gears, tune
@@ -48,6 +49,7 @@ __all__ = [
     "load_test",
     "lock_deps",
     "logs",
+    "new_script",
     "package",
     "package_client",
     "package_image",

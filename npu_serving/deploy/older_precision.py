@@ -44,12 +44,12 @@ def for_its_adapter(deployment: DeploymentFile, settings: Settings) -> Deploymen
     older, top, own = _newer().older, deployment.npu or {}, None
     if deployment.npu is not None or deployment.presets:
         chosen = top if {NEWER, older} & set(top) else deployment.options_of_presets
-        own = {**_without(top), **_in_older(chosen)}
+        own = {**_without(top), **in_older(chosen)}
     models = []
     for model in deployment.models:
         is_on = model.npu is not False and (model.npu is not None or model.presets)
         if is_on and (own is None or NEWER in (model.npu or {})):
-            npu = {**_without(model.npu or {}), **_in_older(model.npu or {})}
+            npu = {**_without(model.npu or {}), **in_older(model.npu or {})}
             models.append(dataclasses.replace(model, npu=npu))
         else:
             models.append(model)
@@ -77,8 +77,8 @@ def older_default() -> tuple[str, str]:
     return newer.older, newer.counterparts[str(newer.written)]
 
 
-def _in_older(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The precision in the older option: as it is there, or what the newer one's value is called there.
+def in_older(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The precision of these options in the older one: as it is there, or what the newer one's value is called there.
 
     A value that has no name there stays: check-deployment says that it is not read.
     """

@@ -29,7 +29,7 @@ END_OF_A_COMMAND = {"|", "&&", "||", ";", ">", "then", "\\"}
 NAMED_FILE = re.compile(r"(?<![\w/.*<>{}-])((?:[\w-]+/)*[a-z_][a-z0-9_]*\.py)\b(?!\.)")
 # The guide's words, and a file that only stands in a test.
 NAMED_BY_OTHERS = {"docs/guide-coverage.md", "docs/requirements.json"}
-NOT_OF_THE_PROJECT = {"json.py", "invoke.py", "future_stand_in.py", "msprof.py", "msaccucmp.py"}
+NOT_OF_THE_PROJECT = {"json.py", "invoke.py", "future_stand_in.py", "msprof.py", "msaccucmp.py", "infer.py"}
 
 
 def tracked(pattern: str) -> list[Path]:

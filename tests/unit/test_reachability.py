@@ -25,8 +25,6 @@ SOON_GET_THEIR_TASKS = (
     "operator_kind",
     "SIDES",
     "kind_of_file",
-    "read_graph_def",
-    "read_meta_graph_file",
     "encode",
     "tensor_header",
     "open_checkpoint",
