@@ -62,11 +62,14 @@ def _without_python(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _workers(*, one_is_enough: bool) -> list[str]:
-    """pytest-xdist's flags for a worker on each processor; tests/conftest.py says which tests go together."""
+    """pytest-xdist's flags for a worker on each processor and one more: tests wait for programs a third of their time.
+
+    tests/conftest.py says which tests go together.
+    """
     processors = len(os.sched_getaffinity(0))
     if one_is_enough or processors == 1:
         return []
-    return ["-n", str(processors), "--dist", "loadscope", "--no-loadscope-reorder"]
+    return ["-n", str(processors + 1), "--dist", "loadscope", "--no-loadscope-reorder"]
 
 
 def run_unit_tests_on(versions: Sequence[str], *, matching: str = "") -> None:
