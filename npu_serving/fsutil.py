@@ -211,8 +211,8 @@ def new_directory(path: Path, *, replaces: bool = True) -> Iterator[Path]:
 def added_directory(path: Path, *, temporary_name: str) -> Iterator[Path]:
     """A directory to fill; it becomes `path` when the block succeeds, once all in it is on the disk for good.
 
-    Other than with new_directory(), nothing is replaced: RequestError where `path` came to be meanwhile. Until then it
-    is called `.temporary_name.PID...`; what runs that were killed left under such a name is removed.
+    Other than with new_directory(), nothing is replaced: FileAccessError where `path` came to be meanwhile. Until
+    then it is called `.temporary_name.PID...`; what runs that were killed left under such a name is removed.
     """
     make_directory(path.parent)
     place = path.with_name(temporary_name)
@@ -223,17 +223,7 @@ def added_directory(path: Path, *, temporary_name: str) -> Iterator[Path]:
             temporary.chmod(0o755)
             yield temporary
             _sync_tree(temporary)
-            try:
-                os.rename(temporary, path)
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                    raise
-                raise RequestError(
-                    f"{path} came to be meanwhile, and was left as it is.",
-                    cause="somebody else put it there",
-                    cure="run the same command again",
-                ) from error
-            _sync_directory(path.parent)
+            _move_in(temporary, path)
         finally:
             remove(temporary)
 

@@ -13,7 +13,7 @@ from typing import Callable
 from npu_serving import fsutil
 from npu_serving.checking.memory_forecast import available_bytes
 from npu_serving.console import Reporter, amount_text, duration_text
-from npu_serving.errors import ActionNeeded, NpuServingError, RequestError
+from npu_serving.errors import ActionNeeded, NpuServingError, RequestError, StateLockedError
 from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.model_checks.version_check import check_version
 from npu_serving.models.saved_model import MetaGraph
@@ -270,7 +270,7 @@ def publish_filled(settings: Settings, plan: PublicationPlan, reporter: Reporter
     if plan.does_nothing:
         return Published(plan)
     place = plan.place
-    with alone_at(settings, place, "publish-model"):
+    with alone_at(settings, place, "publish-model", reporter):
         if place.server is None or not plan.waits:
             return _placed(plan, fill, settings, reporter)
         served = ModelOfServer(settings, place.server, place.model, reporter, plan.wanted.timeout_s)
@@ -284,14 +284,21 @@ def publish_filled(settings: Settings, plan: PublicationPlan, reporter: Reporter
 
 
 @contextlib.contextmanager
-def alone_at(settings: Settings, place: Destination, task: str) -> Iterator[None]:
-    """Keeps others from publishing there, and from changing the list of its server; StateLockedError names them."""
+def alone_at(settings: Settings, place: Destination, task: str, reporter: Reporter) -> Iterator[None]:
+    """Keeps others from publishing there, and from changing the list of its server.
+
+    StateLockedError names who publishes the same model; who changes the list for another one is waited for.
+    """
     name = hashlib.sha256(str(place.base).encode("utf-8", "surrogateescape")).hexdigest()[:12]
     doing = f"{task}, {place.base}"
     with contextlib.ExitStack() as held:
         held.enter_context(state_lock(settings.build_root / "publishing" / name, doing=doing))
         if place.server is not None:
-            held.enter_context(list_held(settings, place.server, doing=doing))
+            try:
+                held.enter_context(list_held(settings, place.server, doing=doing))
+            except StateLockedError as error:
+                reporter.note(f"Waiting: {error.what}")
+                held.enter_context(list_held(settings, place.server, doing=doing, wait=True))
         yield
 
 
@@ -330,6 +337,7 @@ def _served(
             named = time.monotonic()
             served.wait_until_loaded(plan.version)
             loaded = time.monotonic()
+            served.note_loaded(plan.version, plan.path)
             answered = answered_by(settings, plan.place, plan.version, reporter)
             if policy is not None and policy.is_written:
                 write_policy(settings, plan.place, policy, reporter, wanted.timeout_s)

@@ -25,6 +25,7 @@ from npu_serving.documents.text_format import TextFormatError
 from npu_serving.errors import NpuServingError, RequestError, ServerError
 from npu_serving.options.server_flags import flags_in
 from npu_serving.serving.asked_models import models_in
+from npu_serving.serving.loaded_versions import note_versions
 from npu_serving.serving.server_record import KnownServer, ServerRecord
 from npu_serving.settings import Settings
 from npu_serving.shown_text import in_a_line
@@ -95,6 +96,10 @@ class ModelOfServer:
         reload_models(
             self._grpc_url, models, timeout_s=self.timeout_s, while_waiting=lambda: time.sleep(SECONDS_BETWEEN_LOOKS)
         )
+
+    def note_loaded(self, version: int, path: Path) -> None:
+        """Keeps which files it has loaded, for status to say when others stand there."""
+        note_versions(self._settings.build_root, self._record, {(self.model, version): path})
 
     def as_before(self, versions: Sequence[int] = ()) -> None:
         """Gives it the list that it had first, and waits for these versions, as far as that works."""

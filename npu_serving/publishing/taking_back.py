@@ -114,7 +114,7 @@ def plan_taking_back(place: Destination, label: str = "") -> TakingBackPlan:
 def take_back(settings: Settings, plan: TakingBackPlan, reporter: Reporter, *, timeout_s: float) -> TakenBack:
     """Does it: what is served now is served until the former version is loaded. Raises what publish() does."""
     place = plan.place
-    with alone_at(settings, place, "publish-model --back"):
+    with alone_at(settings, place, "publish-model --back", reporter):
         server = place.server
         served = ModelOfServer(settings, server, place.model, reporter, timeout_s) if server is not None else None
         if plan.policy is None:

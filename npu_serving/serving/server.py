@@ -18,6 +18,7 @@ from npu_serving.errors import NpuServingError, RequestError, ServerError, Unrea
 from npu_serving.results.run_results import run_results
 from npu_serving.serving.asked_models import asked_models
 from npu_serving.serving.ending import Ending, EndWatch, adapter_words, server_failure
+from npu_serving.serving.loaded_versions import note_first_versions
 from npu_serving.serving.mapped_adapter import mapped_adapter
 from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
 from npu_serving.serving.probes import ProbeEndpoint
@@ -134,7 +135,7 @@ class _Served:
     ) -> None:
         self._plan, self._reporter, self._build_root, self._terms = plan, reporter, build_root, terms
         self._company = company
-        self._signs = NpuSigns()
+        self._signs, self._was_ready = NpuSigns(), False
         self._starting = contextlib.ExitStack()
         self._directory = record.directory
         self.keeper = RecordKeeper(build_root, record)
@@ -179,6 +180,10 @@ class _Served:
 
     def _looked(self, ready: bool, reasons: Sequence[str]) -> None:
         self.keeper.is_ready(ready, reasons)
+        if ready and not self._was_ready:
+            self._was_ready = True
+            with contextlib.suppress(OSError, NpuServingError):
+                note_first_versions(self._build_root, self.keeper.record)
         self._company.onlooker.looked(ready, reasons)
 
 

@@ -179,6 +179,11 @@ class RecordKeeper:
         self._record = record
         self._guard = threading.Lock()
 
+    @property
+    def record(self) -> ServerRecord:
+        """What is known of the server by now."""
+        return self._record
+
     def began(self, pid: int, *, in_background: bool = False) -> None:
         """The server runs, as this process. FileAccessError where that can't be kept of one in the background."""
         for stale in (_end_beside(self._path), _stop_beside(self._path)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from npu_serving.asking.rest_client import model_status
 from npu_serving.client.model_types import VersionStatus
 from npu_serving.console import clock_text, table
 from npu_serving.errors import NpuServingError
+from npu_serving.serving.loaded_versions import replaced_versions
 from npu_serving.serving.mapped_adapter import ReplacedFile, replaced_files
 from npu_serving.serving.server_record import EndNote, KnownServer, ServerRecord, answers_of, known_servers
 from npu_serving.status.deployment_changes import RELOAD, RESTART, DeploymentChange
@@ -147,6 +148,7 @@ def _asked_server(build_root: Path, server: KnownServer, deployments: Mapping[st
         models = tuple(asked)
     known = deployments.get(record.deployed.name) if record.deployed is not None else None
     changes = changes_since_start(known, record, build_root) if known is not None else changed_files(record, build_root)
+    changes += _replaced_versions(build_root, record, models)
     replaced = replaced_files(record.pid, record.started)
     return AskedServer(server.url, record, models, None, changes, replaced)
 
@@ -160,6 +162,17 @@ def _asked(url: str, record: ServerRecord, name: str, answered: float | None) ->
     except NpuServingError as error:
         return AskedModel(name, (), answered, error.what, was_ready)
     return AskedModel(name, versions, answered, was_ready=was_ready)
+
+
+def _replaced_versions(
+    build_root: Path, record: ServerRecord, models: Sequence[AskedModel]
+) -> tuple[DeploymentChange, ...]:
+    """The versions whose directories have other files by now: a start would answer otherwise, in silence."""
+    available = [(model.name, each.version) for model in models for each in model.versions if each.state == "AVAILABLE"]
+    return tuple(
+        DeploymentChange(f"models.{name}, files of version {number}", "as it was loaded", "replaced on disk", RESTART)
+        for name, number in replaced_versions(build_root, record, available)
+    )
 
 
 def _rows(model: AskedModel) -> list[tuple[str, ...]]:

@@ -227,8 +227,8 @@ class Calls:
         spec.name, spec.version.value, spec.signature_name = name, number, signature
 
 
-def grpc_server(calls, counters, faults, socket):
-    """The gRPC API on a free port, which is returned beside it, and on that socket."""
+def grpc_server(calls, counters, faults, socket, port=0):
+    """The gRPC API on that port or a free one, which is returned beside it, and on that socket."""
 
     def handler(method, answer):
         def called(data, context):
@@ -266,7 +266,7 @@ def grpc_server(calls, counters, faults, socket):
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("tensorflow.serving." + service, handlers),)
         )
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.add_insecure_port("unix:" + socket)
     server.start()
     return server, port
@@ -303,7 +303,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def rest_server(calls, counters, faults):
+def rest_server(calls, counters, faults, port=0):
     class Rest(Handler):
         def respond(self, body):
             if self.path == "/monitoring/prometheus/metrics":
@@ -326,7 +326,7 @@ def rest_server(calls, counters, faults):
             else:
                 counters.end(method, begun, status, False)
 
-    return HttpServer(("127.0.0.1", 0), Rest)
+    return HttpServer(("127.0.0.1", port), Rest)
 
 
 def prometheus(counters):

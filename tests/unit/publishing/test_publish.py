@@ -16,7 +16,7 @@ import pytest
 
 from npu_serving import fsutil
 from npu_serving.console import Silent
-from npu_serving.errors import ActionNeeded, DiskFullError, RequestError, StateLockedError
+from npu_serving.errors import ActionNeeded, DiskFullError, FileAccessError, RequestError, StateLockedError
 from npu_serving.models.warm_up_file import WARM_UP_FILE, framed
 from npu_serving.publishing.destination import Destination, destination
 from npu_serving.publishing.publish import (
@@ -254,7 +254,7 @@ def test_a_run_that_is_killed_leaves_no_version_and_the_next_one_clears_up(
 def test_two_at_once_exclude_each_other_and_the_second_says_who_is_there(site: Site, tmp_path: Path) -> None:
     source = exported(tmp_path / "a")
     taken = pytest.raises(StateLockedError, match=rf"process {os.getpid()} \(publish-model, {site.base}\)")
-    with alone_at(site.settings, site.place, "publish-model"), taken:
+    with alone_at(site.settings, site.place, "publish-model", Silent()), taken:
         site.publish(source)
     site.publish(source)
 
@@ -262,7 +262,7 @@ def test_two_at_once_exclude_each_other_and_the_second_says_who_is_there(site: S
 def test_a_number_that_somebody_else_took_meanwhile_is_left_as_it_is(site: Site, tmp_path: Path) -> None:
     plan = site.plan(exported(tmp_path / "a"))
     exported(site.base / "1", OTHER)
-    with pytest.raises(RequestError, match="came to be meanwhile"):
+    with pytest.raises(FileAccessError, match="appeared while it was made"):
         publish(site.settings, plan, Silent())
     assert (site.base / "1" / "saved_model.pb").read_bytes() == OTHER
     assert names(site.base) == ["1"]
