@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from npu_serving.models.pieces import Piece
 from npu_serving.wire_bytes import (
     BYTES,
     FIXED32,
@@ -125,6 +126,16 @@ class Extent:
     start: int
     end: int
     tensor: TensorHeader | None = None
+
+
+@dataclass(frozen=True)
+class ElsewhereExtent(Extent):
+    """A large tensor that is put together from pieces of other files, such as a variable's values in a checkpoint.
+
+    It is in no place of the graph's own file: `start` is 0, and `end` its size.
+    """
+
+    pieces: tuple[Piece, ...] = ()
 
 
 AttributeBytes = Union[bytes, Extent]

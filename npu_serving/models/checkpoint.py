@@ -24,7 +24,7 @@ from npu_serving.models.attribute_values import DATA_TYPES, ELEMENT_BYTES, MOST_
 from npu_serving.models.checkpoint_slices import VariableSlice, slice_of
 from npu_serving.models.checkpoint_table import MAGIC, damaged, read_table
 from npu_serving.models.checksums import masked
-from npu_serving.models.pieces import FileExtent
+from npu_serving.models.pieces import FileExtent, file_identity, replaced
 from npu_serving.wire_bytes import (
     BYTES,
     FIXED32,
@@ -127,6 +127,8 @@ class Checkpoint:
         self._shards = shards
         self._entries = entries
         self._parts = parts
+        self._identities: dict[int, tuple[int, ...]] = {}
+        """What the data files were when they were opened first."""
         self.variables: Mapping[str, CheckpointVariable] = {
             name: CheckpointVariable(
                 name, each.dtype, each.shape, sum(stored.size for stored in self._stored(name)), each.slices
@@ -159,7 +161,12 @@ class Checkpoint:
         """Where the bytes of the variable are: in one place, or in one for each of its slices, in their order."""
         self.variable(name)
         return tuple(
-            FileExtent(self._data_file(stored.shard), stored.offset, stored.offset + stored.size)
+            FileExtent(
+                self._data_file(stored.shard),
+                stored.offset,
+                stored.offset + stored.size,
+                self._identities.get(stored.shard, ()),
+            )
             for stored in self._stored(name)
         )
 
@@ -186,7 +193,7 @@ class Checkpoint:
             if start <= at < min(end, start + count):
                 behind = min(end, start + count)
                 first = place.start + (at - start) * row_bytes
-                found.append(FileExtent(place.file, first, first + (behind - at) * row_bytes))
+                found.append(FileExtent(place.file, first, first + (behind - at) * row_bytes, place.identity))
                 at = behind
         return tuple(found) if at == end else None
 
@@ -216,6 +223,17 @@ class Checkpoint:
             for each, stored in zip(variable.slices, self._stored(name)):
                 whole[_indices(_resolved(variable, each))] = self._array(name, stored, kind)
         return whole if part is None else whole[_indices(_resolved(variable, part))]
+
+    def check(self, name: str) -> None:
+        """Reads the values of the variable once. ModelFileError where they are damaged or incomplete."""
+        variable = self.variable(name)
+        if variable.slices and (why := _gap(variable)):
+            raise damaged(index_of(self.prefix), 0, f"{why} (variable {name})")
+        for stored in self._stored(name):
+            try:
+                self._check(stored, None)
+            except _DamagedDataError as error:
+                raise damaged(self._data_file(stored.shard), error.offset, f"{error.why} (variable {name})") from None
 
     def verify(self, done: Callable[[int], None] | None = None) -> tuple[CheckpointDamage, ...]:
         """What is wrong with the data: files that are missing or too short, checksums that differ, parts that lack.
@@ -296,7 +314,10 @@ class Checkpoint:
         try:
             with fsutil.explained(file, doing="read"):
                 fsutil.refuse_endless(file)
-                size = os.fstat(descriptor).st_size
+                status = os.fstat(descriptor)
+            size = status.st_size
+            if self._identities.setdefault(stored.shard, file_identity(status)) != file_identity(status):
+                raise replaced(file)
             if stored.offset + stored.size > size:
                 lacking = stored.offset + stored.size - size
                 raise _DamagedDataError(size, f"the file ends there, and {lacking} bytes are missing")

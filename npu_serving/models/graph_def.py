@@ -101,6 +101,14 @@ class FunctionDef:
     end: int = 0
 
 
+@dataclass(frozen=True)
+class BoundFunction(FunctionDef):
+    """A function that takes values where it took handles of variables: its signature is not that of the file.
+
+    `start` and `end` are where the function stands that it was made from.
+    """
+
+
 class GraphDef:
     """A graph: its nodes in their order, its functions, the bytes of its VersionDef, and the file it was read from."""
 
@@ -121,6 +129,10 @@ class GraphDef:
     def by_name(self) -> dict[str, NodeDef]:
         """The nodes by their names; of several with one name, which TensorFlow refuses, the last."""
         return {node.name: node for node in self.nodes}
+
+    def with_nodes(self, nodes: list[NodeDef], functions: dict[str, FunctionDef]) -> GraphDef:
+        """A graph of other nodes and functions; places in them are still counted in the file of this one."""
+        return GraphDef(nodes, functions, self.versions, self.file, identity=self._identity, text_as_bytes=self._bytes)
 
     @contextmanager
     def opened(self) -> Iterator[WireFile]:

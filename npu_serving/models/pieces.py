@@ -19,14 +19,29 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class FileExtent:
-    """The bytes of a file from `start` to `end`."""
+    """The bytes of a file from `start` to `end`; `identity` is its file_identity() when it was read, () for any."""
 
     file: Path
     start: int
     end: int
+    identity: tuple[int, ...] = ()
 
 
 Piece = Union[bytes, FileExtent]
+
+
+def file_identity(status: os.stat_result) -> tuple[int, ...]:
+    """What differs between a file and another one that takes its place, or the same one after it was changed."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def replaced(file: Path) -> ModelFileError:
+    """The error for a file that is not what it was when it was looked at."""
+    return ModelFileError(
+        f"{file} was replaced or changed while it was read.",
+        cause="a training, or a copy, writes to the same place",
+        cure="run the same command again once nothing writes it",
+    )
 
 
 def pieces_size(pieces: Iterable[Piece]) -> int:
@@ -37,7 +52,7 @@ def pieces_size(pieces: Iterable[Piece]) -> int:
 def piece_chunks(pieces: Iterable[Piece]) -> Iterator[bytes]:
     """Their bytes in order, at most a megabyte of a file at a time.
 
-    ModelFileError where a file has become shorter than it was, FileAccessError where it can't be read. A file stays
+    ModelFileError where a file was replaced or has become shorter, FileAccessError where it can't be read. A file stays
     open as long as the pieces that follow are of the same one.
     """
     opened, descriptor = None, -1
@@ -53,6 +68,8 @@ def piece_chunks(pieces: Iterable[Piece]) -> Iterator[bytes]:
                 with fsutil.explained(piece.file, doing="read"):
                     descriptor = os.open(piece.file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                 opened = piece.file
+            if piece.identity and piece.identity != file_identity(os.fstat(descriptor)):
+                raise replaced(piece.file)
             yield from _chunks(descriptor, piece)
     finally:
         if descriptor >= 0:

@@ -30,7 +30,7 @@ SOON_GET_THEIR_TASKS = (
     "open_checkpoint",
     "checkpoint_prefix",
     "write_checkpoint",
-    "parsed_specification",
+    "frozen_graph",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.
