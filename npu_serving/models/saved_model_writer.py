@@ -16,9 +16,9 @@ from typing import Callable
 
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
-from npu_serving.models.attribute_values import DATA_TYPES
+from npu_serving.models.attribute_values import DATA_TYPES, encoded_shape
 from npu_serving.models.layout import same_versions, version_directories
-from npu_serving.models.pieces import Piece, piece_chunks, pieces_size
+from npu_serving.models.pieces import FileExtent, Piece, piece_chunks, pieces_size
 from npu_serving.models.saved_model import SAVED_MODEL, ModelSignature, TensorSpec
 from npu_serving.wire_bytes import BYTES, bytes_field, entry_field, number_field, tag, text_field, varint
 
@@ -26,6 +26,7 @@ LARGEST_SERVED_GRAPH = (1 << 30) - 1
 """Bytes of a saved_model.pb. TensorFlow 1.15.0 has a limit of 1 GiB for it (ReadBinaryProto of core/platform/env.cc);
 real TensorFlow loaded a file of so many bytes, and neither one of 1 GiB nor of a byte more."""
 SERVE_TAG = "serve"
+ASSETS, EXTRA_ASSETS, VARIABLES = "assets", "assets.extra", "variables"
 
 WRITTEN_FOR = "1.15.0"  # the release of TensorFlow whose operators are meant
 _MAIN_OP = "saved_model_main_op"  # the collection with what a loader runs after the variables are there
@@ -64,7 +65,7 @@ def node_pieces(
     name: str,
     operator: str,
     inputs: Sequence[str] = (),
-    attributes: Mapping[str, Piece] | None = None,
+    attributes: Mapping[str, Piece | Sequence[Piece]] | None = None,
     device: str = "",
 ) -> list[Piece]:
     """A node of a graph, as a field of the GraphDef. An attribute is the bytes of its AttrValue, or where they are."""
@@ -79,7 +80,8 @@ def node_pieces(
         )
     ]
     for key, value in sorted((attributes or {}).items()):
-        message += _field(5, [bytes_field(1, key.encode()), *_field(2, [value])])
+        content = [value] if isinstance(value, (bytes, FileExtent)) else value
+        message += _field(5, [bytes_field(1, key.encode()), *_field(2, content)])
     return _field(1, message)
 
 
@@ -172,13 +174,6 @@ def checked_version(base: Path, version: int | None = None) -> int:
     return number
 
 
-def shape_message(shape: tuple[int, ...] | None) -> bytes:
-    """A shape as TensorShapeProto has it: -1 for each unknown size, None for an unknown rank."""
-    if shape is None:
-        return number_field(3, 1)
-    return b"".join(bytes_field(2, number_field(1, size) if size else b"") for size in shape)
-
-
 def _meta_graph(graph: ServableGraph) -> list[Piece]:
     information = b"".join(
         (*(bytes_field(4, each.encode()) for each in sorted(graph.tags)), text_field(5, WRITTEN_FOR))
@@ -229,7 +224,7 @@ def _tensor(spec: TensorSpec) -> bytes:
         named = bytes_field(4, parts)
     else:
         named = text_field(1, spec.name)
-    return b"".join((named, number_field(2, number), bytes_field(3, shape_message(spec.shape))))
+    return b"".join((named, number_field(2, number), bytes_field(3, encoded_shape(spec.shape))))
 
 
 def _field(number: int, pieces: Sequence[Piece]) -> list[Piece]:
