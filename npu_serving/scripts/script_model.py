@@ -26,6 +26,8 @@ from npu_serving.shown_text import in_a_line
 DEFAULT_TAGS, DEFAULT_SIGNATURE = ("serve",), "serving_default"
 _META, _INDEX = ".meta", ".index"
 _NO_RESULT = ("NoOp", "Assert", "SaveV2", "MergeV2Checkpoints")  # nor is what is fed, or constant
+_UPKEEP = ("Assign", "AssignVariableOp", "VarIsInitializedOp", "IsVariableInitialized", "ReadVariableOp", "RestoreV2")
+_SAVER = "save/"  # before the names of the nodes by which a checkpoint is written and restored
 _FED = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault", "Const")
 _MOST_GUESSED = 8  # outputs that are taken unasked
 _MOST_SHOWN = 12
@@ -204,10 +206,11 @@ def _fetched(graph: GraphContent, wanted: dict[str, str]) -> dict[str, str]:
 def _likely_outputs(path: Path, graph: GraphContent) -> dict[str, str]:
     computing = (node for node in graph.by_name.values() if node.operator not in _NO_RESULT)
     taken = {name for node in computing for name in node.inputs}
+    none_of = {*_NO_RESULT, *_UPKEEP, *_FED}
     found = [
         name
         for name, node in graph.by_name.items()
-        if name not in taken and node.operator not in (*_NO_RESULT, *_FED) and node.inputs
+        if name not in taken and node.operator not in none_of and node.inputs and not name.startswith(_SAVER)
     ]
     if not found or len(found) > _MOST_GUESSED:
         shown = ", ".join(in_a_line(name) for name in found[:_MOST_SHOWN])

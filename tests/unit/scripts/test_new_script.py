@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +271,21 @@ def test_images_are_prepared_as_predict_does_it_or_it_is_said_what_differs(model
     assert "pixels = tf.cast(pixels, tf.float16)" in text
     (tmp_path / "fit.yaml").write_text("resize: fit")
     assert "does not prepare images with resize fit" in refused(model, "images", image_spec=str(tmp_path / "fit.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [("", "TensorFlow can't be imported"), ("2.21.0", "This is TensorFlow 2.21.0, and TF Adapter")]
+)
+def test_without_tensorflow_1_15_a_script_ends_with_4_and_says_what_to_install(
+    model: Path, tmp_path: Path, version: str, said: str
+) -> None:
+    (tmp_path / "tensorflow.py").write_text(f"__version__ = {version!r}" if version else "raise ImportError('none')")
+    argv = [sys.executable, str(made(model).path)]
+    done = subprocess.run(argv, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert said in done.stderr
+    assert "Next: " in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).filter(

@@ -38,7 +38,7 @@ SCORE = {"outputs": "score"}
 CASES: Mapping[str, tuple[str, Mapping[str, Any], Sequence[str]]] = {
     "session": ("text.pb", SCORE, DATA),
     "savedmodel": ("text/1", {}, ("--data", "signature.npz")),
-    "checkpoint": ("ckpt/text", SCORE, DATA),
+    "checkpoint": ("ckpt/text", {}, DATA),
     "mixed-precision": ("text.pb", {**SCORE, "features": ["mixed-precision"], "options": MIX}, DATA),
     "mixed-computing": ("text.pb", {**SCORE, "features": ["mixed-computing"], "options": PAIR}, DATA),
     "profiling": ("text.pb", {**SCORE, "features": ["profiling"], "options": PROFILE}, DATA),
@@ -103,6 +103,7 @@ CASES: Mapping[str, tuple[str, Mapping[str, Any], Sequence[str]]] = {
 }
 WITHOUT = {  # name: (case, further words); run where npu_bridge is not installed
     "without npu_bridge": ("session", ()),
+    "broken npu_bridge": ("session", ()),
     "on the CPU": ("session", ("--cpu",)),
     "unknown argument": ("session", ("--fast",)),
     "no such model": ("session", ("--cpu", "--model", "missing.pb")),
@@ -156,10 +157,11 @@ def runs(place: Path) -> dict[str, Any]:
         saved = ("--save", f"{name}.npz")
         inputs = ("--model", "text.pb", "--input", "ids", "--input", "scope/mask:0", "--output", "s=score")
         more = (*inputs, *DATA) if name == "arguments" else ()
-        cases.append({"name": name, "script": str(scripts[name]), "words": [*words, *more, *saved], "bridge": True})
+        cases.append({"name": name, "script": str(scripts[name]), "words": [*words, *more, *saved], "bridge": "there"})
     for name, (case, words) in WITHOUT.items():
         given = (*CASES[case][2], "--save", f"{name}.npz") if case in CASES else ()
-        cases.append({"name": name, "script": str(scripts[case]), "words": [*given, *words], "bridge": False})
+        bridge = "broken" if name == "broken npu_bridge" else ""
+        cases.append({"name": name, "script": str(scripts[case]), "words": [*given, *words], "bridge": bridge})
     (place / "cases.json").write_text(json.dumps(cases))
     argv = [PYTHON, "-W", "ignore", str(SUPPORT / "run_scripts.py"), str(place / "cases.json")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -305,6 +307,13 @@ def test_without_npu_bridge_it_is_said_how_to_get_it_and_the_code_is_4(runs: dic
     assert run["code"] == 4
     assert "npu_bridge is not installed" in run["said"]
     assert "set_env.sh" in run["said"]
+
+
+def test_an_npu_bridge_whose_libraries_are_missing_is_told_from_one_that_is_not_installed(runs: dict[str, Any]) -> None:
+    run = runs["broken npu_bridge"]
+    assert run["code"] == 4
+    assert "npu_bridge can't be imported: cannot import name 'npu_bridge_handle'" in run["said"]
+    assert "source CANN's set_env.sh" in run["said"]
 
 
 def test_on_the_cpu_a_script_needs_no_npu_bridge_and_answers_the_same(runs: dict[str, Any], place: Path) -> None:
