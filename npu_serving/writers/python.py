@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from npu_serving.errors import UnwritableValueError
 
-_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def python_string(value: str) -> str:
-    """A literal in double quotes and in ASCII. UnwritableValueError for half of a character, which no file holds.
+    """A literal in ASCII; half of a character is refused with UnwritableValueError: no file holds it.
 
     Not json.dumps: that writes what lies beyond U+FFFF as two halves, which Python does not put together.
     """
-    return '"' + "".join(_escaped(character, value) for character in value) + '"'
+    quote = "'" if '"' in value and "'" not in value else '"'
+    return quote + "".join(_escaped(character, value, quote) for character in value) + quote
 
 
 def python_value(value: object) -> str:
@@ -38,10 +39,12 @@ def python_comment(value: str) -> str:
     )
 
 
-def _escaped(character: str, value: str) -> str:
+def _escaped(character: str, value: str, quote: str) -> str:
     code = ord(character)
     if character in _ESCAPES:
         return _ESCAPES[character]
+    if character == quote:
+        return f"\\{quote}"
     if 0xD800 <= code <= 0xDFFF:
         raise UnwritableValueError(
             f"{value!r} contains half of a character (U+{code:04X}).", cure="remove that character"

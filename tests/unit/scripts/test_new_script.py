@@ -288,6 +288,27 @@ def test_without_tensorflow_1_15_a_script_ends_with_4_and_says_what_to_install(
     assert "Traceback" not in done.stderr
 
 
+def test_scripts_are_written_as_a_careful_person_would(model: Path, tmp_path: Path) -> None:
+    more: dict[str, dict[str, Any]] = {
+        "gears": {"options": GEARS},
+        "subgraph-gears": {"parts": ("expanded=0:-1,3=1;2",)},
+        "keep-dtypes": {"kept": ("score",)},
+        "mixed-computing": {"options": ("in_out_pair=[[['ids'],['score']]]",)},
+        "images": {"image_spec": "resnet50"},
+        "profiling": {"options": ('profiling_options={"output":"profile"}',)},
+    }
+    names = sorted(set(script_features()) - {"checkpoint", "savedmodel", "weight-update"})
+    for name in names:
+        made(model, name, output=tmp_path / f"{name}.py", **more.get(name, {}))
+    made(model, "dataset", "gears", "dump", output=tmp_path / "several.py", options=GEARS, fed=())
+    made(None, "weight-update", output=tmp_path / "weights.py")
+    made(None, "savedmodel", output=tmp_path / "saved.py")
+    for words in (("check", "--isolated", "--select=E,F,W,I", "--ignore=E501"), ("format", "--isolated", "--check")):
+        argv = [sys.executable, "-m", "ruff", *words, "--line-length=120", "--target-version=py37", tmp_path]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).filter(
     lambda name: not set(name) & set(":;=^")
 )
