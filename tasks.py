@@ -16,6 +16,7 @@ from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unb
 from npu_serving.commands.deployment import check_deployment, init_deployment, render_deployment
 from npu_serving.commands.development import bench, clean, lint, test
 from npu_serving.commands.first_steps import demo, doctor, settings
+from npu_serving.commands.inspection import graph_nodes
 from npu_serving.commands.measuring import load_test
 from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_client, package_image
@@ -43,6 +44,7 @@ __all__ = [
     "doctor",
     "explain",
     "fetch_deps",
+    "graph_nodes",
     "init_ci",
     "init_deployment",
     "lint",

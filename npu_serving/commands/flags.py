@@ -64,6 +64,7 @@ def command(
     optional: Sequence[str] = (),
     short: Mapping[str, str] | None = None,
     chosen_by: Sequence[str] = (),
+    aliases: Sequence[str] = (),
     table: type[Any] = Settings,
 ) -> Callable[[Command], Task[Command]]:
     """Makes a task of `function(call, *, its own flags)`, which returns a result to print, or None.
@@ -73,7 +74,7 @@ def command(
     and may say more of a setting's. With the flag `lines_with` the result is an iterator, printed a line at a time.
     `optional` names parameters that have a default and are typed as arguments all the same, without a flag. `short` has
     a letter for a flag that everybody expects to have one. `chosen_by` names flags by which a person chooses what
-    the task is about: a next step names that itself, and they are not repeated in it.
+    the task is about: a next step names that itself, and they are not repeated in it. `aliases` are other names.
     """
 
     def task_of(function: Command) -> Task[Command]:
@@ -117,6 +118,7 @@ def command(
             body,
             name=function.__name__.replace("_", "-"),
             help=said,
+            aliases=tuple(aliases),
             iterable=[
                 *(item.name for item in own if item.default == ()),
                 *(row.parameter for row in rows if row.kind is tuple),

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from npu_serving.conversion.edited_nodes import placeholder, with_shape
-from npu_serving.conversion.likely_ends import likely_outputs, placeholders
 from npu_serving.conversion.needed_nodes import needed_names
 from npu_serving.conversion.sources import ConversionSource
 from npu_serving.conversion.tensor_list import NamedTensor, named_tensors, shape_text
 from npu_serving.errors import RequestError
 from npu_serving.models.attribute_values import Shape
 from npu_serving.models.graph_def import GraphDef, NodeDef
+from npu_serving.models.likely_tensors import likely_outputs, placeholders
 from npu_serving.models.saved_model import ModelSignature, TensorSpec
 from npu_serving.models.tensor_shapes import TensorShapes
 from npu_serving.models.tensor_types import TensorTypes, count_of, output_runs, split_tensor, unknown_node

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.errors import ModelFileError
-from npu_serving.models.text_models import bytes_of_text
 from npu_serving.models.wire_format import Field, WireBytes, WireFile, open_wire_file
 from npu_serving.wire_bytes import BYTES, VARINT, tag
 
@@ -32,29 +32,33 @@ class ModelKind:
     """Of a model that is read here, the message of TensorFlow that it is."""
     is_text: bool = False
 
+    def cure_for(self, path: Path) -> str:
+        """What to type next for the file at `path`."""
+        return self.cure.format(file=shlex.quote(str(path))) if "{file}" in self.cure else self.cure
 
-_EXPORT = "export it with tf.saved_model.simple_save, with its inputs and outputs"
+
+_CONVERT = "./inv convert-pb {file} --output models/NAME"
 SAVED_MODEL_KIND = ModelKind("saved-model", "a SavedModel", "name it saved_model.pb", message="SavedModel")
 _SAVED_MODEL_AS_TEXT = ModelKind(
     "saved-model-text", "a SavedModel as text", "name it saved_model.pbtxt", message="SavedModel", is_text=True
 )
 _NO_SIGNATURE = "it was renamed: it has no signature, by which a server could ask it"
-FROZEN_GRAPH = ModelKind("frozen-graph", "a graph alone", _EXPORT, _NO_SIGNATURE, "GraphDef")
-_GRAPH_AS_TEXT = ModelKind("graph-text", "a graph alone, as text", _EXPORT, _NO_SIGNATURE, "GraphDef", is_text=True)
+FROZEN_GRAPH = ModelKind("frozen-graph", "a graph alone", _CONVERT, _NO_SIGNATURE, "GraphDef")
+_GRAPH_AS_TEXT = ModelKind("graph-text", "a graph alone, as text", _CONVERT, _NO_SIGNATURE, "GraphDef", is_text=True)
 META_GRAPH = ModelKind(
-    "meta-graph", "the graph of a checkpoint (.meta)", _EXPORT, "it was renamed", message="MetaGraphDef"
+    "meta-graph", "the graph of a checkpoint (.meta)", _CONVERT, "it was renamed", message="MetaGraphDef"
 )
 _META_GRAPH_AS_TEXT = ModelKind(
     "meta-graph-text",
     "the graph of a checkpoint (.meta), as text",
-    _EXPORT,
+    _CONVERT,
     "it was renamed",
     "MetaGraphDef",
     is_text=True,
 )
 EMPTY = ModelKind("empty", "empty", _AGAIN, "the disk was full, or the copy was broken off, when it was written")
 UNKNOWN = ModelKind(
-    "unknown", "not a model that is known here", _AGAIN, "it was not copied as a whole, or is not a model"
+    "unknown", "of no kind that is known here", _AGAIN, "it was not copied as a whole, or is not a model"
 )
 _BEGINNINGS: tuple[tuple[int, bytes, ModelKind], ...] = (
     (
@@ -148,14 +152,16 @@ def as_wire(file: WireFile, *messages: str) -> tuple[WireFile, str]:
         raise refused(file.path, kind, messages[0])
     if not kind.is_text:
         return file, kind.message
+    from npu_serving.models.text_models import bytes_of_text  # few models are texts, and it takes its time
+
     text = fsutil.read_bytes(file.path).decode("utf-8", "surrogateescape")
     return WireBytes(file.path, bytes_of_text(file.path, text, kind.message)), kind.message
 
 
-def refused(path: Path, kind: ModelKind, message: str) -> ModelFileError:
+def refused(path: Path, kind: ModelKind, message: str = "") -> ModelFileError:
     """The error for a file of that kind where a message of TensorFlow is needed."""
-    wanted = "" if kind.what.endswith((", not a model", "itself")) else f", not {_MODEL_NAMES[message]}"
-    return ModelFileError(f"{path} is {kind.what}{wanted}.", cause=kind.cause, cure=kind.cure)
+    wanted = f", not {_MODEL_NAMES[message]}" if message and ", not" not in kind.what and kind is not EMPTY else ""
+    return ModelFileError(f"{path} is {kind.what}{wanted}.", cause=kind.cause, cure=kind.cure_for(path))
 
 
 def _is_text(head: bytes) -> bool:

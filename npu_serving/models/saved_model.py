@@ -7,7 +7,7 @@ the constants in a graph, which may be gigabytes, nothing is read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from npu_serving.wire_bytes import BYTES, VARINT, signed, tag
 
 SAVED_MODEL, SAVED_MODEL_TEXT = "saved_model.pb", "saved_model.pbtxt"
 
+_ASSETS = "saved_model_assets"  # the collection
 _REFERENCE = "_ref"  # is at the end of the type of what refers to a variable
 
 # More than any model has: what is kept of a file is bounded, whatever is in it.
@@ -272,23 +273,42 @@ def _saved_graph(file: WireFile, start: int, end: int) -> SavedGraph:
                     found.tensorflow_version = file.text(at, until)
         elif key == tag(2, BYTES):
             scan.add(first, last)
-        elif key == tag(3, BYTES):
-            found.saver = Extent(first, last)
-        elif key == tag(4, BYTES):
-            name, value = _entry(file, first, last)
-            found.collections[name] = Extent(*value)
-        elif key == tag(5, BYTES):
-            name, value = _entry(file, first, last)
-            found.signatures[name] = _signature(file, *value)
-        elif key == tag(6, BYTES):
-            tensor, name = _asset(file, first, last)
-            found.assets[tensor] = name
-        elif key == tag(7, BYTES):
-            found.object_graph = Extent(first, last)
+        else:
+            _add_what_is_beside(found, file, key, first, last)
         if len(tags) + len(found.signatures) + len(found.collections) + len(found.assets) >= _MOST_NAMES:
             raise file.damaged(first, "there are more tags and signatures up to here than any model has")
     found.tags, found.graph = frozenset(tags), scan.graph()
     return found
+
+
+def _add_what_is_beside(found: SavedGraph, file: WireFile, key: int, start: int, end: int) -> None:
+    """Adds a field of a MetaGraphDef that is not of the graph itself."""
+    if key == tag(3, BYTES):
+        found.saver = Extent(start, end)
+    elif key == tag(4, BYTES):
+        name, value = _entry(file, start, end)
+        found.collections[name] = Extent(*value)
+        if name == _ASSETS:
+            found.assets.update(_collected_assets(file, *value))
+    elif key == tag(5, BYTES):
+        name, value = _entry(file, start, end)
+        found.signatures[name] = _signature(file, *value)
+    elif key == tag(6, BYTES):
+        tensor, name = _asset(file, start, end)
+        found.assets[tensor] = name
+    elif key == tag(7, BYTES):
+        found.object_graph = Extent(start, end)
+
+
+def _collected_assets(file: WireFile, start: int, end: int) -> Iterator[tuple[str, str]]:
+    """The assets of a collection, where TensorFlow 1 has them: a list of messages of any type, each with its bytes."""
+    for key, first, last in file.fields(start, end):
+        if key == tag(5, BYTES):
+            for of_list, at, until in file.fields(first, last):
+                if of_list == tag(1, BYTES):
+                    for of_any, begin, finish in file.fields(at, until):
+                        if of_any == tag(2, BYTES):
+                            yield _asset(file, begin, finish)
 
 
 def _asset(file: WireFile, start: int, end: int) -> tuple[str, str]:

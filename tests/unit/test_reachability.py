@@ -12,12 +12,7 @@ from reachability import ON_IMPORT, ROOT, Definition, package_sources, reached_b
 SOON_GET_THEIR_TASKS = (
     "needed_from_server",
     "operator_names",
-    "draw_overview",
-    "check_picture_path",
-    "write_picture",
-    "operator_kind",
     "SIDES",
-    "open_checkpoint",
     "checkpoint_prefix",
     "write_checkpoint",
     "frozen_graph",

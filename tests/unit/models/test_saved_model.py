@@ -142,7 +142,7 @@ def test_a_damaged_or_shortened_model_never_ends_in_a_traceback(
         (
             wire.graph([wire.placeholder("in"), wire.node("a" * 100, "Relu")]),
             "is a graph alone, not a SavedModel",
-            "export",
+            "./inv convert-pb",
         ),
         (b"\x0a\x60" + b"\x0a\x5e" + b"n" * 94, "contains no graph", "export the model again"),
     ],
