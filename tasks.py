@@ -11,6 +11,7 @@ from npu_serving.commands.builds import list_builds, prune, rebuild_after_cann, 
 from npu_serving.commands.cann import cann_info, render_watch_units
 from npu_serving.commands.ci import init_ci
 from npu_serving.commands.comparing import compare_answers
+from npu_serving.commands.compiling import convert_om
 from npu_serving.commands.conversion import convert_pb
 from npu_serving.commands.dependencies import bundle, fetch_deps, lock_deps, unbundle
 from npu_serving.commands.deployment import check_deployment, init_deployment, render_deployment
@@ -39,6 +40,7 @@ __all__ = [
     "clean",
     "compare_answers",
     "compare_runs",
+    "convert_om",
     "convert_pb",
     "demo",
     "doctor",

@@ -17,7 +17,7 @@ from npu_serving.state_lock import state_lock
 # `build_root: /data` there are other people's files beside these.
 MADE_HERE = (
     "src", "bazel", "logs", "memo", "home", "patched", "needed", "servers", "sample", "demo", "reproduce", "tests",
-    "tuning", ".bundling", WHEELS,
+    "tuning", "compiling", "publishing", ".bundling", WHEELS,
 )  # fmt: skip
 FETCHED = ("store", "distdir", "locks", "tools", "wheels")
 OF_SERVERS = ("deployments",)

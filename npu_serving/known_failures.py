@@ -26,6 +26,7 @@ CLIENT = _PACKAGE / "asking" / "known_failures.yaml"
 OPTIONS = _PACKAGE / "options" / "known_failures.yaml"
 CANN = _PACKAGE / "cann" / "known_failures.yaml"
 DOCTOR = _PACKAGE / "doctor" / "known_failures.yaml"
+COMPILERS = _PACKAGE / "conversion" / "known_failures.yaml"
 SECTIONS = (
     (BUILDING, "Building the server", "What Bazel prints when `./inv build-serving` fails."),
     (IMAGES, "Making the toolchain image", "What the Docker engine prints when `./inv build-image` fails."),
@@ -41,6 +42,7 @@ SECTIONS = (
         "What the adapter prints when a graph is first run on the NPU.",
     ),
     (CANN, "CANN", "What CANN and the adapter print when the NPU is opened, a graph is compiled, or run."),
+    (COMPILERS, "Compiling an om", "What CANN's `atc` and `aoe` print when `./inv convert-om` fails."),
     (
         DOCTOR,
         "The driver's tool",

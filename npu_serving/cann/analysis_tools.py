@@ -1,4 +1,4 @@
-"""CANN's programs that read what a run has written (profiles, dumps, graphs), in the toolkit that is installed."""
+"""CANN's programs for profiles, dumps, graphs and models, in the toolkit that is installed."""
 
 from __future__ import annotations
 
@@ -38,14 +38,18 @@ def analysis_tools() -> Mapping[str, AnalysisTool]:
 
 def tool_command(name: str, arguments: Sequence[Word], installation: CannInstallation | None) -> str:
     """The installed program's command with these arguments, for a shell; "" where that CANN has no such program."""
-    toolkit = installation.component(TOOLKIT) if installation is not None else None
-    tool = analysis_tools()[name]
-    places = [toolkit.path / file for file in tool.files] if toolkit is not None else []
-    found = next((place for place in places if is_there(place)), None)
+    found = tool_path(name, installation)
     if found is None:
         return ""
-    interpreter = tool.interpreters.get(found.suffix)
+    interpreter = analysis_tools()[name].interpreters.get(found.suffix)
     return command_line([*([interpreter] if interpreter else []), found, *arguments])
+
+
+def tool_path(name: str, installation: CannInstallation | None) -> Path | None:
+    """The file of an installed program; None where that CANN has no such program."""
+    toolkit = installation.component(TOOLKIT) if installation is not None else None
+    places = [toolkit.path / file for file in analysis_tools()[name].files] if toolkit is not None else []
+    return next((place for place in places if is_there(place)), None)
 
 
 def how_to_get(name: str, installation: CannInstallation | None) -> str:

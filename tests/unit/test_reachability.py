@@ -14,8 +14,6 @@ SOON_GET_THEIR_TASKS = (
     "operator_names",
     "SIDES",
     "checkpoint_prefix",
-    "write_checkpoint",
-    "frozen_graph",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.
