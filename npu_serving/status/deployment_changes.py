@@ -194,7 +194,7 @@ def _of_lines(before: str, after: str, masked: Callable[[str], str]) -> Iterator
                 masked(f"{name}={values[name]}").partition("=")[2] if name in values else ""
                 for values in (were, will_be)
             )
-            yield DeploymentChange(name, running, wanted, RELOAD if name == LABELS_FLAG else RESTART)
+            yield DeploymentChange(name, running, wanted, RELOAD if name.lstrip("-") == LABELS_FLAG else RESTART)
 
 
 def _of_start(before: str, after: str) -> Iterator[DeploymentChange]:

@@ -56,6 +56,14 @@ def test_the_same_file_differs_in_nothing_whatever_it_says(tmp_path: Path) -> No
             {"models": [{**A, "labels": {"stable": 2}}]},
             [("models.a.labels: stable 1 -> stable 2", RELOAD)],
         ),
+        (
+            {},
+            {"models": [{**A, "labels": {"stable": 1}}, B]},
+            [
+                ("models.a.labels: nothing -> stable 1", RELOAD),
+                ("--allow_version_labels_for_unavailable_models: nothing -> true", RELOAD),
+            ],
+        ),
         ({}, {"server": {"port": 9000}}, [("--port: 8500 -> 9000", RESTART)]),
         ({}, {"server": {"warm_up": False}}, [("server.warm_up: true -> false", RESTART)]),
         ({}, {"cpu": {"intra_op_threads": 4}}, [("cpu.intra_op_threads: nothing -> 4", RESTART)]),
