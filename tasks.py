@@ -19,6 +19,7 @@ from npu_serving.commands.development import bench, clean, lint, test
 from npu_serving.commands.first_steps import demo, doctor, settings
 from npu_serving.commands.inspection import graph_nodes
 from npu_serving.commands.measuring import load_test
+from npu_serving.commands.model_checks import check_model
 from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_client, package_image
 from npu_serving.commands.publishing import publish_model
@@ -37,6 +38,7 @@ __all__ = [
     "bundle",
     "cann_info",
     "check_deployment",
+    "check_model",
     "clean",
     "compare_answers",
     "compare_runs",

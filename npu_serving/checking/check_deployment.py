@@ -28,7 +28,8 @@ from npu_serving.checking.first_answer import check_first_answer
 from npu_serving.checking.machine_checks import check_machine
 from npu_serving.checking.memory_forecast import check_memory
 from npu_serving.checking.npu_share import NpuShare, share_findings, shares_of, sunk_range_findings
-from npu_serving.checking.server_operators import operators_missing
+from npu_serving.checking.server_operators import with_server_operators
+from npu_serving.checking.shown_models import described, model_json, model_lines, worst_first
 from npu_serving.deploy import (
     auxiliary_checks,
     batching_checks,
@@ -50,7 +51,7 @@ from npu_serving.deploy.rendering import rendered_files, server_variables
 from npu_serving.deploy.tls_checks import check_tls, check_unencrypted
 from npu_serving.documents import SourcePlace
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_BAD_REQUEST, NpuServingError, RequestError
-from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding, as_finding
+from npu_serving.findings import NOTE, WARNING, Finding, as_finding
 from npu_serving.model_checks import naming
 from npu_serving.options.adapter_rules import directory_trouble
 from npu_serving.options.asked_options import EFFECT, GUIDE_FORBIDS
@@ -83,7 +84,6 @@ _OF_THE_FILE = frozenset(
 """The kinds of findings that only another file cures: all others are about what is not there yet."""
 _DIRECTORIES = ("dump_path", "work_path")
 """Options whose findings are about a directory that is to be made."""
-_HEADINGS = ((PROBLEM, "Problem"), (WARNING, "Warning"), (NOTE, "Note"))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class DeploymentCheck:
         """The models with their signatures and forecasts, and the findings."""
         return {
             "file": str(self.file),
-            "models": [self._model_json(model) for model in self.models],
+            "models": [model_json(model, self.shares.get(model.name, {})) for model in self.models],
             "presets": {name: list(options) for name, options in self.deployment.expanded_presets().items()},
             "findings": [
                 {
@@ -132,21 +132,11 @@ class DeploymentCheck:
         """The models, then problems with their cures, warnings, notes, and what comes next."""
         parts = [f"{self.file}:"]
         for model in self.models:
-            parts += self._model_lines(model)
+            parts += model_lines(model, self.shares.get(model.name, {}))
         presets = self.deployment.expanded_presets().items()
         parts += [f"  preset {name}: {in_a_line('; '.join(options))}" for name, options in presets]
-        for severity, heading in _HEADINGS:
-            parts += [self._described(finding, heading) for finding in self.findings if finding.severity == severity]
+        parts += described(self.findings, self.places)
         return "\n".join([*parts, "", self._conclusion()])
-
-    def _described(self, finding: Finding, heading: str) -> str:
-        place = self.places.get(finding.where)
-        at = f" ({in_a_line(str(place))})" if place is not None else ""
-        lines = [f"\n{heading}: {finding.where or finding.kind}{at}", f"  {in_a_line(finding.what)}"]
-        lines += [f"    {in_a_line(detail)}" for detail in finding.details]
-        if finding.cure:
-            lines.append(f"  Next: {finding.cure}")
-        return "\n".join(lines)
 
     def _conclusion(self) -> str:
         problems = sum(finding.needs_action for finding in self.findings)
@@ -155,38 +145,6 @@ class DeploymentCheck:
         count = "1 problem keeps" if problems == 1 else f"{problems} problems keep"
         wrong = self.exit_code == EXIT_BAD_REQUEST
         return f"{count} it from being served" + (": the file has to be changed." if wrong else ".")
-
-    def _model_lines(self, model: CheckedModel) -> Iterator[str]:
-        for version in model.versions:
-            by = "on the CPU" if model.options is None else "on the NPU"
-            yield f"  {model.name}, version {version.number}, {by}: {version.path}"
-            if version.graph is None:
-                continue
-            for name, signature in sorted(version.graph.signatures.items()):
-                inputs = ", ".join(f"{key}: {spec.describe()}" for key, spec in sorted(signature.inputs.items()))
-                outputs = ", ".join(f"{key}: {spec.describe()}" for key, spec in sorted(signature.outputs.items()))
-                yield f"    {in_a_line(name)} ({in_a_line(inputs)}) -> ({in_a_line(outputs)})"
-            for share in self.shares.get(model.name, {}).get(version.number, ()):
-                if share.nodes:
-                    yield f"    {in_a_line(share.text())}"
-
-    def _model_json(self, model: CheckedModel) -> dict[str, object]:
-        shares = self.shares.get(model.name, {})
-        return {
-            "name": model.name,
-            "base_path": model.base_path,
-            "uses_npu": model.options is not None,
-            "versions": [
-                {
-                    "version": version.number,
-                    "path": str(version.path),
-                    "tags": sorted(version.graph.tags) if version.graph is not None else None,
-                    "signatures": version.graph.signatures_json() if version.graph is not None else None,
-                    "npu": [share.to_json() for share in shares.get(version.number, ())],
-                }
-                for version in model.versions
-            ],
-        }
 
 
 def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, build: str = "") -> DeploymentCheck:
@@ -207,7 +165,7 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
     findings += check_memory(models)
     findings += check_first_answer(deployment, models)
     settings = with_sample(with_its_cann(settings, deployment))
-    findings += _check_build(settings, found, build, models)
+    findings = _check_build(settings, found, build, models, findings)
     shares: dict[str, Mapping[int, tuple[NpuShare, ...]]] = {}
     try:
         cann: Cann | None = cann_of(settings)
@@ -230,11 +188,10 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
                 findings += share_findings(model, shares[model.name])
                 place = f"models.{index}.npu" if deployment.models[index].npu else "npu"
                 findings += sunk_range_findings(model, lists, place)
-    order = [severity for severity, _ in _HEADINGS]
-    ordered = sorted(dict.fromkeys(findings), key=lambda finding: order.index(finding.severity))
+    ordered = worst_first(findings)
     found_at = {finding.where: read.place(finding.where) for finding in ordered}
     places = {where: place for where, place in found_at.items() if place is not None}
-    return DeploymentCheck(file, deployment, models, shares, tuple(ordered), places)
+    return DeploymentCheck(file, deployment, models, shares, ordered, places)
 
 
 def _check_ports(deployment: DeploymentFile) -> Iterator[Finding]:
@@ -283,26 +240,28 @@ def _found_build(settings: Settings, name: str) -> tuple[Build | NpuServingError
 
 
 def _check_build(
-    settings: Settings, build: Build | NpuServingError, name: str, models: Sequence[CheckedModel]
-) -> Iterator[Finding]:
-    """Whether there is a server, it would start here, and it knows the operators of the models."""
+    settings: Settings,
+    build: Build | NpuServingError,
+    name: str,
+    models: Sequence[CheckedModel],
+    findings: Sequence[Finding],
+) -> list[Finding]:
+    """Those found before, and whether there is a server, it would start here, and it knows the models' operators."""
     if not isinstance(build, Build):
-        yield as_finding(build, BUILD, "")
-        return
+        return [*findings, as_finding(build, BUILD, "")]
     try:
         result = verify_found_build(settings, build)
         libraries = sorted((build.directory / "lib").glob("*.so*"))
-        unknown = list(operators_missing([result.server, *libraries], models))
+        found = with_server_operators(findings, [result.server, *libraries], models)
     except NpuServingError as error:
-        yield as_finding(error, BUILD, "")
-        return
-    yield from unknown
-    yield from (finding for finding in result.about_the_npu if finding.kind != OPERATOR_LIST)  # see _check_cann
+        return [*findings, as_finding(error, BUILD, "")]
+    found += [finding for finding in result.about_the_npu if finding.kind != OPERATOR_LIST]  # see _check_cann
     if result.installed is not None or not result.report.ok:
         why = result.headline if not result.report.ok else "it was not linked with the adapter that is installed"
         named = f" --build {command_line([name])}" if name else ""
         what = f"The server would not start here as it is meant: {why}."
-        yield Finding(what, f"./inv verify-serving{named}", kind=BUILD, where=str(result.server))
+        found.append(Finding(what, f"./inv verify-serving{named}", kind=BUILD, where=str(result.server)))
+    return found
 
 
 def _environment(deployment: DeploymentFile, cann: Cann | None) -> dict[str, str]:

@@ -11,10 +11,31 @@ from pathlib import Path
 from npu_serving.deploy.model_checks import CheckedModel
 from npu_serving.elf.constants import constants_of
 from npu_serving.findings import WARNING, Finding
+from npu_serving.model_checks.operators import UNKNOWN_OPERATOR
 from npu_serving.shown_text import in_a_line
 
 KIND = "unregistered-operator"
 _IN_EVERY_SERVER = ("Placeholder", "Const", "Identity")
+
+
+def with_server_operators(
+    findings: Sequence[Finding], files: Iterable[Path], models: Sequence[CheckedModel]
+) -> list[Finding]:
+    """The findings on models, with those on operators judged by what the server of these files has.
+
+    An operator that TensorFlow 1.15.0 does not know does not matter to a server into which it is linked; what is found
+    to be unknown is not said twice. Raises ElfError and FileAccessError for files that can't be read.
+    """
+    files = list(files)
+    unknown = {finding.found for finding in findings if finding.kind == UNKNOWN_OPERATOR}
+    missing = _missing_among(files, unknown) if unknown else None
+    kept = [
+        finding
+        for finding in findings
+        if finding.kind != UNKNOWN_OPERATOR or missing is None or finding.found in missing
+    ]
+    said = {finding.found for finding in kept if finding.kind == UNKNOWN_OPERATOR}
+    return kept + [each for each in operators_missing(files, models) if each.found not in said]
 
 
 def operators_missing(files: Iterable[Path], models: Sequence[CheckedModel]) -> Iterator[Finding]:
@@ -31,10 +52,8 @@ def operators_missing(files: Iterable[Path], models: Sequence[CheckedModel]) -> 
         if version.graph is not None
         for name in version.graph.graph.registered_operators()
     }
-    if not wanted:
-        return
-    missing = _missing(files, {*wanted, *_IN_EVERY_SERVER})
-    if missing & set(_IN_EVERY_SERVER):
+    missing = _missing_among(files, wanted) if wanted else None
+    if missing is None:
         return
     for model in models:
         for version in model.versions:
@@ -49,7 +68,14 @@ def operators_missing(files: Iterable[Path], models: Sequence[CheckedModel]) -> 
                     WARNING,
                     KIND,
                     str(version.path),
+                    found=name,
                 )
+
+
+def _missing_among(files: Iterable[Path], names: set[str]) -> set[str] | None:
+    """Those of the names that stand in none of the files; None where the server's names can't be read."""
+    missing = _missing(files, {*names, *_IN_EVERY_SERVER})
+    return None if missing & set(_IN_EVERY_SERVER) else missing
 
 
 def _missing(files: Iterable[Path], names: set[str]) -> set[str]:

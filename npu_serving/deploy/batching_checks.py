@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npu_serving.findings import PROBLEM, WARNING, Finding
+from npu_serving.model_checks.warm_up import WarmUpRequest
 from npu_serving.models.saved_model import MetaGraph, ModelSignature
 from npu_serving.shown_text import in_a_line
 
@@ -53,6 +55,27 @@ def check_batching(batching: BatchingOptions | None, graph: MetaGraph, model: st
             )
         else:
             yield from _of_rows(batching, name, signature, model, where, is_only=len(asked) == 1)
+
+
+def check_warm_up_rows(
+    batching: BatchingOptions | None, requests: Iterable[WarmUpRequest], file: Path
+) -> Iterator[Finding]:
+    """The first of the requests of a warm-up that has more rows than a batch may have: the server would refuse it."""
+    if batching is None:
+        return
+    most = batching.largest_batch
+    for request in requests:
+        rows = max((shape[0] for _, shape in request.shapes if shape), default=0)
+        if rows > most:
+            yield Finding(
+                f"Record {request.number} of {file} has {rows} rows, and a batch may have {most}: the server would not "
+                "load the model.",
+                "record it again with fewer rows, or write a larger batching.max_batch_size",
+                PROBLEM,
+                KIND,
+                str(file),
+            )
+            return
 
 
 def _of_rows(

@@ -61,12 +61,17 @@ class BatchingOptions:
         default=False, metadata={"help": "fill up inputs of different shapes in one batch"}
     )
 
+    @property
+    def largest_batch(self) -> int:
+        """How many rows a batch may have, and so a request."""
+        return self.max_batch_size or _DEFAULT_MAX_BATCH_SIZE
+
     def problems(self) -> Iterator[Problem]:
         """Sizes that the server or each request would be refused for."""
         sizes = self.allowed_batch_sizes
         if any(later <= former for former, later in zip(sizes, sizes[1:])):
             yield "allowed_batch_sizes", "must rise from item to item"
-        biggest = self.max_batch_size or _DEFAULT_MAX_BATCH_SIZE
+        biggest = self.largest_batch
         if sizes and sizes[-1] != biggest:
             default = "" if self.max_batch_size else ", its default"
             yield (

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from npu_serving.deploy.batching_checks import check_batching
+from npu_serving.deploy.batching_checks import check_batching, check_warm_up_rows
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel, LatestVersions
 from npu_serving.deploy.gear_checks import check_gears
@@ -22,6 +22,7 @@ from npu_serving.model_checks.version_check import check_version
 from npu_serving.model_checks.version_directories import check_versions
 from npu_serving.models.layout import RemotePlace, model_place
 from npu_serving.models.saved_model import MetaGraph
+from npu_serving.models.warm_up_file import WARM_UP_FILE
 from npu_serving.options.session_options import OptionValue, complete_options
 from npu_serving.shown_text import in_a_line
 
@@ -51,10 +52,15 @@ class CheckedModel:
 
 def check_models(deployment: DeploymentFile) -> Iterator[CheckedModel]:
     """The models in their order, each with what is wrong with it, and who else waits where one has no version."""
-    checked = [_check(deployment, model, f"models.{index}") for index, model in enumerate(deployment.models)]
+    checked = [check_model_of(deployment, index) for index in range(len(deployment.models))]
     waiting = [model.name for model in checked if model.versions]
     for model in checked:
         yield model if model.versions or not waiting else replace(model, findings=_for_all(model.findings, waiting))
+
+
+def check_model_of(deployment: DeploymentFile, index: int) -> CheckedModel:
+    """The model with that number in the deployment, and what is wrong with it."""
+    return _check(deployment, deployment.models[index], f"models.{index}")
 
 
 def _for_all(findings: tuple[Finding, ...], waiting: list[str]) -> tuple[Finding, ...]:
@@ -91,6 +97,7 @@ def _check(deployment: DeploymentFile, model: DeployedModel, where: str) -> Chec
     for number, directory in sorted(found.items()):
         of_version = check_version(directory, server.saved_model_tags, naming=naming, warm_up=server.warm_up)
         findings += of_version.findings
+        findings += check_warm_up_rows(deployment.batching_of(model), of_version.warm_up, directory / WARM_UP_FILE)
         versions.append(CheckedVersion(number, directory, of_version.graph))
         if of_version.graph is not None:
             findings += _check_options(deployment, model, options or {}, of_version.graph, where)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from npu_serving.findings import PROBLEM, Finding
 from npu_serving.shown_text import in_a_line
-from npu_serving.writers.shell import shell_word
+from npu_serving.wire_bytes import MalformedMessageError
+from npu_serving.writers.shell import command_line, shell_word
 
 BASE_PATH, MODEL_DIRECTORY, MODEL_FILE = "base-path", "model-directory", "model-file"
 TAGS, SIGNATURES, SECURITY = "tags", "signatures", "security"
@@ -19,7 +21,7 @@ _SHOWN = 5
 class Naming:
     """What a person types to name another directory, other tags, or no warm-up; each with the place it belongs to.
 
-    `base_path` and `tags` have {path} and {tags} in them.
+    `base_path` has {path} in it, and `tags` {tags}, or {flags} for a task's.
     """
 
     base_path: str
@@ -35,7 +37,8 @@ class Naming:
 
     def other_tags(self, tags: Sequence[str]) -> str:
         """The cure where these tags were meant."""
-        return self.tags.format(tags=in_a_line(", ".join(tags)))
+        flags = command_line([word for tag in tags for word in ("--tag", tag)])
+        return self.tags.format(tags=in_a_line(", ".join(tags)), flags=flags)
 
 
 def deployment_naming(where: str) -> Naming:
@@ -56,10 +59,21 @@ def task_naming(model: Path) -> Naming:
         "./inv check-model {path}",
         str(model),
         "--version",
-        "give --tags {tags}, or export it again",
-        "--tags",
+        "give {flags}, or export it again",
+        "--tag",
         "record it again: ./inv write-warmup MODEL --request FILE --force",
     )
+
+
+def conversion_of(directory: Path) -> str:
+    """The command that writes the model of a version directory again, as TensorFlow 1.15.0 takes it."""
+    base = directory.parent
+    return f"./inv convert-pb {shell_word(directory)} --output {shell_word(base.with_name(base.name + '-converted'))}"
+
+
+def damaged(file: Path, error: MalformedMessageError) -> Finding:
+    """The finding on a part of a file that is read only where a rule needs it."""
+    return Finding(f"{file} is damaged: {error}.", "copy or export the model again", PROBLEM, MODEL_FILE, str(file))
 
 
 def listed(names: Sequence[str]) -> str:

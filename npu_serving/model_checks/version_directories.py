@@ -34,7 +34,7 @@ def check_versions(
         yield _directory(f"{what}: {MODEL_LAYOUT}.", f"put the model there: {base}/1", naming)
         return
     versions = version_directories(base)
-    if any((base / name).is_file() for name in (SAVED_MODEL, SAVED_MODEL_TEXT)):
+    if holds_model(base):
         what = f"{base} contains a model itself, and the server would wait for versions of it for ever"
         if re.fullmatch("[0-9]+", base.name) is not None:
             yield _base_path(f"{what}: {MODEL_LAYOUT}.", naming, base.parent)
@@ -55,8 +55,12 @@ def check_versions(
 
 def is_version(directory: Path) -> bool:
     """Whether it is the directory of one version, with a model in it."""
-    files = (directory / name for name in (SAVED_MODEL, SAVED_MODEL_TEXT))
-    return re.fullmatch("[0-9]+", directory.name) is not None and any(file.is_file() for file in files)
+    return re.fullmatch("[0-9]+", directory.name) is not None and holds_model(directory)
+
+
+def holds_model(directory: Path) -> bool:
+    """Whether a SavedModel is in it, in either form."""
+    return any((directory / name).is_file() for name in (SAVED_MODEL, SAVED_MODEL_TEXT))
 
 
 def _chosen(

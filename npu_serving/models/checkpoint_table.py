@@ -15,6 +15,7 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.errors import ModelFileError
 from npu_serving.models.checksums import masked_crc32c
+from npu_serving.models.snappy import unpacked
 from npu_serving.wire_bytes import MalformedMessageError, varint, varint_at
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
@@ -105,10 +106,15 @@ class _TableFile:
         content, kind = stored[: end - start], stored[end - start]
         if int.from_bytes(stored[-4:], "little") != masked_crc32c(stored[:-4]):
             raise self._damaged(start, "the checksum of a block is wrong")
-        if kind != _PLAIN:
-            what = "Snappy" if kind == _SNAPPY else f"a method of the number {kind}"
+        if kind == _SNAPPY:
+            try:
+                content = unpacked(content, _LARGEST_BLOCK)
+            except MalformedMessageError as error:
+                raise self._damaged(start, str(error)) from None
+        elif kind != _PLAIN:
             raise ModelFileError(
-                f"{self._path} is compressed with {what}, at byte {start}, which this reader can't undo.",
+                f"{self._path} is compressed with a method of the number {kind}, at byte {start}, which this reader "
+                "can't undo.",
                 cause="it was not written by TensorFlow's Saver: that never compresses the index",
                 cure="load the checkpoint in TensorFlow, and save it with tf.train.Saver",
             )

@@ -96,7 +96,7 @@ def simple_model(
 ) -> bytes:
     """A model of one signature whose inputs are placeholders of the same names."""
     nodes = [placeholder(name, sizes) for name, sizes in inputs.items()]
-    nodes.append(node("y", "AddN", list(inputs)))
+    nodes.append(node("y", "AddN", list(inputs), {"N": number(3, len(inputs)), "T": number(6, FLOAT)}))
     of_inputs = {name: tensor(f"{name}:0", sizes) for name, sizes in inputs.items()}
     signatures = {"serving_default": signature(of_inputs, {"y": tensor("y:0", None)})}
     return saved_model(meta_graph(graph([*nodes, *more]), signatures, tags))

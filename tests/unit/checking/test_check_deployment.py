@@ -44,7 +44,9 @@ class Site:
         self.settings = dataclasses.replace(Settings(), cann_root=str(cann), dist_root=directory / "dist")
         self.model = directory / "models/1/saved_model.pb"
         self.model.parent.mkdir(parents=True)
-        graph = wire.graph([wire.placeholder("x"), wire.node("y", "Add", ["x"])])
+        graph = wire.graph(
+            [wire.placeholder("x"), wire.node("y", "Add", ["x", "x"], {"T": wire.number(6, wire.FLOAT)})]
+        )
         asked = wire.signature({"x": wire.tensor("x:0", [-1, 3])}, {"y": wire.tensor("y:0", [-1, 3])})
         self.model.write_bytes(wire.saved_model(wire.meta_graph(graph, {"serving_default": asked})))
 

@@ -26,5 +26,5 @@ def test_the_cures_are_flags_of_a_task_where_no_deployment_is_asked_about(tmp_pa
     put(tmp_path / "1/saved_model.pb", wire.simple_model({"x": None}, tags=["serve", "gpu"]))
     found = check_version(tmp_path / "1")
     assert [(each.kind, each.where, each.cure) for each in found.findings] == [
-        ("tags", "--tags", "give --tags gpu, serve, or export it again")
+        ("tags", "--tag", "give --tag gpu --tag serve, or export it again")
     ]
