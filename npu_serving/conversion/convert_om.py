@@ -234,7 +234,7 @@ def plan_conversion(
         functions_script=_functions_script(compiled, python, installation),
         golden=golden_to_ask(settings, golden),
         build=build,
-        findings=tuple(_findings(compiled, installation)),
+        findings=tuple(_findings(compiled, installation, chip)),
     )
 
 
@@ -384,9 +384,11 @@ def _functions_script(model: ModelToCompile, python: Path | None, installation: 
     return script
 
 
-def _findings(model: ModelToCompile, installation: CannInstallation | None) -> list[Finding]:
+def _findings(model: ModelToCompile, installation: CannInstallation | None, chip: SocVersion | None) -> list[Finding]:
     """What the person should know beforehand."""
     found = []
+    if chip is not None and chip.found:
+        found.append(Finding(f"It is compiled for {chip.name}, {chip.found}.", severity=NOTE, kind="chip"))
     shapes = model.shapes
     for name, shape in (shapes.became_one if shapes is not None else {}).items():
         sizes = ",".join(map(str, shape))

@@ -339,6 +339,42 @@ def test_an_interruption_at_any_step_leaves_nothing_behind(
     assert site.left() == []
 
 
+def test_a_model_that_is_replaced_while_it_is_read_is_not_compiled(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces_of = "graph_pieces"
+    real = getattr(module, pieces_of)
+
+    def replaced(part: Any) -> Any:
+        pieces = real(part)
+        fsutil.remove(site.model)
+        write_model(site.model / "1", method="of another")
+        return pieces
+
+    monkeypatch.setattr(module, pieces_of, replaced)
+    with pytest.raises(ModelFileError, match="replaced or changed while it was read"):
+        site.converted()
+    assert not calls(site.cann)
+    assert site.left() == []
+
+
+def test_a_graph_that_is_too_large_for_protobuf_is_refused_with_the_way_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LARGEST_GRAPH", 10)
+    with pytest.raises(RequestError) as caught:
+        site.converted()
+    assert "reads at most 10" in caught.value.what
+    assert "--new-input-nodes" in caught.value.cure
+    assert not calls(site.cann)
+    assert site.left() == []
+
+
+def test_a_chip_that_was_found_is_said(site: Site) -> None:
+    fsutil.remove(site.cann)
+    make_cann_with_compilers(site.cann, soc_versions=("Ascend310P3",))
+    plan = site.plan(soc_version="")
+    assert "It is compiled for Ascend310P3, the only chip that this CANN has a configuration for." in plan.text()
+
+
 def test_without_cann_the_error_says_how_to_get_the_compiler(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     fsutil.remove(site.cann / "ascend-toolkit/latest/bin")
