@@ -22,6 +22,7 @@ from npu_serving.commands.measuring import load_test
 from npu_serving.commands.model_checks import check_model
 from npu_serving.commands.options import explain
 from npu_serving.commands.packaging import package, package_client, package_image
+from npu_serving.commands.partition import partition_graph
 from npu_serving.commands.publishing import publish_model
 from npu_serving.commands.recording import record, show_recording
 from npu_serving.commands.running import serve, status, warm_cache, write_warmup
@@ -61,6 +62,7 @@ __all__ = [
     "package",
     "package_client",
     "package_image",
+    "partition_graph",
     "predict",
     "prune",
     "publish_model",

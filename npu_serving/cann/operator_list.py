@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from npu_serving import file_access
+from npu_serving import file_access, fsutil
 from npu_serving.cann.info_files import text_of
 from npu_serving.cann.layout import Component, closed_directory, has_essentials, is_directory, is_there, packages
 from npu_serving.documents import read_document
+from npu_serving.errors import RequestError
 from npu_serving.findings import PROBLEM, WARNING, Finding
+from npu_serving.shown_text import in_a_line
 
 TABLE = Path(__file__).with_name("operator_list.yaml")
 KIND = "operator-list"
@@ -37,6 +40,7 @@ COMPUTES_NOTHING = frozenset(
     )
 )
 """Operators that run where those beside them do."""
+_OPERATOR = re.compile(r"[A-Za-z_][A-Za-z0-9_.>]*", re.ASCII)
 _LONGEST = 64 << 20  # bytes; the real ones have some hundred thousand
 
 
@@ -73,6 +77,8 @@ class OperatorLists:
     """All of them, custom ones included."""
     gray: frozenset[str] = field(default=frozenset(), repr=False)
     """Those of `names` that mixed computing leaves to the CPU."""
+    heavy: frozenset[str] = field(default=frozenset(), repr=False)
+    """Those of `names` that CANN marks as the ones that decide about the speed."""
     custom: tuple[OperatorLists, ...] = field(default=(), repr=False)
     """The lists of custom operators, whose names are among those above."""
 
@@ -117,6 +123,7 @@ def operator_lists(environ: Mapping[str, str]) -> OperatorLists:
         custom_operators=sum(each.operators for each in custom),
         names=of_cann.names.union(*(each.names for each in custom)),
         gray=of_cann.gray.union(*(each.gray for each in custom)),
+        heavy=of_cann.heavy.union(*(each.heavy for each in custom)),
         custom=tuple(each for each in custom if each.operators),
     )
 
@@ -197,9 +204,34 @@ def _read(path: Path) -> OperatorLists:
     if not isinstance(document, dict):
         return OperatorLists(path, 0, 0, f"{path} is not a list of operators: it holds no object")
     names = frozenset(name for name, entry in document.items() if isinstance(entry, dict))
-    gray = frozenset(name for name in names if document[name].get("isGray") is True)
+    gray, heavy = (
+        frozenset(name for name in names if document[name].get(key) is True) for key in ("isGray", "isHeavy")
+    )
     trouble = "" if names else f"{path} lists no operator"
-    return OperatorLists(path, len(names), 0, trouble, names=names, gray=gray)
+    return OperatorLists(path, len(names), 0, trouble, names=names, gray=gray, heavy=heavy)
+
+
+def list_from(path: Path) -> OperatorLists:
+    """A list that a person gives: npu_supported_ops.json, or the name of an operator on each line.
+
+    RequestError for another file, FileAccessError.
+    """
+    text = fsutil.read_text(path)
+    if text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
+        lists = _read(path)
+    else:
+        lines = (line.partition("#")[0].strip() for line in text.splitlines())
+        names = frozenset(line for line in lines if line)
+        wrong = next((name for name in sorted(names) if not _OPERATOR.fullmatch(name)), "")
+        trouble = f"{path} names {in_a_line(repr(wrong))}, which no operator can be called" if wrong else ""
+        lists = OperatorLists(path, len(names), 0, trouble or ("" if names else f"{path} is empty"), names=names)
+    if lists.trouble:
+        raise RequestError(
+            f"The list of operators can't be used: {lists.trouble}.",
+            cause="a list of operators is CANN's npu_supported_ops.json, or has the name of one operator on each line",
+            cure="name another file with --supported; without it the lists of the installed CANN count",
+        )
+    return lists
 
 
 def _no_json(name: str) -> object:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from npu_serving.cann.operator_list import COMPUTES_NOTHING, OperatorLists
 from npu_serving.deploy.model_checks import CheckedModel
-from npu_serving.deploy.range_checks import MIXED, check_sunk_ranges
+from npu_serving.deploy.range_checks import check_sunk_ranges
 from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.models.saved_model import GraphContent, ModelSignature
+from npu_serving.options.in_out_pair import MIXED
 from npu_serving.shown_text import in_a_line
 
 KIND = "npu-share"

@@ -6,22 +6,20 @@ For names that the model lacks, the adapter silently takes the whole graph.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Callable
 
 from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.models.saved_model import GraphContent, MetaGraph
 from npu_serving.options.asked_options import EFFECT, ENDS_THE_PROCESS, FAILS_THE_RUN
+from npu_serving.options.in_out_pair import FLAG, MIXED, OPTION, read_pairs
 from npu_serving.shown_text import in_a_line
 
 KIND = "in-out-pair"
-OPTION, FLAG, MIXED = "in_out_pair", "in_out_pair_flag", "mix_compile_mode"
 LOOP = "iterations_per_loop"
 _SHOWN = 5
 _ONE_SHOT = "OneShotIterator"
 _MOST_COMPARED = 20_000  # nodes; among more, the search for the nearest name would take seconds
-_PAIR = re.compile(r"\[\[([^\[\]]*)\],\[([^\[\]]*)\]")
 
 
 def check_ranges(options: Mapping[str, object], graph: MetaGraph, where: str) -> Iterator[Finding]:
@@ -61,9 +59,9 @@ def check_sunk_ranges(
     nodes = graph.graph.by_name
     found = dict.fromkeys(
         name
-        for firsts, lasts in _pairs(value)
-        for first in firsts
-        for name in _between(graph.graph, first, lasts)
+        for pair in read_pairs(value)
+        for first in pair.firsts
+        for name in _between(graph.graph, first, pair.lasts)
         if not is_taken(nodes[name].operator)
     )
     if found:
@@ -107,14 +105,5 @@ def _reached(starts: list[str], steps: Mapping[str, Iterable[str]]) -> set[str]:
     return seen
 
 
-def _pairs(text: str) -> list[tuple[list[str], list[str]]]:
-    """First and last operators, as the adapter reads them: blanks, tabs and single quotes do not count."""
-    plain = re.sub(r"[ \t']", "", text)
-    return [
-        ([name for name in pair[1].split(",") if name], [name for name in pair[2].split(",") if name])
-        for pair in _PAIR.finditer(plain)
-    ]
-
-
 def _names(text: str) -> list[str]:
-    return [name for pair in _pairs(text) for part in pair for name in part]
+    return [name for pair in read_pairs(text) for name in (*pair.firsts, *pair.lasts)]

@@ -12,7 +12,6 @@ from reachability import ON_IMPORT, ROOT, Definition, package_sources, reached_b
 SOON_GET_THEIR_TASKS = (
     "needed_from_server",
     "operator_names",
-    "SIDES",
     "checkpoint_prefix",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
