@@ -7,7 +7,7 @@ written again. It is looked at first as its importer does, so that a version tha
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,9 @@ from npu_serving.conversion.signature_ends import SignatureEnds, chosen_ends, ma
 from npu_serving.conversion.sources import ConversionSource, read_source
 from npu_serving.conversion.tables import START_NODE, TableFilling, table_filling
 from npu_serving.errors import RequestError
-from npu_serving.models.graph_def import FunctionDef, NodeDef
+from npu_serving.models.checkpoint import open_checkpoint
+from npu_serving.models.freezing import frozen_graph, variables_of
+from npu_serving.models.graph_def import FunctionDef, GraphDef, NodeDef
 from npu_serving.models.layout import check_model_name
 from npu_serving.models.pieces import Piece, pieces_size
 from npu_serving.models.saved_model import ModelSignature
@@ -46,7 +48,6 @@ from npu_serving.models.saved_model_writer import (
 from npu_serving.shown_text import in_a_line
 from npu_serving.writers.shell import command_line
 
-VARIABLE_OPERATORS = ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable")
 _SHOWN = 5
 
 
@@ -85,6 +86,8 @@ class ConversionPlan:
     left_out: int
     edits: Edits
     size_bytes: int
+    frozen: tuple[str, ...] = ()
+    """The variables that became constants."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -111,6 +114,7 @@ class ConversionPlan:
             "left_out_nodes": self.left_out,
             "removed_devices": dict(sorted(self.edits.devices.items())),
             "removed_attributes": dict(sorted(self.edits.later.items())),
+            "frozen_variables": list(self.frozen),
             "assets": sorted(path.name for path in self.assets.values()),
             "saved_model_bytes": self.size_bytes,
             "notes": list(self.notes),
@@ -184,6 +188,10 @@ def _planned(request: ConversionRequest, source: ConversionSource, version: int)
     names = needed_names(graph, wanted, ends.cut)
     filling = TableFilling() if source.main_op else table_filling(graph, names, request.assets, source.path.parent)
     names |= needed_names(graph, filling.nodes)
+    variables = variables_of(graph, names)
+    if variables:
+        graph = _frozen(request, source, graph, [*wanted, *filling.nodes], ends.cut)
+        names = needed_names(graph, [*wanted, *filling.nodes], ends.cut)
     if request.keep_unused:
         names = needed_names(graph, graph.by_name)
     edits = Edits(request.keep_devices, drop_noted_shapes=bool(ends.shapes))
@@ -191,7 +199,6 @@ def _planned(request: ConversionRequest, source: ConversionSource, version: int)
     functions = needed_functions(graph, kept)
     refuse_unknown_operators(unknown_operators(kept, functions, request.custom_operators))
     nodes = {node.name: edits.edited(node) for node in kept}
-    _refuse_variables(nodes, source)
     ends.refuse_unfed(nodes)
     changed = {name: edits.edited_function(function) for name, function in functions.items()}
     if filling.nodes:
@@ -210,6 +217,7 @@ def _planned(request: ConversionRequest, source: ConversionSource, version: int)
         len(source.graph.nodes) - len(kept),
         edits,
         0,
+        tuple(node.name for node in variables),
     )
     with ExitStack() as stack:
         size = pieces_size(_pieces(plan, stack))
@@ -227,6 +235,8 @@ def _signatures(request: ConversionRequest, source: ConversionSource, ends: Sign
 
 def _notes(plan: ConversionPlan) -> list[str]:
     notes = []
+    if plan.frozen:
+        notes.append(f"variables made constants: {len(plan.frozen):,}, by {plan.source.checkpoint}")
     if plan.left_out:
         notes.append(f"left out: {plan.left_out:,} nodes that the outputs don't need")
     if plan.edits.devices:
@@ -268,15 +278,24 @@ def _copy_assets(plan: ConversionPlan, directory: Path) -> None:
             shutil.copytree(plan.source.extra_assets, directory / EXTRA_ASSETS)
 
 
-def _refuse_variables(nodes: Mapping[str, NodeDef], source: ConversionSource) -> None:
-    """RequestError where the outputs need a variable whose value is not there."""
-    missing = [node.name for node in nodes.values() if node.op in VARIABLE_OPERATORS]
-    if missing and source.checkpoint is None:
+def _frozen(
+    request: ConversionRequest, source: ConversionSource, graph: GraphDef, wanted: Sequence[str], cut: Collection[str]
+) -> GraphDef:
+    """The graph with constants in place of its variables. RequestError where their values are not there."""
+    if source.checkpoint is None:
+        missing = variables_of(graph, needed_names(graph, wanted, cut))
         raise RequestError(
-            f"The outputs need variables, such as {missing[0]}, and {source.path} has no values for them.",
+            f"The outputs need variables, such as {missing[0].name}, and {source.path} has no values for them.",
             cause="the graph was not frozen: the values of its variables stand in a checkpoint",
             cure="convert the .meta file of the checkpoint, with its .index and .data files beside it",
         )
+    if request.keep_unused:
+        raise RequestError(
+            "--keep-unused would keep nodes that save and train variables, which become constants.",
+            cause=f"the values of the variables come from {source.checkpoint}",
+            cure="leave out --keep-unused",
+        )
+    return frozen_graph(graph, wanted, open_checkpoint(source.checkpoint), fed=cut)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from npu_serving.errors import ModelFileError
 from npu_serving.models.attribute_values import AttributeBytes, AttributeValue, Shape, decode, encode
@@ -50,9 +50,7 @@ class Edits:
         nodes = [self.edited(node, function.name) for node in function.nodes]
         if all(new is old for new, old in zip(nodes, function.nodes)):
             return function
-        return FunctionDef(
-            function.name, function.inputs, function.outputs, nodes, function.returns, function.start, function.end
-        )
+        return replace(function, nodes=nodes)
 
     def _later_attributes(self, node: NodeDef, function: str) -> tuple[str, ...]:
         """The attributes to leave out. Nodes that were read share them where they are the same, so a look is enough."""

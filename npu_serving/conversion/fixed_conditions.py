@@ -36,7 +36,7 @@ def with_constants(graph: GraphDef, constants: Mapping[str, str]) -> GraphDef:
         if value.lower() in _TRUTH:
             truths[f"{name}:0"] = _TRUTH[value.lower()]
     nodes = [changed.get(node.name, node) for node in graph.nodes]
-    return GraphDef(_without_dead(nodes, truths), graph.functions, graph.versions, graph.file)
+    return graph.with_nodes(_without_dead(nodes, truths), graph.functions)
 
 
 def _constant(node: NodeDef, value: str) -> NodeDef:

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from npu_serving.conversion.graph_pieces import graph_message, pieces_of
 from npu_serving.conversion.om_request import ChosenTensor
 from npu_serving.errors import RequestError
-from npu_serving.models.attribute_values import AttributeBytes, AttributeValue, ElsewhereExtent, encode
+from npu_serving.models.attribute_values import AttributeBytes, AttributeValue, encode
 from npu_serving.models.graph_def import GraphDef, NodeDef
-from npu_serving.models.pieces import FileExtent, Piece
-from npu_serving.models.saved_model_writer import message_field, node_pieces
+from npu_serving.models.pieces import Piece
 from npu_serving.models.tensor_types import split_tensor
-from npu_serving.models.wire_format import WireBytes
-from npu_serving.wire_bytes import bytes_field
 
 _PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
 _WITH_DEFAULT = "PlaceholderWithDefault"
@@ -70,31 +68,10 @@ def part_of_graph(
 def graph_pieces(part: PartOfGraph) -> list[Piece]:
     """The GraphDef with that part, without devices, which the compiler places itself."""
     graph = part.graph
-    with graph.opened() as file:
-        held = file if isinstance(file, WireBytes) else None
-
-        def content(value: AttributeBytes) -> Sequence[Piece]:
-            if isinstance(value, bytes):
-                return [value]
-            if isinstance(value, ElsewhereExtent):
-                return value.pieces
-            return [_extent(graph, held, value.start, value.end)]
-
-        out: list[Piece] = []
-        for node in part.nodes:
-            out += node_pieces(
-                node.name, node.op, node.inputs, {name: content(value) for name, value in node.attributes.items()}
-            )
-        library: list[Piece] = []
-        for name in sorted(part.functions):
-            function = graph.functions[name]
-            library += message_field(1, [_extent(graph, held, function.start, function.end)])
-    out += message_field(2, library) if library else []
-    return [*out, bytes_field(4, graph.versions)] if graph.versions else out
-
-
-def _extent(graph: GraphDef, held: WireBytes | None, start: int, end: int) -> Piece:
-    return bytes(held.read(start, end)) if held is not None else FileExtent(graph.file, start, end)
+    with pieces_of(graph) as parts:
+        nodes = [piece for node in part.nodes for piece in parts.node(node)]
+        called = parts.functions((graph.functions[name] for name in sorted(part.functions)), graph.functions)
+    return graph_message([*nodes, *called], graph.versions)
 
 
 def _names_of_inputs(graph: GraphDef, inputs: Sequence[ChosenTensor]) -> dict[str, str]:

@@ -186,7 +186,7 @@ def _with_placeholders(ends: SignatureEnds, batch_size: int) -> SignatureEnds:
     if not changed:
         return ends
     nodes = [changed.get(node.name, node) for node in graph.nodes]
-    new = GraphDef(nodes, graph.functions, graph.versions, graph.file)
+    new = graph.with_nodes(nodes, graph.functions)
     made = SignatureEnds(new, ends.inputs, ends.outputs, frozenset(cut), given, notes=ends.notes)
     _refuse_built_in_batch(made, batch_size)
     return made

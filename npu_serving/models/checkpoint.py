@@ -243,12 +243,13 @@ class Checkpoint:
         """
         found: list[CheckpointDamage] = []
         missing: set[int] = set()
+        files = self.data_files()
         places = [(name, stored) for name in self.variables for stored in self._stored(name)]
         before_shard, before_end = -1, 0
         for name, stored in sorted(places, key=lambda place: (place[1].shard, place[1].offset, place[1].size)):
             if len(found) >= _MOST_NAMED:
                 break
-            file = self._data_file(stored.shard)
+            file = files[stored.shard]
             if stored.shard in missing:
                 continue
             if not file.is_file():
