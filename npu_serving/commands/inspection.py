@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 @command(
+    settings=("cann_root",),
     kinds={"limit": int, "picture": Path},
     help={
         "model": "a frozen .pb, a graph as text, a .meta, a SavedModel, or the directory with its versions",
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         "tags": "the tags of the graph to show, such as serve,gpu",
         "nodes": "list all nodes, with the types and shapes of their outputs",
         "limit": "list so many nodes at most, 0 for all; 200 by default, with --json all",
-        "picture": "draw the graph by its scopes into this file, .svg or .html",
+        "picture": "draw the graph by its scopes into this file, .svg or .html; with CANN, the NPU's part coloured",
         "netron": "show the file in netron, a viewer, which has to be installed",
     },
     aliases=("show-model",),
@@ -51,4 +52,5 @@ def graph_nodes(
         picture=picture,
         netron=netron,
         reporter=call.console,
+        settings=call.settings if picture is not None else None,
     )

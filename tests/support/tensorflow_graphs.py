@@ -28,6 +28,10 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 tf = tensorflow.compat.v1
 
 
+class SeveralKindsError(Exception):
+    """A list of values of several kinds, which nothing of TensorFlow has."""
+
+
 def shape_of(shape):
     return None if shape.unknown_rank else [dim.size for dim in shape.dim]
 
@@ -51,7 +55,10 @@ def value_of(value):
     if kind != "list":
         return [kind, PLAIN[kind](getattr(value, kind))] if kind else None
     found = {name: [PLAIN[name](each) for each in getattr(value.list, name)] for name in list(PLAIN)[:-1]}
-    return ["list", {name: values for name, values in found.items() if values}]
+    there = {name: values for name, values in found.items() if values}
+    if len(there) > 1:
+        raise SeveralKindsError
+    return ["list", there]
 
 
 def node_of(node):
@@ -78,7 +85,10 @@ def parsed(data):
         graph.ParseFromString(data)
     except (DecodeError, UnicodeDecodeError, ValueError):
         return None
-    return graph_of(graph)
+    try:
+        return graph_of(graph)
+    except SeveralKindsError:
+        return "several kinds"
 
 
 def tensors_of(file):

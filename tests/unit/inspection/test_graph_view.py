@@ -12,12 +12,15 @@ from pathlib import Path
 
 import model_messages as wire
 import pytest
+from cann_trees import make_cann
 from tensorflow_server import made_by_tensorflow
 
+from npu_serving import process
 from npu_serving.console import Silent
 from npu_serving.errors import FileAccessError, MissingToolError, ModelFileError, NpuServingError, RequestError
 from npu_serving.inspection.graph_view import GraphView, NodeFilter
 from npu_serving.inspection.show_model import show_model
+from npu_serving.settings import Settings
 
 ALL = NodeFilter(wanted=True, limit=0)
 
@@ -265,6 +268,27 @@ def test_whatever_is_damaged_in_a_text_or_a_saved_model_it_is_shown_or_refused(
                 json.dumps(shown(path).to_json())
             except NpuServingError as error:
                 assert error.cure
+
+
+@pytest.mark.skipif(process.find_program("dot") is None, reason="graphviz is not installed")
+def test_a_picture_is_coloured_by_what_cann_gives_to_the_npu_where_its_list_is_at_hand(tmp_path: Path) -> None:
+    relu = {"T": wire.number(6, 1)}
+    nodes = [wire.placeholder("x"), wire.node("a", "Add", ["x", "x"], relu), wire.node("r", "Relu", ["a"], relu)]
+    path, picture = written(tmp_path / "m.pb", wire.graph(nodes)), tmp_path / "m.svg"
+    root = make_cann(tmp_path / "Ascend")
+
+    def drawn(settings: Settings | None) -> str:
+        view = show_model(
+            path, NodeFilter(), tags=frozenset(), picture=picture, netron=False, reporter=Silent(), settings=settings
+        )
+        assert f"the picture is in {picture}" in view.text()
+        return picture.read_text(encoding="utf-8") + view.written
+
+    assert "matrices" not in drawn(Settings(cann_root=str(root)))
+    text = drawn(Settings(cann_root=str(root)))
+    assert "NPU" in text and "CPU" in text
+    assert "npu_supported_ops.json" in text
+    assert "NPU" not in drawn(None)
 
 
 def test_without_netron_it_is_said_how_to_install_it_and_with_it_it_gets_the_file(

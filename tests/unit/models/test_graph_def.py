@@ -101,7 +101,7 @@ def check_damaged(graphs: Path, tmp_path: Path) -> None:
             assert verdict is None or any(each in error.what for each in STRICTER), (number, error.what)
             assert error.cure
             continue
-        if verdict is not None:
+        if isinstance(verdict, list):  # of lists of several kinds in one, which nothing has, the last kind is kept
             accepted += 1
             assert as_read(scan) == verdict, number
     assert accepted > len(verdicts) / 20
