@@ -11,8 +11,9 @@ from npu_serving.errors import ModelFileError, RequestError
 from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.model_checks.examined import ExaminedGraph, node_of
 from npu_serving.model_checks.naming import SIGNATURES, listed
+from npu_serving.models.graph_def import GraphDef
 from npu_serving.models.saved_model import ModelSignature, TensorSpec
-from npu_serving.models.tensor_types import TensorTypes
+from npu_serving.models.tensor_types import TensorTypes, operator_of
 from npu_serving.shown_text import in_a_line
 
 _PREDICT, _CLASSIFY, _REGRESS = (f"tensorflow/serving/{kind}" for kind in ("predict", "classify", "regress"))
@@ -67,7 +68,7 @@ def _check_tensors(model: ExaminedGraph, name: str, signature: ModelSignature) -
         for alias, spec in sorted(specs.items()):
             about = f"The {side} {in_a_line(alias)} of the signature {in_a_line(name)}"
             for tensor in (spec.name, *spec.others):
-                trouble = _trouble(types, tensor)
+                trouble = _trouble(model.graph, types, tensor)
                 if trouble:
                     what = f"{about} is {in_a_line(tensor)}, {trouble}: requests of it would fail."
                     yield model.finding(what, "export it again with the tensors of its graph", PROBLEM, SIGNATURES)
@@ -77,12 +78,14 @@ def _check_tensors(model: ExaminedGraph, name: str, signature: ModelSignature) -
                     )
 
 
-def _trouble(types: TensorTypes, tensor: str) -> str:
+def _trouble(graph: GraphDef, types: TensorTypes, tensor: str) -> str:
     """Why a server could not feed or fetch it; "" where it can, as far as is known."""
     try:
         node = types.node_of(tensor)
     except RequestError:
         return "and the graph has no such node"
+    if operator_of(node.op, graph.functions) is None:
+        return ""  # one of the adapter's, such as LoadAndExecuteOm, or of a custom library: its outputs are not known
     try:
         types.type_of(tensor)
     except ModelFileError:

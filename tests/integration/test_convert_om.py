@@ -56,6 +56,9 @@ def test_the_next_step_that_it_names_can_be_typed(place: Path) -> None:
     ended = converted(place, "--input-shape", "images:2,4")
     (line,) = [line for line in ended.out.splitlines() if line.startswith("Next: ")]
     assert line.endswith(f"./inv init-deployment --model m_om={place}/out/m_om")
+    checked = typed("check-model", str(place / "out/m_om"), build_root=place)
+    assert checked.code == 0, checked
+    assert "LoadAndExecuteOm, which the TF Adapter registers" in checked.out
     file = place / "deployment.yaml"
     made = typed("init-deployment", "--model", f"m_om={place}/out/m_om", "--output", str(file), build_root=place)
     assert made.code == 0, made
