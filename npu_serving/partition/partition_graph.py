@@ -157,9 +157,8 @@ class GraphPartition:
                 lines.append(f"  {name} is given {values} and gives {part.values_out}.")
             if division.rest:
                 count = len(division.parts) + 1
-                lines.append(
-                    f"  --parts {count} would put {division.rest} nodes more there, with one more way there and back."
-                )
+                more = "1 node" if division.rest == 1 else f"{division.rest} nodes"
+                lines.append(f"  --parts {count} would put {more} more there, with one more way there and back.")
             able = len(division.able)
             lines.append(
                 f"  Without {OPTION} the adapter takes all {able} nodes, in {division.by_itself} parts or more."

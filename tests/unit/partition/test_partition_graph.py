@@ -56,7 +56,7 @@ def test_each_further_part_is_the_best_of_what_is_left(tmp_path: Path) -> None:
     result = found(tmp_path, *operators, parts=2)
     assert pair(result) == [(["n4"], ["n8"]), (["n0"], ["n2"])]
     assert (result.division.rest, result.division.by_itself) == (1, 3)
-    assert "--parts 3 would put 1 nodes more there" in result.text()
+    assert "--parts 3 would put 1 node more there" in result.text()
 
 
 @pytest.mark.parametrize("parts", [0, -1])
