@@ -282,6 +282,8 @@ def _frozen(
     request: ConversionRequest, source: ConversionSource, graph: GraphDef, wanted: Sequence[str], cut: Collection[str]
 ) -> GraphDef:
     """The graph with constants in place of its variables. RequestError where their values are not there."""
+    if source.checkpoint is None and source.path.suffix == ".meta":
+        open_checkpoint(source.path.with_suffix(""))  # says what is the matter with it
     if source.checkpoint is None:
         missing = variables_of(graph, needed_names(graph, wanted, cut))
         raise RequestError(

@@ -92,6 +92,13 @@ def test_a_checkpoint_without_one_of_its_files_is_refused_and_nothing_is_written
     assert not (tmp_path / "models").exists()
 
 
+def test_a_checkpoint_of_the_older_format_is_named_with_the_way_out(tmp_path: Path) -> None:
+    older = made_by_tensorflow("tensorflow_checkpoints.py")
+    request = ConversionRequest(older / "v1.meta", tmp_path / "models", inputs=("save/Const",), outputs=("v",))
+    with pytest.raises(ModelFileError, match="v1 is a checkpoint of the older format V1"):
+        plan_conversion(request, Silent())
+
+
 def test_values_that_are_damaged_are_refused_and_nothing_is_written(copied: Path, tmp_path: Path) -> None:
     data = copied / "model.data-00000-of-00001"
     content = bytearray(data.read_bytes())
