@@ -80,9 +80,9 @@ def test_all_files_are_copied_assets_and_assets_extra_too_and_the_source_may_go_
     files = {
         "assets__vocabulary.txt": b"a\nb\n",
         "assets.extra__notes": b"",
-        "assets.extra__tf_serving_warmup_requests": framed([b"x"]),
-        "variables__variables.index": b"i",
-        "variables__variables.data-00000-of-00001": bytes(3_000_000),
+        "assets.extra__tf_serving_warmup_requests": framed([b""]),
+        "variables__kept.index": b"i",
+        "variables__kept.data-00000-of-00001": bytes(3_000_000),
     }
     source = exported(tmp_path / "a", **files)
     (source / "empty").mkdir()
