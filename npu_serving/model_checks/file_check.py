@@ -29,7 +29,7 @@ def check_file(path: Path) -> Iterator[Finding]:
     try:
         kind = kind_of_file(path)
         if not kind.message:
-            yield Finding(f"{path} is {kind.what}.", kind.cure, PROBLEM, MODEL_FILE, str(path))
+            yield Finding(f"{path} is {kind.what}.", kind.cure_for(path), PROBLEM, MODEL_FILE, str(path))
             return
         if kind.message == "SavedModel":
             graphs = read_saved_model_graphs(path)
@@ -37,7 +37,7 @@ def check_file(path: Path) -> Iterator[Finding]:
             graphs = [read_meta_graph_file(path)]
         else:
             graphs = [SavedGraph(read_graph_def_file(path))]
-        yield Finding(_about(path, kind.what, graphs[0].graph), kind.cure, PROBLEM, MODEL_FILE, str(path))
+        yield Finding(_about(path, kind.what, graphs[0].graph), kind.cure_for(path), PROBLEM, MODEL_FILE, str(path))
         for graph in graphs:
             model = ExaminedGraph(path.parent, path, graph)
             for rule in (check_operators, check_attributes, check_structure, check_devices):

@@ -101,6 +101,7 @@ def test_files_that_are_no_servables_are_named_and_their_graphs_are_checked_all_
     found = place.check("frozen.pb")
     assert [finding.kind for finding in found.findings] == ["model-file", "unknown-operator", "graph-structure"]
     assert "a graph alone (2 nodes, inputs: x)" in found.findings[0].what
+    assert found.findings[0].cure.startswith(f"./inv convert-pb {place.directory / 'frozen.pb'} --output ")
     assert found.exit_code == 3
     place.put("page.pb", b"<html>")
     (finding,) = place.check("page.pb").findings
