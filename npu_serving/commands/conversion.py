@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         "custom_operator": "an operator that the server was built with beside TensorFlow's (repeatable)",
         "keep_unused": "keep the nodes that the outputs don't need",
         "keep_devices": "keep the devices that nodes are placed on",
+        "weights_as_variables": "put constants of 64 kB and more into variables/, so that saved_model.pb stays small",
     },
 )
 def convert_pb(
@@ -47,6 +48,7 @@ def convert_pb(
     custom_operator: tuple[str, ...] = (),
     keep_unused: bool = False,
     keep_devices: bool = False,
+    weights_as_variables: bool = False,
     dry_run: bool = False,
 ) -> Result:
     """Make a servable of a frozen graph, a checkpoint or a SavedModel."""
@@ -77,6 +79,7 @@ def convert_pb(
         custom_operators=custom_operator,
         keep_unused=keep_unused,
         keep_devices=keep_devices,
+        weights_as_variables=weights_as_variables,
     )
     plan = plan_conversion(request, call.console)
     return plan if dry_run else convert(plan, call.console)

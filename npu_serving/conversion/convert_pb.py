@@ -16,7 +16,7 @@ from npu_serving import fsutil
 from npu_serving.console import Reporter, amount_text
 from npu_serving.conversion.edited_nodes import Edits
 from npu_serving.conversion.fixed_conditions import with_constants
-from npu_serving.conversion.graph_pieces import graph_message, pieces_of
+from npu_serving.conversion.graph_pieces import GraphPieces, graph_message, pieces_of
 from npu_serving.conversion.needed_nodes import (
     ImportCheck,
     needed_functions,
@@ -28,8 +28,10 @@ from npu_serving.conversion.needed_nodes import (
 from npu_serving.conversion.signature_ends import SignatureEnds, chosen_ends, made_signature
 from npu_serving.conversion.sources import ConversionSource, read_source
 from npu_serving.conversion.tables import START_NODE, TableFilling, table_filling
+from npu_serving.conversion.weights import Weights, with_variables
 from npu_serving.errors import RequestError
 from npu_serving.models.checkpoint import open_checkpoint
+from npu_serving.models.checkpoint_writer import write_checkpoint
 from npu_serving.models.freezing import frozen_graph, variables_of
 from npu_serving.models.graph_def import FunctionDef, GraphDef, NodeDef
 from npu_serving.models.layout import check_model_name
@@ -39,6 +41,7 @@ from npu_serving.models.saved_model_writer import (
     ASSETS,
     EXTRA_ASSETS,
     SERVE_TAG,
+    VARIABLES,
     ServableGraph,
     checked_version,
     new_version,
@@ -66,6 +69,7 @@ class ConversionRequest:
     batch_size: int = 0
     keep_unused: bool = False
     keep_devices: bool = False
+    weights_as_variables: bool = False
     custom_operators: tuple[str, ...] = ()
     constants: Mapping[str, str] = field(default_factory=dict)
     assets: Mapping[str, Path] = field(default_factory=dict)
@@ -88,6 +92,8 @@ class ConversionPlan:
     size_bytes: int
     frozen: tuple[str, ...] = ()
     """The variables that became constants."""
+    weights: Weights | None = None
+    """The constants that became variables."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -117,6 +123,8 @@ class ConversionPlan:
             "frozen_variables": list(self.frozen),
             "assets": sorted(path.name for path in self.assets.values()),
             "saved_model_bytes": self.size_bytes,
+            "variables": 0 if self.weights is None else len(self.weights.constants),
+            "variables_bytes": 0 if self.weights is None else self.weights.size_bytes,
             "notes": list(self.notes),
         }
 
@@ -175,7 +183,10 @@ def convert(plan: ConversionPlan, reporter: Reporter) -> ConvertedModel:
         ExitStack() as stack,
     ):
         _copy_assets(plan, directory)
-        write_saved_model(directory, [_servable(plan, _pieces(plan, stack))], progress.update)
+        parts = stack.enter_context(pieces_of(plan.source.graph))
+        if plan.weights is not None:
+            write_checkpoint(directory / VARIABLES / VARIABLES, plan.weights.variables(parts))
+        write_saved_model(directory, [_servable(plan, _pieces(plan, parts))], progress.update)
     return ConvertedModel(plan)
 
 
@@ -204,6 +215,9 @@ def _planned(request: ConversionRequest, source: ConversionSource, version: int)
     if filling.nodes:
         nodes[START_NODE] = NodeDef(START_NODE, "NoOp", tuple(f"^{name}" for name in filling.nodes))
     ImportCheck(nodes, changed).refuse()
+    weights = None
+    if request.weights_as_variables:
+        nodes, weights = with_variables(nodes)
     signatures = _signatures(request, source, ends)
     plan = ConversionPlan(
         request,
@@ -218,9 +232,10 @@ def _planned(request: ConversionRequest, source: ConversionSource, version: int)
         edits,
         0,
         tuple(node.name for node in variables),
+        weights,
     )
-    with ExitStack() as stack:
-        size = pieces_size(_pieces(plan, stack))
+    with pieces_of(source.graph) as parts:
+        size = pieces_size(_pieces(plan, parts))
     refuse_too_large(size)
     return replace(plan, size_bytes=size, notes=(*ends.notes, *_notes(plan)))
 
@@ -244,6 +259,9 @@ def _notes(plan: ConversionPlan) -> list[str]:
         notes.append(f"device placements removed: {count:,} nodes ({_listed(sorted(plan.edits.devices))})")
     if plan.edits.later:
         notes.append(f"attributes that TensorFlow 1.15.0 does not know removed: {_listed(sorted(plan.edits.later))}")
+    if plan.weights is not None:
+        size = amount_text(plan.weights.size_bytes, "bytes")
+        notes.append(f"variables: {len(plan.weights.constants):,} constants of {size} in all")
     if plan.main_op:
         notes.append(f"run when the model is loaded: {plan.main_op}")
     if plan.assets:
@@ -251,16 +269,16 @@ def _notes(plan: ConversionPlan) -> list[str]:
     return notes
 
 
-def _pieces(plan: ConversionPlan, stack: ExitStack) -> list[Piece]:
-    """The GraphDef; the file that parts of it stand in is as it was read until the stack is left, or ModelFileError."""
+def _pieces(plan: ConversionPlan, parts: GraphPieces) -> list[Piece]:
+    """The GraphDef."""
     graph = plan.source.graph
-    parts = stack.enter_context(pieces_of(graph))
     return graph_message([*parts.nodes(plan.nodes), *parts.functions(plan.functions, graph.functions)], graph.versions)
 
 
 def _servable(plan: ConversionPlan, pieces: Sequence[Piece]) -> ServableGraph:
     assets = {tensor: path.name for tensor, path in plan.assets.items()}
-    return ServableGraph(pieces, plan.signatures, plan.tags, plan.main_op, assets)
+    saver = None if plan.weights is None else plan.weights.saver
+    return ServableGraph(pieces, plan.signatures, plan.tags, plan.main_op, assets, saver)
 
 
 def _copy_assets(plan: ConversionPlan, directory: Path) -> None:

@@ -61,7 +61,7 @@ class GraphPieces:
 
     def node(self, node: NodeDef, contents: Mapping[str, Sequence[Piece]] | None = None) -> list[Piece]:
         """A node that is not copied, as a field of a GraphDef."""
-        attributes: dict[str, Sequence[Piece]] = {name: self._value(value) for name, value in node.attributes.items()}
+        attributes: dict[str, Sequence[Piece]] = {name: self.value(value) for name, value in node.attributes.items()}
         return node_pieces(node.name, node.op, node.inputs, {**attributes, **(contents or {})}, node.device)
 
     def functions(self, functions: Iterable[FunctionDef], read: Mapping[str, FunctionDef]) -> list[Piece]:
@@ -116,7 +116,8 @@ class GraphPieces:
             return bytes_field(1, name.encode()) + number_field(3, type_number(data_type))
         return self._file.read(start, end)
 
-    def _value(self, value: AttributeBytes) -> Sequence[Piece]:
+    def value(self, value: AttributeBytes) -> Sequence[Piece]:
+        """An AttrValue: itself, or where it stands in the file, or in those of a checkpoint."""
         if isinstance(value, ElsewhereExtent):
             return value.pieces
         return [self.at(value.start, value.end) if isinstance(value, Extent) else value]

@@ -124,7 +124,8 @@ class ImportCheck:
 
     def __init__(self, nodes: Mapping[str, NodeDef], functions: Mapping[str, FunctionDef]) -> None:
         self._nodes, self._functions = nodes, functions
-        self._runs: dict[str, tuple[TensorRun, ...] | None] = {}
+        # Nodes that were read share their attributes where these are the same: most graphs have few kinds of nodes.
+        self._known: dict[tuple[str, int, bool], tuple[TensorRun, ...] | None] = {}
 
     def refuse(self) -> None:
         """ModelFileError for the first thing that can't be imported."""
@@ -137,14 +138,15 @@ class ImportCheck:
             )
         refuse_loops(self._nodes)
 
-    def _outputs(self, name: str) -> tuple[TensorRun, ...] | None:
-        if name not in self._runs:
-            self._runs[name] = output_runs(self._nodes[name], self._functions)
-        return self._runs[name]
+    def _runs(self, node: NodeDef, *, outputs: bool) -> tuple[TensorRun, ...] | None:
+        key = (node.op, id(node.attributes), outputs)
+        if key not in self._known:
+            self._known[key] = (output_runs if outputs else input_runs)(node, self._functions)
+        return self._known[key]
 
     def _checked(self, node: NodeDef) -> str:
         """Checks the inputs of a node; its name where it wants a variable in place of what it gets."""
-        wanted = input_runs(node, self._functions)
+        wanted = self._runs(node, outputs=False)
         if wanted is None:
             return ""
         inputs = [each for each in node.inputs if not each.startswith("^")]
@@ -166,7 +168,7 @@ class ImportCheck:
     def _fits(self, node: NodeDef, written: str, wanted: str) -> bool:
         """Whether an input refers to a variable. ModelFileError where the tensor is missing, or of another type."""
         name, number = split_tensor(written)
-        runs = self._outputs(name)
+        runs = self._runs(self._nodes[name], outputs=True)
         if runs is None:
             return True
         rest = number

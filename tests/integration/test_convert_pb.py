@@ -84,6 +84,14 @@ CONVERSIONS: dict[str, dict[str, Any]] = {
     "later_defaults": {"outputs": ("total;size",)},
     "tables": {"outputs": ("ids;values",)},
     "training_branch": {"constants": {"is_training": "false"}},
+    "big": {},
+    "big--variables": {"weights_as_variables": True},
+    "by_reference--meta": {"file": "by_reference/model.ckpt.meta", "outputs": ("y",)},
+    "by_reference--rows": {"file": "by_reference/model.ckpt.meta", "outputs": ("y",), "batch_size": 3},
+    "resources": {"file": "resources/model.ckpt.meta", "outputs": ("y",)},
+    "in_parts": {"file": "in_parts/model.ckpt.meta", "outputs": ("y",)},
+    "three_signatures": {"file": "three_signatures"},
+    "three_signatures--one": {"file": "three_signatures", "inputs": ("w=words",), "outputs": ("vectors",)},
 }
 
 
@@ -194,6 +202,33 @@ def test_tables_are_filled_when_the_model_is_loaded_and_their_files_go_along(
     assert plans["tables"].main_op == "fill_tables_when_loaded"
     with pytest.raises(RequestError, match=r"The table .* would be empty"):
         plan_conversion(world.request("tables_lost"), Silent())
+
+
+def test_a_checkpoint_gives_constants_of_the_batch_size_asked_for_and_a_saved_model_keeps_its_signatures(
+    plans: dict[str, ConversionPlan], answers: dict[str, Any]
+) -> None:
+    signature = plans["by_reference--rows"].signatures["serving_default"]
+    assert [spec.shape for spec in (signature.inputs["x"], signature.outputs["y"])] == [(3, 6), (3, 4)]
+    assert not {node.op for name in ("by_reference--meta", "resources", "in_parts") for node in plans[name].nodes} & {
+        "VariableV2",
+        "VarHandleOp",
+    }
+    assert set(answers["three_signatures"]["signatures"]) == {"serving_default", "ids", "vectors"}
+    assert answers["three_signatures"]["assets"] == [WORDS] == answers["three_signatures--one"]["assets"]
+
+
+def test_large_constants_become_variables_and_the_graph_is_small(plans: dict[str, ConversionPlan]) -> None:
+    plan = plans["big--variables"]
+    assert plan.weights is not None
+    assert set(plan.weights.constants) == {
+        "first/variable",
+        "variable/second/variable",
+        "ids/variable",
+        "late/variable",
+    }
+    assert plan.size_bytes < 10_000 < plan.weights.size_bytes == 4 * 300 * 200 + 8 * (2 * 200 * 100 + 20_000)
+    files = sorted(path.name for path in (plan.directory / "variables").iterdir())
+    assert files == ["variables.data-00000-of-00001", "variables.index"]
 
 
 def test_a_tables_file_that_is_elsewhere_is_named(world: World, tmp_path: Path) -> None:

@@ -344,6 +344,26 @@ def three_signatures(root):
         CASES["three_signatures"]["tensors"] = {}
 
 
+def big(root):
+    """Constants of several sizes and types, of which the large ones may become variables."""
+    with tf.Graph().as_default() as graph:
+        random = numpy.random.RandomState(6)
+        x = tf.placeholder(tf.float32, [None, 300], "x")
+        with tf.device("/device:GPU:0"):
+            first = tf.constant(random.rand(300, 200).astype(numpy.float32), name="first")
+            second = tf.constant(random.rand(200, 100), name="variable/second")
+        ids = tf.constant(random.randint(0, 99, [20000]), name="ids")
+        zeros = tf.zeros([300, 200], name="zeros")  # a constant whose bytes are not written out
+        hidden = tf.cast(tf.matmul(x, first + zeros), tf.float64)
+        with tf.control_dependencies([hidden]):
+            late = tf.constant(random.rand(100, 200), name="late")
+        tf.gather(tf.matmul(hidden, second) + tf.reduce_sum(late), ids, axis=1, name="y")
+        config = tf.ConfigProto(allow_soft_placement=True)
+        feeds = {"x:0": random.rand(1, 300)}
+        keep(root, "big", graph.as_graph_def(), feeds, ["y:0"], tf.Session(graph=graph, config=config))
+        CASES["big"]["tensors"] = {}
+
+
 def make(root):
     root.mkdir(parents=True, exist_ok=True)
     classifier(root)
@@ -358,6 +378,7 @@ def make(root):
     later_attributes(root)
     shapes(root)
     variables(root)
+    big(root)
     three_signatures(root)
     (root / "cases.json").write_text(json.dumps(CASES))
 
