@@ -188,6 +188,7 @@ def _summary(graph: FoldedGraph) -> str:
 
 def _lines(box: Box, legend: Legend) -> tuple[str, ...]:
     within = box.name[len(box.scope) + 1 :] if box.scope else box.name
+    within = within or box.name.rpartition("/")[2]  # a variable, which stands in the scope of its own name
     shown = ", ".join(f"{name} {count:,}" for name, count in [*box.operators.items()][:_OPERATORS_SHOWN])
     second = shown if box.nodes > 1 else next(iter(box.operators))
     lines = [_shortened(within), _shortened(f"{box.nodes:,} nodes: {second}" if box.nodes > 1 else second)]

@@ -190,6 +190,14 @@ def test_the_page_ends_as_its_name_says_and_another_is_refused_with_one_that_wor
     assert (tmp_path / "model.SVG").read_text(encoding="utf-8").startswith("<svg")
 
 
+def test_a_variable_in_the_scope_of_its_own_name_is_named() -> None:
+    nodes = [
+        PictureNode("conv/kernel", "Const", [], "weights"),
+        PictureNode("conv/kernel/read", "Identity", [], "other"),
+    ]
+    assert ">kernel</text>" in draw_overview(nodes, title="m").text(".svg").partition('id="boxes"')[2]
+
+
 def test_without_graphviz_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingToolError, match="dot") as caught:
