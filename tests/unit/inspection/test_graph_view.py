@@ -246,7 +246,7 @@ def test_whatever_is_damaged_in_a_graph_it_is_shown_or_refused_in_a_sentence(gra
             seen += 1
         except NpuServingError as error:
             assert error.cure
-    assert seen > 100
+    assert seen > 20
 
 
 @pytest.mark.parametrize("seed", range(4))
