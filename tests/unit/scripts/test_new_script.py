@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_messages import INT32, constant, graph, meta_graph, node, placeholder, saved_model, signature, tensor
+from tiers import examples
 
 from npu_serving.errors import NpuServingError, RequestError
+from npu_serving.scripts import script_options
 from npu_serving.scripts.features import script_features
 from npu_serving.scripts.new_script import NewScript, ScriptRequest, new_script
 from npu_serving.settings import Settings
@@ -211,6 +213,25 @@ def test_mixed_precision_takes_the_older_name_where_it_is_asked_for(model: Path)
     assert 'FILES = {"modify_mixlist": "m.json"}' in script.content
 
 
+def test_the_precision_stands_in_the_option_that_an_older_adapter_reads(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script_options, "is_older", lambda _settings: True)
+    assert made(model).options["precision_mode"] == "force_fp16"
+    mixed = made(model, "mixed-precision", force=True)
+    assert mixed.options["precision_mode"] == "allow_mix_precision"
+    assert "precision_mode_v2" not in mixed.options
+
+
+def test_the_rules_are_those_of_the_release_that_is_installed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("modify_mixlist=m.json",)
+    assert made(model, "mixed-precision", options=options).options["precision_mode_v2"] == "mixed_float16"
+    monkeypatch.setattr(script_options, "_release", lambda _settings: "6.3.RC2.alpha003")
+    said = refused(model, "mixed-precision", options=options)
+    assert "write precision_mode allow_mix_precision, which every release takes" in said
+    made(model, "mixed-precision", options=(*options, "precision_mode=allow_mix_precision"), force=True)
+
+
 def test_a_warning_of_the_rules_is_a_note(model: Path) -> None:
     script = made(model, "mixed-computing", options=("in_out_pair=[[['ids','other'],['score']]]",))
     assert any("1 of 3 operators" in note for note in script.notes)
@@ -314,6 +335,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
 )
 
 
+@settings(max_examples=examples(25, 3000))
 @given(
     NAMES, NAMES, st.sets(st.sampled_from(sorted(set(script_features()) - {"checkpoint", "savedmodel"})), max_size=4)
 )
