@@ -110,6 +110,21 @@ def read_files(
     return found
 
 
+def read_beginnings(archive: Path, most_bytes: int) -> dict[str, tuple[int, bytes]]:
+    """The size of each file of an archive, and its first bytes, `most_bytes` at most; no link is followed.
+
+    Raises UnsafeArchiveError for an archive that can't be read, and for one of too many files.
+    """
+    found: dict[str, tuple[int, bytes]] = {}
+    for count, member in enumerate(_members(archive), 1):
+        if count > MAX_MEMBERS:
+            raise _refused(archive, member.name, f"the archive has more than {MAX_MEMBERS:,} members")
+        if member.open is not None:
+            with _reading(archive), member.open() as file:
+                found["/".join(_inside(archive, member.name, "") or ())] = member.size_bytes, file.read(most_bytes)
+    return found
+
+
 def _fill(archive: Path, directory: Path, strip_prefix: str) -> None:
     count = 0
     total_bytes = 0

@@ -16,7 +16,7 @@ TIMEOUT_S = 600
 
 @command(
     optional=("source",),
-    kinds={"to": Path, "deployment": Path, "version": int},
+    kinds={"to": Path, "deployment": Path, "version": int, "weights": Path},
     chosen_by=("deployment", "server", "version"),
     help={
         "source": "a version's directory; an archive (https://, file://) with --sha256; oci://NAME@sha256:DIGEST",
@@ -29,6 +29,8 @@ TIMEOUT_S = 600
         "wait": "return when the server serves it; --label, --unload-first and --back wait anyway",
         "unload_first": "have the server unload the former version before: where memory does not hold both",
         "back": "have the version before the one that is served answer again",
+        "weights": "new values of variables (.npz, or a checkpoint) for the source, by default the newest version",
+        "partial": "take those variables that --weights and the model both have; the others keep their values",
         "sha256": "the digest of the archive",
         "path": "the directory of the version within the archive or the image",
         "timeout": f"for how many seconds a version is waited for; {TIMEOUT_S} by default",
@@ -46,14 +48,17 @@ def publish_model(
     wait: bool = False,
     unload_first: bool = False,
     back: bool = False,
+    weights: Path | None = None,
+    partial: bool = False,
     sha256: str = "",
     path: str = "",
     timeout: int = TIMEOUT_S,
     dry_run: bool = False,
 ) -> Result:
     """Put a version of a model where a server loads it, check it first, and move labels when it answers."""
-    from npu_serving.publishing.destination import destination
+    from npu_serving.publishing.destination import destination, newest
     from npu_serving.publishing.given_source import GivenSource
+    from npu_serving.publishing.new_weights import new_weights
     from npu_serving.publishing.publish import PublicationWish, plan_publication, publish
 
     check_timeout(timeout)
@@ -66,6 +71,8 @@ def publish_model(
             "--back",
             "it takes the former version, which is there",
             version=version,
+            weights=weights,
+            partial=partial,
             sha256=sha256,
             path=path,
             unload_first=unload_first,
@@ -79,15 +86,18 @@ def publish_model(
         place = destination(call.settings, to=to, deployment=deployment, server=server, model=model)
         taking = plan_taking_back(place, label)
         return taking if dry_run else take_back(call.settings, taking, call.console, timeout_s=timeout)
-    if not source:
+    if not source and weights is None:
         raise RequestError(
             "publish-model needs what is to be published.",
             cause="it puts one version of a model where a server looks for it",
             cure="name its directory: ./inv publish-model EXPORTED --to models/NAME",
         )
-    given = GivenSource(source, sha256, path)
+    if partial and weights is None:
+        raise RequestError("--partial would have no effect.", cause="it is about --weights", cure="leave it out")
     place = destination(call.settings, to=to, deployment=deployment, server=server, model=model)
+    given = GivenSource(source or newest(place), sha256, path)
     wanted = PublicationWish(version, label, wait, unload_first, timeout)
     with given.directory(call.settings, call.console) as directory:
-        plan = plan_publication(directory, given.shown, place, wanted)
+        new = new_weights(weights, directory, partial=partial) if weights is not None else None
+        plan = plan_publication(directory, given.shown, place, wanted, new)
         return plan if dry_run else publish(call.settings, plan, call.console)

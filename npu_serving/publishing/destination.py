@@ -89,6 +89,18 @@ def destination(
     return _of_server(chosen_server(settings.build_root, name=server), model)
 
 
+def newest(place: Destination) -> str:
+    """The directory of the highest version that is there. RequestError where there is none."""
+    there = place.versions()
+    if not there:
+        raise RequestError(
+            f"{place.base} has no version whose variables could get other values.",
+            cause=MODEL_LAYOUT,
+            cure="publish one first: ./inv publish-model EXPORTED --to " + shell_word(place.base),
+        )
+    return str(there[max(there)])
+
+
 def _of_server(server: KnownServer, model: str) -> Destination:
     record = server.record
     if record is None or not server.is_running:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 from npu_serving import fsutil
 from npu_serving.checking.memory_forecast import available_bytes
@@ -20,6 +19,7 @@ from npu_serving.models.saved_model import MetaGraph
 from npu_serving.publishing.deployed_policy import refuse_other_changes, write_policy
 from npu_serving.publishing.destination import Destination
 from npu_serving.publishing.first_answers import answered_by
+from npu_serving.publishing.new_weights import NewWeights
 from npu_serving.publishing.served_model import ModelOfServer
 from npu_serving.publishing.signature_changes import signature_changes
 from npu_serving.publishing.version_files import VersionFiles, copy_files, differing_file, version_files
@@ -33,8 +33,6 @@ TEMPORARY = "publishing"
 """What a version is called until all of it is there, behind a dot: no name that a server takes for a number."""
 MEMORY = "memory"
 _TAGS = ("serve",)
-Fill = Callable[[Path], None]
-"""What puts a version's files into a directory."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,7 @@ class PublicationPlan:
     policy: PolicyChange | None = None
     findings: tuple[Finding, ...] = ()
     has_it: bool = False
+    weights: NewWeights | None = None
 
     @property
     def path(self) -> Path:
@@ -87,6 +86,7 @@ class PublicationPlan:
         count = len(self.files.sizes)
         size = f"{count} {'file' if count == 1 else 'files'}, {amount_text(self.files.total_bytes, 'bytes')}"
         found = [] if self.has_it else [f"copy {self.source} ({size}) to {self.path}"]
+        found += [self.weights.text()] if self.weights is not None else []
         if self.waits and self.place.server is not None:
             name = self.place.server.name
             if self.wanted.unload_first:
@@ -106,6 +106,7 @@ class PublicationPlan:
             "source": self.source,
             "size_bytes": self.files.total_bytes,
             "has_it": self.has_it,
+            "weights": self.weights.to_json() if self.weights is not None else None,
             "findings": [_finding_json(each) for each in self.findings],
             "steps": [] if self.does_nothing else self.steps(),
         }
@@ -148,6 +149,8 @@ class Published:
         size = amount_text(plan.files.total_bytes, "bytes")
         how = "it was there already" if plan.has_it else f"{size} in {duration_text(self.copied_s)}"
         lines = [*_said(plan), f"Version {plan.version} is in {plan.path} ({how})."]
+        if plan.weights is not None:
+            lines.append(f"{plan.weights.text()}.")
         place = plan.place
         if self.loaded_s is not None and place.server is not None:
             lines.append(
@@ -181,8 +184,10 @@ def back_words(place: Destination) -> list[str]:
     return ["./inv", "publish-model", "--back", "--to", str(place.base)]
 
 
-def plan_publication(directory: Path, source: str, place: Destination, wanted: PublicationWish) -> PublicationPlan:
-    """What is to be done to publish that directory; `source` is what it is called.
+def plan_publication(
+    directory: Path, source: str, place: Destination, wanted: PublicationWish, weights: NewWeights | None = None
+) -> PublicationPlan:
+    """What is to be done to publish that directory, with `weights` in place of its own; `source` is what it is called.
 
     RequestError for a version that no server would load, with every problem; for a number that has other contents; for
     a label where no server runs that could show that it is right.
@@ -198,7 +203,7 @@ def plan_publication(directory: Path, source: str, place: Destination, wanted: P
     there = place.versions()
     version = wanted.version if wanted.version is not None else place.next_version()
     same = wanted.version if wanted.version is not None else max(there, default=None)
-    if same in there and not differing_file(files, version_files(there[same])):
+    if weights is None and same in there and not differing_file(files, version_files(there[same])):
         refuse_without_server(place, wanted)
         policy = policy_of(place, same, wanted, there) if wanted.needs_server else None
         return PublicationPlan(place, same, source, files, wanted, policy, has_it=True)
@@ -219,7 +224,7 @@ def plan_publication(directory: Path, source: str, place: Destination, wanted: P
     findings += _changes(checked.graph, there, place, wanted)
     findings += _memory(files.total_bytes, place, wanted)
     policy = policy_of(place, version, wanted, there)
-    return PublicationPlan(place, version, source, files, wanted, policy, tuple(findings))
+    return PublicationPlan(place, version, source, files, wanted, policy, tuple(findings), weights=weights)
 
 
 def policy_of(
@@ -262,17 +267,12 @@ def publish(settings: Settings, plan: PublicationPlan, reporter: Reporter) -> Pu
 
     Raises what the steps raise: DiskFullError, ServerError with the cause where the server can't load it.
     """
-    return publish_filled(settings, plan, reporter, lambda target: copy_files(plan.files, target, reporter))
-
-
-def publish_filled(settings: Settings, plan: PublicationPlan, reporter: Reporter, fill: Fill) -> Published:
-    """The same, where `fill` puts the version's files into the directory that it is given."""
     if plan.does_nothing:
         return Published(plan)
     place = plan.place
     with alone_at(settings, place, "publish-model", reporter):
         if place.server is None or not plan.waits:
-            return _placed(plan, fill, settings, reporter)
+            return _placed(plan, settings, reporter)
         served = ModelOfServer(settings, place.server, place.model, reporter, plan.wanted.timeout_s)
         if not served.looks_for_versions:
             raise RequestError(
@@ -280,7 +280,7 @@ def publish_filled(settings: Settings, plan: PublicationPlan, reporter: Reporter
                 cause="it was started with file_system_poll_wait_seconds 0",
                 cure=f"publish it without --wait and --label, then ./inv restart {place.server.name}",
             )
-        return _served(settings, plan, reporter, fill, served)
+        return _served(settings, plan, reporter, served)
 
 
 @contextlib.contextmanager
@@ -302,11 +302,11 @@ def alone_at(settings: Settings, place: Destination, task: str, reporter: Report
         yield
 
 
-def _placed(plan: PublicationPlan, fill: Fill, settings: Settings, reporter: Reporter) -> Published:
+def _placed(plan: PublicationPlan, settings: Settings, reporter: Reporter) -> Published:
     """The files put there, where no server is waited for."""
     begun = time.monotonic()
-    with fsutil.added_directory(plan.path, temporary_name=TEMPORARY) as target:
-        fill(target)
+    with _put(plan, reporter):
+        pass
     seconds = time.monotonic() - begun
     if plan.policy is not None and plan.policy.is_written:
         with _taken_back_on_failure(plan.path):
@@ -314,9 +314,7 @@ def _placed(plan: PublicationPlan, fill: Fill, settings: Settings, reporter: Rep
     return Published(plan, seconds)
 
 
-def _served(
-    settings: Settings, plan: PublicationPlan, reporter: Reporter, fill: Fill, served: ModelOfServer
-) -> Published:
+def _served(settings: Settings, plan: PublicationPlan, reporter: Reporter, served: ModelOfServer) -> Published:
     policy, wanted = plan.policy, plan.wanted
     if policy is not None:
         refuse_other_changes(settings, plan.place, reporter)
@@ -327,7 +325,7 @@ def _served(
             undo.callback(served.as_before, served.available() if wanted.unload_first else ())
             if not wanted.unload_first:
                 served.send(versions=during, labels=policy.labels_during)
-        with contextlib.nullcontext() if plan.has_it else _put(plan, fill):
+        with contextlib.nullcontext() if plan.has_it else _put(plan, reporter):
             copied = time.monotonic()
             if wanted.unload_first:
                 served.send(versions=during, labels={})
@@ -349,10 +347,13 @@ def _served(
 
 
 @contextlib.contextmanager
-def _put(plan: PublicationPlan, fill: Fill) -> Iterator[None]:
+def _put(plan: PublicationPlan, reporter: Reporter) -> Iterator[None]:
     """Has the version's files there, without their name while the block runs, and with it afterwards."""
     with fsutil.added_directory(plan.path, temporary_name=TEMPORARY) as target:
-        fill(target)
+        if plan.weights is not None:
+            plan.weights.fill(plan.files, target, reporter)
+        else:
+            copy_files(plan.files, target, reporter)
         yield
 
 

@@ -32,7 +32,7 @@ from npu_serving.settings import load_settings
 pytestmark = pytest.mark.skipif(not PYTHON, reason="NPU_SERVING_TENSORFLOW_PYTHON names no Python with TensorFlow 1.15")
 
 LABELLED = ("moved", "broken", "kept", "first", "labelled_back", "listed")
-MODELS = (*LABELLED, "plain", "back", "silent", "by_hand")
+MODELS = (*LABELLED, "plain", "back", "silent", "by_hand", "trained")
 ONE = {"x": numpy.array([1.0], numpy.float32)}
 
 
@@ -199,6 +199,14 @@ def test_a_label_goes_back_by_one_command(site: PublishingSite) -> None:
     assert set(answers) == {2.5, 3.5}
     assert site.listed("labelled_back")["labels"] == {"stable": 1}
     assert site.answer("labelled_back", label="stable") == 2.5
+
+
+def test_new_weights_from_a_training_answer_as_the_next_version(site: PublishingSite, tmp_path: Path) -> None:
+    numpy.savez(tmp_path / "w.npz", **{"half:0": numpy.float32(0.25)})
+    flags = ["--deployment", str(site.file), "--model", "trained", "--weights", str(tmp_path / "w.npz"), "--wait"]
+    done = site.answers("publish-model", *flags)
+    assert (done["version"], done["weights"]["replaced"]) == (2, ["half"])
+    assert site.answer("trained") == 2.25
 
 
 def test_two_who_publish_at_the_same_time_both_stay_in_the_list(site: PublishingSite) -> None:

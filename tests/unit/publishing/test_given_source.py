@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -12,12 +13,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import model_messages as wire
 import pytest
 from fault_server import FaultServer, serving
 
 from npu_serving.console import Silent
 from npu_serving.errors import PinMismatchError, RequestError, UnsafeArchiveError
+from npu_serving.images import docker_engine
 from npu_serving.publishing.given_source import GivenSource, local_version
 from npu_serving.settings import Settings
 
@@ -134,6 +137,50 @@ def test_an_archive_that_is_none_or_leads_out_is_refused(settings: Settings, tmp
     (tmp_path / "m.tar.gz").write_bytes(data)
     with pytest.raises(UnsafeArchiveError):
         found(settings, GivenSource((tmp_path / "m.tar.gz").as_uri(), hashlib.sha256(data).hexdigest()))
+
+
+class Engine:
+    """What is asked of Docker's engine: an image with /models/m/1, which is fetched when it is missing; nothing is run."""
+
+    def __init__(self, *, has_it: bool) -> None:
+        self.has_it = has_it
+        self.done: list[str] = []
+        self.images = self.containers = self
+
+    def get(self, name: str) -> None:
+        if not self.has_it:
+            raise docker.errors.ImageNotFound(name)
+
+    def pull(self, name: str) -> None:
+        self.done.append(f"pull {name}")
+
+    def create(self, name: str, command: list[str]) -> Engine:
+        self.done.append(f"create {name}")
+        return self
+
+    def get_archive(self, path: str) -> tuple[list[bytes], dict[str, str]]:
+        if path != "/models/m/1":
+            raise docker.errors.NotFound(path)
+        data = tar("1/saved_model.pb", "1/assets/a", mode="w:")
+        return [data[:1000], data[1000:]], {}
+
+    def remove(self) -> None:
+        self.done.append("remove")
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_model_is_taken_out_of_an_image_by_its_digest_and_nothing_of_it_is_run(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, has_it: bool
+) -> None:
+    engine = Engine(has_it=has_it)
+    monkeypatch.setattr(docker_engine, "connected", lambda: contextlib.nullcontext(engine))
+    name = f"registry.example/m@sha256:{'0' * 64}"
+    assert found(settings, GivenSource(f"oci://{name}", within="/models/m/1")) == ["assets", "saved_model.pb"]
+    assert engine.done == [*([] if has_it else [f"pull {name}"]), f"create {name}", "remove"]
+    with pytest.raises(RequestError, match="has no /models/other"):
+        found(settings, GivenSource(f"oci://{name}", within="/models/other"))
+    assert engine.done[-1] == "remove"
+    assert not list((settings.build_root / "publishing").iterdir())
 
 
 def test_a_model_with_one_version_may_be_named_itself(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""publish-model of a version with large variables, beside `cp -r` of it and `sync`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from _in_turn import medians
+
+from npu_serving.models.checkpoint_writer import NewVariable, write_checkpoint
+from npu_serving.sample.models import saved_model
+
+ROOT = Path(__file__).resolve().parents[1]
+MEGABYTES, VARIABLES, ROUNDS = 512, 8, 5
+
+
+def noise(size_bytes: int) -> Iterator[bytes]:
+    for _ in range(size_bytes >> 20):
+        yield os.urandom(1 << 20)
+
+
+def make(version: Path) -> None:
+    (version / "variables").mkdir(parents=True)
+    (version / "saved_model.pb").write_bytes(saved_model(0.5, 2.0))
+    each = (MEGABYTES << 20) // VARIABLES
+    write_checkpoint(
+        version / "variables" / "variables",
+        [NewVariable(f"v{number}", "float32", (each // 4,), noise(each)) for number in range(VARIABLES)],
+    )
+
+
+def published(version: Path, base: Path) -> None:
+    """The task as it is typed, to a place that has no version yet."""
+    shutil.rmtree(base, ignore_errors=True)
+    inv = [sys.executable, "-m", "npu_serving", "--search-root", str(ROOT), "publish-model"]
+    subprocess.run([*inv, str(version), "--to", str(base)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def copied(version: Path, base: Path) -> None:
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir()
+    subprocess.run(["sh", "-c", 'cp -r "$1" "$2" && sync', "-", str(version), str(base / "1")], check=True)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(dir=ROOT / "build") as place:
+        version = Path(place) / "exported"
+        make(version)
+        works = {
+            "publish-model": functools.partial(published, version, Path(place) / "a"),
+            "cp -r; sync": functools.partial(copied, version, Path(place) / "b"),
+        }
+        copied(version, Path(place) / "b")  # the files are in memory then, for both
+        times = medians(works, ROUNDS)
+        ours, theirs = times["publish-model"], times["cp -r; sync"]
+        print(f"| publish-model, {MEGABYTES} MB | {ours:.2f} s | cp -r; sync | {theirs:.2f} s | {ours / theirs:.2f} |")
+        print(f"load {os.getloadavg()[0]:.0f}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
