@@ -58,7 +58,6 @@ def publish_model(
     """Put a version of a model where a server loads it, check it first, and move labels when it answers."""
     from npu_serving.publishing.destination import destination, newest
     from npu_serving.publishing.given_source import GivenSource
-    from npu_serving.publishing.new_weights import new_weights
     from npu_serving.publishing.publish import PublicationWish, plan_publication, publish
 
     check_timeout(timeout)
@@ -98,6 +97,10 @@ def publish_model(
     given = GivenSource(source or newest(place), sha256, path)
     wanted = PublicationWish(version, label, wait, unload_first, timeout)
     with given.directory(call.settings, call.console) as directory:
-        new = new_weights(weights, directory, partial=partial) if weights is not None else None
+        new = None
+        if weights is not None:
+            from npu_serving.publishing.new_weights import new_weights
+
+            new = new_weights(weights, directory, partial=partial)
         plan = plan_publication(directory, given.shown, place, wanted, new)
         return plan if dry_run else publish(call.settings, plan, call.console)

@@ -6,18 +6,19 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from npu_serving.deploy.deployment_file import DeploymentFile, read_deployment
-from npu_serving.deploy.deployment_sections import DeployedModel
 from npu_serving.errors import ActionNeeded, RequestError
 from npu_serving.fsutil import explained
 from npu_serving.models.layout import MODEL_LAYOUT, RemotePlace, model_place, version_directories
 from npu_serving.models.saved_model import SAVED_MODEL, SAVED_MODEL_TEXT
-from npu_serving.serving.asked_models import asked_models
-from npu_serving.serving.chosen_servers import chosen_server, is_of
-from npu_serving.serving.server_record import KnownServer, known_servers
-from npu_serving.settings import Settings
 from npu_serving.writers.shell import shell_word
+
+if TYPE_CHECKING:  # where no server takes part, little of the package is needed
+    from npu_serving.deploy.deployment_file import DeploymentFile
+    from npu_serving.deploy.deployment_sections import DeployedModel
+    from npu_serving.serving.server_record import KnownServer
+    from npu_serving.settings import Settings
 
 TAKEN_BACK = re.compile(r"([0-9]{1,19})\.taken-back")
 """What a version is called that no server is to find any more; its number is not used again."""
@@ -79,6 +80,9 @@ def destination(
                 cure=f"leave out --model, or give the model's own directory: --to {shell_word(to / model)}",
             )
         return Destination(_usable(to.absolute()))
+    from npu_serving.serving.chosen_servers import chosen_server, is_of
+    from npu_serving.serving.server_record import known_servers
+
     if deployment is not None:
         file = deployment.absolute()
         running = [each for each in known_servers(settings.build_root) if each.is_running and is_of(each, file)]
@@ -107,12 +111,16 @@ def _of_server(server: KnownServer, model: str) -> Destination:
         raise ActionNeeded(f"Server {server.name} does not run.", cure=f"./inv restart {server.name}")
     if record.deployed is not None:
         return _of_deployment(record.deployed.file, model, server)
+    from npu_serving.serving.asked_models import asked_models
+
     models = {each.name: each.base_path for each in asked_models(record.argv)}
     name = _chosen(model, tuple(models), f"server {server.name}")
     return Destination(_local(models[name], f"server {server.name}"), name, server=server)
 
 
 def _of_deployment(file: Path, model: str, server: KnownServer | None) -> Destination:
+    from npu_serving.deploy.deployment_file import read_deployment
+
     deployed = server.record.deployed if server is not None and server.record is not None else None
     deployment = (
         read_deployment(file, deployed.overlays, deployed.values) if deployed is not None else read_deployment(file)

@@ -13,10 +13,6 @@ from pathlib import Path
 from npu_serving import archives, fsutil
 from npu_serving.console import Reporter
 from npu_serving.errors import RequestError
-from npu_serving.fetch.content_store import ContentStore
-from npu_serving.fetch.fetching import fetch_file
-from npu_serving.fetch.transfer import WantedFile
-from npu_serving.lock.lockfile import url_problem
 from npu_serving.models.layout import MODEL_LAYOUT, version_directories
 from npu_serving.models.saved_model import SAVED_MODEL, SAVED_MODEL_TEXT
 from npu_serving.settings import Settings, user_path
@@ -80,6 +76,8 @@ class GivenSource:
                 cause="archives at file://, https:// and http:// are, and oci:// images, each by its digest",
                 cure="copy it to this machine, and name the directory",
             )
+        from npu_serving.lock.lockfile import url_problem
+
         problem = "" if self.text.startswith("file:") else url_problem(self.text)
         if problem:
             raise RequestError(f"{shown} is not a URL that can be fetched: {problem}.", cure="correct it")
@@ -121,6 +119,10 @@ class GivenSource:
             with _of_image(self.text[len(_IMAGE) :], self.within, settings, reporter) as found:
                 yield found
             return
+        from npu_serving.fetch.content_store import ContentStore
+        from npu_serving.fetch.fetching import fetch_file
+        from npu_serving.fetch.transfer import WantedFile
+
         name = urllib.parse.unquote(urllib.parse.urlsplit(self.text).path).rpartition("/")[2] or "model.tar.gz"
         wanted = WantedFile(in_a_line(name), name, (self.text,), self.sha256)
         archive = fetch_file(wanted, ContentStore(settings.store_root), reporter=reporter)

@@ -42,8 +42,9 @@ _OF_TRAINING = re.compile(
 class GivenValues(Protocol):
     """Values by the names of variables, in a file."""
 
-    kinds: Mapping[str, tuple[str, tuple[int, ...]]]
-    """Type and shape of each."""
+    @property
+    def kinds(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape of each."""
 
     def content(self, name: str, part: VariableSlice | None) -> list[bytes]:
         """The bytes of the values, or of a part of them; of texts one piece for each."""
@@ -140,7 +141,8 @@ class NpzValues:
         member, size_bytes = self._members[name]
         try:
             data = archives.read_files(self._file, {member}, most_bytes=size_bytes)[member]
-            array: Array = numpy.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+            formats: Any = numpy.lib.format
+            array: Array = formats.read_array(io.BytesIO(data), allow_pickle=False)
         except (UnsafeArchiveError, ValueError, KeyError) as error:
             raise RequestError(
                 f"{self._file} is damaged at {in_a_line(member)}.", cause=str(error), cure=_CURE
@@ -154,11 +156,9 @@ class NpzValues:
 
         try:
             stream = io.BytesIO(data)
-            version = numpy.lib.format.read_magic(stream)
-            read = {
-                (1, 0): numpy.lib.format.read_array_header_1_0,
-                (2, 0): numpy.lib.format.read_array_header_2_0,
-            }[version]
+            formats: Any = numpy.lib.format
+            version = formats.read_magic(stream)
+            read = {(1, 0): formats.read_array_header_1_0, (2, 0): formats.read_array_header_2_0}[version]
             shape, _, dtype = read(stream, max_header_size=_HEADER_BYTES)
         except (ValueError, KeyError) as error:
             raise RequestError(

@@ -8,26 +8,24 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from npu_serving import fsutil
-from npu_serving.checking.memory_forecast import available_bytes
 from npu_serving.console import Reporter, amount_text, duration_text
 from npu_serving.errors import ActionNeeded, NpuServingError, RequestError, StateLockedError
 from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.model_checks.version_check import check_version
-from npu_serving.models.saved_model import MetaGraph
-from npu_serving.publishing.deployed_policy import refuse_other_changes, write_policy
-from npu_serving.publishing.destination import Destination
-from npu_serving.publishing.first_answers import answered_by
-from npu_serving.publishing.new_weights import NewWeights
-from npu_serving.publishing.served_model import ModelOfServer
 from npu_serving.publishing.signature_changes import signature_changes
 from npu_serving.publishing.version_files import VersionFiles, copy_files, differing_file, version_files
-from npu_serving.publishing.version_policy import PolicyChange, with_new_version
-from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
-from npu_serving.status.reloading import list_held
 from npu_serving.writers.shell import command_line
+
+if TYPE_CHECKING:  # where no server takes part, little of the package is needed
+    from npu_serving.models.saved_model import MetaGraph
+    from npu_serving.publishing.destination import Destination
+    from npu_serving.publishing.new_weights import NewWeights
+    from npu_serving.publishing.version_policy import PolicyChange
+    from npu_serving.settings import Settings
 
 TEMPORARY = "publishing"
 """What a version is called until all of it is there, behind a dot: no name that a server takes for a number."""
@@ -234,6 +232,8 @@ def policy_of(
     deployed = place.deployed
     if deployed is None:
         return None
+    from npu_serving.publishing.version_policy import with_new_version
+
     return with_new_version(deployed, version, there, label=wanted.label, unload_first=wanted.unload_first)
 
 
@@ -273,14 +273,9 @@ def publish(settings: Settings, plan: PublicationPlan, reporter: Reporter) -> Pu
     with alone_at(settings, place, "publish-model", reporter):
         if place.server is None or not plan.waits:
             return _placed(plan, settings, reporter)
-        served = ModelOfServer(settings, place.server, place.model, reporter, plan.wanted.timeout_s)
-        if not served.looks_for_versions:
-            raise RequestError(
-                f"Server {place.server.name} does not look for new versions.",
-                cause="it was started with file_system_poll_wait_seconds 0",
-                cure=f"publish it without --wait and --label, then ./inv restart {place.server.name}",
-            )
-        return _served(settings, plan, reporter, served)
+        from npu_serving.publishing.beside_server import publish_beside_server
+
+        return publish_beside_server(settings, plan, reporter)
 
 
 @contextlib.contextmanager
@@ -294,6 +289,8 @@ def alone_at(settings: Settings, place: Destination, task: str, reporter: Report
     with contextlib.ExitStack() as held:
         held.enter_context(state_lock(settings.build_root / "publishing" / name, doing=doing))
         if place.server is not None:
+            from npu_serving.status.reloading import list_held
+
             try:
                 held.enter_context(list_held(settings, place.server, doing=doing))
             except StateLockedError as error:
@@ -305,49 +302,19 @@ def alone_at(settings: Settings, place: Destination, task: str, reporter: Report
 def _placed(plan: PublicationPlan, settings: Settings, reporter: Reporter) -> Published:
     """The files put there, where no server is waited for."""
     begun = time.monotonic()
-    with _put(plan, reporter):
+    with put(plan, reporter):
         pass
     seconds = time.monotonic() - begun
     if plan.policy is not None and plan.policy.is_written:
-        with _taken_back_on_failure(plan.path):
+        from npu_serving.publishing.deployed_policy import write_policy
+
+        with taken_back_on_failure(plan.path):
             write_policy(settings, plan.place, plan.policy, reporter, plan.wanted.timeout_s)
     return Published(plan, seconds)
 
 
-def _served(settings: Settings, plan: PublicationPlan, reporter: Reporter, served: ModelOfServer) -> Published:
-    policy, wanted = plan.policy, plan.wanted
-    if policy is not None:
-        refuse_other_changes(settings, plan.place, reporter)
-    during = policy.during if policy is not None else None
-    begun, gone_at = time.monotonic(), 0.0
-    with contextlib.ExitStack() as undo:
-        if during is not None and policy is not None:
-            undo.callback(served.as_before, served.available() if wanted.unload_first else ())
-            if not wanted.unload_first:
-                served.send(versions=during, labels=policy.labels_during)
-        with contextlib.nullcontext() if plan.has_it else _put(plan, reporter):
-            copied = time.monotonic()
-            if wanted.unload_first:
-                served.send(versions=during, labels={})
-                gone_at = time.monotonic()
-                served.wait_until_unloaded(plan.version)
-        with contextlib.nullcontext() if plan.has_it else _taken_back_on_failure(plan.path):
-            named = time.monotonic()
-            served.wait_until_loaded(plan.version)
-            loaded = time.monotonic()
-            served.note_loaded(plan.version, plan.path)
-            answered = answered_by(settings, plan.place, plan.version, reporter)
-            if policy is not None and policy.is_written:
-                write_policy(settings, plan.place, policy, reporter, wanted.timeout_s)
-            elif during is not None:
-                served.send()
-        undo.pop_all()
-    silent = loaded - gone_at if wanted.unload_first else None
-    return Published(plan, copied - begun, loaded - named, silent, answered)
-
-
 @contextlib.contextmanager
-def _put(plan: PublicationPlan, reporter: Reporter) -> Iterator[None]:
+def put(plan: PublicationPlan, reporter: Reporter) -> Iterator[None]:
     """Has the version's files there, without their name while the block runs, and with it afterwards."""
     with fsutil.added_directory(plan.path, temporary_name=TEMPORARY) as target:
         if plan.weights is not None:
@@ -358,7 +325,7 @@ def _put(plan: PublicationPlan, reporter: Reporter) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _taken_back_on_failure(path: Path) -> Iterator[None]:
+def taken_back_on_failure(path: Path) -> Iterator[None]:
     """Removes the version that has just been put there, whatever ends the block early: its source is still there."""
     try:
         yield
@@ -402,8 +369,12 @@ def _changes(
 
 def _memory(size_bytes: int, place: Destination, wanted: PublicationWish) -> Iterator[Finding]:
     """Whether the version would fit beside the one that is served until it is loaded."""
+    if place.server is None or wanted.unload_first:
+        return
+    from npu_serving.checking.memory_forecast import available_bytes
+
     available = available_bytes()
-    if place.server is None or wanted.unload_first or available is None or size_bytes <= available:
+    if available is None or size_bytes <= available:
         return
     sizes = amount_text(size_bytes, "bytes"), amount_text(available, "bytes")
     yield Finding(

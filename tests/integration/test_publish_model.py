@@ -202,7 +202,7 @@ def test_a_label_goes_back_by_one_command(site: PublishingSite) -> None:
 
 
 def test_new_weights_from_a_training_answer_as_the_next_version(site: PublishingSite, tmp_path: Path) -> None:
-    numpy.savez(tmp_path / "w.npz", **{"half:0": numpy.float32(0.25)})
+    numpy.savez(tmp_path / "w.npz", **{"half:0": numpy.float32(0.25)})  # type: ignore[arg-type]
     flags = ["--deployment", str(site.file), "--model", "trained", "--weights", str(tmp_path / "w.npz"), "--wait"]
     done = site.answers("publish-model", *flags)
     assert (done["version"], done["weights"]["replaced"]) == (2, ["half"])

@@ -140,7 +140,7 @@ def test_an_archive_that_is_none_or_leads_out_is_refused(settings: Settings, tmp
 
 
 class Engine:
-    """What is asked of Docker's engine: an image with /models/m/1, which is fetched when it is missing; nothing is run."""
+    """What is asked of Docker's engine: an image with /models/m/1, fetched when it is missing; nothing is run."""
 
     def __init__(self, *, has_it: bool) -> None:
         self.has_it = has_it
