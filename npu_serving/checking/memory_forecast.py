@@ -36,7 +36,7 @@ def check_memory(models: Sequence[CheckedModel], meminfo: Path = PROC_MEMINFO) -
             f"The models take {of_files} of the {of_memory} of memory that are available, and a new "
             f"version of {name}, {of_largest}, would not fit beside the old one, which is unloaded only afterwards"
         )
-        cure = f"stop the server before a new version of {name} is put there, and start it again afterwards"
+        cure = "publish it by ./inv publish-model --unload-first, which has the old one unloaded before"
     return [Finding(f"{what}.", cure, WARNING, KIND, name)]
 
 

@@ -21,7 +21,9 @@ MODEL_LAYOUT = (
 _PLAIN_IN_URL = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~!$&'()*+,;=@-]+\Z")
 
 
-_LARGEST_VERSION = 2**63 - 1
+LARGEST_VERSION = 2**63 - 1
+TAKEN_BACK = re.compile(r"([0-9]{1,18})\.taken-back")
+"""What a version is called that no server is to find any more."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,14 @@ def version_directories(base: Path) -> dict[int, Path]:
     return dict(_numbered(base))
 
 
+def next_version(base: Path) -> int:
+    """The number after the highest that was ever there: one that was taken back keeps its own. OSError."""
+    if not base.is_dir():
+        return 1
+    taken_back = (TAKEN_BACK.fullmatch(name) for name in os.listdir(base))
+    return max([0, *version_directories(base), *(int(found[1]) for found in taken_back if found)]) + 1
+
+
 def same_versions(base: Path) -> dict[int, tuple[Path, ...]]:
     """The directories that a server takes for one version (123 and 0123), by that version."""
     found: dict[int, list[Path]] = {}
@@ -76,7 +86,7 @@ def same_versions(base: Path) -> dict[int, tuple[Path, ...]]:
 
 def _numbered(base: Path) -> Iterator[tuple[int, Path]]:
     paths = (path for path in base.iterdir() if re.fullmatch("[0-9]{1,255}", path.name))
-    yield from ((number, path) for path in paths if (number := int(path.name)) <= _LARGEST_VERSION)
+    yield from ((number, path) for path in paths if (number := int(path.name)) <= LARGEST_VERSION)
 
 
 def check_model_directory(base: Path, wanted: str) -> None:

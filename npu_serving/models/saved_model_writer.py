@@ -17,7 +17,7 @@ from typing import Callable
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
 from npu_serving.models.attribute_values import DATA_TYPES, encoded_shape
-from npu_serving.models.layout import same_versions, version_directories
+from npu_serving.models.layout import next_version, same_versions, version_directories
 from npu_serving.models.pieces import FileExtent, Piece, piece_chunks, pieces_size
 from npu_serving.models.saved_model import SAVED_MODEL, ModelSignature, TensorSpec
 from npu_serving.wire_bytes import BYTES, bytes_field, entry_field, number_field, tag, text_field, varint
@@ -161,7 +161,8 @@ def checked_version(base: Path, version: int | None = None) -> int:
     with fsutil.explained(base, doing="read"):
         there = version_directories(base) if base.is_dir() else {}
         double = same_versions(base) if base.is_dir() else {}
-    number = max(there, default=0) + 1 if version is None else version
+        free = next_version(base)
+    number = free if version is None else version
     if not 0 <= number < 1 << 63:
         raise RequestError(f"--version can't be {number}.", cure="use a number from 0 to 9223372036854775807")
     if number in there:
@@ -169,7 +170,7 @@ def checked_version(base: Path, version: int | None = None) -> int:
         raise RequestError(
             f"Version {number} is there already: {named}.",
             cause="a version that was published stays as it is, so that a server can go back to it",
-            cure=f"leave --version out, which makes version {max(there) + 1}",
+            cure=f"leave --version out, which makes version {free}",
         )
     return number
 

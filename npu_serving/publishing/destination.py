@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npu_serving.errors import ActionNeeded, RequestError
 from npu_serving.fsutil import explained
-from npu_serving.models.layout import MODEL_LAYOUT, RemotePlace, model_place, version_directories
+from npu_serving.models.layout import MODEL_LAYOUT, RemotePlace, model_place, next_version, version_directories
 from npu_serving.models.saved_model import SAVED_MODEL, SAVED_MODEL_TEXT
 from npu_serving.writers.shell import shell_word
 
@@ -19,10 +17,6 @@ if TYPE_CHECKING:  # where no server takes part, little of the package is needed
     from npu_serving.deploy.deployment_sections import DeployedModel
     from npu_serving.serving.server_record import KnownServer
     from npu_serving.settings import Settings
-
-TAKEN_BACK = re.compile(r"([0-9]{1,19})\.taken-back")
-"""What a version is called that no server is to find any more; its number is not used again."""
-_LARGEST_VERSION = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -51,14 +45,8 @@ class Destination:
 
     def next_version(self) -> int:
         """The number after the highest that was ever there."""
-        taken = [*self.versions()]
-        if self.base.is_dir():
-            found = (TAKEN_BACK.fullmatch(name) for name in os.listdir(self.base))
-            taken += [int(each[1]) for each in found if each]
-        highest = max(taken, default=0)
-        if highest >= _LARGEST_VERSION:
-            raise RequestError(f"{self.base} has the highest number that a version may have.", cure="give --version N")
-        return highest + 1
+        with explained(self.base, doing="read"):
+            return next_version(self.base)
 
 
 def destination(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from npu_serving import archives, fsutil
 from npu_serving.console import Reporter
 from npu_serving.errors import RequestError, UnsafeArchiveError
-from npu_serving.models.checkpoint import Checkpoint, CheckpointVariable, checkpoint_prefix, open_checkpoint
+from npu_serving.models.checkpoint import Checkpoint, CheckpointVariable, checkpoint_prefix, index_of, open_checkpoint
 from npu_serving.models.checkpoint_slices import VariableSlice
 from npu_serving.models.checkpoint_writer import NewVariable, write_checkpoint
 from npu_serving.publishing.version_files import VersionFiles, copy_files
@@ -72,8 +72,9 @@ class NewWeights:
 
     def text(self) -> str:
         """In a few words."""
-        parts = [f"{len(self.replaced)} variables get the values of {self.file}"]
-        parts += [f"{len(self.kept)} keep theirs ({_listed(self.kept)})"] if self.kept else []
+        count = len(self.replaced)
+        parts = [f"{count} variable{'' if count == 1 else 's'} from {self.file}"]
+        parts += [f"{len(self.kept)} as in the former version ({_listed(self.kept)})"] if self.kept else []
         parts += [f"{len(self.left_out)} of the file are left out ({_listed(self.left_out)})"] if self.left_out else []
         return "; ".join(parts)
 
@@ -177,14 +178,14 @@ def new_weights(file: Path, directory: Path, *, partial: bool) -> NewWeights:
     and each value a variable, but for what an optimizer has.
     """
     prefix = directory / VARIABLES / VARIABLES
-    if not prefix.parent.is_dir():
+    if not index_of(prefix).exists():
         raise RequestError(
             f"{directory} has no variables, so none can get another value.",
             cause="its weights are constants of its graph, as in a frozen one",
             cure="publish a SavedModel with variables first; ./inv convert-pb --weights-as-variables makes one",
         )
-    version = open_checkpoint(prefix)
-    values = NpzValues(file) if file.suffix == NPZ else CheckpointValues(open_checkpoint(checkpoint_prefix(file)))
+    version = _complete(prefix)
+    values = NpzValues(file) if file.suffix == NPZ else CheckpointValues(_complete(checkpoint_prefix(file)))
     kinds = {name: (each.dtype, each.shape) for name, each in version.variables.items()}
     wanted = {name for name in kinds if not _OF_TRAINING.match(name)} or set(kinds)
     replaced = [name for name in kinds if name in values.kinds and name in wanted]
@@ -210,6 +211,19 @@ def new_weights(file: Path, directory: Path, *, partial: bool) -> NewWeights:
             else "./inv graph-nodes shows the model's variables",
         )
     return NewWeights(file, version, values, tuple(replaced), tuple(kept), tuple(extra))
+
+
+def _complete(prefix: Path) -> Checkpoint:
+    """The checkpoint, whose values are there: what they are is verified when they are read."""
+    found = open_checkpoint(prefix)
+    missing = next((each for each in found.data_files() if not each.is_file()), None)
+    if missing is not None:
+        raise RequestError(
+            f"{missing} is missing, and it has values of variables.",
+            cause="a checkpoint was not copied as a whole",
+            cure=f"copy all files that begin with {prefix.name}.",
+        )
+    return found
 
 
 def _is_of_training(name: str, wanted: set[str]) -> bool:

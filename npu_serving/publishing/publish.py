@@ -15,6 +15,7 @@ from npu_serving.console import Reporter, amount_text, duration_text
 from npu_serving.errors import ActionNeeded, NpuServingError, RequestError, StateLockedError
 from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.model_checks.version_check import check_version
+from npu_serving.models.layout import LARGEST_VERSION
 from npu_serving.publishing.signature_changes import signature_changes
 from npu_serving.publishing.version_files import VersionFiles, copy_files, differing_file, version_files
 from npu_serving.state_lock import state_lock
@@ -170,6 +171,8 @@ class Published:
             return f"./inv status {place.server.name} shows when it is loaded; {back}"
         if place.file is not None:
             return command_line(["./inv", "serve", "--deployment", place.file])
+        if len(place.versions()) == 1:
+            return command_line(["./inv", "serve", "--model-base-path", place.base])
         return f"{back} takes it back; a server that looks into {place.base} loads it by itself"
 
 
@@ -200,6 +203,12 @@ def plan_publication(
         )
     there = place.versions()
     version = wanted.version if wanted.version is not None else place.next_version()
+    if version > LARGEST_VERSION:
+        raise RequestError(
+            f"No version can be {version}.",
+            cause="a server reads numbers of 64 bits",
+            cure=f"give --version a number up to {LARGEST_VERSION} that is free",
+        )
     same = wanted.version if wanted.version is not None else max(there, default=None)
     if weights is None and same in there and not differing_file(files, version_files(there[same])):
         refuse_without_server(place, wanted)

@@ -10,6 +10,7 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.console import Reporter, duration_text
 from npu_serving.errors import RequestError
+from npu_serving.options.catalogue import presets
 from npu_serving.publishing.deployed_policy import refuse_other_changes, write_policy
 from npu_serving.publishing.destination import Destination
 from npu_serving.publishing.publish import alone_at
@@ -107,8 +108,17 @@ def plan_taking_back(place: Destination, label: str = "") -> TakingBackPlan:
             cause=f"the versions there are {listed}",
             cure="publish one: ./inv publish-model SOURCE " + f"--to {place.base}",
         )
-    policy = without_version(deployed, current, previous, there, label=label) if deployed is not None else None
+    policy = None
+    if deployed is not None and not (_has_to_find_versions(place) and current not in deployed.labels.values()):
+        policy = without_version(deployed, current, previous, there, label=label)
     return TakingBackPlan(place, current, previous, label, policy)
+
+
+def _has_to_find_versions(place: Destination) -> bool:
+    """Whether the deployment has a preset for new versions, with which they can't be fixed in its file."""
+    deployment, deployed = place.deployment, place.deployed
+    names = (*deployment.presets, *deployed.presets) if deployment is not None and deployed is not None else ()
+    return any(presets()[name].new_versions for name in names)
 
 
 def take_back(settings: Settings, plan: TakingBackPlan, reporter: Reporter, *, timeout_s: float) -> TakenBack:

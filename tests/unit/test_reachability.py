@@ -13,6 +13,7 @@ SOON_GET_THEIR_TASKS = (
     "needed_from_server",
     "operator_names",
     "checkpoint_prefix",
+    "frozen_graph",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.

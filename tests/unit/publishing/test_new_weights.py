@@ -110,7 +110,7 @@ def test_a_checkpoint_of_a_training_has_more_than_the_model_and_that_is_left_out
     weights = new_weights(prefix, model, partial=False)
     assert weights.left_out == ("beta1_power", "dense/kernel/Adam", "dense/kernel/Adam_1", "global_step")
     assert weights.kept == ("global_step",)
-    assert "3 variables get the values" in weights.text()
+    assert "3 variables from" in weights.text()
     values = published(tmp_path, weights)
     assert values["dense/kernel"].tolist() == (-KERNEL).tolist()
     assert (values["words"], values["global_step"].tolist()) == ([b"c", b""], 7)
@@ -157,6 +157,13 @@ def test_values_that_are_damaged_leave_no_version(tmp_path: Path, model: Path) -
     with pytest.raises(ModelFileError, match="checksum"):
         published(tmp_path, new_weights(prefix, model, partial=True))
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]
+
+
+def test_a_checkpoint_that_was_copied_in_part_is_refused_before_anything_is_done(tmp_path: Path, model: Path) -> None:
+    prefix = checkpoint(tmp_path / "w", dense__kernel=KERNEL, norm__moving_mean=MEAN)
+    prefix.with_name("w.data-00000-of-00001").unlink()
+    with pytest.raises(RequestError, match="is missing, and it has values of variables"):
+        new_weights(prefix, model, partial=True)
 
 
 @settings(
