@@ -168,7 +168,7 @@ class Published:
         if self.loaded_s is not None:
             return f"{back} has the version before it served again"
         if place.server is not None:
-            return f"./inv status {place.server.name} shows when it is loaded; {back}"
+            return f"./inv status shows when it is loaded; {back} takes it back"
         if place.file is not None:
             return command_line(["./inv", "serve", "--deployment", place.file])
         if len(place.versions()) == 1:
