@@ -12,11 +12,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from npu_serving.console import Silent
 from npu_serving.models.checkpoint_writer import NewVariable, write_checkpoint
+from npu_serving.publishing.destination import destination
+from npu_serving.publishing.publish import PublicationWish, plan_publication, publish
 from npu_serving.sample.models import saved_model
+from npu_serving.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-MEGABYTES, VARIABLES, ROUNDS = 1024, 8, 5
+MEGABYTES, VARIABLES, ROUNDS = 512, 8, 5
 
 
 def noise(size_bytes: int) -> Iterator[bytes]:
@@ -42,6 +46,14 @@ def published(version: Path, base: Path) -> None:
     subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def put(version: Path, base: Path) -> None:
+    """The same without the start of the program, of which a busy machine makes seconds."""
+    shutil.rmtree(base, ignore_errors=True)
+    settings = Settings(build_root=base.parent / "build")
+    plan = plan_publication(version, str(version), destination(settings, to=base), PublicationWish())
+    publish(settings, plan, Silent())
+
+
 def copied(version: Path, base: Path) -> None:
     shutil.rmtree(base, ignore_errors=True)
     base.mkdir()
@@ -54,6 +66,7 @@ def main() -> None:
         make(version)
         works = {
             "publish-model": functools.partial(published, version, Path(place) / "a"),
+            "without its start": functools.partial(put, version, Path(place) / "c"),
             "cp -r; sync": functools.partial(copied, version, Path(place) / "b"),
         }
         copied(version, Path(place) / "b")  # the files are in memory then, for both
@@ -64,8 +77,10 @@ def main() -> None:
                 work()
                 times[name].append(time.perf_counter() - begun)
         best = {name: min(found) for name, found in times.items()}  # others use the disk, too
-        ours, theirs = best["publish-model"], best["cp -r; sync"]
-        print(f"| publish-model, {MEGABYTES} MB | {ours:.2f} s | cp -r; sync | {theirs:.2f} s | {ours / theirs:.2f} |")
+        theirs = best["cp -r; sync"]
+        for name in ("publish-model", "without its start"):
+            ours = best[name]
+            print(f"| {name}, {MEGABYTES} MB | {ours:.2f} s | cp -r; sync | {theirs:.2f} s | {ours / theirs:.2f} |")
         print(f"load {os.getloadavg()[0]:.0f}", file=sys.stderr)
 
 

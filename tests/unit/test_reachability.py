@@ -14,6 +14,7 @@ SOON_GET_THEIR_TASKS = (
     "operator_names",
     "checkpoint_prefix",
     "frozen_graph",
+    "SIDES",
 )
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.
