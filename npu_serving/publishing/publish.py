@@ -153,7 +153,7 @@ class Published:
         place = plan.place
         if self.loaded_s is not None and place.server is not None:
             lines.append(
-                f"Server {place.server.name} serves it since {duration_text(self.loaded_s)} later. {self.answered}"
+                f"Server {place.server.name} has loaded it after {duration_text(self.loaded_s)}. {self.answered}"
             )
         if self.silent_s is not None:
             lines.append(f"For {duration_text(self.silent_s)} nothing answered for {place.model}.")

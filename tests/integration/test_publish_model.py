@@ -149,10 +149,13 @@ def test_a_version_that_the_server_can_not_load_is_taken_away_and_the_label_stay
 
 def test_without_a_label_the_version_is_found_by_the_poll_and_waited_for(site: PublishingSite) -> None:
     before = site.file.read_text()
+    url = f"http://localhost:{site.rest_api_port}"
+    site.types("predict", "plain", "--request=[1.0]", "--save-golden=one", "--deployment", str(site.file), "--url", url)
     with site.asking("plain") as answers:
         said = site.publishes("plain", 2, wait=True)
     assert set(answers) == {2.5, 3.5}
-    assert f"Server {site.rest_api_port} serves it" in said
+    assert f"Server {site.rest_api_port} has loaded it" in said
+    assert "its golden request is answered otherwise than recorded (one: predictions[0] is 3.5, not 2.5)" in said
     assert site.file.read_text() == before
 
 
