@@ -7,7 +7,7 @@ from pathlib import Path
 
 from npu_serving.errors import ModelFileError
 from npu_serving.findings import NOTE, Finding, as_finding
-from npu_serving.model_checks.naming import MODEL_DIRECTORY, MODEL_FILE, TAGS, Naming
+from npu_serving.model_checks.naming import MODEL_DIRECTORY, MODEL_FILE, TAGS, Naming, conversion_of
 from npu_serving.models.saved_model import SAVED_MODEL, SAVED_MODEL_TEXT, SavedGraph, read_saved_model_graphs
 from npu_serving.models.saved_model_writer import LARGEST_SERVED_GRAPH
 from npu_serving.shown_text import in_a_line
@@ -35,7 +35,7 @@ def read_version(directory: Path, tags: Collection[str], naming: Naming) -> tupl
     try:
         size = file.stat().st_size
         if file.name == SAVED_MODEL and size > LARGEST_SERVED_GRAPH:
-            return None, [*found, _too_large(file, size)]
+            return None, [*found, _too_large(directory, file, size)]
         graphs = read_saved_model_graphs(file)
     except ModelFileError as error:
         return None, [*found, as_finding(error, MODEL_FILE, str(file))]
@@ -48,11 +48,11 @@ def read_version(directory: Path, tags: Collection[str], naming: Naming) -> tupl
     return graph, found
 
 
-def _too_large(file: Path, size: int) -> Finding:
+def _too_large(directory: Path, file: Path, size: int) -> Finding:
     return Finding(
         f"{file} has {size} bytes, and TensorFlow 1.15.0 reads no graph of more than {LARGEST_SERVED_GRAPH}: the "
         "server could not load the model.",
-        "export it with its weights as variables, which stand in files of their own",
+        f"{conversion_of(directory)} --weights-as-variables",
         kind=MODEL_FILE,
         where=str(file),
     )
