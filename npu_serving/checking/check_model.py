@@ -29,11 +29,11 @@ from npu_serving.model_checks.file_check import check_file
 from npu_serving.model_checks.naming import BASE_PATH, MODEL_DIRECTORY, task_naming
 from npu_serving.model_checks.version_check import VersionCheck, check_version
 from npu_serving.model_checks.version_directories import check_versions, holds_model
-from npu_serving.models.layout import MODEL_LAYOUT
+from npu_serving.models.layout import MODEL_LAYOUT, model_name_of
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import Settings
 from npu_serving.shown_text import in_a_line
-from npu_serving.writers.shell import command_line
+from npu_serving.writers.shell import command_line, shell_word
 
 SERVER = "server"
 
@@ -88,7 +88,8 @@ class ModelCheck:
         """The signatures, then problems with their cures, warnings, notes, and what comes next."""
         parts = [f"{self.path}:"]
         for version in self.model.versions:
-            parts.append(f"  version {version.number}: {version.path}")
+            number = f"version {version.number}" if version.path.name.isdecimal() else "without a number"
+            parts.append(f"  {number}: {version.path}")
             parts += signature_lines(version.graph)
             parts += [f"    {in_a_line(share.text())}" for share in self.shares.get(version.number, ()) if share.nodes]
         parts += described(self.findings, {})
@@ -177,7 +178,7 @@ def _version_alone(path: Path, asked: ModelCheckRequest, reporter: Reporter) -> 
     number = int(path.name) if re.fullmatch("[0-9]{1,18}", path.name) else 0
     if not re.fullmatch("[0-9]{1,18}", path.name):
         what = f"{path} has a model, and its name is not the number of a version: {MODEL_LAYOUT}."
-        cure = f"mkdir {command_line([path / '1'])}, and move the model into it"
+        cure = f"./inv publish-model {shell_word(path)} --to models/{model_name_of(path)} gives it one"
         findings.append(Finding(what, cure, kind=BASE_PATH, where=str(path)))
     version = CheckedVersion(number, path, found.graph)
     return CheckedModel(path.parent.name, str(path.parent), (version,), tuple(findings), {})

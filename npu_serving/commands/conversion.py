@@ -41,7 +41,7 @@ def convert_pb(
     outputs: tuple[str, ...] = (),
     signature: str = "",
     method_name: str = "",
-    batch_size: int = 0,
+    batch_size: int | None = None,
     tag: tuple[str, ...] = (),
     constant: tuple[str, ...] = (),
     asset: tuple[str, ...] = (),
@@ -53,16 +53,18 @@ def convert_pb(
 ) -> Result:
     """Make a servable of a frozen graph, a checkpoint or a SavedModel."""
     from npu_serving.conversion.convert_pb import ConversionRequest, convert, plan_conversion
+    from npu_serving.models.layout import model_name_of
     from npu_serving.settings import user_path
+    from npu_serving.writers.shell import shell_word
 
     source = user_path(file, "the model")
     if output is None:
         raise RequestError(
             "convert-pb needs --output.",
             cause="it makes a directory with the versions of the model, and the first of them",
-            cure=f"./inv convert-pb {file} --output models/{source.stem}",
+            cure=f"./inv convert-pb {shell_word(file)} --output models/{model_name_of(source)}",
         )
-    if batch_size < 0:
+    if batch_size is not None and batch_size < 1:
         raise RequestError(f"--batch-size can't be {batch_size}.", cure="use a number from 1 on")
     request = ConversionRequest(
         source=source,
@@ -73,7 +75,7 @@ def convert_pb(
         signature=signature,
         method=method_name,
         tags=tag,
-        batch_size=batch_size,
+        batch_size=batch_size or 0,
         constants=_pairs(constant, "--constant", "is_training=false"),
         assets={name: user_path(path, "--asset") for name, path in _pairs(asset, "--asset", "NODE=FILE").items()},
         custom_operators=custom_operator,

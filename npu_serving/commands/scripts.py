@@ -65,10 +65,15 @@ def new_script(
     from npu_serving.scripts.new_script import new_script as written
 
     if output is None:
+        from npu_serving.writers.shell import command_line
+
         raise RequestError(
             "new-script needs --output.",
             cause="it writes a file",
-            cure="./inv new-script --feature mixed-precision --model frozen.pb --output infer.py",
+            cure=command_line(
+                ["./inv", "new-script", *(["--model", str(model)] if model else []), "--output", "infer.py"]
+            )
+            + "; what else it can have: --feature, with ./inv new-script --list-features",
         )
     request = ScriptRequest(
         features=feature,

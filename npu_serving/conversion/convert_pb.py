@@ -194,6 +194,8 @@ def _planned(request: ConversionRequest, source: ConversionSource, version: int)
     ends = chosen_ends(
         source, with_constants(source.graph, request.constants), request.inputs, request.outputs, request.batch_size
     )
+    if ends.is_from_source:
+        _refuse_without_effect(request)
     graph = ends.graph
     wanted = [*ends.nodes, *([source.main_op] if source.main_op else [])]
     names = needed_names(graph, wanted, ends.cut)
@@ -238,6 +240,17 @@ def _planned(request: ConversionRequest, source: ConversionSource, version: int)
         size = pieces_size(_pieces(plan, parts))
     refuse_too_large(size)
     return replace(plan, size_bytes=size, notes=(*ends.notes, *_notes(plan)))
+
+
+def _refuse_without_effect(request: ConversionRequest) -> None:
+    """RequestError for what is about a signature that is made, where those of a SavedModel are kept."""
+    for flag, value in (("--signature", request.signature), ("--method-name", request.method)):
+        if value:
+            raise RequestError(
+                f"{flag} would have no effect.",
+                cause="the SavedModel has signatures of its own, which stay as they are",
+                cure=f"leave out {flag}, or make one signature: add --inputs and --outputs",
+            )
 
 
 def _signatures(request: ConversionRequest, source: ConversionSource, ends: SignatureEnds) -> dict[str, ModelSignature]:

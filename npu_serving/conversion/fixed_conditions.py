@@ -31,7 +31,7 @@ def with_constants(graph: GraphDef, constants: Mapping[str, str]) -> GraphDef:
     for name, value in constants.items():
         node = graph.by_name.get(name)
         if node is None:
-            raise unknown_node(name, graph.by_name)
+            raise unknown_node(name, graph.by_name, graph.file)
         changed[name] = _constant(node, value)
         if value.lower() in _TRUTH:
             truths[f"{name}:0"] = _TRUTH[value.lower()]

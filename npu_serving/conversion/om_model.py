@@ -24,7 +24,7 @@ from npu_serving.errors import ModelFileError, RequestError
 from npu_serving.models.checkpoint import index_of, open_checkpoint
 from npu_serving.models.freezing import frozen_graph, variables_of
 from npu_serving.models.graph_def import GraphDef
-from npu_serving.models.layout import version_directories
+from npu_serving.models.layout import model_name_of, version_directories
 from npu_serving.models.saved_model import (
     SAVED_MODEL,
     SAVED_MODEL_TEXT,
@@ -36,6 +36,7 @@ from npu_serving.models.saved_model import (
 from npu_serving.models.saved_model_writer import SERVE_TAG, VARIABLES
 from npu_serving.models.tensor_shapes import TensorShapes
 from npu_serving.models.tensor_types import TensorTypes, split_tensor
+from npu_serving.writers.shell import shell_word
 
 _DEFAULT = "serving_default"
 _RANGE = "input_shape_range"
@@ -141,7 +142,7 @@ def saved_model_at(model: Path) -> tuple[Path, Path]:
     raise RequestError(
         f"{model} is not a SavedModel." if model.exists() else f"{model} does not exist.",
         cause="a SavedModel is a directory with saved_model.pb, or NAME/VERSION/saved_model.pb",
-        cure=f"make one of the graph: ./inv convert-pb {model} --output DIRECTORY/NAME"
+        cure=f"make one of the graph: ./inv convert-pb {shell_word(model)} --output models/{model_name_of(model)}"
         if is_graph
         else "check the path",
     )

@@ -245,7 +245,7 @@ def _checked(ends: SignatureEnds) -> SignatureEnds:
     for tensor in (*ends.fed, *ends.fetched):
         name = split_tensor(tensor)[0]
         if name not in ends.graph.by_name:
-            raise unknown_node(name, ends.graph.by_name)
+            raise unknown_node(name, ends.graph.by_name, ends.graph.file)
     return ends
 
 

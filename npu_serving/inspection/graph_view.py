@@ -15,6 +15,7 @@ from npu_serving.errors import RequestError
 from npu_serving.inspection.opened_model import OpenedModel
 from npu_serving.models.attribute_values import ELEMENT_BYTES, Shape, tensor_header, type_name
 from npu_serving.models.graph_def import GraphDef, NodeDef
+from npu_serving.models.layout import model_name_of
 from npu_serving.models.likely_tensors import likely_inputs, likely_outputs, node_of
 from npu_serving.models.saved_model import ModelSignature, TensorSpec
 from npu_serving.models.tensor_shapes import TensorShapes
@@ -192,7 +193,7 @@ class GraphView:
             for flag, names in (("--inputs", inputs), ("--outputs", outputs))
             if names and len(names) < _LONGEST_LIST and names.isprintable()
         )
-        return f"./inv convert-pb {path}{named} --output models/{shlex.quote(self.model.path.stem)}"
+        return f"./inv convert-pb {path}{named} --output models/{model_name_of(self.model.path)}"
 
     def _summary(self) -> list[str]:
         model, graph = self.model, self.model.graph

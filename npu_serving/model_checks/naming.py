@@ -35,6 +35,10 @@ class Naming:
         """The cure where that path was meant."""
         return self.base_path.format(path=shell_word(path) if self.base_path.startswith("./inv") else path)
 
+    def other_version(self, number: int) -> str:
+        """The cure where that version was meant."""
+        return f"use --version {number}" if self.versions_at == "--version" else "write another version"
+
     def other_tags(self, tags: Sequence[str]) -> str:
         """The cure where these tags were meant."""
         flags = command_line([word for tag in tags for word in ("--tag", tag)])

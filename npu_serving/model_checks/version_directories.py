@@ -80,7 +80,9 @@ def _chosen(
         else:
             there = listed([str(each) for each in sorted(versions)])
             what = f"{base} has no version {number} of {model}; there are {there}"
-            yield _directory(f"{what}.", f"put it into {base}/{number}, or write another version", naming)
+            yield _directory(
+                f"{what}.", f"put it into {base}/{number}, or {naming.other_version(max(versions))}", naming
+            )
 
 
 def _without_versions(base: Path, naming: Naming) -> Iterator[Finding]:

@@ -34,9 +34,9 @@ _SHOWN = 5
 
 
 def variables_of(graph: GraphDef, names: Iterable[str]) -> list[NodeDef]:
-    """Those of the named nodes that are variables."""
-    nodes = (graph.by_name[name] for name in names)
-    return [node for node in nodes if node.op in REFERENCE_VARIABLES or node.op == HANDLE]
+    """Those of the named nodes that are variables, in the order of the graph."""
+    wanted = set(names)
+    return [node for node in graph.nodes if node.name in wanted and node.op in (*REFERENCE_VARIABLES, HANDLE)]
 
 
 def frozen_graph(

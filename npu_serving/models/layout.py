@@ -59,6 +59,12 @@ def check_model_name(name: str) -> None:
         )
 
 
+def model_name_of(path: Path) -> str:
+    """A name that check_model_name() takes for the model of a file or a directory, as near to its own as it goes."""
+    plain = re.sub(r"[^\w.-]+", "_", path.stem, flags=re.ASCII).strip("_.-")
+    return plain if _PLAIN_IN_URL.match(plain) else "model"
+
+
 def version_directories(base: Path) -> dict[int, Path]:
     """The directories of a model's versions, by version.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Union
 
 from npu_serving.errors import ModelFileError, RequestError
@@ -19,6 +20,7 @@ from npu_serving.models.operator_definitions import (
     is_later_operator,
     operator_definition,
 )
+from npu_serving.writers.shell import shell_word
 
 MOST_TENSORS = 1 << 20
 """Of one node; a number in a damaged file may be any."""
@@ -54,7 +56,7 @@ class TensorTypes:
         name = split_tensor(tensor)[0]
         node = self._graph.by_name.get(name)
         if node is None:
-            raise unknown_node(name, self._graph.by_name)
+            raise unknown_node(name, self._graph.by_name, self._graph.file)
         return node
 
     def type_of(self, tensor: str) -> str:
@@ -89,14 +91,14 @@ def split_tensor(tensor: str) -> tuple[str, int]:
     return (name, int(number)) if colon and number.isdecimal() else (tensor, 0)
 
 
-def unknown_node(name: str, names: Mapping[str, object]) -> RequestError:
-    """The error for a node that the graph lacks, with those whose names are near."""
+def unknown_node(name: str, names: Mapping[str, object], file: Path) -> RequestError:
+    """The error for a node that the graph of `file` lacks, with those whose names are near."""
     inside = [each for each in names if name and (each.endswith(f"/{name}") or each.startswith(f"{name}/"))]
     near = list(dict.fromkeys([*difflib.get_close_matches(name, names, _SHOWN), *inside]))[:_SHOWN]
     return RequestError(
         f"The graph has no node {name!r}.",
         cause=f"did you mean {' or '.join(near)}?" if near else "the name was mistyped, or is of another graph",
-        cure=f"name {near[0]}:0" if near else "./inv graph-nodes FILE shows all names",
+        cure=f"name {near[0]}:0" if near else f"./inv graph-nodes {shell_word(file)} --nodes shows all names",
     )
 
 

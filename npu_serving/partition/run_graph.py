@@ -123,7 +123,7 @@ class _RunReading:
         """The number of the node that an output comes from."""
         name = split_tensor(tensor)[0]
         if name not in self._outermost.nodes:
-            raise unknown_node(name, self._outermost.nodes)
+            raise unknown_node(name, self._outermost.nodes, self._graph.file)
         return self._source(self._outermost, tensor)
 
     def finished(self, fetched: set[int]) -> RunGraph:

@@ -13,7 +13,7 @@ from pathlib import Path
 from npu_serving import archives, fsutil
 from npu_serving.console import Reporter
 from npu_serving.errors import RequestError
-from npu_serving.models.layout import MODEL_LAYOUT, version_directories
+from npu_serving.models.layout import MODEL_LAYOUT, model_name_of, version_directories
 from npu_serving.models.saved_model import SAVED_MODEL, SAVED_MODEL_TEXT
 from npu_serving.settings import Settings, user_path
 from npu_serving.shown_text import in_a_line, shown_url
@@ -138,7 +138,9 @@ def local_version(path: Path) -> Path:
             raise RequestError(
                 f"{path} is a file, and a version of a model is a directory.",
                 cause=MODEL_LAYOUT,
-                cure=f"name {path.parent}" if saved else f"./inv convert-pb {shell_word(path)} makes one of it",
+                cure=f"name {path.parent}"
+                if saved
+                else f"./inv convert-pb {shell_word(path)} --output models/{model_name_of(path)}",
             )
         if not path.is_dir():
             raise RequestError(f"{path} does not exist.", cause="the path was mistyped", cure="correct it")

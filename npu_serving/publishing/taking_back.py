@@ -17,6 +17,7 @@ from npu_serving.publishing.publish import alone_at
 from npu_serving.publishing.served_model import ModelOfServer
 from npu_serving.publishing.version_policy import PolicyChange, served_among, versions_of, without_version
 from npu_serving.settings import Settings
+from npu_serving.writers.shell import shell_word
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,12 @@ def plan_taking_back(place: Destination, label: str = "") -> TakingBackPlan:
             cure="give --deployment FILE, or leave out --label",
         )
     if label and deployed is not None and label not in deployed.labels:
-        named = ", ".join(deployed.labels) or "none"
-        raise RequestError(f"{place.model} has no label {label!r}.", cure=f"name one of its labels: {named}")
+        named = ", ".join(deployed.labels)
+        raise RequestError(
+            f"{place.model} has no label {label!r}.",
+            cause="" if named else "it has no labels",
+            cure=f"name one of its labels: {named}" if named else "leave out --label",
+        )
     served = served_among(versions_of(deployed), there) if deployed is not None else tuple(sorted(there))
     current = deployed.labels[label] if label and deployed is not None else max(served, default=0)
     previous = max((each for each in there if each < current), default=None)
@@ -106,7 +111,7 @@ def plan_taking_back(place: Destination, label: str = "") -> TakingBackPlan:
         raise RequestError(
             f"There is no version before {current or 'the one that is served'} in {place.base}.",
             cause=f"the versions there are {listed}",
-            cure="publish one: ./inv publish-model SOURCE " + f"--to {place.base}",
+            cure=f"publish one: ./inv publish-model SOURCE --to {shell_word(place.base)}",
         )
     policy = None
     if deployed is not None and not (_has_to_find_versions(place) and current not in deployed.labels.values()):

@@ -107,7 +107,7 @@ def check_nodes(graph: GraphContent, names: Iterable[str], flag: str) -> None:
             raise RequestError(
                 f"{flag} names {in_a_line(node)}, which is not a node of the model.",
                 cause=f"perhaps {in_a_line(near[0])} was meant" if near else "it is the name in another model",
-                cure="see the names of its nodes: ./inv graph-nodes MODEL",
+                cure="see the names of its nodes: ./inv graph-nodes MODEL --nodes",
             )
 
 

@@ -79,8 +79,15 @@ class SuggestedGears:
 
     def text(self) -> str:
         """The gears with their cost, and what to paste where no deployment got them."""
-        lines = [f"{self.seen.requests:,} requests with {len(self.seen.counts):,} different shapes"]
-        lines += [f"{count:,} requests {why} are left out" for why, count in self.seen.left_out.items()]
+        of_shapes = len(self.seen.counts)
+        lines = [
+            f"{_requests(self.seen.requests)} with "
+            + ("one shape" if of_shapes == 1 else f"{of_shapes:,} different shapes")
+        ]
+        lines += [
+            f"{_requests(count)} {why} {'is' if count == 1 else 'are'} left out"
+            for why, count in self.seen.left_out.items()
+        ]
         if self.choice is None:
             return "\n".join([*lines, "All of them have one shape, so no gears are needed.", *self.notes])
         of_all = self._padding(self.choice.computed)
@@ -276,3 +283,7 @@ def _into(file: Path, deployed: DeploymentFile, index: int, result: SuggestedGea
     if not result.is_dry:
         write_tuned(file, written, setting, found.comment(), mark=MARK)
     return found
+
+
+def _requests(number: int) -> str:
+    return f"{number:,} request{'' if number == 1 else 's'}"

@@ -298,6 +298,7 @@ def test_a_branch_of_training_is_named_with_what_leaves_it_out(world: World) -> 
             "--tag would have no effect",
             "leave out --tag",
         ),
+        ("classifier", {"outputs": ("quite_another",)}, "no node 'quite_another'", "./inv graph-nodes /"),
         ("classifier", {"constants": {"imag": "1"}}, "no node 'imag'", "name image:0"),
         ("classifier", {"constants": {"best": "1"}}, "best is a ArgMax, not a placeholder", "name a placeholder"),
         ("training_branch", {"constants": {"is_training": "7"}}, "is of the type bool", "--constant is_training=true"),
@@ -311,6 +312,17 @@ def test_what_can_not_be_is_refused_with_what_to_type(
     assert said in refused.value.what
     assert refused.value.cure.startswith(cure)
     assert not (world.root / "converted" / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "wish"), [("--signature", {"signature": "ids"}), ("--method-name", {"method": "predict"})]
+)
+def test_what_would_have_no_effect_on_signatures_that_are_kept_is_refused(
+    world: World, flag: str, wish: dict[str, Any]
+) -> None:
+    with pytest.raises(RequestError, match=f"{flag} would have no effect") as refused:
+        plan_conversion(world.request("three_signatures", "three_signatures", **wish), Silent())
+    assert refused.value.cure == f"leave out {flag}, or make one signature: add --inputs and --outputs"
 
 
 def test_types_are_those_that_tensorflow_finds_and_no_shape_contradicts_its_own(world: World) -> None:

@@ -70,6 +70,7 @@ def test_a_version_or_its_file_is_checked_where_it_is_named_itself(place: Place,
 def test_a_version_that_is_not_there_is_a_problem_and_one_of_a_version_a_wrong_request(place: Place) -> None:
     (finding,) = place.check("m", version=3).findings
     assert "has no version 3 of m; there are 1, 2, 7" in finding.what
+    assert finding.cure.endswith("or use --version 7")
     with pytest.raises(RequestError, match="is one version of a model"):
         place.check("m/2", version=2)
     with pytest.raises(RequestError, match="does not exist"):
@@ -92,8 +93,11 @@ def test_the_path_that_was_meant_is_the_cure(place: Place, path: str) -> None:
 
 def test_a_model_whose_directory_has_no_number_is_looked_into_and_the_layout_is_said(place: Place) -> None:
     place.put("alone/saved_model.pb", FAULTY)
-    kinds = [finding.kind for finding in place.check("alone").findings]
-    assert sorted(kinds) == ["base-path", "unknown-operator"]
+    found = place.check("alone")
+    assert sorted(finding.kind for finding in found.findings) == ["base-path", "unknown-operator"]
+    cure = f"./inv publish-model {place.directory / 'alone'} --to models/alone"
+    assert any(finding.cure.startswith(cure) for finding in found.findings)
+    assert f"  without a number: {place.directory / 'alone'}" in found.text()
 
 
 def test_files_that_are_no_servables_are_named_and_their_graphs_are_checked_all_the_same(place: Place) -> None:

@@ -395,7 +395,7 @@ def test_a_frozen_graph_is_sent_to_convert_pb(site: Site, tmp_path: Path) -> Non
     site.model.write_bytes(b"\n\0")
     with pytest.raises(RequestError) as caught:
         site.plan()
-    assert caught.value.cure.endswith(f"./inv convert-pb {site.model} --output DIRECTORY/NAME")
+    assert caught.value.cure.endswith(f"./inv convert-pb {site.model} --output models/frozen")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from npu_serving.errors import RequestError
-from npu_serving.models.layout import check_model_directory, check_model_name, version_directories
+from npu_serving.models.layout import check_model_directory, check_model_name, model_name_of, version_directories
 
 MODEL = "saved_model.pb"
 
@@ -33,6 +33,19 @@ def test_a_name_that_is_accepted_is_its_own_url(name: str) -> None:
 @pytest.mark.parametrize("name", ["resnet", "a.b-c_d", "half_plus_two"])
 def test_plain_names_are_accepted(name: str) -> None:
     check_model_name(name)
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1))
+@example("冻结 图.pb")
+@example("resnet v1 (2).pb")
+@example("...")
+def test_the_name_that_is_offered_for_a_file_is_always_accepted(name: str) -> None:
+    check_model_name(model_name_of(Path("models") / name.replace("/", "_").replace("\0", "_")))
+
+
+def test_the_name_that_is_offered_for_a_file_is_near_to_the_files() -> None:
+    offered = {name: model_name_of(Path(name)) for name in ("resnet-50.pb", "models/bert v2 (1).pb", "图.pb", "x")}
+    assert offered == {"resnet-50.pb": "resnet-50", "models/bert v2 (1).pb": "bert_v2_1", "图.pb": "model", "x": "x"}
 
 
 def test_the_highest_version_decides_as_a_number(tmp_path: Path) -> None:

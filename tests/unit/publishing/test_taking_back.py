@@ -91,6 +91,9 @@ def test_a_label_that_is_not_there_is_refused_with_those_that_are(site: Site) ->
     with pytest.raises(RequestError, match="no label 'canary'") as caught:
         site.back(site.deployed(labels={"stable": 3}), "canary")
     assert "stable" in caught.value.cure
+    with pytest.raises(RequestError, match="no label 'canary'") as caught:
+        site.back(site.deployed(), "canary")
+    assert caught.value.cure == "leave out --label"
     with pytest.raises(RequestError, match="--label needs a deployment"):
         site.back(destination(site.settings, to=site.base), "stable")
 

@@ -145,6 +145,9 @@ def test_requests_that_lack_an_input_are_left_out_and_counted(tmp_path: Path) ->
     found = suggested(file)
     assert (found.seen.requests, found.options["dynamic_dims"]) == (10, "2;4")
     assert "2 requests with other inputs than most are left out" in found.text()
+    file = counted(tmp_path, ({"x": [2], "y": [1]}, 5), ({"x": [7]}, 1))
+    text = suggested(file).text()
+    assert "5 requests with one shape\n1 request with other inputs than most is left out" in text
 
 
 @pytest.mark.parametrize(
