@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     kinds={"limit": int, "picture": Path},
     help={
         "model": "a frozen .pb, a graph as text, a .meta, a SavedModel, or the directory with its versions",
-        "op": "list the nodes of this operator (repeatable)",
+        "op": "list the nodes of this operator, or of a pattern such as 'Conv*', as for --name (repeatable)",
         "name": "list the nodes of this name: a pattern such as 'block1/*', or a regular expression as '/^block[12]/'",
         "signature": "list the nodes that a request to this signature needs",
         "tags": "the tags of the graph to show, such as serve,gpu",
@@ -44,7 +44,12 @@ def graph_nodes(
     from npu_serving.inspection.show_model import show_model
     from npu_serving.settings import user_path
 
-    operators = tuple(each.strip() for given in op for each in given.split(",") if each.strip())
+    operators = tuple(
+        each.strip()
+        for given in op
+        for each in ([given] if given.startswith("/") else given.split(","))  # of a regular expression a comma is part
+        if each.strip()
+    )
     return show_model(
         user_path(model, "the model"),
         NodeFilter(operators, name, signature, nodes, limit),

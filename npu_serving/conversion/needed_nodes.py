@@ -176,10 +176,16 @@ class ImportCheck:
             if rest < run.count:
                 found = run.types[rest % len(run.types)]
                 if found.replace("_ref", "") != wanted.replace("_ref", ""):
+                    is_frozen = wanted == "resource" and self._nodes[name].op == "Const"
                     raise ModelFileError(
                         f"The input {written} of the node {node.name} ({node.op}) is {found}, and {wanted} is needed.",
-                        cause="the graph was changed by hand",
-                        cure=AGAIN,
+                        cause="TensorFlow's own freezing makes a constant of a variable, but the functions of "
+                        f"{node.op} still want the variable"
+                        if is_frozen
+                        else "the graph was changed by hand",
+                        cure="convert the .meta of the checkpoint, or the SavedModel, that it was frozen from"
+                        if is_frozen
+                        else AGAIN,
                     )
                 return run.is_reference
             rest -= run.count

@@ -97,7 +97,7 @@ class ShownVariable:
 
 @dataclass(frozen=True)
 class NodeFilter:
-    """Which nodes are listed: of these operators, with such a name, needed by that signature.
+    """Which nodes are listed: of operators and with a name that match these patterns, needed by that signature.
 
     `limit` 0 lists all, None as many as fit: SHOWN_NODES in a text, all in JSON.
     """
@@ -115,20 +115,12 @@ class NodeFilter:
 
     def by_name(self) -> Callable[[str], bool]:
         """Whether a name is wanted. RequestError for a regular expression that can't be one."""
-        if not self.name:
-            return lambda _name: True
-        if len(self.name) > 1 and self.name[0] == self.name[-1] == "/":
-            try:
-                expression = re.compile(self.name[1:-1])
-            except re.error as error:
-                raise RequestError(
-                    f"--name {self.name} is not a regular expression: {error}.",
-                    cause="between slashes stands one, as Python's re has them",
-                    cure="--name 'block1/*' is a pattern of the shell's kind",
-                ) from None
-            return lambda name: expression.search(name) is not None
-        pattern = re.compile(fnmatch.translate(self.name))
-        return lambda name: pattern.match(name) is not None
+        return _matching("--name", self.name) if self.name else lambda _name: True
+
+    def by_operator(self) -> Callable[[str], bool]:
+        """Whether an operator is wanted. RequestError as in by_name()."""
+        wanted = [_matching("--op", each) for each in self.operators]
+        return lambda operator: not wanted or any(is_it(operator) for is_it in wanted)
 
 
 @dataclass(frozen=True)
@@ -283,6 +275,7 @@ def view_of(model: OpenedModel, chosen: NodeFilter) -> GraphView:
     graph = model.nodes
     shapes = TensorShapes(graph)
     chosen.by_name()
+    chosen.by_operator()
     if chosen.signature:
         _needed(model, chosen.signature)
     operators = Counter(node.op for node in graph.nodes)
@@ -307,6 +300,22 @@ def view_of(model: OpenedModel, chosen: NodeFilter) -> GraphView:
     )
 
 
+def _matching(flag: str, typed: str) -> Callable[[str], bool]:
+    """Whether a text is what was typed: a regular expression between slashes, else a pattern of the shell's kind."""
+    if len(typed) > 1 and typed[0] == typed[-1] == "/":
+        try:
+            expression = re.compile(typed[1:-1])
+        except re.error as error:
+            raise RequestError(
+                f"{flag} {typed} is not a regular expression: {error}.",
+                cause="between slashes stands one, as Python's re has them",
+                cure=f"{flag} {'block1/*' if flag == '--name' else 'Conv*'!r} is a pattern of the shell's kind",
+            ) from None
+        return lambda text: expression.search(text) is not None
+    pattern = re.compile(fnmatch.translate(typed))
+    return lambda text: pattern.match(text) is not None
+
+
 def _all_nodes(graph: GraphDef) -> Iterator[tuple[NodeDef, str]]:
     """The nodes of the graph, and of its functions with the function's name."""
     for node in graph.nodes:
@@ -318,11 +327,11 @@ def _all_nodes(graph: GraphDef) -> Iterator[tuple[NodeDef, str]]:
 
 def _chosen_nodes(model: OpenedModel, chosen: NodeFilter) -> Iterator[tuple[NodeDef, str]]:
     needed = _needed(model, chosen.signature) if chosen.signature else None
-    named = chosen.by_name()
+    named, of_operator = chosen.by_name(), chosen.by_operator()
     for node, function in _all_nodes(model.nodes):
         if needed is not None and (function or node.name not in needed):
             continue
-        if (not chosen.operators or node.op in chosen.operators) and named(node.name):
+        if of_operator(node.op) and named(node.name):
             yield node, function
 
 

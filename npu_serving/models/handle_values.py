@@ -25,6 +25,7 @@ from npu_serving.wire_bytes import bytes_field, number_field
 RESOURCE = "resource"
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _BRANCHES = ("If", "StatelessIf")
+_CASE = "Case"  # the branches of tf.switch_case, as a list of functions
 _LOOPS = ("While", "StatelessWhile")
 _PASSES = ("Identity", "Switch", "Enter", "Exit", "Merge", "NextIteration")
 _OF_REFERENCES = {f"Ref{name}": name for name in _PASSES}
@@ -160,6 +161,8 @@ class HandleRewriting:
             self._call(node, bindings)
         elif node.op in _BRANCHES:
             self._branch(node, bindings)
+        elif node.op == _CASE:
+            self._case(node, bindings)
         elif node.op in _LOOPS:
             self._loop(node, bindings)
         elif self._needs_variable(node, bindings):
@@ -227,6 +230,25 @@ class HandleRewriting:
                 self._library.changes[node.name] = node.op
             attributes[branch] = encode(AttributeValue("func", FunctionCall(function.name, called.attributes)))
         attributes["Tin"] = _types_with(node, "Tin", bindings[1:])
+        self._put(node, NodeDef(node.name, node.op, node.inputs, node.device, attributes))
+
+    def _case(self, node: NodeDef, bindings: Bindings) -> None:
+        found = node.value("branches")
+        calls: tuple[FunctionCall, ...] = found.value if found is not None and found.kind == "list(func)" else ()
+        if not calls or any(call.name not in self._library.functions for call in calls):
+            self._library.changes[node.name] = node.op
+            return
+        branches = []
+        for call in calls:
+            function, results = self._library.bound(call.name, bindings[1:])
+            if any(results):
+                self._library.changes[node.name] = node.op
+            branches.append(FunctionCall(function.name, call.attributes))
+        attributes = {
+            **node.attributes,
+            "branches": encode(AttributeValue("list(func)", tuple(branches))),
+            "Tin": _types_with(node, "Tin", bindings[1:]),
+        }
         self._put(node, NodeDef(node.name, node.op, node.inputs, node.device, attributes))
 
     def _loop(self, node: NodeDef, bindings: Bindings) -> None:

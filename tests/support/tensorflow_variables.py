@@ -100,7 +100,7 @@ def control_v1():
 
 
 def control_v2():
-    """The same of If and While, whose functions get the handles; nested."""
+    """The same of If, While and Case, whose functions get the handles; nested."""
     control_flow_v2_toggles.enable_control_flow_v2()
     x = tf.placeholder(tf.float32, [], "x")
     a = tf.get_variable("a", initializer=numbers(3), use_resource=True)
@@ -112,8 +112,9 @@ def control_v2():
 
     _, total = tf.while_loop(lambda i, _: i < tf.cast(b.read_value()[1], tf.int32) + 2, body, [0, tf.stack([x, x, x])])
     tf.identity(total, "y")
+    tf.identity(tf.switch_case(tf.cast(x, tf.int32), [lambda: a[0] - x, lambda: a[1] * x, lambda: b[1] + x]), "case")
     control_flow_v2_toggles.disable_control_flow_v2()
-    return {"x": numpy.float32(2)}, ["y"]
+    return {"x": numpy.float32(2)}, ["y", "case"]
 
 
 def functions():

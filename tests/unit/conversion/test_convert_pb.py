@@ -81,6 +81,16 @@ def test_what_tensorflow_would_not_import_is_named(tmp_path: Path, nodes: list[b
     assert refused.value.cure and not (tmp_path / "models").exists()
 
 
+def test_what_tensorflows_own_freezing_breaks_is_converted_from_the_checkpoint(tmp_path: Path) -> None:
+    """It makes a constant of a variable that While, If or a function takes by its handle."""
+    types = {"dtype": number(6, 1), "Tindices": number(6, 3)}
+    nodes = [constant("w", (2,), bytes(8)), placeholder("x", (-1,), 3), node("y", "ResourceGather", ("w", "x"), types)]
+    with pytest.raises(ModelFileError, match="the node y .* is float32, and resource is needed") as refused:
+        plan_conversion(request(tmp_path, nodes), Silent())
+    assert "TensorFlow's own freezing" in refused.value.cause
+    assert ".meta" in refused.value.cure
+
+
 def test_an_operator_of_ones_own_is_taken_where_the_server_has_it(tmp_path: Path) -> None:
     nodes = [placeholder("x"), node("mine", "FarAhead", ("x",)), node("y", "Identity", ("mine",), T)]
     with pytest.raises(RequestError, match=r"no operator FarAhead \(mine\)") as refused:

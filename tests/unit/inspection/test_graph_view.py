@@ -113,6 +113,7 @@ def test_nodes_are_chosen_by_operator_name_and_signature(graphs: Path) -> None:
         return [line.split()[0] for line in shown(graphs / file, chosen).text().splitlines()[1:]]
 
     assert names(NodeFilter(operators=("Placeholder", "Softmax"))) == ["x", "t", "scores"]
+    assert names(NodeFilter(operators=("Place*", "/^Soft(max|plus)$/"))) == ["x", "t", "scores"]
     assert names(NodeFilter(name="*s")) == ["scores", "texts"]
     assert names(NodeFilter(name="/^[xt]$/")) == ["x", "t"]
     of_signature = names(NodeFilter(signature="serving_default", limit=0), "saved")
@@ -127,6 +128,7 @@ def test_nodes_are_chosen_by_operator_name_and_signature(graphs: Path) -> None:
     [
         ("saved", NodeFilter(signature="nope"), "", "no signature nope", "--signature both"),
         ("saved", NodeFilter(name="/[/"), "", "not a regular expression", "--name"),
+        ("saved", NodeFilter(operators=("MatMul", "/(/")), "", "--op /(/ is not a regular expression", "--op 'Conv*'"),
         ("saved", NodeFilter(), "gpu", "no graph with the tags gpu", "--tags serve"),
         ("frozen.pb", NodeFilter(), "serve", "has no tags", "--tags"),
         ("frozen.pb", NodeFilter(limit=-1), "", "--limit can't be -1", "0"),
