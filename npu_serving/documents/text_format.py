@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 _TOKEN = re.compile(
     r"""(?P<blank>[ \t\n\r\v\f]+|\#[^\n]*)
-      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
       | (?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?))
       | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<mark>.)""",
     re.VERBOSE | re.DOTALL,
 )
+# A part of a string: the engine keeps a place for each turn, of which a string of megabytes would have too many.
+_IN_STRING = {quote: re.compile(rf"(?:[^{quote}\\\n]|\\.){{1,4096}}", re.DOTALL) for quote in "\"'"}
 _ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _LETTERS = {
     "a": "\a",
@@ -88,21 +88,46 @@ def read_text_format(text: str) -> tuple[TextField, ...]:
     return _TextFormatReader(text).message("", 0)
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
     start: int
+    line: int
+    column: int
 
 
 class _TextFormatReader:
+    """Reads token by token: of a text of megabytes that is wrong at its beginning, the rest is not looked at."""
+
     def __init__(self, text: str) -> None:
         self._text = text
-        found = (_Token(match.lastgroup or "", match.group(), match.start()) for match in _TOKEN.finditer(text))
-        self._tokens = [token for token in found if token.kind != "blank"]
-        self._tokens.append(_Token("end", "", len(text)))
-        self._line_ends = [match.start() for match in re.finditer("\n", text)]
-        self._next = 0
+        self._line, self._line_start = 1, 0
+        self._end = 0
+        self._peek = self._last = _Token("end", "", 0, 1, 1)
+        self._step()
+
+    def _step(self) -> None:
+        """Passes a token, which then is the last one."""
+        self._last = self._peek
+        text, before, start = self._text, self._last.start, self._end
+        found = _TOKEN.match(text, start)
+        while found is not None and found.lastgroup == "blank":
+            start = found.end()
+            found = _TOKEN.match(text, start)
+        if newlines := text.count("\n", before, start):
+            self._line += newlines
+            self._line_start = text.rindex("\n", before, start) + 1
+        kind, self._end = ("end", start) if found is None else (found.lastgroup or "", found.end())
+        if kind == "mark" and text[start] in _IN_STRING and (end := self._end_of_string(start)):
+            kind, self._end = "string", end
+        self._peek = _Token(kind, text[start : self._end], start, self._line, start - self._line_start + 1)
+
+    def _end_of_string(self, start: int) -> int:
+        """Where the string ends that begins there; 0 where it does not."""
+        quote, end = self._text[start], start + 1
+        while (part := _IN_STRING[quote].match(self._text, end)) is not None:
+            end = part.end()
+        return end + 1 if self._text.startswith(quote, end) else 0
 
     def message(self, closing: str, depth: int) -> tuple[TextField, ...]:
         """The fields up to the mark that closes their message, or to the end."""
@@ -117,7 +142,7 @@ class _TextFormatReader:
     def _field(self, depth: int) -> list[TextField]:
         start = self._peek
         name = self._bracketed() if start.text == "[" else self._word()
-        place = self._place(start)
+        place = start.line, start.column
         colon = self._takes(":")
         if self._takes("["):
             values = []
@@ -133,37 +158,33 @@ class _TextFormatReader:
     def _value(self, name: str, place: tuple[int, int], depth: int) -> TextField:
         token, (line, column) = self._peek, place
         if token.text in _CLOSING and token.kind == "mark":
-            self._next += 1
+            self._step()
             return TextField(name, self.message(_CLOSING[token.text], depth + 1), line, column=column)
         if token.kind == "string":
             pieces = []
             while self._peek.kind == "string":  # as in C, those that follow each other are one
                 pieces.append(self._unquoted(self._peek.text))
-                self._next += 1
+                self._step()
             return TextField(name, _of_bytes("".join(pieces)), line, is_string=True, column=column)
         sign = "-" if self._takes("-") else ""
         if self._peek.kind not in ("number", "word"):
             self._refuse(f"{name} has no value")
-        self._next += 1
-        return TextField(name, sign + self._tokens[self._next - 1].text, line, column=column)
+        self._step()
+        return TextField(name, sign + self._last.text, line, column=column)
 
     def _bracketed(self) -> str:
         begin = self._peek.start
         while not self._takes("]"):
             if self._peek.kind == "end":
                 self._refuse("a bracket is not closed")
-            self._next += 1
-        return "".join(self._text[begin : self._tokens[self._next - 1].start + 1].split())
+            self._step()
+        return "".join(self._text[begin : self._last.start + 1].split())
 
     def _word(self) -> str:
         if self._peek.kind != "word":
             self._refuse(f"the name of a field is expected, not {self._peek.text or 'the end'!r}")
-        self._next += 1
-        return self._tokens[self._next - 1].text
-
-    @property
-    def _peek(self) -> _Token:
-        return self._tokens[self._next]
+        self._step()
+        return self._last.text
 
     def _takes(self, text: str) -> bool:
         """Whether the next token is that mark, or, for "", the end; then it is passed."""
@@ -172,15 +193,11 @@ class _TextFormatReader:
         if text and not is_it and token.kind == "end" and text in (*_CLOSING.values(), "]"):
             self._refuse(f"{text} is missing")
         if is_it and text:
-            self._next += 1
+            self._step()
         return is_it
 
-    def _place(self, token: _Token) -> tuple[int, int]:
-        ended = bisect_left(self._line_ends, token.start)
-        return ended + 1, token.start - (self._line_ends[ended - 1] if ended else -1)
-
     def _refuse(self, what: str) -> NoReturn:
-        raise TextFormatError(*self._place(self._peek), what)
+        raise TextFormatError(self._peek.line, self._peek.column, what)
 
     def _unquoted(self, literal: str) -> str:
         """The text of a string; a byte beyond ASCII that an escape stands for is one half of a character."""

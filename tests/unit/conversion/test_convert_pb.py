@@ -85,7 +85,7 @@ def test_what_tensorflows_own_freezing_breaks_is_converted_from_the_checkpoint(t
     """It makes a constant of a variable that While, If or a function takes by its handle."""
     types = {"dtype": number(6, 1), "Tindices": number(6, 3)}
     nodes = [constant("w", (2,), bytes(8)), placeholder("x", (-1,), 3), node("y", "ResourceGather", ("w", "x"), types)]
-    with pytest.raises(ModelFileError, match="the node y .* is float32, and resource is needed") as refused:
+    with pytest.raises(ModelFileError, match=r"the node y .* is float32, and resource is needed") as refused:
         plan_conversion(request(tmp_path, nodes), Silent())
     assert "TensorFlow's own freezing" in refused.value.cause
     assert ".meta" in refused.value.cure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -69,3 +70,22 @@ def test_what_is_no_text_format_is_refused_with_its_place(text: str, place: str)
 def test_no_text_makes_it_fail_otherwise(text: str) -> None:
     with contextlib.suppress(TextFormatError):
         read_text_format(text)
+
+
+def test_what_is_wrong_at_the_beginning_is_said_without_reading_on() -> None:
+    """A text of a million braces took a minute, and fifty times its size of memory."""
+    texts = (("a {" * 1_000_000, "nested too deeply"), ("a: 'b" + "\\0" * 1_000_000, "has no value"))
+    tracemalloc.start()
+    try:
+        for text, said in texts:
+            tracemalloc.reset_peak()
+            with pytest.raises(TextFormatError, match=said):
+                read_text_format(text)
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_string_of_many_escapes_is_read_whole() -> None:
+    (field,) = read_text_format("a: '" + "\\377" * 10_000 + "'")
+    assert field.text == "\udcff" * 10_000
