@@ -29,6 +29,8 @@ def check_ranges(options: Mapping[str, object], graph: MetaGraph, where: str) ->
     """
     value = options.get(OPTION)
     names = _names(value) if isinstance(value, str) else []
+    if not names:
+        return
     nodes = graph.graph.by_name
     unknown = [name for name in names if name not in nodes]
     if not unknown:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from npu_serving.model_checks.examined import node_of
 from npu_serving.models.attribute_values import Extent
-from npu_serving.models.graph_def import FunctionDef, GraphDef, NodeDef
+from npu_serving.models.graph_def import FunctionDef, GraphDef, NodeDef, node_of
 from npu_serving.wire_bytes import BYTES, MalformedMessageError, fields, tag
 
 _LARGEST_BYTES = 64 << 20  # of a list of texts; larger ones are not looked into

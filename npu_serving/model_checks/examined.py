@@ -9,7 +9,7 @@ from pathlib import Path
 
 from npu_serving.findings import NOTE, PROBLEM, Finding
 from npu_serving.model_checks.naming import listed
-from npu_serving.models.graph_def import GraphDef, NodeDef
+from npu_serving.models.graph_def import GraphDef, NodeDef, by_operator, node_of
 from npu_serving.models.saved_model import MetaGraph, ModelSignature, SavedGraph
 from npu_serving.shown_text import in_a_line
 from npu_serving.wire_bytes import BYTES, fields, tag, text_of
@@ -126,17 +126,16 @@ class ExaminedGraph:
 
     def reached(self, tensors: Iterable[str], fed: Collection[str] = ()) -> Reached:
         """What is run for these tensors where the values of the nodes `fed` are given."""
-        by_name, functions = self.graph.by_name, self.graph.functions
-        waiting = [node_of(tensor) for tensor in tensors]
+        sources, functions = self.graph.sources, self.graph.functions
+        waiting = list(tensors)
         nodes: set[str] = set()
         called: list[str] = []
         while waiting:
-            name = waiting.pop()
-            node = by_name.get(name)
-            if node is None or name in nodes or name in fed:
+            node = sources[waiting.pop()]
+            if node is None or node.name in nodes or node.name in fed:
                 continue
-            nodes.add(name)
-            waiting += map(node_of, node.inputs)
+            nodes.add(node.name)
+            waiting += node.inputs
             if functions:
                 called += (node.op, *node.calls)
         return Reached(frozenset(nodes), self._called(called))
@@ -173,16 +172,16 @@ class ExaminedGraph:
         shown = tuple(names[:_MOST_DETAILS]) if names[1:] else ()  # of one alone the sentence speaks
         return Finding(what, cure, severity, kind, str(self.file), details=shown)
 
+    def all_operators(self) -> Iterator[tuple[str, dict[str, list[NodeDef]]]]:
+        """The nodes by their operators, those of each function with its name, and before them the others with ""."""
+        yield "", self.graph.by_operator
+        yield from ((name, by_operator(function.nodes)) for name, function in self.graph.functions.items())
+
     def all_nodes(self) -> Iterator[tuple[str, NodeDef]]:
         """Each node with the function that it stands in, "" for none."""
         yield from (("", node) for node in self.graph.nodes)
         for name, function in self.graph.functions.items():
             yield from ((name, node) for node in function.nodes)
-
-
-def node_of(tensor: str) -> str:
-    """The node of a tensor: NODE, NODE:OUTPUT, in a function NODE:ARGUMENT:NUMBER, or ^NODE, which only runs before."""
-    return tensor.lstrip("^").partition(":")[0]
 
 
 def named(nodes: Iterable[tuple[str, NodeDef]]) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from npu_serving.findings import PROBLEM, Finding
-from npu_serving.model_checks.examined import ExaminedGraph, node_of
+from npu_serving.model_checks.examined import ExaminedGraph
 from npu_serving.model_checks.naming import listed
+from npu_serving.models.graph_def import node_of
 from npu_serving.models.saved_model import SAVED_MODEL
 from npu_serving.shown_text import in_a_line
 
@@ -50,11 +51,13 @@ def _check_unset(model: ExaminedGraph, operators: tuple[str, ...], kind: str, sa
     nodes = model.graph.by_name
     if model.at_load.functions and operators is _TABLES:
         return  # in TensorFlow 2 a function makes the table that it fills; requests find it by its shared name
-    ready = {_resource(model, name) for name in model.at_load.nodes if nodes[name].op in operators}
+    there = [node.name for operator in operators for node in model.graph.by_operator.get(operator, ())]
+    names = [name for name in dict.fromkeys(there) if nodes[name].op in operators]
+    ready = {_resource(model, name) for name in names if name in model.at_load.nodes}
     unset: dict[str, list[str]] = {}
     for signature, reached in model.by_signature.items():
-        for name in reached.nodes:
-            if nodes[name].op in operators and _resource(model, name) not in ready:
+        for name in names:
+            if name in reached.nodes and _resource(model, name) not in ready:
                 unset.setdefault(name, []).append(in_a_line(signature))
     if unset:
         names = sorted(unset)

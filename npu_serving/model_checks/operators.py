@@ -61,9 +61,10 @@ def check_operators(model: ExaminedGraph) -> Iterator[Finding]:
     """Operators that TensorFlow 1.15.0 does not register; a finding's `found` is the name."""
     found: dict[str, list[tuple[str, NodeDef]]] = {}
     known = model.graph.functions.keys()
-    for where, node in model.all_nodes():
-        if node.op not in known and operator_definition(node.op) is None:
-            found.setdefault(node.op, []).append((where, node))
+    for where, nodes_of in model.all_operators():
+        for operator, there in nodes_of.items():
+            if operator not in known and operator_definition(operator) is None:
+                found.setdefault(operator, []).extend((where, node) for node in there)
     for operator, nodes in sorted(found.items()):
         severity, effect = PROBLEM, _NOT_LOADED
         if all(where for where, _ in nodes):

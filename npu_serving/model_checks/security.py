@@ -8,10 +8,10 @@ from pathlib import Path
 
 from npu_serving.findings import NOTE, WARNING, Finding
 from npu_serving.model_checks.constants import constant_source, constant_texts, nodes_within
-from npu_serving.model_checks.examined import ExaminedGraph, named, node_of
+from npu_serving.model_checks.examined import ExaminedGraph, named
 from npu_serving.model_checks.naming import SECURITY, listed
 from npu_serving.models.dangerous_operators import dangerous_among
-from npu_serving.models.graph_def import NodeDef
+from npu_serving.models.graph_def import NodeDef, node_of
 from npu_serving.shown_text import in_a_line
 
 _PATHS = {
@@ -35,8 +35,10 @@ _MEMORY = ("ImmutableConst", "memory_region_name")
 def check_dangerous_operators(model: ExaminedGraph) -> Iterator[Finding]:
     """Each of them with the signatures whose requests run it."""
     graph, directory = model.content, model.directory
-    run_by = {name: graph.graph.run_by(signature) for name, signature in graph.signatures.items()}
     found = dangerous_among(graph.graph.operators)
+    if not found.files and not found.python:
+        return
+    run_by = {name: graph.graph.run_by(signature) for name, signature in graph.signatures.items()}
     for operator, does in {**found.files, **found.python}.items():
         signatures = sorted(in_a_line(name) for name, operators in run_by.items() if operator in operators)
         asked = f"requests of {listed(signatures)} run it" if signatures else "no signature reaches it"
@@ -58,7 +60,7 @@ def check_outside_files(model: ExaminedGraph) -> Iterator[Finding]:
     inside = {node_of(tensor) for tensor in (*model.assets, model.steps.file_name) if tensor}
     bodies = [("", model.graph.by_name), *((name, nodes_within(each)) for name, each in model.graph.functions.items())]
     for where, among in bodies:
-        for node in among.values():
+        for node in (node for node in among.values() if node.op in _PATHS or node.op == _MEMORY[0]):
             for path in _paths(model, node, among, () if where else inside):
                 yield _outside(model, where, node, path)
 

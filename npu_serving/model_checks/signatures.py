@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from npu_serving.errors import ModelFileError, RequestError
 from npu_serving.findings import PROBLEM, WARNING, Finding
-from npu_serving.model_checks.examined import ExaminedGraph, node_of
+from npu_serving.model_checks.examined import ExaminedGraph
 from npu_serving.model_checks.naming import SIGNATURES, listed
-from npu_serving.models.graph_def import GraphDef
+from npu_serving.models.graph_def import GraphDef, node_of
 from npu_serving.models.saved_model import ModelSignature, TensorSpec
 from npu_serving.models.tensor_types import TensorTypes, operator_of
 from npu_serving.shown_text import in_a_line
@@ -129,7 +129,8 @@ def _check_open_inputs(model: ExaminedGraph, name: str, signature: ModelSignatur
     """Placeholders that a request would have to feed, and that the signature does not name."""
     reached = model.by_signature[name].nodes
     nodes = model.graph.by_name
-    open_inputs = sorted(each for each in reached if nodes[each].op in _OPEN)
+    there = {node.name for operator in _OPEN for node in model.graph.by_operator.get(operator, ())}
+    open_inputs = sorted(each for each in there & reached if nodes[each].op in _OPEN)
     if open_inputs:
         names = listed([in_a_line(each) for each in open_inputs])
         what = f"Requests of the signature {in_a_line(name)} would fail: it does not name the input {names}"

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from npu_serving.errors import ModelFileError
 from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
-from npu_serving.model_checks.examined import ExaminedGraph, named, node_of
+from npu_serving.model_checks.examined import ExaminedGraph, named
 from npu_serving.model_checks.naming import listed
-from npu_serving.models.graph_def import FunctionDef, GraphDef, NodeDef
-from npu_serving.models.tensor_types import Runs, count_of, input_runs, output_runs
+from npu_serving.models.attribute_values import AttributeBytes
+from npu_serving.models.graph_def import FunctionDef, GraphDef, NodeDef, node_of
+from npu_serving.models.tensor_types import Runs, count_of, deciding_attributes, input_runs, output_runs
 from npu_serving.shown_text import in_a_line
 from npu_serving.wire_bytes import BYTES, VARINT, fields, signed, tag, varints
 
 STRUCTURE = "graph-structure"
 _CONSUMER = 134  # TF_GRAPH_DEF_VERSION of TensorFlow 1.15.0 (version.h)
 _NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_./-]*")
+_OTHER_CHARACTERS, _NO_FIRST = re.compile(r"[^A-Za-z0-9_./-]"), frozenset(("", "_", "/", "-"))
 _BACK_EDGES = ("NextIteration", "RefNextIteration")
 _EXPORT_AGAIN = "export the model again with TensorFlow 1.15"
 _NOT_LOADED = "the server could not load the model"
@@ -65,13 +67,14 @@ def _check_versions(model: ExaminedGraph) -> Iterator[Finding]:
 
 
 def _check_names(model: ExaminedGraph) -> Iterator[Finding]:
-    counted = Counter(node.name for node in model.graph.nodes)
-    twice = [name for name, count in counted.items() if count > 1]
-    if twice:
+    names = model.graph.by_name.keys()
+    if len(names) < len(model.graph.nodes):
+        counted = Counter(node.name for node in model.graph.nodes)
+        twice = [name for name, count in counted.items() if count > 1]
         what = f"Several nodes have the name {listed([in_a_line(name) for name in twice])}: {_NOT_LOADED}."
         yield model.finding(what, _EXPORT_AGAIN, PROBLEM, STRUCTURE, twice)
-    wrong = [name for name in counted if not _NAME.fullmatch(name)]
-    if wrong:
+    if _OTHER_CHARACTERS.search("".join(names)) or _NO_FIRST & {name[:1] for name in names}:
+        wrong = [name for name in names if not _NAME.fullmatch(name)]
         shown = listed([repr(in_a_line(name)) for name in wrong])
         what = f"TensorFlow takes no node of the name {shown}: {_NOT_LOADED}."
         yield model.finding(what, _EXPORT_AGAIN, PROBLEM, STRUCTURE, wrong)
@@ -79,41 +82,69 @@ def _check_names(model: ExaminedGraph) -> Iterator[Finding]:
 
 def _check_inputs(model: ExaminedGraph) -> Iterator[Finding]:
     """Each input: whether there is such an output, and whether it has the type that the operator takes."""
-    by_name, tensors = model.graph.by_name, _Tensors(model.graph)
-    for node in model.graph.nodes:
-        wanted = tensors.of(node)[0]
-        before = [tensor.startswith("^") for tensor in node.inputs]
-        data = before.count(False)
-        if not all(before[data:]):
-            yield _wrong(model, node, "has an input after one that only runs before it (^NODE)")
-        for at, tensor in enumerate(node.inputs):
-            name, _, number = tensor.lstrip("^").partition(":")
-            source = by_name.get(name)
-            if source is None:
-                yield _wrong(model, node, f"has the input {in_a_line(tensor)}, and there is no such node")
-            elif not tensor.startswith("^"):
-                trouble = _trouble(tensor, number, tensors.of(source)[1], _nth(wanted, at))
-                if trouble:
-                    yield _wrong(model, node, trouble)
-        yield from _check_count(model, node, wanted, data)
+    tensors = _Tensors(model.graph.functions)
+    of_nodes = [tensors.kind(node) for node in model.graph.nodes]
+    kinds = dict(zip([node.name for node in model.graph.nodes], of_nodes))
+    for name in model.graph.sources.misnamed:
+        del kinds[name]
+    fitting: set[tuple[int, ...]] = set()  # kinds of nodes, each with those of the nodes whose first outputs it takes
+    for node, kind in zip(model.graph.nodes, of_nodes):
+        try:
+            together = (kind, *[kinds[tensor] for tensor in node.inputs])
+        except KeyError:  # NODE:NUMBER, ^NODE, or a node that is not there
+            yield from _check_inputs_of(model, node, tensors)
+            continue
+        if together not in fitting:
+            found = list(_check_inputs_of(model, node, tensors))
+            yield from found
+            if not found:
+                fitting.add(together)
+
+
+def _check_inputs_of(model: ExaminedGraph, node: NodeDef, tensors: _Tensors) -> Iterator[Finding]:
+    wanted, sources = tensors.of(node)[0], model.graph.sources
+    before = [tensor.startswith("^") for tensor in node.inputs]
+    data = before.count(False)
+    if not all(before[data:]):
+        yield _wrong(model, node, "has an input after one that only runs before it (^NODE)")
+    for at, tensor in enumerate(node.inputs):
+        source = sources[tensor]
+        if source is None:
+            yield _wrong(model, node, f"has the input {in_a_line(tensor)}, and there is no such node")
+        elif not before[at]:
+            trouble = _trouble(tensor, tensor.partition(":")[2], tensors.of(source)[1], _nth(wanted, at))
+            if trouble:
+                yield _wrong(model, node, trouble)
+    yield from _check_count(model, node, wanted, data)
 
 
 class _Tensors:
-    """The types of the inputs and the outputs of nodes, worked out once for those that are alike."""
+    """The types of the inputs and the outputs of nodes, worked out once for each kind: those of which all is alike."""
 
-    def __init__(self, graph: GraphDef) -> None:
-        self._functions = graph.functions
-        self._known: dict[tuple[str, int], tuple[Runs | None, Runs | None]] = {}
+    def __init__(self, functions: Mapping[str, FunctionDef]) -> None:
+        self._functions = functions
+        self._deciding: dict[str, list[str]] = {}
+        self._kinds: dict[tuple[AttributeBytes | str | None, ...], int] = {}
+        self._types: list[tuple[Runs | None, Runs | None]] = []
+
+    def kind(self, node: NodeDef) -> int:
+        """A number that nodes share which take and give the same types."""
+        deciding = self._deciding.get(node.op)
+        if deciding is None:
+            deciding = self._deciding[node.op] = list(deciding_attributes(node.op, self._functions))
+        key = (node.op, *[node.attributes.get(name) for name in deciding])
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = len(self._types)
+            try:
+                self._types.append((input_runs(node, self._functions), output_runs(node, self._functions)))
+            except ModelFileError:
+                self._types.append((None, None))
+        return kind
 
     def of(self, node: NodeDef) -> tuple[Runs | None, Runs | None]:
         """None where the operator is not known, or an attribute is missing that says it, which is found elsewhere."""
-        key = (node.op, id(node.attributes))  # which nodes share where they have the same
-        if key not in self._known:
-            try:
-                self._known[key] = input_runs(node, self._functions), output_runs(node, self._functions)
-            except ModelFileError:
-                self._known[key] = None, None
-        return self._known[key]
+        return self._types[self.kind(node)]
 
 
 def _nth(runs: Runs | None, number: int) -> str:
@@ -165,8 +196,15 @@ def _wrong(
 
 def _check_functions(model: ExaminedGraph) -> Iterator[Finding]:
     """Functions that are called and missing, and what their nodes take that is not there."""
+    without: set[int] = set()  # attributes that name none, which nodes share where they have the same
     for where, node in model.all_nodes():
-        missing = [in_a_line(name) for name in node.calls if name not in model.graph.functions]
+        if id(node.attributes) in without:
+            continue
+        calls = node.calls
+        if not calls:
+            without.add(id(node.attributes))
+            continue
+        missing = [in_a_line(name) for name in calls if name not in model.graph.functions]
         if missing and node.op != "SymbolicGradient":  # which may name an operator
             severity, effect = model.effect(functions=[where]) if where else (PROBLEM, _NOT_LOADED)
             what = f"The node {named([(where, node)])[0]} calls the function {listed(missing)}"
@@ -199,29 +237,36 @@ def _cycle(graph: GraphDef) -> list[str]:
 
     A loop of TensorFlow 1 runs through a NextIteration, whose value comes from the round before.
     """
-    by_name = graph.by_name
-    needs = {
-        node.name: [
-            source
-            for source in map(node_of, node.inputs)
-            if source in by_name and by_name[source].op not in _BACK_EDGES
-        ]
-        for node in graph.nodes
-    }
-    open_needs = {name: len(sources) for name, sources in needs.items()}
-    needed_by: dict[str, list[str]] = {}
-    for name, sources in needs.items():
-        for source in sources:
-            needed_by.setdefault(source, []).append(name)
-    ready = [name for name, count in open_needs.items() if not count]
-    while ready:
-        for name in needed_by.get(ready.pop(), ()):
-            open_needs[name] -= 1
-            if not open_needs[name]:
-                ready.append(name)
-    waiting = next((name for name, count in open_needs.items() if count), None)
+    sources = graph.sources
+    done = {name for name, node in graph.by_name.items() if not node.inputs or node.op in _BACK_EDGES}
+    done -= sources.misnamed
+
+    def first_need(node: NodeDef) -> str | None:
+        """The first node that it waits for."""
+        for source in map(sources.__getitem__, node.inputs):
+            if source is not None and source.name not in done:
+                return source.name
+        return None
+
+    waiting: dict[str, list[NodeDef]] = {}  # each for one of its needs only: TensorFlow writes most nodes after all
+    for name, first in graph.by_name.items():
+        if name in sources.misnamed:
+            continue
+        if name not in waiting and done.issuperset(first.inputs):
+            done.add(name)
+            continue
+        ready = [first]
+        while ready:
+            node = ready.pop()
+            need = first_need(node)
+            if need is None:
+                done.add(node.name)
+                ready += waiting.pop(node.name, ())
+            else:
+                waiting.setdefault(need, []).append(node)
+    stuck = next((node for nodes in waiting.values() for node in nodes), None)
     walked: dict[str, int] = {}
-    while waiting is not None and waiting not in walked:
-        walked[waiting] = len(walked)
-        waiting = next(source for source in needs[waiting] if open_needs[source])
-    return [] if waiting is None else list(walked)[walked[waiting] :][::-1]
+    while stuck is not None and stuck.name not in walked:
+        walked[stuck.name] = len(walked)
+        stuck = graph.by_name.get(first_need(stuck) or "")
+    return [] if stuck is None else list(walked)[walked[stuck.name] :][::-1]

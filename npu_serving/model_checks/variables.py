@@ -13,11 +13,11 @@ from npu_serving.console import Reporter
 from npu_serving.errors import ModelFileError
 from npu_serving.findings import PROBLEM, WARNING, Finding, as_finding
 from npu_serving.model_checks.constants import constant_source, constant_texts, nodes_within
-from npu_serving.model_checks.examined import ExaminedGraph, node_of
+from npu_serving.model_checks.examined import ExaminedGraph
 from npu_serving.model_checks.naming import MODEL_DIRECTORY, listed
 from npu_serving.models.checkpoint import Checkpoint, CheckpointVariable, open_checkpoint
 from npu_serving.models.checkpoint_slices import parsed_specification
-from npu_serving.models.graph_def import NodeDef
+from npu_serving.models.graph_def import NodeDef, node_of
 from npu_serving.shown_text import in_a_line
 from npu_serving.wire_bytes import MalformedMessageError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ def check_version(
     try:
         with explained(directory, doing="read"):
             saved, findings = read_version(directory, tags, naming)
+            gc.freeze()  # the graph is there until all is checked: no collection need look at it again
             if saved is not None:
                 model = ExaminedGraph(directory, saved.graph.file, saved)
                 findings += check_variables(model, reporter or Silent(), with_checksums=with_checksums)

@@ -6,7 +6,7 @@ and their places kept. The numbers of the fields are those of TensorFlow 1.15's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,6 +109,40 @@ class BoundFunction(FunctionDef):
     """
 
 
+class TensorSources(dict[str, "NodeDef | None"]):
+    """The node of each tensor, NODE, NODE:OUTPUT or ^NODE, looked up once for each that is written in another way."""
+
+    def __init__(self, by_name: Mapping[str, NodeDef]) -> None:
+        super().__init__(by_name)
+        self._by_name = by_name
+        names = "\n".join(by_name)
+        is_plain = ":" not in names and "^" not in names
+        self.misnamed = frozenset(() if is_plain else (name for name in by_name if name != node_of(name)))
+        """Names that TensorFlow refuses, and that no input can mean."""
+        for name in self.misnamed:
+            del self[name]
+
+    def __missing__(self, tensor: str) -> NodeDef | None:
+        found = self[tensor] = self._by_name.get(node_of(tensor))
+        return found
+
+
+def by_operator(nodes: Iterable[NodeDef]) -> dict[str, list[NodeDef]]:
+    """The nodes by their operators, in their order."""
+    found: dict[str, list[NodeDef]] = {}
+    for node in nodes:
+        if node.op in found:
+            found[node.op].append(node)
+        else:
+            found[node.op] = [node]
+    return found
+
+
+def node_of(tensor: str) -> str:
+    """The node of a tensor: NODE, NODE:OUTPUT, in a function NODE:ARGUMENT:NUMBER, or ^NODE, which only runs before."""
+    return tensor.lstrip("^").partition(":")[0]
+
+
 class GraphDef:
     """A graph: its nodes in their order, its functions, the bytes of its VersionDef, and the file it was read from."""
 
@@ -129,6 +163,16 @@ class GraphDef:
     def by_name(self) -> dict[str, NodeDef]:
         """The nodes by their names; of several with one name, which TensorFlow refuses, the last."""
         return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def by_operator(self) -> dict[str, list[NodeDef]]:
+        """The nodes by their operators, in their order; those in functions aside."""
+        return by_operator(self.nodes)
+
+    @cached_property
+    def sources(self) -> TensorSources:
+        """The nodes by the tensors that come from them; None for a tensor of a node that is not there."""
+        return TensorSources(self.by_name)
 
     def with_nodes(self, nodes: list[NodeDef], functions: dict[str, FunctionDef]) -> GraphDef:
         """A graph of other nodes and functions; places in them are still counted in the file of this one."""

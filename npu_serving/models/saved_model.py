@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from npu_serving.errors import ModelFileError
 from npu_serving.models.attribute_values import MOST_DIMENSIONS, Extent, type_name
-from npu_serving.models.graph_def import GraphDef, GraphScan, NodeDef, read_graph_def_file
+from npu_serving.models.graph_def import GraphDef, GraphScan, NodeDef, node_of, read_graph_def_file
 from npu_serving.models.model_kinds import as_wire, recognised
 from npu_serving.models.wire_format import WireFile, open_wire_file
 from npu_serving.wire_bytes import BYTES, VARINT, signed, tag
@@ -43,7 +44,7 @@ class TensorSpec:
     @property
     def node(self) -> str:
         """The node that it comes from."""
-        return _node_of(self.name)
+        return node_of(self.name)
 
     def to_json(self) -> dict[str, object]:
         """The tensor, its type and its shape."""
@@ -101,8 +102,17 @@ class GraphContent:
     operators: Mapping[str, int]
     placeholders: Mapping[str, TensorSpec]
     functions: Mapping[str, FunctionBody] = field(default_factory=dict)
-    by_name: Mapping[str, GraphNode] = field(default_factory=dict, repr=False)
-    """The nodes that are in no function."""
+    graph: GraphDef | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, GraphNode]:
+        """The nodes that are in no function."""
+        texts: dict[str, str] = {}
+        found: dict[str, GraphNode] = {}
+        for node in self.graph.nodes if self.graph is not None else ():
+            inputs = tuple(texts.get(tensor) or texts.setdefault(tensor, node_of(tensor)) for tensor in node.inputs)
+            found[node.name] = GraphNode(node.op, inputs, node.calls if self.functions else ())
+        return found
 
     @property
     def nodes(self) -> int:
@@ -118,21 +128,22 @@ class GraphContent:
 
         What the inputs were computed from does not run. A function that is reached is counted once.
         """
-        fed = {_node_of(tensor) for spec in signature.inputs.values() for tensor in (spec.name, *spec.others)}
-        waiting = [_node_of(tensor) for spec in signature.outputs.values() for tensor in (spec.name, *spec.others)]
-        seen = set(waiting)
+        if self.graph is None:
+            return {}
+        sources = self.graph.sources
+        seen = {node_of(tensor) for spec in signature.inputs.values() for tensor in (spec.name, *spec.others)}
+        waiting = [tensor for spec in signature.outputs.values() for tensor in (spec.name, *spec.others)]
         found: Counter[str] = Counter()
         called: list[str] = []
         while waiting:
-            name = waiting.pop()
-            node = self.by_name.get(name)
-            if node is None or name in fed:
+            node = sources[waiting.pop()]
+            if node is None or node.name in seen:
                 continue
-            found[node.operator] += 1
-            called += [*node.calls, node.operator]
-            new = [needed for needed in node.inputs if needed not in seen]
-            seen.update(new)
-            waiting += new
+            seen.add(node.name)
+            found[node.op] += 1
+            if self.functions:
+                called += [*node.calls, node.op]
+            waiting += node.inputs
         reached: set[str] = set()
         while called:
             name = called.pop()
@@ -231,24 +242,16 @@ def _refuse_wrong_name(file: WireFile) -> None:
 
 def _content(graph: GraphDef) -> GraphContent:
     """A graph by its operators."""
-    operators: Counter[str] = Counter()
-    placeholders: dict[str, TensorSpec] = {}
-    by_name: dict[str, GraphNode] = {}
-    texts: dict[str, str] = {}
-    has_functions = bool(graph.functions)
-    for node in graph.nodes:
-        operators[node.op] += 1
-        inputs = tuple(texts.get(tensor) or texts.setdefault(tensor, _node_of(tensor)) for tensor in node.inputs)
-        by_name[node.name] = GraphNode(node.op, inputs, node.calls if has_functions else ())
-        if node.op in PLACEHOLDERS:
-            placeholders[node.name] = _placeholder(node)
+    operators = Counter({operator: len(nodes) for operator, nodes in graph.by_operator.items()})
+    open_nodes = [node for operator in PLACEHOLDERS for node in graph.by_operator.get(operator, ())]
+    placeholders = {node.name: _placeholder(node) for node in sorted(open_nodes, key=lambda node: node.start)}
     functions = {}
     for name, function in graph.functions.items():
         inner = Counter(node.op for node in function.nodes)
         operators.update(inner)
         calls = frozenset(call for node in function.nodes for call in node.calls)
         functions[name] = FunctionBody(dict(sorted(inner.items())), calls)
-    return GraphContent(dict(sorted(operators.items())), placeholders, functions, by_name)
+    return GraphContent(dict(sorted(operators.items())), placeholders, functions, graph)
 
 
 def _placeholder(node: NodeDef) -> TensorSpec:
@@ -370,11 +373,6 @@ def _shape(file: WireFile, start: int, end: int) -> tuple[int, ...] | None:
             if len(sizes) > MOST_DIMENSIONS:
                 raise file.damaged(first, f"a shape has more than {MOST_DIMENSIONS} dimensions")
     return tuple(sizes)
-
-
-def _node_of(tensor: str) -> str:
-    """The node that a tensor comes from, NODE:OUTPUT, or that is only to run first, ^NODE."""
-    return tensor.lstrip("^").partition(":")[0]
 
 
 def _entry(file: WireFile, start: int, end: int) -> tuple[str, tuple[int, int]]:

@@ -119,6 +119,23 @@ def operator_of(name: str, functions: Mapping[str, FunctionDef]) -> Operator | N
     return functions.get(name) or operator_definition(name)
 
 
+def deciding_attributes(name: str, functions: Mapping[str, FunctionDef]) -> frozenset[str]:
+    """The names that stand for types and numbers of the operator's inputs and outputs; other attributes decide none."""
+    operator = operator_of(name, functions)
+    if operator is None:
+        return frozenset()
+    if isinstance(operator, FunctionDef):
+        written = (text for _, text in (*operator.inputs, *operator.outputs))
+        return frozenset(part for text in written for part in text.split("*") if part)
+    arguments = (*operator.inputs, *operator.outputs)
+    return frozenset(
+        part
+        for each in arguments
+        for part in (each.data_type, each.number, each.type_list)
+        if part in operator.attributes
+    )
+
+
 def count_of(runs: Runs) -> int:
     """How many tensors they are."""
     return sum(run.count for run in runs)
