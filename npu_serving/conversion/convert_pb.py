@@ -28,7 +28,7 @@ from npu_serving.conversion.needed_nodes import (
 from npu_serving.conversion.signature_ends import SignatureEnds, chosen_ends, made_signature
 from npu_serving.conversion.sources import ConversionSource, read_source
 from npu_serving.conversion.tables import START_NODE, TableFilling, table_filling
-from npu_serving.conversion.weights import Weights, with_variables
+from npu_serving.conversion.weights import SMALLEST_VARIABLE, Weights, with_variables
 from npu_serving.errors import RequestError
 from npu_serving.models.checkpoint import open_checkpoint
 from npu_serving.models.checkpoint_writer import write_checkpoint
@@ -275,6 +275,9 @@ def _notes(plan: ConversionPlan) -> list[str]:
     if plan.weights is not None:
         size = amount_text(plan.weights.size_bytes, "bytes")
         notes.append(f"variables: {len(plan.weights.constants):,} constants of {size} in all")
+    elif plan.request.weights_as_variables:
+        least = amount_text(SMALLEST_VARIABLE, "bytes")
+        notes.append(f"constants made variables: none, since none of them holds {least} or more")
     if plan.main_op:
         notes.append(f"run when the model is loaded: {plan.main_op}")
     if plan.assets:

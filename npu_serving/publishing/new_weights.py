@@ -21,6 +21,7 @@ from npu_serving.models.checkpoint_slices import VariableSlice
 from npu_serving.models.checkpoint_writer import NewVariable, write_checkpoint
 from npu_serving.publishing.version_files import VersionFiles, copy_files
 from npu_serving.shown_text import in_a_line
+from npu_serving.writers.shell import shell_word
 
 if TYPE_CHECKING:
     import numpy
@@ -206,9 +207,8 @@ def new_weights(file: Path, directory: Path, *, partial: bool) -> NewWeights:
             + "\n".join(f"  {each}" for each in troubles[:_SHOWN] or ["no variable of the model is there"])
             + (f"\n  and {len(troubles) - _SHOWN} more" if len(troubles) > _SHOWN else ""),
             cause="they are those of another model, or of another version of its code",
-            cure="./inv graph-nodes shows the model's variables; --partial takes those that both have"
-            if not partial
-            else "./inv graph-nodes shows the model's variables",
+            cure=f"./inv graph-nodes {shell_word(directory)} shows the model's variables"
+            + ("" if partial else "; --partial takes those that both have"),
         )
     return NewWeights(file, version, values, tuple(replaced), tuple(kept), tuple(extra))
 

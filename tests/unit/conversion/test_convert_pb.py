@@ -114,6 +114,13 @@ def test_a_graph_for_one_batch_size_takes_no_other(tmp_path: Path) -> None:
         plan_conversion(request(tmp_path, nodes, batch_size=4), Silent())
 
 
+def test_a_graph_without_large_constants_is_said_to_have_got_no_variables(tmp_path: Path) -> None:
+    nodes = [placeholder("x"), node("y", "Identity", ("x",), T)]
+    plan = plan_conversion(request(tmp_path, nodes, weights_as_variables=True), Silent())
+    assert "constants made variables: none, since none of them holds 65.5 kB or more" in plan.text()
+    assert "made variables" not in plan_conversion(request(tmp_path, nodes), Silent()).text()
+
+
 def test_the_size_that_the_server_refuses_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     """The constant is not there: the file has a hole in its place."""
     source = tmp_path / "graph.pb"

@@ -138,8 +138,9 @@ def test_what_does_not_fit_is_named_with_both_sides(
     tmp_path: Path, model: Path, given_arrays: dict[str, Any], said: str
 ) -> None:
     put_npz(tmp_path / "w.npz", given_arrays)
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(RequestError, match=said) as refused:
         new_weights(tmp_path / "w.npz", model, partial=False)
+    assert refused.value.cure.startswith(f"./inv graph-nodes {model} shows the model's variables; ")
 
 
 def test_a_part_has_to_fit_too(tmp_path: Path, model: Path) -> None:
