@@ -6,7 +6,6 @@ written again. It is looked at first as its importer does, so that a version tha
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -307,9 +306,15 @@ def _copy_assets(plan: ConversionPlan, directory: Path) -> None:
                 cure="rename one of them",
             )
         fsutil.copy_file(path, directory / ASSETS / path.name)
-    if plan.source.extra_assets is not None:
-        with fsutil.explained(plan.source.extra_assets, doing="copied"):
-            shutil.copytree(plan.source.extra_assets, directory / EXTRA_ASSETS)
+    if (extra := plan.source.extra_assets) is not None:
+        with fsutil.explained(extra, doing="copied"):
+            for place, _, files in fsutil.walk(extra, onerror=_raised):
+                for file in (Path(place, name) for name in files):  # a pipe, or a device without an end, is refused
+                    fsutil.copy_file(file, directory / EXTRA_ASSETS / file.relative_to(extra))
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 def _frozen(

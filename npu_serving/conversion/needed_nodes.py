@@ -168,6 +168,12 @@ class ImportCheck:
     def _fits(self, node: NodeDef, written: str, wanted: str) -> bool:
         """Whether an input refers to a variable. ModelFileError where the tensor is missing, or of another type."""
         name, number = split_tensor(written)
+        if name not in self._nodes:  # such as x:-1, which needs the node x
+            raise ModelFileError(
+                f"The node {node.name} ({node.op}) has the input {written}, which is not of the form NODE:NUMBER.",
+                cause="the graph was changed by hand",
+                cure=AGAIN,
+            )
         runs = self._runs(self._nodes[name], outputs=True)
         if runs is None:
             return True

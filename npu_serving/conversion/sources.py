@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from npu_serving.errors import RequestError
+from npu_serving.errors import ModelFileError, RequestError
 from npu_serving.models.attribute_values import Extent
 from npu_serving.models.graph_def import GraphDef, read_graph_def_file
 from npu_serving.models.layout import version_directories
@@ -20,6 +20,7 @@ from npu_serving.models.saved_model import (
     read_saved_model_graphs,
 )
 from npu_serving.models.saved_model_writer import ASSETS, EXTRA_ASSETS, SERVE_TAG, VARIABLES
+from npu_serving.shown_text import in_a_line
 from npu_serving.wire_bytes import BYTES, fields, tag, text_of
 
 INIT_OP = "__saved_model_init_op"
@@ -97,11 +98,22 @@ def _saved_model(file: Path, tags: tuple[str, ...]) -> ConversionSource:
         {name: each for name, each in saved.signatures.items() if name != INIT_OP},
         tuple(sorted(saved.tags)),
         _main_op(saved),
-        {tensor: directory / ASSETS / name for tensor, name in saved.assets.items()},
+        {tensor: _asset(file, name) for tensor, name in saved.assets.items()},
         extra if extra.is_dir() else None,
         prefix if prefix.with_name(prefix.name + _INDEX).exists() else None,
         saved,
     )
+
+
+def _asset(model: Path, name: str) -> Path:
+    """The file of an asset. ModelFileError for one that would be outside of the model, and be copied from there."""
+    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).name:
+        raise ModelFileError(
+            f"{model} has the asset {in_a_line(name)!r}, which is not the name of a file in {ASSETS}/.",
+            cause="the model was changed by hand: nothing from outside of it is copied",
+            cure="export the model again",
+        )
+    return model.parent / ASSETS / name
 
 
 def _meta(path: Path) -> ConversionSource:

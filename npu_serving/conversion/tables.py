@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from npu_serving.conversion.needed_nodes import input_node
-from npu_serving.errors import RequestError
+from npu_serving.conversion.needed_nodes import AGAIN, input_node, needed_names
+from npu_serving.errors import ModelFileError, RequestError
 from npu_serving.models.graph_def import GraphDef, NodeDef
 from npu_serving.models.small_constants import texts
 
@@ -46,14 +46,13 @@ def table_filling(graph: GraphDef, needed: set[str], given: Mapping[str, Path], 
             cure="convert the SavedModel, or the .meta of the checkpoint, that the graph was frozen from",
         )
     nodes = [filling[name] for name in sorted(tables)]
+    needed_names(graph, [node.name for node in nodes])  # says which input the graph lacks
     files = dict(_file(graph, node, given, beside) for node in nodes if node.op in _BY_FILE)
     return TableFilling(tuple(node.name for node in nodes), files)
 
 
 def _file(graph: GraphDef, node: NodeDef, given: Mapping[str, Path], beside: Path) -> tuple[str, Path]:
-    name = input_node(node.inputs[1])
-    while graph.by_name[name].op == "Identity":
-        name = input_node(graph.by_name[name].inputs[0])
+    name = _origin(graph, node)
     value = graph.by_name[name].attributes.get("value")
     written = texts(value) if isinstance(value, bytes) else []
     path = Path(written[0].decode("utf-8", "surrogateescape")) if written else Path()
@@ -66,4 +65,20 @@ def _file(graph: GraphDef, node: NodeDef, given: Mapping[str, Path], beside: Pat
         f"{missing} is not there, from which the table {input_node(node.inputs[0])} is filled.",
         cause="the graph has the path of the machine that it was made on",
         cure=f"--asset {name}=FILE, with the place where the file is here",
+    )
+
+
+def _origin(graph: GraphDef, node: NodeDef) -> str:
+    """The node that the path of a table's file comes from. ModelFileError where it comes from nowhere."""
+    at, inputs, passed = node, node.inputs[1:2], {node.name}
+    while inputs:
+        at = graph.by_name[input_node(inputs[0])]
+        if at.op != "Identity":
+            return at.name
+        inputs = at.inputs[:1] if at.name not in passed else ()
+        passed.add(at.name)
+    raise ModelFileError(
+        f"The path of the file that fills a table comes from nowhere: {node.name} ({node.op}) gets it from {at.name}.",
+        cause="the graph was changed by hand",
+        cure=AGAIN,
     )

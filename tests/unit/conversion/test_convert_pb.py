@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from model_messages import entry, message, node, number, placeholder, shape
+from model_messages import entry, message, node, number, placeholder, saved_model, shape, simple_model
 
 from npu_serving.console import Silent
 from npu_serving.conversion import convert_pb
@@ -19,6 +19,7 @@ from npu_serving.conversion.convert_pb import ConversionRequest, convert, plan_c
 from npu_serving.errors import DiskFullError, ModelFileError, NpuServingError, RequestError
 from npu_serving.models.saved_model import read_saved_model
 from npu_serving.models.saved_model_writer import write_saved_model
+from npu_serving.wire_bytes import BYTES, fields, tag
 
 T = {"T": number(6, 1)}
 
@@ -64,6 +65,7 @@ def test_all_nodes_are_kept_when_asked_for(tmp_path: Path) -> None:
         ([placeholder("x"), node("y", "Add", ("x", "gone:1"), T)], r"y \(Add\) has the input gone:1, which the graph"),
         ([placeholder("x"), node("y", "Identity", ("x", "^gone"), T)], r"has the input \^gone"),
         ([placeholder("x"), node("y", "Add", ("x",), T)], r"y \(Add\) has 1 inputs, .* there are 2"),
+        ([placeholder("x"), node("y", "Identity", ("x:-1",), T)], "the input x:-1, which is not of the form"),
         ([placeholder("x"), node("y", "Identity", ("x:1",), T)], "the input x:1, and x has 1 outputs"),
         ([placeholder("x", (), 3), node("y", "Identity", ("x",), T)], "input x of .* is int32, and float32 is needed"),
         ([placeholder("x"), node("y", "Identity", ("x",))], "its attribute T, a type, is missing"),
@@ -79,6 +81,61 @@ def test_what_tensorflow_would_not_import_is_named(tmp_path: Path, nodes: list[b
     with pytest.raises(NpuServingError, match=said) as refused:
         plan_conversion(request(tmp_path, nodes), Silent())
     assert refused.value.cure and not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "more", "said"),
+    [
+        (("t",), (), "comes from nowhere: init"),
+        (("t", "gone"), (), r"init .* has the input gone, which the graph lacks"),
+        (("t", "a"), (node("a", "Identity", (), {"T": number(6, 7)}),), "gets it from a"),
+        (("t", "a"), (node("a", "Identity", ("b",)), node("b", "Identity", ("a",))), "comes from nowhere: init"),
+    ],
+)
+def test_a_tables_file_whose_path_comes_from_nowhere_is_named(
+    tmp_path: Path, inputs: tuple[str, ...], more: tuple[bytes, ...], said: str
+) -> None:
+    nodes = [
+        placeholder("x", (-1,), 7),
+        node("t", "HashTableV2", (), {"key_dtype": number(6, 7), "value_dtype": number(6, 9)}),
+        placeholder("d", (), 9),
+        node("y", "LookupTableFindV2", ("t", "x", "d"), {"Tin": number(6, 7), "Tout": number(6, 9)}),
+        node("init", "InitializeTableFromTextFileV2", inputs, {}),
+        *more,
+    ]
+    with pytest.raises(ModelFileError, match=said):
+        plan_conversion(request(tmp_path, nodes), Silent())
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/hostname", ".."])
+def test_nothing_outside_of_a_model_is_copied_as_its_asset(tmp_path: Path, name: str) -> None:
+    tensor = message(1, message(1, "path:0"))
+    model = simple_model({"x": (-1,)})
+    graph = saved_model(_graph_of(model) + message(6, tensor + message(2, name)))
+    place = tmp_path / "source" / "1" / "saved_model.pb"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(graph)
+    with pytest.raises(ModelFileError, match="which is not the name of a file in assets/"):
+        plan_conversion(ConversionRequest(place.parent, tmp_path / "models" / "m"), Silent())
+
+
+def _graph_of(model: bytes) -> bytes:
+    return next(bytes(content) for key, _, content in fields(memoryview(model)) if key == tag(2, BYTES))
+
+
+def test_a_pipe_or_a_device_among_the_extra_assets_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "source" / "1"
+    extra = place / "assets.extra" / "deep"
+    extra.mkdir(parents=True)
+    (place / "saved_model.pb").write_bytes(simple_model({"x": (-1,)}))
+    (extra / "file").write_bytes(b"1")
+    wanted = ConversionRequest(place, tmp_path / "models" / "m")
+    convert(plan_conversion(wanted, Silent()), Silent())
+    assert (tmp_path / "models" / "m" / "1" / "assets.extra" / "deep" / "file").read_bytes() == b"1"
+    (extra / "zeros").symlink_to("/dev/zero")
+    with pytest.raises(NpuServingError, match="is a device or a pipe"):
+        convert(plan_conversion(wanted, Silent()), Silent())
+    assert os.listdir(tmp_path / "models" / "m") == ["1"]
 
 
 def test_what_tensorflows_own_freezing_breaks_is_converted_from_the_checkpoint(tmp_path: Path) -> None:
