@@ -33,6 +33,8 @@ def needed_names(graph: GraphDef, wanted: Iterable[str], cut: Collection[str] = 
         if node.name in cut:
             continue
         for each in node.inputs:
+            if each in seen:  # as it is written, which for most is the name alone
+                continue
             name = input_node(each)
             if name not in seen:
                 if name not in by_name:
@@ -204,6 +206,8 @@ class ImportCheck:
 
 def refuse_loops(nodes: Mapping[str, NodeDef]) -> None:
     """ModelFileError where nodes wait for each other, but for the loops that while_loop makes."""
+    if _is_in_order(nodes):
+        return
     waits = dict.fromkeys(nodes, 0)
     then: dict[str, list[str]] = {name: [] for name in nodes}
     for node in nodes.values():
@@ -228,6 +232,16 @@ def refuse_loops(nodes: Mapping[str, NodeDef]) -> None:
             cause="the graph was changed by hand: without NextIteration, TensorFlow has no loops",
             cure=AGAIN,
         )
+
+
+def _is_in_order(nodes: Mapping[str, NodeDef]) -> bool:
+    """Whether each node comes after those that it waits for, as nearly always: then none is in a loop."""
+    done = {name for name, node in nodes.items() if not node.inputs or node.op in _PASSED_BACK}
+    for name, node in nodes.items():
+        if not done.issuperset(node.inputs) and not all(input_node(each) in done for each in node.inputs):
+            return False
+        done.add(name)
+    return True
 
 
 def _one_loop(nodes: Mapping[str, NodeDef], left: set[str]) -> list[str]:

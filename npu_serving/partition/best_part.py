@@ -16,12 +16,11 @@ becomes a small one.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 _MOST_STEPS = 1_500_000  # arcs looked at: a second or two
-_TRIED = 16
 _UNBOUNDED = 1 << 200
 
 
@@ -197,41 +196,33 @@ def _classes(graph: _Condensed, before: list[int], behind: list[int]) -> tuple[l
 
 
 def _quick(graph: _Condensed, mids: Sequence[int]) -> list[int]:
-    """A good part where the best one takes too long: the best of some in which the first of `mids` run before it.
+    """A good part where the best one takes too long: the best of those for which the first of `mids` run before it.
 
-    `mids` are in order, so that none of the first is behind one of the others.
+    `mids` are in order, so that none of the first is behind one of the others. With the first N before it, a node is
+    in the part if none of the others leads to it and it leads to none of the first: for a range of N.
     """
     count = len(graph.after)
-    best: tuple[int, list[int]] = (-1, [])
-    tried = {len(mids) * step // _TRIED for step in range(_TRIED + 1)}
-    for number in sorted(tried | _around_best_level(graph, mids)):
-        early, late = bytearray(count), bytearray(count)
-        for at, node in enumerate(mids):
-            (early if at < number else late)[node] = 1
-        for node, others in enumerate(graph.after):
-            if late[node]:
-                for other in others:
-                    late[other] = 1
-        for node in range(count - 1, -1, -1):
-            early[node] |= any(early[other] for other in graph.after[node])
-        worths = graph.worth
-        part = [node for node in range(count) if worths[node] is not None and not early[node] and not late[node]]
-        best = max(best, (sum(worths[node] or 0 for node in part), part))
-    return best[1]
-
-
-def _around_best_level(graph: _Condensed, mids: Sequence[int]) -> set[int]:
-    """How many of `mids` are before the best level; a level is how often the way to a node has come to the NPU."""
-    level = [0] * len(graph.after)
-    can = [worth is not None for worth in graph.worth]
+    last_before, first_behind = [-1] * count, [len(mids)] * count
+    for at, node in enumerate(mids):
+        last_before[node] = first_behind[node] = at
     for node, others in enumerate(graph.after):
+        at = last_before[node]
         for other in others:
-            level[other] = max(level[other], level[node] + (can[other] and not can[node]))
-    total: dict[int, int] = {}
-    for node, worth in enumerate(graph.worth):
-        total[level[node]] = total.get(level[node], 0) + (worth or 0)
-    best = max(total, key=lambda each: total[each])
-    return {sum(level[node] < best for node in mids)}
+            last_before[other] = max(last_before[other], at)
+    for node in range(count - 1, -1, -1):
+        at = first_behind[node]
+        for other in graph.after[node]:
+            at = min(at, first_behind[other])
+        first_behind[node] = at
+    gains = [0] * (len(mids) + 2)
+    for worth, low, high in zip(graph.worth, last_before, first_behind):
+        if worth and low < high:
+            gains[low + 1] += worth
+            gains[high + 1] -= worth
+    totals = list(accumulate(gains[:-1]))
+    number = totals.index(max(totals))
+    able = (node for node, worth in enumerate(graph.worth) if worth is not None)
+    return [node for node in able if last_before[node] < number <= first_behind[node]]
 
 
 class _Cut:
@@ -318,17 +309,17 @@ class _Network:
                 return None
 
     def _depths(self) -> list[int]:
-        depth = [-1] * len(self._arcs)
+        arcs, to, left = self._arcs, self._to, self._left
+        depth = [-1] * len(arcs)
         depth[self._source] = 0
-        waiting = deque((self._source,))
-        while waiting:
-            node = waiting.popleft()
-            for arc in self._arcs[node]:
-                other = self._to[arc]
-                if self._left[arc] and depth[other] < 0:
-                    depth[other] = depth[node] + 1
+        waiting = [self._source]
+        for node in waiting:  # which grows meanwhile
+            further = depth[node] + 1
+            for arc in arcs[node]:
+                if left[arc] and depth[other := to[arc]] < 0:
+                    depth[other] = further
                     waiting.append(other)
-            self._steps += len(self._arcs[node])
+            self._steps += len(arcs[node])
         return depth
 
     def _block(self, depth: list[int]) -> None:
