@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 OF_EACH_TASK = ("--help", "--debug")
 BEFORE_A_TASK = (*OF_EACH_TASK, "--list", "--version", "--print-completion-script")
 
+_OF_THE_GUIDE = {("convert-om", "--input-path"): "MODEL --output DIRECTORY/NAME"}
+"""Flags of the guide's scripts (table 6-5) for which a task has an argument: what is typed instead."""
+
 # invoke's own messages (invoke/parser/parser.py, invoke/program.py): only their text says which word is wrong.
 _UNKNOWN = re.compile(r"No idea what (?P<word>.*) is!", re.DOTALL)
 _NEEDS_VALUE = re.compile(r"Flag <Argument: (?P<name>[\w-]+).* needed value and was not given one!")
@@ -60,7 +63,10 @@ def _flag_taken_for_an_argument(context: ParserContext) -> RequestError | None:
     for argument in context.positional_args:
         word = str(argument.value)
         if word.startswith("--"):
-            near = difflib.get_close_matches(word, [*context.flags, *context.inverse_flags], n=1)
+            instead = _OF_THE_GUIDE.get((context.name or "", word.partition("=")[0].replace("_", "-")))
+            near = (
+                [instead] if instead else difflib.get_close_matches(word, [*context.flags, *context.inverse_flags], n=1)
+            )
             usual = " ".join(str(each.name).strip("_").upper() for each in context.positional_args)
             cure = f"./inv {context.name} {near[0] if near else usual}"
             return RequestError(f"{context.name} has no flag {word}.", cure=cure)
@@ -70,7 +76,8 @@ def _flag_taken_for_an_argument(context: ParserContext) -> RequestError | None:
 def _unknown(word: str, task: str, flags: Iterable[str], tasks: Sequence[str]) -> RequestError:
     before = f"./inv {task} " if task else "./inv "
     if word.startswith("-"):
-        near = difflib.get_close_matches(word, [flag for flag in flags if flag != word], n=1)
+        instead = _OF_THE_GUIDE.get((task, word.partition("=")[0].replace("_", "-")))
+        near = [instead] if instead else difflib.get_close_matches(word, [flag for flag in flags if flag != word], n=1)
         who = task or "./inv"
         return RequestError(f"{who} has no flag {word}.", cure=f"{before}{near[0]}" if near else f"{before}--help")
     near = _nearest_tasks(word, tasks)

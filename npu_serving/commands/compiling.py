@@ -72,12 +72,13 @@ def convert_om(
     from npu_serving.conversion.convert_om import plan_conversion
     from npu_serving.conversion.om_request import OmRequest
     from npu_serving.settings import user_path
+    from npu_serving.writers.shell import command_line
 
     if output is None:
         raise RequestError(
             "convert-om needs --output.",
             cause="it makes a version of a model in a directory of its own",
-            cure=f"./inv convert-om {model or 'MODEL'} --output models/NAME_om",
+            cure=command_line(["./inv", "convert-om", model or "MODEL", "--output", "models/NAME_om"]),
         )
     if build and not golden:
         raise RequestError(

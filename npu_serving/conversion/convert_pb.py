@@ -273,7 +273,7 @@ def _notes(plan: ConversionPlan) -> list[str]:
         notes.append(f"attributes that TensorFlow 1.15.0 does not know removed: {_listed(sorted(plan.edits.later))}")
     if plan.weights is not None:
         size = amount_text(plan.weights.size_bytes, "bytes")
-        notes.append(f"variables: {len(plan.weights.constants):,} constants of {size} in all")
+        notes.append(f"constants made variables: {len(plan.weights.constants):,}, of {size} in all")
     elif plan.request.weights_as_variables:
         least = amount_text(SMALLEST_VARIABLE, "bytes")
         notes.append(f"constants made variables: none, since none of them holds {least} or more")

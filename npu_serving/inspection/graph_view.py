@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from npu_serving.models.saved_model import ModelSignature, TensorSpec
 from npu_serving.models.tensor_shapes import TensorShapes
 from npu_serving.models.tensor_types import output_runs
 from npu_serving.shown_text import in_a_line
+from npu_serving.writers.shell import shell_word
 
 SHOWN_NODES = 200
 """Of a list of nodes, unless --limit says another number."""
@@ -176,12 +176,12 @@ class GraphView:
 
     def next_step(self) -> str:
         """What to type next: a check of what can be served, a conversion of what can't."""
-        path = shlex.quote(str(self.model.path))
+        path = shell_word(self.model.path)
         if self.model.kind.message == "SavedModel":
-            return f"./inv check-model {shlex.quote(str(self.model.path.parent))}"
+            return f"./inv check-model {shell_word(self.model.path.parent)}"
         inputs, outputs = (";".join(spec.name for spec in specs) for specs in (self.inputs, self.outputs))
         named = "".join(
-            f" {flag} {shlex.quote(names)}"
+            f" {flag} {shell_word(names)}"
             for flag, names in (("--inputs", inputs), ("--outputs", outputs))
             if names and len(names) < _LONGEST_LIST and names.isprintable()
         )
@@ -248,9 +248,7 @@ class GraphView:
     def _node_lines(self) -> list[str]:
         nodes, matching = self._listed(SHOWN_NODES if self.chosen.limit is None else self.chosen.limit)
         if not nodes:
-            return [
-                f"no node matches; ./inv graph-nodes {shlex.quote(str(self.model.path))} says which operators there are"
-            ]
+            return [f"no node matches; ./inv graph-nodes {shell_word(self.model.path)} says which operators there are"]
         header: tuple[str, ...] = ("NODE", "OPERATOR", "OUTPUTS", "INPUTS", "DEVICE")
         rows = [node.row() for node in nodes]
         if not any(row[-1] for row in rows):

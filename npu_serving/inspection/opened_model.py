@@ -18,6 +18,7 @@ from npu_serving.models.saved_model import (
     read_meta_graph_file,
     read_saved_model_graphs,
 )
+from npu_serving.writers.shell import shell_word
 
 if TYPE_CHECKING:
     from npu_serving.models.checkpoint import CheckpointVariable
@@ -104,9 +105,9 @@ def _file_in(directory: Path) -> tuple[Path, tuple[str, ...]]:
     raise RequestError(
         f"{directory} contains no model.",
         cause=f"there is neither {SAVED_MODEL} nor the directory of a version; {MODEL_LAYOUT}",
-        cure=f"./inv graph-nodes {directory / near[0]}"
+        cure=f"./inv graph-nodes {shell_word(directory / near[0])}"
         if near
-        else f"ls {directory} shows what is there; name a model",
+        else f"ls {shell_word(directory)} shows what is there; name a model",
     )
 
 

@@ -13,6 +13,7 @@ from npu_serving.inspection.folded_graph import MOST_BOXES, Box, FoldedEdge, Fol
 from npu_serving.inspection.picture_layout import PictureLayout, Point, laid_out
 from npu_serving.templating import render
 from npu_serving.writers.html import html_text, script_json
+from npu_serving.writers.shell import shell_word
 
 SVG, HTML = ".svg", ".html"
 _TEMPLATES = {SVG: "templates/graph-picture.svg.j2", HTML: "templates/graph-picture.html.j2"}
@@ -132,7 +133,7 @@ def check_picture_path(path: Path) -> Path:
         raise RequestError(
             f"--picture can't be {str(path)!r}.",
             cause="the end of the name says what is drawn: .svg, or .html for a page with search and zoom",
-            cure=f"use --picture {path.with_suffix(HTML)}",
+            cure=f"use --picture {shell_word(path.with_suffix(HTML))}",
         )
     return path
 

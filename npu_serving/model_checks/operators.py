@@ -16,6 +16,7 @@ from npu_serving.findings import NOTE, PROBLEM, WARNING, Finding
 from npu_serving.model_checks.examined import ExaminedGraph, named
 from npu_serving.model_checks.naming import conversion_of, listed
 from npu_serving.models.attribute_values import AttributeValue, Extent
+from npu_serving.models.freezing import HANDLE, REFERENCE_VARIABLES
 from npu_serving.models.graph_def import NodeDef
 from npu_serving.models.operator_definitions import (
     OperatorAttribute,
@@ -47,6 +48,8 @@ class AttributeTrouble:
     attribute: str
     what: str
     is_cured_by_stripping: bool = False
+    is_cured_by_freezing: bool = False
+    """Whether the node is a variable, of which convert-pb makes a constant."""
     keeps_it_out: bool = False
     ends_the_server: bool = False
 
@@ -113,7 +116,7 @@ def check_attributes(model: ExaminedGraph) -> Iterator[Finding]:
         if trouble.is_cured_by_stripping:
             what += " It has its default value, so that it can be removed."
         cure = f"{_EXPORT_AGAIN}, or without it"
-        if trouble.is_cured_by_stripping:
+        if trouble.is_cured_by_stripping or trouble.is_cured_by_freezing:
             cure = conversion_of(model.directory)
         yield model.finding(what, "" if severity == NOTE else cure, severity, ATTRIBUTE, names)
 
@@ -146,7 +149,10 @@ def _unknown(node: NodeDef, name: str) -> AttributeTrouble:
     is_default = later is not None and later.has_default and value is not None and is_value(value, later.default)
     shown = in_a_line(name)
     what = f"has the attribute {shown}, which TensorFlow 1.15.0 does not know (NodeDef mentions attr '{shown}')"
-    return AttributeTrouble(node.op, name, what, is_cured_by_stripping=is_default)
+    is_variable = node.op in (*REFERENCE_VARIABLES, HANDLE)
+    return AttributeTrouble(
+        node.op, name, what, is_cured_by_stripping=is_default, is_cured_by_freezing=is_variable and not is_default
+    )
 
 
 def _decides_types(definition: OperatorDefinition, name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from npu_serving import fsutil
 from npu_serving.errors import ModelFileError
 from npu_serving.models.wire_format import Field, WireBytes, WireFile, open_wire_file
 from npu_serving.wire_bytes import BYTES, VARINT, tag
+from npu_serving.writers.shell import shell_word
 
 _HEAD = 4096  # bytes, by which a file is recognised
 _OPERATOR = re.compile(rb"[A-Za-z_][A-Za-z0-9_.>/-]*\Z")
@@ -34,7 +34,7 @@ class ModelKind:
 
     def cure_for(self, path: Path) -> str:
         """What to type next for the file at `path`."""
-        return self.cure.format(file=shlex.quote(str(path))) if "{file}" in self.cure else self.cure
+        return self.cure.format(file=shell_word(path)) if "{file}" in self.cure else self.cure
 
 
 _CONVERT = "./inv convert-pb {file} --output models/NAME"

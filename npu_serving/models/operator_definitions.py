@@ -64,11 +64,6 @@ def operator_definition(name: str) -> OperatorDefinition | None:
     return _definition(name) if name in _all() else None
 
 
-def operator_names() -> frozenset[str]:
-    """All that TensorFlow 1.15.0 knows, those of tensorflow.contrib included."""
-    return frozenset(_all())
-
-
 def later_attributes(operator: str) -> Mapping[str, OperatorAttribute]:
     """The attributes that releases after 1.15.0 gave to an operator that 1.15.0 has; 1.15.0 refuses to run them."""
     return _attributes(_later()["attributes"].get(operator, {}))

@@ -10,6 +10,7 @@ from npu_serving.errors import RequestError
 from npu_serving.fsutil import explained
 from npu_serving.models.graph_def import GraphDef, read_graph_def_file
 from npu_serving.models.layout import MODEL_LAYOUT, version_directories
+from npu_serving.models.likely_tensors import likely_inputs, likely_outputs
 from npu_serving.models.saved_model import (
     SAVED_MODEL,
     SAVED_MODEL_TEXT,
@@ -17,8 +18,8 @@ from npu_serving.models.saved_model import (
     SavedGraph,
     read_saved_model_graphs,
 )
-from npu_serving.partition.run_graph import likely_inputs, likely_outputs
 from npu_serving.shown_text import in_a_line
+from npu_serving.writers.shell import shell_word
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -62,7 +63,7 @@ def asked_graph(
             raise RequestError(
                 f"{file} has no node that could be an output.",
                 cause="each node's value is used by another, or it has none",
-                cure=f"name the outputs: --outputs NODE; ./inv graph-nodes {file} shows the nodes",
+                cure=f"name the outputs: --outputs NODE; ./inv graph-nodes {shell_word(file)} shows the nodes",
             )
         return AskedGraph(file, graph, tuple(inputs) or tuple(likely_inputs(graph)), fetches)
     saved = _with_tags(file, tags)

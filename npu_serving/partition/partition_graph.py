@@ -19,6 +19,7 @@ from npu_serving.partition.npu_rules import GREY as GREY_REASON
 from npu_serving.partition.plan import FLEETING, Division, divided, hindered_operators, taken_by
 from npu_serving.partition.run_graph import FED, run_graph
 from npu_serving.shown_text import in_a_line
+from npu_serving.writers.shell import command_line
 from npu_serving.writers.yaml import yaml_block
 
 KIND = "partition"
@@ -246,7 +247,8 @@ def _findings(
         yield Finding(
             f"{'A variable is' if count == 1 else f'{count} variables are'} used by nodes on the CPU: "
             f"with {MIXED} the adapter fails each run.",
-            "write variable_placement: Host beside it, or freeze the variables to constants",
+            "write variable_placement: Host beside it, or make the variables constants: "
+            + command_line(["./inv", "convert-pb", asked.path, "--output", "models/NAME"]),
             PROBLEM,
             KIND,
             details=tuple(f"{variable}, used by {node}" for variable, node in apart[:_SHOWN]),

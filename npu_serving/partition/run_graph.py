@@ -238,15 +238,3 @@ class _RunReading:
             cause="the graph was cut to a part of its nodes, or not written by TensorFlow",
             cure="export the model again",
         )
-
-
-def likely_outputs(graph: GraphDef) -> list[str]:
-    """The nodes whose values nothing in the graph uses: the outputs of a frozen graph, most likely."""
-    used = {split_tensor(text.lstrip("^"))[0] for node in graph.nodes for text in node.inputs}
-    quiet = ("Placeholder", "PlaceholderV2", "Const", "NoOp", "Assert")
-    return [node.name for node in graph.nodes if node.name not in used and node.op not in quiet]
-
-
-def likely_inputs(graph: GraphDef) -> list[str]:
-    """The placeholders."""
-    return [node.name for node in graph.nodes if node.op in ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")]

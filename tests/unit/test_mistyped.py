@@ -56,6 +56,16 @@ def typed(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
             "check-deployment has no flag --deployment.",
             "./inv check-deployment FILE",
         ),
+        (
+            ["convert-om", "--input_path", "exported", "--output", "models/om"],
+            "convert-om has no flag --input_path.",
+            "./inv convert-om MODEL --output DIRECTORY/NAME",
+        ),
+        (
+            ["convert-om", "exported", "--input_path=x"],
+            "convert-om has no flag --input_path.",
+            "./inv convert-om MODEL --output DIRECTORY/NAME",
+        ),
         (["status", "--urll"], "status has no flag --urll.", "./inv status --url"),
         (["status", "--url"], "--url needs a value.", "./inv status --help"),
         (["fetch-deps", "--ofline"], "fetch-deps has no flag --ofline.", "./inv fetch-deps --offline"),

@@ -150,6 +150,20 @@ def test_wrong_names_are_errors_with_what_there_is(tmp_path: Path) -> None:
             asked_graph(path)
 
 
+def test_of_a_frozen_graph_the_ends_are_those_that_graph_nodes_shows_and_not_what_saves_or_initialises(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "my model.pb"
+    leftovers = [wire.constant("name", b""), wire.node("save", "SaveV2", ["name", "name", "name", "n0"], {})]
+    file.write_bytes(wire.graph([*chain("Relu", "Relu"), *leftovers]))
+    asked = asked_graph(file)
+    assert (asked.feeds, asked.fetches) == (("x:0",), ("n1:0",))
+    file.write_bytes(wire.graph(leftovers))
+    with pytest.raises(RequestError) as caught:
+        asked_graph(file)
+    assert f"./inv graph-nodes '{file}'" in caught.value.cure
+
+
 def test_operators_are_counted_by_reason(tmp_path: Path) -> None:
     result = found(tmp_path, "Relu", "Unique", "Unique", "Where", "Relu", "Relu")
     assert [(key[0], count) for key, count in hindered_operators(result.division).items()] == [

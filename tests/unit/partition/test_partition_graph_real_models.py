@@ -87,8 +87,8 @@ def test_a_model_that_goes_to_the_npu_as_a_whole_needs_no_option(real_models: Re
 
 def test_a_frozen_graph_is_divided_between_what_look_like_its_ends(real_models: RealModels) -> None:
     result = partition_graph(asked_graph(real_models.directory / "frozen.pb"), LISTS)
-    assert result.asked.feeds == ("x",)
-    assert result.asked.fetches == ("y",)
+    assert result.asked.feeds == ("x:0",)
+    assert result.asked.fetches == ("y:0",)
     assert part_names(result) == part_names(found(real_models, "middle"))
 
 

@@ -14,7 +14,7 @@ from partition_graphs import FLOATS, chain
 
 from npu_serving.errors import ModelFileError, RequestError
 from npu_serving.models.graph_def import read_graph_def_file
-from npu_serving.partition.run_graph import FED, RunGraph, likely_inputs, likely_outputs, run_graph
+from npu_serving.partition.run_graph import FED, RunGraph, run_graph
 
 
 def ran(
@@ -117,13 +117,6 @@ def test_an_output_that_is_not_there_is_named_with_what_is_near(tmp_path: Path) 
     with pytest.raises(RequestError, match="n11") as caught:
         ran(tmp_path, chain("Relu", "Relu"), ["x"], ["n11"])
     assert "n1" in caught.value.cause + caught.value.cure
-
-
-def test_the_ends_of_a_frozen_graph_are_guessed(tmp_path: Path) -> None:
-    path = tmp_path / "graph.pb"
-    path.write_bytes(wire.graph([*chain("Relu", "Relu"), wire.constant("unused", b"")]))
-    graph = read_graph_def_file(path)
-    assert (likely_inputs(graph), likely_outputs(graph)) == (["x"], ["n1"])
 
 
 @settings(max_examples=50)
