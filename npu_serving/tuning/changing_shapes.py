@@ -115,6 +115,8 @@ def shape_to_cover(text: str, seen: SeenShapes) -> dict[str, Sizes]:
     if name not in seen.names:
         there = ", ".join(in_a_line(each) for each in seen.names)
         raise RequestError(f"--cover names the input {name!r}, which no request has.", cure=f"use one of {there}")
+    if 0 in sizes:
+        raise RequestError(f"--cover {text} has a size of 0, which no gear has.", cure="give it sizes from 1")
     rank = len(next(iter(seen.counts))[seen.names.index(name)])
     if len(sizes) != rank:
         raise RequestError(f"--cover {text} has {len(sizes)} sizes, and {name} has {rank} dimensions.", cure="name all")

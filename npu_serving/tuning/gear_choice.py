@@ -1,8 +1,8 @@
 """Which gears cost least: shapes that were asked for, put together so that each is padded to the next gear above it.
 
 A graph with gears takes their shapes alone (the guide, 5.6), so whoever asks pads. What a gear computes beyond what was
-asked for is the cost. In one dimension the choice is exact; in several it is found by splitting and moving shapes,
-since no method is known that is exact and ends in time.
+asked for is the cost. In one dimension the choice is exact, for up to 4,000 sizes; in several it is found by splitting
+and moving shapes, since no method is known that is exact and ends in time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FEWEST, MOST = 2, 100
 """How many gears a graph may have (dynamic_dims; ATC takes as many)."""
 _MOST_POINTS = 400  # different shapes that are looked at one by one; more are put together first
+_MOST_VALUES = 4000  # likewise where one dimension changes: the time goes with their square
 _MOST_ROUNDS = 10
 _MOST_JOINED = 12  # gears: with more, trying all pairs costs much and spares little
 
@@ -65,9 +66,9 @@ def choose_gears(shapes: Sequence[Sizes], counts: Sequence[int], volume: Volume,
     points = numpy.array(shapes, dtype=numpy.int64).reshape(len(shapes), -1)
     weights = numpy.array(counts, dtype=numpy.float64)
     if points.shape[1] == 1:
-        tops = _in_one_dimension(points, weights, volume, most)
+        tops = _in_one_dimension(*_fewer(points, weights, _MOST_VALUES), volume, most)
     else:
-        tops = _in_several(*_fewer(points, weights), volume, most)
+        tops = _in_several(*_fewer(points, weights, _MOST_POINTS), volume, most)
     return _assigned(points, weights, volume, tops)
 
 
@@ -142,7 +143,7 @@ def _ends(cuts: Sequence[Whole], last: int) -> list[int]:
     return sorted(set(found))
 
 
-def _fewer(points: Whole, weights: Real) -> tuple[Whole, Real]:
+def _fewer(points: Whole, weights: Real, most: int) -> tuple[Whole, Real]:
     """The different points; those that are near each other as one, the largest of them, where there are too many."""
     import numpy
 
@@ -150,7 +151,7 @@ def _fewer(points: Whole, weights: Real) -> tuple[Whole, Real]:
     while True:
         cells, member = numpy.unique(-(-points // step), axis=0, return_inverse=True)
         member = member.reshape(-1)
-        if len(cells) <= _MOST_POINTS:
+        if len(cells) <= most:
             break
         step *= 2
     largest = numpy.zeros_like(cells)

@@ -17,6 +17,10 @@ from npu_serving.shown_text import in_a_line
 
 Sizes = tuple[int, ...]
 COUNTED_SUFFIXES = (".json", ".yaml", ".yml")
+LARGEST_SIZE = 2**31 - 1
+"""Of a dimension of a gear: far beyond what a device holds, and what the numbers of gears are computed with."""
+_MOST_REQUESTS = 2**53
+_NO_GEAR = f"with a size below 1 or above {LARGEST_SIZE}"
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class CountedShapes:
     """Requests with these shapes, in a file of counts."""
 
     shapes: Annotated[Mapping[str, Sizes], Rule(fewest=1)]
-    requests: Annotated[int, Rule(minimum=1)] = 1
+    requests: Annotated[int, Rule(minimum=1, maximum=_MOST_REQUESTS)] = 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def seen_shapes(files: Sequence[Path], model: str, signature: str = "") -> SeenS
     """What the files hold of requests for predictions by that model, or by the only one where it is "".
 
     RequestError where nothing is there to count, where several models or signatures were asked and none is named, and
-    where an input came with different numbers of dimensions; DocumentError and FileAccessError for unfit files.
+    where an input came with different numbers of dimensions; DocumentError and FileAccessError for unfit files. A
+    request with a size that no gear has, such as that of an empty batch, does not count.
     """
     counted: dict[tuple[str, str], Counter[frozenset[tuple[str, Sizes]]]] = {}
     strange = 0
@@ -102,19 +107,32 @@ def _chosen(
     )
 
 
+def _can_be_a_gear(shapes: frozenset[tuple[str, Sizes]]) -> bool:
+    return all(1 <= size <= LARGEST_SIZE for _, sizes in shapes for size in sizes)
+
+
 def _several(keys: Mapping[tuple[str, str], object]) -> list[tuple[str, bool]]:
     return [("model", len({name for name, _ in keys}) > 1), ("signature", len({of for _, of in keys}) > 1)]
 
 
 def _together(counted: Counter[frozenset[tuple[str, Sizes]]], strange: int) -> SeenShapes:
     """The shapes with every input in its place; a request that lacks an input, or has one more, does not count."""
+    left_out = Counter({"not what their path says": strange} if strange else {})
+    fitting = {shapes: count for shapes, count in counted.items() if _can_be_a_gear(shapes)}
+    if len(fitting) < len(counted):
+        left_out[_NO_GEAR] = sum(counted.values()) - sum(fitting.values())
+    if not fitting:
+        raise RequestError(
+            f"No request has shapes that a gear can have: all are {_NO_GEAR}.",
+            cause="a file of counts has -1 where a size belongs, or clients send nothing",
+            cure="give the sizes that requests really have, or record others",
+        )
     most = Counter[tuple[str, ...]]()
-    for shapes, count in counted.items():
+    for shapes, count in fitting.items():
         most[tuple(sorted(name for name, _ in shapes))] += count
     ((names, _),) = most.most_common(1)
-    left_out = Counter({"not what their path says": strange} if strange else {})
     counts: Counter[tuple[Sizes, ...]] = Counter()
-    for shapes, count in counted.items():
+    for shapes, count in fitting.items():
         of_request = dict(shapes)
         if tuple(sorted(of_request)) == names:
             counts[tuple(of_request[name] for name in names)] += count

@@ -88,3 +88,12 @@ def test_thousands_of_shapes_in_three_dimensions_are_put_together_first_and_all_
     assert len(found.gears) == 4
     assert found.computed < 0.8 * whole.computed
     assert all((numpy.array(shape) <= found.gears[gear]).all() for shape, gear in zip(shapes, found.gear_of))
+
+
+def test_a_hundred_thousand_sizes_of_one_dimension_are_put_together_first_and_cost_hardly_more() -> None:
+    shapes = [(size,) for size in range(1, 100_001)]
+    found = choose_gears(shapes, [1] * len(shapes), Volume(((1, (0,)),)), 2)
+    assert abs(found.gears[0][0] - 50_000) < 100  # half of them, to the next whole step
+    assert found.gears[1] == (100_000,)
+    assert found.computed < 1.001 * (50_000 * 50_000 + 50_000 * 100_000)
+    assert [found.gear_of[at] for at in (0, 40_000, 60_000, 99_999)] == [0, 0, 1, 1]

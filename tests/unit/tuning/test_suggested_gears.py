@@ -150,12 +150,27 @@ def test_requests_that_lack_an_input_are_left_out_and_counted(tmp_path: Path) ->
     assert "5 requests with one shape\n1 request with other inputs than most is left out" in text
 
 
+@pytest.mark.parametrize("size", [0, -1, 2**31, 10**30])
+def test_requests_with_a_size_that_no_gear_has_are_left_out_and_counted(tmp_path: Path, size: int) -> None:
+    found = suggested(counted(tmp_path, ({"x": [size, 3]}, 5), ({"x": [2, 3]}, 1), ({"x": [4, 3]}, 1)))
+    assert (found.seen.requests, found.options["dynamic_dims"]) == (2, "2;4")
+    assert "5 requests with a size below 1 or above 2147483647 are left out" in found.text()
+    with pytest.raises(RequestError, match="No request has shapes that a gear can have"):
+        suggested(counted(tmp_path, ({"x": [size]}, 5)))
+
+
+def test_more_requests_than_anything_counts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(NpuServingError, match="must be a whole number"):
+        suggested(counted(tmp_path, ({"x": [2]}, 10**400), ({"x": [3]}, 1)))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ({"cover": ["ids"]}, "--cover can't be 'ids'"),
         ({"cover": ["idz:1,5"]}, "the input 'idz', which no request has"),
         ({"cover": ["ids:5"]}, "has 1 sizes, and ids has 2 dimensions"),
+        ({"cover": ["ids:0,5"]}, "a size of 0, which no gear has"),
         ({"model_path": Path("/nowhere")}, "/nowhere does not exist"),
     ],
 )
