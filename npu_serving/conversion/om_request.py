@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from npu_serving.errors import RequestError
 from npu_serving.models.attribute_values import DATA_TYPES
 
 TABLE = Path(__file__).with_name("om_options.yaml")
+_PASSED = re.compile(r"\s*-*([A-Za-z_][\w-]*)(?:\s*(=)\s*|\s+|\Z)(\S.*?)?\s*", re.ASCII)
+_SAMPLE, _VALUE = "precision_mode", "VALUE"
 PROFILING = {"1": "sub-graph tuning", "2": "operator tuning"}
 """The kinds of tuning that AOE has, by its --job_type."""
 _OWN_SPELLING = {"float32": "DT_FLOAT", "float64": "DT_DOUBLE", "float16": "DT_HALF"}
@@ -142,13 +146,14 @@ def passed_options(request: OmRequest) -> tuple[PassedOption, ...]:
 
 
 def _passed(text: str, flag: str) -> PassedOption:
-    name, equals, value = text.lstrip("-").partition("=")
-    name, table = name.strip().replace("-", "_"), om_options()
-    if not equals or not name or not value.strip():
+    found = _PASSED.fullmatch(text)
+    name, equals, value = found.groups() if found is not None else ("", "", "")
+    name, table = name.replace("-", "_"), om_options()
+    if not value or (equals != "=" and name not in _own_names()):
         raise RequestError(
             f"{flag} got {text!r}.",
             cause="an option of the compiler is passed on with its value, in one word",
-            cure=f"{flag}=--{name or 'precision_mode'}={value.strip() or 'VALUE'}",
+            cure=f"{flag}={shlex.quote(f'--{name or _SAMPLE}={value or _VALUE}')}",
         )
     if name in table.flags:
         cure = f"--{name.replace('_', '-')}={_quoted(value)}"
@@ -164,6 +169,13 @@ def _passed(text: str, flag: str) -> PassedOption:
     path = Path(value).expanduser()
     is_file = "\0" not in value and len(value) < 4096 and path.is_file()
     return PassedOption(name, str(path.absolute()) if is_file else value)
+
+
+@functools.cache
+def _own_names() -> frozenset[str]:
+    """The options that are not passed on, however they are spelled."""
+    table = om_options()
+    return frozenset((*table.flags, *table.fixed, *table.refused))
 
 
 def shown_option(text: str) -> str:

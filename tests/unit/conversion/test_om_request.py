@@ -71,9 +71,27 @@ def test_options_are_passed_on_with_their_dashes_as_the_compiler_spells_them(
     ]
 
 
-@pytest.mark.parametrize("text", ["--precision_mode", "", "=x", "--a="])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("--out_nodes=y", "--out-nodes=y", "-out_nodes=y", "out_nodes=y", " --out_nodes=y", "--out_nodes =y"),
+        *("--out_nodes y", "--out-nodes y", "--out_nodes y --x=1", "--out_nodes = y "),
+    ],
+)
+def test_an_option_that_is_refused_is_so_in_every_spelling(text: str) -> None:
+    error = refusal_of(OmRequest(atc_args=(text,)))
+    assert (error.what, "--new-output-nodes" in error.cure) == ("--out_nodes can't be passed on.", True)
+
+
+@pytest.mark.parametrize(
+    "text", ["--precision_mode", "", "=x", "--a=", "--a b", "--a b=c", "--a=b\n--out_nodes=y", "é=1"]
+)
 def test_an_option_without_a_value_is_refused(text: str) -> None:
     assert "--atc-arg" in refusal_of(OmRequest(atc_args=(text,))).what
+
+
+def test_an_option_with_a_space_before_its_value_is_shown_as_it_is_meant() -> None:
+    assert refusal_of(OmRequest(atc_args=("--log debug",))).cure == "--atc-arg=--log=debug"
 
 
 def test_the_options_of_the_other_compiler_have_no_effect_and_are_refused() -> None:
