@@ -22,7 +22,7 @@ _PLAIN_IN_URL = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~!$&'()*+,;=@-]+\Z")
 
 
 LARGEST_VERSION = 2**63 - 1
-TAKEN_BACK = re.compile(r"([0-9]{1,18})\.taken-back")
+TAKEN_BACK = re.compile(r"([0-9]{1,18})\.taken-back(?:\.[0-9]+)?")
 """What a version is called that no server is to find any more."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,8 @@ class TakingBackPlan:
     previous: int
     label: str = ""
     policy: PolicyChange | None = None
-
-    @property
-    def away(self) -> Path:
-        """What the directory of the version is called that is taken back where no list of models names versions."""
-        return self.place.base / f"{self.current}.taken-back"
+    away: Path = Path()
+    """What the directory of the version is called that is taken back where no list of models names versions."""
 
     def steps(self) -> list[str]:
         """What is done, one after the other."""
@@ -116,7 +114,14 @@ def plan_taking_back(place: Destination, label: str = "") -> TakingBackPlan:
     policy = None
     if deployed is not None and not (_has_to_find_versions(place) and current not in deployed.labels.values()):
         policy = without_version(deployed, current, previous, there, label=label)
-    return TakingBackPlan(place, current, previous, label, policy)
+    return TakingBackPlan(place, current, previous, label, policy, _name_away(place.base, current))
+
+
+def _name_away(base: Path, version: int) -> Path:
+    """A name that nothing has: the number may have been taken back before, and been given to another version since."""
+    name = f"{version}.taken-back"
+    names = (base / (f"{name}.{count}" if count > 1 else name) for count in itertools.count(1))
+    return next(each for each in names if not os.path.lexists(each))
 
 
 def _has_to_find_versions(place: Destination) -> bool:
@@ -149,7 +154,13 @@ def take_back(settings: Settings, plan: TakingBackPlan, reporter: Reporter, *, t
 
 def _moved_away(plan: TakingBackPlan, served: ModelOfServer | None) -> float | None:
     """The version's directory gets a name that no server looks at, and its own again where the former does not load."""
-    path = plan.place.versions()[plan.current]
+    path = plan.place.versions().get(plan.current)
+    if path is None:
+        raise RequestError(
+            f"Version {plan.current} is not in {plan.place.base} any more.",
+            cause="somebody else has taken it back, or removed it, at the same time",
+            cure="look what is there; the same command again would take the next one back",
+        )
     with fsutil.explained(path, doing="renamed"):
         os.rename(path, plan.away)
     if served is None:

@@ -61,6 +61,25 @@ def test_a_directory_loses_its_number_and_keeps_its_files(site: Site) -> None:
         site.back(place)
 
 
+def test_a_number_that_was_given_again_can_be_taken_back_again(site: Site) -> None:
+    place = destination(site.settings, to=site.base)
+    for kept in ("3.taken-back", "3.taken-back.2", "3.taken-back.3"):
+        assert site.back(place).plan.away.name == kept
+        assert place.next_version() == 4
+        (site.base / "3").mkdir()
+    assert sorted(os.listdir(site.base)) == ["1", "2", "3", "3.taken-back", "3.taken-back.2", "3.taken-back.3"]
+
+
+def test_of_two_who_take_the_same_version_back_the_second_is_told(site: Site) -> None:
+    place = destination(site.settings, to=site.base)
+    planned = plan_taking_back(place)
+    site.back(place)
+    with pytest.raises(RequestError, match=r"Version 3 is not in .* any more") as caught:
+        take_back(site.settings, planned, Silent(), timeout_s=1)
+    assert "would take the next one back" in caught.value.cure
+    assert sorted(os.listdir(site.base)) == ["1", "2", "3.taken-back"]
+
+
 @pytest.mark.parametrize(
     ("of_model", "label", "wanted"),
     [
