@@ -9,19 +9,24 @@ import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from npu_serving import archives, fsutil
 from npu_serving.console import Reporter
-from npu_serving.errors import RequestError
+from npu_serving.errors import FetchError, RequestError
 from npu_serving.models.layout import MODEL_LAYOUT, model_name_of, version_directories
 from npu_serving.models.saved_model import SAVED_MODEL, SAVED_MODEL_TEXT
 from npu_serving.settings import Settings, user_path
 from npu_serving.shown_text import in_a_line, shown_url
 from npu_serving.writers.shell import shell_word
 
+if TYPE_CHECKING:
+    from docker import DockerClient
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FETCHED = ("file://", "http://", "https://")
 _IMAGE = "oci://"
+_ROLE = "publishing"  # of the container that a model is copied out of
 _DEEPEST = 4  # directories above a model in an archive
 _OWN_NAME = "model"
 
@@ -62,11 +67,15 @@ class GivenSource:
                 raise RequestError(
                     f"{shown} names no image by its digest.",
                     cause="a name can mean another image each day: what is not pinned is not published",
-                    cure=f"docker pull {plain} && docker image inspect -f '{{{{.RepoDigests}}}}' {plain} shows it",
+                    cure=f"docker pull {plain} && docker image inspect -f '{{{{.RepoDigests}}}}' {plain} shows it; "
+                    f"of an image that was loaded here, docker image inspect -f '{{{{.Id}}}}' {plain} does",
                 )
-            if not self.within:
+            if ".." in self.within.split("/") or not self.within.strip("/."):
                 raise RequestError(
-                    f"Which directory of {shown} has the model is not said.",
+                    f"--path {in_a_line(self.within)} is not the directory of a model in {shown}."
+                    if self.within
+                    else f"Which directory of {shown} has the model is not said.",
+                    cause="of an image one directory is copied out, not all of it",
                     cure="name it: --path /models/NAME/1",
                 )
             return
@@ -192,16 +201,14 @@ def _of_image(name: str, within: str, settings: Settings, reporter: Reporter) ->
     """The directory of an image, which is fetched where the engine has not got it. Nothing of it is run."""
     import docker
 
+    from npu_serving.images.container import own_labels
     from npu_serving.images.docker_engine import connected
 
     with fsutil.scratch_directory(settings.build_root / "publishing") as scratch:
         packed = scratch / "model.tar"
         with connected() as client, reporter.progress(f"fetching {name}", unit="bytes") as progress:
-            try:
-                client.images.get(name)
-            except docker.errors.ImageNotFound:
-                client.images.pull(name)
-            container = client.containers.create(name, command=["none"])
+            image = _image(client, name)
+            container = client.containers.create(image, command=["none"], labels=own_labels(_ROLE))
             try:
                 chunks, _ = container.get_archive(within)
                 with fsutil.new_file(packed) as file:
@@ -209,14 +216,42 @@ def _of_image(name: str, within: str, settings: Settings, reporter: Reporter) ->
                         file.write(chunk)
                         progress.update(file.tell())
             except docker.errors.NotFound as error:
+                plain = shell_word(image)
                 raise RequestError(
                     f"The image {name} has no {in_a_line(within)}.",
-                    cure=f"docker run --rm --entrypoint ls {shell_word(name)} / shows what it has",
+                    cause="the model is in another directory of it",
+                    cure=f"docker create --name look {plain} none && docker export look | tar -t; docker rm look "
+                    "shows what it has",
                 ) from error
             finally:
                 container.remove()
         with _unpacked(packed, "", f"{_IMAGE}{name}", settings, reporter) as found:
             yield found
+
+
+def _image(client: DockerClient, name: str) -> str:
+    """What the engine calls the image of that digest, which it fetches where it has not got it.
+
+    An image that was loaded from a file has no digest of a registry; its own is that of its contents as well.
+    """
+    import docker
+
+    digest = name.rpartition("@")[2]
+    for known in (name, digest):
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            client.images.get(known)
+            return known
+    try:
+        client.images.pull(name)
+    except docker.errors.APIError as error:
+        raise FetchError(
+            f"The image {name} can't be fetched: {in_a_line(str(error.explanation))}",
+            cause="its name or digest is not what the registry has, or the registry can't be reached from here, or "
+            "wants a login",
+            cure=f"docker pull {shell_word(name)} until that works; or docker load it from a file, and give the digest "
+            "that docker image inspect -f '{{.Id}}' shows",
+        ) from error
+    return name
 
 
 def _has_model(directory: Path) -> bool:

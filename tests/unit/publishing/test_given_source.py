@@ -19,7 +19,7 @@ import pytest
 from fault_server import FaultServer, serving
 
 from npu_serving.console import Silent
-from npu_serving.errors import PinMismatchError, RequestError, UnsafeArchiveError
+from npu_serving.errors import FetchError, PinMismatchError, RequestError, UnsafeArchiveError
 from npu_serving.images import docker_engine
 from npu_serving.publishing.given_source import GivenSource, local_version
 from npu_serving.settings import Settings
@@ -142,19 +142,22 @@ def test_an_archive_that_is_none_or_leads_out_is_refused(settings: Settings, tmp
 class Engine:
     """What is asked of Docker's engine: an image with /models/m/1, fetched when it is missing; nothing is run."""
 
-    def __init__(self, *, has_it: bool) -> None:
-        self.has_it = has_it
+    def __init__(self, *has: str, registry: bool = True) -> None:
+        self.has, self.registry = has, registry
         self.done: list[str] = []
         self.images = self.containers = self
 
     def get(self, name: str) -> None:
-        if not self.has_it:
+        if name not in self.has:
             raise docker.errors.ImageNotFound(name)
 
     def pull(self, name: str) -> None:
+        if not self.registry:
+            raise docker.errors.APIError("500", explanation="dial tcp: connection refused")
         self.done.append(f"pull {name}")
 
-    def create(self, name: str, command: list[str]) -> Engine:
+    def create(self, name: str, command: list[str], labels: dict[str, str]) -> Engine:
+        assert labels["org.npu-serving.role"] == "publishing"
         self.done.append(f"create {name}")
         return self
 
@@ -168,19 +171,43 @@ class Engine:
         self.done.append("remove")
 
 
-@pytest.mark.parametrize("has_it", [True, False])
+DIGEST = f"sha256:{'0' * 64}"
+IMAGE = f"registry.example/m@{DIGEST}"
+
+
+@pytest.mark.parametrize(
+    ("has", "done"),
+    [
+        ((IMAGE,), [f"create {IMAGE}"]),
+        ((), [f"pull {IMAGE}", f"create {IMAGE}"]),
+        ((DIGEST,), [f"create {DIGEST}"]),  # as after docker load, where no registry's digest is known
+    ],
+)
 def test_a_model_is_taken_out_of_an_image_by_its_digest_and_nothing_of_it_is_run(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, has_it: bool
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, has: tuple[str, ...], done: list[str]
 ) -> None:
-    engine = Engine(has_it=has_it)
+    engine = Engine(*has)
     monkeypatch.setattr(docker_engine, "connected", lambda: contextlib.nullcontext(engine))
-    name = f"registry.example/m@sha256:{'0' * 64}"
-    assert found(settings, GivenSource(f"oci://{name}", within="/models/m/1")) == ["assets", "saved_model.pb"]
-    assert engine.done == [*([] if has_it else [f"pull {name}"]), f"create {name}", "remove"]
+    assert found(settings, GivenSource(f"oci://{IMAGE}", within="/models/m/1")) == ["assets", "saved_model.pb"]
+    assert engine.done == [*done, "remove"]
     with pytest.raises(RequestError, match="has no /models/other"):
-        found(settings, GivenSource(f"oci://{name}", within="/models/other"))
+        found(settings, GivenSource(f"oci://{IMAGE}", within="/models/other"))
     assert engine.done[-1] == "remove"
     assert not list((settings.build_root / "publishing").iterdir())
+
+
+def test_a_registry_that_does_not_answer_is_said_to_be_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_engine, "connected", lambda: contextlib.nullcontext(Engine(registry=False)))
+    with pytest.raises(FetchError, match="can't be fetched: dial tcp: connection refused") as caught:
+        found(settings, GivenSource(f"oci://{IMAGE}", within="/models/m/1"))
+    assert f"docker pull {IMAGE}" in caught.value.cure
+    assert "build" not in caught.value.cure
+
+
+@pytest.mark.parametrize("within", ["/", ".", "/.", "../..", "/models/../.."])
+def test_of_an_image_one_directory_is_taken(within: str) -> None:
+    with pytest.raises(RequestError, match=r"is not the directory of a model in"):
+        GivenSource(f"oci://{IMAGE}", within=within)
 
 
 def test_a_model_with_one_version_may_be_named_itself(tmp_path: Path) -> None:
