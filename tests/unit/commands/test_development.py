@@ -44,11 +44,11 @@ def words_of(started: list[tuple[list[str], dict[str, str]]], **flags: object) -
     return " ".join(started[-1][0])
 
 
-def test_all_tests_run_on_every_processor_and_one_that_is_named_runs_alone(
+def test_all_tests_run_on_one_worker_more_than_processors_and_one_that_is_named_runs_alone(
     started: list[tuple[list[str], dict[str, str]]],
 ) -> None:
-    assert "-m pytest tests -n 3 --dist loadscope" in words_of(started)
-    assert "-m pytest tests/unit -n 3 --dist loadscope" in words_of(started, unit=True)
+    assert "-m pytest tests -n 4 --dist loadscope" in words_of(started)
+    assert "-m pytest tests/unit -n 4 --dist loadscope" in words_of(started, unit=True)
     named = words_of(started, k="test_a_name")
     assert "-k test_a_name" in named
     assert " -n " not in named
