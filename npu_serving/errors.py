@@ -174,6 +174,10 @@ class FileAccessError(NpuServingError):
     """A file or directory could not be read or written because permission is missing, or the disk is read-only."""
 
 
+class NameTakenError(FileAccessError):
+    """Something else got the name of what was being made."""
+
+
 class NoSuchFileError(FileAccessError):
     """A file that is to be read is not there, or is something else: the path was mistyped."""
 

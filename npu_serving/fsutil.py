@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import IO, Callable
 
 from npu_serving.console import amount_text
-from npu_serving.errors import DiskFullError, FileAccessError, NoSuchFileError, NpuServingError, RequestError
+from npu_serving.errors import (
+    DiskFullError,
+    FileAccessError,
+    NameTakenError,
+    NoSuchFileError,
+    NpuServingError,
+    RequestError,
+)
 
 CHUNK_BYTES = 1 << 20
 READ_WHOLE_BYTES = 256 << 20  # of a file that is read into memory: locks, logs and requests have a few megabytes
@@ -185,11 +192,12 @@ def point_link(link: Path, target: Path | str) -> bool:
 
 
 @contextlib.contextmanager
-def new_directory(path: Path, *, replaces: bool = True) -> Iterator[Path]:
+def new_directory(path: Path, *, replaces: bool = True, otherwise: Callable[[], Path] | None = None) -> Iterator[Path]:
     """A directory to fill; it gets the name `path` when the block succeeds, and is removed when it doesn't.
 
     What was at `path` before is replaced in that last step; it stays where that fails. Unless it `replaces`, what
-    appeared there meanwhile stays, and is a FileAccessError. What runs that were killed left half made is removed.
+    appeared there meanwhile stays, and is a NameTakenError, or the directory gets the name that `otherwise` finds. What
+    runs that were killed left half made is removed.
     An OSError raised in the block becomes the error that as_error() makes of it.
     """
     make_directory(path.parent)
@@ -202,7 +210,7 @@ def new_directory(path: Path, *, replaces: bool = True) -> Iterator[Path]:
             if replaces:
                 _swap_in(temporary, path)
             else:
-                _move_in(temporary, path)
+                _move_in_under_a_free_name(temporary, path, otherwise)
         finally:
             remove(temporary)
 
@@ -567,6 +575,17 @@ def _swap_in(temporary: Path, path: Path) -> None:
     _sync_directory(path.parent)
 
 
+def _move_in_under_a_free_name(temporary: Path, path: Path, otherwise: Callable[[], Path] | None) -> None:
+    while True:
+        try:
+            _move_in(temporary, path)
+            return
+        except NameTakenError:
+            if otherwise is None:
+                raise
+            path = otherwise()
+
+
 def _move_in(temporary: Path, path: Path) -> None:
     """Gives a finished directory its name, unless something else has it: rename(2) replaces only an empty one."""
     try:
@@ -574,7 +593,7 @@ def _move_in(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
-        raise FileAccessError(
+        raise NameTakenError(
             f"{path} appeared while it was made, and was left as it is.",
             cause="another run made it at the same time",
             cure="run the same command again",

@@ -5,12 +5,11 @@ What the guide's saved_model2om.py does (6.6.5), without npu_bridge and, but for
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -244,37 +243,26 @@ def convert_om(settings: Settings, plan: OmPlan, reporter: Reporter) -> Converte
         say = reporter.warn if finding.severity == WARNING else reporter.note
         say(f"{finding.what} Next: {finding.cure}" if finding.cure else finding.what)
     fsutil.make_directory(settings.logs)
-    with _no_empty_base(plan.base), fsutil.scratch_directory(settings.build_root / SCRATCH) as scratch:
+    with fsutil.scratch_directory(settings.build_root / SCRATCH) as scratch:
         directory = fsutil.make_directory(scratch / plan.compiler.name)
         release = _freeze(plan, directory, scratch, reporter)
         reporter.note(compiler_does(plan.request))
         om, seconds = compile_model(plan.compiler, plan.words, directory, plan.log_path, reporter)
         signature, doubts = fitted_to(om, plan.model.signature)
-        with new_version(plan.base, plan.asked_version) as (number, servable):
+        with new_version(plan.base, plan.asked_version) as version:
+            servable = version.directory
             write_om_servable(servable, om, signature)
             _check_written(servable, signature)
             record = _record(plan, directory / FROZEN, om, signature, release, seconds)
             fsutil.write_file(servable / RECORD, f"{json.dumps(record, indent=2, sort_keys=True)}\n")
-        made = plan.base / str(number)
+        made = plan.base / str(version.number)
         compared = (
             compared_with_golden(settings, made, plan.golden, plan.build, scratch, reporter) if plan.golden else []
         )
     if not plan.keep_log:
         fsutil.remove(plan.log_path)
     findings = (*plan.findings, *(Finding(doubt, severity=WARNING, kind="not-compared") for doubt in doubts))
-    return ConvertedOm(plan, number, made, om, seconds, record, (*findings, *compared))
-
-
-@contextlib.contextmanager
-def _no_empty_base(base: Path) -> Iterator[None]:
-    """Removes the model's directory where it was made for a version that did not come about."""
-    was_there = base.exists()
-    try:
-        yield
-    finally:
-        if not was_there:
-            with contextlib.suppress(OSError):
-                base.rmdir()
+    return ConvertedOm(plan, version.number, made, om, seconds, record, (*findings, *compared))
 
 
 def _freeze(plan: OmPlan, directory: Path, scratch: Path, reporter: Reporter) -> str:

@@ -177,16 +177,16 @@ def plan_conversion(request: ConversionRequest, reporter: Reporter) -> Conversio
 def convert(plan: ConversionPlan, reporter: Reporter) -> ConvertedModel:
     """Writes the version. The errors are those of writing files, and of a source that was changed meanwhile."""
     with (
-        new_version(plan.request.output, plan.version) as (_, directory),
+        new_version(plan.request.output, plan.request.version) as made,
         reporter.progress(f"write {plan.directory}", total=plan.size_bytes, unit="bytes") as progress,
         ExitStack() as stack,
     ):
-        _copy_assets(plan, directory)
+        _copy_assets(plan, made.directory)
         parts = stack.enter_context(pieces_of(plan.source.graph))
         if plan.weights is not None:
-            write_checkpoint(directory / VARIABLES / VARIABLES, plan.weights.variables(parts))
-        write_saved_model(directory, [_servable(plan, _pieces(plan, parts))], progress.update)
-    return ConvertedModel(plan)
+            write_checkpoint(made.directory / VARIABLES / VARIABLES, plan.weights.variables(parts))
+        write_saved_model(made.directory, [_servable(plan, _pieces(plan, parts))], progress.update)
+    return ConvertedModel(replace(plan, version=made.number))
 
 
 def _planned(request: ConversionRequest, source: ConversionSource, version: int) -> ConversionPlan:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
@@ -129,21 +129,45 @@ def refuse_too_large(size_bytes: int) -> None:
         )
 
 
-@contextmanager
-def new_version(base: Path, version: int | None = None) -> Iterator[tuple[int, Path]]:
-    """A version's number, and its directory to fill: it is named BASE/VERSION when the block succeeds, else removed.
+@dataclass
+class NewVersion:
+    """A version in the making. Its number is certain once it is there: another run may take the same one before."""
 
-    Without `version` it is the highest there and one more. Until then its name is one that a server passes over, as it
-    begins with a dot; what killed runs left under such names is removed. RequestError where the version is there.
+    number: int
+    directory: Path
+
+
+@contextmanager
+def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
+    """A version whose directory is to be filled: it is named BASE/VERSION when the block succeeds, else removed.
+
+    Without `version` it is the highest there and one more, also where other runs publish meanwhile: their work and ours
+    may have taken hours. Until then its name is one that a server passes over, as it begins with a dot; what killed
+    runs left under such names is removed. RequestError where the version is there, NameTakenError where it comes to be.
     """
     number = checked_version(base, version)
+    was_there = base.is_dir()
     if base.is_dir():
         with fsutil.explained(base, doing="read"):
             names = {found.group(1) for name in os.listdir(base) if (found := re.match(r"\.([0-9]+)\.", name))}
         for name in names:
             fsutil.remove_left_over(base / name)
-    with fsutil.new_directory(base / str(number), replaces=False) as directory:
-        yield number, directory
+    made = NewVersion(number, base)
+
+    def another() -> Path:
+        made.number = next_version(base)
+        return base / str(made.number)
+
+    try:
+        path = base / str(number)
+        with fsutil.new_directory(path, replaces=False, otherwise=another if version is None else None) as directory:
+            made.directory = directory
+            yield made
+    except BaseException:
+        if not was_there:
+            with suppress(OSError):
+                base.rmdir()  # no model is there, so there is no directory of one
+        raise
 
 
 def checked_version(base: Path, version: int | None = None) -> int:

@@ -215,7 +215,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskFullError, match="the disk is full"):
         convert(plan, Silent())
-    assert os.listdir(tmp_path / "models" / "m") == []
+    assert os.listdir(tmp_path / "models") == []
 
 
 @pytest.mark.parametrize("when", ["before", "while"])
@@ -236,7 +236,7 @@ def test_a_source_that_is_replaced_meanwhile_is_refused_and_nothing_is_left(
         monkeypatch.setattr(convert_pb, "write_saved_model", and_replaced)
     with pytest.raises(ModelFileError, match="was replaced or changed while it was read"):
         convert(plan, Silent())
-    assert os.listdir(tmp_path / "models" / "m") == []
+    assert os.listdir(tmp_path / "models") == []
 
 
 @given(seed=st.integers(0, 2**32))

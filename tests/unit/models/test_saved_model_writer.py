@@ -53,9 +53,9 @@ tags = st.sets(names, max_size=3)
 
 
 def filled(base: Path, version: int | None = None) -> int:
-    with new_version(base, version) as (number, directory):
-        write_saved_model(directory, [GRAPH])
-    return number
+    with new_version(base, version) as made:
+        write_saved_model(made.directory, [GRAPH])
+    return made.number
 
 
 @given(written=st.lists(st.tuples(tags, st.dictionaries(names, signatures, max_size=3)), min_size=1, max_size=3))
@@ -141,17 +141,22 @@ def test_a_file_and_a_model_without_versions_get_none(tmp_path: Path) -> None:
 
 
 def test_what_another_run_published_meanwhile_stays(tmp_path: Path) -> None:
-    def both() -> None:
-        with new_version(tmp_path / "m") as (number, directory):
-            write_saved_model(directory, [GRAPH])
-            assert filled(tmp_path / "m") == number
-            (tmp_path / "m" / "1" / "of the other run").touch()
+    def both(version: int | None) -> int:
+        with new_version(tmp_path / "m", version) as made:
+            write_saved_model(made.directory, [GRAPH])
+            assert filled(tmp_path / "m") == made.number
+            (tmp_path / "m" / str(made.number) / "of the other run").touch()
+        return made.number
 
     with pytest.raises(FileAccessError, match="appeared while it was made") as refused:
-        both()
+        both(1)
     assert refused.value.cure == "run the same command again"
     assert os.listdir(tmp_path / "m") == ["1"]
     assert (tmp_path / "m" / "1" / "of the other run").exists()
+    # Where no number was asked for, what took hours gets the next one.
+    assert both(None) == 3
+    assert sorted(os.listdir(tmp_path / "m")) == ["1", "2", "3"]
+    assert (tmp_path / "m" / "2" / "of the other run").exists()
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,15 +166,15 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskFullError, match="could not be written: the disk is full"):
         filled(tmp_path / "m")
-    assert os.listdir(tmp_path / "m") == []
+    assert os.listdir(tmp_path) == []
 
 
 _WAITING = """
 import sys, time
 from pathlib import Path
 from npu_serving.models.saved_model_writer import new_version
-with new_version(Path(sys.argv[1])) as (number, directory):
-    (directory / "half").write_text("written")
+with new_version(Path(sys.argv[1])) as made:
+    (made.directory / "half").write_text("written")
     print("ready", flush=True)
     time.sleep(600)
 """
@@ -185,7 +190,7 @@ def test_an_interrupted_run_leaves_no_version_and_the_next_removes_what_a_killed
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         process.send_signal(number)
         process.wait()
-    left = os.listdir(base)
+    left = os.listdir(base) if base.exists() else []
     assert len(left) == (1 if number == signal.SIGKILL else 0)
     assert all(name.startswith(".") for name in left)
     assert filled(base, 5) == 5  # another version than the killed run's
@@ -208,9 +213,9 @@ def test_a_source_that_became_shorter_leaves_nothing(tmp_path: Path) -> None:
     source = tmp_path / "constant"
     source.write_bytes(b"x" * 10)
     graph = ServableGraph([FileExtent(source, 5, 20)], {})
-    with pytest.raises(ModelFileError, match="ends at byte 10"), new_version(tmp_path / "m") as (_, directory):
-        write_saved_model(directory, [graph])
-    assert os.listdir(tmp_path / "m") == []
+    with pytest.raises(ModelFileError, match="ends at byte 10"), new_version(tmp_path / "m") as made:
+        write_saved_model(made.directory, [graph])
+    assert os.listdir(tmp_path) == ["constant"]
 
 
 def test_progress_is_told_up_to_the_last_byte(tmp_path: Path) -> None:
