@@ -191,7 +191,7 @@ def plan_conversion(
     *,
     version: int | None = None,
     signature: str = "",
-    tags: str = "",
+    tags: Sequence[str] = (),
     python: Path | None = None,
     keep_log: bool = False,
     golden: Sequence[str] = (),

@@ -32,6 +32,7 @@ from npu_serving.models.saved_model import (
     SavedGraph,
     TensorSpec,
     read_saved_model_graphs,
+    tag_flags,
 )
 from npu_serving.models.saved_model_writer import SERVE_TAG, VARIABLES
 from npu_serving.models.tensor_shapes import TensorShapes
@@ -60,7 +61,7 @@ class ModelToCompile:
 
 
 def model_to_compile(
-    model: Path, request: OmRequest, *, signature: str = "", tags: str = "", passed: Mapping[str, str]
+    model: Path, request: OmRequest, *, signature: str = "", tags: Sequence[str] = (), passed: Mapping[str, str]
 ) -> ModelToCompile:
     """What the request would compile of the model at `model`, a SavedModel or a directory of versions.
 
@@ -148,8 +149,8 @@ def saved_model_at(model: Path) -> tuple[Path, Path]:
     )
 
 
-def _graph_with(graphs: Sequence[SavedGraph], tags: str, file: Path) -> SavedGraph:
-    wanted = frozenset(tag.strip() for tag in tags.split(",") if tag.strip()) if tags else frozenset((SERVE_TAG,))
+def _graph_with(graphs: Sequence[SavedGraph], tags: Sequence[str], file: Path) -> SavedGraph:
+    wanted = frozenset(tags or (SERVE_TAG,))
     found = next((graph for graph in graphs if graph.tags == wanted), None)
     if found is None and not tags and len(graphs) == 1:
         found = graphs[0]
@@ -158,7 +159,7 @@ def _graph_with(graphs: Sequence[SavedGraph], tags: str, file: Path) -> SavedGra
         raise RequestError(
             f"{file} has no graph with the tags {','.join(sorted(wanted))}.",
             cause=f"its graphs have the tags {there}",
-            cure=f"--tags {','.join(sorted(graphs[0].tags))}",
+            cure=tag_flags(graphs[0].tags),
         )
     return found
 

@@ -16,7 +16,7 @@ from npu_serving.models.attribute_values import ELEMENT_BYTES, Shape, tensor_hea
 from npu_serving.models.graph_def import GraphDef, NodeDef
 from npu_serving.models.layout import model_name_of
 from npu_serving.models.likely_tensors import likely_inputs, likely_outputs, node_of
-from npu_serving.models.saved_model import ModelSignature, TensorSpec
+from npu_serving.models.saved_model import ModelSignature, TensorSpec, tag_flags
 from npu_serving.models.tensor_shapes import TensorShapes
 from npu_serving.models.tensor_types import output_runs
 from npu_serving.shown_text import in_a_line
@@ -192,9 +192,9 @@ class GraphView:
         made_by = f", written by TensorFlow {in_a_line(graph.tensorflow_version)}" if graph.tensorflow_version else ""
         tags = f", tags {in_a_line(','.join(sorted(graph.tags)))}" if graph.tags else ""
         lines = [f"{model.path}: {model.kind.what}{made_by}{tags}"]
-        others = [",".join(sorted(each)) for each in model.all_tags if each != graph.tags]
+        others = [tag_flags(each) for each in model.all_tags if each != graph.tags]
         if others:
-            lines.append(f"its other graphs (--tags): {in_a_line('; '.join(others))}")
+            lines.append(f"its other graphs: {in_a_line('; '.join(others))}")
         lines += model.notes
         lines += [self._operator_line(), *self._parameter_lines()]
         if graph.graph.functions:

@@ -17,6 +17,7 @@ from npu_serving.models.saved_model import (
     SavedGraph,
     read_meta_graph_file,
     read_saved_model_graphs,
+    tag_flags,
 )
 from npu_serving.writers.shell import shell_word
 
@@ -68,7 +69,7 @@ def open_model(path: Path, tags: frozenset[str] = frozenset()) -> OpenedModel:
         raise RequestError(
             f"{file} has no tags.",
             cause=f"it is {kind.what}, and tags choose a graph of a SavedModel",
-            cure="omit --tags",
+            cure="omit --tag",
         )
     if kind.message == "MetaGraphDef":
         variables, said = _variables(file.with_suffix(""))
@@ -117,11 +118,11 @@ def _chosen(file: Path, graphs: list[SavedGraph], tags: frozenset[str]) -> Saved
     for graph in graphs:
         if graph.tags == tags:
             return graph
-    there = sorted(",".join(sorted(graph.tags)) for graph in graphs)
+    there = sorted((graph.tags for graph in graphs), key=sorted)
     raise RequestError(
         f"{file} has no graph with the tags {','.join(sorted(tags))}.",
-        cause=f"it has {' and '.join(each or 'one without tags' for each in there)}",
-        cure=f"--tags {next(filter(None, there), '')}" if any(there) else "omit --tags",
+        cause=f"it has {' and '.join(','.join(sorted(each)) or 'one without tags' for each in there)}",
+        cure=tag_flags(next(filter(None, there))) if any(there) else "omit --tag",
     )
 
 

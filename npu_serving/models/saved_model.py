@@ -7,7 +7,7 @@ the constants in a graph, which may be gigabytes, nothing is read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from npu_serving.models.graph_def import GraphDef, GraphScan, NodeDef, node_of, 
 from npu_serving.models.model_kinds import as_wire, recognised
 from npu_serving.models.wire_format import WireFile, open_wire_file
 from npu_serving.wire_bytes import BYTES, VARINT, signed, tag
+from npu_serving.writers.shell import command_line
 
 SAVED_MODEL, SAVED_MODEL_TEXT = "saved_model.pb", "saved_model.pbtxt"
 
@@ -192,6 +193,11 @@ class SavedGraph:
     def content(self) -> MetaGraph:
         """The graph by its operators."""
         return MetaGraph(self.tags, self.tensorflow_version, self.signatures, _content(self.graph))
+
+
+def tag_flags(tags: Iterable[str]) -> str:
+    """The flags that choose the graph with these tags, as every task that reads a SavedModel takes them."""
+    return command_line([word for each in sorted(tags) for word in ("--tag", each)])
 
 
 def read_saved_model(path: Path) -> tuple[MetaGraph, ...]:

@@ -24,7 +24,7 @@ from npu_serving.scripts.script_gears import (
     part_gears,
     whole_gears,
 )
-from npu_serving.scripts.script_model import ScriptModel, check_nodes, named_tensors, read_script_model
+from npu_serving.scripts.script_model import DEFAULT_TAGS, ScriptModel, check_nodes, named_tensors, read_script_model
 from npu_serving.scripts.script_options import (
     ScriptOptions,
     asked_options,
@@ -57,7 +57,7 @@ class ScriptRequest:
     model: Path | None = None
     inputs: str = ""
     outputs: str = ""
-    tags: str = ""
+    tags: tuple[str, ...] = ()
     signature: str = ""
     options: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()
@@ -196,7 +196,7 @@ def _render(
         types=[(name, (spec.data_type, spec.shape)) for name, spec in inputs],
         outputs=sorted(model.outputs.items()) if model is not None else sorted(_named(request.outputs, "--outputs")),
         shapes=_shapes(request.shapes, model),
-        tags=list(model.tags) if model is not None else (request.tags.split(",") if request.tags else ["serve"]),
+        tags=list(model.tags) if model is not None else list(request.tags or DEFAULT_TAGS),
         options=[_option_line(name, value, pairs) for name, value in options.session.items()],
         in_out_pair=pairs,
         ranges=options.ranges,

@@ -19,6 +19,7 @@ from npu_serving.models.saved_model import (
     read_graph_def,
     read_meta_graph_file,
     read_saved_model,
+    tag_flags,
 )
 from npu_serving.scripts.features import Source
 from npu_serving.shown_text import in_a_line
@@ -52,7 +53,7 @@ class ScriptModel:
 
 
 def read_script_model(
-    path: Path, *, inputs: str = "", outputs: str = "", tags: str = "", signature: str = ""
+    path: Path, *, inputs: str = "", outputs: str = "", tags: Sequence[str] = (), signature: str = ""
 ) -> ScriptModel:
     """The model at that path: a frozen graph, the prefix or .meta of a checkpoint, or a SavedModel.
 
@@ -70,7 +71,7 @@ def read_script_model(
         raise RequestError(
             f"{path} has no tags and signatures.",
             cause="it is not a SavedModel",
-            cure="leave --tags and --signature out",
+            cure="leave --tag and --signature out",
         )
     if meta is not None:
         prefix = meta.with_name(meta.name[: -len(_META)])
@@ -147,16 +148,16 @@ def _meta_file(path: Path) -> Path | None:
     return None
 
 
-def _of_saved_model(directory: Path, inputs: str, outputs: str, tags: str, signature: str) -> ScriptModel:
+def _of_saved_model(directory: Path, inputs: str, outputs: str, tags: Sequence[str], signature: str) -> ScriptModel:
     graphs = read_saved_model(directory / SAVED_MODEL)
-    wanted = frozenset(filter(None, tags.split(","))) if tags else frozenset(DEFAULT_TAGS)
+    wanted = frozenset(tags or DEFAULT_TAGS)
     chosen = next((graph for graph in graphs if graph.tags == wanted), None)
     if chosen is None:
         there = "; ".join(",".join(sorted(graph.tags)) for graph in graphs)
         raise RequestError(
             f"{directory} has no graph with the tags {','.join(sorted(wanted))}.",
             cause=f"it has {there}",
-            cure=f"--tags {','.join(sorted(graphs[0].tags))}",
+            cure=tag_flags(graphs[0].tags),
         )
     name = signature or DEFAULT_SIGNATURE
     found = chosen.signatures.get(name)

@@ -228,7 +228,7 @@ def test_new_inputs_and_outputs_choose_a_part(site: Site) -> None:
         ({"input_fp16_nodes": "z"}, "--input-fp16-nodes names 'z'"),
         ({"output_type": "FP12"}, "FP12"),
         ({"signature": "other"}, "no signature 'other'"),
-        ({"tags": "train"}, "no graph with the tags train"),
+        ({"tags": ("train",)}, "no graph with the tags train"),
         ({"soc_version": "Ascend999"}, "not a chip that this CANN can compile for"),
         ({"soc_version": "910B4"}, "not the name of a chip"),
         ({"method_name": "/tensorflow/serving/predict"}, "--method-name"),

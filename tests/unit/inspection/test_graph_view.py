@@ -129,11 +129,11 @@ def test_nodes_are_chosen_by_operator_name_and_signature(graphs: Path) -> None:
         ("saved", NodeFilter(signature="nope"), "", "no signature nope", "--signature both"),
         ("saved", NodeFilter(name="/[/"), "", "not a regular expression", "--name"),
         ("saved", NodeFilter(operators=("MatMul", "/(/")), "", "--op /(/ is not a regular expression", "--op 'Conv*'"),
-        ("saved", NodeFilter(), "gpu", "no graph with the tags gpu", "--tags serve"),
-        ("frozen.pb", NodeFilter(), "serve", "has no tags", "--tags"),
+        ("saved", NodeFilter(), "gpu", "no graph with the tags gpu", "--tag serve"),
+        ("frozen.pb", NodeFilter(), "serve", "has no tags", "--tag"),
         ("frozen.pb", NodeFilter(limit=-1), "", "--limit can't be -1", "0"),
         (".", NodeFilter(), "", "contains no model", "./inv graph-nodes"),
-        ("saved", NodeFilter(signature="serving_default"), "x", "no graph with the tags x", "--tags serve"),
+        ("saved", NodeFilter(signature="serving_default"), "x", "no graph with the tags x", "--tag serve"),
     ],
 )
 def test_what_the_model_does_not_have_is_refused_with_what_it_has(

@@ -245,7 +245,7 @@ def test_a_warning_of_the_rules_is_a_note(model: Path) -> None:
         ({"inputs": "ids;ids:0"}, "twice"),
         ({"inputs": "ids:x"}, "names no tensor"),
         ({"outputs": "other"}, "not a node of the model"),
-        ({"tags": "serve"}, "has no tags"),
+        ({"tags": ("serve",)}, "has no tags"),
         ({"shapes": ("ids=1,64",)}, "it is int32 [?, 128]"),
         ({"shapes": ("other=1",)}, "which is not an input"),
         ({"shapes": ("ids",)}, "is not NAME=SIZES"),
@@ -277,7 +277,7 @@ def test_a_saved_model_is_asked_by_the_names_of_its_signature(tmp_path: Path) ->
     assert '"text": "ids:0",  # int32 [?, 128]' in script.content
     assert str(directory / "2") in script.content
     assert "it has serving_default" in refused(directory, signature="other", output=tmp_path / "o.py")
-    assert "--tags serve" in refused(directory, tags="train", output=tmp_path / "o.py")
+    assert "--tag serve" in refused(directory, tags=("train",), output=tmp_path / "o.py")
 
 
 def test_a_checkpoint_without_its_graph_is_told_as_that(tmp_path: Path) -> None:
