@@ -316,7 +316,7 @@ class _Network:
         for node in waiting:  # which grows meanwhile
             further = depth[node] + 1
             for arc in arcs[node]:
-                if left[arc] and depth[other := to[arc]] < 0:
+                if left[arc] and depth[(other := to[arc])] < 0:
                     depth[other] = further
                     waiting.append(other)
             self._steps += len(arcs[node])
