@@ -4,6 +4,7 @@ usage: PYTHON page_models.py DIRECTORY   (which is not there yet)
 
 - `frozen.pb`: images float (-1, 4) -> probabilities (-1, 3), by a layer whose weights are constants.
 - `checkpoint/model`: the same with variables.
+- `training/model.ckpt-2000`: other values of the variables; `weights.npz`: others again.
 - `models/classifier/1`, `exported`, `another`: SavedModels of it, each with weights of its own.
 """
 
@@ -33,6 +34,9 @@ def main(place):
             weights.load(values * factor, session)
             directory = str(place / name)
             tf.saved_model.simple_save(session, directory, {"images": images}, {"probabilities": probabilities})
+        weights.load(values / 2, session)
+        tf.train.Saver().save(session, str(place / "training" / "model.ckpt"), 2000)
+        numpy.savez(place / "weights.npz", **{"layer/weights": values / 4})
 
 
 if __name__ == "__main__":
