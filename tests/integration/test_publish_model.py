@@ -75,9 +75,9 @@ class PublishingSite(ServingSite):
 
     @contextlib.contextmanager
     def asking(self, model: str, **spec: object) -> Iterator[list[object]]:
-        """Requests one after the other while the block runs: what was answered, errors too."""
+        """Requests one after the other while the block runs, one before it and one after it: all answers and errors."""
         answers: list[object] = []
-        done = threading.Event()
+        done, asked = threading.Event(), threading.Semaphore(0)
 
         def ask() -> None:
             with GrpcClient(f"localhost:{self.port}") as client:
@@ -86,12 +86,18 @@ class PublishingSite(ServingSite):
                         answers.append(float(client.predict(model, ONE, **spec).outputs["y"][0]))  # type: ignore[arg-type]
                     except ClientError as error:
                         answers.append(error)
+                    asked.release()
                     done.wait(0.005)
 
         thread = threading.Thread(target=ask)
         thread.start()
         try:
+            asked.acquire()
             yield answers
+            while asked.acquire(blocking=False):  # those that were answered already
+                pass
+            for _ in range(2):  # of which the first may have been asked before
+                asked.acquire()
         finally:
             done.set()
             thread.join()
