@@ -6,6 +6,7 @@ The rules are those of ld.so(8) and glibc's elf/dl-load.c and elf/dl-deps.c.
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -276,7 +277,7 @@ def expanded(text: str, owner: Loaded) -> Iterator[Path]:
     values = {
         "ORIGIN": str(file.parent),
         "LIB": f"lib/{triplet.name}" if triplet.is_dir() else "lib64",
-        "PLATFORM": owner.elf.machine,
+        "PLATFORM": this_processor().platform if owner.elf.machine == platform.machine() else owner.elf.machine,
     }
     for part in text.split(":"):
         path = _TOKEN.sub(lambda match: values[match.group(1) or match.group(2)], part)

@@ -41,6 +41,8 @@ class Processor:
     """Those of which glibc made up subdirectories before 2.37, the one that counts least first: haswell, tls …"""
     older_bits: int = _TLS_BIT
     """The same as /etc/ld.so.cache writes them."""
+    platform: str = ""
+    """What $PLATFORM stands for: the machine, or haswell on processors of Intel's that can do as much."""
 
     def subdirectories(self, *, named: bool, older: bool) -> tuple[str, ...]:
         """Where the loader looks in each directory before it looks there itself, in its order."""
@@ -77,7 +79,7 @@ def processor_of(cpuinfo: str, machine: str, page_bytes: int) -> Processor:
     able = set(found[1].split()) if found is not None else set()
     if machine != "x86_64":
         atomics = [("atomics", _ATOMICS_BIT)] if "atomics" in able else []
-        return Processor(page_bytes, 0, (), *_older([*atomics, (machine, 0)]))
+        return Processor(page_bytes, 0, (), *_older([*atomics, (machine, 0)]), machine)
     bits = _BASELINE
     levels: list[str] = []
     for name, bit, wanted in _LEVELS:
@@ -88,7 +90,7 @@ def processor_of(cpuinfo: str, machine: str, page_bytes: int) -> Processor:
     intel = re.search(r"^vendor_id\s*:\s*GenuineIntel", cpuinfo, re.MULTILINE) is not None
     older = [("x86_64", _X86_64_BIT), *([("avx512_1", _AVX512_1_BIT)] if intel and able >= _AVX512_1 else [])]
     kind = ("haswell", _HASWELL_BIT) if intel and able >= _HASWELL else (machine, 0)
-    return Processor(page_bytes, bits, tuple(levels), *_older([*older, kind]))
+    return Processor(page_bytes, bits, tuple(levels), *_older([*older, kind]), kind[0])
 
 
 def _older(named: list[tuple[str, int]]) -> tuple[tuple[str, ...], int]:

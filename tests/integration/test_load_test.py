@@ -160,12 +160,12 @@ def test_a_recorded_file_is_sent_again_at_the_times_it_was_recorded(site: Site) 
 
 def test_the_highest_rate_under_a_latency_is_found_or_that_there_is_none(site: Site) -> None:
     site.server.answer = lambda _data, _context: slow(0.02)
-    words = ("--search", "--window", "0.5s", "--max-windows", "6", "--warm-up", "0.1s")
-    site.types(*words, "--rate", "5:10", "--p99", "2s", wanted=None)
+    words = ("--search", "--window", "1s", "--max-windows", "8", "--warm-up", "0.1s")
+    site.types(*words, "--rate", "20:40", "--p99", "2s", wanted=None)
     run = site.kept()
     assert run.best is not None, [(level.rate, level.stable, level.windows, level.errors) for level in run.levels]
-    assert [level.rate for level in run.levels] == [5.0, 10.0]
-    assert run.levels[run.best].rate == 10.0
+    assert [level.rate for level in run.levels] == [20.0, 40.0]
+    assert run.levels[run.best].rate == 40.0
     shown = site.types(*words, "--rate", "1:2", "--p99", "1ms", wanted=3)
     assert "No rate that was tried" in shown
 
