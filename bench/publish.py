@@ -1,4 +1,4 @@
-"""publish-model of a version with large variables, beside `cp -r` of it and `sync`."""
+"""publish-model of a version with large files, beside `cp -r` of it and `sync`."""
 
 from __future__ import annotations
 
@@ -9,33 +9,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from npu_serving.console import Silent
-from npu_serving.models.checkpoint_writer import NewVariable, write_checkpoint
 from npu_serving.publishing.destination import destination
 from npu_serving.publishing.publish import PublicationWish, plan_publication, publish
 from npu_serving.sample.models import saved_model
 from npu_serving.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-MEGABYTES, VARIABLES, ROUNDS = 512, 8, 5
-
-
-def noise(size_bytes: int) -> Iterator[bytes]:
-    for _ in range(size_bytes >> 20):
-        yield os.urandom(1 << 20)
+MEGABYTES, FILES, ROUNDS = 512, 8, 5
 
 
 def make(version: Path) -> None:
-    (version / "variables").mkdir(parents=True)
+    (version / "assets.extra").mkdir(parents=True)
     (version / "saved_model.pb").write_bytes(saved_model(0.5, 2.0))
-    each = (MEGABYTES << 20) // VARIABLES
-    write_checkpoint(
-        version / "variables" / "variables",
-        [NewVariable(f"v{number}", "float32", (each // 4,), noise(each)) for number in range(VARIABLES)],
-    )
+    for number in range(FILES):
+        with (version / "assets.extra" / f"part-{number}").open("wb") as file:
+            for _ in range(MEGABYTES // FILES):
+                file.write(os.urandom(1 << 20))
 
 
 def published(version: Path, base: Path) -> None:
