@@ -21,7 +21,7 @@ from npu_serving.errors import VerificationError
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 from npu_serving.trials.smoke import prove
-from npu_serving.upgrade.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
+from npu_serving.upgrade.rebuild_plan import BAZEL, FULL, NOTHING, SWAP, RebuildPlan, plan_rebuild
 
 DOING = "rebuild-after-cann"
 
@@ -40,7 +40,7 @@ class RebuildResult:
     @property
     def more_than_the_link(self) -> bool:
         """Whether a relink was planned and Bazel ran more: worth knowing before the next upgrade."""
-        return self.plan.action == RELINK and not self.clean_followed and self.record.compiled > 0
+        return self.plan.action == BAZEL and not self.clean_followed and self.record.compiled > 0
 
     def to_json(self) -> dict[str, object]:
         """The plan, what was run, and the build."""
@@ -63,7 +63,7 @@ class RebuildResult:
         done = f"{self.record.compiled} sources compiled, {self.record.linked} linked"
         if not self.record.actions:
             done = "nothing had to be linked"
-        if self.plan.action == REPLACE_ADAPTER:
+        if self.plan.action == SWAP:
             done = "the adapter was replaced, nothing had to be linked"
         lines = [
             f"Verified {name}, which is now current ({done}, {duration_text(self.seconds)}).",
@@ -96,7 +96,7 @@ def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *
     if plan.action == NOTHING:
         return RebuildResult(plan, plan.build, BuildRecord(), time.monotonic() - started)
     reporter.note(plan.text().splitlines()[0])
-    if plan.action == REPLACE_ADAPTER:
+    if plan.action == SWAP:
         build = _replace_adapter(plan, settings, reporter)
         return RebuildResult(plan, build, BuildRecord(), time.monotonic() - started)
     clean_followed = False
@@ -108,7 +108,7 @@ def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *
     try:
         built = build_serving(settings, reporter, clean=clean, proof=proof, cann=cann, doing=DOING)
     except VerificationError as error:
-        if plan.action == FULL_REBUILD:
+        if plan.action == FULL:
             raise
         again = plan_rebuild(settings, name)  # looks for CANN once more: without it, hours would be for nothing
         again.check_obstacles()

@@ -1,4 +1,4 @@
-"""What an installed CANN requires: nothing, another adapter in the build, a relink, or a full rebuild."""
+"""What an installed CANN requires: nothing, another adapter in the build, a link by Bazel, or everything again."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from npu_serving.settings import Settings
 from npu_serving.writers.shell import command_line
 
 NOTHING = "nothing"
-REPLACE_ADAPTER = "replace adapter"
-RELINK = "relink"
-FULL_REBUILD = "full rebuild"
+SWAP = "swap"
+BAZEL = "Bazel"
+FULL = "full"
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
     # All but the server, which is too large to be read for every plan: its tables were, for the report.
     is_sound = not build.damaged_file(without=SERVER)
     if clean:
-        action, why = FULL_REBUILD, "as requested with --clean"
+        action, why = FULL, "as requested with --clean"
     elif _carries(build, installed) and is_sound and (report.fits_where_a_driver_is or obstacles):
         action = NOTHING
         why = f"it contains the installed adapter, that of CANN {_version(installed.cann_version)}"
@@ -163,11 +163,11 @@ def _what_to_do(build: Build, cann: Cann, report: CompatReport, settings: Settin
         and only_the_adapter
         and not {CANNOT_TELL, SIZE_CHANGED} & set(report.kinds(WARNING))
     ):
-        return REPLACE_ADAPTER, f"{why}, and the server already has all that the installed adapter needs"
+        return SWAP, f"{why}, and the server already has all that the installed adapter needs"
     reason = why_more_than_the_link(build, settings, cann)
     if reason:
-        return FULL_REBUILD, f"{why}; {reason}"
-    return RELINK, why if report.fits_where_a_driver_is else f"{why}; {_what_is_missing(report)}"
+        return FULL, f"{why}; {reason}"
+    return BAZEL, why if report.fits_where_a_driver_is else f"{why}; {_what_is_missing(report)}"
 
 
 def why_more_than_the_link(build: Build, settings: Settings, cann: Cann) -> str:

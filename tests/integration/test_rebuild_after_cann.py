@@ -62,7 +62,7 @@ from npu_serving.trials import smoke
 from npu_serving.trials.spare_server import FIRST_ANSWER_MS, spare_ports
 from npu_serving.upgrade import rebuild
 from npu_serving.upgrade.rebuild import DOING, RebuildResult, rebuild_after_cann
-from npu_serving.upgrade.rebuild_plan import FULL_REBUILD, NOTHING, RELINK, REPLACE_ADAPTER, RebuildPlan, plan_rebuild
+from npu_serving.upgrade.rebuild_plan import BAZEL, FULL, NOTHING, SWAP, RebuildPlan, plan_rebuild
 
 pytestmark = pytest.mark.bazel
 ASKED = GoldenRequest(
@@ -212,7 +212,7 @@ def test_the_upgrade_is_caught_before_anything_is_started(upgrade: Upgrade) -> N
 
 
 def test_the_plan_is_a_relink_and_names_the_symbol_that_calls_for_it(upgrade: Upgrade) -> None:
-    assert (upgrade.plan.action, upgrade.plan.exit_code) == (RELINK, 3)
+    assert (upgrade.plan.action, upgrade.plan.exit_code) == (BAZEL, 3)
     assert f"linked with the adapter of CANN {FIRST_RELEASE}, but that of CANN {NEXT_RELEASE}" in upgrade.plan.text()
     assert "NpuTrace" in upgrade.plan.why
 
@@ -301,7 +301,7 @@ def test_a_full_rebuild_is_planned_with_its_reason(
             manifest = {**manifest, name: {**getattr(former.manifest, name), **value}}
     _edit_manifest(former.directory, **manifest)
     planned = plan_rebuild(settings)
-    assert planned.action == (FULL_REBUILD if reason else RELINK), planned.why
+    assert planned.action == (FULL if reason else BAZEL), planned.why
     assert reason in planned.why
     assert planned.exit_code == 3
 
@@ -310,7 +310,7 @@ def test_without_what_bazel_had_made_a_full_rebuild_is_planned(state: Settings, 
     settings = _with_output_root(state, upgrade)
     fsutil.remove(settings.build_root / "bazel")
     planned = plan_rebuild(settings)
-    assert planned.action == FULL_REBUILD
+    assert planned.action == FULL
     assert "Bazel's output for this tree was removed" in planned.why
     assert plan_rebuild(settings, clean=True).why == "as requested with --clean"
 
@@ -346,7 +346,7 @@ def test_a_damaged_build_is_made_anew_and_never_taken_for_the_result(upgrade: Up
     ):
         spoil(damaged.directory / name)
         planned = plan_rebuild(settings)
-        assert (planned.action, planned.exit_code) == (RELINK, 3), name
+        assert (planned.action, planned.exit_code) == (BAZEL, 3), name
         assert f"its {name} was removed or changed" in planned.why
         if name == SERVER:
             with pytest.raises(VerificationError, match=r"The build .* is damaged") as caught:
@@ -370,7 +370,7 @@ def test_a_build_that_lost_its_adapter_gets_it_again(state: Settings, spoil: Cal
     with pytest.raises(VerificationError, match=r"its lib/_tf_adapter\.so was removed or changed"):
         verify_build(state)
     planned = plan_rebuild(state)
-    assert planned.action == REPLACE_ADAPTER
+    assert planned.action == SWAP
     assert "lib/_tf_adapter.so was removed or changed" in planned.why
     build = rebuild_after_cann(state, Silent()).build
     assert build.directory != damaged.directory
@@ -385,7 +385,7 @@ def test_a_second_damaged_library_is_not_packaged_again_as_if_it_were_whole(stat
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(content + b"\0")
-    assert plan_rebuild(state).action != REPLACE_ADAPTER
+    assert plan_rebuild(state).action != SWAP
     (damaged.libraries / "libpython3.7m.so.1.0").write_bytes(content)
     build = rebuild_after_cann(state, Silent()).build
     assert not build.damaged_file()
@@ -399,7 +399,7 @@ def test_where_the_server_has_all_that_the_new_adapter_needs_only_the_packaged_a
     back: Settings,
 ) -> None:
     former = find_build(back.dist_root)
-    assert plan_rebuild(back).action == REPLACE_ADAPTER
+    assert plan_rebuild(back).action == SWAP
     result = rebuild_after_cann(dataclasses.replace(back, bazel="/nonexistent/bazel"), Silent())
     assert result.record.actions == {}
     assert "nothing had to be linked" in result.text()
@@ -477,7 +477,7 @@ def test_an_adapter_that_is_named_as_its_wheel_is_compared_and_put_into_the_buil
     named = dataclasses.replace(state, cann_root=str(ascend_of(state)))
     assert plan_rebuild(dataclasses.replace(named, adapter=str(installed))).action == NOTHING
     settings = dataclasses.replace(named, adapter=str(former))
-    assert plan_rebuild(settings).action == REPLACE_ADAPTER
+    assert plan_rebuild(settings).action == SWAP
     build = rebuild_after_cann(settings, Silent()).build
     assert build is not None
     assert build.manifest.adapter["wheel"] == str(former)
@@ -875,7 +875,7 @@ def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
     monkeypatch.setattr(bazel_room, "build", losing_a_symbol)
     listening = Cured()
     result = rebuild_after_cann(settings, listening)
-    assert result.plan.action == RELINK
+    assert result.plan.action == BAZEL
     assert result.clean_followed
     assert "NpuTrace" in "\n".join(listening.said)
     assert result.record.compiled == upgrade.before.record.compiled
