@@ -16,8 +16,8 @@ from npu_serving.state_lock import state_lock
 # What this project makes below a build root. It is a list of what to remove, not of what to keep: with
 # `build_root: /data` there are other people's files beside these.
 MADE_HERE = (
-    "src", "bazel", "logs", "memo", "home", "patched", "needed", "servers", "sample", "demo", "reproduce", "tests",
-    "tuning", "compiling", "publishing", ".bundling", WHEELS,
+    "src", "bazel", "links", "logs", "memo", "home", "patched", "needed", "servers", "sample", "demo",
+    "reproduce", "tests", "tuning", "compiling", "publishing", ".bundling", WHEELS,
 )  # fmt: skip
 FETCHED = ("store", "distdir", "locks", "tools", "wheels")
 OF_SERVERS = ("deployments",)

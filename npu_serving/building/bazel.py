@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Callable
+from typing import Any, Callable
 from urllib.parse import unquote, urlparse
 
 from npu_serving import fsutil, known_failures
@@ -68,6 +68,14 @@ class Command:
 
 
 @dataclass(frozen=True)
+class LinkEvent:
+    """The link of the target as the event log has it: arguments, and the execroot that they are relative to, inside."""
+
+    listed: tuple[str, ...]
+    directory: Path
+
+
+@dataclass(frozen=True)
 class BuildRecord:
     """What Bazel did, from its own event log and profile: actions by kind, and the target's file (path outside)."""
 
@@ -78,6 +86,8 @@ class BuildRecord:
     cached: int = 0
     """How many results a disk cache or a remote cache gave."""
     output: Path | None = None
+    link: LinkEvent | None = None
+    """The final link, where this run of Bazel did it, or had it from a cache."""
     seconds: float = 0.0
     summary: str = ""
     """What Bazel said of the analysis: how many packages it loaded and targets it configured."""
@@ -245,16 +255,30 @@ def read_events(path: Path, inside: Layout, outside: Layout, seconds: float) -> 
     """The record of a run from its build event log; a line cut short by a kill is passed over."""
     actions: Counter[str] = Counter()
     output: Path | None = None
+    link: LinkEvent | None = None
     for line in fsutil.read_text(path).splitlines():
         with contextlib.suppress(ValueError, KeyError):
             event = json.loads(line)
             if "action" in event:
                 actions[event["action"].get("type", "other")] += 1
+                link = _link_event(event) or link
             if event["id"].get("targetCompleted", {}).get("label") != TARGET:
                 continue
             for file in event["completed"].get("importantOutput", []):
-                output = _outside(Path(unquote(urlparse(file["uri"]).path)), inside, outside)
-    return BuildRecord(dict(sorted(actions.items())), output=output, seconds=seconds)
+                output = _outside(Path(_path_of(file["uri"])), inside, outside)
+    return BuildRecord(dict(sorted(actions.items())), output=output, link=link, seconds=seconds)
+
+
+def _link_event(event: Mapping[str, Any]) -> LinkEvent | None:
+    """What an event of the log says of the target's link; None for every other action, and for one that failed."""
+    action, name = event["action"], event["id"]["actionCompleted"]
+    if action.get("type") not in LINK_ACTIONS or name.get("label") != TARGET or not action.get("success"):
+        return None
+    output = name["primaryOutput"]
+    path = _path_of(action["primaryOutput"]["uri"])
+    if not path.endswith(f"/{output}") or output.rpartition("/")[2] != TARGET.rpartition(":")[2]:
+        return None
+    return LinkEvent(tuple(action["commandLine"]), Path(path[: -len(output)]))
 
 
 def read_profile(path: Path) -> dict[str, int]:
@@ -269,6 +293,10 @@ def read_profile(path: Path) -> dict[str, int]:
 
 def _outside(path: Path, inside: Layout, outside: Layout) -> Path:
     return outside.output_user_root / path.relative_to(inside.output_user_root)
+
+
+def _path_of(uri: str) -> str:
+    return unquote(urlparse(uri).path)
 
 
 def _event_log(layout: Layout) -> Path:

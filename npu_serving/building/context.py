@@ -25,6 +25,8 @@ from npu_serving.doctor.places import output_user_root
 from npu_serving.errors import MissingToolError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.lock.lockfile import Archive
+from npu_serving.overlay import adapter as overlay
+from npu_serving.overlay import content
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.overlay.patch_plan import PatchPlan
 from npu_serving.sample.sample_settings import with_sample
@@ -117,6 +119,28 @@ class BuildContext:
             "command": bazel.COMPILATION_FLAGS,
             "source": self.tree_digest(),
             "adapter": self.adapter.sha256,
+            "lock": self.source.lock.digest,
+            "toolchain": self.toolchain,
+            "flags": [self.patches.to_json(), *self.settings.bazel_args],
+            "machine": platform.machine(),
+        }
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def objects_digest(self) -> str:
+        """The digest of all that decides what the server is linked from, but for the adapter and what follows from it.
+
+        Builds that share it differ in the link alone.
+        """
+        described = {
+            "command": bazel.COMPILATION_FLAGS,
+            "source": self.tree_digest(without=overlay.DIRECTORY),
+            "revision": self.source_identity,
+            "overlay": {
+                item.name: item.text
+                for item in self.overlay.content
+                if item.text is not None and item.name not in content.OF_THE_ADAPTER
+            },
             "lock": self.source.lock.digest,
             "toolchain": self.toolchain,
             "flags": [self.patches.to_json(), *self.settings.bazel_args],

@@ -15,6 +15,7 @@ from npu_serving.building.inputs import choose_runner, make_sample_archives
 from npu_serving.building.locking import check_agreement
 from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build, told
 from npu_serving.building.runner import Layout
+from npu_serving.building.saved_links import keep_link
 from npu_serving.building.sources import check_tree, lock_command, prepare_source, resolve_source
 from npu_serving.builds.assembling import package, replaced_meanwhile
 from npu_serving.builds.current import find_build, make_current, read_builds, unused_id
@@ -24,6 +25,7 @@ from npu_serving.console import Reporter, duration_text
 from npu_serving.doctor.places import build_places, check_places
 from npu_serving.errors import BuildFailedError, LockFileError, SourceError
 from npu_serving.fetch.fetching import fetch, plan_fetch
+from npu_serving.linking.link_command import linker_of
 from npu_serving.lock.tree_facts import serving_version
 from npu_serving.overlay import adapter as overlay
 from npu_serving.overlay import content
@@ -223,6 +225,7 @@ def _build(context: BuildContext, reporter: Reporter, *, again: bool) -> tuple[B
                 f"{context.source.tree}, or another input of the build, was changed while Bazel was running.",
                 cure="run the same command again: Bazel makes only what the change requires",
             )
+        keep_link(context, record, reporter)
         existing = _package(context, record)
     return existing, record
 
@@ -314,6 +317,8 @@ def _package(context: BuildContext, record: bazel.BuildRecord) -> Build:
         archives={
             archive.name: {"url": archive.urls[0], "sha256": archive.sha256 or ""} for archive in context.archives
         },
+        objects=context.objects_digest,
+        linker=linker_of(record.link.listed) if record.link is not None else "",
     )
     libraries = runtime_libraries(context.source.tree)
     return package(dist_root, manifest, record.output, libraries, context.cann.library_path)

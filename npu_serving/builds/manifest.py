@@ -54,6 +54,10 @@ class BuildManifest:
     """The input digest of the build whose server this is, where only the packaged adapter was replaced."""
     archives: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """`url` and `sha256` of each archive that was unpacked for it, by its repository; none in older manifests."""
+    objects: str = ""
+    """The digest of all that went in but the adapter: builds that share it differ in the link alone."""
+    linker: str = ""
+    """The linker that made the server: bfd, gold, lld …; "" where Bazel's log did not tell."""
     format: int = field(default=FORMAT)
 
     def problems(self) -> Iterator[tuple[str | tuple[str, ...], str]]:

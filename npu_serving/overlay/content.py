@@ -26,6 +26,8 @@ FRAMEWORK_STUB = "libtensorflow_framework.so"
 FRAMEWORK_LINK = "libtensorflow_framework.so.1"
 CMAKE_FILE = "CMakeLists.txt"
 SYMBOLS_FILE = "needed_symbols.lds"  # Bazel knows a linker script by .lds
+OF_THE_ADAPTER = (SYMBOLS_FILE,)
+"""The texts that differ from one adapter to the other."""
 RPATH_FROM_PROGRAM = "../lib"  # from bin/ of an installed build to its libraries
 
 _LIBRARY_NAME = re.compile(r"(lib[A-Za-z0-9_+.-]+?\.so)((?:\.[0-9]+)*)\Z")

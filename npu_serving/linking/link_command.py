@@ -1,0 +1,194 @@
+"""A link's command as Bazel's event log lists it, split into the driver's words and the parameter file's lines.
+
+Bazel 0.24 lists what is in the parameter file as well as the argument that names the file.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+FOR_THE_LINKER = "-Wl,"
+AT_FILE = (f"{FOR_THE_LINKER}@", "@")
+BFD, GOLD, LLD, MOLD = "bfd", "gold", "lld", "mold"
+DEFAULT_LINKER = BFD  # what a gcc takes that is not told otherwise, on the systems that this project knows
+_USE = "-fuse-ld="
+_MOST_STATES = 1_000_000  # of the search; a command of 4,000 words takes some 10,000
+_BRACKETS = ("--start-lib", "--end-lib", "--start-group", "--end-group", "-whole-archive", "-no-whole-archive")
+
+
+@dataclass(frozen=True)
+class LinkWords:
+    """The words that the driver (gcc) was started with, and the lines of the parameter file, both in order."""
+
+    command: tuple[str, ...]
+    parameters: tuple[str, ...] = ()
+
+
+def parameter_file(listed: Sequence[str]) -> str:
+    """The name of the parameter file that the command reads, as it is named there; "" where there is none."""
+    for word in reversed(listed):
+        for mark in AT_FILE:
+            if word.startswith(mark):
+                return word[len(mark) :]
+    return ""
+
+
+def split_command(listed: Sequence[str], lines: Sequence[str]) -> LinkWords | None:
+    """What was really run, of the arguments that the event log lists and the lines of the parameter file.
+
+    Some of the arguments are lines of the file: a line as it is, or one or several lines behind `-Wl,` and joined by
+    commas. Those are left out, in order, so that each line is accounted for once; where several ways are possible,
+    the one that follows Bazel's own rule (LinkCommandLine.java: objects, -l and brackets are moved into the file) the
+    furthest. None where the lines can't be found among the arguments.
+    """
+    if not lines:
+        return LinkWords(tuple(listed))
+    moved = _moved(listed, lines)
+    if moved is None:
+        return None
+    return LinkWords(tuple(word for index, word in enumerate(listed) if index not in moved), tuple(lines))
+
+
+def _moved(listed: Sequence[str], lines: Sequence[str]) -> set[int] | None:
+    """Which arguments are lines, at the least number of departures from Bazel's rule: a search with weights 0 and 1."""
+    by_rule = _by_the_rule(listed)
+    parts = [_lines_of(word) for word in listed]
+    if not set(lines) <= {line for part in parts for line in part}:
+        return None
+    start, end = (0, 0), (len(listed), len(lines))
+    came_from: dict[tuple[int, int], tuple[int, int]] = {}
+    waiting: deque[tuple[tuple[int, int], tuple[int, int]]] = deque([(start, start)])
+    while waiting and len(came_from) < _MOST_STATES:
+        state, former = waiting.popleft()
+        if state in came_from:
+            continue
+        came_from[state] = former
+        if state == end:
+            return set(_taken(came_from, end))
+        word, line = state
+        if word == len(listed):
+            continue
+        ways = [((word + 1, line), by_rule[word])]
+        size = len(parts[word])
+        if word and tuple(lines[line : line + size]) == parts[word]:
+            ways.append(((word + 1, line + size), not by_rule[word]))
+        for following, is_departure in ways:
+            if is_departure:
+                waiting.append((following, state))
+            else:
+                waiting.appendleft((following, state))
+    return None
+
+
+def _taken(came_from: dict[tuple[int, int], tuple[int, int]], end: tuple[int, int]) -> Iterator[int]:
+    state = end
+    while state != (0, 0):
+        former = came_from[state]
+        if former[1] != state[1]:
+            yield former[0]
+        state = former
+
+
+def _by_the_rule(listed: Sequence[str]) -> list[bool]:
+    """Whether Bazel's rule moves each argument into the parameter file."""
+    brackets = {FOR_THE_LINKER + bracket for bracket in _BRACKETS}
+    moves = [
+        word.startswith("-l")
+        or word in brackets
+        or (not word.startswith(("-", "@")) and word.endswith((".o", ".a", ".lo", ".so", ".ifso")))
+        for word in listed
+    ]
+    for index, word in enumerate(listed):
+        if word == "-o" and index + 1 < len(moves):
+            moves[index + 1] = False
+    return moves
+
+
+def _lines_of(word: str) -> tuple[str, ...]:
+    return tuple(word[len(FOR_THE_LINKER) :].split(",")) if word.startswith(FOR_THE_LINKER) else (word,)
+
+
+def output_of(command: Sequence[str]) -> str:
+    """What `-o` names; "" where nothing does."""
+    names = [command[index + 1] for index, word in enumerate(command[:-1]) if word == "-o"]
+    return names[-1] if names else ""
+
+
+def linker_of(command: Sequence[str]) -> str:
+    """Which linker the driver is told to take: "gold", "bfd", "lld" …; its default where it is not told."""
+    named = [word[len(_USE) :] for word in command if word.startswith(_USE)]
+    return named[-1] if named else DEFAULT_LINKER
+
+
+def files_named(words: LinkWords) -> tuple[str, ...]:
+    """The files that the link reads by name, each once, in order: objects, archives, scripts, lists, parameter files.
+
+    Names behind `-l` are not among them: see libraries_named().
+    """
+    plain = [*_values(words.command[1:]), *_linker_values(words.parameters)]
+    return tuple(dict.fromkeys(plain))
+
+
+def libraries_named(words: LinkWords) -> tuple[str, ...]:
+    """The names behind `-l`, each once, in order: `stdc++`, `_tf_adapter`."""
+    every = [part for word in words.command[1:] for part in _lines_of(word)] + list(words.parameters)
+    return tuple(dict.fromkeys(word[2:] for word in every if word.startswith("-l") and len(word) > 2))
+
+
+def directories_named(words: LinkWords) -> tuple[str, ...]:
+    """The directories behind `-L`, in which the linker looks first, in order."""
+    every = [part for word in words.command[1:] for part in _lines_of(word)] + list(words.parameters)
+    return tuple(dict.fromkeys(word[2:] for word in every if word.startswith("-L") and len(word) > 2))
+
+
+def _values(words: Sequence[str]) -> Iterator[str]:
+    """The files among the driver's words."""
+    with_value = {"-o": False, "-Xlinker": True, "-T": True, "-wrapper": False}
+    following: bool | None = None
+    for word in words:
+        if following is not None:
+            if following:
+                yield from _linker_values([word])
+            following = None
+        elif word in with_value:
+            following = with_value[word]
+        elif word.startswith(FOR_THE_LINKER):
+            yield from _linker_values(_lines_of(word))
+        elif word.startswith("@"):
+            yield word[1:]
+        elif not word.startswith("-"):
+            yield word
+
+
+def _linker_values(words: Sequence[str]) -> Iterator[str]:
+    """The files among words for the linker itself."""
+    with_file = ("--dynamic-list", "--version-script", "--script", "-T", "--retain-symbols-file")
+    without_file = ("-z", "-rpath", "--rpath", "-soname", "-h", "-m", "-e", "-u", "-rpath-link", "-dynamic-linker")
+    skip, take = False, False
+    for word in words:
+        if skip or take:
+            if take:
+                yield word
+            skip = take = False
+        elif word in without_file:
+            skip = True
+        elif word in with_file:
+            take = True
+        elif word.startswith(tuple(f"{name}=" for name in with_file)):
+            yield word.partition("=")[2]
+        elif word.startswith("@"):
+            yield word[1:]
+        elif word and not word.startswith("-"):
+            yield word
+
+
+def bare_command(printed: str) -> tuple[str, ...]:
+    """The command for the linker that gcc prints with `-###`: collect2 and its words; empty where it printed none."""
+    started = [line for line in printed.splitlines() if line.startswith(" ")]
+    try:
+        return tuple(shlex.split(started[-1])) if started else ()
+    except ValueError:
+        return ()
