@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import contextlib
 import dataclasses
+import errno
 import gzip
 import lzma
 import os
@@ -169,12 +170,16 @@ def _readable(archive: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reading(archive: Path) -> Iterator[None]:
-    """The same around what only reads. Decompressors raise an OSError without a number for damaged data."""
+    """The same around what only reads.
+
+    Decompressors raise an OSError without a number for damaged data; the system says EINVAL where a zip file names a
+    place before its beginning.
+    """
     try:
         with _readable(archive):
             yield
     except OSError as error:
-        if error.errno is None:
+        if error.errno in (None, errno.EINVAL):
             raise _damaged(archive, str(error)) from error
         raise fsutil.as_error(error, archive, doing="read") from error
 

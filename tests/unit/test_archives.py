@@ -9,6 +9,7 @@ import os
 import random
 import re
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
@@ -360,6 +361,29 @@ def test_damaged_bzip2_is_a_damaged_archive_and_not_a_file_that_could_not_be_wri
     (tmp_path / "a.tbz").write_bytes(packed)
     with pytest.raises(UnsafeArchiveError, match="damaged"):
         archives.extract(tmp_path / "a.tbz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("field", [12, 16], ids=["size", "offset"])
+@pytest.mark.parametrize("read", ["extract", "read_files", "read_beginnings"])
+def test_a_zip_that_names_a_place_before_its_beginning_is_a_damaged_archive(
+    tmp_path: Path, field: int, read: str
+) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("file", "x")
+    data = bytearray(archive.read_bytes())
+    (said,) = struct.unpack_from("<I", data, len(data) - 22 + field)  # of its directory, in the record at its end
+    struct.pack_into("<I", data, len(data) - 22 + field, said + 500)
+    archive.write_bytes(data)
+    with pytest.raises(UnsafeArchiveError, match="as an archive") as raised:
+        if read == "extract":
+            archives.extract(archive, tmp_path / "out")
+        elif read == "read_files":
+            archives.read_files(archive, None)
+        else:
+            archives.read_beginnings(archive, 10)
+    assert "damaged" in raised.value.cause
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_disk_that_is_full_is_not_called_a_damaged_archive(tmp_path: Path) -> None:
