@@ -16,6 +16,7 @@ from npu_serving.models.wire_format import WireFile
 from npu_serving.wire_bytes import BYTES, fields, lenient_text_of, tag
 
 _RESTORE = "RestoreV2"
+_RESTORE_INPUTS = 3  # the checkpoint's prefix, the names, the slices
 _ASSIGNS = ("Assign", "AssignVariableOp")
 _PASSED = ("Identity", "Reshape", "Cast", "NoOp", "RefIdentity", "ReadVariableOp")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -74,8 +75,10 @@ class _Reading:
                 yield from self.assigned({each.name: each for each in function.nodes}, inner, depth + 1)
 
     def _value(self, restore: NodeDef, number: int, nodes: Mapping[str, NodeDef]) -> Iterator[RestoredValue]:
-        """What that output of a restore operator is, where its names are constants."""
-        names, parts = (self._constant(name, nodes) for name in restore.inputs[1:3])
+        """What that output of a restore operator is, where its names are constants; nothing where it lacks inputs."""
+        if len(restore.inputs) < _RESTORE_INPUTS:
+            return
+        names, parts = (self._constant(name, nodes) for name in restore.inputs[1:_RESTORE_INPUTS])
         if number >= len(names):
             return
         specification = parsed_specification(parts[number]) if number < len(parts) and parts[number] else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tensorflow_server import made_by_tensorflow
 from tiers import examples
@@ -259,6 +259,10 @@ def made_up(nodes: list[tuple[str, str, list[str]]]) -> list[NodeDef]:
 
 @settings(max_examples=examples(300, 100_000))
 @given(nodes=NODES, body=NODES)
+@example(  # an operator that restores, without its inputs
+    nodes=[("v", "VariableV2", []), ("a", "RestoreV2", []), ("b", "Assign", ["v", "a"]), ("y", "Identity", ["v"])],
+    body=[],
+)
 def test_a_graph_of_any_nodes_is_frozen_or_refused(
     tmp_path_factory: pytest.TempPathFactory,
     nodes: list[tuple[str, str, list[str]]],
