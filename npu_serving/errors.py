@@ -99,6 +99,10 @@ class ElfClassError(ElfError):
     """An ELF file is for 32-bit programs; the dynamic loader passes over it."""
 
 
+class KitError(RequestError):
+    """A relink kit is cut short, damaged, for another architecture, or no kit at all."""
+
+
 class ModelFileError(RequestError):
     """A file is not a model that a server could load, or is damaged; the message has the byte."""
 
