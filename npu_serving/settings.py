@@ -23,6 +23,7 @@ SETTINGS_FILE = "NPU_SERVING_SETTINGS"  # names another invoke.yaml: one checkou
 INVOKE_SECTIONS = ("run", "runners", "sudo", "tasks", "timeouts")  # invoke's own configuration, which we don't check
 RUNNERS = ("auto", "host", "docker")
 DISTRO, GUIDE_FLAVOUR = "distro", "guide"  # of the toolchain image
+WITHOUT_ADAPTER = "none"  # of the setting `adapter`
 
 # What a text may be besides a word.
 PATH = "path"
@@ -56,7 +57,8 @@ class Settings:
     )
     adapter: str = setting(
         "auto",
-        help="_tf_adapter.so: `auto` (that of the CANN installed here), its path or that of its wheel, or `sample`",
+        help="_tf_adapter.so: `auto` (that of the CANN installed here), its path or that of its wheel, `sample`, or "
+        "`none` to build all but the final link, which the machine with CANN does",
         text_is=PATH_OR_WORD,
     )
     runner: str = setting(
@@ -160,6 +162,11 @@ class Settings:
         PROJECT_ROOT / "dist",
         help="the finished builds, and `current`",
     )
+
+    @property
+    def without_adapter(self) -> bool:
+        """Whether all but the final link is built: the adapter, and with it CANN, comes in at the relink."""
+        return self.adapter == WITHOUT_ADAPTER
 
     @property
     def store_root(self) -> Path:

@@ -26,11 +26,10 @@ from npu_serving.errors import MissingToolError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.lock.lockfile import Archive
 from npu_serving.overlay import adapter as overlay
-from npu_serving.overlay import content
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.overlay.patch_plan import PatchPlan
 from npu_serving.sample.sample_settings import with_sample
-from npu_serving.settings import Settings
+from npu_serving.settings import WITHOUT_ADAPTER, Settings
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class BuildContext:
 
     @property
     def adapter(self) -> Adapter:
-        """The adapter that is linked in."""
+        """The adapter that is linked in; AdapterError where the build is without one."""
         return self.cann.adapter
 
     @cached_property
@@ -104,6 +103,8 @@ class BuildContext:
     @cached_property
     def overlay(self) -> OverlayInputs:
         """What goes into the tree."""
+        if self.settings.without_adapter:
+            return OverlayInputs(None, self.libpython, self.patches)
         return OverlayInputs(self.adapter.path, self.libpython, self.patches, self.adapter.elf)
 
     @cached_property
@@ -118,7 +119,7 @@ class BuildContext:
         described = {
             "command": bazel.COMPILATION_FLAGS,
             "source": self.tree_digest(),
-            "adapter": self.adapter.sha256,
+            "adapter": WITHOUT_ADAPTER if self.settings.without_adapter else self.adapter.sha256,
             "lock": self.source.lock.digest,
             "toolchain": self.toolchain,
             "flags": [self.patches.to_json(), *self.settings.bazel_args],
@@ -136,11 +137,7 @@ class BuildContext:
             "command": bazel.COMPILATION_FLAGS,
             "source": self.tree_digest(without=overlay.DIRECTORY),
             "revision": self.source_identity,
-            "overlay": {
-                item.name: item.text
-                for item in self.overlay.content
-                if item.text is not None and item.name not in content.OF_THE_ADAPTER
-            },
+            "overlay": {item.name: item.text_of_objects for item in self.overlay.content if item.text_of_objects},
             "lock": self.source.lock.digest,
             "toolchain": self.toolchain,
             "flags": [self.patches.to_json(), *self.settings.bazel_args],
@@ -179,7 +176,8 @@ def find_context(settings: Settings, reporter: Reporter, cann: Cann | None = Non
     settings = with_sample(settings)
     runner = choose_runner(settings, reporter)
     cann = cann or cann_of(settings)
-    _ = cann.adapter, cann.installation  # what is wrong with them is said before anything is done
+    if not settings.without_adapter:
+        _ = cann.adapter, cann.installation  # what is wrong with them is said before anything is done
     return BuildContext(
         settings=settings,
         source=source,

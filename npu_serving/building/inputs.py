@@ -18,7 +18,7 @@ from npu_serving.errors import LockFileError, MissingToolError
 from npu_serving.facts import LIBPYTHON
 from npu_serving.overlay.patches import Toolchain
 from npu_serving.sample.sample_settings import sample_archives
-from npu_serving.settings import Settings
+from npu_serving.settings import WITHOUT_ADAPTER, Settings
 
 
 def choose_runner(settings: Settings, reporter: Reporter) -> Runner:
@@ -38,7 +38,7 @@ def refuse_what_is_not_there(settings: Settings) -> None:
     with contextlib.suppress(LockFileError):  # the tree is there, and doctor says what its lock lacks
         resolve_source(settings)
     named = settings.adapter
-    if named not in ("auto", "sample") and not Path(named).expanduser().exists():
+    if named not in ("auto", "sample", WITHOUT_ADAPTER) and not Path(named).expanduser().exists():
         _ = cann_of(settings).adapter
 
 

@@ -31,8 +31,12 @@ def render(
     wanted = None
     if not remove:
         settings = with_sample(settings)
-        adapter = cann_of(settings).adapter
-        wanted = OverlayInputs(adapter.path, inputs.find_libpython(settings), adapter_elf=adapter.elf)
+        libpython = inputs.find_libpython(settings)
+        if settings.without_adapter:
+            wanted = OverlayInputs(None, libpython)
+        else:
+            adapter = cann_of(settings).adapter
+            wanted = OverlayInputs(adapter.path, libpython, adapter_elf=adapter.elf)
     if mode != "apply":  # reads only, and may do so beside a build
         return render_overlay(source.tree, wanted, mode=mode, remove=remove)
     with state_lock(settings.build_root, doing="render-overlay"):  # not under a Bazel that reads the tree

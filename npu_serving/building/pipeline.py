@@ -13,13 +13,14 @@ from npu_serving.building.build_progress import expected_actions
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.inputs import choose_runner, make_sample_archives
 from npu_serving.building.locking import check_agreement
+from npu_serving.building.objects_plan import OBJECT_STEPS, plan_objects
 from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build, told
 from npu_serving.building.runner import Layout
 from npu_serving.building.saved_links import keep_link
 from npu_serving.building.sources import check_tree, lock_command, prepare_source, resolve_source
 from npu_serving.builds.assembling import package, replaced_meanwhile
 from npu_serving.builds.current import find_build, make_current, read_builds, unused_id
-from npu_serving.builds.manifest import Build, BuildManifest, build_id
+from npu_serving.builds.manifest import Build, BuildManifest, build_id, id_without
 from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
 from npu_serving.doctor.places import build_places, check_places
@@ -33,7 +34,7 @@ from npu_serving.overlay.adapter import apply_overlay, plan_overlay, runtime_lib
 from npu_serving.overlay.patch_plan import PatchCase
 from npu_serving.resources import available_resources
 from npu_serving.sample.sample_settings import sample_is_missing
-from npu_serving.settings import Settings
+from npu_serving.settings import WITHOUT_ADAPTER, Settings
 from npu_serving.state_lock import state_lock
 
 
@@ -155,8 +156,8 @@ def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
     check_request(settings)
     context = find_context(settings, reporter)
     with state_lock(settings.build_root, doing="build-serving --analyse"):
-        _prepare(context, reporter)
-        record = _run_bazel(context, reporter, bazel.NO_BUILD)
+        prepare(context, reporter)
+        record = run_bazel(context, reporter, bazel.NO_BUILD)
     return AnalysisResult(context.source.name, record.summary, record.seconds, context.patches.cases)
 
 
@@ -172,10 +173,11 @@ def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
         check_agreement(source, settings)
         later = "after the steps above"
         made = Step("sample", "the sample's CANN and libpython have to be made")
-        return BuildPlan((made, *(Step(name, later) for name in STEPS)))
+        names = OBJECT_STEPS if settings.without_adapter else STEPS
+        return BuildPlan((made, *(Step(name, later) for name in names)))
     context = find_context(settings, reporter)
     caches.check_reachable(wanted, context.runner)
-    plan = plan_build(context)
+    plan = plan_objects(context) if settings.without_adapter else plan_build(context)
     plan_fetch(context.archives, context.store, places=context.source.places(settings)).refuse_without_places()
     if context.source.is_ready:
         _check_lock(context)  # as the run does, where there is a tree
@@ -214,12 +216,12 @@ def _remove_output(context: BuildContext, reporter: Reporter) -> None:
 
 
 def _build(context: BuildContext, reporter: Reporter, *, again: bool) -> tuple[Build, bazel.BuildRecord]:
-    _prepare(context, reporter)
+    prepare(context, reporter)
     existing = None if again else context.existing_build()
     record = bazel.BuildRecord()
     if existing is None:
         digest = context.input_digest
-        record = _run_bazel(context, reporter)
+        record = run_bazel(context, reporter)
         if context.hashed_again() != digest:
             raise SourceError(
                 f"{context.source.tree}, or another input of the build, was changed while Bazel was running.",
@@ -230,7 +232,8 @@ def _build(context: BuildContext, reporter: Reporter, *, again: bool) -> tuple[B
     return existing, record
 
 
-def _prepare(context: BuildContext, reporter: Reporter) -> None:
+def prepare(context: BuildContext, reporter: Reporter) -> None:
+    """All that comes before Bazel: inputs, tree, overlay. Raises the error of the step that fails."""
     fetch_inputs(context, reporter)
     _check_lock(context)
     apply_overlay(plan_overlay(context.source.tree, context.overlay))
@@ -239,6 +242,8 @@ def _prepare(context: BuildContext, reporter: Reporter) -> None:
 
 def _check_adapter(context: BuildContext) -> None:
     """AdapterError where CANN or the tree has a different adapter from the one examined, or the symbols of another."""
+    if context.settings.without_adapter:
+        return
     adapter, directory = context.adapter, context.source.tree / overlay.DIRECTORY
     taken = {fsutil.sha256_of(path) for path in (adapter.path, directory / content.ADAPTER_FILE)}
     symbols = fsutil.read_text(directory / content.SYMBOLS_FILE)
@@ -246,7 +251,8 @@ def _check_adapter(context: BuildContext) -> None:
         raise replaced_meanwhile(adapter.path)
 
 
-def _run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.BuildRecord:
+def run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.BuildRecord:
+    """Bazel on the prepared tree, in the context's runner. BuildFailedError where it fails."""
     settings, runner = context.settings, context.runner
     log_path = _log_path(settings, "build")
     resources = available_resources(settings.jobs, settings.memory_mb)
@@ -295,10 +301,19 @@ def _package(context: BuildContext, record: bazel.BuildRecord) -> Build:
             cause="a flag in --bazel-arg or bazel_args keeps Bazel from building",
             cure="leave those flags out; to analyse without building, use ./inv build-serving --analyse",
         )
+    manifest = manifest_of(context, record)
+    libraries = runtime_libraries(context.source.tree)
+    return package(context.settings.dist_root, manifest, record.output, libraries, context.cann.library_path)
+
+
+def manifest_of(context: BuildContext, record: bazel.BuildRecord) -> BuildManifest:
+    """What the context's build is made from; its files are not known yet."""
     dist_root, version = context.settings.dist_root, context.source.lock.serving_version
-    digest, adapter = context.input_digest, context.adapter
-    manifest = BuildManifest(
-        build_id=unused_id(dist_root, build_id(version, adapter.cann_version, digest)),
+    digest = context.input_digest
+    adapter = None if context.settings.without_adapter else context.adapter
+    name = build_id(version, adapter.cann_version, digest) if adapter is not None else id_without(version, digest)
+    return BuildManifest(
+        build_id=unused_id(dist_root, name),
         input_digest=digest,
         serving_version=version,
         source={
@@ -306,7 +321,7 @@ def _package(context: BuildContext, record: bazel.BuildRecord) -> Build:
             "digest": context.source_identity,
             "tree": context.tree_digest(without=overlay.DIRECTORY),
         },
-        adapter=adapter.describe(),
+        adapter=adapter.describe() if adapter is not None else {"path": WITHOUT_ADAPTER},
         lock_digest=context.source.lock.digest,
         toolchain=context.toolchain,
         flags=context.settings.bazel_args,
@@ -320,8 +335,6 @@ def _package(context: BuildContext, record: bazel.BuildRecord) -> Build:
         objects=context.objects_digest,
         linker=linker_of(record.link.listed) if record.link is not None else "",
     )
-    libraries = runtime_libraries(context.source.tree)
-    return package(dist_root, manifest, record.output, libraries, context.cann.library_path)
 
 
 def _check_lock(context: BuildContext) -> None:

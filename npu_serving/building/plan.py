@@ -68,21 +68,15 @@ class BuildPlan:
 def plan_build(context: BuildContext) -> BuildPlan:
     """Compares what is there with what a build needs; changes nothing but memos."""
     source, settings = context.source, context.settings
-    context.runner.check(context.layout)
     check_link(settings.install_link, settings.dist_root)
-    missing = plan_fetch(context.archives, context.store).missing
-    steps = [
-        Step("dependencies", _count(len(missing), "archive", "archives") + " to fetch" if missing else ""),
-        Step("source", "" if source.is_ready else f"{source.tree} has to be created"),
-        Step("toolchain", context.runner.what_is_missing()),
-    ]
+    steps = first_steps(context)
     patches = context.patches_if_known()
     cases = patches.cases if patches is not None else ()
     if any(step.needed for step in steps):
         later = "after the steps above"
         return BuildPlan((*steps, Step("overlay", later), Step("build", later), Step("current", later)), patches=cases)
     changes = plan_overlay(source.tree, context.overlay).changes
-    steps.append(Step("overlay", _count(len(changes), "file differs", "files differ") if changes else ""))
+    steps.append(overlay_step(len(changes)))
     existing = None if changes else context.existing_build()
     if existing is None:
         steps.append(Step("build", "the overlay changes" if changes else "no build has been made from these inputs"))
@@ -92,6 +86,23 @@ def plan_build(context: BuildContext) -> BuildPlan:
     elsewhere = not existing.current or link_differs(settings.dist_root, settings.install_link)
     steps.append(Step("current", f"it does not point to {existing.manifest.build_id}" if elsewhere else ""))
     return BuildPlan(tuple(steps), existing, cases)
+
+
+def first_steps(context: BuildContext) -> list[Step]:
+    """What comes before anything is put into the tree. Raises what Runner.check() raises."""
+    source = context.source
+    context.runner.check(context.layout)
+    missing = plan_fetch(context.archives, context.store).missing
+    return [
+        Step("dependencies", _count(len(missing), "archive", "archives") + " to fetch" if missing else ""),
+        Step("source", "" if source.is_ready else f"{source.tree} has to be created"),
+        Step("toolchain", context.runner.what_is_missing()),
+    ]
+
+
+def overlay_step(changes: int) -> Step:
+    """The step for so many changes of the tree."""
+    return Step("overlay", _count(changes, "file differs", "files differ") if changes else "")
 
 
 def told(cases: Sequence[PatchCase]) -> list[str]:

@@ -24,6 +24,7 @@ from npu_serving.linking.link_command import (
     output_of,
     parameter_file,
     split_command,
+    with_the_linker,
 )
 from npu_serving.linking.saved_link import (
     LinkInput,
@@ -50,7 +51,7 @@ def links_directory(settings: Settings) -> Path:
 
 def saved_link_of(context: BuildContext) -> SavedLink | None:
     """The saved link of what the context's tree, lock, toolchain and flags make; None where none was kept."""
-    saved = read_saved_link(_file(context.settings, context.objects_digest))
+    saved = read_saved_link(link_file(context.settings, context.objects_digest))
     return saved if saved is not None and saved.objects == context.objects_digest else None
 
 
@@ -79,12 +80,13 @@ def keep_link(context: BuildContext, record: BuildRecord, reporter: Reporter) ->
         elif record.output is not None:
             saved = _of_the_same_output(context, record.output)
         if saved is not None:
-            write_saved_link(_file(context.settings, saved.objects), saved)
+            write_saved_link(link_file(context.settings, saved.objects), saved)
             _remove_older(context.settings)
     return saved
 
 
-def _file(settings: Settings, objects: str) -> Path:
+def link_file(settings: Settings, objects: str) -> Path:
+    """Where the link of those objects is kept."""
     return links_directory(settings) / f"{objects}.json"
 
 
@@ -120,6 +122,7 @@ def _saved(context: BuildContext, event: LinkEvent, output: Path | None, reporte
     words = split_command(event.listed, lines)
     if words is None or not output_of(words.command):
         return None
+    words = replace(words, command=with_the_linker(words.command))  # there is one where no adapter was to be linked
     environment = {"PATH": context.runner.environment()["PATH"], "PWD": "/proc/self/cwd"}
     own: list[str] = []
     replaced: list[str] = []

@@ -8,7 +8,7 @@ from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
 from npu_serving.errors import NpuServingError, RequestError
 from npu_serving.sample.sample_settings import with_sample
-from npu_serving.settings import RUNNERS, Settings
+from npu_serving.settings import RUNNERS, WITHOUT_ADAPTER, Settings
 
 
 def settings_to_serve(settings: Settings, build: str = "") -> Settings:
@@ -35,9 +35,15 @@ def settings_of(build: Build, settings: Settings) -> Settings:
             cause="it was changed by hand, or written by another version of this project",
             cure="build again: ./inv build-serving",
         )
+    adapter = settings.adapter
+    if manifest.without_adapter:
+        adapter = WITHOUT_ADAPTER
+    elif settings.without_adapter:  # which is said of what is built, not of what is there
+        adapter = Settings.adapter
     return with_sample(
         replace(
             settings,
+            adapter=adapter,
             source=manifest.source["name"],
             runner=runner,
             docker_base_image=manifest.toolchain.get("base_image", settings.docker_base_image),

@@ -14,6 +14,7 @@ from typing import Annotated
 from npu_serving import fsutil
 from npu_serving.documents import DocumentRefusal, Rule, read_document
 from npu_serving.errors import NpuServingError, RequestError
+from npu_serving.settings import WITHOUT_ADAPTER
 
 FORMAT = 1
 SERVER = "bin/tensorflow_model_server"
@@ -59,6 +60,11 @@ class BuildManifest:
     linker: str = ""
     """The linker that made the server: bfd, gold, lld …; "" where Bazel's log did not tell."""
     format: int = field(default=FORMAT)
+
+    @property
+    def without_adapter(self) -> bool:
+        """Whether its server was linked without an adapter, to be tried on the CPU."""
+        return self.adapter.get("path") == WITHOUT_ADAPTER
 
     def problems(self) -> Iterator[tuple[str | tuple[str, ...], str]]:
         """What the reader of documents asks: what the types of the fields don't tell."""
@@ -143,6 +149,11 @@ def build_id(serving_version: str, cann_version: str, input_digest: str) -> str:
     """The name of a build: what it is, for a person, and the digest of what went in."""
     cann = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in cann_version) or "unknown"
     return f"serving-{serving_version}-cann-{cann}-{input_digest[:12]}"
+
+
+def id_without(serving_version: str, input_digest: str) -> str:
+    """The same for one without an adapter."""
+    return f"serving-{serving_version}-without-adapter-{input_digest[:12]}"
 
 
 @contextlib.contextmanager

@@ -53,9 +53,10 @@ def _dependencies(manifest: BuildManifest) -> list[dict[str, object]]:
     """Each with a name, and a digest or a URI, as the type ResourceDescriptor asks for."""
     own: list[dict[str, object]] = [
         {"name": "source", "digest": {"sha256": manifest.source.get("digest", "")}},
-        {"name": "adapter", "digest": {"sha256": manifest.adapter["sha256"]}},
         {"name": "lock", "digest": {"sha256": manifest.lock_digest}},
     ]
+    if not manifest.without_adapter:
+        own.insert(1, {"name": "adapter", "digest": {"sha256": manifest.adapter["sha256"]}})
     archives: list[dict[str, object]] = [
         {"name": name, "uri": archive["url"], "digest": {"sha256": archive["sha256"]}}
         for name, archive in sorted(manifest.archives.items())

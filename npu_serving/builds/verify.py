@@ -38,7 +38,7 @@ from npu_serving.errors import (
 from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.findings import PROBLEM, Finding
 from npu_serving.sample.sample_settings import with_sample
-from npu_serving.settings import Settings
+from npu_serving.settings import WITHOUT_ADAPTER, Settings
 
 REBUILD = "./inv rebuild-after-cann"
 
@@ -112,6 +112,8 @@ def fit_of(build: Build, settings: Settings) -> Fit:
         damaged = build.damaged_file(without=manifest.SERVER)  # which is read for the report as far as a start needs it
     except NpuServingError as error:
         return Fit(False, error.what.rstrip("."), error.cure)
+    if build.manifest.without_adapter:
+        return Fit(False, "it has no adapter: every model would run on the CPU", "./inv build-serving")
     other = installed if installed is not None and installed.sha256 != build.manifest.adapter.get("sha256") else None
     if not report.fits_where_a_driver_is:
         return Fit(False, _headline(report), REBUILD if other is not None else "./inv verify-serving")
@@ -173,7 +175,8 @@ def _build_case(settings: Settings, build: Build) -> tuple[ServerCase, Adapter |
     settings = settings_of(build, settings)
     cann = cann_of(settings)
     installed = cann.adapter_if_installed
-    if installed is not None and installed.sha256 == build.manifest.adapter.get("sha256"):
+    is_the_same = installed is not None and installed.sha256 == build.manifest.adapter.get("sha256")
+    if is_the_same or build.manifest.without_adapter:
         installed = None
     case = ServerCase(
         build.server,
@@ -181,6 +184,7 @@ def _build_case(settings: Settings, build: Build) -> tuple[ServerCase, Adapter |
         adapter_elf=installed.elf if installed is not None else None,
         library_path=_deployed_library_path(cann),
         cann_absent=not cann.library_path,
+        without_adapter=build.manifest.without_adapter,
         former_definers=manifest.read_definers(build.directory),
     )
     return case, installed, cann
@@ -189,7 +193,7 @@ def _build_case(settings: Settings, build: Build) -> tuple[ServerCase, Adapter |
 def _files_case(settings: Settings, server: Path) -> tuple[ServerCase, Cann]:
     if not os.path.exists(server):  # noqa: PTH110 - Path.exists() raises for long names
         raise RequestError(f"The server {server} does not exist.", cure="name an existing tensorflow_model_server")
-    named = settings.adapter != "auto"
+    named = settings.adapter not in ("auto", WITHOUT_ADAPTER)
     settings = with_sample(settings)
     cann = cann_of(settings)
     adapter = None
@@ -209,7 +213,7 @@ def _about_the_npu(report: CompatReport, case: ServerCase, cann: Cann) -> tuple[
     """What would have a server that starts here run its models on the CPU, or on nothing."""
     findings = link_stub_findings(report.libraries, case.library_path)
     runtime = cann.installation.runtime if cann.installation is not None else None
-    if runtime is not None:
+    if runtime is not None and not case.without_adapter:
         env = cann_environment(cann.installation, os.environ).added_to(os.environ)
         operators = finding_for(operator_lists(env), runtime)
         findings += [operators] if operators is not None else []

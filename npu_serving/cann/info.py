@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 
@@ -11,9 +12,9 @@ from npu_serving.cann.layout import packages
 from npu_serving.cann.library_changes import library_findings
 from npu_serving.cann.operator_list import OPP, OperatorLists, list_of
 from npu_serving.errors import EXIT_ACTION_NEEDED, AdapterError
-from npu_serving.findings import Finding
+from npu_serving.findings import NOTE, Finding
 from npu_serving.sample.sample_settings import with_sample
-from npu_serving.settings import Settings
+from npu_serving.settings import WITHOUT_ADAPTER, Settings
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,14 @@ def cann_info(settings: Settings) -> CannInfo:
             f"{packages()['toolkit'].install_command()}, then {adapter_command(None)}; "
             "or ./inv cann-info --cann-root DIRECTORY",
         )
-        named = cann.adapter if cann.setting != "auto" else None
+        if cann.setting == WITHOUT_ADAPTER:
+            none = dataclasses.replace(none, severity=NOTE)
+        named = cann.adapter if cann.is_named else None
         return CannInfo(None, named, places, (none,))
     runtime = installation.runtime
     findings = (*cann.findings, *(library_findings(runtime.path / OPP) if runtime is not None else ()))
+    if cann.setting == WITHOUT_ADAPTER:
+        return CannInfo(installation, None, places, (*findings, _without_adapter(installation)))
     if cann.setting == "auto" and (installation.adapter is None or not os.access(installation.adapter, os.R_OK)):
         return CannInfo(installation, None, places, findings)
     try:
@@ -94,6 +99,12 @@ def cann_info(settings: Settings) -> CannInfo:
         return CannInfo(installation, None, places, (*findings, damaged))
     findings = (*findings, misfit) if misfit is not None else findings
     return CannInfo(installation, adapter, places, findings)
+
+
+def _without_adapter(installation: CannInstallation) -> Finding:
+    """What it means here that the settings name none."""
+    there = "" if installation.adapter is None else f", so {installation.adapter} is not looked at"
+    return Finding(f"`adapter: none` is set{there}: builds need no CANN.", severity=NOTE)
 
 
 def _to_json(finding: Finding) -> dict[str, object]:

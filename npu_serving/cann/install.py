@@ -34,7 +34,7 @@ from npu_serving.cann.rules import NO_ADAPTER, contradictions, runtime_of, wheel
 from npu_serving.errors import AdapterError, MissingToolError, RequestError
 from npu_serving.file_access import refused_at
 from npu_serving.findings import NOTE, Finding
-from npu_serving.settings import Settings
+from npu_serving.settings import WITHOUT_ADAPTER, Settings
 
 WHEELS = "adapters"
 """The directory below the build root in which named wheels are unpacked."""
@@ -122,8 +122,8 @@ def find_driver(root: str = "", environ: Mapping[str, str] | None = None) -> Com
 class Cann:
     """The CANN that two settings lead to: looked for when it is first asked for, and then kept.
 
-    `setting` is the path of a _tf_adapter.so or of its wheel, or "auto" for that of the CANN installed here; wheels are
-    unpacked below `wheels`.
+    `setting` is the path of a _tf_adapter.so or of its wheel, "auto" for that of the CANN installed here, or "none";
+    wheels are unpacked below `wheels`.
     """
 
     setting: str
@@ -139,10 +139,16 @@ class Cann:
     def adapter(self) -> Adapter:
         """The adapter.
 
-        Raises AdapterError when it is missing, unreadable, no shared library, or for another machine,
-        and MissingToolError when "auto" finds none.
+        Raises AdapterError when it is missing, unreadable, no shared library, or for another machine, and for "none";
+        MissingToolError when "auto" finds none.
         """
-        if self.setting != "auto":
+        if self.setting == WITHOUT_ADAPTER:
+            raise AdapterError(
+                "This needs an adapter, and `adapter: none` is set.",
+                cause="invoke.yaml or the command line has it, for builds that another machine links",
+                cure="use --adapter auto, or take `adapter: none` out of invoke.yaml",
+            )
+        if self.is_named:
             return self.named_adapter()
         installation = self.installation
         if installation is None or installation.adapter is None:
@@ -153,6 +159,11 @@ class Cann:
                 command=adapter_command(installation),
             )
         return adapter_of(installation)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the setting names a file."""
+        return self.setting not in ("auto", WITHOUT_ADAPTER)
 
     def named_adapter(self, *, digest: bool = True) -> Adapter:
         """The adapter that the setting names; as adapter_at()."""
@@ -169,7 +180,7 @@ class Cann:
         installation = self.installation
         if installation is None or installation.runtime is None:
             return None
-        if self.setting != "auto":
+        if self.is_named:
             components = {item.name: item for item in installation.components}
             other_time = next(wheel_of_another_time(components, self.adapter.path, self.adapter.wheel), None)
             if other_time is not None:
@@ -178,7 +189,9 @@ class Cann:
 
     @property
     def adapter_if_installed(self) -> Adapter | None:
-        """The same; None where none was named and none is installed."""
+        """The same; None where none was named and none is installed, or none is wanted."""
+        if self.setting == WITHOUT_ADAPTER:
+            return None
         try:
             return self.adapter
         except MissingToolError:

@@ -97,6 +97,8 @@ class DeploymentCheck:
     findings: tuple[Finding, ...]
     places: Mapping[str, SourcePlace]
     """Where the value stands that a finding speaks of, by the finding's `where`."""
+    elsewhere: bool = False
+    """Whether another machine is to serve it, so that what this one lacks is only noted."""
 
     @property
     def exit_code(self) -> int:
@@ -140,6 +142,8 @@ class DeploymentCheck:
 
     def _conclusion(self) -> str:
         problems = sum(finding.needs_action for finding in self.findings)
+        if not problems and self.elsewhere:
+            return "Nothing in the file keeps it from being served; what this machine lacks is only noted."
         if not problems:
             return f"Nothing keeps it from being served.\nNext: ./inv serve --deployment {command_line([self.file])}"
         count = "1 problem keeps" if problems == 1 else f"{problems} problems keep"
@@ -147,9 +151,12 @@ class DeploymentCheck:
         return f"{count} it from being served" + (": the file has to be changed." if wrong else ".")
 
 
-def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, build: str = "") -> DeploymentCheck:
+def check_deployment(
+    settings: Settings, file: Path, read: PlacedDeployment, *, build: str = "", elsewhere: bool = False
+) -> DeploymentCheck:
     """What is wrong with the deployment that was read from `file`; without `build` the current one is to serve it.
 
+    With `elsewhere` only what another file would cure is a problem: the machine that serves it has CANN and the models.
     Raises RequestError for a build that was named and is not there.
     """
     found, settings = _found_build(settings, build)
@@ -188,10 +195,12 @@ def check_deployment(settings: Settings, file: Path, read: PlacedDeployment, *, 
                 findings += share_findings(model, shares[model.name])
                 place = f"models.{index}.npu" if deployment.models[index].npu else "npu"
                 findings += sunk_range_findings(model, lists, place)
+    if elsewhere:
+        findings = [_noted(finding) for finding in findings]
     ordered = worst_first(findings)
     found_at = {finding.where: read.place(finding.where) for finding in ordered}
     places = {where: place for where, place in found_at.items() if place is not None}
-    return DeploymentCheck(file, deployment, models, shares, ordered, places)
+    return DeploymentCheck(file, deployment, models, shares, ordered, places, elsewhere)
 
 
 def _check_ports(deployment: DeploymentFile) -> Iterator[Finding]:
@@ -369,3 +378,8 @@ def _profiling_directory(options: Mapping[str, object], place: Callable[[str], s
 
 def _is_of_the_file(finding: Finding) -> bool:
     return finding.kind in _OF_THE_FILE
+
+
+def _noted(finding: Finding) -> Finding:
+    """A finding about this machine, where it does not matter."""
+    return finding if _is_of_the_file(finding) else dataclasses.replace(finding, severity=NOTE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from npu_serving.commands.flags import Call, command, refuse_together
+from npu_serving.errors import RequestError
 from npu_serving.settings import BUILDING, FETCHING, IMAGE
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def renew_base_images(_call: Call, base_image: str | None = None, dry_run: bool 
     },
 )
 def build_serving(call: Call, reproduce: bool = False, analyse: bool = False, dry_run: bool = False) -> Result:
-    """Build the server with the adapter linked in: fetch, overlay, Bazel, verify, package."""
-    from npu_serving.building import pipeline, reproduction
+    """Build the server with the adapter linked in: fetch, overlay, Bazel, verify. --adapter none stops at the link."""
+    from npu_serving.building import pipeline, reproduction, without_adapter
 
     if reproduce:
         left_out = ("install_link", "disk_cache", "remote_cache", "remote_executor")
@@ -69,6 +70,13 @@ def build_serving(call: Call, reproduce: bool = False, analyse: bool = False, dr
             analyse=analyse,
             **{name: call.given.get(name) for name in left_out},
         )
+        if call.settings.without_adapter:
+            raise RequestError(
+                "--reproduce compares two servers, and without an adapter none is linked.",
+                cause="`adapter: none` is set",
+                cure="name an adapter: ./inv build-serving --reproduce --adapter PATH",
+            )
         return reproduction.plan(call.settings) if dry_run else reproduction.reproduce(call.settings, call.console)
-    do = pipeline.dry_run if dry_run else pipeline.analyse if analyse else pipeline.build_serving
+    build = without_adapter.prepare_objects if call.settings.without_adapter else pipeline.build_serving
+    do = pipeline.dry_run if dry_run else pipeline.analyse if analyse else build
     return do(call.settings, call.console)

@@ -122,14 +122,26 @@ def render_deployment(
 
 @command(
     settings=("adapter",),
-    help={"file": "the deployment.yaml", **OF_A_DEPLOYMENT},
+    help={
+        "file": "the deployment.yaml",
+        "elsewhere": "another machine is to serve it: what this one lacks, such as CANN or the models, is only noted",
+        **OF_A_DEPLOYMENT,
+    },
 )
 def check_deployment(
-    call: Call, file: str, build: str = "", set: tuple[str, ...] = (), overlay: tuple[str, ...] = ()
+    call: Call,
+    file: str,
+    build: str = "",
+    set: tuple[str, ...] = (),
+    overlay: tuple[str, ...] = (),
+    elsewhere: bool = False,
 ) -> Result:
     """Check a deployment.yaml, its models, the options for the NPU and this machine, without starting anything."""
     from npu_serving.checking import check_deployment as checking
     from npu_serving.settings import user_path
 
     path = user_path(file, "the deployment file")
-    return checking.check_deployment(call.settings, path, read_placed(path, overlay, set), build=build)
+    if elsewhere:
+        refuse_together("--elsewhere", "the other machine has a build of its own", build=build)
+    read = read_placed(path, overlay, set)
+    return checking.check_deployment(call.settings, path, read, build=build, elsewhere=elsewhere)

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from invoke.tasks import Task
 
-from npu_serving.settings import Settings, load_table, table_of, user_path, was_given, whole_number
+from npu_serving.settings import WITHOUT_ADAPTER, Settings, load_table, table_of, user_path, was_given, whole_number
 
 if TYPE_CHECKING:
     from invoke.parser.argument import Argument
 
     from npu_serving.console import Console
 
+NEEDS_ADAPTER = (
+    "verify-serving", "rebuild-after-cann", "serve", "warm-cache", "check-deployment", "render-deployment"
+)  # fmt: skip
+"""Tasks for which --adapter none says nothing."""
 MOST_SECONDS = 86400  # of a wait: a day
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -88,6 +92,7 @@ def command(
             flags = {item.name: words[item.name] for item in own}
 
             def work(console: Console) -> Any:
+                _refuse_without_adapter(task.name, given)
                 converted = {
                     name: _converted(value, wanted_kinds[name], _flag(name))
                     for name, value in flags.items()
@@ -133,6 +138,17 @@ def command(
         return task
 
     return task_of
+
+
+def _refuse_without_adapter(task: str, given: Mapping[str, Any]) -> None:
+    if task in NEEDS_ADAPTER and given.get("adapter") == WITHOUT_ADAPTER:
+        from npu_serving.errors import RequestError
+
+        raise RequestError(
+            f"{task} has no use for --adapter none.",
+            cause="it is about a server that was built already; only what builds can do without an adapter",
+            cure="leave --adapter out: a build that was linked without one is known by its manifest",
+        )
 
 
 class _Task(Task[Command]):

@@ -28,7 +28,7 @@ def is_older(settings: Settings, cann_root: str | None = None) -> bool:
         settings = dataclasses.replace(settings, cann_root=cann_root)
     try:
         cann = cann_of(with_sample(settings))
-        if cann.setting != "auto":
+        if cann.is_named:
             file: Path | None = cann.named_adapter(digest=False).path
         else:
             file = cann.installation.adapter if cann.installation is not None else None

@@ -159,8 +159,8 @@ class Examination:
 
     @property
     def adapter_is_sample(self) -> bool:
-        """Whether the adapter, and with it libpython, come from the sample."""
-        return self.settings.adapter == "sample"
+        """Whether the adapter, and with it libpython, come from the sample; or libpython alone, without an adapter."""
+        return self.settings.adapter == "sample" or (self.settings.without_adapter and self.is_sample)
 
     @functools.cached_property
     def cann(self) -> Cann:

@@ -18,6 +18,7 @@ from npu_serving.findings import NOT_NEEDED, NOTE, OK, PROBLEM, WARNING
 from npu_serving.version_numbers import leading_version
 
 GB = 10**9
+_RELINKED = "with `adapter: none` it is needed where the server is linked later, not here"
 
 
 def check_glibc(requirement: Requirement, examination: Examination) -> RequirementFinding:
@@ -142,6 +143,8 @@ def check_dpkg_record(requirement: Requirement, examination: Examination) -> Req
 
 def check_cann(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """A CANN installation, which the server needs when it runs; its parts have to be of one version."""
+    if examination.settings.without_adapter:
+        return examination.finding(requirement, NOT_NEEDED, _RELINKED)
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample has its own")
     cann = examination.cann
@@ -160,6 +163,8 @@ def check_cann(requirement: Requirement, examination: Examination) -> Requiremen
 
 def check_tfplugin(requirement: Requirement, examination: Examination) -> RequirementFinding:
     """The adapter that will be linked: the one that was named, or that of the tfplugin installed here."""
+    if examination.settings.without_adapter:
+        return examination.finding(requirement, NOT_NEEDED, _RELINKED)
     if examination.adapter_is_sample:
         return examination.finding(requirement, NOT_NEEDED, "the sample has its own")
     try:

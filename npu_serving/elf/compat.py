@@ -68,7 +68,8 @@ def check_server(case: ServerCase) -> CompatReport:
     subject = subject_of(case, program)
     taken = subject.adapter.path if subject.adapter is not None else case.adapter
     paths = tuple(item.path for item in subject.plan.libraries)
-    return CompatReport(case.server, taken, paths, tuple(_Check(subject).findings()), subject.definers())
+    found = tuple(_Check(subject).findings())
+    return CompatReport(case.server, taken, paths, found, subject.definers(), case.without_adapter)
 
 
 def undefined_needs(adapter: ElfFile) -> tuple[str, ...]:
@@ -176,6 +177,14 @@ class _Check:
         yield from stub_findings(subject)
 
     def _not_linked(self) -> Finding:
+        if self.subject.case.without_adapter:
+            return Finding(
+                kind=ADAPTER_NOT_LINKED,
+                severity=WARNING,
+                where=self.subject.program.path.name,
+                what="It was linked without an adapter, as somebody asked for: every model runs on the CPU.",
+                cure="./inv build-serving on a machine with CANN, or relink the kit there, for a server for the NPU",
+            )
         return Finding(
             kind=ADAPTER_NOT_LINKED,
             severity=PROBLEM,

@@ -49,6 +49,8 @@ class CompatReport:
     findings: tuple[Finding, ...]
     definers: Mapping[str, str] = field(default_factory=dict)
     """Who defines the symbols that the adapter needs: symbol -> the library's name, "" for the server."""
+    without_adapter: bool = False
+    """Whether the server was linked without an adapter, to be tried on the CPU."""
 
     @property
     def ok(self) -> bool:
@@ -72,6 +74,9 @@ class CompatReport:
     @property
     def verdict(self) -> str:
         """The answer in one sentence."""
+        if self.without_adapter:
+            starts = "will start" if self.ok else "will not start"
+            return f"this server {starts} here; it has no adapter, runs every model on the CPU, and is for trying only"
         if not self.ok:
             return "this server will not start here with its adapter"
         if {LIBRARY_NOT_FOUND, CANNOT_TELL} & set(self.kinds(WARNING)):

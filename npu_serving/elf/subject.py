@@ -36,6 +36,8 @@ class ServerCase:
     cann_absent: bool = False
     """On a machine that builds and has no CANN, CANN's libraries may be missing, and the symbols that can only be
     theirs are not looked for."""
+    without_adapter: bool = False
+    """It was linked without one, to be tried on the CPU."""
     former_definers: Mapping[str, str] = field(default_factory=dict)
     """What an earlier report says about who defines which symbol of the adapter."""
     host: Host = field(default_factory=Host)

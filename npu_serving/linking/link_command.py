@@ -15,6 +15,7 @@ AT_FILE = (f"{FOR_THE_LINKER}@", "@")
 BFD, GOLD, LLD, MOLD = "bfd", "gold", "lld", "mold"
 DEFAULT_LINKER = BFD  # what a gcc takes that is not told otherwise, on the systems that this project knows
 _USE = "-fuse-ld="
+WRAPPER = "-wrapper"
 _MOST_STATES = 1_000_000  # of the search; a command of 4,000 words takes some 10,000
 _BRACKETS = ("--start-lib", "--end-lib", "--start-group", "--end-group", "-whole-archive", "-no-whole-archive")
 
@@ -109,6 +110,15 @@ def _by_the_rule(listed: Sequence[str]) -> list[bool]:
 
 def _lines_of(word: str) -> tuple[str, ...]:
     return tuple(word[len(FOR_THE_LINKER) :].split(",")) if word.startswith(FOR_THE_LINKER) else (word,)
+
+
+def with_the_linker(command: Sequence[str]) -> tuple[str, ...]:
+    """The command with gcc starting its linker, without a `-wrapper` that stands in for it."""
+    words = list(command)
+    while WRAPPER in words:
+        where = words.index(WRAPPER)
+        del words[where : where + 2]
+    return tuple(words)
 
 
 def output_of(command: Sequence[str]) -> str:

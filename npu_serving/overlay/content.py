@@ -25,7 +25,9 @@ INTERNAL_STUB = "_pywrap_tensorflow_internal.so"
 FRAMEWORK_STUB = "libtensorflow_framework.so"
 FRAMEWORK_LINK = "libtensorflow_framework.so.1"
 CMAKE_FILE = "CMakeLists.txt"
+BUILD_FILE = "BUILD"
 SYMBOLS_FILE = "needed_symbols.lds"  # Bazel knows a linker script by .lds
+NO_LINK_FILE = "no_link.lds"  # a shell script; as a linker script it is an input of the link, in a sandbox as well
 OF_THE_ADAPTER = (SYMBOLS_FILE,)
 """The texts that differ from one adapter to the other."""
 RPATH_FROM_PROGRAM = "../lib"  # from bin/ of an installed build to its libraries
@@ -37,8 +39,9 @@ _LIBRARY_NAME = re.compile(r"(lib[A-Za-z0-9_+.-]+?\.so)((?:\.[0-9]+)*)\Z")
 class OverlayInputs:
     """What the caller provides for the overlay. Both are ELF libraries for the same machine."""
 
-    adapter: Path
-    """_tf_adapter.so of the CANN that the server is to run with."""
+    adapter: Path | None
+    """_tf_adapter.so of the CANN that the server is to run with; None for an empty library with its name, and a link
+    that is not run."""
     libpython: Path
     """The shared libpython that the adapter was linked with, such as libpython3.7m.so.1.0."""
     patches: PatchPlan | None = None
@@ -64,6 +67,15 @@ class OverlayEntry:
     """The CMake file that builds it."""
     copy_sha256: str = ""
     """The sha256 of `copy_of` as it was read."""
+    objects_text: str | None = None
+    """For a build without an adapter: the text that there is with one, as far as objects are concerned."""
+
+    @property
+    def text_of_objects(self) -> str:
+        """What of it decides the objects that are compiled and how they are linked; "" where nothing does."""
+        if self.name in OF_THE_ADAPTER or self.text is None:
+            return ""
+        return self.text if self.objects_text is None else self.objects_text
 
 
 def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
@@ -72,9 +84,11 @@ def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
     Raises AdapterError when one of the libraries is missing, is not an ELF library, is not for the same machine as the
     other one, or has a name that can't be written into a BUILD file.
     """
-    adapter = inputs.adapter_elf or _library(inputs.adapter, "the adapter")
     python = _library(inputs.libpython, "libpython")
-    if adapter.machine != python.machine:
+    adapter = inputs.adapter_elf
+    if inputs.adapter is not None and adapter is None:
+        adapter = _library(inputs.adapter, "the adapter")
+    if adapter is not None and adapter.machine != python.machine:
         raise AdapterError(
             f"{inputs.adapter} is built for {adapter.machine}, but {inputs.libpython} for {python.machine}.",
             cause="one of them comes from a machine with another processor",
@@ -89,22 +103,39 @@ def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
         "internal_stub": INTERNAL_STUB,
         "internal_name": INTERNAL_STUB[: -len(".so")],
         "symbols_file": SYMBOLS_FILE,
+        "no_link_file": NO_LINK_FILE if adapter is None else "",
+        "adapter_stub": ADAPTER_FILE[len("lib") : -len(".so")] if adapter is None else "",
+        "adapter_soname": ADAPTER_SONAME,
         "rpath_from_program": RPATH_FROM_PROGRAM,
     }
-    cmake = render(f"{TEMPLATES}/CMakeLists.txt.j2", {"as_link_option": link_option}, **values)
+    filters = {"as_link_option": link_option}
+    cmake, build = (render(f"{TEMPLATES}/{name}.j2", filters, **values) for name in (CMAKE_FILE, BUILD_FILE))
+    plain_cmake, plain_build = cmake, build
+    if adapter is None:
+        of_adapter = {**values, "no_link_file": "", "adapter_stub": ""}
+        names = (CMAKE_FILE, BUILD_FILE)
+        plain_cmake, plain_build = (render(f"{TEMPLATES}/{name}.j2", filters, **of_adapter) for name in names)
     content = [
         OverlayEntry(python_file, copy_of=inputs.libpython, copy_sha256=python.sha256),
-        OverlayEntry(ADAPTER_FILE, copy_of=inputs.adapter, copy_sha256=adapter.sha256),
+        _adapter_entry(inputs, adapter, cmake),
         OverlayEntry(SYMBOLS_FILE, text=symbols_script(adapter)),
-        OverlayEntry(CMAKE_FILE, text=cmake),
+        OverlayEntry(CMAKE_FILE, text=cmake, objects_text=plain_cmake),
         OverlayEntry(INTERNAL_STUB, built_from=cmake),
         OverlayEntry(FRAMEWORK_STUB, built_from=cmake),
         OverlayEntry(FRAMEWORK_LINK, link_to=FRAMEWORK_STUB),
-        OverlayEntry("BUILD", text=render(f"{TEMPLATES}/BUILD.j2", {"as_link_option": link_option}, **values)),
+        OverlayEntry(BUILD_FILE, text=build, objects_text=plain_build),
     ]
     if python_link != python_file:
         content.insert(1, OverlayEntry(python_link, link_to=python_file))
+    if adapter is None:
+        content.append(OverlayEntry(NO_LINK_FILE, text=render(f"{TEMPLATES}/no_link.sh.j2"), objects_text=""))
     return tuple(content)
+
+
+def _adapter_entry(inputs: OverlayInputs, adapter: ElfFile | None, cmake: str) -> OverlayEntry:
+    if adapter is None:
+        return OverlayEntry(ADAPTER_FILE, built_from=cmake)
+    return OverlayEntry(ADAPTER_FILE, copy_of=inputs.adapter, copy_sha256=adapter.sha256)
 
 
 def python_names(soname: str, path: Path) -> tuple[str, str]:
@@ -119,18 +150,19 @@ def python_names(soname: str, path: Path) -> tuple[str, str]:
     return soname, found[1]
 
 
-def symbols_script(adapter: ElfFile) -> str:
+def symbols_script(adapter: ElfFile | None) -> str:
     """A linker script that asks for what `adapter` needs of others, so that archive members with it are linked in."""
     from npu_serving.elf.compat import undefined_needs
 
     try:
         return extern_script(
-            undefined_needs(adapter),
+            undefined_needs(adapter) if adapter is not None else (),
             "Written by npu-serving: what _tf_adapter.so needs of the program that loads it, or of CANN.",
         )
     except UnwritableValueError as error:
+        of = adapter.path if adapter is not None else "A known adapter"
         raise AdapterError(
-            f"{adapter.path} needs a symbol with an invalid name ({error.what}).",
+            f"{of} needs a symbol with an invalid name ({error.what}).",
             cause="the file is damaged",
             cure="install the CANN package again",
         ) from error

@@ -12,6 +12,7 @@ from npu_serving import fsutil
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
 from npu_serving.console import Reporter
+from npu_serving.errors import RequestError
 from npu_serving.packaging import debian_package
 from npu_serving.packaging.contents import contents
 from npu_serving.packaging.named_file import DEB, IMAGE, TAR, chosen_format, file_to_write
@@ -77,6 +78,12 @@ def plan_package(settings: Settings, *, kind: str = "", build: str = "", output:
     """
     kind = chosen_format(kind, output)
     found = find_build(settings.dist_root, build)
+    if found.manifest.without_adapter:
+        raise RequestError(
+            f"{found.manifest.build_id} has no adapter, so it is not packaged.",
+            cause="it was linked without one, to be tried on the CPU",
+            cure="hand on the kit, which is linked where CANN is; or build here with --adapter auto",
+        )
     if kind == IMAGE:
         checked_image_name(settings.docker_base_image)
     contents(found)

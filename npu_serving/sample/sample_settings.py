@@ -19,7 +19,10 @@ STAMP = ".sample-inputs"
 
 
 def with_sample(settings: Settings) -> Settings:
-    """The settings with `sample` replaced by the paths of its CANN and libpython, which are made if missing."""
+    """The settings with `sample` replaced by the paths of its CANN and libpython, which are made if missing.
+
+    The sample's tree without an adapter takes its libpython alone.
+    """
     if not _takes_sample(settings):
         return settings
     from npu_serving.sample.cann import build_sample_libpython, install_sample_cann
@@ -29,7 +32,10 @@ def with_sample(settings: Settings) -> Settings:
         fsutil.make_directory(root)
         with state_lock(root, doing="making the sample"):
             build_sample_libpython(root)
-            install_sample_cann(root)
+            if not settings.without_adapter:
+                install_sample_cann(root)
+    if settings.without_adapter:
+        return replace(settings, python_prefix=root / PYTHON)
     return replace(settings, adapter="auto", cann_root=str(root / "Ascend"), python_prefix=root / PYTHON)
 
 
@@ -49,13 +55,16 @@ def sample_archives(settings: Settings) -> Path:
 
 
 def sample_is_missing(settings: Settings) -> bool:
-    """Whether the settings mean the sample's adapter, and it isn't made yet."""
+    """Whether the settings mean the sample's adapter, or its libpython, and it isn't made yet."""
     root = sample_root(settings)
-    made = (root / PYTHON / "lib" / LIBPYTHON).is_file() and (root / "Ascend" / "tfplugin" / "latest").exists()
+    made = (root / PYTHON / "lib" / LIBPYTHON).is_file()
+    made = made and (settings.without_adapter or (root / "Ascend" / "tfplugin" / "latest").exists())
     return _takes_sample(settings) and not made
 
 
 def _takes_sample(settings: Settings) -> bool:
     if settings.adapter == "auto" and settings.source == "sample":
         return not settings.cann_root
+    if settings.without_adapter:
+        return settings.source == "sample"
     return settings.adapter == "sample"

@@ -57,6 +57,7 @@ def plan_current(
         cann=cann_environment(cann.installation, os.environ),
         extra_flags=extra_flags,
         spared=spared,
+        has_adapter=not found.manifest.without_adapter,
     )
     return dataclasses.replace(plan, build=found.manifest.build_id)
 
@@ -118,5 +119,6 @@ def _plan_of_files(
         variables=server_variables(deployment),
         texts={directory / name: file.text for name, file in files.files.items()},
         spared=spared,
+        has_adapter=not found.manifest.without_adapter,
     )
     return dataclasses.replace(plan, build=found.manifest.build_id, processors=processors)

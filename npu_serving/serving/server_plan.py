@@ -29,11 +29,12 @@ from npu_serving.options.server_environment import server_environment
 from npu_serving.serving import preflight
 from npu_serving.serving.asked_models import models_in
 from npu_serving.serving.deployed_from import DeployedFrom
-from npu_serving.serving.deployment import deployment_of
+from npu_serving.serving.deployment import Deployment, deployment_of
 from npu_serving.shown_text import masked_variable
 from npu_serving.writers.shell import command_line
 
 PROGRAM = "tensorflow_model_server"
+_ON_THE_CPU = "this server has no adapter, so every model runs on the CPU: it is for trying only"
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ def plan_server(
     variables: Mapping[str, str] | None = None,
     texts: Mapping[Path, str] | None = None,
     spared: Collection[int] = (),
+    has_adapter: bool = True,
 ) -> ServerPlan:
     """How to start the server of `artifact`, a directory dist/<build-id> with bin/ and lib/.
 
@@ -109,7 +111,8 @@ def plan_server(
     other variables that CANN's set_env.sh sets, the caller's count unless they are stale. `variables` are the server's
     own, and count most. `texts` are those of files that are to be written before the server starts, and the processes
     `spared` will have given up their ports by then. Loading a model is tried once unless a flag says otherwise: by
-    default the server keeps its ports shut for five minutes while it tries a bad model again and again.
+    default the server keeps its ports shut for five minutes while it tries a bad model again and again. Without
+    `has_adapter` the server was linked to be tried on the CPU: what only the NPU needs is not looked at.
 
     Raises RequestError and ServerError for whatever would keep the server from serving.
     """
@@ -131,7 +134,10 @@ def plan_server(
     env.update({name: value for name, value in stated.items() if name not in cann.lists})
     library_path = [*cann.library_path, *library_path_of({**os.environ, **stated})]
     env, missing = _with_libraries(env, program, artifact, library_path)
-    deployment = deployment_of(platform_config_file, env, cann.runtime, planned)
+    if has_adapter:
+        deployment = deployment_of(platform_config_file, env, cann.runtime, planned)
+    else:
+        deployment = Deployment(uses_npu=False, warnings=(_ON_THE_CPU,))
     env = {**env, **deployment.variables}
     sockets = preflight.socket_warnings(env) if deployment.uses_npu else []
     return ServerPlan(

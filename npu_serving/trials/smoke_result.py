@@ -97,19 +97,25 @@ class SmokeResult:
                 return f"The golden request {only.golden.name} was not asked: {only.not_asked}."
             if self.why:
                 return f"{name} fails the golden request ({took}): {self.why}"
-            return f"{name} answers the golden request, with its adapter loaded ({took}). {self._where}"
+            return f"{name} answers the golden request, {self._with} ({took}). {self._where}"
         rows = [outcome.row() for outcome in self.outcomes]
         failed = sum(bool(outcome.why) for outcome in self.outcomes)
         asked = sum(not outcome.not_asked for outcome in self.outcomes)
         said = f"{name} fails {failed} of {asked} golden requests" if failed else f"{name} answers the golden requests"
         lines = [
             table(rows, header=("NAME", "MODEL", "SIGNATURE", "TOOK", "BY", "ANSWER")),
-            f"{said}{'' if failed else ', with its adapter loaded'} ({took}).",
+            f"{said}{'' if failed else f', {self._with}'} ({took}).",
         ]
         return "\n".join(lines if failed else [*lines, self._where])
 
     @property
+    def _with(self) -> str:
+        return "without an adapter" if self.build.manifest.without_adapter else "with its adapter loaded"
+
+    @property
     def _where(self) -> str:
+        if self.build.manifest.without_adapter:
+            return "The CPU computed it: that proves the models and their answers, and nothing about the NPU."
         if self.on_npu:
             return "The NPU computed it: the adapter had the model compiled for it."
         return (

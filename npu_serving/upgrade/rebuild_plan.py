@@ -24,7 +24,7 @@ from npu_serving.elf.report import (
     finding_json,
     finding_text,
 )
-from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, VerificationError
+from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, RequestError, VerificationError
 from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.settings import Settings
 from npu_serving.writers.shell import command_line
@@ -112,6 +112,12 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
     cann_of() raise, and the errors of the inputs where the build has to be linked and one of them is gone.
     """
     build = find_build(settings.dist_root, name)
+    if build.manifest.without_adapter:
+        raise RequestError(
+            f"{build.manifest.build_id} has no adapter that could be renewed.",
+            cause="it was linked without one, to be tried on the CPU",
+            cure="build a server with the adapter that is installed here: ./inv build-serving --adapter auto",
+        )
     settings = settings_of(build, settings)
     cann = cann_of(settings)
     installed = cann.adapter

@@ -12,7 +12,7 @@ from npu_serving import fsutil
 from npu_serving.cann.install import find_installation, looked_at
 from npu_serving.cann.layout import packages, table
 from npu_serving.errors import RequestError
-from npu_serving.settings import PROJECT_ROOT, SETTINGS_FILE, Settings
+from npu_serving.settings import PROJECT_ROOT, SETTINGS_FILE, WITHOUT_ADAPTER, Settings
 from npu_serving.templating import render
 
 PATH_UNIT = "npu-serving-cann.path"
@@ -94,7 +94,7 @@ def _watched(settings: Settings) -> list[Path]:
 
     systemd watches the parents of what isn't there yet.
     """
-    if settings.adapter != "auto":
+    if settings.adapter not in ("auto", WITHOUT_ADAPTER):
         return [Path(settings.adapter)]
     try:
         installation = find_installation(settings.cann_root)

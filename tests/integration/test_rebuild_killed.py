@@ -46,7 +46,7 @@ from npu_serving.settings import load_settings
 
 def relink(server):
     if server:
-        pipeline._run_bazel = lambda *_: bazel.BuildRecord(output=Path(server))
+        pipeline.run_bazel = lambda *_: bazel.BuildRecord(output=Path(server))
     rebuild_after_cann(settings, Silent())
 
 settings = load_settings(Path("/none"), **json.loads(sys.argv[1]))

@@ -199,7 +199,7 @@ def test_a_build_says_it_before_bazel_starts_and_its_failure_is_cured_by_the_pla
     told = Told()
     machine.output = FAILURE
     with pytest.raises(BuildFailedError) as caught:
-        pipeline._run_bazel(context, told)
+        pipeline.run_bazel(context, told)
     assert told.lines[0].startswith("warning: the patch grpc-gettid is not applied")
     assert WRITTEN_FOR in told.lines[0]
     assert "glibc 2.30 and later declare gettid()" in caught.value.cause
@@ -210,7 +210,7 @@ def test_a_build_says_it_before_bazel_starts_and_its_failure_is_cured_by_the_pla
 def test_any_other_failure_keeps_the_cure_of_its_own(context: BuildContext, machine: NewMachine) -> None:
     machine.output = "x.cc:1: error: No space left on device"
     with pytest.raises(BuildFailedError, match="failed") as caught:
-        pipeline._run_bazel(context, Told())
+        pipeline.run_bazel(context, Told())
     assert "df -h" in caught.value.cure
 
 

@@ -265,3 +265,17 @@ def test_an_operator_that_can_t_keep_its_data_type_is_found_at_the_precision(sit
     (finding,) = site.found("kept-data-type", npu={"precision_mode_v2": "origin"})
     assert (finding.where, finding.details) == ("npu.precision_mode_v2", ("Add",))
     assert site.found("kept-data-type", npu={"precision_mode_v2": "fp16"}) == []
+
+
+def test_where_another_machine_serves_it_only_what_the_file_has_wrong_is_a_problem(tmp_path: Path, cann: Path) -> None:
+    site = Site(tmp_path, cann)
+    here = site.checked()
+    assert here.exit_code == 3
+    there = check_deployment(site.settings, site.file, read_placed_deployment(site.file), elsewhere=True)
+    assert there.exit_code == 0
+    assert {finding.severity for finding in there.findings} == {NOTE}
+    assert [finding.what for finding in there.findings if finding.kind == "build"]
+    assert "only noted" in there.text()
+    site.model.write_bytes(b"no model")
+    wrong = check_deployment(site.settings, site.file, read_placed_deployment(site.file), elsewhere=True)
+    assert wrong.exit_code == 2

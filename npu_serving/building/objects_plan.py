@@ -1,0 +1,45 @@
+"""What `build-serving --adapter none` would do, step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from npu_serving.building.context import BuildContext
+from npu_serving.building.plan import BuildPlan, Step, first_steps, overlay_step
+from npu_serving.building.prepared import prepared_of
+from npu_serving.building.saved_links import places_of, saved_link_of
+from npu_serving.linking.saved_link import located
+from npu_serving.overlay.adapter import plan_overlay
+
+OBJECT_STEPS = ("dependencies", "source", "toolchain", "overlay", "objects")
+
+
+def plan_objects(context: BuildContext) -> BuildPlan:
+    """Compares what is there with what a kit needs; changes nothing but memos."""
+    steps = first_steps(context)
+    patches = context.patches_if_known()
+    cases = patches.cases if patches is not None else ()
+    if any(step.needed for step in steps):
+        later = "after the steps above"
+        return BuildPlan((*steps, Step("overlay", later), Step("objects", later)), patches=cases)
+    why = why_not_whole(context)
+    changes = plan_overlay(context.source.tree, context.overlay).changes if why else ()
+    steps.append(overlay_step(len(changes)))
+    if not why and prepared_of(context.settings, context.objects_digest) is None:
+        why = "they were built, and not yet made ready for another machine"
+    steps.append(Step("objects", why))
+    return BuildPlan(tuple(steps), patches=cases)
+
+
+def why_not_whole(context: BuildContext) -> str:
+    """What keeps the objects from being linked as they are; "" where nothing does."""
+    saved = saved_link_of(context)
+    if saved is None:
+        return "no link of these objects is kept"
+    places = places_of(context)
+    root = located(Path(saved.directory), "", places)
+    changed = saved.changed_input(root, places)
+    if changed:
+        return f"{changed} was removed or changed since it was built"
+    gone = next((name for name in saved.replaced if not located(root, name, places).is_file()), "")
+    return f"{gone} was removed" if gone else ""

@@ -1,0 +1,111 @@
+"""build-serving --adapter none, with the real Bazel: all but the link, on a machine that has no CANN."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from npu_serving import fsutil
+from npu_serving.building import pipeline
+from npu_serving.building.context import find_context
+from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.building.prepared import prepared_of
+from npu_serving.building.saved_links import links_directory
+from npu_serving.building.without_adapter import PreparedResult, prepare_objects
+from npu_serving.builds.current import CURRENT, link_target
+from npu_serving.console import Silent
+from npu_serving.errors import AdapterError
+from npu_serving.linking.saved_link import SavedLink, read_saved_link
+from npu_serving.sample.sample_settings import sample_root
+from npu_serving.settings import WITHOUT_ADAPTER, Settings
+
+
+@dataclass(frozen=True)
+class Road:
+    """The sample built with its adapter, then without one, then with it again elsewhere."""
+
+    settings: Settings
+    of_the_build: SavedLink
+    first: PreparedResult
+    made: PreparedResult
+    again: PreparedResult
+    current: tuple[str, str]
+    relinked: BuildResult
+
+
+@pytest.fixture(scope="module")
+def road(built: BuildResult, sample_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    settings = dataclasses.replace(sample_settings, adapter=WITHOUT_ADAPTER, install_link="")
+    before = link_target(settings.dist_root, CURRENT)
+    assert built.build.manifest.objects
+    kept = read_saved_link(links_directory(settings) / f"{built.build.manifest.objects}.json")
+    assert kept is not None
+    first = prepare_objects(settings, Silent())
+    fsutil.remove(links_directory(settings))
+    made = prepare_objects(settings, Silent())
+    again = prepare_objects(settings, Silent())
+    after = link_target(settings.dist_root, CURRENT)
+    elsewhere = dataclasses.replace(sample_settings, dist_root=tmp_path_factory.mktemp("dist"), install_link="")
+    relinked = build_serving(elsewhere, Silent())
+    yield Road(settings, kept, first, made, again, (before, after), relinked)
+    build_serving(sample_settings, Silent())
+
+
+def test_after_a_build_with_an_adapter_bazel_has_nothing_to_do(road: Road) -> None:
+    assert road.first.record.actions == {}
+    assert road.first.objects == road.of_the_build.objects
+
+
+def test_all_is_made_but_the_link_whose_command_is_that_of_a_build_with_an_adapter(road: Road) -> None:
+    assert road.made.record.compiled == 0
+    assert road.made.record.output is not None
+    kept = read_saved_link(road.made.link)
+    assert kept is not None
+    for name in ("objects", "directory", "output", "command", "parameters", "replaced", "linker"):
+        assert getattr(kept, name) == getattr(road.of_the_build, name), name
+    assert [(item.name, item.sha256) for item in kept.inputs] == [
+        (item.name, item.sha256) for item in road.of_the_build.inputs
+    ]
+    assert "-wrapper" not in kept.command
+
+
+def test_a_second_run_does_nothing_and_says_so(road: Road) -> None:
+    assert road.again.plan.nothing_to_do
+    assert road.again.record.actions == {}
+    assert "up to date" in road.again.text()
+    assert pipeline.dry_run(road.settings, Silent()).steps[-1].name == "objects"
+
+
+def test_what_was_made_is_known_by_its_objects_and_names_no_adapter(road: Road) -> None:
+    manifest = prepared_of(road.settings)
+    assert manifest is not None
+    assert manifest == prepared_of(road.settings, road.made.objects)
+    assert manifest.without_adapter
+    assert manifest.objects == road.relinked.build.manifest.objects
+
+
+def test_the_current_build_stays_what_it_is(road: Road) -> None:
+    assert road.current[0] == road.current[1] != ""
+
+
+def test_with_an_adapter_afterwards_only_the_link_is_run(road: Road) -> None:
+    assert (road.relinked.record.compiled, road.relinked.record.linked) == (0, 1)
+    assert road.relinked.build.manifest.adapter["sha256"]
+
+
+def test_a_machine_without_cann_needs_none(sample_settings: Settings, tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        sample_settings, adapter=WITHOUT_ADAPTER, build_root=tmp_path / "build", cann_root=str(tmp_path / "nowhere")
+    )
+
+    context = find_context(settings, Silent())
+
+    assert context.overlay.adapter is None
+    assert not (sample_root(settings) / "Ascend").exists()
+    with pytest.raises(AdapterError, match="adapter") as caught:
+        _ = context.adapter
+    assert "--adapter auto" in caught.value.cure
