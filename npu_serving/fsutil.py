@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import itertools
 import os
@@ -15,6 +16,7 @@ import shlex
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Callable
@@ -31,6 +33,8 @@ from npu_serving.errors import (
 
 CHUNK_BYTES = 1 << 20
 READ_WHOLE_BYTES = 256 << 20  # of a file that is read into memory: locks, logs and requests have a few megabytes
+_SYNCED_EVERY_S = 0.05  # between two calls that have the disk take a file that is still being written
+_FICLONE = 0x40049409  # linux/fs.h: the request that has a file share the blocks of another
 _COPIED_AT_ONCE = 64 << 20  # bytes, between two lines of progress
 _SHOWN = 100  # letters of a path that is too long
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # limits.h of Linux: NAME_MAX, and PATH_MAX without the byte that ends it
@@ -146,6 +150,100 @@ def copy_file(source: Path, path: Path, *, mode: int | None = None) -> bool:
         for chunk in chunks(original, source):
             target.write(chunk)
     return True
+
+
+def copy_hashed(source: Path, path: Path, *, mode: int) -> str:
+    """Copies a file to `path`, a new file of a directory that nobody looks into yet; returns the sha256 of its bytes.
+
+    They are read once, and are on the disk for good when this returns.
+    """
+    refuse_endless(source)
+    make_directory(path.parent)
+    digest = hashlib.sha256()
+    with explained(source, doing="read"):
+        original = source.open("rb")
+    with original, explained(path), path.open("xb") as copy, _reaching_the_disk(copy, source):
+        for chunk in chunks(original, source):
+            copy.write(chunk)
+            digest.update(chunk)
+        os.fchmod(copy.fileno(), mode)
+    return digest.hexdigest()
+
+
+def move_hashed(source: Path, path: Path, *, mode: int) -> str:
+    """Gives a file of our own the name `path`, on the same file system, and returns its sha256; as copy_hashed() does.
+
+    Its bytes go to the disk while they are read.
+    """
+    make_directory(path.parent)
+    with explained(path):
+        os.rename(source, path)
+    with explained(path), path.open("r+b") as file:
+        os.fchmod(file.fileno(), mode)
+        with _reaching_the_disk(file, path):
+            return sha256_of(path)
+
+
+def share_file(source: Path, path: Path) -> bool:
+    """Gives a finished file a second name, without copying its bytes; False where no way is open to do that.
+
+    Where the file system can have two files share their blocks until one is changed (btrfs, xfs), it does. Elsewhere it
+    is a hard link: what is written into one is in both, so nobody has the permission to write into it any more.
+    """
+    make_directory(path.parent)
+    with explained(source, doing="read"), source.open("rb") as original:
+        try:
+            with path.open("xb") as clone:
+                fcntl.ioctl(clone.fileno(), _FICLONE, original.fileno())
+                os.fchmod(clone.fileno(), stat.S_IMODE(os.fstat(original.fileno()).st_mode))
+                os.fsync(clone.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+        else:
+            return True
+    try:
+        os.link(source, path)
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o222)
+        _sync_directory(path.parent)
+    except OSError:  # whatever it is: a copy can still be made, or says what is wrong
+        path.unlink(missing_ok=True)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _reaching_the_disk(file: IO[bytes], like: Path) -> Iterator[None]:
+    """Has the disk take what is written to a file while the block runs, and all of it at the end.
+
+    `like` is as large as it will be.
+    """
+    descriptor = file.fileno()
+    ended = threading.Event()
+    failures: list[OSError] = []
+
+    def sync() -> None:
+        try:
+            while True:
+                os.fdatasync(descriptor)
+                if ended.wait(_SYNCED_EVERY_S):
+                    return
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=sync)
+    is_large = like.stat().st_size > _COPIED_AT_ONCE
+    if is_large:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if is_large:
+            thread.join()
+    for error in failures:  # only the first fsync() after an error of the disk reports it
+        raise error
+    file.flush()
+    os.fsync(descriptor)
 
 
 def link_or_copy(source: Path, path: Path) -> bool:

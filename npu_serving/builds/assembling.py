@@ -19,13 +19,20 @@ def package(
     server: Path,
     libraries: Mapping[str, Path],
     library_path: Sequence[Path],
+    *,
+    former: Build | None = None,
+    moves_server: bool = False,
 ) -> Build:
     """The build that `manifest` describes, made of those files; `library_path` is where CANN's libraries are.
+
+    Files of the build `former` are shared with it rather than copied; with `moves_server` the server was made for this
+    build alone, and is moved into it.
 
     Raises VerificationError where the server would not start, or not with its adapter, and AdapterError where the
     adapter that was packed is not the one that the manifest names. Then nothing is left behind.
     """
-    with assembled(dist_root, manifest, server, libraries) as (directory, whole):
+    parts = assembled(dist_root, manifest, server, libraries, former=former, moves_server=moves_server)
+    with parts as (directory, whole):
         if manifest.adapter["sha256"] not in whole.files.values():
             raise replaced_meanwhile(Path(manifest.adapter["path"]))
         fsutil.write_file(directory / bill_of_materials.FILE_NAME, bill_of_materials.bill_of_materials(whole))

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Annotated
 
 from npu_serving import fsutil
+from npu_serving.builds.digest_memo import DigestMemo
 from npu_serving.documents import DocumentRefusal, Rule, read_document
-from npu_serving.errors import NpuServingError, RequestError
+from npu_serving.errors import NpuServingError, RequestError, VerificationError
 from npu_serving.settings import WITHOUT_ADAPTER
 
 FORMAT = 1
 SERVER = "bin/tensorflow_model_server"
 DEFINERS = "definers.json"
 MANIFEST = "manifest.json"
+_PROGRAM = 0o755
 CREATED = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -106,12 +108,16 @@ class Build:
     def damaged_file(self, *, without: str = "") -> str:
         """The first file that is gone, or no longer what the manifest says; "" where all are as they were built.
 
-        Every file is read but the one that `without` names.
+        Every file counts but the one that `without` names; one is read where it changed since it was read last.
         """
-        for name, digest in self.manifest.files.items():
-            path = self.directory / name
-            if name != without and not (path.is_file() and fsutil.sha256_of(path) == digest):
-                return name
+        memo = DigestMemo(self.directory.parent)
+        try:
+            for name, digest in self.manifest.files.items():
+                path = self.directory / name
+                if name != without and not (path.is_file() and memo.sha256_of(path) == digest):
+                    return name
+        finally:
+            memo.save()
         return "" if self.server.is_file() else SERVER
 
     @property
@@ -158,26 +164,53 @@ def id_without(serving_version: str, input_digest: str) -> str:
 
 @contextlib.contextmanager
 def assembled(
-    dist_root: Path, manifest: BuildManifest, server: Path, libraries: Mapping[str, Path]
+    dist_root: Path,
+    manifest: BuildManifest,
+    server: Path,
+    libraries: Mapping[str, Path],
+    *,
+    former: Build | None = None,
+    moves_server: bool = False,
 ) -> Iterator[tuple[Path, BuildManifest]]:
     """A directory with the whole build, to look at, and its manifest; dist/<build-id> when the block succeeds.
 
     `libraries` are the server's own, by the name under which the loader asks for them: the SONAME, which is not the
-    name that they were linked under.
+    name that they were linked under. Files of the build `former` are shared with it where the file system can do that;
+    with `moves_server` the server is a file that was made for this build alone, and becomes the build's own by a
+    rename. Any other is copied, and read once.
     """
+    memo = DigestMemo(dist_root)
+    places = {SERVER: server, **{f"lib/{name}": path for name, path in libraries.items()}}
     with fsutil.new_directory(dist_root / manifest.build_id) as directory:
-        fsutil.copy_file(server, directory / SERVER, mode=0o755)
-        for name, library in libraries.items():
-            fsutil.copy_file(library, directory / "lib" / name, mode=0o755)
-        files = {
-            path.relative_to(directory).as_posix(): fsutil.sha256_of(path)
-            for path in sorted(directory.rglob("*"))
-            if path.is_file()
-        }
+        files = {}
+        for name in sorted(places):
+            source, path = places[name], directory / name
+            if former is not None and former.directory in source.parents:
+                files[name] = _taken_over(former, source, path, memo)
+            elif moves_server and name == SERVER:
+                files[name] = fsutil.move_hashed(source, path, mode=_PROGRAM)
+            else:
+                files[name] = fsutil.copy_hashed(source, path, mode=_PROGRAM)
+            memo.remember(path, files[name])
         created = time.strftime(CREATED, time.gmtime())
         whole = dataclasses.replace(manifest, files=files, created=created)
         fsutil.write_file(directory / MANIFEST, json.dumps(whole.to_json(), indent=2, sort_keys=True) + "\n")
         yield directory, whole
+    memo.save()
+
+
+def _taken_over(former: Build, source: Path, path: Path, memo: DigestMemo) -> str:
+    """Puts a file of another build at `path`, shared or copied; the digest of its bytes."""
+    digest = memo.sha256_of(source)
+    if not fsutil.share_file(source, path):
+        digest = fsutil.copy_hashed(source, path, mode=_PROGRAM)
+    if digest != former.manifest.files.get(source.relative_to(former.directory).as_posix()):
+        raise VerificationError(
+            f"{source} is not what it was when it was built.",
+            cause="it was changed during this run",
+            cure="run the same command again",
+        )
+    return digest
 
 
 def write_definers(directory: Path, definers: Mapping[str, str]) -> None:

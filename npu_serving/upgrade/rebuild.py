@@ -161,4 +161,5 @@ def _repackaged(plan: RebuildPlan, settings: Settings) -> Build:
     named = (plan.build.directory / name for name in former.files)
     libraries = {path.name: path for path in named if path.parent == plan.build.libraries}
     libraries[plan.build.adapter.name] = plan.installed.path
-    return package(settings.dist_root, manifest, plan.build.directory / SERVER, libraries, plan.cann.library_path)
+    server, library_path = plan.build.directory / SERVER, plan.cann.library_path
+    return package(settings.dist_root, manifest, server, libraries, library_path, former=plan.build)

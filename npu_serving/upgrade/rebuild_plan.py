@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
-from npu_serving.builds.manifest import SERVER, Build
+from npu_serving.builds.manifest import Build
 from npu_serving.builds.verify import verify_directory
 from npu_serving.cann.adapter import Adapter, told_apart
 from npu_serving.cann.install import Cann, cann_of
@@ -123,8 +123,7 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
     installed = cann.adapter
     report = _report(build, cann)
     obstacles = tuple(_obstacles(build, installed, report))
-    # All but the server, which is too large to be read for every plan: its tables were, for the report.
-    is_sound = not build.damaged_file(without=SERVER)
+    is_sound = not build.damaged_file()
     if clean:
         action, why = FULL, "as requested with --clean"
     elif _carries(build, installed) and is_sound and (report.fits_where_a_driver_is or obstacles):

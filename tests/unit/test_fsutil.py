@@ -397,3 +397,65 @@ def test_each_directory_from_deep_below_is_moved_once(tmp_path: Path, monkeypatc
     fsutil.remove(tmp_path / "top")
     assert sorted(renamed) == sorted(map(str, range(40)))
     assert not (tmp_path / "top").exists()
+
+
+def test_a_file_is_copied_and_hashed_in_one_pass_and_moved_without_a_copy(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 3_000_000)
+    wanted = fsutil.sha256_of(source)
+    assert fsutil.copy_hashed(source, tmp_path / "in" / "copy", mode=0o755) == wanted
+    inode = source.stat().st_ino
+    assert fsutil.move_hashed(source, tmp_path / "moved" / "file", mode=0o755) == wanted
+    assert not source.exists()
+    assert (tmp_path / "moved" / "file").stat().st_ino == inode
+    for path in (tmp_path / "in" / "copy", tmp_path / "moved" / "file"):
+        assert (fsutil.sha256_of(path), stat.S_IMODE(path.stat().st_mode)) == (wanted, 0o755)
+
+
+def test_a_large_file_reaches_the_disk_while_it_is_copied_and_an_error_of_the_disk_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    with source.open("wb") as file:
+        file.truncate(70 << 20)
+    synced: list[int] = []
+
+    def failing(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_size)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    assert fsutil.copy_hashed(source, tmp_path / "copy", mode=0o644) == fsutil.sha256_of(source)
+    monkeypatch.setattr(os, "fdatasync", failing)
+    with pytest.raises(FileAccessError, match="Input/output error"):
+        fsutil.copy_hashed(source, tmp_path / "other", mode=0o644)
+    assert synced
+
+
+def test_a_file_that_is_shared_takes_no_space_and_no_permission_to_write_is_left_where_it_is_a_hard_link(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 100_000)
+    source.chmod(0o755)
+    assert fsutil.share_file(source, tmp_path / "in" / "shared")
+    shared = tmp_path / "in" / "shared"
+    assert shared.read_bytes() == source.read_bytes()
+    if source.samefile(shared):
+        assert stat.S_IMODE(source.stat().st_mode) == 0o555
+    else:
+        assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK])
+def test_where_no_file_can_be_shared_nothing_is_left_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr("npu_serving.fsutil.fcntl.ioctl", refused)
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    assert not fsutil.share_file(source, tmp_path / "in" / "shared")
+    assert list((tmp_path / "in").iterdir()) == []

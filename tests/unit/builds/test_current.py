@@ -11,8 +11,8 @@ import pytest
 
 from npu_serving import resources
 from npu_serving.builds.current import CURRENT, PREVIOUS, find_build, link_differs, make_current, read_builds
-from npu_serving.builds.manifest import SERVER, BuildManifest, build_id
-from npu_serving.errors import RequestError
+from npu_serving.builds.manifest import SERVER, Build, BuildManifest, assembled, build_id
+from npu_serving.errors import RequestError, VerificationError
 
 
 def _cgroup(monkeypatch: pytest.MonkeyPatch, root: Path, **files: str) -> None:
@@ -116,3 +116,50 @@ def test_the_installed_link_goes_through_current(tmp_path: Path) -> None:
     assert link.resolve() == second.server.resolve()
     assert not link_differs(dist, str(link))
     assert link_differs(dist, str(tmp_path / "other"))
+
+
+def _assembled(dist: Path, name: str, server: Path, adapter: Path, former: Build | None = None) -> Build:
+    made = BuildManifest(name, "d", "1.15.0", {"name": "sample"}, {}, "l", {}, (), {}, {}, {})
+    with assembled(dist, made, server, {"_tf_adapter.so": adapter}, former=former):
+        pass
+    return find_build(dist, name)
+
+
+def test_a_build_shares_the_server_of_another_and_a_damage_in_place_is_noticed_in_each_that_has_it(
+    tmp_path: Path,
+) -> None:
+    server, adapter, other = tmp_path / "server", tmp_path / "adapter", tmp_path / "other"
+    for path in (server, adapter, other):
+        path.write_text(path.name * 1000)
+    first = _assembled(tmp_path / "dist", "first", server, adapter)
+    second = _assembled(tmp_path / "dist", "second", first.server, other, first)
+    assert second.manifest.files[SERVER] == first.manifest.files[SERVER]
+    assert (first.damaged_file(), second.damaged_file()) == ("", "")
+    shared = first.server.samefile(second.server)
+    with second.server.open("r+") as file:
+        file.write("x")
+    assert second.damaged_file() == SERVER
+    assert first.damaged_file() == (SERVER if shared else "")
+
+
+def test_a_file_that_was_changed_since_its_build_is_not_taken_over_into_another(tmp_path: Path) -> None:
+    server, adapter = tmp_path / "server", tmp_path / "adapter"
+    server.write_text("server")
+    adapter.write_text("adapter")
+    first = _assembled(tmp_path / "dist", "first", server, adapter)
+    first.server.write_text("changed")
+    with pytest.raises(VerificationError, match="is not what it was when it was built"):
+        _assembled(tmp_path / "dist", "second", first.server, adapter, first)
+    assert not (tmp_path / "dist" / "second").exists()
+
+
+def test_a_server_that_was_made_for_one_build_is_moved_into_it(tmp_path: Path) -> None:
+    server = tmp_path / "dist" / ".made" / "server"
+    server.parent.mkdir(parents=True)
+    server.write_text("server")
+    inode = server.stat().st_ino
+    made = BuildManifest("only", "d", "1.15.0", {"name": "sample"}, {}, "l", {}, (), {}, {}, {})
+    with assembled(tmp_path / "dist", made, server, {}, moves_server=True):
+        pass
+    assert find_build(tmp_path / "dist", "only").server.stat().st_ino == inode
+    assert not server.exists()
