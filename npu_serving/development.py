@@ -86,7 +86,7 @@ def run_unit_tests_on(versions: Sequence[str], *, matching: str = "") -> None:
     for version in SUPPORTED_PYTHONS:
         if version not in versions and "all" not in versions:
             continue
-        python = _python_of(version)
+        python = python_of(version)
         if python is None:
             outcomes[version] = "is not on this machine"
             continue
@@ -105,7 +105,7 @@ def run_unit_tests_on(versions: Sequence[str], *, matching: str = "") -> None:
     sys.exit(1 if any(outcome.startswith("FAILED") for outcome in outcomes.values()) else 0)
 
 
-def _python_of(version: str) -> Path | None:
+def python_of(version: str) -> Path | None:
     """A Python of that version with which an environment can be made: on PATH, or one of pyenv's."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     candidates = [process.find_program(f"python{version}"), *sorted(pyenv.glob(f"versions/{version}.*/bin/python3"))]

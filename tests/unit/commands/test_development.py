@@ -74,7 +74,7 @@ def test_the_long_tier_is_the_tests_with_that_mark_and_more_examples(
 def test_the_unit_tests_run_on_those_pythons_that_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tools, "_python_of", lambda _version: None)
+    monkeypatch.setattr(tools, "python_of", lambda _version: None)
     for typed, shown in ((["3.13", "3.9"], ["3.9", "3.13"]), (["all"], list(tools.SUPPORTED_PYTHONS))):
         with pytest.raises(SystemExit) as caught:
             tools.run_unit_tests_on(typed)
@@ -99,5 +99,5 @@ def test_a_python_is_found_by_what_it_says_and_only_if_an_environment_can_be_mad
         place.chmod(0o755)
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert tools._python_of(ours) == tmp_path / "versions" / f"{ours}.99" / "bin" / "python3"
-    assert tools._python_of("3.8") is None
+    assert tools.python_of(ours) == tmp_path / "versions" / f"{ours}.99" / "bin" / "python3"
+    assert tools.python_of("3.8") is None

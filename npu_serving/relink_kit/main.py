@@ -1,0 +1,245 @@
+"""The commands of a relink kit: relink, show, verify, unpack. It is run from the kit, by Python's standard library."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import platform
+import re
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from npu_serving.builds.current import CURRENT, PREVIOUS, find_build, link_target, make_current, read_builds
+from npu_serving.builds.manifest import Build
+from npu_serving.builds.verify import verify_directory
+from npu_serving.cann.install import Cann
+from npu_serving.console import Console, Reporter, amount_text
+from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_INTERRUPTED, NpuServingError, RequestError, StateLockedError
+from npu_serving.relink_kit.kit_file import Kit, read_kit
+from npu_serving.relink_kit.proof import GoldenProof
+from npu_serving.relink_kit.relink import KitRequest, plan_relink, relink
+from npu_serving.relink_kit.unpacking import check_machine, is_unpacked, unpack, verify_kit
+from npu_serving.shown_text import fit_to_show
+from npu_serving.state_lock import state_lock
+from npu_serving.writers.shell import command_line, shell_word
+
+_TASKS = {"rebuild-after-cann": "relink", "build-serving": "relink", "verify-serving": "verify", "rollback": "rollback"}
+"""What the kit's own command is called where a message names a task of the project."""
+_NAMED = re.compile(r"\./inv (" + "|".join(_TASKS) + r")\b")
+
+
+class _Answer(Protocol):
+    def text(self) -> str: ...
+
+    def to_json(self) -> Mapping[str, object]: ...
+
+
+@dataclass(frozen=True)
+class KitAnswer:
+    """What a command found: its lines, its JSON, its exit code."""
+
+    lines: tuple[str, ...]
+    document: Mapping[str, object] = field(default_factory=dict)
+    exit_code: int = 0
+
+    def text(self) -> str:
+        """The lines."""
+        return "\n".join(self.lines)
+
+    def to_json(self) -> Mapping[str, object]:
+        """The same as data."""
+        return self.document
+
+
+def main(kit_path: str, cache: str, words: Sequence[str]) -> int:
+    """Runs one command of the kit in that file; returns the exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    arguments = _parser(kit_path).parse_args(words)
+    reporter = Console()
+    try:
+        answer = _run(read_kit(Path(kit_path)), Path(cache), arguments, reporter)
+    except NpuServingError as error:
+        if isinstance(error, StateLockedError):
+            error.cure = "wait until it has finished, or use another directory for this run: --cache DIR"
+        if arguments.json:
+            _write(_json(error.to_json(), kit_path))
+        else:
+            sys.stderr.write(f"{_own_words(fit_to_show(str(error)), kit_path)}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted. What was current before is current now.\n")
+        return EXIT_INTERRUPTED
+    _write(_json(answer.to_json(), kit_path) if arguments.json else str(_own_words(answer.text(), kit_path)))
+    return int(getattr(answer, "exit_code", 0))
+
+
+def _interrupted(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _write(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(fit_to_show(text) + "\n")
+        sys.stdout.flush()
+
+
+def _json(document: Mapping[str, object], kit_path: str) -> str:
+    return json.dumps(_own_words(document, kit_path), indent=2)
+
+
+def _own_words(what: object, kit_path: str) -> object:
+    """A message, or JSON, with the kit's commands in place of the project's tasks."""
+    if isinstance(what, dict):
+        return {key: _own_words(value, kit_path) for key, value in what.items()}
+    if isinstance(what, list):
+        return [_own_words(value, kit_path) for value in what]
+    if isinstance(what, str):
+        return _NAMED.sub(lambda found: f"python3 {shell_word(kit_path)} {_TASKS[found[1]]}", what)
+    return what
+
+
+def _parser(kit_path: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python3 {Path(kit_path).name}",
+        description="Links TensorFlow Serving with the TF Adapter of the CANN that is installed here.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        added.add_argument("--json", action="store_true", help="print one JSON document")
+        added.add_argument("--cache", help="what is unpacked is kept there (default: ~/.cache/npu-serving)")
+        return added
+
+    def of_cann(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--dist", default="dist", help="the servers, and `current` (default: dist)")
+        added.add_argument("--cann-root", default="", help="where CANN is (default: where it is usually installed)")
+        added.add_argument("--adapter", default="auto", help="a _tf_adapter.so, or its wheel (default: CANN's own)")
+
+    one = command("relink", "makes, verifies, proves and installs the server for the CANN that is here")
+    of_cann(one)
+    one.add_argument("--linker", default="auto", help="auto, lld, gold, bfd, or the path of one (default: auto)")
+    one.add_argument("--install-link", default="", help="a symbolic link that leads to the current server")
+    one.add_argument("--model-base-path", help="the directory of the model that the golden requests ask, or of several")
+    one.add_argument("--platform-config-file", help="the platform config to prove the server with")
+    one.add_argument("--no-proof", action="store_true", help="verify the server, and ask it nothing")
+    one.add_argument("--dry-run", action="store_true", help="print what would be done")
+    command("show", "shows what the kit is and holds")
+    two = command("verify", "reads all of the kit, and says whether the current server fits the CANN that is here")
+    of_cann(two)
+    three = command("rollback", "makes another server the current one, at once")
+    of_cann(three)
+    three.add_argument("--build", default="", help="its name (default: the one that was current before)")
+    three.add_argument("--dry-run", action="store_true", help="print what would be done")
+    command("unpack", "unpacks what the link reads, so that a later relink is as quick as the link")
+    return parser
+
+
+def _run(kit: Kit, cache: Path, arguments: argparse.Namespace, reporter: Reporter) -> _Answer:
+    if arguments.command == "show":
+        return _show(kit, cache)
+    if arguments.command == "unpack":
+        check_machine(kit, platform.machine())
+        with state_lock(cache, doing="unpacking a kit"):
+            members = unpack(kit, cache, reporter)
+        size = amount_text(kit.file.size_bytes, "bytes")
+        return KitAnswer((f"Unpacked into {members} ({size}).",), {"directory": str(members)})
+    dist_root = Path(arguments.dist).expanduser().absolute()
+    if arguments.command == "rollback":
+        return _roll_back(dist_root, Cann(arguments.adapter, arguments.cann_root, cache), arguments)
+    request = KitRequest(dist_root, cache, arguments.adapter, arguments.cann_root)
+    if arguments.command == "verify":
+        verify_kit(kit, reporter)
+        return _verify(kit, request)
+    request = dataclasses.replace(request, linker=arguments.linker, install_link=arguments.install_link)
+    if arguments.dry_run:
+        plan = plan_relink(kit, request)
+        return KitAnswer((plan.text(),), plan.to_json())
+    models = Path(arguments.model_base_path).expanduser().absolute() if arguments.model_base_path else None
+    if models is not None and not models.is_dir():
+        raise RequestError(f"--model-base-path {models} is not a directory.", cure="name the directory of a model")
+    config = Path(arguments.platform_config_file).expanduser().absolute() if arguments.platform_config_file else None
+    if config is not None and not config.is_file():
+        raise RequestError(f"--platform-config-file {config} is not a file.", cure="name a platform config")
+    golden = GoldenProof(kit, cache, models, config)
+
+    def proof(build: Build, cann: Cann) -> None:
+        if not arguments.no_proof:
+            golden.prove(build, cann, reporter)
+
+    return relink(kit, request, reporter, proof)
+
+
+def _show(kit: Kit, cache: Path) -> KitAnswer:
+    file = kit.file
+    golden = sorted(name for name in file.entries if name.startswith("golden/") and name.endswith(".json"))
+    document = {
+        "kit": kit.digest,
+        "file": str(kit.path),
+        "size_bytes": kit.path.stat().st_size,
+        "machine": file.machine,
+        "objects": file.objects,
+        "built_with_linker": file.built_with_linker,
+        "members": len(file.members),
+        "unpacked_bytes": file.size_bytes,
+        "unpacked": is_unpacked(kit, cache),
+        "fits": {release: len(symbols) for release, symbols in file.fits.items()},
+        "golden": [Path(name).stem for name in golden],
+        "manifest": file.manifest.to_json(),
+    }
+    sizes = f"{amount_text(kit.path.stat().st_size, 'bytes')}, unpacked {amount_text(file.size_bytes, 'bytes')}"
+    lines = (
+        f"Relink kit {kit.digest}",
+        f"  TensorFlow Serving {file.manifest.serving_version} from {file.manifest.source['name']}, {file.machine}",
+        f"  {sizes}, {len(file.members)} files",
+        f"  fits the adapters of: {', '.join(sorted(file.fits)) or 'whichever it is linked with'}",
+        f"  golden requests: {', '.join(Path(name).stem for name in golden) or 'none'}",
+        f"Next: {command_line(['python3', str(kit.path), 'relink'])}",
+    )
+    return KitAnswer(lines, document)
+
+
+def _verify(kit: Kit, request: KitRequest) -> KitAnswer:
+    """The kit is whole; now whether the current server would start with the installed adapter."""
+    lines = [f"The kit {kit.digest} is whole."]
+    document: dict[str, object] = {"kit": kit.digest, "whole": True, "current": None, "fits": None}
+    current = next((build for build in read_builds(request.dist_root).sound if build.current), None)
+    if current is None:
+        return KitAnswer((*lines, f"There is no server in {request.dist_root} yet."), document)
+    plan = plan_relink(kit, request)
+    report = verify_directory(current.directory, request.cann.library_path, request.cann.adapter)
+    document.update(current=current.manifest.build_id, fits=plan.action == "nothing", plan=plan.to_json())
+    lines += [plan.text(), report.text()]
+    return KitAnswer(tuple(lines), document, EXIT_ACTION_NEEDED if plan.action != "nothing" else 0)
+
+
+def _roll_back(dist_root: Path, cann: Cann, arguments: argparse.Namespace) -> KitAnswer:
+    name = arguments.build or link_target(dist_root, PREVIOUS)
+    if not name:
+        raise RequestError(f"There is no previous build in {dist_root}.", cure="name one: rollback --build ID")
+    build = find_build(dist_root, name)
+    former = link_target(dist_root, CURRENT)
+    report = verify_directory(build.directory, cann.library_path, cann.adapter_if_installed)
+    damaged = build.damaged_file()
+    if damaged or not report.fits_where_a_driver_is:
+        raise RequestError(
+            f"{build.manifest.build_id} would not start here: {f'its {damaged} was changed' if damaged else ''}\n"
+            f"{report.text()}",
+            cause="CANN was replaced since that build was made",
+            cure="restore the CANN that it was made with, or: ./inv rebuild-after-cann",
+        )
+    if not arguments.dry_run:
+        make_current(build)
+    document = {"build_id": build.manifest.build_id, "former": former, "dry_run": arguments.dry_run}
+    done = "Would switch" if arguments.dry_run else "Switched"
+    return KitAnswer(
+        (f"{done} from {former or 'no build'} to {build.manifest.build_id}. Restart the server.",), document
+    )

@@ -1,0 +1,60 @@
+"""The program in a kit: what is packed, and that it runs where there is nothing but Python."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_kits import ANSWER, install_adapter, small_adapter
+
+from npu_serving.development import python_of
+from npu_serving.relink_kit.program_files import program_files
+
+
+def test_the_program_has_this_package_two_libraries_in_python_and_their_licences() -> None:
+    tops = {"/".join(name.split("/")[1:3]) for name in program_files() if not name.startswith("program/npu_serving")}
+    assert {top.partition("/")[0] for top in tops} == {"", "yaml", "packaging", "licences"}
+    assert {"licences/PyYAML", "licences/packaging"} <= tops
+    assert not [name for name in program_files() if name.endswith((".so", ".pyc"))]
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.13", ""])
+def test_a_kit_relinks_with_the_standard_library_alone_and_does_nothing_the_second_time(
+    version: str, whole_kit: Path, tmp_path: Path
+) -> None:
+    program = python_of(version) if version else sys.executable
+    if program is None:
+        pytest.skip(f"Python {version} is not here")
+    cann = install_adapter(tmp_path / "Ascend", small_adapter(tmp_path / "adapter", ANSWER))
+    words = [str(program), "-I", "-S", str(whole_kit), "relink", "--json", "--cache", str(tmp_path / "cache")]
+    words += ["--dist", str(tmp_path / "dist"), "--cann-root", str(cann)]
+    for action in ("kit", "nothing"):
+        finished = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert finished.returncode == 0, finished.stderr
+        found = json.loads(finished.stdout)
+        assert found["plan"]["action"] == action
+        assert subprocess.run([tmp_path / "dist/current/bin/tensorflow_model_server"], check=False).returncode == 0
+
+
+def test_what_an_old_run_left_of_the_program_is_put_right(whole_kit: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-I", "-S", str(whole_kit), "show", "--json", "--cache", str(tmp_path)]
+    first = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    (module,) = tmp_path.glob("program-*/npu_serving/relink_kit/main.py")
+    module.write_text("raise SystemExit(77)")
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == first
+
+
+def test_a_damaged_program_is_refused_before_anything_of_it_runs(whole_kit: Path, tmp_path: Path) -> None:
+    data = whole_kit.read_bytes()
+    at = data.index(b"program/npu_serving/relink_kit/main.py") + 200
+    bad = tmp_path / "bad.pyz"
+    bad.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    words = [sys.executable, str(bad), "show", "--cache", str(tmp_path / "cache")]
+    finished = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    assert "is not a whole relink kit" in finished.stderr
+    assert "Next: copy the kit" in finished.stderr
+    assert not (tmp_path / "cache").exists()

@@ -1,0 +1,276 @@
+"""Relinking from a kit: the ways, and the faults after which the former server is current and starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_kits import (
+    ANSWER,
+    LACKING,
+    OBJECTS,
+    OTHER,
+    install_adapter,
+    relinked,
+    small_adapter,
+    write_small_kit,
+)
+
+from npu_serving import fsutil
+from npu_serving.builds.current import find_build, make_current, read_builds
+from npu_serving.builds.manifest import read_manifest
+from npu_serving.errors import (
+    AdapterError,
+    DiskFullError,
+    KitError,
+    MissingToolError,
+    NpuServingError,
+    ProgramError,
+    StateLockedError,
+    VerificationError,
+)
+from npu_serving.relink_kit.kit_file import read_kit
+from npu_serving.relink_kit.relink import KIT, NOTHING, SWAP
+from npu_serving.state_lock import state_lock
+
+KILLS = 30
+
+
+@pytest.fixture
+def adapters(tmp_path: Path) -> dict[str, Path]:
+    """Three: the first needs one function of the server, the next one more, the last one that no kit has."""
+    return {
+        "first": small_adapter(tmp_path / "first", ANSWER),
+        "next": small_adapter(tmp_path / "next", ANSWER, OTHER),
+        "lacking": small_adapter(tmp_path / "lacking", ANSWER, LACKING),
+    }
+
+
+def starts(root: Path) -> str:
+    """The name of the current build, whose server starts with every symbol found."""
+    server = root / "dist/current/bin/tensorflow_model_server"
+    subprocess.run([server], check=True, env={"LD_BIND_NOW": "1"})
+    return find_build(root / "dist").manifest.build_id
+
+
+def test_a_new_adapter_is_linked_in_one_that_fits_is_swapped_in_and_else_nothing_is_done(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    first = relinked(small_kit, tmp_path, cann)
+    assert (first.plan.action, starts(tmp_path)) == (KIT, first.build.manifest.build_id)
+    manifest = read_manifest(first.build.directory / "manifest.json")
+    assert (manifest.objects, manifest.kit) == (OBJECTS, read_kit(small_kit).digest)
+    assert manifest.linker.split()[0] in ("lld", "gold", "bfd")
+    assert relinked(small_kit, tmp_path, cann).plan.action == NOTHING
+    install_adapter(cann, adapters["next"])
+    second = relinked(small_kit, tmp_path, cann)
+    assert second.plan.action == KIT
+    assert starts(tmp_path) != first.build.manifest.build_id
+    install_adapter(cann, adapters["first"])
+    back = relinked(small_kit, tmp_path, cann)
+    assert back.plan.action == SWAP
+    assert back.build.manifest.linked == second.build.manifest.input_digest
+    assert [build.previous for build in read_builds(tmp_path / "dist").sound].count(True) == 1
+    starts(tmp_path)
+
+
+def test_a_server_for_several_adapters_exports_what_each_needs(
+    small_members: dict[str, Path], adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    kit = write_small_kit(
+        tmp_path / "a.pyz", small_members, program=False, fits={"6.3.RC2": (ANSWER,), "9.0.0": (ANSWER, OTHER)}
+    )
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    relinked(kit, tmp_path, cann)
+    install_adapter(cann, adapters["next"])
+    assert relinked(kit, tmp_path, cann).plan.action == SWAP
+    starts(tmp_path)
+
+
+@pytest.mark.parametrize("linker", ["bfd", "gold", "lld"])
+def test_each_linker_makes_a_server_that_starts(
+    linker: str, small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    try:
+        relinked(small_kit, tmp_path, cann, linker=linker)
+    except MissingToolError:
+        pytest.skip(f"{linker} is not here")
+    assert find_build(tmp_path / "dist").manifest.linker.startswith(linker)
+    starts(tmp_path)
+
+
+def _fake_linker(path: Path, version: str, body: str) -> str:
+    path.write_text(f'#!/bin/sh\ncase "$1" in --version) echo "{version}"; exit 0;; esac\n{body}\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def _fails(kit: Path, root: Path, cann: Path, kind: type[NpuServingError], **changes: str) -> str:
+    former = starts(root)
+    with pytest.raises(kind) as failed:
+        relinked(kit, root, cann, **changes)
+    assert starts(root) == former
+    assert [path.name for path in (root / "dist").iterdir() if path.name.startswith((".scratch", ".serving"))] == []
+    return str(failed.value)
+
+
+def test_whatever_fails_the_former_server_is_current_and_starts(
+    small_kit: Path, small_members: dict[str, Path], adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    relinked(small_kit, tmp_path, cann)
+    install_adapter(cann, adapters["next"])
+
+    killed = _fake_linker(tmp_path / "killed", "LLD 14.0.6", "kill -9 $$")
+    assert "ran out of memory" in _fails(small_kit, tmp_path, cann, ProgramError, linker=killed)
+
+    full = _fake_linker(tmp_path / "full", "LLD 14.0.6", "echo 'error: No space left on device' >&2; exit 1")
+    assert "the disk" in _fails(small_kit, tmp_path, cann, DiskFullError, linker=full)
+
+    broken = _fake_linker(tmp_path / "broken", "LLD 14.0.6", "echo 'unknown argument: --x' >&2; exit 1")
+    said = _fails(small_kit, tmp_path, cann, ProgramError, linker=broken)
+    assert "unknown argument: --x" in said
+    assert "Next: try another one: --linker lld" in said
+
+    old = _fake_linker(tmp_path / "old", "LLD 9.0.0", "exit 0")
+    assert "13 is the least" in _fails(small_kit, tmp_path, cann, MissingToolError, linker=old)
+
+    other = _fake_linker(tmp_path / "other", "mold 2.3.0", "exit 0")
+    assert "is mold 2.3.0" in _fails(small_kit, tmp_path, cann, MissingToolError, linker=other)
+
+    assert "There is no linker" in _fails(small_kit, tmp_path, cann, MissingToolError, linker=str(tmp_path / "none"))
+
+    aarch64 = write_small_kit(tmp_path / "a.pyz", small_members, program=False, machine="riscv64")
+    assert "is for riscv64" in _fails(aarch64, tmp_path, cann, KitError)
+
+    with state_lock(tmp_path / "cache", doing="relink from a kit"):
+        assert "is in use by process" in _fails(small_kit, tmp_path, cann, StateLockedError)
+
+
+def test_a_symbol_that_no_archive_has_is_named_with_the_releases_that_the_kit_knows(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    relinked(small_kit, tmp_path, cann)
+    install_adapter(cann, adapters["lacking"])
+    said = _fails(small_kit, tmp_path, cann, VerificationError)
+    assert "tensorflow::lacking()" in said
+    assert "6.3.RC2" in said
+
+
+def test_a_library_of_cann_that_is_missing_is_named_and_nothing_changes(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    from elf_samples import library
+
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    relinked(small_kit, tmp_path, cann)
+    runner = library(tmp_path, "libge_runner.so", "int geRun(void) { return 0; }")
+    calls = "int geRun(void); int f(void) { return geRun(); }"
+    needy = library(tmp_path / "needy", "_tf_adapter.so", calls, against=[runner])
+    install_adapter(cann, needy)
+    said = _fails(small_kit, tmp_path, cann, VerificationError)
+    assert "libge_runner.so" in said
+
+
+def test_an_adapter_of_another_name_is_refused(small_kit: Path, adapters: dict[str, Path], tmp_path: Path) -> None:
+    from elf_samples import library
+
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    relinked(small_kit, tmp_path, cann)
+    calls = f"int {OTHER}(void); int f(void) {{ return {OTHER}(); }}"
+    install_adapter(cann, library(tmp_path / "x", "_tf_adapter.so", calls, soname="libother.so"))
+    assert "libother.so" in _fails(small_kit, tmp_path, cann, AdapterError)
+
+
+def test_a_server_that_does_not_prove_itself_is_kept_and_not_current(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    from npu_serving.console import Silent
+    from npu_serving.errors import ServerError
+    from npu_serving.relink_kit.relink import KitRequest, relink
+
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    former = relinked(small_kit, tmp_path, cann).build.manifest.build_id
+    install_adapter(cann, adapters["next"])
+
+    def refuses(_build: object, _cann: object) -> None:
+        raise ServerError("another answer")
+
+    request = KitRequest(tmp_path / "dist", tmp_path / "cache", cann_root=str(cann))
+    with pytest.raises(ServerError, match="another answer"):
+        relink(read_kit(small_kit), request, Silent(), refuses)
+    assert starts(tmp_path) == former
+    assert len(read_builds(tmp_path / "dist").sound) == 2
+
+
+RELINKS = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {support!r})
+from small_kits import relinked
+counted = 0
+def count(event, _):
+    global counted
+    if event in ("open", "os.rename", "os.mkdir", "os.link", "os.chmod", "os.remove", "os.symlink", "subprocess.Popen"):
+        counted += 1
+        if counted == left:
+            os.kill(os.getpid(), signal.SIGKILL)
+left = 0
+sys.addaudithook(count)
+kit, root, cann = map(Path, sys.argv[1:4])
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        counted, left = 0, int(line)
+        try:
+            relinked(kit, root, cann)
+            print(counted, flush=True)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+        print("killed" if left == 0 else "", flush=True)
+"""
+
+
+def test_a_relink_killed_at_any_moment_leaves_a_server_that_starts(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    """Killed at 30 of the moments at which it opens, makes, renames or removes a file, or starts a program."""
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    first = relinked(small_kit, tmp_path, cann).build
+    support = str(Path(sys.modules["small_kits"].__file__ or "").parent)
+    words = [sys.executable, "-c", RELINKS.format(support=support), str(small_kit), str(tmp_path), str(cann)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as relinks:
+        assert relinks.stdin is not None
+        assert relinks.stdout is not None
+
+        def run(moment: int) -> str:
+            assert relinks.stdin is not None
+            assert relinks.stdout is not None
+            relinks.stdin.write(f"{moment}\n")
+            relinks.stdin.flush()
+            return relinks.stdout.readline().strip()
+
+        install_adapter(cann, adapters["next"])
+        events = int(run(0))
+        completed = 0
+        for number in range(KILLS):
+            for build in read_builds(tmp_path / "dist").sound:
+                if build.directory == first.directory:
+                    make_current(build)
+                else:
+                    fsutil.remove(build.directory)
+            completed += run(1 + events * number // KILLS) != "killed"
+            starts(tmp_path)
+        assert completed <= KILLS // 5  # what is remembered of files makes a later run shorter
+        run(0)
+        assert relinked(small_kit, tmp_path, cann).plan.action == NOTHING
+        relinks.stdin.close()
+        assert relinks.wait() == 0
+    assert not [path for path in (tmp_path / "dist").iterdir() if path.name.startswith((".scratch", ".serving"))]
