@@ -19,6 +19,7 @@ from npu_serving.writers.shell import shell_word
 
 _PACKAGE = Path(__file__).parent
 BUILDING = _PACKAGE / "building" / "known_failures.yaml"
+LINKING = _PACKAGE / "linking" / "known_failures.yaml"
 IMAGES = _PACKAGE / "images" / "known_failures.yaml"
 SERVING = _PACKAGE / "serving" / "known_failures.yaml"
 ENDINGS = _PACKAGE / "serving" / "known_endings.yaml"
@@ -29,6 +30,11 @@ DOCTOR = _PACKAGE / "doctor" / "known_failures.yaml"
 COMPILERS = _PACKAGE / "conversion" / "known_failures.yaml"
 SECTIONS = (
     (BUILDING, "Building the server", "What Bazel prints when `./inv build-serving` fails."),
+    (
+        LINKING,
+        "Linking the server again",
+        "What gcc and the linker print when a link fails that is done without Bazel.",
+    ),
     (IMAGES, "Making the toolchain image", "What the Docker engine prints when `./inv build-image` fails."),
     (
         SERVING,

@@ -106,10 +106,11 @@ class DockerRunner:
         return dict(PLAIN_ENVIRONMENT)
 
     def run(self, request: RunRequest) -> Finished:
-        """Runs it in the workspace, in a container that is gone when this returns or raises.
+        """Runs it in its directory, in a container that is gone when this returns or raises.
 
-        Everything but the output is read-only. A container that a killed run left in the same output root is ended
-        first. Where the kernel killed a program that ran out of memory, the last line of its output says so.
+        That is the workspace where the request names none. Everything but the output is read-only. A container that a
+        killed run left in the same output root is ended first. Where the kernel killed a program that ran out of
+        memory, the last line of its output says so.
         """
         output_root = fsutil.make_directory(request.layout.output_user_root).resolve()
         resources = available_resources(self._settings.jobs, self._settings.memory_mb)
@@ -118,7 +119,7 @@ class DockerRunner:
             argv=tuple(request.argv),
             role="build",
             environment=request.env,
-            directory=str(WORKSPACE),
+            directory=str(request.directory or WORKSPACE),
             binds=self._binds(request.layout),
             user=(os.getuid(), os.getgid()),
             output_root=output_root,

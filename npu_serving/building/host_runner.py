@@ -102,10 +102,10 @@ class HostRunner:
         return {"LD_LIBRARY_PATH": str(library)} if any(library.glob("libpython3*.so.*")) else {}
 
     def run(self, request: RunRequest) -> Finished:
-        """Runs it in the workspace."""
+        """Runs it in its directory, the workspace where the request names none."""
         return process.run(
             request.argv,
-            cwd=request.layout.workspace,
+            cwd=request.directory or request.layout.workspace,
             env=request.env,
             log_path=request.log_path,
             on_line=request.on_line,

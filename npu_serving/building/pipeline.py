@@ -16,6 +16,7 @@ from npu_serving.building.locking import check_agreement
 from npu_serving.building.objects_plan import OBJECT_STEPS, plan_objects
 from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build, told
 from npu_serving.building.runner import Layout
+from npu_serving.building.saved_link_run import UsableLink, relinked, usable_link
 from npu_serving.building.saved_links import keep_link
 from npu_serving.building.sources import check_tree, lock_command, prepare_source, resolve_source
 from npu_serving.builds.assembling import package, replaced_meanwhile
@@ -26,7 +27,7 @@ from npu_serving.console import Reporter, duration_text
 from npu_serving.doctor.places import build_places, check_places
 from npu_serving.errors import BuildFailedError, LockFileError, SourceError
 from npu_serving.fetch.fetching import fetch, plan_fetch
-from npu_serving.linking.link_command import linker_of
+from npu_serving.linking.saved_link import SavedLink
 from npu_serving.lock.tree_facts import serving_version
 from npu_serving.overlay import adapter as overlay
 from npu_serving.overlay import content
@@ -46,6 +47,10 @@ class BuildResult:
     plan: BuildPlan
     record: bazel.BuildRecord
     seconds: float
+    by_saved_link: bool = False
+    """Whether the server was linked by the saved link, without Bazel."""
+    why_bazel: str = ""
+    """Why it was not, where that was asked for; "" where nothing had to be linked."""
 
     def to_json(self) -> dict[str, object]:
         """The manifest, what was done and how long it took."""
@@ -89,12 +94,14 @@ def build_serving(
     proof: Proof | None = None,
     cann: Cann | None = None,
     doing: str = "build-serving",
+    by_saved_link: bool = False,
 ) -> BuildResult:
     """Runs every step that is out of date. The previous build stays current until this one is proven.
 
     `clean` first removes what Bazel made of this tree, and uses no cache: every action runs. `proof` gets a finished
     build that is not current yet, and raises what is wrong with it: then it stays in dist/ without becoming current.
-    `cann` is the one to build with, where it was looked for already.
+    `cann` is the one to build with, where it was looked for already. With `by_saved_link` the link that was kept is
+    done again without Bazel, where all that it reads but the adapter is what it was.
     Raises the error of the step that fails; what was finished before it is kept, so the next run resumes there.
     """
     started = time.monotonic()
@@ -111,12 +118,17 @@ def build_serving(
         if clean:
             plan = plan.from_scratch()
             _remove_output(context, reporter)
-        build, record = _build(context, reporter, again=clean)
+        usable = _usable_link(context) if by_saved_link and not clean else UsableLink(None)
+        if usable.saved is not None:
+            build, record = _link_again(context, usable.saved, reporter)
+        else:
+            build, record = _build(context, reporter, again=clean)
         if proof is not None and not build.current:
             proof(build)
         make_current(build, settings.install_link)
     build = find_build(settings.dist_root, build.manifest.build_id)
-    return BuildResult(build, plan, record, time.monotonic() - started)
+    linked_again = usable.saved is not None and bool(record.actions)
+    return BuildResult(build, plan, record, time.monotonic() - started, linked_again, usable.why_not)
 
 
 @dataclass(frozen=True)
@@ -222,14 +234,43 @@ def _build(context: BuildContext, reporter: Reporter, *, again: bool) -> tuple[B
     if existing is None:
         digest = context.input_digest
         record = run_bazel(context, reporter)
-        if context.hashed_again() != digest:
-            raise SourceError(
-                f"{context.source.tree}, or another input of the build, was changed while Bazel was running.",
-                cure="run the same command again: Bazel makes only what the change requires",
-            )
-        keep_link(context, record, reporter)
-        existing = _package(context, record)
+        _check_unchanged(context, digest, "while Bazel was running")
+        saved = keep_link(context, record, reporter)
+        existing = _package(context, record, saved.linker if saved is not None else "")
     return existing, record
+
+
+def _usable_link(context: BuildContext) -> UsableLink:
+    """usable_link(), where the tree and the toolchain are there to be looked at."""
+    if not context.source.is_ready:
+        return UsableLink(None, f"{context.source.tree} has to be created")
+    missing = context.runner.what_is_missing()
+    return UsableLink(None, missing) if missing else usable_link(context)
+
+
+def _link_again(context: BuildContext, saved: SavedLink, reporter: Reporter) -> tuple[Build, bazel.BuildRecord]:
+    """The build that _build() would make, by the saved link."""
+    _check_lock(context)
+    apply_overlay(plan_overlay(context.source.tree, context.overlay))
+    _check_adapter(context)
+    existing = context.existing_build()
+    if existing is not None:
+        return existing, bazel.BuildRecord()
+    digest, started = context.input_digest, time.monotonic()
+    with relinked(context, saved, reporter) as server:
+        once = dict.fromkeys(bazel.LINK_ACTIONS, 1)
+        record = bazel.BuildRecord(once, ran=once, output=server, seconds=time.monotonic() - started)
+        _check_unchanged(context, digest, "while it was linked")
+        return _package(context, record, saved.linker), record
+
+
+def _check_unchanged(context: BuildContext, digest: str, when: str) -> None:
+    """SourceError where the inputs no longer have the digest that they had before."""
+    if context.hashed_again() != digest:
+        raise SourceError(
+            f"{context.source.tree}, or another input of the build, was changed {when}.",
+            cure="run the same command again: only what the change requires is made",
+        )
 
 
 def prepare(context: BuildContext, reporter: Reporter) -> None:
@@ -293,20 +334,20 @@ def _log_path(settings: Settings, kind: str) -> Path:
     return settings.logs / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}.log"
 
 
-def _package(context: BuildContext, record: bazel.BuildRecord) -> Build:
-    """Assembles the build and verifies it; only then does it get its name."""
+def _package(context: BuildContext, record: bazel.BuildRecord, linker: str) -> Build:
+    """Assembles the build and verifies it; only then does it get its name. `linker` is the one that linked it."""
     if record.output is None:
         raise BuildFailedError(
             "Bazel succeeded but built no server.",
             cause="a flag in --bazel-arg or bazel_args keeps Bazel from building",
             cure="leave those flags out; to analyse without building, use ./inv build-serving --analyse",
         )
-    manifest = manifest_of(context, record)
+    manifest = manifest_of(context, record, linker)
     libraries = runtime_libraries(context.source.tree)
     return package(context.settings.dist_root, manifest, record.output, libraries, context.cann.library_path)
 
 
-def manifest_of(context: BuildContext, record: bazel.BuildRecord) -> BuildManifest:
+def manifest_of(context: BuildContext, record: bazel.BuildRecord, linker: str) -> BuildManifest:
     """What the context's build is made from; its files are not known yet."""
     dist_root, version = context.settings.dist_root, context.source.lock.serving_version
     digest = context.input_digest
@@ -333,7 +374,7 @@ def manifest_of(context: BuildContext, record: bazel.BuildRecord) -> BuildManife
             archive.name: {"url": archive.urls[0], "sha256": archive.sha256 or ""} for archive in context.archives
         },
         objects=context.objects_digest,
-        linker=linker_of(record.link.listed) if record.link is not None else "",
+        linker=linker,
     )
 
 

@@ -39,6 +39,8 @@ class RunRequest:
     on_line: Callable[[str], None] | None = None
     on_tick: Callable[[], None] | None = None
     """Called about once a second while the command runs, so that a person sees that it lives."""
+    directory: Path | None = None
+    """Where it runs, as seen inside; None for the workspace."""
 
 
 class Runner(Protocol):
@@ -76,4 +78,4 @@ class Runner(Protocol):
         """The whole environment Bazel gets. It becomes part of every action, so it is the same in every run."""
 
     def run(self, request: RunRequest) -> Finished:
-        """Runs the command in the workspace. A failure is returned, not raised."""
+        """Runs the command in its directory. A failure is returned, not raised."""

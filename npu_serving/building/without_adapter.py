@@ -91,7 +91,7 @@ def _make(context: BuildContext, reporter: Reporter) -> tuple[BuildContext, baze
                 f"{context.source.tree}, or another input of the build, was changed while Bazel was running.",
                 cure="run the same command again: Bazel makes only what the change requires",
             )
-    keep_prepared(context.settings, manifest_of(context, record))
+    keep_prepared(context.settings, manifest_of(context, record, ""))
     return context, record
 
 

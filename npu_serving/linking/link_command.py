@@ -127,6 +127,20 @@ def output_of(command: Sequence[str]) -> str:
     return names[-1] if names else ""
 
 
+def with_output(command: Sequence[str], output: str) -> tuple[str, ...]:
+    """The command with another file in place of what `-o` names."""
+    words = list(command)
+    for index, word in enumerate(words[:-1]):
+        if word == "-o":
+            words[index + 1] = output
+    return tuple(words)
+
+
+def with_linker(command: Sequence[str], linker: str) -> tuple[str, ...]:
+    """The command with another linker; the other words stay as they are."""
+    return (*(word for word in command if not word.startswith(_USE)), f"{_USE}{linker}")
+
+
 def linker_of(command: Sequence[str]) -> str:
     """Which linker the driver is told to take: "gold", "bfd", "lld" …; its default where it is not told."""
     named = [word[len(_USE) :] for word in command if word.startswith(_USE)]

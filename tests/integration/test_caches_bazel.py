@@ -107,6 +107,7 @@ def test_with_a_filled_remote_cache_a_clean_build_runs_no_compiler(settings: Set
     assert set(second.record.ran) <= {"CppLinkstampCompile"}, "Bazel puts the time into its inputs, so it is never kept"
     assert second.record.cached == sum(first.record.ran.values()) - 1
     assert second.build.manifest.files == first.build.manifest.files
+    assert second.build.manifest.linker == first.build.manifest.linker != "", "a link from the cache is kept as well"
     assert f"{second.record.cached} results from the cache" in second.text()
 
 
