@@ -1,4 +1,4 @@
-"""init-ci: the file with which a CI system builds the server, using the documented commands and keeping its caches."""
+"""init-ci: the file with which a CI system builds all but the final link, without CANN, keeping its caches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.builds.current import CPU_SERVER as CPU_LINK
 from npu_serving.errors import RequestError
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.templating import render
@@ -20,14 +21,22 @@ LOCKS = (
 )
 """GitLab takes two files for a key, and no more."""
 PACKAGES = "dist/packages/"
+CPU_SERVER = f"dist/{CPU_LINK}"
+DEPLOYMENTS = "git ls-files -z deployment.yaml '*/deployment.yaml'"
+"""Those of the repository. None is fine: then nothing is checked."""
+GOLDEN = "golden"
+"""The directory of the repository with its golden requests. None is fine here as well."""
 COMMANDS = (
-    "./inv doctor",
+    "./inv doctor --adapter none",
     "./inv fetch-deps",
-    f"./inv build-serving --disk-cache {ACTIONS}",
-    "./inv verify-serving",
-    "./inv package --format tar",
+    f"./inv build-serving --adapter none --cpu-server --disk-cache {ACTIONS}",
+    f"./inv verify-serving --build {CPU_SERVER}",
+    f"{DEPLOYMENTS} | xargs -0 -r -n 1 ./inv check-deployment --elsewhere",
+    f"test ! -d {GOLDEN} || ./inv smoke --directory {GOLDEN} --build {CPU_SERVER}",
 )
-"""What every system runs, in this order. invoke.yaml says what is built; nothing of it is repeated here."""
+"""What every system runs, in this order, on machines without CANN. invoke.yaml says what is built; nothing of it is
+repeated here. The kit that the third makes is what is published.
+"""
 SYSTEMS = {
     "gitlab": (".gitlab-ci.yml", "ci/gitlab-ci.yml.j2"),
     "github": (".github/workflows/build-serving.yml", "ci/github.yml.j2"),

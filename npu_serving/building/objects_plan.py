@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from npu_serving.building.context import BuildContext
 from npu_serving.building.plan import BuildPlan, Step, first_steps, overlay_step
 from npu_serving.building.prepared import prepared_of
 from npu_serving.building.saved_links import places_of, saved_link_of
+from npu_serving.builds.current import CPU_SERVER, build_made_from, link_target
+from npu_serving.builds.manifest import Build
 from npu_serving.linking.saved_link import located
 from npu_serving.overlay.adapter import plan_overlay
 
+CPU_STEP = "CPU server"
 OBJECT_STEPS = ("dependencies", "source", "toolchain", "overlay", "objects")
 
 
-def plan_objects(context: BuildContext) -> BuildPlan:
-    """Compares what is there with what a kit needs; changes nothing but memos."""
+def plan_objects(context: BuildContext, *, cpu_server: bool = False) -> BuildPlan:
+    """Compares what is there with what a kit needs, and a `cpu_server`; changes nothing but memos."""
     steps = first_steps(context)
     patches = context.patches_if_known()
     cases = patches.cases if patches is not None else ()
     if any(step.needed for step in steps):
         later = "after the steps above"
-        return BuildPlan((*steps, Step("overlay", later), Step("objects", later)), patches=cases)
+        last = [Step(CPU_STEP, later)] if cpu_server else []
+        return BuildPlan((*steps, Step("overlay", later), Step("objects", later), *last), patches=cases)
     why = why_not_whole(context)
     changes = plan_overlay(context.source.tree, context.overlay).changes if why else ()
     steps.append(overlay_step(len(changes)))
     if not why and prepared_of(context.settings, context.objects_digest) is None:
         why = "they were built, and not yet made ready for another machine"
     steps.append(Step("objects", why))
+    if cpu_server:
+        is_there = not steps[-1].needed and cpu_server_of(context) is not None
+        steps.append(Step(CPU_STEP, "" if is_there else "none was linked of these objects"))
     return BuildPlan(tuple(steps), patches=cases)
 
 
@@ -43,3 +51,15 @@ def why_not_whole(context: BuildContext) -> str:
         return f"{changed} was removed or changed since it was built"
     gone = next((name for name in saved.replaced if not located(root, name, places).is_file()), "")
     return f"{gone} was removed" if gone else ""
+
+
+def cpu_server_of(context: BuildContext) -> Build | None:
+    """The one that was linked of the context's objects, and that dist/cpu-server points to; None where none is."""
+    found = build_made_from(context.settings.dist_root, cpu_digest(context))
+    linked = link_target(context.settings.dist_root, CPU_SERVER)
+    return found if found is not None and found.directory.name == linked else None
+
+
+def cpu_digest(context: BuildContext) -> str:
+    """The input digest of a server that is linked of the context's objects without an adapter."""
+    return hashlib.sha256(f"without an adapter: {context.objects_digest}".encode()).hexdigest()

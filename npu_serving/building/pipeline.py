@@ -13,7 +13,7 @@ from npu_serving.building.build_progress import expected_actions
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.inputs import choose_runner, make_sample_archives
 from npu_serving.building.locking import check_agreement
-from npu_serving.building.objects_plan import OBJECT_STEPS, plan_objects
+from npu_serving.building.objects_plan import CPU_STEP, OBJECT_STEPS, plan_objects
 from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build, told
 from npu_serving.building.runner import Layout
 from npu_serving.building.saved_link_run import UsableLink, relinked, usable_link
@@ -173,8 +173,11 @@ def analyse(settings: Settings, reporter: Reporter) -> AnalysisResult:
     return AnalysisResult(context.source.name, record.summary, record.seconds, context.patches.cases)
 
 
-def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
-    """What build_serving() would do now. Raises what it would raise before it changes anything."""
+def dry_run(settings: Settings, reporter: Reporter, *, cpu_server: bool = False) -> BuildPlan:
+    """What build_serving() would do now, or prepare_objects() without an adapter.
+
+    Raises what it would raise before it changes anything.
+    """
     check_request(settings)
     wanted = caches.find_caches(settings)
     if sample_is_missing(settings):
@@ -185,11 +188,11 @@ def dry_run(settings: Settings, reporter: Reporter) -> BuildPlan:
         check_agreement(source, settings)
         later = "after the steps above"
         made = Step("sample", "the sample's CANN and libpython have to be made")
-        names = OBJECT_STEPS if settings.without_adapter else STEPS
+        names = (*OBJECT_STEPS, *([CPU_STEP] if cpu_server else [])) if settings.without_adapter else STEPS
         return BuildPlan((made, *(Step(name, later) for name in names)))
     context = find_context(settings, reporter)
     caches.check_reachable(wanted, context.runner)
-    plan = plan_objects(context) if settings.without_adapter else plan_build(context)
+    plan = plan_objects(context, cpu_server=cpu_server) if settings.without_adapter else plan_build(context)
     plan_fetch(context.archives, context.store, places=context.source.places(settings)).refuse_without_places()
     if context.source.is_ready:
         _check_lock(context)  # as the run does, where there is a tree

@@ -15,13 +15,14 @@ from npu_serving.building.saved_links import places_of, saved_link_of
 from npu_serving.console import Reporter
 from npu_serving.errors import BuildFailedError
 from npu_serving.known_failures import diagnose
-from npu_serving.linking.link_command import with_linker, with_output
+from npu_serving.linking.link_command import LinkWords, with_linker, with_output, with_parameter_file
 from npu_serving.linking.saved_link import SavedLink, located
 from npu_serving.overlay.adapter import DIRECTORY
 from npu_serving.process import Finished, failure
 from npu_serving.shown_text import hiding
 
 SERVER_NAME = "server"
+PARAMETERS = "server.params"
 KILLED = "\nld terminated with signal 9\n"  # where it is gcc itself that was killed, nobody else says so
 
 
@@ -49,19 +50,30 @@ def usable_link(context: BuildContext) -> UsableLink:
 
 
 @contextlib.contextmanager
-def relinked(context: BuildContext, saved: SavedLink, reporter: Reporter, *, linker: str = "") -> Iterator[Path]:
+def relinked(
+    context: BuildContext,
+    saved: SavedLink,
+    reporter: Reporter,
+    *,
+    linker: str = "",
+    words: LinkWords | None = None,
+) -> Iterator[Path]:
     """The server that the saved link makes of the overlay as it is in the tree, until the block ends.
 
     It is made beside the builds, so that a build can take it by a rename; nothing of Bazel's is written to. `linker`
-    is one to take in place of the command's own. The caller holds the lock on build_root, has applied the overlay, and
-    asked usable_link() after that. BuildFailedError, with the cause where it is a known one, where the link fails.
+    is one to take in place of the command's own, `words` are others than the link's own. The caller holds the lock on
+    build_root, has applied the overlay, and asked usable_link() after that. BuildFailedError, with the cause where it
+    is a known one, where the link fails.
     """
     layout, log_path = context.layout, context.settings.logs / f"link-{time.strftime('%Y%m%d-%H%M%S')}.log"
     fsutil.make_directory(log_path.parent)
     with fsutil.scratch_directory(context.settings.dist_root) as scratch:
         layout = replace(layout, writable=(scratch,))
         inside = context.runner.inside(layout).writable[0]
-        command = with_output(saved.command, str(inside / SERVER_NAME))
+        command = with_output(words.command if words is not None else saved.command, str(inside / SERVER_NAME))
+        if words is not None:
+            fsutil.write_file(scratch / PARAMETERS, "".join(f"{line}\n" for line in words.parameters))
+            command = with_parameter_file(command, str(inside / PARAMETERS))
         if linker:
             command = with_linker(command, linker)
         environment = context.runner.environment()

@@ -10,11 +10,13 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.building import bazel, caches
 from npu_serving.building.context import BuildContext, find_context
-from npu_serving.building.objects_plan import plan_objects, why_not_whole
+from npu_serving.building.cpu_server import link_cpu_server
+from npu_serving.building.objects_plan import cpu_server_of, plan_objects, why_not_whole
 from npu_serving.building.pipeline import check_request, manifest_of, prepare, run_bazel
 from npu_serving.building.plan import BuildPlan, first_steps
 from npu_serving.building.prepared import keep_prepared
 from npu_serving.building.saved_links import keep_link, link_file
+from npu_serving.builds.manifest import Build
 from npu_serving.console import Reporter, duration_text
 from npu_serving.errors import BuildFailedError, SourceError
 from npu_serving.settings import Settings
@@ -33,12 +35,15 @@ class PreparedResult:
     record: bazel.BuildRecord
     seconds: float
     link: Path
+    server: Build | None = None
+    """For the CPU, where it was asked for."""
 
     def to_json(self) -> dict[str, object]:
         """The digest of what was compiled, and what was done."""
         return {
             "objects": self.objects,
             "saved_link": str(self.link),
+            "cpu_server": self.server.to_json() if self.server is not None else None,
             "nothing_to_do": self.plan.nothing_to_do,
             "executed_actions": self.record.actions,
             "ran": self.record.ran,
@@ -49,17 +54,19 @@ class PreparedResult:
 
     def text(self) -> str:
         """What was done, and what to do with it."""
-        if self.plan.nothing_to_do:
+        if not self.record.actions:
             done = "Everything but the final link is up to date"
         else:
             done = f"Built everything but the final link ({self.record.compiled} sources compiled, "
             done += f"{self.record.cached} results from the cache, " if self.record.cached else ""
             done += f"{duration_text(self.seconds)})"
         lines = [f"{done}; the link is kept in {self.link}."]
+        if self.server is not None:
+            lines.append(f"A server without an adapter, for the CPU and for trying only: {self.server.server}")
         return "\n".join([*lines, "Next: ./inv build-serving --adapter auto where CANN is, to link it"])
 
 
-def prepare_objects(settings: Settings, reporter: Reporter) -> PreparedResult:
+def prepare_objects(settings: Settings, reporter: Reporter, *, cpu_server: bool = False) -> PreparedResult:
     """Runs every step that is out of date; dist/current stays what it is.
 
     Raises the error of the step that fails; what was finished before it is kept, so the next run resumes there.
@@ -69,13 +76,14 @@ def prepare_objects(settings: Settings, reporter: Reporter) -> PreparedResult:
     wanted = caches.find_caches(settings)
     context = find_context(settings, reporter)
     caches.check_reachable(wanted, context.runner)
-    plan = plan_objects(context)
-    record = bazel.BuildRecord()
+    plan = plan_objects(context, cpu_server=cpu_server)
+    record, server = bazel.BuildRecord(), cpu_server_of(context) if plan.nothing_to_do and cpu_server else None
     if not plan.nothing_to_do:
         with state_lock(settings.build_root, doing=DOING):
             context, record = _make(context, reporter)
+            server = link_cpu_server(context, reporter) if cpu_server else None
     objects = context.objects_digest
-    return PreparedResult(objects, plan, record, time.monotonic() - started, link_file(settings, objects))
+    return PreparedResult(objects, plan, record, time.monotonic() - started, link_file(settings, objects), server)
 
 
 def _make(context: BuildContext, reporter: Reporter) -> tuple[BuildContext, bazel.BuildRecord]:

@@ -33,11 +33,12 @@ def package(
     """
     parts = assembled(dist_root, manifest, server, libraries, former=former, moves_server=moves_server)
     with parts as (directory, whole):
-        if manifest.adapter["sha256"] not in whole.files.values():
+        if not manifest.without_adapter and manifest.adapter["sha256"] not in whole.files.values():
             raise replaced_meanwhile(Path(manifest.adapter["path"]))
         fsutil.write_file(directory / bill_of_materials.FILE_NAME, bill_of_materials.bill_of_materials(whole))
         fsutil.write_file(directory / provenance.FILE_NAME, provenance.provenance(whole))
-        write_definers(directory, check_directory(directory, library_path).definers)
+        report = check_directory(directory, library_path, without_adapter=manifest.without_adapter)
+        write_definers(directory, report.definers)
     return find_build(dist_root, manifest.build_id)
 
 

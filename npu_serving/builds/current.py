@@ -15,6 +15,8 @@ from npu_serving.state_lock import state_lock
 
 CURRENT = "current"
 PREVIOUS = "previous"
+CPU_SERVER = "cpu-server"
+"""A link as well: to the build that was linked last without an adapter, which never becomes current by itself."""
 
 
 @dataclass(frozen=True)

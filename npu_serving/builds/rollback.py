@@ -49,6 +49,12 @@ def roll_back(settings: Settings, name: str = "", *, force: bool = False, dry_ru
     """
     build = find_build(settings.dist_root, name) if name else _previous(settings)
     fit = fit_of(build, settings)
+    if build.manifest.without_adapter and not force:
+        raise VerificationError(
+            f"{build.manifest.build_id} has no adapter: every model would run on the CPU.",
+            cause="it was linked without one, for trying only",
+            cure="choose another one that ./inv list-builds shows; --force switches anyway",
+        )
     if not fit.fits and not force:
         raise VerificationError(
             f"{build.manifest.build_id} does not fit the installed CANN: {fit.why}.",

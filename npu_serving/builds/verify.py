@@ -227,8 +227,10 @@ def _needed_as(server: Path, adapter: Path) -> str:
     return next((name for name in known if name in needed), known[0])
 
 
-def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Adapter | None = None) -> CompatReport:
-    """The report on a build directory as it is, with its own adapter or with another one in its place."""
+def verify_directory(
+    directory: Path, library_path: Sequence[Path], adapter: Adapter | None = None, *, without_adapter: bool = False
+) -> CompatReport:
+    """The report on a build directory as it is, with its own adapter or with another one in its place, or without."""
     return check_server(
         ServerCase(
             directory / manifest.SERVER,
@@ -236,13 +238,21 @@ def verify_directory(directory: Path, library_path: Sequence[Path], adapter: Ada
             adapter_elf=adapter.elf if adapter is not None else None,
             library_path=tuple(library_path),
             cann_absent=not library_path,
+            without_adapter=without_adapter,
         )
     )
 
 
-def check_directory(directory: Path, library_path: Sequence[Path]) -> CompatReport:
-    """The same, of the build as it is; VerificationError where its server would not run models on the NPU."""
-    report = verify_directory(directory, library_path)
+def check_directory(directory: Path, library_path: Sequence[Path], *, without_adapter: bool = False) -> CompatReport:
+    """The same, of the build as it is; VerificationError where its server would not run models on the NPU, or, without
+    an adapter, not start.
+    """
+    report = verify_directory(directory, library_path, without_adapter=without_adapter)
+    if without_adapter and not report.ok:
+        raise VerificationError(
+            f"The server for the CPU would not start.\n{report.text()}",
+            cure="do what the findings above say, then run the same command again",
+        )
     if not report.fits_where_a_driver_is:
         raise VerificationError(
             f"The new server would not run models on the NPU, so the previous build stays current.\n{report.text()}",

@@ -55,10 +55,14 @@ def renew_base_images(_call: Call, base_image: str | None = None, dry_run: bool 
     settings=("source", "adapter", "runner", IMAGE, FETCHING, BUILDING),
     help={
         "reproduce": "build twice from scratch, in two places, and report whether the results are identical",
+        "cpu_server": "with --adapter none: link a server without an adapter as well, which runs models on the CPU, "
+        "for trying and for golden requests in CI",
         "analyse": "stop before the first compiler run, to check that everything the build needs is here",
     },
 )
-def build_serving(call: Call, reproduce: bool = False, analyse: bool = False, dry_run: bool = False) -> Result:
+def build_serving(
+    call: Call, reproduce: bool = False, analyse: bool = False, cpu_server: bool = False, dry_run: bool = False
+) -> Result:
     """Build the server with the adapter linked in: fetch, overlay, Bazel, verify. --adapter none stops at the link."""
     from npu_serving.building import pipeline, reproduction, without_adapter
 
@@ -77,6 +81,16 @@ def build_serving(call: Call, reproduce: bool = False, analyse: bool = False, dr
                 cure="name an adapter: ./inv build-serving --reproduce --adapter PATH",
             )
         return reproduction.plan(call.settings) if dry_run else reproduction.reproduce(call.settings, call.console)
-    build = without_adapter.prepare_objects if call.settings.without_adapter else pipeline.build_serving
-    do = pipeline.dry_run if dry_run else pipeline.analyse if analyse else build
-    return do(call.settings, call.console)
+    if cpu_server and not call.settings.without_adapter:
+        raise RequestError(
+            "--cpu-server is for builds without an adapter.",
+            cause="a server with one runs models on the CPU as well, where no platform config asks for the NPU",
+            cure="give --adapter none with it, or leave it out",
+        )
+    if dry_run:
+        return pipeline.dry_run(call.settings, call.console, cpu_server=cpu_server)
+    if analyse:
+        return pipeline.analyse(call.settings, call.console)
+    if call.settings.without_adapter:
+        return without_adapter.prepare_objects(call.settings, call.console, cpu_server=cpu_server)
+    return pipeline.build_serving(call.settings, call.console)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     },
 )
 def init_ci(_call: Call, system: str, output: Path | None = None, dry_run: bool = False) -> Result:
-    """Write the file with which a CI system builds the server, keeping its caches."""
+    """Write the file with which a CI system builds the server without CANN, keeping its caches."""
     from npu_serving import ci_files
 
     return ci_files.init_ci(system, output, dry_run=dry_run)

@@ -127,6 +127,13 @@ def output_of(command: Sequence[str]) -> str:
     return names[-1] if names else ""
 
 
+def with_parameter_file(command: Sequence[str], name: str) -> tuple[str, ...]:
+    """The command with another parameter file in place of the one that it reads."""
+    former = parameter_file(command)
+    at = [f"{mark}{former}" for mark in AT_FILE] if former else []
+    return tuple(f"{word[: -len(former)]}{name}" if word in at else word for word in command)
+
+
 def with_output(command: Sequence[str], output: str) -> tuple[str, ...]:
     """The command with another file in place of what `-o` names."""
     words = list(command)

@@ -99,7 +99,12 @@ def test_a_build_that_is_there_already_is_not_linked_again(upgraded: Settings, l
 
 
 def test_nothing_of_a_link_is_left_beside_the_builds(upgraded: Settings, linked: BuildResult) -> None:
-    assert {path.name for path in upgraded.dist_root.iterdir()} <= {CURRENT, ".lock", linked.build.directory.name}
+    assert {path.name for path in upgraded.dist_root.iterdir()} <= {
+        CURRENT,
+        ".lock",
+        ".digests.json",
+        linked.build.directory.name,
+    }
 
 
 # ---- when Bazel links

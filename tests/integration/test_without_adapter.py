@@ -8,20 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from states import MODEL, PLATFORM_CONFIG
 
 from npu_serving import fsutil
+from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.request import ROW, PredictRequest
 from npu_serving.building import pipeline
 from npu_serving.building.context import find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.building.prepared import prepared_of
 from npu_serving.building.saved_links import links_directory
 from npu_serving.building.without_adapter import PreparedResult, prepare_objects
-from npu_serving.builds.current import CURRENT, link_target
+from npu_serving.builds.current import CPU_SERVER, CURRENT, link_target
+from npu_serving.builds.manifest import Build
+from npu_serving.builds.rollback import roll_back
+from npu_serving.builds.verify import verify_build
 from npu_serving.console import Silent
-from npu_serving.errors import AdapterError
+from npu_serving.elf.symbols import read_elf
+from npu_serving.errors import AdapterError, RequestError, VerificationError
 from npu_serving.linking.saved_link import SavedLink, read_saved_link
+from npu_serving.packaging.package import plan_package
 from npu_serving.sample.sample_settings import sample_root
 from npu_serving.settings import WITHOUT_ADAPTER, Settings
+from npu_serving.trials.smoke import smoke_build
+from npu_serving.upgrade.rebuild_plan import plan_rebuild
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,14 @@ class Road:
     again: PreparedResult
     current: tuple[str, str]
     relinked: BuildResult
+    cpu: PreparedResult
+    cpu_again: PreparedResult
+
+    @property
+    def server(self) -> Build:
+        """The one for the CPU."""
+        assert self.cpu.server is not None
+        return self.cpu.server
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +66,11 @@ def road(built: BuildResult, sample_settings: Settings, tmp_path_factory: pytest
     fsutil.remove(links_directory(settings))
     made = prepare_objects(settings, Silent())
     again = prepare_objects(settings, Silent())
+    cpu, cpu_again = (prepare_objects(settings, Silent(), cpu_server=True) for _ in range(2))
     after = link_target(settings.dist_root, CURRENT)
     elsewhere = dataclasses.replace(sample_settings, dist_root=tmp_path_factory.mktemp("dist"), install_link="")
     relinked = build_serving(elsewhere, Silent())
-    yield Road(settings, kept, first, made, again, (before, after), relinked)
+    yield Road(settings, kept, first, made, again, (before, after), relinked, cpu, cpu_again)
     build_serving(sample_settings, Silent())
 
 
@@ -95,6 +114,46 @@ def test_the_current_build_stays_what_it_is(road: Road) -> None:
 def test_with_an_adapter_afterwards_only_the_link_is_run(road: Road) -> None:
     assert (road.relinked.record.compiled, road.relinked.record.linked) == (0, 1)
     assert road.relinked.build.manifest.adapter["sha256"]
+
+
+def test_a_server_for_the_cpu_is_linked_without_bazel_and_only_once(road: Road) -> None:
+    assert road.cpu.record.actions == {}
+    assert (road.settings.dist_root / CPU_SERVER).resolve() == road.server.directory.resolve()
+    assert road.cpu_again.plan.nothing_to_do
+    assert road.cpu_again.server is not None
+    assert road.cpu_again.server.manifest == road.server.manifest
+    elf = read_elf(road.server.server)
+    assert not [name for name in elf.needed if "tf_adapter" in name or "python" in name or "tensorflow" in name]
+    assert road.server.manifest.to_json()["adapter"] == {"path": WITHOUT_ADAPTER}
+
+
+def test_verification_says_plainly_that_it_has_no_adapter_and_is_for_trying_only(road: Road) -> None:
+    verified = verify_build(road.settings, road.server.directory.name)
+    assert verified.exit_code == 0
+    assert "has no adapter" in verified.text()
+    assert "for trying only" in verified.text()
+
+
+def test_its_answers_are_compared_on_the_cpu_and_no_adapter_is_asked_for(road: Road) -> None:
+    asked = GoldenRequest(
+        "half", "half_plus_two", PredictRequest(ROW, [1.0, 2.0]), expected=[3.5, 4.0], model_base_path=str(MODEL),
+        platform_config_file=PLATFORM_CONFIG,
+    )  # fmt: skip
+    right = smoke_build(road.settings, road.server, (asked,), Silent())
+    assert (right.exit_code, right.on_npu) == (0, False)
+    assert "without an adapter" in right.text()
+    wrong = smoke_build(road.settings, road.server, (dataclasses.replace(asked, expected=[3.5, 5.0]),), Silent())
+    assert wrong.exit_code == 3
+
+
+def test_it_neither_becomes_current_nor_is_packaged_nor_renewed(road: Road) -> None:
+    name = road.server.directory.name
+    with pytest.raises(VerificationError, match="no adapter"):
+        roll_back(road.settings, name)
+    with pytest.raises(RequestError, match="no adapter"):
+        plan_package(road.settings, build=name)
+    with pytest.raises(RequestError, match="no adapter"):
+        plan_rebuild(road.settings, name)
 
 
 def test_a_machine_without_cann_needs_none(sample_settings: Settings, tmp_path: Path) -> None:

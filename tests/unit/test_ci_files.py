@@ -39,7 +39,8 @@ def commands_of(system: str, content: str) -> list[str]:
         return list(yaml.safe_load(content)["build-serving"]["script"])
     if system == "github":
         return [step["run"] for step in yaml.safe_load(content)["jobs"]["build-serving"]["steps"] if "run" in step]
-    return [line.strip()[len("sh '") : -1] for line in content.splitlines() if line.strip().startswith("sh '")]
+    quoted = [line.strip()[len("sh '") : -1] for line in content.splitlines() if line.strip().startswith("sh '")]
+    return [text.replace("\\'", "'") for text in quoted]
 
 
 @pytest.mark.parametrize("system", list(SYSTEMS))
@@ -53,8 +54,8 @@ def test_every_system_runs_exactly_the_documented_commands(system: str, tmp_path
 def test_each_command_is_a_task_with_flags_that_it_has() -> None:
     known = {task.name: task for task in vars(tasks).values() if hasattr(task, "get_arguments")}
     for command in COMMANDS:
-        program, name, *flags = shlex.split(command)
-        assert program == "./inv"
+        words = shlex.split(command)
+        name, *flags = words[words.index("./inv") + 1 :]
         names = {f"--{name.replace('_', '-')}" for argument in known[name].get_arguments() for name in argument.names}
         assert {flag for flag in flags if flag.startswith("--")} <= names
 
@@ -99,3 +100,34 @@ def test_a_name_that_ends_like_a_file_is_the_file(system: str, name: str, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).is_file()
     assert init_ci(system, tmp_path / "dir").path.is_relative_to(tmp_path / "dir")
+
+
+def test_nothing_that_is_run_needs_cann() -> None:
+    names = [shlex.split(command[command.index("./inv") :])[1] for command in COMMANDS]
+    assert names.index("build-serving") < names.index("smoke")
+    for command in COMMANDS:
+        if any(name in command for name in ("doctor", "build-serving")):
+            assert "--adapter none" in command
+    assert not any("rebuild-after-cann" in command or "cann-info" in command for command in COMMANDS)
+
+
+def test_a_repository_without_deployments_and_golden_requests_is_fine(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    for command in COMMANDS:
+        if "git ls-files" in command or "test ! -d" in command:
+            done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_deployment_of_the_repository_is_checked_and_one_that_is_wrong_is_enough(tmp_path: Path) -> None:
+    (command,) = (command for command in COMMANDS if "git ls-files" in command)
+    (tmp_path / "inv").write_text('#!/bin/sh\necho "$3"\ntest "$3" != "a b/deployment.yaml"\n')
+    (tmp_path / "inv").chmod(0o755)
+    for name in ("deployment.yaml", "a b/deployment.yaml", "c/d/deployment.yaml", "c/other.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert sorted(done.stdout.split("\n")[:-1]) == ["a b/deployment.yaml", "c/d/deployment.yaml", "deployment.yaml"]
+    assert done.returncode != 0
