@@ -132,7 +132,7 @@ def _flags(model: str, base_path: str, config: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Served:
+class _StartedServer:
     """A server that was started, and where it listens."""
 
     process: Popen[bytes]
@@ -216,13 +216,13 @@ class _Served:
 
 
 @contextlib.contextmanager
-def _served(build: Build, cann: Cann, flags: Sequence[str], log_path: Path) -> Iterator[_Served]:
+def _served(build: Build, cann: Cann, flags: Sequence[str], log_path: Path) -> Iterator[_StartedServer]:
     grpc_port, rest_port = _spare_ports(2)
     argv = (str(build.server.resolve()), f"--port={grpc_port}", f"--rest_api_port={rest_port}", *flags)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(fsutil.scratch_directory(log_path.parent))
         running = process.running(argv, log_path=log_path, env=_environment(cann), cwd=directory)
-        yield _Served(stack.enter_context(running), rest_port, log_path)
+        yield _StartedServer(stack.enter_context(running), rest_port, log_path)
 
 
 def _environment(cann: Cann) -> Mapping[str, str]:
