@@ -137,7 +137,8 @@ class KitRelinked:
             return f"{name}: nothing to do: {self.plan.why}."
         done = "the adapter was replaced, nothing had to be linked"
         if self.plan.linker is not None:
-            done = f"linked with {self.plan.linker.text()} in {duration_text(self.link_seconds)}"
+            done = f"linked with {self.plan.linker.text()}"
+            done += f" in {duration_text(self.link_seconds)}" if self.link_seconds else " by an earlier run"
         return (
             f"Verified {name}, which is now current ({done}; {duration_text(self.seconds)} in all).\n"
             f"{self.build.server}\nThe previous build is kept, if there was one."

@@ -1,0 +1,116 @@
+"""The commands of docs/relink-kit.md, in a container with Python, binutils and CANN, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from docker_support import BASE_IMAGE, missing, require_engine
+from small_kits import ANSWER, OTHER, install_adapter, make_members, small_adapter, write_small_kit
+
+from npu_serving.settings import PROJECT_ROOT
+
+pytestmark = pytest.mark.docker
+PAGE = PROJECT_ROOT / "docs/relink-kit.md"
+IMAGE = "npu-serving-test-kit"
+ROOTS = ("python3-minimal", "libpython3-stdlib", "binutils")
+"""Packages of this machine, which is of the same Debian as the base image: put into it without a network."""
+
+
+def commands() -> list[str]:
+    """The lines of the page's console blocks on the serving machine."""
+    blocks = re.findall(r"^```console\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ python3 FILE")]
+
+
+def _files_of_packages() -> list[str]:
+    """The files of the packages and of all that they depend on, as dpkg knows them here."""
+    closure = ["apt-cache", "depends", "--recurse", "--installed", "--no-recommends", "--no-suggests"]
+    closure += ["--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", *ROOTS]
+    printed = subprocess.run(closure, capture_output=True, text=True, check=False).stdout
+    names = sorted({line for line in printed.splitlines() if line and line[0] not in " <|"})
+    if not any(name.startswith("python3") for name in names):
+        missing("Debian's python3 and binutils are not installed here: apt-get install python3-minimal binutils")
+    listed = subprocess.run(["dpkg", "-L", *names], capture_output=True, text=True, check=True).stdout.splitlines()
+    return sorted({path for path in listed if Path(path).is_symlink() or Path(path).is_file()})
+
+
+def _image() -> None:
+    """The base image with these packages: no compiler, no headers, no startup files of C."""
+    require_engine()
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        files = io.BytesIO()
+        with tarfile.open(fileobj=files, mode="w") as inner:
+            for path in _files_of_packages():
+                real = Path(os.path.realpath(Path(path).parent), Path(path).name)
+                if str(real).startswith("/usr/") and "/share/" not in str(real):
+                    inner.add(real, arcname=str(real).lstrip("/"), recursive=False)
+        for name, data in (
+            ("Dockerfile", f"FROM {BASE_IMAGE}\nADD files.tar /\nRUN ldconfig\n".encode()),
+            ("files.tar", files.getvalue()),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    built = subprocess.run(
+        ["docker", "build", "--network", "none", "-q", "-t", IMAGE, "-"],
+        input=context.getvalue(),
+        capture_output=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr.decode()
+
+
+class ServingMachine:
+    """A container without network that stays while the page's commands are typed in it."""
+
+    def __init__(self, kit: Path, cann: Path) -> None:
+        started = ["docker", "run", "--rm", "-d", "--network", "none", "-v", f"{kit}:/kit.pyz:ro"]
+        started += ["-v", f"{cann}:/usr/local/Ascend:ro", IMAGE, "sleep", "600"]
+        self.name = subprocess.run(started, capture_output=True, text=True, check=True).stdout.strip()
+
+    def types(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["docker", "exec", self.name, *words], capture_output=True, text=True, check=False)
+
+    def follows(self, line: str) -> str:
+        words = [{"FILE": "/kit.pyz", "DIST": "/srv/serving"}.get(word, word) for word in shlex.split(line)]
+        finished = self.types(*words)
+        assert finished.returncode == 0, (line, finished.stdout, finished.stderr)
+        return finished.stdout
+
+    def serves(self) -> str:
+        """The name of the server that is current, which starts."""
+        started = self.types("env", "LD_BIND_NOW=1", "/srv/serving/current/bin/tensorflow_model_server")
+        assert started.returncode == 0, started.stderr
+        return self.types("readlink", "/srv/serving/current").stdout.strip()
+
+
+def test_the_page_makes_servers_where_there_is_neither_compiler_nor_network_nor_bazel(tmp_path: Path) -> None:
+    _image()
+    kit = write_small_kit(tmp_path / "kit.pyz", make_members(tmp_path / "members"))
+    cann = install_adapter(tmp_path / "Ascend", small_adapter(tmp_path / "first", ANSWER))
+    typed = commands()
+    assert [line.split()[2] for line in typed] == ["show", "verify", "relink", "relink", "relink", "rollback"]
+    machine = ServingMachine(kit, cann)
+    try:
+        for absent in ("gcc", "cc", "g++", "bazel", "pip3", "git"):
+            assert machine.types("sh", "-c", f"command -v {absent}").returncode != 0, absent
+        assert machine.types("test", "-e", "/usr/lib/x86_64-linux-gnu/crt1.o").returncode != 0
+        for line in typed[:4]:
+            machine.follows(line)
+        first = machine.serves()
+        install_adapter(cann, small_adapter(tmp_path / "next", ANSWER, OTHER))
+        assert "linked with" in machine.follows(typed[4])
+        assert machine.serves() != first
+        install_adapter(cann, small_adapter(tmp_path / "back", ANSWER))
+        machine.follows(typed[5])
+        assert machine.serves() == first
+    finally:
+        subprocess.run(["docker", "kill", machine.name], capture_output=True, check=False)
