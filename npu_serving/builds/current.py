@@ -110,6 +110,11 @@ def unused_id(dist_root: Path, build_id: str) -> str:
     return next(name for name in itertools.chain([build_id], numbered) if not os.path.lexists(dist_root / name))
 
 
+def packages_directory(dist_root: Path) -> Path:
+    """Where packages and relink kits of the builds are put."""
+    return dist_root / "packages"
+
+
 def link_target(dist_root: Path, link: str) -> str:
     """The name of the build that `current` or `previous` points to; "" where there is no such link."""
     path = dist_root / link

@@ -15,14 +15,27 @@ from npu_serving.building.locking import check_agreement
 from npu_serving.building.sources import NotMeasured, ServingSource, resolve_source
 from npu_serving.bundle.placing import WHEELS
 from npu_serving.bundle.wheels import PinnedPackage, Target, fetch_wheels, held_wheels, pinned_packages
-from npu_serving.bundle.writer import ARCHIVE, IMAGE, KINDS, TOOL, WHEEL, BundleMember, Manifest, places, write_bundle
+from npu_serving.bundle.writer import (
+    ARCHIVE,
+    IMAGE,
+    KINDS,
+    KIT,
+    TOOL,
+    WHEEL,
+    BundleMember,
+    Manifest,
+    places,
+    write_bundle,
+)
 from npu_serving.console import Reporter, amount_text, duration_text, table
+from npu_serving.errors import RequestError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import FetchPlan, fetch, plan_fetch
 from npu_serving.fetch.mirrors import places_of
 from npu_serving.fetch.toolchains import Tool, read_tools
 from npu_serving.images.image_files import image_file_name, image_size_bytes, save_image
 from npu_serving.lock.lockfile import Archive
+from npu_serving.relink_kit.kit_file import read_kit
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.state_lock import state_lock
 from npu_serving.writers.shell import command_line
@@ -47,6 +60,8 @@ class BundleRequest:
     machine: str = ""
     images: tuple[str, ...] = ()
     """Names of images of this machine's engine."""
+    kits: tuple[Path, ...] = ()
+    """Relink kits that ./inv package made."""
 
     @property
     def target(self) -> Target:
@@ -79,6 +94,7 @@ class BundlePlan:
             "tools": [f"{tool.name} {tool.version} ({tool.kind})" for tool in self.tools],
             "packages": [f"{package.name} {package.version}" for package in self.packages],
             "images": list(self.request.images),
+            "kits": [str(kit) for kit in self.request.kits],
             "wheels_to_fetch": self.wheels_to_fetch,
             "fetch": self.fetching.to_json(),
             "not_measured": list(self.not_measured.names),
@@ -94,6 +110,7 @@ class BundlePlan:
             f"  {len(self.packages)} Python packages"
             + (", which would be fetched first" if self.wheels_to_fetch else ""),
             *(f"  the image {image}" for image in self.request.images),
+            *(f"  the relink kit {kit}" for kit in self.request.kits),
             *(f"  (left out: {name}, for which no sha256 is pinned)" for name in self.fetching.unpinned),
         ]
         return "\n".join([*lines, *self.not_measured.lines(), self.fetching.text()])
@@ -158,6 +175,8 @@ def _plan(settings: Settings, request: BundleRequest) -> BundlePlan:
     fsutil.refuse_unwritable(request.output.parent)
     for name in request.images:
         image_size_bytes(name)
+    for kit in request.kits:
+        _check_kit(kit, target)
     source = resolve_source(settings)
     check_agreement(source, settings)
     archives = _archives(source, request)
@@ -221,6 +240,16 @@ def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) 
     )
 
 
+def _check_kit(path: Path, target: Target) -> None:
+    """KitError for what is no relink kit, RequestError for one that the other machine can't run."""
+    machine = read_kit(path).file.machine
+    if machine != target.machine:
+        raise RequestError(
+            f"The relink kit {path} is for {machine}, and the bundle for {target.machine}.",
+            cure=f"leave it out, or make the bundle for that machine: --arch {machine}",
+        )
+
+
 def _archives(source: ServingSource, request: BundleRequest) -> tuple[Archive, ...]:
     machine = request.target.machine
     if request.everything:
@@ -278,7 +307,7 @@ def _members(
     pinned.update({tool.sha256: (TOOL, tool.file_name) for tool in plan.tools})
     files = {sha256: store.path(sha256) for sha256 in pinned}
     named = dict(pinned)
-    for kind, paths in ((WHEEL, tuple(wheels.values())), (IMAGE, images)):
+    for kind, paths in ((WHEEL, tuple(wheels.values())), (IMAGE, images), (KIT, plan.request.kits)):
         for path in paths:
             sha256 = fsutil.sha256_of(path)
             named[sha256] = (kind, path.name)

@@ -45,7 +45,7 @@ def missing_wheels(bundle: Bundle, project: Path) -> tuple[MemberPlace, ...]:
     """The wheels that the project's wheels/ doesn't hold yet."""
     directory = project / WHEELS
     wheels = [place for place in bundle.places if place.member.kind == WHEEL]
-    return tuple(place for place in wheels if not _holds(directory / place.member.file_name, place.member))
+    return tuple(place for place in wheels if not holds(directory / place.member.file_name, place.member))
 
 
 def place_wheels(bundle: Bundle, project: Path, count: Count) -> None:
@@ -70,10 +70,11 @@ def refuse_unpinned(members: Sequence[BundleMember]) -> None:
             + [f"  {member.kind} {member.file_name}  (sha256 {member.sha256})" for member in members]
         ),
         cause="the bundle was made by another version of this project, for a modified tree, or with malicious intent",
-        cure="use the version of the project that made the bundle; archives, tools and images that its maker vouches "
-        "for are accepted with --sha256 DIGEST, the bundle's digest as ./inv bundle printed it",
+        cure="use the version of the project that made the bundle; archives, tools, images and kits that its maker "
+        "vouches for are accepted with --sha256 DIGEST, the bundle's digest as ./inv bundle printed it",
     )
 
 
-def _holds(path: Path, member: BundleMember) -> bool:
+def holds(path: Path, member: BundleMember) -> bool:
+    """Whether the file at `path` is that member already."""
     return path.is_file() and path.stat().st_size == member.size_bytes and fsutil.sha256_of(path) == member.sha256

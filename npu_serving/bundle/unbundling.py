@@ -9,11 +9,12 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.building.sources import shipped_locks
+from npu_serving.builds.current import packages_directory
 from npu_serving.bundle.bundling import SCRATCH
-from npu_serving.bundle.placing import WHEELS, missing_wheels, place_in_store, place_wheels, refuse_unpinned
+from npu_serving.bundle.placing import WHEELS, holds, missing_wheels, place_in_store, place_wheels, refuse_unpinned
 from npu_serving.bundle.reader import CARRY_AGAIN, Bundle, copy_member, read_bundle
 from npu_serving.bundle.wheels import pinned_digests
-from npu_serving.bundle.writer import ARCHIVE, IMAGE, TOOL, WHEEL, BundleMember, MemberPlace
+from npu_serving.bundle.writer import ARCHIVE, IMAGE, KIT, TOOL, WHEEL, BundleMember, MemberPlace
 from npu_serving.console import Reporter, amount_text, duration_text
 from npu_serving.errors import PinMismatchError, RequestError
 from npu_serving.fetch.content_store import ELSEWHERE, ContentStore
@@ -35,12 +36,13 @@ class UnbundlePlan:
     for_store: tuple[MemberPlace, ...]
     wheels: tuple[MemberPlace, ...]
     images: tuple[MemberPlace, ...]
+    kits: tuple[MemberPlace, ...]
     unpinned: tuple[BundleMember, ...]
 
     @property
     def coming(self) -> tuple[BundleMember, ...]:
         """The members that would be put in place."""
-        return tuple(place.member for place in (*self.for_store, *self.wheels, *self.images))
+        return tuple(place.member for place in (*self.for_store, *self.wheels, *self.images, *self.kits))
 
     @property
     def coming_bytes(self) -> int:
@@ -84,6 +86,7 @@ class UnbundleResult:
     store: Path
     wheels: Path
     image_names: tuple[str, ...]
+    kits: tuple[Path, ...]
     next_command: str
     seconds: float
 
@@ -94,6 +97,7 @@ class UnbundleResult:
             "placed": [vars(member) for member in self.plan.coming],
             "present": [vars(member) for member in self.plan.present],
             "images": list(self.image_names),
+            "kits": [str(path) for path in self.kits],
             "next": self.next_command,
             "store": str(self.store),
             "wheels": str(self.wheels),
@@ -110,7 +114,8 @@ class UnbundleResult:
                 f"{amount_text(self.plan.coming_bytes, 'bytes')} in {duration_text(self.seconds)}"
             )
         images = [f"Loaded the image {name} into Docker." for name in self.image_names]
-        return "\n".join([head, *images, f"Next: {self.next_command}"])
+        kits = [f"Put the relink kit into {path}" for path in self.kits]
+        return "\n".join([head, *images, *kits, f"Next: {self.next_command}"])
 
 
 def plan_unbundle(settings: Settings, path: Path, *, sha256: str = "") -> UnbundlePlan:
@@ -126,8 +131,14 @@ def plan_unbundle(settings: Settings, path: Path, *, sha256: str = "") -> Unbund
     for_store = tuple(place for place in stored if place.member.sha256 not in held)
     wheels = missing_wheels(bundle, PROJECT_ROOT)
     images = tuple(place for place in bundle.places if place.member.kind == IMAGE)
-    coming = {place.member for place in (*for_store, *wheels, *images)}
-    pins = {WHEEL: pinned_digests(PROJECT_ROOT), IMAGE: frozenset[str]()}
+    kits = tuple(
+        place
+        for place in bundle.places
+        if place.member.kind == KIT
+        and not holds(packages_directory(settings.dist_root) / place.member.file_name, place.member)
+    )
+    coming = {place.member for place in (*for_store, *wheels, *images, *kits)}
+    pins = {WHEEL: pinned_digests(PROJECT_ROOT), IMAGE: frozenset[str](), KIT: frozenset[str]()}
     locked = _locked_digests(settings)
     return UnbundlePlan(
         bundle=bundle,
@@ -136,6 +147,7 @@ def plan_unbundle(settings: Settings, path: Path, *, sha256: str = "") -> Unbund
         for_store=for_store,
         wheels=wheels,
         images=images,
+        kits=kits,
         unpinned=tuple(m for m in bundle.manifest.members if m.sha256 not in pins.get(m.kind, locked)),
     )
 
@@ -160,6 +172,7 @@ def unbundle(settings: Settings, path: Path, reporter: Reporter, *, sha256: str 
         settings.store_root,
         PROJECT_ROOT / WHEELS,
         names,
+        tuple(packages_directory(settings.dist_root) / place.member.file_name for place in plan.kits),
         _next_command(plan, settings),
         time.monotonic() - started,
     )
@@ -179,6 +192,9 @@ def _apply(plan: UnbundlePlan, settings: Settings, reporter: Reporter) -> tuple[
 
         place_in_store(plan.bundle, plan.for_store, ContentStore(settings.store_root), count)
         place_wheels(plan.bundle, PROJECT_ROOT, count)
+        for place in plan.kits:
+            with fsutil.new_file(packages_directory(settings.dist_root) / place.member.file_name, mode=0o755) as file:
+                copy_member(plan.bundle, place, file, count)
         try:
             for place in plan.images:
                 image = scratch / place.member.file_name

@@ -30,8 +30,8 @@ MAX_MANIFEST_BYTES = 8 << 20
 MAX_MEMBERS = 10_000
 MAX_MEMBER_BYTES = 1 << 40
 
-ARCHIVE, TOOL, WHEEL, IMAGE = "archive", "tool", "wheel", "image"
-KINDS = (ARCHIVE, TOOL, WHEEL, IMAGE)
+ARCHIVE, TOOL, WHEEL, IMAGE, KIT = "archive", "tool", "wheel", "image", "kit"
+KINDS = (ARCHIVE, TOOL, WHEEL, IMAGE, KIT)
 
 _HEADING = "was not unpacked, because its manifest is not valid"
 _CAUSE = "it was made by another version of this project, was damaged in transfer, or is malicious"

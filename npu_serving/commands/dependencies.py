@@ -103,12 +103,14 @@ def fetch_deps(
         "python": "the other machine's Python, such as 3.11; this one's by default",
         "arch": "the other machine's processor, x86_64 or aarch64; this one's by default",
         "image": "an image of this machine's Docker engine to include (repeatable)",
+        "kit": "a relink kit that ./inv package --format kit made, to include (repeatable)",
     },
 )
 def bundle(
     call: Call,
     output: Path | None = None,
     image: tuple[str, ...] = (),
+    kit: tuple[str, ...] = (),
     python: str = "",
     arch: str = "",
     all: bool = False,
@@ -119,6 +121,7 @@ def bundle(
     """Put everything that a machine without network needs into one file."""
     from npu_serving.bundle import bundling
     from npu_serving.errors import RequestError
+    from npu_serving.settings import user_path
 
     if output is None:
         raise RequestError("--output is required.", cure="./inv bundle --output FILE")
@@ -130,6 +133,7 @@ def bundle(
         python=python,
         machine=arch,
         images=image,
+        kits=tuple(user_path(name, "--kit") for name in kit),
     )
     if dry_run:
         return bundling.plan_bundle(call.settings, request)

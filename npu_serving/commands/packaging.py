@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     settings=("docker_base_image", "offline"),
     kinds={"output": Path},
     help={
-        "format": "tar, deb or image; what the name of the file means by default, else tar",
-        "output": "the file (.tar.gz, .tgz, .tar, .deb), or the directory for it; dist/packages by default",
+        "format": "tar, deb, image or kit; what the name of the file means by default, else tar",
+        "output": "the file (.tar.gz, .tgz, .tar, .deb, .pyz), or the directory for it; dist/packages by default",
         "base_image": "with --format image: the image that it is made from",
     },
 )
 def package(call: Call, format: str = "", build: str = "", output: Path | None = None, dry_run: bool = False) -> Result:
-    """Make a tar file, a Debian package, or a runtime image of a finished build."""
+    """Make a tar file, a Debian package, a runtime image or a relink kit of a finished build."""
     return _package(call, format, build, output, dry_run)
 
 
@@ -41,7 +41,7 @@ def package_client(call: Call, output: Path | None = None, dry_run: bool = False
 
 def _package(call: Call, kind: str, build: str, output: Path | None, dry_run: bool) -> Result:
     from npu_serving.packaging import package as packages
-    from npu_serving.packaging.named_file import IMAGE, chosen_format
+    from npu_serving.packaging.named_file import IMAGE, KIT, chosen_format
 
     if kind == IMAGE:
         refuse_together("--format image", "an image is stored by Docker, not in a file", output=output)
@@ -49,6 +49,10 @@ def _package(call: Call, kind: str, build: str, output: Path | None, dry_run: bo
         kind = chosen_format(kind, output)
         because = "only an image is made from another image"
         refuse_together(f"--format {kind}", because, base_image=call.given.get("docker_base_image"))
+    if kind == KIT:
+        from npu_serving.packaging.relink_kit_file import make_kit, plan_kit
+
+        return (plan_kit if dry_run else make_kit)(call.settings, call.console, build=build, output=output)
     if dry_run:
         return packages.plan_package(call.settings, kind=kind, build=build, output=output)
     return packages.package(call.settings, call.console, kind=kind, build=build, output=output)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import __version__, fsutil
-from npu_serving.packaging.package import DIRECTORY
+from npu_serving.builds.current import packages_directory
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.writers.shell import command_line
 
@@ -65,7 +65,7 @@ class ClientWheel:
 def package_client(settings: Settings, *, output: Path | None = None, dry_run: bool = False) -> ClientWheel:
     """Writes the wheel into the directory `output`, dist/packages by default, in one step."""
     name = f"{NAME.replace('-', '_')}-{__version__}"
-    path = (output if output is not None else settings.dist_root / DIRECTORY) / f"{name}-py3-none-any.whl"
+    path = (output if output is not None else packages_directory(settings.dist_root)) / f"{name}-py3-none-any.whl"
     files = _files(f"{name}.dist-info")
     data = _zipped(files)
     written = False if dry_run else fsutil.write_file(path, data)

@@ -7,9 +7,9 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
 
-TAR, DEB, IMAGE = "tar", "deb", "image"
-FORMATS = (TAR, DEB, IMAGE)
-ENDINGS = {".tar.gz": TAR, ".tgz": TAR, ".tar": TAR, ".deb": DEB}
+TAR, DEB, IMAGE, KIT = "tar", "deb", "image", "kit"
+FORMATS = (TAR, DEB, IMAGE, KIT)
+ENDINGS = {".tar.gz": TAR, ".tgz": TAR, ".tar": TAR, ".deb": DEB, ".pyz": KIT}
 """How the name of a package's file ends, and the format that it has then; a .tar is not compressed."""
 NOT_MADE = (
     ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz", ".tar.zst", ".tzst", ".tar.lz4", ".tar.lzma", ".gz", ".xz", ".bz2",

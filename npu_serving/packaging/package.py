@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable
 
 from npu_serving import fsutil
-from npu_serving.builds.current import find_build
+from npu_serving.builds.current import find_build, packages_directory
 from npu_serving.builds.manifest import Build
 from npu_serving.console import Reporter
 from npu_serving.errors import RequestError
@@ -21,7 +21,6 @@ from npu_serving.settings import Settings
 from npu_serving.writers.dockerfile import checked_image_name
 from npu_serving.writers.shell import command_line
 
-DIRECTORY = "packages"
 _WRITERS: dict[str, Callable[[Build, Path], None]] = {TAR: write_tarball, DEB: debian_package.write_deb}
 
 
@@ -119,4 +118,4 @@ def _target(build: Build, settings: Settings, kind: str, output: Path | None) ->
         if kind == TAR
         else f"{debian_package.NAME}_{debian_package.deb_version(build)}_{debian_package.deb_architecture(build)}.deb"
     )
-    return str(file_to_write(output, settings.dist_root / DIRECTORY, name))
+    return str(file_to_write(output, packages_directory(settings.dist_root), name))

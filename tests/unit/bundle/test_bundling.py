@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Callable, Literal
 
 import pytest
+from packed_links import small_kit
 
 from npu_serving import bootstrap
 from npu_serving.bundle import bundling, unbundling
@@ -27,6 +28,7 @@ from npu_serving.errors import (
     DiskFullError,
     FetchError,
     FileAccessError,
+    KitError,
     MissingToolError,
     PinMismatchError,
     RequestError,
@@ -264,6 +266,36 @@ def test_what_was_bundled_is_in_its_place_and_a_second_run_does_nothing(
     assert "nothing was done" in again.text()
 
 
+def test_a_relink_kit_comes_out_where_package_puts_one_and_the_bundles_own_digest_vouches_for_it(
+    here: Settings, there: Settings, tmp_path: Path
+) -> None:
+    kit = small_kit(tmp_path / "npu-serving-kit-1.pyz", HERE[0])
+    assert f"the relink kit {kit}" in plan_bundle(here, BundleRequest(output=tmp_path / "b", kits=(kit,))).text()
+    result = bundled(here, tmp_path / "b", kits=(kit,))
+    with pytest.raises(PinMismatchError, match=r"kit npu-serving-kit-1\.pyz"):
+        unbundle(there, tmp_path / "b", Silent())
+    done = unbundle(there, tmp_path / "b", Silent(), sha256=result.sha256)
+    placed = there.dist_root / "packages" / kit.name
+    assert placed.read_bytes() == kit.read_bytes()
+    assert str(placed) in done.text()
+    assert done.to_json()["kits"] == [str(placed)]
+    again = unbundle(there, tmp_path / "b", Silent(), sha256=result.sha256)
+    assert again.plan.coming == ()
+    assert again.kits == ()
+
+
+def test_a_kit_that_the_other_machine_cannot_run_and_what_is_no_kit_are_refused(here: Settings, tmp_path: Path) -> None:
+    other = "aarch64" if HERE[0] == "x86_64" else "x86_64"
+    kit = small_kit(tmp_path / "kit.pyz", other)
+    with pytest.raises(RequestError, match=f"is for {other}") as raised:
+        bundled(here, tmp_path / "b", kits=(kit,))
+    assert f"--arch {other}" in raised.value.cure
+    bundled(here, tmp_path / "b", kits=(kit,), machine=other)
+    (tmp_path / "text.pyz").write_text("no kit")
+    with pytest.raises(KitError, match=r"text\.pyz"):
+        bundled(here, tmp_path / "b", kits=(tmp_path / "text.pyz",))
+
+
 def test_a_dry_run_tells_what_would_come_in_and_changes_nothing(
     here: Settings, there: Settings, tmp_path: Path, project: Path
 ) -> None:
@@ -309,7 +341,7 @@ def foreign(tmp_path: Path, *kinds: str) -> tuple[Path, str]:
     return path, write_bundle(path, manifest, {sha256(STRANGE): tmp_path / "strange"}, Silent())
 
 
-@pytest.mark.parametrize("kind", ["archive", "tool", "image", "wheel"])
+@pytest.mark.parametrize("kind", ["archive", "tool", "image", "wheel", "kit"])
 def test_bytes_that_nobody_pinned_stay_out(there: Settings, tmp_path: Path, kind: str) -> None:
     path, _ = foreign(tmp_path, kind)
     with pytest.raises(PinMismatchError, match=f"{kind} strange"):

@@ -1,0 +1,98 @@
+"""What a relink kit is made of: a build's manifest, or that of what was built without an adapter, and its link."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving.building.context import BuildContext
+from npu_serving.building.inputs import choose_runner
+from npu_serving.building.saved_links import links_directory
+from npu_serving.building.sources import resolve_source
+from npu_serving.builds.current import find_build
+from npu_serving.builds.manifest import BuildManifest
+from npu_serving.cann.install import cann_of
+from npu_serving.console import Reporter
+from npu_serving.elf.symbols import read_elf
+from npu_serving.errors import RequestError
+from npu_serving.linking.link_command import parameter_file
+from npu_serving.linking.saved_link import SavedLink, read_saved_link
+from npu_serving.packaging.bare_link import linker_words, needed_libraries, resolved
+from npu_serving.packaging.kit_members import SYSTEM, KitLink, kit_link
+from npu_serving.packaging.link_place import LinkPlace, link_place
+from npu_serving.settings import Settings
+
+_BUILD_AGAIN = "./inv build-serving links it again and keeps how, compiling only what is not there; then pack again"
+
+
+@dataclass(frozen=True)
+class KitSource:
+    """The manifest, and the link that goes with it."""
+
+    manifest: BuildManifest
+    saved: SavedLink
+    made_of: str
+    """What the manifest is of, for a person."""
+
+
+def kit_source(settings: Settings, build: str = "") -> KitSource:
+    """The build that is named, or the current one. RequestError where it is not known how it was linked."""
+    found = find_build(settings.dist_root, build)
+    manifest, named = found.manifest, found.manifest.build_id
+    saved = read_saved_link(links_directory(settings) / f"{manifest.objects}.json") if manifest.objects else None
+    if saved is None:
+        raise RequestError(
+            f"How {named} was linked is not kept in {links_directory(settings)}, so that no kit can be made of it.",
+            cause="it was built by an earlier version of this project, or build_root was cleaned or is another one",
+            cure=_BUILD_AGAIN,
+        )
+    return KitSource(manifest, saved, named)
+
+
+@contextlib.contextmanager
+def link_of(settings: Settings, source: KitSource, reporter: Reporter) -> Iterator[KitLink]:
+    """The link as it is in a kit, whose files can be read until the block ends.
+
+    RequestError where one of them is gone or changed since, BuildFailedError for what is not there any more.
+    """
+    settings = dataclasses.replace(settings, runner=source.manifest.toolchain.get("runner", settings.runner))
+    context = BuildContext(
+        settings=settings,
+        source=resolve_source(settings),
+        cann=cann_of(settings),  # not looked for: nothing here asks for it
+        libpython=Path(),
+        runner=choose_runner(settings, reporter),
+        archives=(),
+    )
+    with link_place(context, source.saved) as place:
+        changed = place.changed_input
+        if changed:
+            raise RequestError(
+                f"{changed} is not what {source.made_of} was linked from any more.",
+                cause="another build has written over it since, or Bazel's output was removed",
+                cure=_BUILD_AGAIN,
+            )
+        yield _link(source.saved, place)
+
+
+def _link(saved: SavedLink, place: LinkPlace) -> KitLink:
+    words = linker_words(place.shown(), parameter_file(saved.command), saved.parameters)
+    digests = {item.name: item.sha256 for item in saved.inputs}
+    files = resolved(words, place.find)
+    link = kit_link(files, replaced=saved.replaced, digests=digests, needed={})
+    missing = _needed_by_system(link)
+    return kit_link(files, replaced=saved.replaced, digests=digests, needed=_found(missing, words, place))
+
+
+def _found(names: tuple[str, ...], words: tuple[str, ...], place: LinkPlace) -> Mapping[str, Path]:
+    return needed_libraries(names, words, place.find) if names else {}
+
+
+def _needed_by_system(link: KitLink) -> tuple[str, ...]:
+    """The libraries that the toolchain's own need, and no word of the command names."""
+    own = [member for member in link.members if member.path.startswith(f"{SYSTEM}/") and ".so" in member.path]
+    needed = {name for member in own for name in read_elf(member.sources[0]).needed}
+    return tuple(sorted(name for name in needed if f"{SYSTEM}/{name}" not in {member.path for member in own}))

@@ -1,0 +1,137 @@
+"""package --format kit: all that the final link of a build reads, and the program that does it, in one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.builds.current import packages_directory
+from npu_serving.console import Reporter, Silent, amount_text, duration_text
+from npu_serving.packaging.kit_content import described_kit, files_beside, golden_names, machine_of
+from npu_serving.packaging.kit_members import KitLink
+from npu_serving.packaging.kit_source import KitSource, kit_source, link_of
+from npu_serving.packaging.kit_writer import write_kit
+from npu_serving.packaging.named_file import KIT, file_to_write
+from npu_serving.relink_kit.kit_file import KIT_SUFFIX, KitMember
+from npu_serving.settings import Settings
+from npu_serving.writers.shell import command_line
+
+NAME = "npu-serving-kit"
+_LETTERS_OF_DIGEST = 12
+
+
+@dataclass(frozen=True)
+class KitPlan:
+    """The kit that would be made."""
+
+    target: Path
+    objects: str
+    machine: str
+    made_of: str
+    """The build, or the objects that were built without an adapter."""
+    files: int
+    size_bytes: int
+    """Of what the link reads."""
+    golden: tuple[str, ...]
+    """The golden requests that go with it."""
+
+    def to_json(self) -> dict[str, object]:
+        """All of it."""
+        return {"format": KIT, **dataclasses.asdict(self), "target": str(self.target)}
+
+    def text(self) -> str:
+        """One line."""
+        return (
+            f"Would make {self.target} of {self.made_of}: {self.files} files that the link reads, "
+            f"{amount_text(self.size_bytes, 'bytes')}."
+        )
+
+
+@dataclass(frozen=True)
+class KitResult:
+    """The kit that was made."""
+
+    plan: KitPlan
+    digest: str
+    """The kit's own, by which it is known: that of its kit.json."""
+    sha256: str
+    """The file's, as sha256sum prints it."""
+    size_bytes: int
+    seconds: float
+
+    def to_json(self) -> dict[str, object]:
+        """The plan, and the result."""
+        return {
+            **self.plan.to_json(),
+            "linked_bytes": self.plan.size_bytes,
+            "kit": self.digest,
+            "digest": f"sha256:{self.sha256}",
+            "size_bytes": self.size_bytes,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def text(self) -> str:
+        """Where it is, what it holds, and what to do with it."""
+        plan = self.plan
+        golden = f"{len(plan.golden)} golden requests" if len(plan.golden) != 1 else "1 golden request"
+        relink = command_line(["python3", plan.target.name, "relink"])
+        return "\n".join(
+            [
+                f"{plan.target} ({amount_text(self.size_bytes, 'bytes')}) made in {duration_text(self.seconds)}: "
+                f"{plan.files} files that the link reads, {golden}",
+                f"sha256 {self.sha256}",
+                f"Next: copy it to the machine that serves, where CANN is, and run there: {relink}",
+            ]
+        )
+
+
+def plan_kit(settings: Settings, reporter: Reporter, *, build: str = "", output: Path | None = None) -> KitPlan:
+    """What make_kit() would make; changes nothing. Raises what that raises before it writes."""
+    source = kit_source(settings, build)
+    with link_of(settings, source, reporter) as link:
+        return _plan(settings, source, link, files_beside(settings, source, link, Silent()), output)
+
+
+def make_kit(settings: Settings, reporter: Reporter, *, build: str = "", output: Path | None = None) -> KitResult:
+    """Packs the link of a build, or of what was built without an adapter; the same inputs give the same bytes.
+
+    The file gets its name when it is whole. Raises RequestError where the build's link is not known or an object of it
+    is gone or changed, BuildFailedError where the toolchain is not what it was, DiskFullError, FileAccessError.
+    """
+    started = time.monotonic()
+    source = kit_source(settings, build)
+    digest = ""
+    with link_of(settings, source, reporter) as link:
+        files = files_beside(settings, source, link, reporter)
+        plan = _plan(settings, source, link, files, output)
+
+        def described(held: Mapping[str, KitMember]) -> bytes:
+            nonlocal digest
+            data = described_kit(source, link, files, held).to_bytes()
+            digest = hashlib.sha256(data).hexdigest()
+            return data
+
+        write_kit(plan.target, link.members, files, described, reporter)
+    sha256 = fsutil.sha256_of(plan.target)
+    return KitResult(plan, digest, sha256, plan.target.stat().st_size, time.monotonic() - started)
+
+
+def _plan(
+    settings: Settings, source: KitSource, link: KitLink, files: Mapping[str, bytes], output: Path | None
+) -> KitPlan:
+    machine, manifest = machine_of(link), source.manifest
+    name = f"{NAME}-{manifest.serving_version}-{source.saved.objects[:_LETTERS_OF_DIGEST]}-{machine}{KIT_SUFFIX}"
+    return KitPlan(
+        target=file_to_write(output, packages_directory(settings.dist_root), name),
+        objects=source.saved.objects,
+        machine=machine,
+        made_of=source.made_of,
+        files=len(source.saved.inputs),
+        size_bytes=sum(member.size_bytes for member in link.members),
+        golden=golden_names(files),
+    )
