@@ -64,7 +64,7 @@ def build_serving(
     call: Call, reproduce: bool = False, analyse: bool = False, cpu_server: bool = False, dry_run: bool = False
 ) -> Result:
     """Build the server with the adapter linked in: fetch, overlay, Bazel, verify. --adapter none stops at the link."""
-    from npu_serving.building import pipeline, reproduction, without_adapter
+    from npu_serving.building import pipeline, reproduction
 
     if reproduce:
         left_out = ("install_link", "disk_cache", "remote_cache", "remote_executor")
@@ -92,5 +92,7 @@ def build_serving(
     if analyse:
         return pipeline.analyse(call.settings, call.console)
     if call.settings.without_adapter:
-        return without_adapter.prepare_objects(call.settings, call.console, cpu_server=cpu_server)
+        from npu_serving.packaging.prepared_kit import prepare_and_pack
+
+        return prepare_and_pack(call.settings, call.console, cpu_server=cpu_server)
     return pipeline.build_serving(call.settings, call.console)

@@ -20,6 +20,7 @@ from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.packaging.kit_members import ADAPTER, ROLES, KitLink
 from npu_serving.packaging.kit_source import KitSource
 from npu_serving.relink_kit.kit_file import KIT_BILL, KIT_GOLDEN, AdapterFiles, KitFile, KitMember
+from npu_serving.relink_kit.program_files import program_files
 from npu_serving.settings import Settings
 
 UNKNOWN = "0" * 64
@@ -63,6 +64,7 @@ def _linker(name: str) -> Literal["bfd", "gold", "lld"]:
 def files_beside(settings: Settings, source: KitSource, link: KitLink, reporter: Reporter) -> dict[str, bytes]:
     """What else is in the kit, by name."""
     return {
+        **program_files(),
         **dict(_golden_files(settings, reporter)),
         KIT_BILL: _bill(source.manifest, link),
     }

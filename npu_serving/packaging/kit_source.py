@@ -10,9 +10,10 @@ from pathlib import Path
 
 from npu_serving.building.context import BuildContext
 from npu_serving.building.inputs import choose_runner
+from npu_serving.building.prepared import prepared_of
 from npu_serving.building.saved_links import links_directory
 from npu_serving.building.sources import resolve_source
-from npu_serving.builds.current import find_build
+from npu_serving.builds.current import CURRENT, find_build, link_target
 from npu_serving.builds.manifest import BuildManifest
 from npu_serving.cann.install import cann_of
 from npu_serving.console import Reporter
@@ -39,9 +40,15 @@ class KitSource:
 
 
 def kit_source(settings: Settings, build: str = "") -> KitSource:
-    """The build that is named, or the current one. RequestError where it is not known how it was linked."""
-    found = find_build(settings.dist_root, build)
-    manifest, named = found.manifest, found.manifest.build_id
+    """The build that is named, or the current one; where none is, or `adapter` is none, what was made ready last
+    without an adapter. RequestError where it is not known how it is linked.
+    """
+    ready = prepared_of(settings) if not build else None
+    if ready is not None and (settings.without_adapter or not link_target(settings.dist_root, CURRENT)):
+        manifest, named = ready, f"the objects {ready.objects[:12]}, built without an adapter"
+    else:
+        found = find_build(settings.dist_root, build)
+        manifest, named = found.manifest, found.manifest.build_id
     saved = read_saved_link(links_directory(settings) / f"{manifest.objects}.json") if manifest.objects else None
     if saved is None:
         raise RequestError(

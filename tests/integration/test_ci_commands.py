@@ -15,7 +15,7 @@ from states import MODEL
 
 from npu_serving.building.prepared import prepared_of
 from npu_serving.builds.current import CPU_SERVER, CURRENT
-from npu_serving.ci_files import COMMANDS
+from npu_serving.ci_files import COMMANDS, PACKAGES
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 GOLDEN = {
@@ -75,6 +75,7 @@ def test_the_commands_build_and_check_all_without_cann_and_what_is_wrong_ends_th
     settings = Settings(build_root=clone / "build", dist_root=clone / "dist")
     assert prepared_of(settings) is not None
     assert (settings.dist_root / CPU_SERVER).is_symlink()
+    assert [path.suffix for path in (clone / PACKAGES).iterdir()] == [".pyz"]
     assert not (settings.dist_root / CURRENT).exists()
 
     deployments = next(command for command in COMMANDS if "check-deployment" in command)

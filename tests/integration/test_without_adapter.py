@@ -28,6 +28,7 @@ from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import AdapterError, RequestError, VerificationError
 from npu_serving.linking.saved_link import SavedLink, read_saved_link
 from npu_serving.packaging.package import plan_package
+from npu_serving.packaging.prepared_kit import prepare_and_pack
 from npu_serving.sample.sample_settings import sample_root
 from npu_serving.settings import WITHOUT_ADAPTER, Settings
 from npu_serving.trials.smoke import smoke_build
@@ -154,6 +155,19 @@ def test_it_neither_becomes_current_nor_is_packaged_nor_renewed(road: Road) -> N
         plan_package(road.settings, build=name)
     with pytest.raises(RequestError, match="no adapter"):
         plan_rebuild(road.settings, name)
+
+
+def test_the_kit_of_it_is_packed_once_and_again_where_it_is_no_longer_what_was_packed(road: Road) -> None:
+    first = prepare_and_pack(road.settings, Silent())
+    assert first.packed is not None
+    assert fsutil.sha256_of(first.kit) == first.sha256
+    assert f"python3 {first.kit.name} relink" in first.text()
+    again = prepare_and_pack(road.settings, Silent())
+    assert (again.packed, again.sha256) == (None, first.sha256)
+    assert "packed before" in again.text()
+    first.kit.write_bytes(b"no kit")
+    assert prepare_and_pack(road.settings, Silent()).sha256 == first.sha256
+    assert fsutil.sha256_of(first.kit) == first.sha256
 
 
 def test_a_machine_without_cann_needs_none(sample_settings: Settings, tmp_path: Path) -> None:

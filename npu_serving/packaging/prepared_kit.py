@@ -1,0 +1,80 @@
+"""build-serving --adapter none, to its end: the objects, and the relink kit of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from npu_serving import fsutil
+from npu_serving.asking.golden_files import golden_directory
+from npu_serving.building.prepared import PREPARED
+from npu_serving.building.without_adapter import PreparedResult, prepare_objects
+from npu_serving.console import Reporter
+from npu_serving.errors import FileAccessError
+from npu_serving.packaging.relink_kit_file import KitResult, make_kit
+from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.writers.shell import command_line
+
+NOTE = "kit.note"
+
+
+@dataclass(frozen=True)
+class ObjectsAndKit:
+    """What was made, and the kit, whether it was packed now or is the one of before."""
+
+    prepared: PreparedResult
+    kit: Path
+    sha256: str
+    packed: KitResult | None
+
+    def to_json(self) -> dict[str, object]:
+        """Both."""
+        return {**self.prepared.to_json(), "kit": str(self.kit), "kit_sha256": self.sha256, "packed": bool(self.packed)}
+
+    def text(self) -> str:
+        """What was done, where the kit is, and what to type next."""
+        *lines, _ = self.prepared.text().splitlines()
+        done = "" if self.packed is not None else ", as it was packed before"
+        relink = command_line(["python3", self.kit.name, "relink"])
+        lines.append(f"The relink kit is {self.kit}{done}.\nsha256 {self.sha256}")
+        return "\n".join([*lines, f"Next: copy it to the serving machine and run {relink} there"])
+
+
+def prepare_and_pack(settings: Settings, reporter: Reporter, *, cpu_server: bool = False) -> ObjectsAndKit:
+    """Everything but the final link, and the kit of it in dist/packages; a kit that is still right stays as it is."""
+    prepared = prepare_objects(settings, reporter, cpu_server=cpu_server)
+    note, made_of = settings.build_root / PREPARED / NOTE, _made_of(settings, prepared)
+    former = _former(note)
+    if former.get("made_of") == made_of and _is_there(former):
+        return ObjectsAndKit(prepared, Path(former["kit"]), former["sha256"], None)
+    packed = make_kit(settings, reporter)
+    status = packed.plan.target.stat()
+    kept = {"made_of": made_of, "kit": str(packed.plan.target), "sha256": packed.sha256}
+    fsutil.write_file(note, json.dumps({**kept, "state": f"{status.st_size} {status.st_mtime_ns}"}) + "\n")
+    return ObjectsAndKit(prepared, packed.plan.target, packed.sha256, packed)
+
+
+def _made_of(settings: Settings, prepared: PreparedResult) -> str:
+    """Changes with the objects, the golden requests, and the files of this project, of which the kit has some."""
+    files = [*golden_directory(settings.dist_root).glob("*"), *(PROJECT_ROOT / "npu_serving").rglob("*")]
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files) if path.is_file()]
+    own = [state for state in states if not state[0].endswith(".pyc")]
+    return hashlib.sha256(json.dumps([prepared.objects, own]).encode()).hexdigest()
+
+
+def _former(note: Path) -> dict[str, str]:
+    try:
+        found = json.loads(fsutil.read_text(note))
+    except (FileAccessError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and {"kit", "sha256", "state"} <= set(found) else {}
+
+
+def _is_there(former: dict[str, str]) -> bool:
+    try:
+        status = Path(former["kit"]).stat()
+    except OSError:
+        return False
+    return f"{status.st_size} {status.st_mtime_ns}" == former["state"]
