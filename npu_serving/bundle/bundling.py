@@ -241,7 +241,7 @@ def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) 
 
 
 def _check_kit(path: Path, target: Target) -> None:
-    """KitError for what is no relink kit, RequestError for one that the other machine can't run."""
+    """KitError for a file of another kind, RequestError for one that the other machine can't run."""
     machine = read_kit(path).file.machine
     if machine != target.machine:
         raise RequestError(

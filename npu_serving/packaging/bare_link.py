@@ -74,7 +74,7 @@ def linker_words(shown: str, parameter_file: str, parameters: Sequence[str]) -> 
     if not commands:
         raise BuildFailedError(
             f"The compiler did not show how it links:\n{shown[-600:]}",
-            cause="it is no gcc, or it can't link at all",
+            cause="it is a compiler other than gcc, or it can't link at all",
             cure="./inv doctor --runner host shows what is wrong with the compiler",
         )
     words: list[str] = []

@@ -16,7 +16,7 @@ from npu_serving.packaging.bare_link import ELF, END_LIB, START_LIB, LinkFile, W
 from npu_serving.packaging.object_archive import archive_pieces, size_of
 
 ADAPTER, OBJECTS, LIBRARIES, SYSTEM = "adapter", "objects", "lib", "system"
-"""The directories of a kit: what is written anew for each adapter, what Bazel made, what goes beside the server, and
+"""The directories of a kit: what is written for each adapter, what Bazel made, what goes beside the server, and
 what the toolchain has."""
 EXPORTED_FILE = "exported_symbols.list"
 ROLES = {ADAPTER_FILE: "adapter", SYMBOLS_FILE: "needed_symbols", EXPORTED_FILE: "exported_symbols"}

@@ -40,7 +40,7 @@ class KitSource:
 
 
 def kit_source(settings: Settings, build: str = "") -> KitSource:
-    """The build that is named, or the current one; where none is, or `adapter` is none, what was made ready last
+    """The build that is named, or the current one; without one, or with `adapter: none`, what was made ready last
     without an adapter. RequestError where it is not known how it is linked.
     """
     ready = prepared_of(settings) if not build else None

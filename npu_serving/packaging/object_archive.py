@@ -26,7 +26,7 @@ Read = Callable[[Path], Iterator[bytes]]
 def archive_pieces(objects: Sequence[Path], read: Read) -> Iterator[bytes]:
     """The bytes of an archive of `objects` in that order; two of one name are both in it.
 
-    `read` gives the bytes of one. Raises ElfError for what is no object file.
+    `read` gives the bytes of one. Raises ElfError for a file of another kind.
     """
     sizes = [size_of(path) for path in objects]
     names = [_defined(path) for path in objects]

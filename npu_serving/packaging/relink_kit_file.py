@@ -85,7 +85,7 @@ class KitResult:
                 f"{plan.target} ({amount_text(self.size_bytes, 'bytes')}) made in {duration_text(self.seconds)}: "
                 f"{plan.files} files that the link reads, {golden}",
                 f"sha256 {self.sha256}",
-                f"Next: copy it to the machine that serves, where CANN is, and run there: {relink}",
+                f"Next: copy it to the serving machine, where CANN is, and run there: {relink}",
             ]
         )
 
