@@ -334,6 +334,13 @@ def added_directory(path: Path, *, temporary_name: str) -> Iterator[Path]:
             remove(temporary)
 
 
+def rename_directory(path: Path, target: Path) -> None:
+    """Gives a directory another name beside it, which the disk holds when this returns. Raises FileAccessError."""
+    with explained(path, doing="renamed"):
+        os.rename(path, target)
+        _sync_directory(target.parent)
+
+
 def copy_within(source: Path, target: Path, *, on_bytes: Callable[[int], None]) -> None:
     """Copies a file's bytes to `target`, a new file of a directory that nobody looks into yet: added_directory() syncs.
 

@@ -161,13 +161,11 @@ def _moved_away(plan: TakingBackPlan, served: ModelOfServer | None) -> float | N
             cause="somebody else has taken it back, or removed it, at the same time",
             cure="look what is there; the same command again would take the next one back",
         )
-    with fsutil.explained(path, doing="renamed"):
-        os.rename(path, plan.away)
+    fsutil.rename_directory(path, plan.away)
     if served is None:
         return None
     try:
         return served.wait_until_loaded(plan.previous)
     except BaseException:
-        with fsutil.explained(path, doing="renamed"):
-            os.rename(plan.away, path)
+        fsutil.rename_directory(plan.away, path)
         raise

@@ -459,3 +459,19 @@ def test_where_no_file_can_be_shared_nothing_is_left_and_it_is_said(
     source.write_bytes(b"x")
     assert not fsutil.share_file(source, tmp_path / "in" / "shared")
     assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_a_directory_has_its_other_name_on_the_disk_before_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "7").mkdir()
+    synced: list[set[str]] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(set(os.listdir(descriptor)))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    fsutil.rename_directory(tmp_path / "7", tmp_path / "7.taken-back")
+    assert synced == [{"7.taken-back"}]
+    with pytest.raises(FileAccessError, match="renamed"):
+        fsutil.rename_directory(tmp_path / "7", tmp_path / "8")
