@@ -8,7 +8,7 @@ from __future__ import annotations
 from npu_serving.commands.asking import predict
 from npu_serving.commands.building import build_image, build_serving, render_overlay, renew_base_images
 from npu_serving.commands.builds import list_builds, prune, rebuild_after_cann, rollback, smoke, verify_serving
-from npu_serving.commands.cann import cann_info, render_watch_units
+from npu_serving.commands.cann import adapter_needs, cann_info, render_watch_units
 from npu_serving.commands.ci import init_ci
 from npu_serving.commands.comparing import compare_answers
 from npu_serving.commands.compiling import convert_om
@@ -33,6 +33,7 @@ from npu_serving.commands.support import show_dump, support_bundle
 from npu_serving.commands.tuning import suggest_gears, tune
 
 __all__ = [
+    "adapter_needs",
     "bench",
     "build_image",
     "build_serving",

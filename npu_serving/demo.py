@@ -111,6 +111,7 @@ def run_demo(settings: Settings, reporter: Reporter) -> DemoResult:
         runner="host",
         cann_root="",
         install_link="",
+        also_fits=("none",),
         build_root=root,
         dist_root=root / "dist",
     )

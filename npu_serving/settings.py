@@ -61,6 +61,16 @@ class Settings:
         "`none` to build all but the final link, which the machine with CANN does",
         text_is=PATH_OR_WORD,
     )
+    also_fits: tuple[str, ...] = setting(
+        ("known",),
+        help="an adapter that the server is to fit besides the one it is linked with: a release that is known, the "
+        "path of a _tf_adapter.so or of its wheel, `known` for all that are known, or `none`",
+        text_is=PATH_OR_WORD,
+    )
+    adapters: Path = setting(
+        PROJECT_ROOT / "adapters",
+        help="what adapters need of the server, of releases that you have added with `adapter-needs --add`",
+    )
     runner: str = setting(
         "auto",
         help="where Bazel runs; auto is Docker where its engine answers, else the host",
@@ -351,7 +361,7 @@ def _whole_number(row: Setting, value: object, where: str, base: Path) -> int:
 def _texts(row: Setting, value: object, where: str, base: Path) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
         raise _unfit(where, "a list of strings", value, "write it like [a, b]")
-    return tuple(value)
+    return tuple(_text(row, item, where, base) if row.text_is else item for item in value)
 
 
 _CONVERTERS: Mapping[type, Callable[[Setting, object, str, Path], Any]] = {

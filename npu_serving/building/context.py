@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from npu_serving.building import bazel
-from npu_serving.building.inputs import choose_runner, find_libpython, toolchain_of
+from npu_serving.building.inputs import choose_runner, find_fits, find_libpython, toolchain_of
 from npu_serving.building.patching import patched_root, patches_for
 from npu_serving.building.runner import Layout, Runner
 from npu_serving.building.sources import ServingSource, resolve_source
@@ -20,6 +20,7 @@ from npu_serving.builds.current import build_made_from
 from npu_serving.builds.manifest import Build
 from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import Cann, cann_of
+from npu_serving.cann.known_adapters import KnownAdapter
 from npu_serving.console import Reporter
 from npu_serving.doctor.places import output_user_root
 from npu_serving.errors import MissingToolError
@@ -47,6 +48,8 @@ class BuildContext:
     libpython: Path
     runner: Runner
     archives: tuple[Archive, ...]
+    fits: tuple[KnownAdapter, ...] = ()
+    """The adapters that the server is to fit besides the one it is linked with."""
 
     @property
     def adapter(self) -> Adapter:
@@ -104,8 +107,8 @@ class BuildContext:
     def overlay(self) -> OverlayInputs:
         """What goes into the tree."""
         if self.settings.without_adapter:
-            return OverlayInputs(None, self.libpython, self.patches)
-        return OverlayInputs(self.adapter.path, self.libpython, self.patches, self.adapter.elf)
+            return OverlayInputs(None, self.libpython, self.patches, fits=self.fits)
+        return OverlayInputs(self.adapter.path, self.libpython, self.patches, self.adapter.elf, self.fits)
 
     @cached_property
     def bazel_flags(self) -> tuple[str, ...]:
@@ -176,6 +179,7 @@ def find_context(settings: Settings, reporter: Reporter, cann: Cann | None = Non
     settings = with_sample(settings)
     runner = choose_runner(settings, reporter)
     cann = cann or cann_of(settings)
+    fits = find_fits(settings, source)
     if not settings.without_adapter:
         _ = cann.adapter, cann.installation  # what is wrong with them is said before anything is done
     return BuildContext(
@@ -188,4 +192,5 @@ def find_context(settings: Settings, reporter: Reporter, cann: Cann | None = Non
         archives=tuple(
             item for item in source.needed_archives() if source.archive_file is None or item != source.archive
         ),
+        fits=fits,
     )

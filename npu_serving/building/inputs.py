@@ -11,8 +11,9 @@ from npu_serving import fsutil
 from npu_serving.building.bazel_program import find_bazel, find_bazel_for_image
 from npu_serving.building.host_runner import HostRunner
 from npu_serving.building.runner import Runner
-from npu_serving.building.sources import resolve_source
-from npu_serving.cann.install import cann_of
+from npu_serving.building.sources import ServingSource, resolve_source
+from npu_serving.cann.install import WHEELS, cann_of
+from npu_serving.cann.known_adapters import OF_SAMPLE, KnownAdapter, known_adapters, wanted_adapters
 from npu_serving.console import Reporter
 from npu_serving.errors import LockFileError, MissingToolError
 from npu_serving.facts import LIBPYTHON
@@ -62,6 +63,21 @@ def find_libpython(settings: Settings) -> Path:
         cure="set python_prefix in invoke.yaml to the prefix of a Python 3.7 built with --enable-shared "
         "(see ./inv doctor)",
     )
+
+
+def find_fits(settings: Settings, source: ServingSource) -> tuple[KnownAdapter, ...]:
+    """What the server is to fit besides the adapter it is linked with (setting `also_fits`)."""
+    return wanted_adapters(settings.also_fits, known_for(settings, source), settings.build_root / WHEELS)
+
+
+def known_for(settings: Settings, source: ServingSource) -> tuple[KnownAdapter, ...]:
+    """The adapters that are known for the TensorFlow in that tree."""
+    return known_adapters(serving_of(source), settings.adapters)
+
+
+def serving_of(source: ServingSource) -> str:
+    """What known adapters are listed under: the version of Serving, or OF_SAMPLE for the sample's tree."""
+    return OF_SAMPLE if source.copied_from is not None else source.lock.serving_version
 
 
 def toolchain_of(identity: Mapping[str, str]) -> Toolchain:

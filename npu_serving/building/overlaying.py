@@ -31,12 +31,12 @@ def render(
     wanted = None
     if not remove:
         settings = with_sample(settings)
-        libpython = inputs.find_libpython(settings)
+        libpython, fits = inputs.find_libpython(settings), inputs.find_fits(settings, source)
         if settings.without_adapter:
-            wanted = OverlayInputs(None, libpython)
+            wanted = OverlayInputs(None, libpython, fits=fits)
         else:
             adapter = cann_of(settings).adapter
-            wanted = OverlayInputs(adapter.path, libpython, adapter_elf=adapter.elf)
+            wanted = OverlayInputs(adapter.path, libpython, adapter_elf=adapter.elf, fits=fits)
     if mode != "apply":  # reads only, and may do so beside a build
         return render_overlay(source.tree, wanted, mode=mode, remove=remove)
     with state_lock(settings.build_root, doing="render-overlay"):  # not under a Bazel that reads the tree

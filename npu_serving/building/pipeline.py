@@ -291,7 +291,7 @@ def _check_adapter(context: BuildContext) -> None:
     adapter, directory = context.adapter, context.source.tree / overlay.DIRECTORY
     taken = {fsutil.sha256_of(path) for path in (adapter.path, directory / content.ADAPTER_FILE)}
     symbols = fsutil.read_text(directory / content.SYMBOLS_FILE)
-    if taken != {adapter.sha256} or symbols != content.symbols_script(adapter.elf):
+    if taken != {adapter.sha256} or symbols != content.symbols_script(adapter.elf, context.fits):
         raise replaced_meanwhile(adapter.path)
 
 

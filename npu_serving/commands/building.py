@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @command(
-    settings=("source", "adapter"),
+    settings=("source", "adapter", "also_fits"),
     help={
         "diff": "show what would change, change nothing",
         "check": "only report whether the overlay is up to date",
@@ -52,7 +52,7 @@ def renew_base_images(_call: Call, base_image: str | None = None, dry_run: bool 
 
 
 @command(
-    settings=("source", "adapter", "runner", IMAGE, FETCHING, BUILDING),
+    settings=("source", "adapter", "also_fits", "runner", IMAGE, FETCHING, BUILDING),
     help={
         "reproduce": "build twice from scratch, in two places, and report whether the results are identical",
         "cpu_server": "with --adapter none: link a server without an adapter as well, which runs models on the CPU, "

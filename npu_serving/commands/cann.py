@@ -23,6 +23,21 @@ def cann_info(call: Call) -> Result:
 
 
 @command(
+    settings=("source", "adapter", "adapters"),
+    optional=("file",),
+    help={
+        "file": "a _tf_adapter.so, or the wheel that holds it; that of the CANN installed here by default",
+        "add": "keep what it needs of the server under the name of that release, so that builds fit it from then on",
+    },
+)
+def adapter_needs(call: Call, file: str = "", add: str = "", dry_run: bool = False) -> Result:
+    """Show what an adapter needs of the server, of CANN and of Python, and which known releases need the same."""
+    from npu_serving.building.adapter_needs import adapter_needs
+
+    return adapter_needs(call.settings, file, add=add, dry_run=dry_run)
+
+
+@command(
     kinds={"directory": Path},
     help={
         "directory": "where to write the units: /etc/systemd/system, or ~/.config/systemd/user",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
+from npu_serving.cann.known_adapters import KnownAdapter, needed_of_server
 from npu_serving.errors import AdapterError, ElfError, UnwritableValueError
 from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.overlay.patch_plan import PatchPlan
 from npu_serving.templating import render
-from npu_serving.writers.linker_script import extern_script
+from npu_serving.writers.linker_script import dynamic_list, extern_script
 
 if TYPE_CHECKING:
     from npu_serving.elf.symbols import ElfFile
@@ -27,8 +29,9 @@ FRAMEWORK_LINK = "libtensorflow_framework.so.1"
 CMAKE_FILE = "CMakeLists.txt"
 BUILD_FILE = "BUILD"
 SYMBOLS_FILE = "needed_symbols.lds"  # Bazel knows a linker script by .lds
+EXPORTS_FILE = "exported_symbols.lds"  # no script, but of files that the linker reads Bazel takes no other ending
 NO_LINK_FILE = "no_link.lds"  # a shell script; as a linker script it is an input of the link, in a sandbox as well
-OF_THE_ADAPTER = (SYMBOLS_FILE,)
+OF_THE_ADAPTER = (SYMBOLS_FILE, EXPORTS_FILE)
 """The texts that differ from one adapter to the other."""
 RPATH_FROM_PROGRAM = "../lib"  # from bin/ of an installed build to its libraries
 
@@ -48,6 +51,8 @@ class OverlayInputs:
     """The fixes that the toolchain needs; None for none."""
     adapter_elf: ElfFile | None = None
     """What was read from the adapter already, with its digest; None where nothing was."""
+    fits: tuple[KnownAdapter, ...] = ()
+    """The adapters that the server is to fit besides this one."""
 
     @cached_property
     def content(self) -> tuple[OverlayEntry, ...]:
@@ -106,6 +111,7 @@ def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
         "no_link_file": NO_LINK_FILE if adapter is None else "",
         "adapter_stub": ADAPTER_FILE[len("lib") : -len(".so")] if adapter is None else "",
         "adapter_soname": ADAPTER_SONAME,
+        "exports_file": EXPORTS_FILE,
         "rpath_from_program": RPATH_FROM_PROGRAM,
     }
     filters = {"as_link_option": link_option}
@@ -118,7 +124,8 @@ def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
     content = [
         OverlayEntry(python_file, copy_of=inputs.libpython, copy_sha256=python.sha256),
         _adapter_entry(inputs, adapter, cmake),
-        OverlayEntry(SYMBOLS_FILE, text=symbols_script(adapter)),
+        OverlayEntry(SYMBOLS_FILE, text=symbols_script(adapter, inputs.fits)),
+        OverlayEntry(EXPORTS_FILE, text=exports_list(adapter, inputs.fits)),
         OverlayEntry(CMAKE_FILE, text=cmake, objects_text=plain_cmake),
         OverlayEntry(INTERNAL_STUB, built_from=cmake),
         OverlayEntry(FRAMEWORK_STUB, built_from=cmake),
@@ -150,15 +157,37 @@ def python_names(soname: str, path: Path) -> tuple[str, str]:
     return soname, found[1]
 
 
-def symbols_script(adapter: ElfFile | None) -> str:
-    """A linker script that asks for what `adapter` needs of others, so that archive members with it are linked in."""
+def symbols_script(adapter: ElfFile | None, fits: Sequence[KnownAdapter] = ()) -> str:
+    """A linker script that asks for what `adapter` needs of others, and what the others need of the server, so that
+    archive members with it are linked in. Without an adapter it asks for the others' alone.
+
+    No linker minds a name that nothing defines.
+    """
     from npu_serving.elf.compat import undefined_needs
 
+    needed = set(undefined_needs(adapter)) if adapter is not None else set()
+    needed.update(name for item in fits for name in item.symbols)
+    comment = "Written by npu-serving: what the adapters need of the program that loads them, or of CANN."
+    return _written(extern_script, needed, comment, adapter)
+
+
+def exports_list(adapter: ElfFile | None, fits: Sequence[KnownAdapter] = ()) -> str:
+    """A list for --dynamic-list of what `adapter` and the others need of the server, which then exports it.
+
+    A linker exports by itself only what the libraries on its command line need. Nothing else is listed: what the server
+    exports comes before what libraries define, and its protobuf would stand in for CANN's own.
+    """
+    needed = set(needed_of_server(adapter)) if adapter is not None else set()
+    needed.update(name for item in fits for name in item.symbols)
+    comment = "Written by npu-serving: what the adapters that the server fits need of it."
+    return _written(dynamic_list, needed, comment, adapter)
+
+
+def _written(
+    write: Callable[[Iterable[str], str], str], symbols: Iterable[str], comment: str, adapter: ElfFile | None
+) -> str:
     try:
-        return extern_script(
-            undefined_needs(adapter) if adapter is not None else (),
-            "Written by npu-serving: what _tf_adapter.so needs of the program that loads it, or of CANN.",
-        )
+        return write(sorted(symbols), comment)
     except UnwritableValueError as error:
         of = adapter.path if adapter is not None else "A known adapter"
         raise AdapterError(

@@ -44,11 +44,12 @@ def bazel(bazel_of_the_tests: Path | None) -> Path:
 
 @pytest.fixture(scope="session")
 def sample_settings(tmp_path_factory: pytest.TempPathFactory, bazel: Path) -> Settings:
-    """Settings for the sample on the host, in a state directory of its own."""
+    """Settings for the sample on the host, in a state directory of its own; each upgrade needs a relink."""
     root = tmp_path_factory.mktemp("road")
     return Settings(
         source="sample",
         adapter="sample",
+        also_fits=("none",),
         runner="host",
         bazel=str(bazel),
         build_root=root / "build",

@@ -1,0 +1,135 @@
+"""What the adapters of known releases need of the server: data of this project, of the sample, and of the user's own.
+
+A symbol is needed of the server where its name says so (elf/owners.py); the names are mangled, as the loader has them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from npu_serving import fsutil
+from npu_serving.cann.adapter import adapter_at
+from npu_serving.documents import DocumentRefusal, Rule, read_document
+from npu_serving.elf.compat import undefined_needs
+from npu_serving.elf.owners import SERVER, owner_by_name
+from npu_serving.elf.symbols import ElfFile
+from npu_serving.errors import RequestError
+from npu_serving.sample import SAMPLE_DIRECTORY
+
+OF_THE_PROJECT = Path(__file__).with_name("known_adapters.json")
+OF_THE_SAMPLE = SAMPLE_DIRECTORY / "known_adapters.json"
+OF_SAMPLE = "sample"
+"""What stands for the version of Serving where the tree is the sample's."""
+FORMAT = 1
+KNOWN, NONE = "known", "none"
+_RELEASE = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z._+-]*[0-9A-Za-z])?\Z")
+
+
+def _no_release(name: str) -> str:
+    return "" if is_release(name) else "is not the name of a release, such as 8.0.0"
+
+
+def is_release(name: str) -> bool:
+    """Whether a release can have that name, which is the name of its file as well."""
+    return bool(_RELEASE.match(name)) and name not in (KNOWN, NONE)
+
+
+@dataclass(frozen=True)
+class KnownAdapter:
+    """What the adapter of one release needs of the server, sorted."""
+
+    release: Annotated[str, Rule(check=_no_release)]
+    serving: str
+    """The version of TensorFlow Serving that it is for, or OF_SAMPLE."""
+    source: str
+    """Where the symbols were read."""
+    symbols: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """As it is in a file."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class AdapterList:
+    """A file of them."""
+
+    adapters: tuple[KnownAdapter, ...]
+    format: int = field(default=FORMAT)
+
+
+def needed_of_server(adapter: ElfFile) -> tuple[str, ...]:
+    """The symbols that an adapter needs of the server, sorted."""
+    return tuple(name for name in undefined_needs(adapter) if owner_by_name(name).kind == SERVER)
+
+
+def known_adapters(serving: str, own: Path) -> tuple[KnownAdapter, ...]:
+    """Those that are known for that version of Serving; `own` is the directory of the user's.
+
+    Raises RequestError for a file of the user's that is damaged, or about a release which is known anyway.
+    """
+    found = {item.release: item for item in _read(OF_THE_SAMPLE if serving == OF_SAMPLE else OF_THE_PROJECT)}
+    for path in sorted(own.glob("*.json")):
+        for item in _read(path):
+            if item.serving == serving and found.setdefault(item.release, item) is not item:
+                raise RequestError(
+                    f"{path}: the adapter of {item.release} is known already.",
+                    cause="two files are about one release",
+                    cure=f"remove {path}, or give the release in it another name",
+                )
+    return tuple(item for item in found.values() if item.serving == serving)
+
+
+def wanted_adapters(words: Sequence[str], known: Sequence[KnownAdapter], wheels: Path) -> tuple[KnownAdapter, ...]:
+    """What the setting `also_fits` means: of the known ones, and of files; wheels are unpacked below `wheels`.
+
+    Raises RequestError for a release that is not known, AdapterError for a file that isn't an adapter for this machine.
+    """
+    if NONE in words and set(words) != {NONE}:
+        raise RequestError("also_fits has `none` beside others.", cure=f"leave --also-fits {NONE} out, or the others")
+    wanted: dict[str, KnownAdapter] = {}
+    for word in words:
+        wanted |= {item.release: item for item in _meant(word, known, wheels)}
+    return tuple(wanted.values())
+
+
+def _meant(word: str, known: Sequence[KnownAdapter], wheels: Path) -> Iterable[KnownAdapter]:
+    if word in (KNOWN, NONE):
+        return known if word == KNOWN else ()
+    named = [item for item in known if item.release == word]
+    if named:
+        return named
+    if "/" in word or word.endswith((".so", ".whl")) or Path(word).is_file():
+        adapter = adapter_at(Path(word), "", wheels)
+        return [KnownAdapter(word, "", f"read from {word}", needed_of_server(adapter.elf))]
+    releases = ", ".join(item.release for item in known) or "none yet"
+    raise RequestError(
+        f"The adapter of {word!r} is not known, and no file has that name.",
+        cause=f"for this version of TensorFlow Serving these are known: {releases}",
+        cure=f"./inv adapter-needs FILE --add {word if is_release(word) else 'RELEASE'}, with its _tf_adapter.so or "
+        "wheel; or name the file itself",
+    )
+
+
+def write_known(own: Path, adapter: KnownAdapter) -> Path:
+    """Puts it into the user's directory, in the place of what stood there of that release; returns the file."""
+    path = own / f"{adapter.release}.json"
+    document = {"format": FORMAT, "adapters": [adapter.to_json()]}
+    fsutil.write_file(path, json.dumps(document, indent=1) + "\n")
+    return path
+
+
+def _read(path: Path) -> tuple[KnownAdapter, ...]:
+    refusal = DocumentRefusal(
+        f"{path} is not a list of what adapters need:",
+        RequestError,
+        cause="it was written by hand, or damaged",
+        cure=f"remove it, then ./inv adapter-needs FILE --add {path.stem}",
+    )
+    return read_document(path, AdapterList, format=FORMAT, refusal=refusal).adapters

@@ -1,0 +1,127 @@
+"""What the adapters of known releases need: the data, the user's own, and what `also_fits` means."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from npu_serving.cann.known_adapters import (
+    OF_SAMPLE,
+    KnownAdapter,
+    known_adapters,
+    needed_of_server,
+    wanted_adapters,
+    write_known,
+)
+from npu_serving.elf.owners import SERVER, owner_by_name
+from npu_serving.elf.symbols import read_elf
+from npu_serving.errors import AdapterError, NpuServingError, RequestError
+from npu_serving.sample.cann import install_sample_cann
+from npu_serving.settings import Settings
+
+VERSION = Settings.source
+OWN = KnownAdapter("8.0.0", VERSION, "", ("_ZN10tensorflow1fEv",))
+
+
+@pytest.fixture(scope="module")
+def known() -> tuple[KnownAdapter, ...]:
+    return known_adapters(VERSION, Path("/nonexistent"))
+
+
+def test_all_that_is_known_is_the_servers_to_give_sorted_and_once(known) -> None:
+    assert [item.release for item in known] == ["6.3.RC2", "9.0.0"]
+    for item in (*known, *known_adapters(OF_SAMPLE, Path("/nonexistent"))):
+        assert list(item.symbols) == sorted(set(item.symbols)), item.release
+        assert {owner_by_name(name).kind for name in item.symbols} == {SERVER}, item.release
+
+
+def test_the_two_releases_need_what_their_sources_were_counted_to_need(known) -> None:
+    first, second = (set(item.symbols) for item in known)
+    assert (len(first), len(second)) == (433, 408)
+    assert len(second - first) == 4
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
+def test_what_is_known_of_the_samples_adapters_is_what_its_sources_make(tmp_path) -> None:
+    listed = {item.release: item.symbols for item in known_adapters(OF_SAMPLE, tmp_path)}
+    ascend = install_sample_cann(tmp_path, tuple(listed), next(iter(listed)))
+    for release, symbols in listed.items():
+        library = next((ascend / "tfplugin" / release).rglob("_tf_adapter.so"))
+        assert needed_of_server(read_elf(library)) == symbols, release
+
+
+def test_an_added_release_is_known_from_then_on_for_its_version_of_serving(tmp_path, known) -> None:
+    write_known(tmp_path, OWN)
+    assert known_adapters(VERSION, tmp_path) == (*known, OWN)
+    assert OWN not in known_adapters(OF_SAMPLE, tmp_path)
+
+
+def test_a_file_about_a_release_that_is_known_is_refused_and_removing_it_helps(tmp_path, known) -> None:
+    write_known(tmp_path, KnownAdapter(known[0].release, VERSION, "", ()))
+    with pytest.raises(RequestError) as caught:
+        known_adapters(VERSION, tmp_path)
+    path = tmp_path / f"{known[0].release}.json"
+    assert str(path) in caught.value.what
+    assert f"remove {path}" in caught.value.cure
+    path.unlink()
+    assert known_adapters(VERSION, tmp_path) == known
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": 2, "adapters": []}',
+        '{"format": 1}',
+        json.dumps({"format": 1, "adapters": [{**OWN.to_json(), "release": "../x"}]}),
+        json.dumps({"format": 1, "adapters": [{**OWN.to_json(), "symbols": [1]}]}),
+    ],
+)
+def test_a_damaged_file_is_refused_by_its_name(tmp_path, text: str) -> None:
+    (tmp_path / "8.0.0.json").write_text(text)
+    with pytest.raises(RequestError) as caught:
+        known_adapters(VERSION, tmp_path)
+    assert f"{tmp_path}/8.0.0.json" in caught.value.what
+    assert "--add 8.0.0" in caught.value.cure
+
+
+def test_known_means_all_none_means_nothing_and_a_release_means_itself(tmp_path, known) -> None:
+    assert wanted_adapters(("known",), known, tmp_path) == known
+    assert wanted_adapters(("none",), known, tmp_path) == ()
+    assert wanted_adapters(("9.0.0", "9.0.0"), known, tmp_path) == known[1:]
+    assert wanted_adapters(("9.0.0", "known"), known, tmp_path) == (known[1], known[0])
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here")
+def test_a_file_means_what_it_needs_of_the_server_and_nothing_of_cann(tmp_path) -> None:
+    source = tmp_path / "adapter.c"
+    source.write_text(
+        "void _ZN10tensorflow1fEv(void); void _ZN2ge1gEv(void); void c(void){_ZN10tensorflow1fEv();_ZN2ge1gEv();}"
+    )
+    library = tmp_path / "_tf_adapter.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", library], check=True)
+    (wanted,) = wanted_adapters((str(library),), (), tmp_path)
+    assert (wanted.release, wanted.symbols) == (str(library), ("_ZN10tensorflow1fEv",))
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "says"),
+    [
+        (("none", "known"), RequestError, "beside"),
+        (("7.5",), RequestError, "known: 6.3.RC2, 9.0.0"),
+        (("nonexistent/_tf_adapter.so",), AdapterError, "does not exist"),
+        (("x.whl",), AdapterError, "does not exist"),
+        ((__file__,), AdapterError, "not an ELF file"),
+    ],
+)
+def test_what_is_neither_known_nor_an_adapter_is_refused(tmp_path, known, words, error, says) -> None:
+    with pytest.raises(error) as caught:
+        wanted_adapters(words, known, tmp_path)
+    assert says in f"{caught.value.what} {caught.value.cause}"
+    assert isinstance(caught.value, NpuServingError) and caught.value.cure
