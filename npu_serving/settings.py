@@ -24,6 +24,7 @@ INVOKE_SECTIONS = ("run", "runners", "sudo", "tasks", "timeouts")  # invoke's ow
 RUNNERS = ("auto", "host", "docker")
 DISTRO, GUIDE_FLAVOUR = "distro", "guide"  # of the toolchain image
 WITHOUT_ADAPTER = "none"  # of the setting `adapter`
+LINKERS = ("auto", "bfd", "gold", "lld")
 
 # What a text may be besides a word.
 PATH = "path"
@@ -154,6 +155,13 @@ class Settings:
         help="a further flag for `bazel build`, such as --copt=-march=native",
         flag="bazel-arg",
         group=BUILDING,
+    )
+    linker: str = setting(
+        "auto",
+        help="what links the server; auto: what Bazel picks for a build (gold where it is installed), and for linking "
+        "again after an upgrade lld where it is new enough",
+        group=BUILDING,
+        choices=LINKERS,
     )
     jobs: int = setting(
         0,

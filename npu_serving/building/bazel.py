@@ -21,6 +21,7 @@ from npu_serving.building.runner import Layout, Runner, RunRequest
 from npu_serving.console import Reporter
 from npu_serving.errors import BuildFailedError, FileAccessError, RequestError
 from npu_serving.known_failures import diagnose
+from npu_serving.linking.linkers import ARGUMENT, AUTO, BFD
 from npu_serving.process import Finished, failure
 from npu_serving.resources import Resources
 from npu_serving.shown_text import hiding
@@ -47,6 +48,10 @@ _CACHED = re.compile(
 )  # a disk's as well
 _REVISION = re.compile(r"[A-Za-z0-9._+-]+\Z")
 
+
+# What Bazel 0.24's configuration of the C++ toolchain ends a link's command with: a --linkopt stands before its own
+# -fuse-ld=gold, and gcc takes the last one.
+_LINK_OPTIONS, _DEFAULT_LINK_OPTIONS = "BAZEL_LINKOPTS", ("-lstdc++", "-lm")
 
 CureOf = Callable[[str], str]
 """The cure of a known failure by its id, "" where the table's is all there is to say."""
@@ -140,6 +145,16 @@ def argv(runner: Runner, layout: Layout, command: Command, resources: Resources)
         "--",
         command.target,
     ]
+
+
+def linker_environment(linker: str) -> dict[str, str]:
+    """What the environment of Bazel gets so that every link is made by that linker; nothing for "auto"."""
+    return {} if linker == AUTO else {_LINK_OPTIONS: ":".join([*_DEFAULT_LINK_OPTIONS, ARGUMENT + linker])}
+
+
+def linker_flags(linker: str) -> tuple[str, ...]:
+    """Flags of `bazel build` for that linker: bfd knows no objects between --start-lib and --end-lib."""
+    return ("--nostart_end_lib",) if linker == BFD else ()
 
 
 def output_base(runner: Runner, layout: Layout) -> Path:

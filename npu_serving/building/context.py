@@ -114,7 +114,11 @@ class BuildContext:
     def bazel_flags(self) -> tuple[str, ...]:
         """The flags that the toolchain's patches call for, with paths as Bazel sees them, and the user's."""
         (root,) = self.runner.inside(self.layout).extra
-        return (*self.patches.bazel_flags(root), *self.settings.bazel_args)
+        return (
+            *bazel.linker_flags(self.settings.linker),
+            *self.patches.bazel_flags(root),
+            *self.settings.bazel_args,
+        )
 
     @cached_property
     def input_digest(self) -> str:
@@ -126,6 +130,7 @@ class BuildContext:
             "lock": self.source.lock.digest,
             "toolchain": self.toolchain,
             "flags": [self.patches.to_json(), *self.settings.bazel_args],
+            "linker": self.settings.linker,
             "machine": platform.machine(),
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
@@ -144,6 +149,7 @@ class BuildContext:
             "lock": self.source.lock.digest,
             "toolchain": self.toolchain,
             "flags": [self.patches.to_json(), *self.settings.bazel_args],
+            "linker": self.settings.linker,
             "machine": platform.machine(),
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -12,6 +12,7 @@ from npu_serving.building import bazel, caches
 from npu_serving.building.build_progress import expected_actions
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.inputs import choose_runner, make_sample_archives
+from npu_serving.building.linker_choice import check_linked, check_linker, linker_that_made
 from npu_serving.building.locking import check_agreement
 from npu_serving.building.objects_plan import CPU_STEP, OBJECT_STEPS, plan_objects
 from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build, told
@@ -111,6 +112,7 @@ def build_serving(
     wanted = caches.find_caches(settings)
     context = find_context(settings, reporter, cann)
     caches.check_reachable(wanted, context.runner)
+    check_linker(context)
     plan = plan_build(context)
     if plan.existing is not None and plan.nothing_to_do and not clean:
         return BuildResult(plan.existing, plan, bazel.BuildRecord(), time.monotonic() - started)
@@ -192,6 +194,7 @@ def dry_run(settings: Settings, reporter: Reporter, *, cpu_server: bool = False)
         return BuildPlan((made, *(Step(name, later) for name in names)))
     context = find_context(settings, reporter)
     caches.check_reachable(wanted, context.runner)
+    check_linker(context)
     plan = plan_objects(context, cpu_server=cpu_server) if settings.without_adapter else plan_build(context)
     plan_fetch(context.archives, context.store, places=context.source.places(settings)).refuse_without_places()
     if context.source.is_ready:
@@ -326,6 +329,7 @@ def run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.B
             reporter=reporter,
             cure_of=context.patches.cure_of,
             expected=expected,
+            further_environment=bazel.linker_environment(settings.linker),
         )
 
     wanted = caches.find_caches(settings)
@@ -345,6 +349,7 @@ def _package(context: BuildContext, record: bazel.BuildRecord, linker: str) -> B
             cause="a flag in --bazel-arg or bazel_args keeps Bazel from building",
             cure="leave those flags out; to analyse without building, use ./inv build-serving --analyse",
         )
+    check_linked(context.settings.linker, linker)
     manifest = manifest_of(context, record, linker)
     libraries = runtime_libraries(context.source.tree)
     return package(context.settings.dist_root, manifest, record.output, libraries, context.cann.library_path)
@@ -378,6 +383,7 @@ def manifest_of(context: BuildContext, record: bazel.BuildRecord, linker: str) -
         },
         objects=context.objects_digest,
         linker=linker,
+        linker_version=linker_that_made(context, linker),
     )
 
 

@@ -61,6 +61,8 @@ class BuildManifest:
     """The digest of all that went in but the adapter: builds that share it differ in the link alone."""
     linker: str = ""
     """The linker that made the server: bfd, gold, lld …; "" where Bazel's log did not tell."""
+    linker_version: str = ""
+    """Its version, such as 2.40; "" where that is not known."""
     kit: str = ""
     """The digest of the relink kit that the server was linked from; "" for one that was linked where it was built."""
     format: int = field(default=FORMAT)

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from npu_serving import fsutil
 from npu_serving.documents import Rule, parse_document
-from npu_serving.findings import PROBLEM, WARNING
+from npu_serving.findings import NOTE, PROBLEM, WARNING
 from npu_serving.version_numbers import version_of
 
 TABLE = Path(__file__).with_name("requirements.yaml")
@@ -27,7 +27,7 @@ SERVING = "serving"
 USES = (HOST, DOCKER, SAMPLE, SERVING)
 
 Use = Annotated[str, Rule(pattern="|".join(USES), expected=f"one of {', '.join(USES)}")]
-Verdict = Annotated[str, Rule(pattern=f"{WARNING}|{PROBLEM}", expected=f"{WARNING} or {PROBLEM}")]
+Verdict = Annotated[str, Rule(pattern=f"{NOTE}|{WARNING}|{PROBLEM}", expected=f"{NOTE}, {WARNING} or {PROBLEM}")]
 Filled = Annotated[str, Rule(pattern=".+", expected="a text that says something")]
 
 
