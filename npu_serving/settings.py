@@ -24,6 +24,7 @@ INVOKE_SECTIONS = ("run", "runners", "sudo", "tasks", "timeouts")  # invoke's ow
 RUNNERS = ("auto", "host", "docker")
 DISTRO, GUIDE_FLAVOUR = "distro", "guide"  # of the toolchain image
 WITHOUT_ADAPTER = "none"  # of the setting `adapter`
+XLA_OF_ADAPTER, XLA_FULL = XLA = ("adapter", "full")  # how much of XLA the server gets
 LINKERS = ("auto", "bfd", "gold", "lld")
 
 # What a text may be besides a word.
@@ -155,6 +156,12 @@ class Settings:
         help="a further flag for `bazel build`, such as --copt=-march=native",
         flag="bazel-arg",
         group=BUILDING,
+    )
+    xla: str = setting(
+        XLA_OF_ADAPTER,
+        help="how much of XLA the server gets: what the adapter calls, or all that the guide adds (xla_cpu_jit, with LLVM)",
+        group=BUILDING,
+        choices=XLA,
     )
     linker: str = setting(
         "auto",

@@ -24,6 +24,7 @@ from npu_serving.known_failures import diagnose
 from npu_serving.linking.linkers import ARGUMENT, AUTO, BFD
 from npu_serving.process import Finished, failure
 from npu_serving.resources import Resources
+from npu_serving.settings import XLA_OF_ADAPTER
 from npu_serving.shown_text import hiding
 
 TARGET = "//tensorflow_serving/model_servers:tensorflow_model_server"
@@ -150,6 +151,11 @@ def argv(runner: Runner, layout: Layout, command: Command, resources: Resources)
 def linker_environment(linker: str) -> dict[str, str]:
     """What the environment of Bazel gets so that every link is made by that linker; nothing for "auto"."""
     return {} if linker == AUTO else {_LINK_OPTIONS: ":".join([*_DEFAULT_LINK_OPTIONS, ARGUMENT + linker])}
+
+
+def xla_flags(xla: str) -> tuple[str, ...]:
+    """Flags of `bazel build` for that much of XLA: what the adapter calls is not meant for the server's package."""
+    return ("--nocheck_visibility",) if xla == XLA_OF_ADAPTER else ()
 
 
 def linker_flags(linker: str) -> tuple[str, ...]:

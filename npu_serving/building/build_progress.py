@@ -20,6 +20,7 @@ from npu_serving.documents import read_document
 from npu_serving.errors import FileAccessError
 from npu_serving.lock.lockfile import Lock
 from npu_serving.overlay.patch_plan import TENSORFLOW
+from npu_serving.settings import XLA_FULL
 
 TABLE = Path(__file__).with_name("expected_actions.yaml")
 ACTION_EVENT = re.compile(rb'^\{.*"action": ?\{')
@@ -37,25 +38,27 @@ class ExpectedActions:
 
     version: str
     tensorflow_commit: str
+    xla: str
     actions: int
 
 
-def expected_actions(builds: Iterable[Build], lock: Lock, flags: tuple[str, ...], patches: object) -> int:
+def expected_actions(builds: Iterable[Build], lock: Lock, flags: tuple[str, ...], patches: object, xla: str) -> int:
     """How many actions a build of everything takes: the most that one of that version and TensorFlow with those flags
-    and patches counted here (one that continued has few), else the record's; 0 where nobody knows.
+    and patches, and as much of XLA, counted here (one that continued has few), else the record's; 0 where nobody knows.
     """
     tensorflow = next((item.sha256 for item in lock.archives if item.name == TENSORFLOW and not item.shadowed), None)
     counted = [
         sum(build.manifest.actions.values())
         for build in builds
         if (build.manifest.serving_version, build.manifest.flags) == (lock.serving_version, flags)
+        and (build.manifest.xla or XLA_FULL) == xla
         and build.manifest.archives.get(TENSORFLOW, {}).get("sha256") == tensorflow
         and dict(build.manifest.patches) == patches
     ]
     recorded = [
         row.actions
         for row in read_document(TABLE, tuple[ExpectedActions, ...])
-        if (row.version, row.tensorflow_commit) == (lock.serving_version, lock.tensorflow_commit)
+        if (row.version, row.tensorflow_commit, row.xla) == (lock.serving_version, lock.tensorflow_commit, xla)
     ]
     most = max(counted, default=0)
     return most if 2 * most > max(recorded, default=0) else max(recorded, default=0)

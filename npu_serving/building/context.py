@@ -107,14 +107,22 @@ class BuildContext:
     def overlay(self) -> OverlayInputs:
         """What goes into the tree."""
         if self.settings.without_adapter:
-            return OverlayInputs(None, self.libpython, self.patches, fits=self.fits)
-        return OverlayInputs(self.adapter.path, self.libpython, self.patches, self.adapter.elf, self.fits)
+            return OverlayInputs(None, self.libpython, self.patches, fits=self.fits, xla=self.settings.xla)
+        return OverlayInputs(
+            self.adapter.path,
+            self.libpython,
+            self.patches,
+            self.adapter.elf,
+            fits=self.fits,
+            xla=self.settings.xla,
+        )
 
     @cached_property
     def bazel_flags(self) -> tuple[str, ...]:
         """The flags that the toolchain's patches call for, with paths as Bazel sees them, and the user's."""
         (root,) = self.runner.inside(self.layout).extra
         return (
+            *bazel.xla_flags(self.settings.xla),
             *bazel.linker_flags(self.settings.linker),
             *self.patches.bazel_flags(root),
             *self.settings.bazel_args,

@@ -25,11 +25,11 @@ from npu_serving.errors import BuildFailedError, LockFileError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import fetch, plan_fetch
 from npu_serving.lock.lockfile import Archive, Lock
-from npu_serving.overlay.adapter import SERVER_DEPS, apply_overlay, plan_overlay, plan_removal
+from npu_serving.overlay.adapter import FULL_XLA, apply_overlay, plan_overlay, plan_removal
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.resources import available_resources
 from npu_serving.sample.sample_settings import with_sample
-from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.settings import XLA_FULL, XLA_OF_ADAPTER, PROJECT_ROOT, Settings
 from npu_serving.state_lock import state_lock
 
 PROCESSORS = {"linux-x86_64-cpu": "k8", "linux-aarch64-cpu": "aarch64"}
@@ -37,7 +37,6 @@ PROCESSORS = {"linux-x86_64-cpu": "k8", "linux-aarch64-cpu": "aarch64"}
 
 _PACKAGE = "npu_serving_analysis"
 _TEMPLATES = PROJECT_ROOT / "third_party_overlay" / "analysis"
-_OPTIONAL_DEP = next(label for label in SERVER_DEPS if label.startswith("@")).rpartition(":")[2]
 # Bazel is to take what the store has, and to open no connection of its own. No port has this number, so a download
 # fails at once, where one that is refused is tried again for 15 seconds.
 _NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:99999")
@@ -46,7 +45,7 @@ _OF_BAZEL = ("bazel_tools", "local_config_", "local_jdk")  # what Bazel declares
 
 @dataclass(frozen=True)
 class Needs:
-    """The names of the repositories that Bazel asked for on one platform; `optional` without the overlay's own dep."""
+    """The names of the repositories that Bazel asked for on one platform; `optional` those that go without all of XLA."""
 
     names: frozenset[str]
     optional: frozenset[str]
@@ -84,7 +83,7 @@ def with_needs(lock: Lock, needs: Mapping[str, Needs], sources: Mapping[str, str
     def with_need(archive: Archive) -> Archive:
         platforms = [name for name in sorted(needs) if archive.name in needs[name].names and not archive.shadowed]
         optional = bool(platforms) and all(archive.name in needs[name].optional for name in platforms)
-        return dataclasses.replace(archive, needed_by=tuple(platforms), only_with=_OPTIONAL_DEP if optional else "")
+        return dataclasses.replace(archive, needed_by=tuple(platforms), only_with=FULL_XLA if optional else "")
 
     return dataclasses.replace(
         lock, archives=tuple(with_need(archive) for archive in lock.archives), platform_sources=dict(sources)
@@ -129,7 +128,7 @@ class _Asking:
         )
 
     def answer(self, overlay: OverlayInputs) -> Needs:
-        """Asks twice, without the overlay and with it: the difference is what the overlay's own dep needs."""
+        """Asks twice, with what the adapter calls of XLA and with all of it: the difference is what the rest needs."""
         fsutil.remove(self.directory)
         for path in (self._layout.output_user_root, self._layout.distdir, self._layout.repository_cache):
             fsutil.make_directory(path)
@@ -139,8 +138,9 @@ class _Asking:
         self._runner.check(self._layout)
         apply_overlay(plan_removal(tree))
         self._fetch([archive for archive in self._lock.archives if archive.needed_by])  # a good guess saves rounds
+        apply_overlay(plan_overlay(tree, dataclasses.replace(overlay, xla=XLA_OF_ADAPTER)))
         without = self._fetched_for_the_server()
-        apply_overlay(plan_overlay(tree, overlay))
+        apply_overlay(plan_overlay(tree, dataclasses.replace(overlay, xla=XLA_FULL)))
         names = self._fetched_for_the_server()
         return Needs(names, names - without)
 
@@ -171,7 +171,7 @@ class _Asking:
         flags = [f"--cpu={self._cpu}", f"--host_cpu={self._cpu}"]
         flags += [f"--{prefix}crosstool_top={analysis}:toolchain" for prefix in ("", "host_")]
         flags += [f"--{name}={analysis}:linux-{self._cpu}" for name in ("platforms", "host_platform")]
-        command = bazel.Command(bazel.TARGET, "analysis", ("--nobuild", "--keep_going", *flags))
+        command = bazel.Command(bazel.TARGET, "analysis", ("--nobuild", "--keep_going", *bazel.xla_flags(XLA_OF_ADAPTER), *flags))
         log_path = self._settings.logs / f"needed-{self._platform}.log"
         self._reporter.note(f"analysing the server for {self._platform} with Bazel; its log is {log_path}")
         bazel.build(

@@ -33,10 +33,10 @@ def render(
         settings = with_sample(settings)
         libpython, fits = inputs.find_libpython(settings), inputs.find_fits(settings, source)
         if settings.without_adapter:
-            wanted = OverlayInputs(None, libpython, fits=fits)
+            wanted = OverlayInputs(None, libpython, fits=fits, xla=settings.xla)
         else:
             adapter = cann_of(settings).adapter
-            wanted = OverlayInputs(adapter.path, libpython, adapter_elf=adapter.elf, fits=fits)
+            wanted = OverlayInputs(adapter.path, libpython, adapter_elf=adapter.elf, fits=fits, xla=settings.xla)
     if mode != "apply":  # reads only, and may do so beside a build
         return render_overlay(source.tree, wanted, mode=mode, remove=remove)
     with state_lock(settings.build_root, doing="render-overlay"):  # not under a Bazel that reads the tree

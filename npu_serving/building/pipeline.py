@@ -312,7 +312,7 @@ def run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.B
     expected = 0
     if bazel.NO_BUILD not in flags:
         builds, patches = read_builds(settings.dist_root).sound, context.patches.to_json()
-        expected = expected_actions(builds, context.source.lock, settings.bazel_args, patches)
+        expected = expected_actions(builds, context.source.lock, settings.bazel_args, patches, settings.xla)
 
     def build(layout: Layout, cache_flags: tuple[str, ...]) -> bazel.BuildRecord:
         command = bazel.Command(
@@ -384,6 +384,7 @@ def manifest_of(context: BuildContext, record: bazel.BuildRecord, linker: str) -
         objects=context.objects_digest,
         linker=linker,
         linker_version=linker_that_made(context, linker),
+        xla=context.settings.xla,
     )
 
 

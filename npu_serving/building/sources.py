@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from npu_serving import archives, fsutil
@@ -16,10 +16,10 @@ from npu_serving.lock.lockfile import Archive, Lock, read_lock
 from npu_serving.lock.tree_facts import serving_version, tensorflow_commit
 from npu_serving.lock.tree_state import tree_state
 from npu_serving.overlay.adapter import DIRECTORY as OVERLAY
-from npu_serving.overlay.adapter import plain_server_build
+from npu_serving.overlay.adapter import FULL_XLA, names_full_xla, plain_server_build
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.sample_settings import sample_archives
-from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.settings import XLA_FULL, PROJECT_ROOT, Settings
 from npu_serving.writers.shell import command_line
 
 LOCKS = PROJECT_ROOT / "locks"
@@ -44,6 +44,8 @@ class ServingSource:
     mirrors: tuple[str, ...] = ()
     state: str = ""
     """Of a tree of the user's own: see tree_state.py. Others are what their lock was made from."""
+    full_xla: bool = False
+    """Whether the server gets all of XLA, by the settings or because the user's own tree says so."""
 
     @property
     def is_users_own(self) -> bool:
@@ -64,13 +66,14 @@ class ServingSource:
     def needed_archives(self, machine: str = "") -> tuple[Archive, ...]:
         """What the server's build asks for on that architecture (by default this machine's), and the tree's archive."""
         own = (self.archive,) if self.archive is not None else ()
-        return (*own, *self.lock.needed(f"linux-{machine or platform.machine()}-cpu"))
+        without = "" if self.full_xla else FULL_XLA
+        return (*own, *self.lock.needed(f"linux-{machine or platform.machine()}-cpu", without=without))
 
     def not_measured(self, machine: str = "") -> NotMeasured:
         """The archives that are left out because another state of the tree did not need them."""
         if not self.is_users_own or self.state == self.lock.measured_on:
             return NotMeasured(())
-        needed = set(self.needed_archives(machine))
+        needed = set(replace(self, full_xla=True).needed_archives(machine))
         return NotMeasured(
             tuple(item.name for item in self.lock.archives if not item.shadowed and item not in needed), self.name
         )
@@ -96,6 +99,12 @@ class NotMeasured:
 
 def resolve_source(settings: Settings) -> ServingSource:
     """The source that the settings mean. Raises SourceError or LockFileError, and changes nothing."""
+    source = _named_source(settings)
+    is_full = settings.xla == XLA_FULL or (source.is_users_own and names_full_xla(source.tree))
+    return replace(source, full_xla=is_full)
+
+
+def _named_source(settings: Settings) -> ServingSource:
     name = settings.source
     if name == "sample":
         return _sample(settings)

@@ -37,7 +37,7 @@ def package(
             raise replaced_meanwhile(Path(manifest.adapter["path"]))
         fsutil.write_file(directory / bill_of_materials.FILE_NAME, bill_of_materials.bill_of_materials(whole))
         fsutil.write_file(directory / provenance.FILE_NAME, provenance.provenance(whole))
-        report = check_directory(directory, library_path, without_adapter=manifest.without_adapter)
+        report = check_directory(directory, library_path, without_adapter=manifest.without_adapter, xla=manifest.xla)
         write_definers(directory, report.definers)
     return find_build(dist_root, manifest.build_id)
 

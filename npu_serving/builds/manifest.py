@@ -65,6 +65,8 @@ class BuildManifest:
     """Its version, such as 2.40; "" where that is not known."""
     kit: str = ""
     """The digest of the relink kit that the server was linked from; "" for one that was linked where it was built."""
+    xla: str = ""
+    """How much of XLA the server got, "adapter" or "full"; "" in a manifest from before there was a choice: all."""
     format: int = field(default=FORMAT)
 
     @property

@@ -243,9 +243,13 @@ def verify_directory(
     )
 
 
-def check_directory(directory: Path, library_path: Sequence[Path], *, without_adapter: bool = False) -> CompatReport:
+def check_directory(
+    directory: Path, library_path: Sequence[Path], *, without_adapter: bool = False, xla: str = ""
+) -> CompatReport:
     """The same, of the build as it is; VerificationError where its server would not run models on the NPU, or, without
     an adapter, not start.
+
+    `xla` is how much of XLA the server got: an adapter that needs more of it is helped by all of it.
     """
     report = verify_directory(directory, library_path, without_adapter=without_adapter)
     if without_adapter and not report.ok:
@@ -256,9 +260,16 @@ def check_directory(directory: Path, library_path: Sequence[Path], *, without_ad
     if not report.fits_where_a_driver_is:
         raise VerificationError(
             f"The new server would not run models on the NPU, so the previous build stays current.\n{report.text()}",
-            cure="do what the findings above say, then run the same command again",
+            cure="build it with all of XLA, in case the symbol is there: ./inv build-serving --xla full (or xla: full in "
+            "invoke.yaml)"
+            if xla == XLA_OF_ADAPTER and any(_lacks_a_symbol(finding) for finding in report.findings)
+            else "do what the findings above say, then run the same command again",
         )
     return report
+
+
+def _lacks_a_symbol(finding: Finding) -> bool:
+    return finding.severity == PROBLEM and finding.kind == UNDEFINED_SYMBOL
 
 
 def _headline(report: CompatReport) -> str:

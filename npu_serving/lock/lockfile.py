@@ -112,11 +112,18 @@ class Lock:
     measured_on: str = ""
     """The state of the tree on which it was found what the server needs."""
 
-    def needed(self, platform: str) -> tuple[Archive, ...]:
-        """The archives that the server's build on `platform` asks for; all, where nobody has asked Bazel for it."""
+    def needed(self, platform: str, *, without: str = "") -> tuple[Archive, ...]:
+        """The archives that the server's build on `platform` asks for; all, where nobody has asked Bazel for it.
+
+        `without` is an optional dependency that the server does not get: what is needed only with it is left out.
+        """
         measured = platform in self.platform_sources
         return tuple(
-            item for item in self.archives if not item.shadowed and (platform in item.needed_by or not measured)
+            item
+            for item in self.archives
+            if not item.shadowed
+            and (platform in item.needed_by or not measured)
+            and not (item.only_with and item.only_with == without)
         )
 
     @property

@@ -1,4 +1,4 @@
-"""The overlay on a serving tree: third_party/tf_adapter and three deps of the server. Planned, applied, undone.
+"""The overlay on a serving tree: third_party/tf_adapter and some deps of the server. Planned, applied, undone.
 
 A record beside the files, npu-serving.json, says which of them are ours and which deps we added, so that undoing it
 removes exactly these.
@@ -22,15 +22,25 @@ from npu_serving.overlay import buildfile
 from npu_serving.overlay.content import OverlayEntry, OverlayInputs
 from npu_serving.overlay.patch_plan import PatchPlan, apply_patches
 from npu_serving.overlay.stubs import build_stubs
+from npu_serving.settings import XLA_FULL, XLA_OF_ADAPTER
 
 DIRECTORY = "third_party/tf_adapter"
 RECORD = f"{DIRECTORY}/npu-serving.json"
 RECORD_FORMAT = 1
-SERVER_DEPS = (  # guide 6.3, step 6
-    "//third_party/tf_adapter:tf_adapter",
-    "//third_party/tf_adapter:tf_python",
-    "@org_tensorflow//tensorflow/compiler/jit:xla_cpu_jit",
-)
+_LIBRARIES = ("//third_party/tf_adapter:tf_adapter", "//third_party/tf_adapter:tf_python")
+_XLA: Mapping[str, tuple[str, ...]] = {
+    XLA_FULL: ("@org_tensorflow//tensorflow/compiler/jit:xla_cpu_jit",),  # guide 6.3, step 6
+    # All of it that the adapter of every known release calls. They are for TensorFlow's own packages: Bazel gets
+    # --nocheck_visibility for it. A changed BUILD file in TensorFlow's archive would fit the bytes of one archive only.
+    XLA_OF_ADAPTER: (
+        "@org_tensorflow//tensorflow/compiler/jit/graphcycles",
+        "@org_tensorflow//tensorflow/compiler/tf2xla:functionalize_control_flow",
+    ),
+}
+FULL_XLA = _XLA[XLA_FULL][0].rpartition(":")[2]
+"""The name of the guide's target, by which a lock says what is needed only with it."""
+ALL_DEPS = (*_LIBRARIES, *(label for labels in _XLA.values() for label in labels))
+"""Every dep that the overlay adds with one setting or the other."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +152,12 @@ def plan_overlay(tree: Path, inputs: OverlayInputs) -> OverlayPlan:
     """
     before = _server_build(tree)
     starlark = DirectoryTree(tree)
-    after = buildfile.add_deps(before, labels=SERVER_DEPS, files=starlark)
-    content = inputs.content
     record = _read_record(tree)
+    wanted_deps = server_deps(inputs.xla)
+    others = [label for label in _deps_of(record) if label not in wanted_deps]
+    after = buildfile.remove_deps(before, labels=others, files=starlark) if others else before
+    after = buildfile.add_deps(after, labels=wanted_deps, files=starlark)
+    content = inputs.content
     files = _files_of(record)
     patched = inputs.patches.changes if inputs.patches is not None else ()
     changes = [Change(item.key, "patch") for item in patched]
@@ -154,7 +167,7 @@ def plan_overlay(tree: Path, inputs: OverlayInputs) -> OverlayPlan:
     if after != before:
         changes.append(Change(buildfile.FILE, "edit", before, after))
     spelled = set(buildfile.read_deps(before, files=starlark))
-    added = tuple(label for label in SERVER_DEPS if label in _deps_of(record) or label not in spelled)
+    added = tuple(label for label in wanted_deps if label in _deps_of(record) or label not in spelled)
     needed = set(buildfile.read_deps(after, files=starlark))
     deps_added = tuple(label for label in added if label in needed)
     return OverlayPlan(tree, tuple(changes), content, deps_added, files, inputs.patches)
@@ -202,13 +215,29 @@ def apply_overlay(plan: OverlayPlan) -> None:
         _carry_out(plan.tree / change.path, change, stubs)
 
 
+def server_deps(xla: str) -> tuple[str, ...]:
+    """The deps that the server gets, by how much of XLA is wanted: "adapter" or "full"."""
+    return (*_LIBRARIES, *_XLA[xla])
+
+
+def names_full_xla(tree: Path) -> bool:
+    """Whether the tree's own BUILD file of the server names the guide's target, as after the guide's steps by hand."""
+    try:
+        labels = buildfile.read_deps(_server_build(tree), files=DirectoryTree(tree))
+        ours = _deps_of(_read_record(tree))
+    except (SourceError, BuildFileError):
+        return False
+    named = {buildfile.canonical(label, buildfile.PACKAGE) for label in labels} - set(ours)
+    return not named.isdisjoint(_XLA[XLA_FULL])
+
+
 def plain_server_build(tree: Path) -> dict[str, str]:
     """The server's BUILD file without the deps of the overlay, by its path in the tree, whether or not they are there;
     nothing where it can't be read, as it then is what it is.
     """
     with contextlib.suppress(SourceError, BuildFileError):
         build = _server_build(tree)
-        return {buildfile.FILE: buildfile.remove_deps(build, labels=SERVER_DEPS, files=DirectoryTree(tree))}
+        return {buildfile.FILE: buildfile.remove_deps(build, labels=ALL_DEPS, files=DirectoryTree(tree))}
     return {}
 
 

@@ -13,6 +13,7 @@ from npu_serving.cann.known_adapters import KnownAdapter, needed_of_server
 from npu_serving.errors import AdapterError, ElfError, UnwritableValueError
 from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.overlay.patch_plan import PatchPlan
+from npu_serving.settings import XLA_OF_ADAPTER
 from npu_serving.templating import render
 from npu_serving.writers.linker_script import dynamic_list, extern_script
 
@@ -53,6 +54,8 @@ class OverlayInputs:
     """What was read from the adapter already, with its digest; None where nothing was."""
     fits: tuple[KnownAdapter, ...] = ()
     """The adapters that the server is to fit besides this one."""
+    xla: str = XLA_OF_ADAPTER
+    """How much of XLA the server gets."""
 
     @cached_property
     def content(self) -> tuple[OverlayEntry, ...]:

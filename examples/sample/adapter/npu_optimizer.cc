@@ -14,6 +14,8 @@
 #include "option_names.h"
 #include "run_files.h"
 #include "supported_ops.h"
+#include "tensorflow/compiler/jit/graphcycles/graphcycles.h"
+#include "tensorflow/compiler/tf2xla/functionalize_control_flow.h"
 #include "tensorflow/core/grappler/custom_graph_optimizer_registry.h"
 #include "tensorflow/core/lib/monitoring/counter.h"
 #include "tensorflow/core/lib/strings/human_readable.h"
@@ -49,7 +51,12 @@ class NpuOptimizer : public grappler::CustomGraphOptimizer {
     }
     const std::string trouble = RunFiles::Trouble(parameters_);
     if (!trouble.empty()) return Status(Code::kInvalidArgument, trouble);
+    GraphCycles cycles;  // what the NPU takes must not wait for itself
+    const int input = cycles.NewNode();
+    if (!cycles.InsertEdge(input, cycles.NewNode())) return Status(Code::kInvalidArgument, name + " has a cycle");
     graph_ = graph;
+    const Status functional = FunctionalizeControlFlow(&graph_);
+    if (!functional.ok()) return functional;
     name_ = name;
     files_.reset(new RunFiles(parameters_, name));
     return Status();

@@ -4,13 +4,14 @@
 #include "tensorflow/core/framework/linear_kernel.h"
 
 namespace tensorflow {
-namespace {
 
 void RunCompiled(const LinearGraph& graph, const float* x, float* y, size_t count) {
   llvm::Expression expression;
   expression.Input().Constant(graph.slope).Multiply().Constant(graph.intercept).Add();
   expression.Run(x, y, count);
 }
+
+namespace {
 
 const bool registered = (SetCpuKernel(&RunCompiled), true);
 
