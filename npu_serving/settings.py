@@ -159,7 +159,7 @@ class Settings:
     )
     xla: str = setting(
         XLA_OF_ADAPTER,
-        help="how much of XLA the server gets: what the adapter calls, or all that the guide adds (xla_cpu_jit, with LLVM)",
+        help="how much of XLA the server gets: what the adapter calls, or all of it, with LLVM, as the guide has it",
         group=BUILDING,
         choices=XLA,
     )

@@ -29,7 +29,7 @@ from npu_serving.overlay.adapter import FULL_XLA, apply_overlay, plan_overlay, p
 from npu_serving.overlay.content import OverlayInputs
 from npu_serving.resources import available_resources
 from npu_serving.sample.sample_settings import with_sample
-from npu_serving.settings import XLA_FULL, XLA_OF_ADAPTER, PROJECT_ROOT, Settings
+from npu_serving.settings import PROJECT_ROOT, XLA_FULL, XLA_OF_ADAPTER, Settings
 from npu_serving.state_lock import state_lock
 
 PROCESSORS = {"linux-x86_64-cpu": "k8", "linux-aarch64-cpu": "aarch64"}
@@ -45,7 +45,7 @@ _OF_BAZEL = ("bazel_tools", "local_config_", "local_jdk")  # what Bazel declares
 
 @dataclass(frozen=True)
 class Needs:
-    """The names of the repositories that Bazel asked for on one platform; `optional` those that go without all of XLA."""
+    """The names of the repositories that Bazel asked for on one platform; `optional`: those that all of XLA needs."""
 
     names: frozenset[str]
     optional: frozenset[str]
@@ -171,7 +171,9 @@ class _Asking:
         flags = [f"--cpu={self._cpu}", f"--host_cpu={self._cpu}"]
         flags += [f"--{prefix}crosstool_top={analysis}:toolchain" for prefix in ("", "host_")]
         flags += [f"--{name}={analysis}:linux-{self._cpu}" for name in ("platforms", "host_platform")]
-        command = bazel.Command(bazel.TARGET, "analysis", ("--nobuild", "--keep_going", *bazel.xla_flags(XLA_OF_ADAPTER), *flags))
+        command = bazel.Command(
+            bazel.TARGET, "analysis", ("--nobuild", "--keep_going", *bazel.xla_flags(XLA_OF_ADAPTER), *flags)
+        )
         log_path = self._settings.logs / f"needed-{self._platform}.log"
         self._reporter.note(f"analysing the server for {self._platform} with Bazel; its log is {log_path}")
         bazel.build(

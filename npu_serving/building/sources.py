@@ -19,7 +19,7 @@ from npu_serving.overlay.adapter import DIRECTORY as OVERLAY
 from npu_serving.overlay.adapter import FULL_XLA, names_full_xla, plain_server_build
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.sample_settings import sample_archives
-from npu_serving.settings import XLA_FULL, PROJECT_ROOT, Settings
+from npu_serving.settings import PROJECT_ROOT, XLA_FULL, Settings
 from npu_serving.writers.shell import command_line
 
 LOCKS = PROJECT_ROOT / "locks"

@@ -24,7 +24,7 @@ from npu_serving.cann.operator_list import finding_for, operator_lists
 from npu_serving.elf.compat import check_server
 from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of
-from npu_serving.elf.report import NOT_FOUND, CompatReport, finding_json, finding_text
+from npu_serving.elf.report import NOT_FOUND, UNDEFINED_SYMBOL, CompatReport, finding_json, finding_text
 from npu_serving.elf.subject import ServerCase
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
@@ -38,9 +38,10 @@ from npu_serving.errors import (
 from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.findings import PROBLEM, Finding
 from npu_serving.sample.sample_settings import with_sample
-from npu_serving.settings import WITHOUT_ADAPTER, Settings
+from npu_serving.settings import WITHOUT_ADAPTER, XLA_OF_ADAPTER, Settings
 
 REBUILD = "./inv rebuild-after-cann"
+WITH_ALL_OF_XLA = "build it with all of XLA, in case the symbol is there: ./inv build-serving --xla full"
 
 
 @dataclass(frozen=True)
@@ -258,12 +259,10 @@ def check_directory(
             cure="do what the findings above say, then run the same command again",
         )
     if not report.fits_where_a_driver_is:
+        lacks = xla == XLA_OF_ADAPTER and any(_lacks_a_symbol(finding) for finding in report.findings)
         raise VerificationError(
             f"The new server would not run models on the NPU, so the previous build stays current.\n{report.text()}",
-            cure="build it with all of XLA, in case the symbol is there: ./inv build-serving --xla full (or xla: full in "
-            "invoke.yaml)"
-            if xla == XLA_OF_ADAPTER and any(_lacks_a_symbol(finding) for finding in report.findings)
-            else "do what the findings above say, then run the same command again",
+            cure=WITH_ALL_OF_XLA if lacks else "do what the findings above say, then run the same command again",
         )
     return report
 

@@ -16,6 +16,7 @@ from npu_serving.building.sources import LOCKS
 from npu_serving.builds.manifest import Build
 from npu_serving.console import Console, Silent
 from npu_serving.lock.lockfile import Lock, read_lock
+from npu_serving.settings import XLA_FULL
 
 ACTION = json.dumps({"id": {"actionCompleted": {"label": "//x"}}, "action": {"type": "CppCompile"}}) + "\n"
 OTHER = json.dumps({"id": {"progress": {}}, "progress": {"stderr": 'an \\"action\\": {'}}) + "\n"
@@ -148,24 +149,25 @@ def build(of: Lock = SHIPPED, flags: tuple[str, ...] = (), actions: int = 0, pat
         flags=flags,
         actions={"CppCompile": actions},
         patches=patches or {"skipped": []},
+        xla=XLA_FULL,
     )
     return cast(Build, SimpleNamespace(manifest=manifest))
 
 
 def test_the_total_is_an_earlier_builds_own_count_else_the_records() -> None:
     plan: dict[str, object] = {"skipped": []}
-    assert expected_actions([], SHIPPED, (), plan) == 5700
-    assert expected_actions([], replace(SHIPPED, serving_version="9.9.9"), (), plan) == 0
-    assert expected_actions([build(actions=4591), build(actions=3)], SHIPPED, (), plan) == 4591
-    assert expected_actions([build(actions=3)], SHIPPED, (), plan) == 5700, "it only linked again"
-    assert expected_actions([build(actions=4591)], SHIPPED, ("--copt=-g",), plan) == 5700
+    assert expected_actions([], SHIPPED, (), plan, XLA_FULL) == 5700
+    assert expected_actions([], replace(SHIPPED, serving_version="9.9.9"), (), plan, XLA_FULL) == 0
+    assert expected_actions([build(actions=4591), build(actions=3)], SHIPPED, (), plan, XLA_FULL) == 4591
+    assert expected_actions([build(actions=3)], SHIPPED, (), plan, XLA_FULL) == 5700, "it only linked again"
+    assert expected_actions([build(actions=4591)], SHIPPED, ("--copt=-g",), plan, XLA_FULL) == 5700
 
 
 def test_another_tree_of_that_version_has_a_count_of_its_own_or_none() -> None:
     """The sample bears the version of the real tree: of its 42 actions "1%" of 5,700 is no share."""
     plan: dict[str, object] = {"skipped": []}
     assert SAMPLE.serving_version == SHIPPED.serving_version
-    assert expected_actions([], SAMPLE, (), plan) == 0
-    assert expected_actions([build(actions=4591)], SAMPLE, (), plan) == 0
-    assert expected_actions([build(SAMPLE, actions=42), build(actions=4591)], SAMPLE, (), plan) == 42
-    assert expected_actions([build(SAMPLE, actions=42)], SHIPPED, (), plan) == 5700
+    assert expected_actions([], SAMPLE, (), plan, XLA_FULL) == 0
+    assert expected_actions([build(actions=4591)], SAMPLE, (), plan, XLA_FULL) == 0
+    assert expected_actions([build(SAMPLE, actions=42), build(actions=4591)], SAMPLE, (), plan, XLA_FULL) == 42
+    assert expected_actions([build(SAMPLE, actions=42)], SHIPPED, (), plan, XLA_FULL) == 5700

@@ -18,10 +18,10 @@ from npu_serving.console import Silent
 from npu_serving.errors import LockFileError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.lock.lockfile import read_lock, with_known_facts, write_lock
-from npu_serving.overlay.adapter import SERVER_DEPS
+from npu_serving.overlay.adapter import server_deps
 from npu_serving.overlay.buildfile import FILE, add_deps
 from npu_serving.sample.sample_archives import build_archives
-from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.settings import PROJECT_ROOT, XLA_FULL, Settings
 
 SAMPLE = PROJECT_ROOT / "examples" / "sample" / "serving"
 NEW = f'http_archive(name = "aliyun_oss_c_sdk", urls = ["https://a.example/oss.tgz"], sha256 = "{"ab" * 32}")\n'
@@ -116,7 +116,7 @@ def test_a_tree_whose_build_files_alone_differ_names_what_was_not_measured_and_t
 
 def test_the_overlay_and_a_source_file_make_no_other_tree_of_it(settings):
     file = Path(settings.source) / FILE
-    file.write_text(add_deps(file.read_text(), labels=SERVER_DEPS))
+    file.write_text(add_deps(file.read_text(), labels=server_deps(XLA_FULL)))
     (Path(settings.source) / "third_party/tf_adapter").mkdir(parents=True)
     (Path(settings.source) / "third_party/tf_adapter/BUILD").write_text("# ours")
     (Path(settings.source) / "tensorflow_serving/more.cc").write_text("int x;")

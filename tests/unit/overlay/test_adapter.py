@@ -294,7 +294,7 @@ def test_a_label_that_a_file_of_the_tree_brings_is_neither_added_nor_removed(tre
 
     apply_overlay(plan_overlay(tree, inputs))
     record = json.loads((tree / "third_party/tf_adapter/npu-serving.json").read_text())
-    assert record["deps_added"] == list(overlay.SERVER_DEPS[1:])
+    assert record["deps_added"] == list(overlay.server_deps(inputs.xla)[1:])
     assert not plan_overlay(tree, inputs).changes
     apply_overlay(plan_removal(tree))
     assert contents(tree) == before
