@@ -267,7 +267,7 @@ def _link_again(context: BuildContext, saved: SavedLink, reporter: Reporter) -> 
         once = dict.fromkeys(bazel.LINK_ACTIONS, 1)
         record = bazel.BuildRecord(once, ran=once, output=server, seconds=time.monotonic() - started)
         _check_unchanged(context, digest, "while it was linked")
-        return _package(context, record, saved.linker), record
+        return _package(context, record, saved.linker, moves_server=True), record
 
 
 def _check_unchanged(context: BuildContext, digest: str, when: str) -> None:
@@ -341,8 +341,11 @@ def _log_path(settings: Settings, kind: str) -> Path:
     return settings.logs / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}.log"
 
 
-def _package(context: BuildContext, record: bazel.BuildRecord, linker: str) -> Build:
-    """Assembles the build and verifies it; only then does it get its name. `linker` is the one that linked it."""
+def _package(context: BuildContext, record: bazel.BuildRecord, linker: str, *, moves_server: bool = False) -> Build:
+    """Assembles the build and verifies it; only then does it get its name. `linker` is the one that linked it.
+
+    `moves_server` is for a server that nobody else needs.
+    """
     if record.output is None:
         raise BuildFailedError(
             "Bazel succeeded but built no server.",
@@ -351,8 +354,9 @@ def _package(context: BuildContext, record: bazel.BuildRecord, linker: str) -> B
         )
     check_linked(context.settings.linker, linker)
     manifest = manifest_of(context, record, linker)
-    libraries = runtime_libraries(context.source.tree)
-    return package(context.settings.dist_root, manifest, record.output, libraries, context.cann.library_path)
+    libraries, library_path = runtime_libraries(context.source.tree), context.cann.library_path
+    dist_root = context.settings.dist_root
+    return package(dist_root, manifest, record.output, libraries, library_path, moves_server=moves_server)
 
 
 def manifest_of(context: BuildContext, record: bazel.BuildRecord, linker: str) -> BuildManifest:

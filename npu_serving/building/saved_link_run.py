@@ -40,6 +40,8 @@ def usable_link(context: BuildContext) -> UsableLink:
     if saved is None:
         return UsableLink(None, "no link was kept of what this source, toolchain and these flags make")
     root = _root(context, saved)
+    if context.output_base.resolve() not in root.resolve().parents:  # build_root was copied, with its saved links
+        return UsableLink(None, f"the link was saved for {saved.directory}, which is not where this tree is built")
     changed = saved.changed_input(root, places_of(context))
     if changed:
         if located(root, changed, places_of(context)).exists():

@@ -47,8 +47,9 @@ def list_builds(call: Call) -> Result:
     settings=("adapter",),
     lines_with="watch",
     help={
-        "check": "only report what has to be done (exit code 3 if anything)",
+        "check": "only report what has to be done, and what it takes (exit code 3 if anything)",
         "clean": "build everything from scratch",
+        "with_bazel": "have Bazel link, even where the link that was saved would do",
         "watch": "keep running, and report each time CANN was replaced and its installer has finished",
         "act": "with --watch: rebuild instead of reporting",
         "once": "with --watch: exit when the state found at the start has been handled",
@@ -60,6 +61,7 @@ def rebuild_after_cann(
     build: str = "",
     check: bool = False,
     clean: bool = False,
+    with_bazel: bool = False,
     watch: bool = False,
     act: bool = False,
     once: bool = False,
@@ -73,9 +75,9 @@ def rebuild_after_cann(
         from npu_serving.cli import seconds
         from npu_serving.upgrade.watch import watch_build
 
-        if check or clean:
+        if check or clean or with_bazel:
             raise RequestError(
-                "--check and --clean cannot be combined with --watch.",
+                "--check, --clean and --with-bazel cannot be combined with --watch.",
                 cause="--watch reports by itself, and with --act it does what is needed",
                 cure="leave them out: ./inv rebuild-after-cann --watch",
             )
@@ -87,10 +89,10 @@ def rebuild_after_cann(
     if check or dry_run:
         from npu_serving.upgrade.rebuild_plan import plan_rebuild
 
-        return plan_rebuild(call.settings, build, clean=clean)
+        return plan_rebuild(call.settings, build, clean=clean, with_bazel=with_bazel, costs=True)
     from npu_serving.upgrade.rebuild import rebuild_after_cann
 
-    return rebuild_after_cann(call.settings, call.console, build, clean=clean)
+    return rebuild_after_cann(call.settings, call.console, build, clean=clean, with_bazel=with_bazel)
 
 
 @command(

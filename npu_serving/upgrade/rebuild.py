@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from npu_serving.building.bazel import BuildRecord
-from npu_serving.building.pipeline import build_serving
+from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.builds.assembling import package
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import check_link, find_build, make_current, read_builds, unused_id
@@ -17,11 +17,12 @@ from npu_serving.builds.verify import check_directory
 from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
-from npu_serving.errors import VerificationError
+from npu_serving.errors import NpuServingError, VerificationError
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 from npu_serving.trials.smoke import prove
-from npu_serving.upgrade.rebuild_plan import BAZEL, FULL, NOTHING, SWAP, RebuildPlan, plan_rebuild
+from npu_serving.upgrade.cost import remember_time
+from npu_serving.upgrade.rebuild_plan import BAZEL, FULL, NOTHING, SAVED_LINK, SWAP, RebuildPlan, plan_rebuild
 
 DOING = "rebuild-after-cann"
 
@@ -36,22 +37,33 @@ class RebuildResult:
     seconds: float
     clean_followed: bool = False
     """Whether the relinked server did not verify, so that everything was built again."""
+    bazel_followed: str = ""
+    """Why Bazel did what the saved link should have done; "" where it did not."""
+
+    @property
+    def way(self) -> str:
+        """What was done in the end, by the plans' names."""
+        if self.clean_followed:
+            return FULL
+        return BAZEL if self.bazel_followed else self.plan.action
 
     @property
     def more_than_the_link(self) -> bool:
         """Whether a relink was planned and Bazel ran more: worth knowing before the next upgrade."""
-        return self.plan.action == BAZEL and not self.clean_followed and self.record.compiled > 0
+        return self.way == BAZEL and self.record.compiled > 0
 
     def to_json(self) -> dict[str, object]:
         """The plan, what was run, and the build."""
         return {
             **self.build.to_json(),
             "plan": self.plan.to_json(),
+            "way": self.way,
             "executed_actions": self.record.actions,
             "compiled": self.record.compiled,
             "linked": self.record.linked,
             "more_than_the_link": self.more_than_the_link,
             "clean_followed": self.clean_followed,
+            "bazel_followed": self.bazel_followed,
             "seconds": round(self.seconds, 2),
         }
 
@@ -69,6 +81,8 @@ class RebuildResult:
             f"Verified {name}, which is now current ({done}, {duration_text(self.seconds)}).",
             str(self.build.server),
         ]
+        if self.bazel_followed:
+            lines.append(f"Bazel linked in place of the saved link: {self.bazel_followed}.")
         if self.clean_followed:
             lines.append("The relinked server failed verification, so everything was built again.")
         if self.more_than_the_link:
@@ -81,16 +95,19 @@ class RebuildResult:
         return "\n".join(lines)
 
 
-def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *, clean: bool = False) -> RebuildResult:
+def rebuild_after_cann(
+    settings: Settings, reporter: Reporter, name: str = "", *, clean: bool = False, with_bazel: bool = False
+) -> RebuildResult:
     """Updates a build (the current one by default) to the installed CANN, with the least work that is enough.
 
     `clean` is the guide's 6.6.6 done right: what Bazel made of this very tree is removed, nothing else; it follows by
-    itself where a relinked server does not verify. The previous build is kept, and stays current until the new one is
-    proven: it verifies, and answers the golden request where one was recorded. Raises VerificationError where no
-    rebuild helps, ServerError where the golden request is answered differently, and the errors of the steps.
+    itself where a relinked server does not verify. `with_bazel` leaves a link to Bazel. The previous build is kept, and
+    stays current until the new one is proven: it verifies, and answers the golden request where one was recorded.
+    Raises VerificationError where no rebuild helps, ServerError where the golden request is answered differently, and
+    the errors of the steps.
     """
     started = time.monotonic()
-    plan = plan_rebuild(settings, name, clean=clean)
+    plan = plan_rebuild(settings, name, clean=clean, with_bazel=with_bazel)
     plan.check_obstacles()
     settings = settings_of(plan.build, settings)
     if plan.action == NOTHING:
@@ -98,25 +115,69 @@ def rebuild_after_cann(settings: Settings, reporter: Reporter, name: str = "", *
     reporter.note(plan.text().splitlines()[0])
     if plan.action == SWAP:
         build = _replace_adapter(plan, settings, reporter)
-        return RebuildResult(plan, build, BuildRecord(), time.monotonic() - started)
-    clean_followed = False
-    cann = plan.cann
+        result = RebuildResult(plan, build, BuildRecord(), time.monotonic() - started)
+    else:
+        result = _linked(_Relink(plan, settings, reporter), name, started)
+    if result.record.actions or result.way == SWAP:
+        remember_time(settings, result.build, result.way, result.seconds)
+    return result
 
-    def proof(build: Build) -> None:
-        _prove(build, cann, settings, reporter)
+
+@dataclass
+class _Relink:
+    """A link that is done, by the saved link or by Bazel."""
+
+    plan: RebuildPlan
+    settings: Settings
+    reporter: Reporter
+
+    def build(self, *, clean: bool = False, by_saved_link: bool = False) -> BuildResult:
+        """The build, proven and current."""
+        cann = self.plan.cann
+
+        def proof(build: Build) -> None:
+            _prove(build, cann, self.settings, self.reporter)
+
+        return build_serving(
+            self.settings,
+            self.reporter,
+            clean=clean,
+            proof=proof,
+            cann=cann,
+            doing=DOING,
+            by_saved_link=by_saved_link,
+        )
+
+
+def _linked(relink: _Relink, name: str, started: float) -> RebuildResult:
+    """What the saved link makes; where that fails or does not verify, what Bazel makes; at last, all of it again."""
+    plan, reporter = relink.plan, relink.reporter
+    clean_followed, bazel_followed = False, ""
+
+    def again(error: NpuServingError, instead: str) -> None:
+        relink.plan = plan_rebuild(relink.settings, name)  # without CANN, hours would be for nothing
+        relink.plan.check_obstacles()
+        reporter.warn(f"the relinked server fails verification, so {instead}:\n{error.what}")
 
     try:
-        built = build_serving(settings, reporter, clean=clean, proof=proof, cann=cann, doing=DOING)
+        if plan.action != SAVED_LINK:
+            built = relink.build(clean=plan.action == FULL and plan.clean)
+        else:
+            try:
+                built = relink.build(by_saved_link=True)
+                bazel_followed = built.why_bazel
+            except VerificationError as error:
+                again(error, "Bazel links it")
+                bazel_followed = "what it made did not verify"
+                built = relink.build()
     except VerificationError as error:
         if plan.action == FULL:
             raise
-        again = plan_rebuild(settings, name)  # looks for CANN once more: without it, hours would be for nothing
-        again.check_obstacles()
-        cann = again.cann
-        reporter.warn(f"the relinked server fails verification, so everything is built again:\n{error.what}")
-        built = build_serving(settings, reporter, clean=True, proof=proof, cann=cann, doing=DOING)
+        again(error, "everything is built again")
+        built = relink.build(clean=True)
         clean_followed = True
-    return RebuildResult(plan, built.build, built.record, time.monotonic() - started, clean_followed)
+    seconds = time.monotonic() - started
+    return RebuildResult(plan, built.build, built.record, seconds, clean_followed, bazel_followed)
 
 
 def _prove(build: Build, cann: Cann, settings: Settings, reporter: Reporter) -> None:

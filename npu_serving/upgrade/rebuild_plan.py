@@ -1,13 +1,14 @@
-"""What an installed CANN requires: nothing, another adapter in the build, a link by Bazel, or everything again."""
+"""What an installed CANN requires: nothing, another adapter in the build, a link, or everything again."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
-from npu_serving.builds.manifest import Build
+from npu_serving.builds.manifest import Build, BuildManifest
 from npu_serving.builds.verify import verify_directory
 from npu_serving.cann.adapter import Adapter, told_apart
 from npu_serving.cann.install import Cann, cann_of
@@ -27,10 +28,15 @@ from npu_serving.elf.report import (
 from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, RequestError, VerificationError
 from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.settings import Settings
+from npu_serving.upgrade.cost import UpgradeCost, cost_of
 from npu_serving.writers.shell import command_line
+
+if TYPE_CHECKING:
+    from npu_serving.building.context import BuildContext
 
 NOTHING = "nothing"
 SWAP = "swap"
+SAVED_LINK = "saved link"
 BAZEL = "Bazel"
 FULL = "full"
 
@@ -52,6 +58,10 @@ class RebuildPlan:
     obstacles: tuple[Finding, ...] = ()
     clean: bool = False
     """Whether everything is built again because that was requested."""
+    with_bazel: bool = False
+    """Whether Bazel links because that was requested."""
+    cost: UpgradeCost | None = None
+    """What it takes on this machine; None where nobody has asked."""
 
     @property
     def installed(self) -> Adapter:
@@ -78,7 +88,8 @@ class RebuildPlan:
         words = ["./inv", "rebuild-after-cann"]
         if not self.build.current:
             words += ["--build", self.build.directory.name]
-        return command_line([*words, "--clean"] if self.clean else words)
+        words += ["--clean"] if self.clean else []
+        return command_line([*words, "--with-bazel"] if self.with_bazel else words)
 
     def to_json(self) -> dict[str, object]:
         """The plan with both adapters."""
@@ -88,6 +99,7 @@ class RebuildPlan:
             "installed": self.installed.describe(),
             "action": self.action,
             "why": self.why,
+            **(self.cost.to_json() if self.cost is not None else {}),
             "obstacles": [finding_json(finding) for finding in self.obstacles],
             "findings": [finding_json(finding) for finding in self.report.findings],
         }
@@ -101,14 +113,18 @@ class RebuildPlan:
                 "A rebuild would not change that. Next: do what is said above, then run the same command again"
             )
         elif self.action != NOTHING:
+            lines += [self.cost.text()] if self.cost is not None else []
             lines.append(f"Next: {self._command()}")
         return "\n".join(lines)
 
 
-def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> RebuildPlan:
+def plan_rebuild(
+    settings: Settings, name: str = "", *, clean: bool = False, with_bazel: bool = False, costs: bool = False
+) -> RebuildPlan:
     """Compares a build (the current one by default) with the CANN that is installed now; changes nothing.
 
-    With `clean` everything is built again, whatever the comparison says. Raises what find_build() and
+    With `clean` everything is built again, whatever the comparison says; `with_bazel` leaves a link to Bazel though
+    the saved one would do. `costs` has it say what the way takes on this machine. Raises what find_build() and
     cann_of() raise, and the errors of the inputs where the build has to be linked and one of them is gone.
     """
     build = find_build(settings.dist_root, name)
@@ -130,8 +146,9 @@ def plan_rebuild(settings: Settings, name: str = "", *, clean: bool = False) -> 
         action = NOTHING
         why = f"it contains the installed adapter, that of CANN {_version(installed.cann_version)}"
     else:
-        action, why = _what_to_do(build, cann, report, settings)
-    return RebuildPlan(build, cann, action, why, report, obstacles, clean)
+        action, why = _what_to_do(build, cann, report, settings, with_bazel=with_bazel)
+    cost = cost_of(action, build, installed, settings) if costs else None
+    return RebuildPlan(build, cann, action, why, report, obstacles, clean, with_bazel, cost)
 
 
 def _carries(build: Build, adapter: Adapter) -> bool:
@@ -153,7 +170,9 @@ def _report(build: Build, cann: Cann) -> CompatReport:
         return CompatReport(build.server, cann.adapter.path, (), (unusable,))
 
 
-def _what_to_do(build: Build, cann: Cann, report: CompatReport, settings: Settings) -> tuple[str, str]:
+def _what_to_do(
+    build: Build, cann: Cann, report: CompatReport, settings: Settings, *, with_bazel: bool
+) -> tuple[str, str]:
     installed, reasons = cann.adapter, []
     if not _carries(build, installed):
         linked, here = told_apart(build.manifest.adapter, installed)
@@ -169,25 +188,38 @@ def _what_to_do(build: Build, cann: Cann, report: CompatReport, settings: Settin
         and not {CANNOT_TELL, SIZE_CHANGED} & set(report.kinds(WARNING))
     ):
         return SWAP, f"{why}, and the server already has all that the installed adapter needs"
-    reason = why_more_than_the_link(build, settings, cann)
+    reason, context = _more_than_the_link(build, settings, cann)
     if reason:
         return FULL, f"{why}; {reason}"
-    return BAZEL, why if report.fits_where_a_driver_is else f"{why}; {_what_is_missing(report)}"
+    if not report.fits_where_a_driver_is:
+        why = f"{why}; {_what_is_missing(report)}"
+    if with_bazel:
+        return BAZEL, f"{why}; Bazel links, as requested with --with-bazel"
+    from npu_serving.building.saved_link_run import usable_link
+
+    usable = usable_link(context)
+    if usable.saved is not None:
+        return SAVED_LINK, why
+    return BAZEL, f"{why}; Bazel links, because {usable.why_not}"
 
 
-def why_more_than_the_link(build: Build, settings: Settings, cann: Cann) -> str:
-    """Why Bazel would have to do more than link; "" where it probably would not.
+def _more_than_the_link(build: Build, settings: Settings, cann: Cann) -> tuple[str, BuildContext]:
+    """Why Bazel would have to do more than link, "" where it probably would not; and what it would build from.
 
     It is an expectation: what was really done is read from Bazel's own log afterwards.
     """
     # Only here, because a plan that needs no Bazel should be quick.
-    from npu_serving.building import bazel
     from npu_serving.building.context import find_context
     from npu_serving.console import Silent
+
+    context = find_context(settings, Silent(), cann)
+    return _why_more_than_the_link(build.manifest, context), context
+
+
+def _why_more_than_the_link(manifest: BuildManifest, context: BuildContext) -> str:
+    from npu_serving.building import bazel
     from npu_serving.overlay.adapter import DIRECTORY
 
-    manifest = build.manifest
-    context = find_context(settings, Silent(), cann)
     if manifest.compilation and manifest.compilation != bazel.COMPILATION_FLAGS:
         return "this version of npu-serving compiles with other flags"
     if manifest.lock_digest != context.source.lock.digest:

@@ -62,7 +62,15 @@ from npu_serving.trials import smoke
 from npu_serving.trials.spare_server import FIRST_ANSWER_MS, spare_ports
 from npu_serving.upgrade import rebuild
 from npu_serving.upgrade.rebuild import DOING, RebuildResult, rebuild_after_cann
-from npu_serving.upgrade.rebuild_plan import BAZEL, FULL, NOTHING, SWAP, RebuildPlan, plan_rebuild
+from npu_serving.upgrade.rebuild_plan import (
+    BAZEL,
+    FULL,
+    NOTHING,
+    SAVED_LINK,
+    SWAP,
+    RebuildPlan,
+    plan_rebuild,
+)
 
 pytestmark = pytest.mark.bazel
 ASKED = GoldenRequest(
@@ -212,12 +220,12 @@ def test_the_upgrade_is_caught_before_anything_is_started(upgrade: Upgrade) -> N
 
 
 def test_the_plan_is_a_relink_and_names_the_symbol_that_calls_for_it(upgrade: Upgrade) -> None:
-    assert (upgrade.plan.action, upgrade.plan.exit_code) == (BAZEL, 3)
+    assert (upgrade.plan.action, upgrade.plan.exit_code) == (SAVED_LINK, 3)
     assert f"linked with the adapter of CANN {FIRST_RELEASE}, but that of CANN {NEXT_RELEASE}" in upgrade.plan.text()
     assert "NpuTrace" in upgrade.plan.why
 
 
-def test_only_the_link_runs_as_bazels_own_log_tells(upgrade: Upgrade) -> None:
+def test_only_the_link_runs(upgrade: Upgrade) -> None:
     assert (upgrade.result.record.compiled, upgrade.result.record.linked) == (0, 1)
     assert not upgrade.result.more_than_the_link
     assert not upgrade.result.clean_followed
@@ -254,7 +262,7 @@ def test_the_installed_link_follows(upgrade: Upgrade) -> None:
 def test_when_more_than_the_link_ran_it_is_said(upgrade: Upgrade) -> None:
     done = {"CppCompile": 2, "CppLink": 1}
     record = bazel_room.BuildRecord(done, done)
-    result = dataclasses.replace(upgrade.result, record=record)
+    result = dataclasses.replace(upgrade.result, record=record, bazel_followed="an object has changed")
     assert result.more_than_the_link
     assert "2 sources compiled" in result.text()
     assert "More than the link had to run" in result.text()
@@ -347,7 +355,7 @@ def test_a_damaged_build_is_made_anew_and_never_taken_for_the_result(upgrade: Up
     ):
         spoil(damaged.directory / name)
         planned = plan_rebuild(settings)
-        assert (planned.action, planned.exit_code) == (BAZEL, 3), name
+        assert (planned.action, planned.exit_code) == (SAVED_LINK, 3), name
         assert f"its {name} was removed or changed" in planned.why
         if name == SERVER:
             with pytest.raises(VerificationError, match=r"The build .* is damaged") as caught:
@@ -875,8 +883,9 @@ def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
     other.mkdir(exist_ok=True)
     monkeypatch.setattr(bazel_room, "build", losing_a_symbol)
     listening = Cured()
-    result = rebuild_after_cann(settings, listening)
+    result = rebuild_after_cann(settings, listening, with_bazel=True)
     assert result.plan.action == BAZEL
+    assert result.way == FULL
     assert result.clean_followed
     assert "NpuTrace" in "\n".join(listening.said)
     assert result.record.compiled == upgrade.before.record.compiled
@@ -884,6 +893,44 @@ def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
     assert not servers[0].exists(), "Bazel's own server was stopped before its output was removed"
     assert other.is_dir(), "what Bazel made of other trees stays"
     other.rmdir()
+
+
+def test_where_what_the_saved_link_made_does_not_verify_bazel_links(
+    upgrade: Upgrade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(upgrade.settings, dist_root=tmp_path / "dist", install_link="")
+    make_current(_copied(upgrade.before.build.directory, settings))
+
+    @contextlib.contextmanager
+    def losing_a_symbol(*_: Any) -> Iterator[Path]:
+        made = settings.dist_root / "server"
+        shutil.copyfile(upgrade.before.build.server, made)
+        yield made
+
+    monkeypatch.setattr(pipeline, "relinked", losing_a_symbol)
+    listening = Listening()
+    result = rebuild_after_cann(settings, listening)
+    assert (result.plan.action, result.way, result.clean_followed) == (SAVED_LINK, BAZEL, False)
+    assert "fails verification, so Bazel links it" in "\n".join(listening.said)
+    assert "Bazel linked in place of the saved link: what it made did not verify" in result.text()
+    assert result.build.current
+    assert verify_build(settings).exit_code == 0
+
+
+def test_the_check_tells_the_way_its_time_here_and_its_disk(upgrade: Upgrade, tmp_path: Path) -> None:
+    settings = dataclasses.replace(upgrade.settings, dist_root=tmp_path / "dist", install_link="")
+    make_current(_copied(upgrade.before.build.directory, settings))
+    for with_bazel, way in ((False, SAVED_LINK), (True, BAZEL)):
+        planned = plan_rebuild(settings, with_bazel=with_bazel, costs=True)
+        told: dict[str, Any] = planned.to_json()
+        assert told["action"] == way
+        size = planned.build.size_bytes
+        assert size < told["needed_bytes"] < told["free_bytes"]
+        if way == SAVED_LINK:
+            assert told["expected_seconds"] == pytest.approx(upgrade.result.seconds, abs=60)
+            assert ", as before. Disk: " in planned.text()
+    assert planned.text().endswith("./inv rebuild-after-cann --with-bazel")
+    assert "as requested with --with-bazel" in planned.why
 
 
 def _copied(directory: Path, settings: Settings) -> Build:
