@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 from docker_support import BASE_IMAGE, require_engine
 
+from npu_serving import fsutil
 from npu_serving.building import pipeline
+from npu_serving.building.context import find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.building.saved_link_run import relinked, usable_link
+from npu_serving.builds.manifest import SERVER
 from npu_serving.builds.verify import verify_build
 from npu_serving.console import Silent
 from npu_serving.errors import BuildFailedError, MissingToolError
@@ -61,6 +65,23 @@ def test_a_second_build_with_nothing_changed_starts_no_container(
     before = events.stat().st_mtime_ns
     assert build_serving(docker_settings, Silent()).plan.nothing_to_do
     assert events.stat().st_mtime_ns == before
+
+
+def test_the_link_is_done_again_in_a_container_without_bazel_with_the_same_bytes_or_left_to_bazel(
+    built_in_a_container: BuildResult, docker_settings: Settings
+) -> None:
+    context = find_context(docker_settings, Silent())
+    usable = usable_link(context)
+    assert usable.saved is not None, usable.why_not
+    with relinked(context, usable.saved, Silent()) as server:
+        assert fsutil.sha256_of(server) == built_in_a_container.build.manifest.files[SERVER]
+    name = next(item.name for item in usable.saved.inputs if item.name.endswith("/server.o"))
+    path = next((context.output_base / "execroot").glob(f"*/{name}"))
+    aside = path.rename(path.with_suffix(".aside"))
+    try:
+        assert usable_link(context).why_not == f"{name} is gone, with which the server was linked"
+    finally:
+        aside.rename(path)
 
 
 def test_a_compiler_killed_for_memory_is_recognised(docker_settings: Settings) -> None:
