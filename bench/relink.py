@@ -16,15 +16,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import yaml
 
 from npu_serving import fsutil
 from npu_serving.building import bazel as bazel_room
-from npu_serving.building import pipeline
+from npu_serving.building import pipeline, saved_links
 from npu_serving.building.context import find_context
+from npu_serving.building.saved_link_run import relinked, usable_link
 from npu_serving.builds.current import find_build, make_current, read_builds
 from npu_serving.console import Silent
+from npu_serving.linking.link_command import with_output
 from npu_serving.resources import available_resources
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann
@@ -66,6 +70,45 @@ def relinks(settings: Settings, env: dict[str, str], rounds: int) -> float:
             sys.exit(f"not one link: {done['executed_actions']}")
         times.append(seconds)
     return statistics.median(times)
+
+
+def saved_link(name: str, settings: Settings) -> None:
+    """The saved link beside the command that it runs, started by hand; in turn."""
+    context = find_context(settings, Silent())
+    saved = usable_link(context).saved
+    if saved is None:
+        sys.exit(f"no saved link: {usable_link(context).why_not}")
+    times: tuple[list[float], list[float]] = ([], [])
+    with tempfile.TemporaryDirectory(dir=settings.dist_root) as directory:
+        bare = with_output(saved.command, f"{directory}/server")
+        for _ in range(ROUNDS_OF_QUICK_ONES):
+            started = time.perf_counter()
+            with relinked(context, saved, Silent()):
+                times[0].append(time.perf_counter() - started)
+            started = time.perf_counter()
+            subprocess.run(bare, cwd=saved.directory, env=dict(saved.environment), check=True)
+            times[1].append(time.perf_counter() - started)
+    ours, rival = map(statistics.median, times)
+    print(f"| {name} | the saved link | {ours:.3f} s | its command | {rival:.3f} s | {ours / rival:.2f} |", flush=True)
+
+
+def keeping_the_link(name: str, settings: Settings) -> None:
+    """What a first build takes for keeping its link, beside the whole of that build."""
+    kept: list[float] = []
+
+    def timed(*arguments: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return saved_links.keep_link(*arguments)
+        finally:
+            kept.append(time.perf_counter() - started)
+
+    with mock.patch.object(pipeline, "keep_link", timed):
+        seconds = pipeline.build_serving(settings, Silent()).seconds
+    print(
+        f"| {name} | keeping the link | {sum(kept):.3f} s | the build | {seconds:.1f} s | {sum(kept) / seconds:.4f} |",
+        flush=True,
+    )
 
 
 def by_the_guide(settings: Settings, root: Path, rounds: int) -> float:
@@ -122,7 +165,8 @@ def settings_in(root: Path, source: str) -> tuple[Settings, dict[str, str]]:
 
 def compare(name: str, settings: Settings, env: dict[str, str], root: Path, rounds: int) -> None:
     install_sample_cann(settings.build_root / "sample")
-    pipeline.build_serving(settings, Silent())
+    keeping_the_link(name, settings)
+    saved_link(name, settings)
     install_sample_cann(settings.build_root / "sample", (FIRST_RELEASE, NEXT_RELEASE), NEXT_RELEASE)
     ours = relinks(settings, env, rounds)
     rival = by_the_guide(settings, root, max(1, rounds - 1))
