@@ -8,6 +8,7 @@ from npu_serving.errors import BuildFailedError
 from npu_serving.linking.linkers import (
     ARGUMENT,
     AUTO,
+    LLD,
     Linker,
     choose,
     found_linkers,
@@ -32,6 +33,16 @@ def check_linked(wanted: str, linked: str) -> None:
             cause=f"a toolchain of the tree, or a flag in bazel_args, has {ARGUMENT}{linked} after everything else",
             cure="leave that flag out, or use: --linker auto",
         )
+
+
+def relinking(context: BuildContext, made_by: str) -> str:
+    """The linker that links a server again which `made_by` has linked: "auto" means lld where it is new enough, for it
+    is the quickest; else the same.
+    """
+    if context.settings.linker != AUTO or made_by == LLD:
+        return made_by
+    quick = [found for found in linkers_here(context, LLD) if found.kind == LLD and found.is_new_enough]
+    return LLD if quick else made_by
 
 
 def linker_that_made(context: BuildContext, kind: str) -> str:

@@ -12,7 +12,7 @@ from npu_serving.building import bazel, caches
 from npu_serving.building.build_progress import expected_actions
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.inputs import choose_runner, make_sample_archives
-from npu_serving.building.linker_choice import check_linked, check_linker, linker_that_made
+from npu_serving.building.linker_choice import check_linked, check_linker, linker_that_made, relinking
 from npu_serving.building.locking import check_agreement
 from npu_serving.building.objects_plan import CPU_STEP, OBJECT_STEPS, plan_objects
 from npu_serving.building.plan import STEPS, BuildPlan, Step, plan_build, told
@@ -262,12 +262,25 @@ def _link_again(context: BuildContext, saved: SavedLink, reporter: Reporter) -> 
     existing = context.existing_build()
     if existing is not None:
         return existing, bazel.BuildRecord()
+    linker = relinking(context, saved.linker)
+    try:
+        return _linked_by(context, saved, linker, reporter)
+    except BuildFailedError as error:
+        if linker == saved.linker:
+            raise
+        reporter.warn(f"{linker} could not link it, so {saved.linker} does, as it did before:\n{error.what}")
+        return _linked_by(context, saved, saved.linker, reporter)
+
+
+def _linked_by(
+    context: BuildContext, saved: SavedLink, linker: str, reporter: Reporter
+) -> tuple[Build, bazel.BuildRecord]:
     digest, started = context.input_digest, time.monotonic()
-    with relinked(context, saved, reporter) as server:
+    with relinked(context, saved, reporter, linker="" if linker == saved.linker else linker) as server:
         once = dict.fromkeys(bazel.LINK_ACTIONS, 1)
         record = bazel.BuildRecord(once, ran=once, output=server, seconds=time.monotonic() - started)
         _check_unchanged(context, digest, "while it was linked")
-        return _package(context, record, saved.linker, moves_server=True), record
+        return _package(context, record, linker, moves_server=True), record
 
 
 def _check_unchanged(context: BuildContext, digest: str, when: str) -> None:

@@ -7,11 +7,13 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from states import library_path, switch_cann
 
 from npu_serving import fsutil
+from npu_serving.building import pipeline
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.building.saved_link_run import relinked, usable_link
@@ -44,8 +46,10 @@ def upgraded(
 
 @pytest.fixture(scope="module")
 def linked(upgraded: Settings) -> BuildResult:
-    """The server for the next CANN, by the saved link."""
-    return build_serving(upgraded, Silent(), by_saved_link=True)
+    """The server for the next CANN, by the saved link and the linker that Bazel takes."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pipeline, "relinking", lambda _context, made_by: made_by)
+        return build_serving(upgraded, Silent(), by_saved_link=True)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +94,24 @@ def test_the_saved_link_makes_byte_for_byte_what_bazel_makes_and_writes_nothing_
     same = ("input_digest", "objects", "linker", "source", "toolchain", "lock_digest")
     for name in same:
         assert getattr(by_bazel.build.manifest, name) == getattr(linked.build.manifest, name)
+
+
+def test_lld_links_again_where_it_is_new_enough_and_the_linker_of_before_where_it_fails(
+    upgraded: Settings, linked: BuildResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = linked.build.manifest.linker
+    quick = build_serving(dataclasses.replace(upgraded, dist_root=tmp_path / "quick"), Silent(), by_saved_link=True)
+    assert (quick.build.manifest.linker, quick.by_saved_link, first) == ("lld", True, "gold")
+    assert quick.build.manifest.linker_version
+    assert quick.build.manifest.input_digest == linked.build.manifest.input_digest
+
+    def without_lld(*arguments: Any, linker: str = "", **others: Any) -> Any:
+        return relinked(*arguments, linker="nonesuch" if linker == "lld" else linker, **others)
+
+    monkeypatch.setattr(pipeline, "relinked", without_lld)
+    former = build_serving(dataclasses.replace(upgraded, dist_root=tmp_path / "former"), Silent(), by_saved_link=True)
+    assert (former.build.manifest.linker, former.by_saved_link) == (first, True)
+    assert former.build.manifest.files == linked.build.manifest.files
 
 
 def test_a_build_that_is_there_already_is_not_linked_again(upgraded: Settings, linked: BuildResult) -> None:
