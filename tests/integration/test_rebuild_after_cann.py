@@ -902,7 +902,7 @@ def test_where_what_the_saved_link_made_does_not_verify_bazel_links(
     make_current(_copied(upgrade.before.build.directory, settings))
 
     @contextlib.contextmanager
-    def losing_a_symbol(*_: Any) -> Iterator[Path]:
+    def losing_a_symbol(*_: Any, **__: Any) -> Iterator[Path]:
         made = settings.dist_root / "server"
         shutil.copyfile(upgrade.before.build.server, made)
         yield made
