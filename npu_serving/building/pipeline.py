@@ -306,8 +306,9 @@ def _check_adapter(context: BuildContext) -> None:
         return
     adapter, directory = context.adapter, context.source.tree / overlay.DIRECTORY
     taken = {fsutil.sha256_of(path) for path in (adapter.path, directory / content.ADAPTER_FILE)}
-    symbols = fsutil.read_text(directory / content.SYMBOLS_FILE)
-    if taken != {adapter.sha256} or symbols != content.symbols_script(adapter.elf, context.fits):
+    asked, listed = (fsutil.read_text(directory / name) for name in (content.SYMBOLS_FILE, content.EXPORTS_FILE))
+    is_of_it = asked == content.symbols_script(adapter.elf, context.fits)
+    if taken != {adapter.sha256} or not is_of_it or listed != content.exports_list(adapter.elf, context.fits):
         raise replaced_meanwhile(adapter.path)
 
 
@@ -402,6 +403,7 @@ def manifest_of(context: BuildContext, record: bazel.BuildRecord, linker: str) -
         linker=linker,
         linker_version=linker_that_made(context, linker),
         xla=context.settings.xla,
+        also_fits=context.settings.also_fits,
     )
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from npu_serving.builds.current import find_build
-from npu_serving.builds.manifest import Build
+from npu_serving.builds.manifest import Build, BuildManifest
 from npu_serving.errors import NpuServingError, RequestError
 from npu_serving.sample.sample_settings import with_sample
-from npu_serving.settings import RUNNERS, WITHOUT_ADAPTER, Settings
+from npu_serving.settings import RUNNERS, WITHOUT_ADAPTER, XLA, XLA_FULL, Settings
+
+
+def xla_of(manifest: BuildManifest) -> str:
+    """How much of XLA a build got: all of it, before there was a choice."""
+    return manifest.xla if manifest.xla in XLA else XLA_FULL
 
 
 def settings_to_serve(settings: Settings, build: str = "") -> Settings:
@@ -48,5 +53,7 @@ def settings_of(build: Build, settings: Settings) -> Settings:
             runner=runner,
             docker_base_image=manifest.toolchain.get("base_image", settings.docker_base_image),
             bazel_args=tuple(manifest.flags),
+            also_fits=tuple(manifest.also_fits) or settings.also_fits,
+            xla=xla_of(manifest),
         )
     )

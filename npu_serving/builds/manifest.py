@@ -67,6 +67,8 @@ class BuildManifest:
     """The digest of the relink kit that the server was linked from; "" for one that was linked where it was built."""
     xla: str = ""
     """How much of XLA the server got, "adapter" or "full"; "" in a manifest from before there was a choice: all."""
+    also_fits: tuple[str, ...] = ()
+    """What it was to fit besides its adapter, as it was asked for; none in a manifest from before it was asked."""
     format: int = field(default=FORMAT)
 
     @property

@@ -15,6 +15,7 @@ from pathlib import Path
 from npu_serving.builds import manifest
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
+from npu_serving.builds.fitting import ReleaseFit, fit_text, releases_that_fit
 from npu_serving.builds.manifest import Build
 from npu_serving.cann.adapter import Adapter, told_apart
 from npu_serving.cann.environment import cann_environment
@@ -55,6 +56,8 @@ class VerifyResult:
     installed: Adapter | None = None
     about_the_npu: tuple[Finding, ...] = ()
     """What keeps a server that starts from the NPU: CANN's list of operators, stubs in the place of its libraries."""
+    releases: tuple[ReleaseFit, ...] = ()
+    """How it fits the releases of the adapter that are known; none for a server that is no build of ours."""
 
     @property
     def exit_code(self) -> int:
@@ -75,12 +78,14 @@ class VerifyResult:
             "installed_adapter": self.installed.describe() if self.installed else None,
             **self.report.to_json(),
             "about_the_npu": [finding_json(finding) for finding in self.about_the_npu],
+            "releases": [item.to_json() for item in self.releases],
             "exit_code": self.exit_code,
         }
 
     def text(self) -> str:
         """The findings, then what to do about a CANN that was replaced."""
         lines = [str(self.server), self.report.text(), *(finding_text(finding) for finding in self.about_the_npu)]
+        lines += fit_text(self.releases)
         if self.installed is not None:
             linked, installed = told_apart(self.linked, self.installed)
             lines.append(f"It was linked with {linked}, but the installed one is {installed}.")
@@ -147,7 +152,14 @@ def verify_found_build(settings: Settings, build: Build) -> VerifyResult:
     file = build.damaged_file(without=manifest.SERVER) if report.ok else ""
     if file:  # the loader may find another one, such as CANN's own adapter
         raise _damaged(build, f"its {file} was removed or changed since it was built.")
-    return VerifyResult(case.server, report, build.manifest.adapter, installed, _about_the_npu(report, case, cann))
+    return VerifyResult(
+        case.server,
+        report,
+        build.manifest.adapter,
+        installed,
+        _about_the_npu(report, case, cann),
+        () if build.manifest.without_adapter else releases_that_fit(build, settings.adapters),
+    )
 
 
 def _damaged(build: Build, why: str) -> VerificationError:

@@ -13,6 +13,7 @@ from npu_serving import fsutil
 from npu_serving.asking.golden_files import golden_directory, read_golden_requests
 from npu_serving.builds import bill_of_materials
 from npu_serving.builds.manifest import SERVER, BuildManifest
+from npu_serving.cann.known_adapters import KnownAdapter, is_release
 from npu_serving.console import Reporter
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import NpuServingError, RequestError
@@ -42,9 +43,15 @@ def described_kit(
         adapter_files=AdapterFiles(**{**adapter_files, **link.adapter_files}),
         libraries=link.libraries,
         members=held,
+        fits={_release(item): item.symbols for item in source.fits},
         manifest=template(source.manifest),
         entries={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     )
+
+
+def _release(item: KnownAdapter) -> str:
+    """Its release; of one that was named by its file the file's name alone, for the directories are this machine's."""
+    return item.release if is_release(item.release) else Path(item.release).name
 
 
 _LINKERS: Mapping[str, Literal["bfd", "gold", "lld"]] = {"bfd": "bfd", "gold": "gold", "lld": "lld"}

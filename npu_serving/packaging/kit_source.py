@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.building.context import BuildContext
-from npu_serving.building.inputs import choose_runner
+from npu_serving.building.inputs import choose_runner, find_fits
 from npu_serving.building.prepared import prepared_of
 from npu_serving.building.saved_links import links_directory
 from npu_serving.building.sources import resolve_source
 from npu_serving.builds.current import CURRENT, find_build, link_target
 from npu_serving.builds.manifest import BuildManifest
 from npu_serving.cann.install import cann_of
+from npu_serving.cann.known_adapters import KnownAdapter
 from npu_serving.console import Reporter
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import RequestError
@@ -37,6 +38,8 @@ class KitSource:
     saved: SavedLink
     made_of: str
     """What the manifest is of, for a person."""
+    fits: tuple[KnownAdapter, ...] = ()
+    """What a server that is linked from it is to fit besides its adapter."""
 
 
 def kit_source(settings: Settings, build: str = "") -> KitSource:
@@ -56,7 +59,8 @@ def kit_source(settings: Settings, build: str = "") -> KitSource:
             cause="it was built by an earlier version of this project, or build_root was cleaned or is another one",
             cure=_BUILD_AGAIN,
         )
-    return KitSource(manifest, saved, named)
+    asked = dataclasses.replace(settings, also_fits=tuple(manifest.also_fits) or settings.also_fits)
+    return KitSource(manifest, saved, named, find_fits(asked, resolve_source(settings)))
 
 
 @contextlib.contextmanager
