@@ -16,7 +16,7 @@ from npu_serving.asking.request import ROW, PredictRequest
 from npu_serving.building import pipeline
 from npu_serving.building.context import find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
-from npu_serving.building.prepared import prepared_of
+from npu_serving.building.prepared import PREPARED, prepared_of
 from npu_serving.building.saved_links import links_directory
 from npu_serving.building.without_adapter import PreparedResult, prepare_objects
 from npu_serving.builds.current import CPU_SERVER, CURRENT, link_target
@@ -72,6 +72,10 @@ def road(built: BuildResult, sample_settings: Settings, tmp_path_factory: pytest
     elsewhere = dataclasses.replace(sample_settings, dist_root=tmp_path_factory.mktemp("dist"), install_link="")
     relinked = build_serving(elsewhere, Silent())
     yield Road(settings, kept, first, made, again, (before, after), relinked, cpu, cpu_again)
+    for left in (settings.dist_root / CPU_SERVER, settings.dist_root / "packages", settings.build_root / PREPARED):
+        fsutil.remove(left)
+    if cpu.server is not None:
+        fsutil.remove(cpu.server.directory)
     build_serving(sample_settings, Silent())
 
 
