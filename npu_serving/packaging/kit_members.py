@@ -11,15 +11,15 @@ from pathlib import Path, PurePosixPath
 from npu_serving import fsutil
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import SourceError
-from npu_serving.overlay.content import ADAPTER_FILE, SYMBOLS_FILE, link_option
+from npu_serving.overlay.content import ADAPTER_FILE, EXPORTS_FILE, SYMBOLS_FILE, link_option
 from npu_serving.packaging.bare_link import ELF, END_LIB, START_LIB, LinkFile, Word
 from npu_serving.packaging.object_archive import archive_pieces, size_of
 
 ADAPTER, OBJECTS, LIBRARIES, SYSTEM = "adapter", "objects", "lib", "system"
 """The directories of a kit: what is written for each adapter, what Bazel made, what goes beside the server, and
 what the toolchain has."""
-EXPORTED_FILE = "exported_symbols.list"
-ROLES = {ADAPTER_FILE: "adapter", SYMBOLS_FILE: "needed_symbols", EXPORTED_FILE: "exported_symbols"}
+
+ROLES = {ADAPTER_FILE: "adapter", SYMBOLS_FILE: "needed_symbols", EXPORTS_FILE: "exported_symbols"}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ REPLACED = (
     "bazel-out/bin/_solib/lib_tf_adapter.so",
     "bazel-out/bin/_solib/libpython3.7m.so",
     "third_party/tf_adapter/needed_symbols.lds",
-    "third_party/tf_adapter/exported_symbols.list",
+    "third_party/tf_adapter/exported_symbols.lds",
 )
 
 
@@ -17,7 +17,7 @@ def test_the_adapters_words_are_taken_out_and_all_others_stay_in_order() -> None
     command = (
         "gcc", "-o", "server", "-Lbazel-out/bin/_solib", "-Wl,--no-as-needed", "-Wl,-l_tf_adapter",
         "-Wl,third_party/tf_adapter/needed_symbols.lds",
-        "-Wl,--dynamic-list=third_party/tf_adapter/exported_symbols.list",
+        "-Wl,--dynamic-list=third_party/tf_adapter/exported_symbols.lds",
         "-Wl,-lpython3.7m", "-fuse-ld=gold", "-Wl,@server.params", "-lstdc++",
     )  # fmt: skip
     parameters = ("main.o", "--start-lib", "python3.7m.o", "--end-lib", "-l_tf_adapter", "-lpython3.7m", "-lpthread")
