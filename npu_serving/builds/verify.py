@@ -57,7 +57,7 @@ class VerifyResult:
     about_the_npu: tuple[Finding, ...] = ()
     """What keeps a server that starts from the NPU: CANN's list of operators, stubs in the place of its libraries."""
     releases: tuple[ReleaseFit, ...] = ()
-    """How it fits the releases of the adapter that are known; none for a server that is no build of ours."""
+    """How it fits the releases of the adapter that are known; none for a server that is not a build of ours."""
 
     @property
     def exit_code(self) -> int:

@@ -9,7 +9,7 @@ from collections import Counter
 from reachability import ON_IMPORT, ROOT, Definition, package_sources, reached_by_any_task, reached_from
 
 # Written and tested ahead of the tasks that are to call them; what they call themselves is there for them.
-SOON_GET_THEIR_TASKS = ("needed_from_server", "ARGUMENT")
+SOON_GET_THEIR_TASKS = ("needed_from_server",)
 READ_BY_PYTHON_AND_PACKAGERS = {ON_IMPORT, "TYPE_CHECKING", "__all__", "__version__"}
 # Methods that the standard library and invoke call, by name.
 CALLED_BY_A_LIBRARY = {
