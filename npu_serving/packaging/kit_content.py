@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -43,15 +43,23 @@ def described_kit(
         adapter_files=AdapterFiles(**{**adapter_files, **link.adapter_files}),
         libraries=link.libraries,
         members=held,
-        fits={_release(item): item.symbols for item in source.fits},
+        fits=fits_by_release(source.fits),
         manifest=template(source.manifest),
         entries={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     )
 
 
-def _release(item: KnownAdapter) -> str:
-    """Its release; of one that was named by its file the file's name alone, for the directories are this machine's."""
-    return item.release if is_release(item.release) else Path(item.release).name
+def fits_by_release(adapters: Iterable[KnownAdapter]) -> dict[str, tuple[str, ...]]:
+    """What each needs of the server, by its release; what was named by its file goes by the file's name alone.
+
+    The directories are this machine's. Adapters all have one name, so those that share it are one entry with the needs
+    of them all.
+    """
+    found: dict[str, set[str]] = {}
+    for item in adapters:
+        name = item.release if is_release(item.release) else Path(item.release).name
+        found.setdefault(name, set()).update(item.symbols)
+    return {name: tuple(sorted(symbols)) for name, symbols in found.items()}
 
 
 _LINKERS: Mapping[str, Literal["bfd", "gold", "lld"]] = {"bfd": "bfd", "gold": "gold", "lld": "lld"}

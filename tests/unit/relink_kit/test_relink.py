@@ -21,6 +21,7 @@ from small_kits import (
 from npu_serving import fsutil
 from npu_serving.builds.current import find_build, make_current, read_builds
 from npu_serving.builds.manifest import read_manifest
+from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
     AdapterError,
     DiskFullError,
@@ -53,6 +54,20 @@ def starts(root: Path) -> str:
     server = root / "dist/current/bin/tensorflow_model_server"
     subprocess.run([server], check=True, env={"LD_BIND_NOW": "1"})
     return find_build(root / "dist").manifest.build_id
+
+
+def test_a_server_that_is_linked_from_a_kit_exports_what_the_other_releases_need_of_it_too(
+    small_members: dict[str, Path], adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    kits: dict[str, dict[str, tuple[str, ...]]] = {"alone": {}, "both": {"7.0.RC1": (OTHER,)}}
+    for name, fits in kits.items():
+        root = tmp_path / name
+        root.mkdir()
+        kit = write_small_kit(root / "kit.pyz", small_members, program=False, fits=fits)
+        relinked(kit, root, install_adapter(root / "cann", adapters["first"]))
+        exported = read_elf(find_build(root / "dist").server).defined_names
+        assert ANSWER in exported
+        assert (OTHER in exported) == bool(fits)
 
 
 def test_a_new_adapter_is_linked_in_one_that_fits_is_swapped_in_and_else_nothing_is_done(
