@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import starlark
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import AdapterError, BuildFileError, MissingToolError, NpuServingError, SourceError
 from npu_serving.overlay import adapter as overlay
-from npu_serving.overlay import stubs
+from npu_serving.overlay import buildfile, stubs
 from npu_serving.overlay.adapter import (
     apply_overlay,
     plan_overlay,
@@ -416,3 +417,47 @@ def test_the_symbols_script_pulls_archive_members_in_even_where_the_adapter_come
         check=True,
     )  # fmt: skip
     assert ("server_registers" in read_elf(tmp_path / "server").defined_names) == with_script
+
+
+@pytest.mark.parametrize(("first", "second"), [("full", "adapter"), ("adapter", "full")])
+def test_a_tree_with_one_form_of_xla_is_changed_over_to_the_other_and_both_go_without_a_trace(
+    tree, inputs, first, second
+):
+    untouched = contents(tree)
+    apply_overlay(plan_overlay(tree, replace(inputs, xla=first)))
+    other = replace(inputs, xla=second)
+    assert render_overlay(tree, other, mode="check").exit_code == 3
+
+    diff = render_overlay(tree, other, mode="diff").text()
+    lines = [line for line in diff.splitlines() if "org_tensorflow" in line and line[0] in "+-"]
+    wanted = {label for label in overlay.server_deps(second) if label.startswith("@")}
+    unwanted = {label for label in overlay.server_deps(first) if label.startswith("@")}
+    assert {(line[0], line[1:].strip(' ",')) for line in lines} == {
+        *(("+", label) for label in wanted),
+        *(("-", label) for label in unwanted),
+    }
+
+    apply_overlay(plan_overlay(tree, other))
+    assert not plan_overlay(tree, other).changes
+    deps = buildfile.read_deps((tree / buildfile.FILE).read_text())
+    assert wanted <= set(deps)
+    assert not unwanted & set(deps)
+    apply_overlay(plan_removal(tree))
+    assert contents(tree) == untouched
+
+
+def test_the_guides_target_in_a_tree_of_ones_own_stays_and_says_that_all_of_xla_is_needed(tree, inputs):
+    path = tree / buildfile.FILE
+    by_hand = buildfile.add_deps(path.read_text(), labels=overlay.server_deps("full")[-1:])
+    path.write_text(by_hand)
+    assert overlay.names_full_xla(tree)
+    apply_overlay(plan_overlay(tree, inputs))
+    assert overlay.names_full_xla(tree)
+    assert overlay.server_deps("full")[-1] in buildfile.read_deps(path.read_text())
+    apply_overlay(plan_removal(tree))
+    assert path.read_text() == by_hand
+
+
+def test_what_the_overlay_itself_added_is_not_the_trees_own_wish_for_all_of_xla(tree, inputs):
+    apply_overlay(plan_overlay(tree, replace(inputs, xla="full")))
+    assert not overlay.names_full_xla(tree)
