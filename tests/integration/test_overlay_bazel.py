@@ -34,6 +34,12 @@ FILES = {
     "WORKSPACE": 'workspace(name = "tf_serving")\nlocal_repository(name = "org_tensorflow", path = "tf")\n',
     "tf/WORKSPACE": "",
     "tf/tensorflow/compiler/jit/BUILD": 'cc_library(name = "xla_cpu_jit", visibility = ["//visibility:public"])\n',
+    "tf/tensorflow/compiler/jit/graphcycles/BUILD": """\
+cc_library(name = "graphcycles", visibility = ["//visibility:public"])
+""",
+    "tf/tensorflow/compiler/tf2xla/BUILD": """\
+cc_library(name = "functionalize_control_flow", visibility = ["//visibility:public"])
+""",
     OUTPUT.rpartition("/")[0] + "/BUILD": """\
 cc_library(name = "registry", srcs = ["registry.cc"])
 cc_library(name = "runtime", srcs = ["first.cc", "second.cc", "nobody.cc"])

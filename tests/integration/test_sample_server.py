@@ -40,6 +40,7 @@ PLACED = "NpuOptimizer: graph of half_plus_two placed on NPU (sample, CANN 6.3.R
 SIGN = "The model has been compiled on the Ascend AI processor, current graph id is: 1"
 ASKING = PLATFORM_CONFIG.read_text(encoding="utf-8")
 NEEDED_BY_ALL = "_ZN10tensorflow7strings21HumanReadableNumBytesEl"
+OF_XLA = ("_ZN10tensorflow11GraphCyclesC1Ev", "_ZN10tensorflow24FunctionalizeControlFlowEPNS_11LinearGraphE")
 NEEDED_BY_NEXT = "_ZN10tensorflow8profiler8NpuTrace5BeginERKSs"
 
 SOURCES = (
@@ -96,7 +97,7 @@ class Npu:
     def link(self, name: str, *symbols: str) -> Path:
         """Links a server with the adapter of the latest CANN, asking for these symbols."""
         adapter = library_directories(self.ascend)[0] / "_tf_adapter.so"
-        asked = [f"-Wl,-u,{symbol}" for symbol in symbols]
+        asked = [f"-Wl,-u,{symbol}" for symbol in (*OF_XLA, *symbols)]
         flags = ["-Wl,--no-as-needed", "-Wl,--allow-shlib-undefined"]
         return self.objects.link(self.root / name, *asked, *flags, str(adapter))
 
