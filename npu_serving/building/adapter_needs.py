@@ -141,7 +141,7 @@ def _kept(settings: Settings, needs: AdapterNeeds, release: str, *, dry_run: boo
             cause="this one needs the same of the server: a build fits it without --add"
             if release in needs.same_as
             else "this one needs something else: it was built in another way, or is that of another release",
-            cure=f"./inv adapter-needs {adapter.wheel or adapter.path} --add {release}-own"
+            cure=command_line(["./inv", "adapter-needs", str(adapter.wheel or adapter.path), "--add", f"{release}-own"])
             if release not in needs.same_as
             else "leave --add out",
         )

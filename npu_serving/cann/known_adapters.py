@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -105,7 +106,7 @@ def _meant(word: str, known: Sequence[KnownAdapter], wheels: Path) -> Iterable[K
     named = [item for item in known if item.release == word]
     if named:
         return named
-    if "/" in word or word.endswith((".so", ".whl")) or Path(word).is_file():
+    if "/" in word or word.endswith((".so", ".whl")) or os.path.isfile(word):  # noqa: PTH113 - False for a name that is too long
         adapter = adapter_at(Path(word), "", wheels)
         return [KnownAdapter(word, "", f"read from {word}", needed_of_server(adapter.elf))]
     releases = ", ".join(item.release for item in known) or "none yet"

@@ -76,6 +76,15 @@ def test_a_release_that_the_project_knows_is_refused_and_following_the_cure_help
     assert caught.value.cure == "leave --add out"
 
 
+def test_the_cure_can_be_typed_where_the_files_name_has_blanks(settings, first, tmp_path) -> None:
+    blank = tmp_path / "with blanks" / "_tf_adapter.so"
+    blank.parent.mkdir()
+    shutil.copy(first, blank)
+    with pytest.raises(RequestError) as caught:
+        adapter_needs(settings, str(blank), add="7.0.RC1")
+    assert shlex.split(caught.value.cure)[2:] == [str(blank), "--add", "7.0.RC1-own"]
+
+
 @pytest.mark.parametrize("name", ["known", "none", "", "../x", "a/b", "-x", "x ", "x."])
 def test_a_name_that_no_release_can_have_is_refused(settings, first, name: str) -> None:
     if name:

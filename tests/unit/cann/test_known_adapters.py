@@ -115,6 +115,7 @@ def test_a_file_means_what_it_needs_of_the_server_and_nothing_of_cann(tmp_path) 
     [
         (("none", "known"), RequestError, "beside"),
         (("7.5",), RequestError, "known: 6.3.RC2, 9.0.0"),
+        (("x" * 300,), RequestError, "known: 6.3.RC2, 9.0.0"),
         (("nonexistent/_tf_adapter.so",), AdapterError, "does not exist"),
         (("x.whl",), AdapterError, "does not exist"),
         ((__file__,), AdapterError, "not an ELF file"),
