@@ -16,7 +16,7 @@ from typing import IO
 from npu_serving import fsutil
 from npu_serving.console import Progress, Reporter
 from npu_serving.errors import KitError
-from npu_serving.relink_kit.kit_file import KIT_BLOBS, Kit, damaged, reading
+from npu_serving.relink_kit.kit_file import KIT_BLOBS, KIT_JSON, Kit, damaged, reading
 from npu_serving.resources import usable_processors
 
 MEMBERS = "members"
@@ -49,9 +49,14 @@ def unpack(kit: Kit, cache: Path, reporter: Reporter) -> Path:
 
 
 def is_unpacked(kit: Kit, cache: Path) -> bool:
-    """Whether the members are there as they were unpacked, as far as size and time of each file tell."""
+    """Whether the members are there as this user unpacked them, as far as size and time of each file tell.
+
+    What lies there of another user, who may write into the cache too, can be anything with a seal that fits it.
+    """
     place = unpacked_directory(kit, cache)
     try:
+        if os.stat(place, follow_symlinks=False).st_uid != os.geteuid():
+            return False
         sealed = json.loads((place / _SEAL).read_bytes())
         return bool(sealed == _seal(kit, place / MEMBERS))
     except (OSError, ValueError, RecursionError):
@@ -67,9 +72,16 @@ def _seal(kit: Kit, members: Path) -> dict[str, list[int]]:
 
 
 def verify_kit(kit: Kit, reporter: Reporter) -> None:
-    """Reads all of the kit. Raises KitError for the first entry that is missing or differs from its digest."""
+    """Reads all of the kit. Raises KitError for the first entry that is missing, differs from its digest, or that
+    kit.json does not name: Python imports what lies at the top of a zip.
+    """
     sizes = {member.sha256: member.size_bytes for member in kit.file.members.values()}
     with _opened(kit) as packed, reporter.progress("reading the kit", total=sum(sizes.values()), unit="bytes") as shown:
+        named = {KIT_JSON, *kit.file.entries, *(f"{KIT_BLOBS}{digest}" for digest in sizes)}
+        for name in packed.namelist():
+            if name not in named:
+                raise damaged(kit.path, f"{name} was added to it")
+            named.remove(name)  # a second one of that name is one too many
         done = 0
         for digest, size_bytes in sizes.items():
             _copy_blob(kit, packed, digest, size_bytes, None)

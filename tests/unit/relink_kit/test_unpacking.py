@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import subprocess
 import sys
+import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -125,3 +129,25 @@ def test_a_kit_for_another_architecture_is_refused_with_both_named(
     kit = read_kit(write_small_kit(tmp_path / "a.pyz", small_members, program=False, machine="aarch64"))
     with pytest.raises(KitError, match="is for aarch64, but this machine is x86_64"):
         check_machine(kit, "x86_64")
+
+
+def test_members_that_another_user_has_put_into_the_cache_are_not_linked(
+    small_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _checked(small_kit, tmp_path)
+    kit = read_kit(small_kit)
+    assert is_unpacked(kit, tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: unpacked_directory(kit, tmp_path).stat().st_uid + 1)
+    assert not is_unpacked(kit, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["hashlib.py", "kit.json"])
+def test_a_kit_that_something_was_added_to_is_not_whole(name: str, small_kit: Path, tmp_path: Path) -> None:
+    """Python would import it in place of its own."""
+    more = tmp_path / "more.pyz"
+    shutil.copy(small_kit, more)
+    with zipfile.ZipFile(more, "a") as packed, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a second entry by that name
+        packed.writestr(name, zipfile.ZipFile(small_kit).read(name) if name == "kit.json" else b"x = 1")
+    with pytest.raises(KitError, match=f"{name} was added to it"):
+        verify_kit(read_kit(more), Silent())
