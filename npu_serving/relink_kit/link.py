@@ -84,13 +84,7 @@ def write_adapter_files(kit: Kit, members: Path, adapter: Adapter) -> None:
 
     AdapterError for one with another SONAME, and for one that names a symbol no linker script can hold.
     """
-    soname = adapter.elf.soname or adapter.path.name
-    if soname != kit.file.soname:
-        raise AdapterError(
-            f"The adapter {adapter.path} has the SONAME {soname}, and the server asks for {kit.file.soname}.",
-            cause="it is another library, or the adapter of another TensorFlow",
-            cure=f"use --adapter with the path of a {kit.file.soname}, or of its wheel",
-        )
+    check_soname(kit, adapter)
     others = {name for names in kit.file.fits.values() for name in names}
     needed = undefined_needs(adapter.elf)
     exported = {name for name in needed if owner_by_name(name).kind == SERVER} | others
@@ -107,6 +101,17 @@ def write_adapter_files(kit: Kit, members: Path, adapter: Adapter) -> None:
     fsutil.copy_file(adapter.path, members / places.adapter)
     fsutil.write_file(members / places.needed_symbols, script)
     fsutil.write_file(members / places.exported_symbols, listed)
+
+
+def check_soname(kit: Kit, adapter: Adapter) -> None:
+    """AdapterError for an adapter that the kit's server would not ask for."""
+    soname = adapter.elf.soname or adapter.path.name
+    if soname != kit.file.soname:
+        raise AdapterError(
+            f"The adapter {adapter.path} has the SONAME {soname}, and the server asks for {kit.file.soname}.",
+            cause="it is another library, or the adapter of another TensorFlow",
+            cure=f"use --adapter with the path of a {kit.file.soname}, or of its wheel",
+        )
 
 
 def _dynamic_list(symbols: Iterable[str]) -> str:

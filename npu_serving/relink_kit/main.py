@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import platform
 import re
 import signal
@@ -152,7 +153,7 @@ def _run(kit: Kit, cache: Path, arguments: argparse.Namespace, reporter: Reporte
             members = unpack(kit, cache, reporter)
         size = amount_text(kit.file.size_bytes, "bytes")
         return KitAnswer((f"Unpacked into {members} ({size}).",), {"directory": str(members)})
-    dist_root = Path(arguments.dist).expanduser().absolute()
+    dist_root = _typed(arguments.dist, "--dist")
     if arguments.command == "rollback":
         return _roll_back(dist_root, Cann(arguments.adapter, arguments.cann_root, cache), arguments)
     request = KitRequest(dist_root, cache, arguments.adapter, arguments.cann_root)
@@ -160,15 +161,17 @@ def _run(kit: Kit, cache: Path, arguments: argparse.Namespace, reporter: Reporte
         verify_kit(kit, reporter)
         return _verify(kit, request)
     request = dataclasses.replace(request, linker=arguments.linker, install_link=arguments.install_link)
+    models = _typed(arguments.model_base_path, "--model-base-path") if arguments.model_base_path else None
+    if models is not None and not os.path.isdir(models):  # noqa: PTH112 - False for a name that is too long
+        raise RequestError(f"--model-base-path {models} is not a directory.", cure="name the directory of a model")
+    config = (
+        _typed(arguments.platform_config_file, "--platform-config-file") if arguments.platform_config_file else None
+    )
+    if config is not None and not os.path.isfile(config):  # noqa: PTH113
+        raise RequestError(f"--platform-config-file {config} is not a file.", cure="name a platform config")
     if arguments.dry_run:
         plan = plan_relink(kit, request)
         return KitAnswer((plan.text(),), plan.to_json())
-    models = Path(arguments.model_base_path).expanduser().absolute() if arguments.model_base_path else None
-    if models is not None and not models.is_dir():
-        raise RequestError(f"--model-base-path {models} is not a directory.", cure="name the directory of a model")
-    config = Path(arguments.platform_config_file).expanduser().absolute() if arguments.platform_config_file else None
-    if config is not None and not config.is_file():
-        raise RequestError(f"--platform-config-file {config} is not a file.", cure="name a platform config")
     golden = GoldenProof(kit, cache, models, config)
 
     def proof(build: Build, cann: Cann) -> None:
@@ -176,6 +179,14 @@ def _run(kit: Kit, cache: Path, arguments: argparse.Namespace, reporter: Reporte
             golden.prove(build, cann, reporter)
 
     return relink(kit, request, reporter, proof)
+
+
+def _typed(text: str, flag: str) -> Path:
+    """A path as a person types it; RequestError where nobody has the name behind its ~."""
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise RequestError(f"{flag} can't be {text!r} ({error}).", cure="write the whole path") from error
 
 
 def _show(kit: Kit, cache: Path) -> KitAnswer:

@@ -36,7 +36,7 @@ from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, Ve
 from npu_serving.findings import WARNING
 from npu_serving.linking.linkers import Linker
 from npu_serving.relink_kit.kit_file import KIT_BILL, Kit
-from npu_serving.relink_kit.link import link_server, the_linker, write_adapter_files
+from npu_serving.relink_kit.link import check_soname, link_server, the_linker, write_adapter_files
 from npu_serving.relink_kit.unpacking import check_machine, is_unpacked, read_entries, unpack
 from npu_serving.state_lock import state_lock
 
@@ -148,8 +148,8 @@ class KitRelinked:
 def plan_relink(kit: Kit, request: KitRequest) -> KitPlanned:
     """What has to be done so that dist/ has a server of this kit for the CANN that is installed; changes nothing.
 
-    Raises KitError for a kit for another machine, MissingToolError without an adapter or a fitting linker, and
-    VerificationError where the adapter does not fit the CANN.
+    Raises KitError for a kit for another machine, MissingToolError without an adapter or a fitting linker, AdapterError
+    for an adapter of another name, and VerificationError where the adapter does not fit the CANN.
     """
     check_machine(kit, platform.machine())
     check_link(request.install_link, request.dist_root)
@@ -159,6 +159,8 @@ def plan_relink(kit: Kit, request: KitRequest) -> KitPlanned:
         raise VerificationError(misfit.what, cure=misfit.cure)
     current = next((build for build in read_builds(request.dist_root).sound if build.current), None)
     action, why = _what_to_do(kit, current, cann)
+    if action == KIT:
+        check_soname(kit, cann.adapter)
     linker = the_linker(kit, request.linker) if action == KIT else None
     return KitPlanned(kit, request, action, why, current, linker, is_unpacked(kit, request.cache))
 

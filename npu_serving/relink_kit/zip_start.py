@@ -22,14 +22,24 @@ class _StopError(Exception):
 
 
 def _cache() -> Path:
-    """The directory that --cache names, or $XDG_CACHE_HOME/npu-serving, or ~/.cache/npu-serving."""
+    """The directory that --cache names, or $XDG_CACHE_HOME/npu-serving, or ~/.cache/npu-serving.
+
+    _StopError where ~ means nothing: for a user without a home, as in a container, and for an unknown ~user.
+    """
     words = sys.argv[1:]
     named = [words[at + 1] for at in range(len(words) - 1) if words[at] == "--cache"]
     named += [word[len("--cache=") :] for word in words if word.startswith("--cache=")]
-    if named:
-        return Path(named[0]).expanduser().absolute()
     above = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(above if above.startswith("/") else "~/.cache").expanduser() / "npu-serving"
+    place = named[0] if named else f"{above if above.startswith('/') else '~/.cache'}/npu-serving"
+    try:
+        return Path(place).expanduser().absolute()
+    except RuntimeError as error:
+        raise _StopError(
+            2,
+            f"There is no directory {place} to unpack the kit into ({error}).",
+            "the user has no home directory here, or the name behind ~ is mistyped",
+            "name another directory, with its whole path: --cache DIR",
+        ) from error
 
 
 def _entries(kit: Path) -> "dict[str, bytes]":
@@ -98,8 +108,8 @@ def _prepared(kit: Path, cache: Path) -> Path:
 def start() -> int:
     """Unpacks the program, and runs it; returns the exit code."""
     kit = Path(__file__).absolute().parent
-    cache = _cache()
     try:
+        cache = _cache()
         directory = _prepared(kit, cache)
     except _StopError as stop:
         code, what, cause, cure = stop.args

@@ -58,3 +58,23 @@ def test_a_damaged_program_is_refused_before_anything_of_it_runs(whole_kit: Path
     assert "is not a whole relink kit" in finished.stderr
     assert "Next: copy the kit" in finished.stderr
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "--cache", "~nobody-has-this-name/x"),
+        ("relink", "--dist", "~nobody-has-this-name/x"),
+        ("relink", "--dry-run", "--model-base-path", "x" * 300),
+        ("relink", "--dry-run", "--platform-config-file", "x" * 300),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_refused_and_not_planned_with(
+    words: tuple[str, ...], whole_kit: Path, tmp_path: Path
+) -> None:
+    cache = () if "--cache" in words else ("--cache", str(tmp_path))
+    finished = subprocess.run(
+        [sys.executable, str(whole_kit), *words, *cache], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert finished.returncode == 2
+    assert "Next: " in finished.stderr and "Traceback" not in finished.stderr

@@ -195,11 +195,16 @@ def test_a_library_of_cann_that_is_missing_is_named_and_nothing_changes(
 def test_an_adapter_of_another_name_is_refused(small_kit: Path, adapters: dict[str, Path], tmp_path: Path) -> None:
     from elf_samples import library
 
+    from npu_serving.relink_kit.relink import KitRequest, plan_relink
+
     cann = install_adapter(tmp_path / "Ascend", adapters["first"])
     relinked(small_kit, tmp_path, cann)
     calls = f"int {OTHER}(void); int f(void) {{ return {OTHER}(); }}"
     install_adapter(cann, library(tmp_path / "x", "_tf_adapter.so", calls, soname="libother.so"))
     assert "libother.so" in _fails(small_kit, tmp_path, cann, AdapterError)
+    request = KitRequest(tmp_path / "dist", tmp_path / "cache", cann_root=str(cann))
+    with pytest.raises(AdapterError, match=r"libother\.so"):  # what --dry-run prints promises nothing else
+        plan_relink(read_kit(small_kit), request)
 
 
 def test_a_server_that_does_not_prove_itself_is_kept_and_not_current(
