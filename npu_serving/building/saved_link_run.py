@@ -98,13 +98,17 @@ def relinked(
             )
         server = scratch / SERVER_NAME
         if finished.returncode != 0 or not server.is_file():
-            raise explain_link(finished, log_path)
+            raise explain_link(finished, log_path, renewable=not context.settings.without_adapter)
         yield server
 
 
-def explain_link(finished: Finished, log_path: Path) -> BuildFailedError:
-    """The error for a link that failed, with the known cause and cure if what was printed shows one."""
+def explain_link(finished: Finished, log_path: Path, *, renewable: bool = True) -> BuildFailedError:
+    """The error for a link that failed, with the known cause and cure if what was printed shows one.
+
+    `renewable` tells whether the server has an adapter: one without is refused by rebuild-after-cann.
+    """
     base = failure(finished, log_path=log_path)
+    instead = ", or have Bazel link: ./inv rebuild-after-cann --with-bazel" if renewable else ""
     printed = hiding(finished.argv)(finished.output)
     known = diagnose(known_failures.LINKING, printed + (KILLED if finished.returncode in (-9, 137) else ""))
     shown = [f"    {line[:400]}" for line in printed.splitlines() if line.strip()][-6:]
@@ -117,9 +121,7 @@ def explain_link(finished: Finished, log_path: Path) -> BuildFailedError:
             ]
         ),
         cause=known.cause if known is not None else "",
-        cure=known.cure
-        if known is not None
-        else f"look for the first error in {log_path}, or have Bazel link: ./inv build-serving",
+        cure=known.cure if known is not None else f"look for the first error in {log_path}{instead}",
         returncode=base.returncode,
         output=base.output,
     )
