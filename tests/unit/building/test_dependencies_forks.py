@@ -21,7 +21,7 @@ from npu_serving.lock.lockfile import read_lock, with_known_facts, write_lock
 from npu_serving.overlay.adapter import server_deps
 from npu_serving.overlay.buildfile import FILE, add_deps
 from npu_serving.sample.sample_archives import build_archives
-from npu_serving.settings import PROJECT_ROOT, XLA_FULL, Settings
+from npu_serving.settings import PROJECT_ROOT, XLA_FULL, XLA_OF_ADAPTER, Settings
 
 SAMPLE = PROJECT_ROOT / "examples" / "sample" / "serving"
 NEW = f'http_archive(name = "aliyun_oss_c_sdk", urls = ["https://a.example/oss.tgz"], sha256 = "{"ab" * 32}")\n'
@@ -62,11 +62,40 @@ def wanted(settings: Settings) -> set[str]:
     return {item.label for item in plan.missing} | set(plan.present)
 
 
+def fetched(settings: Settings, without: str) -> bool:
+    """Whether a store that lacks just that file would be filled with it."""
+    path = ContentStore(settings.store_root).path(without)
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        return without in {item.sha256 for item in plan_dependencies(online(settings)).fetching.missing}
+    finally:
+        path.write_bytes(content)
+
+
 def test_the_locks_of_this_project_say_which_state_of_the_tree_they_are_of():
     sample = read_lock(LOCKS / "sample.json")
     assert sample.made_of == sample.measured_on == state_of(SAMPLE)
     real = read_lock(LOCKS / "serving-1.15.0.json")
     assert real.made_of == real.measured_on != ""
+
+
+def test_llvm_is_needed_for_a_build_a_fetch_and_a_bundle_with_all_of_xla_and_else_for_none(settings, tmp_path):
+    for xla, needs_it in ((XLA_OF_ADAPTER, False), (XLA_FULL, True)):
+        for source in ("sample", settings.source):
+            asked = dataclasses.replace(settings, xla=xla, source=source)
+            assert ("llvm" in {item.name for item in resolve_source(asked).needed_archives()}) is needs_it
+            for machine in ("x86_64", "aarch64"):
+                bundle = plan_bundle(online(asked), BundleRequest(tmp_path / "b", machine=machine))
+                assert ("llvm" in {item.name for item in bundle.archives}) is needs_it
+            assert fetched(asked, without=PLAIN["llvm"].sha256) is needs_it
+
+
+def test_a_tree_whose_own_build_file_names_the_guides_target_needs_llvm_whatever_the_settings_say(settings):
+    file = Path(settings.source) / FILE
+    file.write_text(add_deps(file.read_text(), labels=server_deps(XLA_FULL)))
+    asked = dataclasses.replace(settings, xla=XLA_OF_ADAPTER)
+    assert "llvm" in {item.name for item in resolve_source(asked).needed_archives()}
 
 
 def test_an_archive_that_the_plain_tree_lacks_is_needed_for_a_fetch_a_bundle_and_a_build(settings, tmp_path):
