@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
 import shutil
 import zipfile
-import zlib
 from pathlib import Path
 
 import pytest
 import states
+from kit_links import linked
 
-from npu_serving import process
 from npu_serving.building.pipeline import BuildResult
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import SERVER
@@ -21,7 +18,7 @@ from npu_serving.builds.verify import check_directory
 from npu_serving.console import Silent
 from npu_serving.errors import RequestError
 from npu_serving.packaging.relink_kit_file import KitResult, make_kit, plan_kit
-from npu_serving.relink_kit.kit_file import LINKER, OUTPUT, read_kit
+from npu_serving.relink_kit.kit_file import read_kit
 from npu_serving.settings import Settings
 
 LINKERS = [name for name in ("bfd", "gold", "lld") if shutil.which(f"ld.{name}")]
@@ -32,30 +29,11 @@ def kit(sample_settings: Settings, built: BuildResult, tmp_path_factory: pytest.
     return make_kit(sample_settings, Silent(), output=tmp_path_factory.mktemp("kit"))
 
 
-def unpacked(kit: Path, directory: Path) -> Path:
-    file = read_kit(kit).file
-    with zipfile.ZipFile(kit) as packed:
-        for path, member in file.members.items():
-            (directory / path).parent.mkdir(parents=True, exist_ok=True)
-            (directory / path).write_bytes(zlib.decompress(packed.read(f"blobs/{member.sha256}")))
-    return directory
-
-
 @pytest.mark.parametrize("linker", LINKERS)
 def test_the_kit_alone_links_a_server_that_verifies_with_every_linker(
     kit: KitResult, built: BuildResult, sample_settings: Settings, tmp_path: Path, linker: str
 ) -> None:
-    place = unpacked(kit.plan.target, tmp_path / "kit")
-    file = read_kit(kit.plan.target).file
-    overlay = sample_settings.build_root / "src" / "sample" / "third_party" / "tf_adapter"
-    (place / "adapter").mkdir()
-    for name in dataclasses.asdict(file.adapter_files).values():
-        if (overlay / Path(name).name).is_file():
-            shutil.copy(overlay / Path(name).name, place / name)
-    server = tmp_path / "server"
-    named = {LINKER: f"ld.{linker}", OUTPUT: str(server)}
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
-    process.run([named.get(word, word) for word in file.command], cwd=place, env=environment)
+    server = linked(kit.plan.target, sample_settings, tmp_path, f"ld.{linker}")
     shutil.copytree(built.build.directory, tmp_path / "build")
     shutil.copy(server, tmp_path / "build" / SERVER)
     report = check_directory(tmp_path / "build", states.library_path(sample_settings))

@@ -6,10 +6,13 @@ import dataclasses
 import gc
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+import states
 from docker_support import BASE_IMAGE, require_engine
+from kit_links import linked
 
 from npu_serving import fsutil
 from npu_serving.building import pipeline
@@ -17,9 +20,11 @@ from npu_serving.building.context import find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.building.saved_link_run import relinked, usable_link
 from npu_serving.builds.manifest import SERVER
-from npu_serving.builds.verify import verify_build
+from npu_serving.builds.verify import check_directory, verify_build
 from npu_serving.console import Silent
 from npu_serving.errors import BuildFailedError, MissingToolError
+from npu_serving.packaging.relink_kit_file import make_kit
+from npu_serving.relink_kit.kit_file import read_kit
 from npu_serving.settings import Settings
 
 pytestmark = [pytest.mark.bazel, pytest.mark.docker]
@@ -82,6 +87,18 @@ def test_the_link_is_done_again_in_a_container_without_bazel_with_the_same_bytes
         assert usable_link(context).why_not == f"{name} is gone, with which the server was linked"
     finally:
         aside.rename(path)
+
+
+def test_a_kit_of_what_a_container_built_has_the_images_own_libraries_and_links_here(
+    built_in_a_container: BuildResult, docker_settings: Settings, tmp_path: Path
+) -> None:
+    kit = make_kit(docker_settings, Silent(), output=tmp_path / "kit.pyz")
+    assert {"system/libc.so.6", "system/libstdc++.so.6"} <= set(read_kit(kit.plan.target).file.members)
+    server = linked(kit.plan.target, docker_settings, tmp_path, "ld.gold")
+    shutil.copytree(built_in_a_container.build.directory, tmp_path / "build")
+    shutil.copy(server, tmp_path / "build" / SERVER)
+    assert check_directory(tmp_path / "build", states.library_path(docker_settings)).fits_where_a_driver_is
+    assert not list(docker_settings.build_root.glob(".scratch*")), "what was copied out of the image is removed"
 
 
 def test_a_compiler_killed_for_memory_is_recognised(docker_settings: Settings) -> None:
