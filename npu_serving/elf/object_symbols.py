@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 from npu_serving.elf.elf_file import Image, corrupt
@@ -33,28 +34,34 @@ def defined_names(image: Image) -> list[bytes]:
         raise corrupt(image.path, "its section headers have an odd size")
     first = image.unpack(_SECTION, image.part(table, _SECTION_SIZE))
     count = count or first[5]  # more than 65,279 sections: their number is in the size of the first one
-    form = struct.Struct(f"{image.order}{_SECTION}")
-    sections = list(form.iter_unpack(image.part(table, count * _SECTION_SIZE)))
-    for _, kind, _, _, offset, size, link, first_global, _, _ in sections:
-        if kind == _SYMTAB:
-            if link >= len(sections) or first_global * _SYMBOL_SIZE > size:
-                raise corrupt(image.path, "its table of symbols contradicts itself")
-            begin = first_global * _SYMBOL_SIZE  # the local ones come first (System V ABI, "Symbol Table")
-            symbols = image.part(offset + begin, (size - begin) // _SYMBOL_SIZE * _SYMBOL_SIZE)
-            return _names(image, symbols, image.part(sections[link][4], sections[link][5]))
-    return []
+    headers = image.part(table, count * _SECTION_SIZE)
+    kinds = struct.iter_unpack(f"{image.order}4xI56x", headers)
+    place = next((at for at, (kind,) in enumerate(kinds) if kind == _SYMTAB), None)
+    if place is None:
+        return []
+    _, _, _, _, offset, size, link, first_global, _, _ = _section(image, headers, place)
+    if link >= count or first_global * _SYMBOL_SIZE > size:
+        raise corrupt(image.path, "its table of symbols contradicts itself")
+    begin = first_global * _SYMBOL_SIZE  # the local ones come first (System V ABI, "Symbol Table")
+    symbols = image.part(offset + begin, (size - begin) // _SYMBOL_SIZE * _SYMBOL_SIZE)
+    _, _, _, _, offset, size, _, _, _, _ = _section(image, headers, link)
+    return _names(image, symbols, image.part(offset, size))
+
+
+def _section(image: Image, headers: bytes, number: int) -> tuple[int, ...]:
+    return image.unpack(_SECTION, headers[number * _SECTION_SIZE : (number + 1) * _SECTION_SIZE])
 
 
 def _names(image: Image, symbols: bytes, strings: bytes) -> list[bytes]:
     """Each field of all symbols is one slice, which is several times as fast as a symbol after the other."""
     offsets = struct.iter_unpack(f"{image.order}I20x", symbols)
     low, high = symbols[6::_SYMBOL_SIZE], symbols[7::_SYMBOL_SIZE]  # of the section's number: 0 where it is undefined
+    defined = int.from_bytes(low, "little") | int.from_bytes(high, "little")
     find = strings.find
     names = []
-    for (offset,), section_low, section_high in zip(offsets, low, high):
-        if section_low or section_high:
-            end = find(b"\0", offset)
-            if end < offset:
-                raise corrupt(image.path, "a name lies outside of its table of names")
-            names.append(strings[offset:end])
+    for (offset,) in itertools.compress(offsets, defined.to_bytes(len(low), "little")):
+        end = find(b"\0", offset)
+        if end < offset:
+            raise corrupt(image.path, "a name lies outside of its table of names")
+        names.append(strings[offset:end])
     return names

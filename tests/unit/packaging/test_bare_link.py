@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npu_serving import process
+from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import BuildFailedError, SourceError
 from npu_serving.packaging.bare_link import (
     LinkFile,
@@ -126,7 +127,7 @@ def test_a_library_is_taken_where_the_linker_takes_it(tmp_path: Path) -> None:
 class Link:
     """A small server with an adapter, linked by gcc: its directory, and the driver's words."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, compiler: str = "gcc") -> None:
         self.directory = directory
         for name, text in {
             "main.c": MAIN,
@@ -137,18 +138,18 @@ class Link:
             "adapter.c": "int adapter(void) { return 5; }",
         }.items():
             (directory / name).write_text(text)
-            process.run(["gcc", "-w", "-fPIC", "-c", name], cwd=directory)
+            process.run([compiler, "-w", "-fPIC", "-c", name], cwd=directory)
         (directory / "third_party").mkdir()
         library = "third_party/lib_tf_adapter.so"
-        process.run(["gcc", "-shared", "-Wl,-soname,_tf_adapter.so", "-o", library, "adapter.o"], cwd=directory)
+        process.run([compiler, "-shared", "-Wl,-soname,_tf_adapter.so", "-o", library, "adapter.o"], cwd=directory)
         (directory / "third_party/needed_symbols.lds").write_text("EXTERN(even)\n")
         groups = ["--start-lib", "odd.o", "unused.o", "--end-lib", "--start-lib", "even.o", "--end-lib"]
         rest = ["-whole-archive", "kept.o", "-no-whole-archive", "-lm", "-lpthread"]
         self.parameters = ["main.o", *groups, "-l_tf_adapter", *rest]
         (directory / "a.params").write_text("\n".join(self.parameters) + "\n")
         self.command = [
-            "gcc", "-o", "out", "-Lthird_party", "-Wl,-rpath,$ORIGIN/third_party", "-Wl,third_party/needed_symbols.lds",
-            "-Wl,-z,relro,-z,now", "-Wl,@a.params",
+            compiler, "-o", "out", "-Lthird_party", "-Wl,-rpath,$ORIGIN/third_party",
+            "-Wl,third_party/needed_symbols.lds", "-Wl,-z,relro,-z,now", "-Wl,@a.params",
         ]  # fmt: skip
 
     def find(self, names: Sequence[str]) -> dict[str, Path]:
@@ -214,6 +215,29 @@ def test_each_linker_makes_a_program_from_the_kit_once_the_build_is_gone(
     adapter = tmp_path / "bin" / "third_party"
     (adapter / "lib_tf_adapter.so").rename(adapter / "_tf_adapter.so")
     assert process.run([program]).stdout == "4 5 1.414\n"
+
+
+@pytest.mark.skipif(shutil.which("aarch64-linux-gnu-gcc") is None, reason="needs aarch64-linux-gnu-gcc")
+@pytest.mark.parametrize("linker", ["aarch64-linux-gnu-ld.bfd", "aarch64-linux-gnu-ld.gold", "ld.lld"])
+def test_a_program_for_aarch64_is_linked_from_its_kit_by_cross_linkers(tmp_path: Path, linker: str) -> None:
+    if shutil.which(linker) is None:
+        pytest.skip(f"needs {linker}")
+    (tmp_path / "build").mkdir()
+    link = Link(tmp_path / "build", "aarch64-linux-gnu-gcc")
+    kit = link.of_kit("bfd")
+    directory = link.unpacked(kit, tmp_path / "kit")
+    shutil.rmtree(link.directory)
+    named = {LINKER: linker, OUTPUT: str(tmp_path / "program")}
+    process.run([named.get(word, word) for word in kit.command], cwd=directory)
+    program = read_elf(tmp_path / "program")
+    assert program.machine == "aarch64"
+    assert {"_tf_adapter.so", "libc.so.6", "libm.so.6"} <= set(program.needed)
+    if shutil.which("qemu-aarch64-static") is not None:
+        adapter = directory / "adapter" / "lib_tf_adapter.so"
+        (tmp_path / "third_party").mkdir()
+        shutil.copy(adapter, tmp_path / "third_party" / "_tf_adapter.so")
+        started = process.run(["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu", tmp_path / "program"])
+        assert started.stdout == "4 5 1.414\n"
 
 
 @needs_gcc
