@@ -105,7 +105,7 @@ def relinked(
 def explain_link(finished: Finished, log_path: Path, *, renewable: bool = True) -> BuildFailedError:
     """The error for a link that failed, with the known cause and cure if what was printed shows one.
 
-    `renewable` tells whether the server has an adapter: one without is refused by rebuild-after-cann.
+    `renewable` is False for a server without an adapter, which rebuild-after-cann refuses.
     """
     base = failure(finished, log_path=log_path)
     instead = ", or have Bazel link: ./inv rebuild-after-cann --with-bazel" if renewable else ""

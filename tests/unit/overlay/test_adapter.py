@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -18,7 +17,6 @@ import starlark
 
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import AdapterError, BuildFileError, MissingToolError, NpuServingError, SourceError
-from npu_serving.lock.starlark_files import DirectoryTree
 from npu_serving.overlay import adapter as overlay
 from npu_serving.overlay import buildfile, stubs
 from npu_serving.overlay.adapter import (
@@ -28,9 +26,7 @@ from npu_serving.overlay.adapter import (
     render_overlay,
     runtime_libraries,
 )
-from npu_serving.overlay.buildfile import FILE, read_deps
 from npu_serving.overlay.content import OverlayInputs, python_names, symbols_script
-from npu_serving.settings import XLA_FULL, XLA_OF_ADAPTER
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here")
 
@@ -43,7 +39,6 @@ cc_binary(
     ],
 )
 """
-MAIN = ":tensorflow_model_server_main_lib"
 GUIDE_NAMES = {  # guide 6.3, what third_party/tf_adapter holds; `temp` is not needed
     "libpython3.7m.so.1.0": "file",
     "libpython3.7m.so": "libpython3.7m.so.1.0",
@@ -167,43 +162,6 @@ def test_removal_gives_back_the_tree_byte_for_byte(tree, inputs):
     assert result.plan.changes
     assert contents(tree) == before
     assert "no overlay" in render_overlay(tree, None, remove=True).text()
-
-
-@pytest.mark.parametrize(("first", "then"), [(XLA_OF_ADAPTER, XLA_FULL), (XLA_FULL, XLA_OF_ADAPTER)])
-def test_a_tree_is_changed_over_from_one_form_of_the_deps_to_the_other_and_removal_takes_out_either(
-    tree, inputs, first, then
-):
-    before = contents(tree)
-    forms = {xla: dataclasses.replace(inputs, xla=xla) for xla in (first, then)}
-    only = {
-        xla: set(overlay.server_deps(xla)) - set(overlay.server_deps(other))
-        for xla, other in ((first, then), (then, first))
-    }
-    apply_overlay(plan_overlay(tree, forms[first]))
-    assert set(deps_of(tree)) == {MAIN, *overlay.server_deps(first)}
-    assert contents(undone(tree)) == before
-
-    apply_overlay(plan_overlay(tree, forms[first]))
-    changed = render_overlay(tree, forms[then], mode="check")
-    assert changed.exit_code == 3
-    assert [change.path for change in changed.plan.changes] == [FILE]
-    diff = render_overlay(tree, forms[then], mode="diff").text()
-    assert all(f'-        "{label}",' in diff for label in only[first])
-    assert all(f'+        "{label}",' in diff for label in only[then])
-
-    apply_overlay(plan_overlay(tree, forms[then]))
-    assert set(deps_of(tree)) == {MAIN, *overlay.server_deps(then)}
-    assert not plan_overlay(tree, forms[then]).changes
-    assert contents(undone(tree)) == before
-
-
-def deps_of(tree):
-    return read_deps((tree / FILE).read_text(), files=DirectoryTree(tree))
-
-
-def undone(tree):
-    render_overlay(tree, None, remove=True)
-    return tree
 
 
 def test_removal_keeps_deps_that_were_there_before_us(tree, inputs):
