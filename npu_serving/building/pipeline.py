@@ -28,6 +28,7 @@ from npu_serving.console import Reporter, duration_text
 from npu_serving.doctor.places import build_places, check_places
 from npu_serving.errors import BuildFailedError, LockFileError, SourceError
 from npu_serving.fetch.fetching import fetch, plan_fetch
+from npu_serving.linking.adapter_symbols import exports_list, symbols_script
 from npu_serving.linking.saved_link import SavedLink
 from npu_serving.lock.tree_facts import serving_version
 from npu_serving.overlay import adapter as overlay
@@ -307,8 +308,9 @@ def _check_adapter(context: BuildContext) -> None:
     adapter, directory = context.adapter, context.source.tree / overlay.DIRECTORY
     taken = {fsutil.sha256_of(path) for path in (adapter.path, directory / content.ADAPTER_FILE)}
     asked, listed = (fsutil.read_text(directory / name) for name in (content.SYMBOLS_FILE, content.EXPORTS_FILE))
-    is_of_it = asked == content.symbols_script(adapter.elf, context.fits)
-    if taken != {adapter.sha256} or not is_of_it or listed != content.exports_list(adapter.elf, context.fits):
+    others = [item.symbols for item in context.fits]
+    is_of_it = (asked, listed) == (symbols_script(adapter.elf, others), exports_list(adapter.elf, others))
+    if taken != {adapter.sha256} or not is_of_it:
         raise replaced_meanwhile(adapter.path)
 
 

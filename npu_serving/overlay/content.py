@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING
 
-from npu_serving.cann.known_adapters import KnownAdapter, needed_of_server
-from npu_serving.errors import AdapterError, ElfError, UnwritableValueError
+from npu_serving.cann.known_adapters import KnownAdapter
+from npu_serving.errors import AdapterError, ElfError
 from npu_serving.facts import ADAPTER_SONAME
+from npu_serving.linking.adapter_symbols import exports_list, symbols_script
 from npu_serving.overlay.patch_plan import PatchPlan
 from npu_serving.settings import XLA_OF_ADAPTER
 from npu_serving.templating import render
-from npu_serving.writers.linker_script import dynamic_list, extern_script
 
 if TYPE_CHECKING:
     from npu_serving.elf.symbols import ElfFile
@@ -124,11 +123,12 @@ def overlay_entries(inputs: OverlayInputs) -> tuple[OverlayEntry, ...]:
         of_adapter = {**values, "no_link_file": "", "adapter_stub": ""}
         names = (CMAKE_FILE, BUILD_FILE)
         plain_cmake, plain_build = (render(f"{TEMPLATES}/{name}.j2", filters, **of_adapter) for name in names)
+    others = [item.symbols for item in inputs.fits]
     content = [
         OverlayEntry(python_file, copy_of=inputs.libpython, copy_sha256=python.sha256),
         _adapter_entry(inputs, adapter, cmake),
-        OverlayEntry(SYMBOLS_FILE, text=symbols_script(adapter, inputs.fits)),
-        OverlayEntry(EXPORTS_FILE, text=exports_list(adapter, inputs.fits)),
+        OverlayEntry(SYMBOLS_FILE, text=symbols_script(adapter, others)),
+        OverlayEntry(EXPORTS_FILE, text=exports_list(adapter, others)),
         OverlayEntry(CMAKE_FILE, text=cmake, objects_text=plain_cmake),
         OverlayEntry(INTERNAL_STUB, built_from=cmake),
         OverlayEntry(FRAMEWORK_STUB, built_from=cmake),
@@ -158,46 +158,6 @@ def python_names(soname: str, path: Path) -> tuple[str, str]:
             cure="set python_prefix in invoke.yaml to a Python 3.7 that was configured with --enable-shared",
         )
     return soname, found[1]
-
-
-def symbols_script(adapter: ElfFile | None, fits: Sequence[KnownAdapter] = ()) -> str:
-    """A linker script that asks for what `adapter` needs of others, and what the others need of the server, so that
-    archive members with it are linked in. Without an adapter it asks for the others' alone.
-
-    No linker minds a name that nothing defines.
-    """
-    from npu_serving.elf.compat import undefined_needs
-
-    needed = set(undefined_needs(adapter)) if adapter is not None else set()
-    needed.update(name for item in fits for name in item.symbols)
-    comment = "Written by npu-serving: what the adapters need of the program that loads them, or of CANN."
-    return _written(extern_script, needed, comment, adapter)
-
-
-def exports_list(adapter: ElfFile | None, fits: Sequence[KnownAdapter] = ()) -> str:
-    """A list for --dynamic-list of what `adapter` and the others need of the server, which then exports it.
-
-    A linker exports by itself only what the libraries on its command line need. Nothing else is listed: what the server
-    exports comes before what libraries define, and its protobuf would stand in for CANN's own.
-    """
-    needed = set(needed_of_server(adapter)) if adapter is not None else set()
-    needed.update(name for item in fits for name in item.symbols)
-    comment = "Written by npu-serving: what the adapters that the server fits need of it."
-    return _written(dynamic_list, needed, comment, adapter)
-
-
-def _written(
-    write: Callable[[Iterable[str], str], str], symbols: Iterable[str], comment: str, adapter: ElfFile | None
-) -> str:
-    try:
-        return write(sorted(symbols), comment)
-    except UnwritableValueError as error:
-        of = adapter.path if adapter is not None else "A known adapter"
-        raise AdapterError(
-            f"{of} needs a symbol with an invalid name ({error.what}).",
-            cause="the file is damaged",
-            cure="install the CANN package again",
-        ) from error
 
 
 def _library(path: Path, role: str) -> ElfFile:

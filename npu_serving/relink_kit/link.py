@@ -5,28 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterable
 from pathlib import Path
 
 from npu_serving import fsutil, process
 from npu_serving.cann.adapter import Adapter
 from npu_serving.console import Reporter
-from npu_serving.elf.compat import undefined_needs
-from npu_serving.elf.owners import SERVER, owner_by_name
 from npu_serving.errors import (
     AdapterError,
     DiskFullError,
     MissingToolError,
     ProgramError,
-    UnwritableValueError,
     VerificationError,
 )
+from npu_serving.linking.adapter_symbols import exports_list, symbols_script
 from npu_serving.linking.linkers import AUTO, KINDS, Linker, choose, found_linkers, identified, known_linkers
 from npu_serving.relink_kit.kit_file import LINKER, OUTPUT, Kit
-from npu_serving.writers.linker_script import extern_script
 
 _ALSO = "ld"
-_COMMENT = "Written by npu-serving: what the adapters need of the program that loads them, or of CANN."
 
 
 def the_linker(kit: Kit, wanted: str) -> Linker:
@@ -85,22 +80,10 @@ def write_adapter_files(kit: Kit, members: Path, adapter: Adapter) -> None:
     AdapterError for one with another SONAME, and for one that names a symbol no linker script can hold.
     """
     check_soname(kit, adapter)
-    others = {name for names in kit.file.fits.values() for name in names}
-    needed = undefined_needs(adapter.elf)
-    exported = {name for name in needed if owner_by_name(name).kind == SERVER} | others
-    try:
-        script = extern_script(sorted({*needed, *others}), _COMMENT)
-        listed = _dynamic_list(sorted(exported))
-    except UnwritableValueError as error:
-        raise AdapterError(
-            f"{adapter.path} needs a symbol with an invalid name ({error.what}).",
-            cause="the file is damaged",
-            cure="install the CANN package again",
-        ) from error
-    places = kit.file.adapter_files
+    others, places = kit.file.fits.values(), kit.file.adapter_files
     fsutil.copy_file(adapter.path, members / places.adapter)
-    fsutil.write_file(members / places.needed_symbols, script)
-    fsutil.write_file(members / places.exported_symbols, listed)
+    fsutil.write_file(members / places.needed_symbols, symbols_script(adapter.elf, others))
+    fsutil.write_file(members / places.exported_symbols, exports_list(adapter.elf, others))
 
 
 def check_soname(kit: Kit, adapter: Adapter) -> None:
@@ -112,11 +95,6 @@ def check_soname(kit: Kit, adapter: Adapter) -> None:
             cause="it is another library, or the adapter of another TensorFlow",
             cure=f"use --adapter with the path of a {kit.file.soname}, or of its wheel",
         )
-
-
-def _dynamic_list(symbols: Iterable[str]) -> str:
-    names = list(symbols) or ["npu_serving.nothing"]  # bfd and gold refuse an empty list
-    return "\n".join([f"/* {_COMMENT} */", "{", *(f'  "{name}";' for name in names), "};"]) + "\n"
 
 
 def link_server(kit: Kit, members: Path, linker: Linker, output: Path, reporter: Reporter) -> Path:

@@ -19,6 +19,7 @@ from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import AdapterError, BuildFileError, MissingToolError, NpuServingError, SourceError
 from npu_serving.overlay import adapter as overlay
 from npu_serving.overlay import buildfile, stubs
+from npu_serving.linking.adapter_symbols import symbols_script
 from npu_serving.overlay.adapter import (
     apply_overlay,
     plan_overlay,
@@ -26,7 +27,7 @@ from npu_serving.overlay.adapter import (
     render_overlay,
     runtime_libraries,
 )
-from npu_serving.overlay.content import OverlayInputs, python_names, symbols_script
+from npu_serving.overlay.content import OverlayInputs, python_names
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here")
 

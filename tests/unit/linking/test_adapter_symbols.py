@@ -1,4 +1,4 @@
-"""What the linkers make of the overlay's two lists of symbols: a server that fits several adapters."""
+"""What the linkers make of the two lists of symbols: a server that fits several adapters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from npu_serving.cann.known_adapters import KnownAdapter, needed_of_server
 from npu_serving.elf.compat import undefined_needs
 from npu_serving.elf.symbols import read_elf
-from npu_serving.overlay.content import exports_list, symbols_script
+from npu_serving.linking.adapter_symbols import exports_list, symbols_script
 
 LINKERS = ("bfd", "gold", "lld")
 CXX = ("g++", "-fPIC", "-O1")
@@ -69,7 +69,7 @@ def link(request: pytest.FixtureRequest, parts: Path, tmp_path: Path) -> Callabl
 
     def linked(adapter: str, fits: tuple[str, ...], *known: KnownAdapter) -> Path:
         elf = read_elf(parts / adapter / "_tf_adapter.so")
-        wanted = (*(of(parts, name) for name in fits), *known)
+        wanted = [item.symbols for item in (*(of(parts, name) for name in fits), *known)]
         (tmp_path / "needed_symbols.lds").write_text(symbols_script(elf, wanted))
         (tmp_path / "exported_symbols.lds").write_text(exports_list(elf, wanted))
         subprocess.run(

@@ -1,0 +1,41 @@
+"""What a relink gives the linker of an adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from elf_samples import library, needs_gcc
+from small_kits import ANSWER, OTHER, small_adapter, write_small_kit
+
+from npu_serving.cann.adapter import adapter_at
+from npu_serving.cann.known_adapters import KnownAdapter
+from npu_serving.errors import AdapterError
+from npu_serving.overlay.content import EXPORTS_FILE, SYMBOLS_FILE, OverlayInputs
+from npu_serving.relink_kit.kit_file import read_kit
+from npu_serving.relink_kit.link import write_adapter_files
+
+pytestmark = needs_gcc
+
+
+def test_a_kit_gives_the_linker_the_lists_that_a_tree_gets_of_the_same_adapters(
+    small_members: dict[str, Path], tmp_path: Path
+) -> None:
+    kit = read_kit(write_small_kit(tmp_path / "a.pyz", small_members, program=False, fits={"9.0.0": (OTHER,)}))
+    adapter = adapter_at(small_adapter(tmp_path, ANSWER, "_ZN2ge3RunEv"), "")
+    write_adapter_files(kit, tmp_path, adapter)
+    python = library(tmp_path, "libpython3.7m.so.1.0", "")
+    overlay = OverlayInputs(adapter.path, python, fits=(KnownAdapter("9.0.0", "1", "", (OTHER,)),)).content
+    texts = {entry.name: entry.text for entry in overlay}
+    places = kit.file.adapter_files
+    assert (tmp_path / places.needed_symbols).read_text() == texts[SYMBOLS_FILE]
+    assert (tmp_path / places.exported_symbols).read_text() == texts[EXPORTS_FILE]
+    assert "_ZN2ge3RunEv" in (texts[SYMBOLS_FILE] or "") and "_ZN2ge3RunEv" not in (texts[EXPORTS_FILE] or "")
+
+
+def test_an_adapter_with_a_symbol_that_no_linker_script_can_hold_is_refused(small_kit: Path, tmp_path: Path) -> None:
+    path = small_adapter(tmp_path, "tensorflow_odd")
+    path.write_bytes(path.read_bytes().replace(b"tensorflow_odd", b"tensorflow,odd"))
+    adapter = adapter_at(path, "")
+    with pytest.raises(AdapterError, match="tensorflow,odd"):
+        write_adapter_files(read_kit(small_kit), tmp_path, adapter)
