@@ -17,9 +17,9 @@ import starlark
 
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import AdapterError, BuildFileError, MissingToolError, NpuServingError, SourceError
+from npu_serving.linking.adapter_symbols import symbols_script
 from npu_serving.overlay import adapter as overlay
 from npu_serving.overlay import buildfile, stubs
-from npu_serving.linking.adapter_symbols import symbols_script
 from npu_serving.overlay.adapter import (
     apply_overlay,
     plan_overlay,
