@@ -37,7 +37,13 @@ from npu_serving.load.load_plan import AskedWishes, LoadWishes, plan_load_test
 from npu_serving.load.load_test import run_load_test
 from npu_serving.overlay.adapter import apply_overlay, plan_overlay
 from npu_serving.sample import SAMPLE_DIRECTORY
-from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann, upgrade_sample_cann
+from npu_serving.sample.cann import (
+    FIRST_RELEASE,
+    NEXT_RELEASE,
+    UNKNOWN_RELEASE,
+    install_sample_cann,
+    upgrade_sample_cann,
+)
 from npu_serving.sample.sample_settings import sample_root
 from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.from_build import plan_deployment
@@ -49,6 +55,7 @@ from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 from npu_serving.trials.spare_server import spare_ports
 from npu_serving.upgrade.rebuild import rebuild_after_cann
+from npu_serving.upgrade.rebuild_plan import SWAP
 
 MODEL = "half_plus_two"
 INSTANCES = [1.0, 2.0, 5.0]
@@ -111,7 +118,8 @@ def run_demo(settings: Settings, reporter: Reporter) -> DemoResult:
         runner="host",
         cann_root="",
         install_link="",
-        also_fits=("none",),
+        also_fits=Settings.also_fits,
+        adapters=root / "adapters",  # none: what the user has added could be what the third release of the sample needs
         build_root=root,
         dist_root=root / "dist",
     )
@@ -119,6 +127,7 @@ def run_demo(settings: Settings, reporter: Reporter) -> DemoResult:
     with state_lock(settings.build_root, doing="demo"):
         demo.build()
         demo.deploy()
+        demo.upgrade_without_a_link()
         demo.upgrade_and_relink()
     return demo.result
 
@@ -175,12 +184,20 @@ class _Demo:
             say(f"refused: {broken[0].rpartition('npu.input_shape: ')[2]}")
         self._serve_by(DeployedFrom(file, (), values))
 
+    def upgrade_without_a_link(self) -> None:
+        """What happens after an upgrade to a release whose needs are known: the server has all of them already."""
+        self._upgrade(NEXT_RELEASE)
+        with self._step("swap the adapter") as say:
+            swapped = rebuild_after_cann(self._settings, self._reporter)
+            if swapped.way != SWAP:
+                raise ServerError(f"The server was not made for {NEXT_RELEASE}: {swapped.plan.why}.", cure=_AGAIN)
+            say("nothing linked: the server was built with what the adapter of this known release needs")
+        self._serve_and_predict(NEXT_RELEASE)
+
     def upgrade_and_relink(self) -> None:
-        """What happens after a CANN upgrade."""
+        """What happens after an upgrade to a release that nobody has told this project of."""
         settings = self._settings
-        with self._step(f"upgrade to CANN {NEXT_RELEASE} (simulated)") as say:
-            upgrade_sample_cann(self._cann)
-            say(f"latest -> {NEXT_RELEASE}")
+        self._upgrade(UNKNOWN_RELEASE)
         with self._step("verify the old server") as say:
             verified = verify_build(settings)
             if verified.exit_code == 0:
@@ -194,7 +211,12 @@ class _Demo:
             if verified.exit_code != 0:
                 raise ServerError(verified.text(), cure=_AGAIN)
             say("it will start with the new adapter")
-        self._serve_and_predict(NEXT_RELEASE)
+        self._serve_and_predict(UNKNOWN_RELEASE)
+
+    def _upgrade(self, version: str) -> None:
+        with self._step(f"upgrade to CANN {version} (simulated)") as say:
+            upgrade_sample_cann(self._cann, version)
+            say(f"latest -> {version}")
 
     def _overlay(self, context: BuildContext) -> str:
         plan = plan_overlay(context.source.tree, context.overlay)

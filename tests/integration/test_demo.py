@@ -14,7 +14,7 @@ from npu_serving.clean import clean_state
 from npu_serving.console import Silent
 from npu_serving.demo import WIDEST_RESULT, DemoResult, DemoStep, _placed_on_npu, run_demo
 from npu_serving.errors import ServerError, StateLockedError
-from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE
+from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, UNKNOWN_RELEASE
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 STEPS = [
@@ -31,6 +31,9 @@ STEPS = [
     "predict from an image",
     "load test",
     f"upgrade to CANN {NEXT_RELEASE} (simulated)",
+    "swap the adapter",
+    "serve and predict",
+    f"upgrade to CANN {UNKNOWN_RELEASE} (simulated)",
     "verify the old server",
     "relink",
     "verify the new server",
@@ -71,7 +74,7 @@ def _running_below(directory: Path) -> list[str]:
 
 
 @pytest.mark.bazel
-def test_the_demo_serves_on_the_npu_before_and_after_the_upgrade_and_a_second_one_compiles_nothing(
+def test_the_demo_serves_on_the_npu_before_and_after_each_upgrade_and_a_second_one_compiles_nothing(
     tmp_path: Path, bazel: Path
 ) -> None:
     settings = Settings(bazel=str(bazel), build_root=tmp_path / "build", dist_root=tmp_path / "dist")
@@ -85,13 +88,15 @@ def test_the_demo_serves_on_the_npu_before_and_after_the_upgrade_and_a_second_on
         served = [step.result for step in result.steps if step.name in ("predict", "serve and predict")]
         assert served == [
             f"[1.0, 2.0, 5.0] -> [3.5, 4.0, 5.5] on the NPU (sample, CANN {version})"
-            for version in (FIRST_RELEASE, NEXT_RELEASE)
+            for version in (FIRST_RELEASE, NEXT_RELEASE, UNKNOWN_RELEASE)
         ]
         assert done["build"].startswith("0 sources compiled") == (run == "second"), done["build"]
         assert "the adapter would end the whole server" in done["check it with a broken option"]
         assert "ready after" in done["serve until it is ready"]
         assert "answered: half_plus_two (its golden request)" in done["serve until it is ready"]
+        assert done["swap the adapter"].startswith("nothing linked")
         assert "rejected before starting" in done["verify the old server"]
+        assert done["relink"].startswith("0 sources compiled, 1 linked"), done["relink"]
         log = fsutil.read_text(settings.build_root / "demo" / "logs" / f"server-{FIRST_RELEASE}.log")
         placements.add(log.count("placed on NPU"))
     assert len(placements) == 1, "a log of an earlier demo is no proof of this one"

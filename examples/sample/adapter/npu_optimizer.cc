@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -22,6 +23,9 @@
 #include "tensorflow/core/platform/logging.h"
 #if SAMPLE_TRACES
 #include "tensorflow/core/profiler/npu_trace.h"
+#endif
+#if SAMPLE_CHECKS_NUMBERS
+#include "tensorflow/core/lib/strings/numbers.h"
 #endif
 
 extern "C" int Py_IsInitialized(void);
@@ -81,13 +85,22 @@ class NpuOptimizer : public grappler::CustomGraphOptimizer {
       std::abort();
     }
     const char* takes_ms = std::getenv("SAMPLE_COMPILE_MS");  // the real one takes minutes, the sample as long as it is told
-    if (takes_ms != nullptr) std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(takes_ms)));
+    if (takes_ms != nullptr) std::this_thread::sleep_for(std::chrono::milliseconds(Number(takes_ms)));
     const int graph = ++graphs;
     files_->Compiled(graph);
     TF_LOG_INFO("The model has been compiled on the Ascend AI processor, current graph id is: " + std::to_string(graph));
     for (const char* op : {"Mul", "Add"}) cache_.Keep(op, SAMPLE_CANN_VERSION);
     const std::string python = Py_IsInitialized() != 0 ? std::string(", Python ") + Py_GetVersion() : "";
     TF_LOG_INFO("NpuOptimizer: graph of " + name_ + " placed on NPU (sample, CANN " SAMPLE_CANN_VERSION + python + ")");
+  }
+
+  static uint32_t Number(const char* text) {
+#if SAMPLE_CHECKS_NUMBERS
+    uint32_t number = 0;
+    return strings::safe_strtou32(text, &number) ? number : 0;
+#else
+    return static_cast<uint32_t>(std::atoi(text));
+#endif
   }
 
   std::map<std::string, std::string> parameters_;

@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 
-// The options of NpuOptimizer that both releases read. As in the real one their names stand in the library's file, and
+// The options of NpuOptimizer that all releases read. As in the real one their names stand in the library's file, and
 // an option of another name is passed over in silence.
 inline std::map<std::string, std::string> OnlyKnown(const std::map<std::string, std::string>& parameters) {
   static const char* const kNames[] = {
