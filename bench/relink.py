@@ -1,15 +1,13 @@
-"""rebuild-after-cann beside the guide's procedure: the output root deleted, all of it built again with the same flags.
+"""rebuild-after-cann beside the link's own command, and beside the guide's procedure: all of it built again.
 
-Both on the same tree, in this run: the sample as it is, and the sample with further sources, for most of what a relink
-of the sample takes is the start of Bazel, which a larger tree doesn't multiply. Then the plan and the rollback.
+All on the same trees, in this run: the sample as it is; with further sources, for the guide's procedure; and with
+500 MB more in the server, for what is copied, hashed and verified. Then the plan and the rollback.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,57 +17,62 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import yaml
+from _upgrades import (
+    FILLED_MB,
+    FURTHER_SOURCES,
+    INV,
+    back_to,
+    filled,
+    measured,
+    settings_in,
+    with_further_sources,
+)
 
 from npu_serving import fsutil
 from npu_serving.building import bazel as bazel_room
 from npu_serving.building import pipeline, saved_links
 from npu_serving.building.context import find_context
+from npu_serving.building.linker_choice import relinking
 from npu_serving.building.saved_link_run import relinked, usable_link
-from npu_serving.builds.current import find_build, make_current, read_builds
+from npu_serving.builds.current import find_build
 from npu_serving.console import Silent
-from npu_serving.linking.link_command import with_output
+from npu_serving.linking.link_command import linker_of, with_linker, with_output
 from npu_serving.resources import available_resources
-from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann
 from npu_serving.settings import PROJECT_ROOT, Settings
+from npu_serving.upgrade.rebuild_plan import SAVED_LINK
 
-INV = str(PROJECT_ROOT / "inv")
-ROUNDS = 3
+ROUNDS = 5
 ROUNDS_OF_QUICK_ONES = 9
-FURTHER_SOURCES = 150
-SOURCE = '#include <regex>\n#include <string>\nbool further_{n}(const std::string& s) {{ return std::regex_match(s, std::regex("{n}+")); }}\n'  # noqa: E501
 
 
-def measured(argv: list[str], cwd: Path, env: dict[str, str], codes: tuple[int, ...] = (0,)) -> tuple[float, str]:
-    """Seconds, and what it printed."""
-    started = time.perf_counter()
-    done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - started
-    if done.returncode not in codes:
-        sys.exit(f"{argv} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return seconds, done.stdout
+def relinks(settings: Settings, env: dict[str, str]) -> tuple[float, float, str]:
+    """./inv rebuild-after-cann from the first CANN to the next, each by one saved link, and that link's own command.
 
-
-def relinks(settings: Settings, env: dict[str, str], rounds: int) -> float:
-    """./inv rebuild-after-cann from the first CANN to the next, again and again; each has to be one link."""
-    times = []
+    Seconds of both, measured in turn, and the linker that both took.
+    """
     former = find_build(settings.dist_root)
     context = find_context(settings, Silent())
-    execroot = context.output_base / "execroot"
-    for _ in range(rounds):
-        make_current(former)
-        for build in read_builds(settings.dist_root).sound:
-            if not build.current:
-                fsutil.remove(build.directory)
-        for server in execroot.glob("*/bazel-out/*/bin/tensorflow_serving/model_servers/tensorflow_model_server"):
-            server.unlink()  # or the second round would find it linked
-        seconds, printed = measured([INV, "rebuild-after-cann", "--json"], PROJECT_ROOT, env)
-        done = json.loads(printed)
-        if (done["compiled"], done["linked"]) != (0, 1):
-            sys.exit(f"not one link: {done['executed_actions']}")
-        times.append(seconds)
-    return statistics.median(times)
+    saved = usable_link(context).saved
+    if saved is None:
+        sys.exit(f"no saved link: {usable_link(context).why_not}")
+    linker = relinking(context, linker_of(saved.command))
+    whole: list[float] = []
+    bare: list[float] = []
+    with tempfile.TemporaryDirectory(dir=settings.dist_root) as directory:
+        command = with_linker(with_output(saved.command, f"{directory}/server"), linker)
+        for _ in range(ROUNDS):
+            back_to(former, settings)
+            seconds, printed = measured([INV, "rebuild-after-cann", "--json"], PROJECT_ROOT, env)
+            done = json.loads(printed)
+            if (done["way"], done["compiled"], done["linked"]) != (SAVED_LINK, 0, 1):
+                sys.exit(f"not one saved link: {printed}")
+            whole.append(seconds)
+            started = time.perf_counter()
+            subprocess.run(command, cwd=saved.directory, env=dict(saved.environment), check=True)
+            bare.append(time.perf_counter() - started)
+    back_to(former, settings)
+    return statistics.median(whole), statistics.median(bare), linker
 
 
 def saved_link(name: str, settings: Settings) -> None:
@@ -133,48 +136,19 @@ def by_the_guide(settings: Settings, root: Path, rounds: int) -> float:
     return statistics.median(times)
 
 
-def with_further_sources(tree: Path) -> None:
-    """A copy of the sample's tree whose server has more to compile."""
-    shutil.copytree(SAMPLE_DIRECTORY / "serving", tree)
-    directory = tree / "tensorflow_serving" / "model_servers"
-    names = [f"further_{n}.cc" for n in range(FURTHER_SOURCES)]
-    for n, name in enumerate(names):
-        (directory / name).write_text(SOURCE.format(n=n))
-    path = directory / "BUILD"
-    library = f'cc_library(\n    name = "further",\n    srcs = {json.dumps(names)},\n)\n'
-    first_dep = '":tensorflow_model_server_main_lib",\n    ],'
-    text = path.read_text().replace(first_dep, f'":further",\n        {first_dep}')
-    path.write_text(text + "\n" + library)
-
-
-def settings_in(root: Path, source: str) -> tuple[Settings, dict[str, str]]:
-    settings = Settings(
-        source=source,
-        adapter="sample",
-        runner="host",
-        build_root=root / "build",
-        dist_root=root / ("dist-" + Path(source).name),
-        bazel=os.environ.get("NPU_SERVING_TEST_BAZEL", ""),
-    )
-    values = {"source": source, "adapter": "sample", "runner": "host", "bazel": settings.bazel}
-    values |= {"build_root": str(settings.build_root), "dist_root": str(settings.dist_root)}
-    file = root / f"{Path(source).name}.yaml"
-    file.write_text(yaml.safe_dump({"npu_serving": values}))
-    return settings, {**os.environ, "NPU_SERVING_SETTINGS": str(file)}
-
-
-def compare(name: str, settings: Settings, env: dict[str, str], root: Path, rounds: int) -> None:
+def compare(name: str, settings: Settings, env: dict[str, str]) -> float:
+    """What the first build takes for keeping its link, then the upgrade beside its link; the upgrade's seconds."""
     install_sample_cann(settings.build_root / "sample")
     keeping_the_link(name, settings)
     saved_link(name, settings)
     install_sample_cann(settings.build_root / "sample", (FIRST_RELEASE, NEXT_RELEASE), NEXT_RELEASE)
-    ours = relinks(settings, env, rounds)
-    rival = by_the_guide(settings, root, max(1, rounds - 1))
+    ours, rival, linker = relinks(settings, env)
     print(
-        f"| {name} | rebuild-after-cann, one link | {ours:.2f} s | all of it again | {rival:.1f} s "
-        f"| {rival / ours:.1f} |",
+        f"| {name} | all of rebuild-after-cann | {ours:.2f} s | its link alone ({linker}) | {rival:.2f} s "
+        f"| {ours - rival:.2f} s more |",
         flush=True,
     )
+    return ours
 
 
 def quick_ones(settings: Settings, env: dict[str, str]) -> None:
@@ -195,13 +169,24 @@ def quick_ones(settings: Settings, env: dict[str, str]) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        settings, env = settings_in(root, "sample")
-        compare("sample", settings, env, root, ROUNDS)
+        settings, env = settings_in(root, "sample", "none")
+        compare("sample", settings, env)
         quick_ones(settings, env)
+        tree = root / "filled"
+        filled(tree, root / "filling")
+        settings, env = settings_in(root, str(tree), "none")
+        compare(f"sample and {FILLED_MB} MB", settings, env)
         tree = root / "larger"
         with_further_sources(tree)
-        settings, env = settings_in(root, str(tree))
-        compare(f"sample and {FURTHER_SOURCES} sources", settings, env, root, 2)
+        settings, env = settings_in(root, str(tree), "none")
+        name = f"sample and {FURTHER_SOURCES} sources"
+        ours = compare(name, settings, env)
+        rival = by_the_guide(settings, root, 1)
+        print(
+            f"| {name} | all of rebuild-after-cann | {ours:.2f} s | the guide's procedure | {rival:.1f} s "
+            f"| {rival / ours:.0f} times as fast |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
