@@ -53,7 +53,14 @@ def linked(upgraded: Settings) -> BuildResult:
 
 
 @pytest.fixture(scope="module")
-def context(upgraded: Settings, linked: BuildResult) -> BuildContext:
+def by_bazel(upgraded: Settings, linked: BuildResult, tmp_path_factory: pytest.TempPathFactory) -> BuildResult:
+    """The same by Bazel, whose own output is the former server until then."""
+    settings = dataclasses.replace(upgraded, dist_root=tmp_path_factory.mktemp("by-bazel") / "dist")
+    return build_serving(settings, Silent())
+
+
+@pytest.fixture(scope="module")
+def context(upgraded: Settings, by_bazel: BuildResult) -> BuildContext:
     """What is built from now, with the overlay of the next CANN in the tree."""
     found = find_context(upgraded, Silent())
     apply_overlay(plan_overlay(found.source.tree, found.overlay))
@@ -81,13 +88,12 @@ def an_object(context: BuildContext) -> Iterator[Path]:
 
 
 def test_the_saved_link_makes_byte_for_byte_what_bazel_makes_and_writes_nothing_of_bazels(
-    upgraded: Settings, linked: BuildResult, tmp_path: Path
+    upgraded: Settings, linked: BuildResult, by_bazel: BuildResult
 ) -> None:
     assert (linked.by_saved_link, linked.why_bazel) == (True, "")
     assert (linked.record.compiled, linked.record.linked) == (0, 1)
     assert linked.build.manifest.adapter["cann_version"] == NEXT_RELEASE
     assert verify_build(upgraded).exit_code == 0
-    by_bazel = build_serving(dataclasses.replace(upgraded, dist_root=tmp_path / "dist"), Silent())
     assert by_bazel.record.linked == 1, "Bazel's own output was the former server, or it would have nothing to link"
     assert not by_bazel.by_saved_link
     assert by_bazel.build.manifest.files == linked.build.manifest.files
@@ -186,21 +192,6 @@ def test_a_change_of_the_source_that_changes_no_object_keeps_the_link_and_only_b
         assert result.build.manifest.linker
     finally:
         source.write_bytes(before)
-
-
-def test_a_library_that_now_lies_earlier_on_the_linkers_way_means_bazel(
-    context: BuildContext, saved: SavedLink
-) -> None:
-    found = {library.name: library.path for library in saved.libraries}
-    assert found["_tf_adapter"].endswith("/lib_tf_adapter.so") and found["stdc++"].endswith("/libstdc++.so")
-    earlier = Path(saved.directory) / saved.searched[0] / "libstdc++.so"
-    earlier.write_text("a package installed it")
-    try:
-        why = usable_link(context).why_not
-        assert f"{saved.searched[0]}/libstdc++.so for -lstdc++, where {found['stdc++']} was" in why
-    finally:
-        earlier.unlink()
-    assert usable_link(context).saved is not None
 
 
 def test_another_compiler_or_linker_than_the_one_that_linked_means_bazel(

@@ -305,7 +305,7 @@ def test_a_deployment_with_labels_starts_cold_and_again_and_they_are_in_the_list
     site: SampleSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(site.base / "1", site.base / "2")
-    build = SimpleNamespace(directory=site.artifact, manifest=SimpleNamespace(build_id="b"))
+    build = SimpleNamespace(directory=site.artifact, manifest=SimpleNamespace(build_id="b", without_adapter=False))
     monkeypatch.setattr(from_build, "find_build", lambda *_: build)
     monkeypatch.setattr(from_build, "settings_of", lambda _build, settings: settings)
     monkeypatch.setenv("LD_LIBRARY_PATH", f"{site.npu.root}/stubs:{site.npu.root}/python3.7.5/lib")

@@ -52,7 +52,7 @@ def machine(tmp_path: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> 
     model = tmp_path / "models/m"
     (model / "1").mkdir(parents=True)
     (model / "1/saved_model.pb").touch()
-    build = SimpleNamespace(directory=artifact, manifest=SimpleNamespace(build_id="b"))
+    build = SimpleNamespace(directory=artifact, manifest=SimpleNamespace(build_id="b", without_adapter=False))
     monkeypatch.setattr(from_build, "find_build", lambda *_: build)
     monkeypatch.setattr(from_build, "settings_of", lambda _build, settings: settings)
     return Machine(tmp_path, model)
