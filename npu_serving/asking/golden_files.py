@@ -29,6 +29,7 @@ FORMER = "golden-request.json"
 """The only one that there was before the directory; it is still read."""
 RECORD = "./inv smoke --record --model-base-path PATH --request REQUEST --platform-config-file CONFIG"
 """Without the platform config it would prove nothing about the NPU."""
+NONE_RECORDED = f"no golden request is recorded, so the new server was not tried. To have it tried next time: {RECORD}"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _OWN_NPZ = r"-(inputs|expected)-[0-9a-f]{12}\.npz"

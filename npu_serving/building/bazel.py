@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Callable
@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlparse
 
 from npu_serving import fsutil, known_failures
 from npu_serving.building.build_progress import ActionCount, BuildWatch
+from npu_serving.building.build_record import LINK_ACTIONS, BuildRecord, LinkEvent
 from npu_serving.building.runner import Layout, Runner, RunRequest
 from npu_serving.console import Reporter
 from npu_serving.errors import BuildFailedError, FileAccessError, RequestError
@@ -28,8 +29,6 @@ from npu_serving.settings import XLA_OF_ADAPTER
 from npu_serving.shown_text import hiding
 
 TARGET = "//tensorflow_serving/model_servers:tensorflow_model_server"
-COMPILE_ACTIONS = ("CppCompile",)
-LINK_ACTIONS = ("CppLink",)
 
 COMPILATION_FLAGS = ("-c", "opt", "--cxxopt=-D_GLIBCXX_USE_CXX11_ABI=0")
 """What decides the code that comes out, the ABI as the adapter was built with it (guide 6.3, step 7)."""
@@ -71,42 +70,6 @@ class Command:
     """What --version of the server shows as `dev.sha.<revision>`: the source's identity."""
     flags: tuple[str, ...] = ()
     """Further flags of `bazel build`, the overlay's and the user's."""
-
-
-@dataclass(frozen=True)
-class LinkEvent:
-    """The link of the target as the event log has it: arguments, and the execroot that they are relative to, inside."""
-
-    listed: tuple[str, ...]
-    directory: Path
-
-
-@dataclass(frozen=True)
-class BuildRecord:
-    """What Bazel did, from its own event log and profile: actions by kind, and the target's file (path outside)."""
-
-    actions: dict[str, int] = field(default_factory=dict)
-    """Everything that had to be done, wherever the result came from."""
-    ran: dict[str, int] = field(default_factory=dict)
-    """Those of them for which a program was run on this machine: not what a cache or an executor gave."""
-    cached: int = 0
-    """How many results a disk cache or a remote cache gave."""
-    output: Path | None = None
-    link: LinkEvent | None = None
-    """The final link, where this run of Bazel did it, or had it from a cache."""
-    seconds: float = 0.0
-    summary: str = ""
-    """What Bazel said of the analysis: how many packages it loaded and targets it configured."""
-
-    @property
-    def compiled(self) -> int:
-        """How many sources were compiled."""
-        return sum(self.ran.get(kind, 0) for kind in COMPILE_ACTIONS)
-
-    @property
-    def linked(self) -> int:
-        """How many programs and libraries were linked."""
-        return sum(self.ran.get(kind, 0) for kind in LINK_ACTIONS)
 
 
 def argv(runner: Runner, layout: Layout, command: Command, resources: Resources) -> list[str]:

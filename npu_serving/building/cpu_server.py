@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from npu_serving import fsutil
-from npu_serving.building.bazel import BuildRecord
+from npu_serving.building.build_record import BuildRecord
 from npu_serving.building.context import BuildContext
 from npu_serving.building.objects_plan import cpu_digest
 from npu_serving.building.pipeline import manifest_of

@@ -10,6 +10,7 @@ from typing import Callable
 from npu_serving import fsutil
 from npu_serving.building import bazel, caches
 from npu_serving.building.build_progress import expected_actions
+from npu_serving.building.build_record import LINK_ACTIONS, BuildRecord
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.inputs import choose_runner, make_sample_archives
 from npu_serving.building.linker_choice import check_linked, check_linker, linker_that_made, relinking
@@ -47,7 +48,7 @@ class BuildResult:
 
     build: Build
     plan: BuildPlan
-    record: bazel.BuildRecord
+    record: BuildRecord
     seconds: float
     by_saved_link: bool = False
     """Whether the server was linked by the saved link, without Bazel."""
@@ -116,7 +117,7 @@ def build_serving(
     check_linker(context)
     plan = plan_build(context)
     if plan.existing is not None and plan.nothing_to_do and not clean:
-        return BuildResult(plan.existing, plan, bazel.BuildRecord(), time.monotonic() - started)
+        return BuildResult(plan.existing, plan, BuildRecord(), time.monotonic() - started)
     with state_lock(settings.build_root, doing=doing):
         if clean:
             plan = plan.from_scratch()
@@ -234,14 +235,14 @@ def _remove_output(context: BuildContext, reporter: Reporter) -> None:
         fsutil.remove(output)
 
 
-def _build(context: BuildContext, reporter: Reporter, *, again: bool) -> tuple[Build, bazel.BuildRecord]:
+def _build(context: BuildContext, reporter: Reporter, *, again: bool) -> tuple[Build, BuildRecord]:
     prepare(context, reporter)
     existing = None if again else context.existing_build()
-    record = bazel.BuildRecord()
+    record = BuildRecord()
     if existing is None:
         digest = context.input_digest
         record = run_bazel(context, reporter)
-        check_unchanged(context, digest, "while Bazel was running")
+        _check_unchanged(context, digest, "while Bazel was running")
         saved = keep_link(context, record, reporter)
         existing = _package(context, record, saved.linker if saved is not None else "")
     return existing, record
@@ -255,14 +256,14 @@ def _usable_link(context: BuildContext) -> UsableLink:
     return UsableLink(None, missing) if missing else usable_link(context)
 
 
-def _link_again(context: BuildContext, saved: SavedLink, reporter: Reporter) -> tuple[Build, bazel.BuildRecord]:
+def _link_again(context: BuildContext, saved: SavedLink, reporter: Reporter) -> tuple[Build, BuildRecord]:
     """The build that _build() would make, by the saved link."""
     _check_lock(context)
     apply_overlay(plan_overlay(context.source.tree, context.overlay))
     _check_adapter(context)
     existing = context.existing_build()
     if existing is not None:
-        return existing, bazel.BuildRecord()
+        return existing, BuildRecord()
     linker = relinking(context, saved.linker)
     try:
         return _linked_by(context, saved, linker, reporter)
@@ -273,18 +274,16 @@ def _link_again(context: BuildContext, saved: SavedLink, reporter: Reporter) -> 
         return _linked_by(context, saved, saved.linker, reporter)
 
 
-def _linked_by(
-    context: BuildContext, saved: SavedLink, linker: str, reporter: Reporter
-) -> tuple[Build, bazel.BuildRecord]:
+def _linked_by(context: BuildContext, saved: SavedLink, linker: str, reporter: Reporter) -> tuple[Build, BuildRecord]:
     digest, started = context.input_digest, time.monotonic()
     with relinked(context, saved, reporter, linker="" if linker == saved.linker else linker) as server:
-        once = dict.fromkeys(bazel.LINK_ACTIONS, 1)
-        record = bazel.BuildRecord(once, ran=once, output=server, seconds=time.monotonic() - started)
-        check_unchanged(context, digest, "while it was linked")
+        once = dict.fromkeys(LINK_ACTIONS, 1)
+        record = BuildRecord(once, ran=once, output=server, seconds=time.monotonic() - started)
+        _check_unchanged(context, digest, "while it was linked")
         return _package(context, record, linker, moves_server=True), record
 
 
-def check_unchanged(context: BuildContext, digest: str, when: str) -> None:
+def _check_unchanged(context: BuildContext, digest: str, when: str) -> None:
     """SourceError where the inputs no longer have the digest that they had before."""
     if context.hashed_again() != digest:
         raise SourceError(
@@ -314,7 +313,7 @@ def _check_adapter(context: BuildContext) -> None:
         raise replaced_meanwhile(adapter.path)
 
 
-def run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.BuildRecord:
+def run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> BuildRecord:
     """Bazel on the prepared tree, in the context's runner. BuildFailedError where it fails."""
     settings, runner = context.settings, context.runner
     log_path = _log_path(settings, "build")
@@ -330,7 +329,7 @@ def run_bazel(context: BuildContext, reporter: Reporter, *flags: str) -> bazel.B
         builds, patches = read_builds(settings.dist_root).sound, context.patches.to_json()
         expected = expected_actions(builds, context.source.lock, settings.bazel_args, patches, settings.xla)
 
-    def build(layout: Layout, cache_flags: tuple[str, ...]) -> bazel.BuildRecord:
+    def build(layout: Layout, cache_flags: tuple[str, ...]) -> BuildRecord:
         command = bazel.Command(
             target=bazel.TARGET,
             revision=context.source_identity[:12],
@@ -357,7 +356,7 @@ def _log_path(settings: Settings, kind: str) -> Path:
     return settings.logs / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}.log"
 
 
-def _package(context: BuildContext, record: bazel.BuildRecord, linker: str, *, moves_server: bool = False) -> Build:
+def _package(context: BuildContext, record: BuildRecord, linker: str, *, moves_server: bool = False) -> Build:
     """Assembles the build and verifies it; only then does it get its name. `linker` is the one that linked it.
 
     `moves_server` is for a server that nobody else needs.
@@ -375,7 +374,7 @@ def _package(context: BuildContext, record: bazel.BuildRecord, linker: str, *, m
     return package(dist_root, manifest, record.output, libraries, library_path, moves_server=moves_server)
 
 
-def manifest_of(context: BuildContext, record: bazel.BuildRecord, linker: str) -> BuildManifest:
+def manifest_of(context: BuildContext, record: BuildRecord, linker: str) -> BuildManifest:
     """What the context's build is made from; its files are not known yet."""
     dist_root, version = context.settings.dist_root, context.source.lock.serving_version
     digest = context.input_digest

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.building import bazel, caches
+from npu_serving.building import caches
+from npu_serving.building.build_record import BuildRecord
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.cpu_server import link_cpu_server
 from npu_serving.building.objects_plan import cpu_server_of, plan_objects, why_not_whole
-from npu_serving.building.pipeline import check_request, check_unchanged, manifest_of, prepare, run_bazel
+from npu_serving.building.pipeline import check_request, manifest_of, prepare, run_bazel
 from npu_serving.building.plan import BuildPlan, first_steps
 from npu_serving.building.prepared import keep_prepared
 from npu_serving.building.saved_links import keep_link, link_file
 from npu_serving.builds.manifest import Build
 from npu_serving.console import Reporter, duration_text
-from npu_serving.errors import BuildFailedError
+from npu_serving.errors import BuildFailedError, SourceError
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 
@@ -32,7 +33,7 @@ class PreparedResult:
 
     objects: str
     plan: BuildPlan
-    record: bazel.BuildRecord
+    record: BuildRecord
     seconds: float
     link: Path
     server: Build | None = None
@@ -53,7 +54,7 @@ class PreparedResult:
         }
 
     def text(self) -> str:
-        """What was done. It is linked from a kit, whose text says what to type next."""
+        """What was done, and what to do with it."""
         if not self.record.actions:
             done = "Everything but the final link is up to date"
         else:
@@ -63,7 +64,7 @@ class PreparedResult:
         lines = [f"{done}; the link is kept in {self.link}."]
         if self.server is not None:
             lines.append(f"A server without an adapter, for the CPU and for trying only: {self.server.server}")
-        return "\n".join(lines)
+        return "\n".join([*lines, "Next: ./inv build-serving --adapter auto where CANN is, to link it"])
 
 
 def prepare_objects(settings: Settings, reporter: Reporter, *, cpu_server: bool = False) -> PreparedResult:
@@ -77,7 +78,7 @@ def prepare_objects(settings: Settings, reporter: Reporter, *, cpu_server: bool 
     context = find_context(settings, reporter)
     caches.check_reachable(wanted, context.runner)
     plan = plan_objects(context, cpu_server=cpu_server)
-    record, server = bazel.BuildRecord(), cpu_server_of(context) if plan.nothing_to_do and cpu_server else None
+    record, server = BuildRecord(), cpu_server_of(context) if plan.nothing_to_do and cpu_server else None
     if not plan.nothing_to_do:
         with state_lock(settings.build_root, doing=DOING):
             context, record = _make(context, reporter)
@@ -86,20 +87,24 @@ def prepare_objects(settings: Settings, reporter: Reporter, *, cpu_server: bool 
     return PreparedResult(objects, plan, record, time.monotonic() - started, link_file(settings, objects), server)
 
 
-def _make(context: BuildContext, reporter: Reporter) -> tuple[BuildContext, bazel.BuildRecord]:
+def _make(context: BuildContext, reporter: Reporter) -> tuple[BuildContext, BuildRecord]:
     """What is missing, and the context in which it is whole: the tree may just have been made."""
-    record = bazel.BuildRecord()
+    record = BuildRecord()
     if any(step.needed for step in first_steps(context)) or why_not_whole(context):
         prepare(context, reporter)
         context = dataclasses.replace(context)
         digest = context.input_digest
         record = _objects(context, reporter)
-        check_unchanged(context, digest, "while Bazel was running")
+        if context.hashed_again() != digest:
+            raise SourceError(
+                f"{context.source.tree}, or another input of the build, was changed while Bazel was running.",
+                cure="run the same command again: Bazel makes only what the change requires",
+            )
     keep_prepared(context.settings, manifest_of(context, record, ""))
     return context, record
 
 
-def _objects(context: BuildContext, reporter: Reporter) -> bazel.BuildRecord:
+def _objects(context: BuildContext, reporter: Reporter) -> BuildRecord:
     """Bazel's record, once the link that it would have done is kept.
 
     Where Bazel has all and does not say how, it is asked again without the server, whose link costs nothing here.

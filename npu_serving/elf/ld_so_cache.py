@@ -4,10 +4,12 @@ glibc's sysdeps/generic/dl-cache.h.
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 _MAGIC, _HEADER, _ENTRY = b"glibc-ld.so.cache1.1", struct.Struct("<20sI8xI12x"), struct.Struct("<iIIIQ")
@@ -34,19 +36,23 @@ def read_cache(path: Path, machine: str, levels: Sequence[str] = (), hardware: i
     Of several copies, that of the first of `levels` is taken, then one for abilities that are all in `hardware`.
     """
     try:
-        data = path.read_bytes()
-        found: dict[str, tuple[int, Path]] = {}
-        for entry in _entries(data):
-            if entry.flags != _FLAGS.get(machine) or not entry.library.startswith("/"):
-                continue
-            if entry.level not in levels if entry.level else entry.hardware & ~hardware:
-                continue
-            rank = levels.index(entry.level) if entry.level else len(levels)
-            if entry.name not in found or rank < found[entry.name][0]:
-                found[entry.name] = (rank, Path(entry.library))
-        return {name: library for name, (_, library) in found.items()}
+        return _libraries(path.read_bytes(), machine, tuple(levels), hardware)
     except (OSError, struct.error):
         return {}
+
+
+@functools.lru_cache(maxsize=4)  # each verification asks several times
+def _libraries(data: bytes, machine: str, levels: tuple[str, ...], hardware: int) -> Mapping[str, Path]:
+    found: dict[str, tuple[int, Path]] = {}
+    for entry in _entries(data):
+        if entry.flags != _FLAGS.get(machine) or not entry.library.startswith("/"):
+            continue
+        if entry.level not in levels if entry.level else entry.hardware & ~hardware:
+            continue
+        rank = levels.index(entry.level) if entry.level else len(levels)
+        if entry.name not in found or rank < found[entry.name][0]:
+            found[entry.name] = (rank, Path(entry.library))
+    return MappingProxyType({name: library for name, (_, library) in found.items()})
 
 
 def _entries(data: bytes) -> Iterator[_CachedLibrary]:

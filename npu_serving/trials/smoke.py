@@ -11,7 +11,7 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenOrigin, GoldenRequest
-from npu_serving.asking.golden_files import RECORD, GoldenRequests, golden_directory, write_golden
+from npu_serving.asking.golden_files import NONE_RECORDED, RECORD, GoldenRequests, golden_directory, write_golden
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
@@ -191,9 +191,7 @@ def prove(settings: Settings, build: Build, cann: Cann, reporter: Reporter) -> N
     """Raises ServerError where golden requests were recorded and a new build does not answer them as expected."""
     requests = golden_requests(settings).sound()
     if not requests:
-        reporter.note(
-            f"no golden request is recorded, so the new server was not tried. To have it tried next time: {RECORD}"
-        )
+        reporter.note(NONE_RECORDED)
         return
     result = smoke_build(settings, build, requests, reporter, cann)
     if result.why:

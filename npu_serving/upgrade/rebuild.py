@@ -6,9 +6,10 @@ import dataclasses
 import hashlib
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from npu_serving.building.bazel import BuildRecord
-from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.asking.golden_files import NONE_RECORDED, golden_directory
+from npu_serving.building.build_record import BuildRecord
 from npu_serving.builds.assembling import package
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import check_link, find_build, make_current, read_builds, unused_id
@@ -20,9 +21,12 @@ from npu_serving.console import Reporter, duration_text
 from npu_serving.errors import NpuServingError, VerificationError
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
-from npu_serving.trials.smoke import prove
 from npu_serving.upgrade.cost import remember_time
 from npu_serving.upgrade.rebuild_plan import BAZEL, FULL, NOTHING, SAVED_LINK, SWAP, RebuildPlan, plan_rebuild
+
+# A swap is done sooner than what a link or a trial needs is imported: that is imported where it is used.
+if TYPE_CHECKING:
+    from npu_serving.building.pipeline import BuildResult
 
 DOING = "rebuild-after-cann"
 
@@ -133,6 +137,8 @@ class _Relink:
 
     def build(self, *, clean: bool = False, by_saved_link: bool = False) -> BuildResult:
         """The build, proven and current."""
+        from npu_serving.building.pipeline import build_serving
+
         cann = self.plan.cann
 
         def proof(build: Build) -> None:
@@ -183,6 +189,16 @@ def _linked(relink: _Relink, name: str, started: float) -> RebuildResult:
 def _prove(build: Build, cann: Cann, settings: Settings, reporter: Reporter) -> None:
     """Verifies a build, which may be one that an earlier run made, and has it answer the golden request."""
     check_directory(build.directory, cann.library_path)
+    _try(build, cann, settings, reporter)
+
+
+def _try(build: Build, cann: Cann, settings: Settings, reporter: Reporter) -> None:
+    """Has it answer the golden requests; says so where none is recorded."""
+    if not golden_directory(settings.dist_root).exists():
+        reporter.note(NONE_RECORDED)
+        return
+    from npu_serving.trials.smoke import prove
+
     prove(settings, build, cann, reporter)
 
 
@@ -190,9 +206,14 @@ def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) 
     """A copy of the build with the installed adapter in place of its own; nothing is linked."""
     check_link(settings.install_link, settings.dist_root)
     with state_lock(settings.build_root, doing=DOING):
-        build = _same_server_with(plan.installed, plan.build, settings) or _repackaged(plan, settings)
-        if not build.current:
-            _prove(build, plan.cann, settings, reporter)
+        same = _same_server_with(plan.installed, plan.build, settings)
+        if same is None:
+            build = _repackaged(plan, settings)  # verified by that
+            _try(build, plan.cann, settings, reporter)
+        else:
+            build = same
+            if not build.current:
+                _prove(build, plan.cann, settings, reporter)
         make_current(build, settings.install_link)
     return find_build(settings.dist_root, build.manifest.build_id)
 

@@ -18,6 +18,7 @@ from docker_support import BASE_IMAGE, missing, require_engine
 from npu_serving import fsutil
 from npu_serving.building import bazel, caches
 from npu_serving.building.bazel_program import find_bazel
+from npu_serving.building.build_record import BuildRecord
 from npu_serving.building.host_runner import HostRunner
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.building.runner import Layout
@@ -143,7 +144,7 @@ class TinyTree:
         self.layout = Layout(src, out, distdir, store)
         self.root = root
 
-    def build(self, **changes: str) -> tuple[bazel.BuildRecord, list[str]]:
+    def build(self, **changes: str) -> tuple[BuildRecord, list[str]]:
         """The record of a clean build, and what was warned of."""
         for path in self.layout.output_user_root.glob("?" * 32):
             fsutil.remove(path)
@@ -151,7 +152,7 @@ class TinyTree:
         runner = HostRunner(settings, find_bazel(settings, Silent()))
         reporter = Listening()
 
-        def build(layout: Layout, flags: tuple[str, ...]) -> bazel.BuildRecord:
+        def build(layout: Layout, flags: tuple[str, ...]) -> BuildRecord:
             local = ("--spawn_strategy=standalone", "--genrule_strategy=standalone")
             command = bazel.Command(bazel.TARGET, "abc", (*local, *flags))
             log = self.root / "log"

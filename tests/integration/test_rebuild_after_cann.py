@@ -25,6 +25,7 @@ from npu_serving.asking.request import ROW, PredictRequest, read_request
 from npu_serving.asking.rest_client import predict
 from npu_serving.building import bazel as bazel_room
 from npu_serving.building import pipeline
+from npu_serving.building.build_record import BuildRecord
 from npu_serving.building.context import find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.building.tree_digest import tree_digest
@@ -261,7 +262,7 @@ def test_the_installed_link_follows(upgrade: Upgrade) -> None:
 
 def test_when_more_than_the_link_ran_it_is_said(upgrade: Upgrade) -> None:
     done = {"CppCompile": 2, "CppLink": 1}
-    record = bazel_room.BuildRecord(done, done)
+    record = BuildRecord(done, done)
     result = dataclasses.replace(upgrade.result, record=record, bazel_followed="an object has changed")
     assert result.more_than_the_link
     assert "2 sources compiled" in result.text()
@@ -866,7 +867,7 @@ def test_a_relinked_server_that_does_not_verify_is_followed_by_a_clean_build(
     servers: list[Path] = []
     genuine = bazel_room.build
 
-    def losing_a_symbol(*arguments: Any, **more: Any) -> bazel_room.BuildRecord:
+    def losing_a_symbol(*arguments: Any, **more: Any) -> BuildRecord:
         return dataclasses.replace(genuine(*arguments, **more), output=upgrade.before.build.server)
 
     class Cured(Listening):

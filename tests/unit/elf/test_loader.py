@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -305,7 +306,7 @@ def test_a_damaged_cache_is_taken_for_an_empty_one(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "cache"
     path.write_bytes(cache_file([("libx.so", "/lib64/libx.so", 0x0303, 0)])[:cut] + noise)
-    assert isinstance(Host(cache=path).cached("x86_64"), dict)
+    assert isinstance(Host(cache=path).cached("x86_64"), Mapping)
 
 
 def test_without_a_cache_the_default_directories_serve() -> None:
