@@ -46,9 +46,9 @@ def why_not_whole(context: BuildContext) -> str:
         return "no link of these objects is kept"
     places = places_of(context)
     root = located(Path(saved.directory), "", places)
-    changed = saved.changed_input(root, places)
-    if changed:
-        return f"{changed} was removed or changed since it was built"
+    other = saved.why_other(root, places)
+    if other:
+        return other
     gone = next((name for name in saved.replaced if not located(root, name, places).is_file()), "")
     return f"{gone} was removed" if gone else ""
 

@@ -242,7 +242,7 @@ def _build(context: BuildContext, reporter: Reporter, *, again: bool) -> tuple[B
     if existing is None:
         digest = context.input_digest
         record = run_bazel(context, reporter)
-        _check_unchanged(context, digest, "while Bazel was running")
+        check_unchanged(context, digest, "while Bazel was running")
         saved = keep_link(context, record, reporter)
         existing = _package(context, record, saved.linker if saved is not None else "")
     return existing, record
@@ -279,11 +279,11 @@ def _linked_by(context: BuildContext, saved: SavedLink, linker: str, reporter: R
     with relinked(context, saved, reporter, linker="" if linker == saved.linker else linker) as server:
         once = dict.fromkeys(LINK_ACTIONS, 1)
         record = BuildRecord(once, ran=once, output=server, seconds=time.monotonic() - started)
-        _check_unchanged(context, digest, "while it was linked")
+        check_unchanged(context, digest, "while it was linked")
         return _package(context, record, linker, moves_server=True), record
 
 
-def _check_unchanged(context: BuildContext, digest: str, when: str) -> None:
+def check_unchanged(context: BuildContext, digest: str, when: str) -> None:
     """SourceError where the inputs no longer have the digest that they had before."""
     if context.hashed_again() != digest:
         raise SourceError(

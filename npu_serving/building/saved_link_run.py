@@ -42,11 +42,9 @@ def usable_link(context: BuildContext) -> UsableLink:
     root = _root(context, saved)
     if context.output_base.resolve() not in root.resolve().parents:  # build_root was copied, with its saved links
         return UsableLink(None, f"the link was saved for {saved.directory}, which is not where this tree is built")
-    changed = saved.changed_input(root, places_of(context))
-    if changed:
-        if located(root, changed, places_of(context)).exists():
-            return UsableLink(None, f"{changed} has changed since the server was linked with it")
-        return UsableLink(None, f"{changed} is gone, with which the server was linked")
+    other = saved.why_other(root, places_of(context))
+    if other:
+        return UsableLink(None, other)
     lost = next((name for name in saved.replaced if _of_the_overlay(context, root, name) is None), "")
     return UsableLink(None, f"{lost} is no longer the overlay's") if lost else UsableLink(saved)
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from npu_serving import fsutil, process
+from npu_serving import fsutil
 from npu_serving.building.build_record import BuildRecord, LinkEvent
 from npu_serving.building.context import BuildContext
+from npu_serving.building.linked_files import linked_files
+from npu_serving.building.newest_files import newest_files, remove_oldest
 from npu_serving.console import Reporter
-from npu_serving.errors import NpuServingError
+from npu_serving.errors import FileAccessError, NpuServingError
 from npu_serving.linking.link_command import (
-    LinkWords,
-    bare_command,
-    directories_named,
-    files_named,
-    libraries_named,
     linker_of,
     output_of,
     parameter_file,
@@ -39,9 +35,6 @@ from npu_serving.overlay.adapter import DIRECTORY
 from npu_serving.settings import Settings
 
 LINKS = "links"
-MOST_KEPT = 16
-_SCRIPT_BYTES = 1 << 16  # of a library that is a text for the linker, such as libc.so
-_NAME = re.compile(r"[^\s()]+")
 
 
 def links_directory(settings: Settings) -> Path:
@@ -81,7 +74,7 @@ def keep_link(context: BuildContext, record: BuildRecord, reporter: Reporter) ->
             saved = _of_the_same_output(context, record.output)
         if saved is not None:
             write_saved_link(link_file(context.settings, saved.objects), saved)
-            _remove_older(context.settings)
+            remove_oldest(links_directory(context.settings))
     return saved
 
 
@@ -90,26 +83,15 @@ def link_file(settings: Settings, objects: str) -> Path:
     return links_directory(settings) / f"{objects}.json"
 
 
-def _kept(settings: Settings) -> list[Path]:
-    """The files of the saved links, the newest first."""
-    files = links_directory(settings).glob("*.json")
-    return sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-
-
-def _remove_older(settings: Settings) -> None:
-    for path in _kept(settings)[MOST_KEPT:]:
-        fsutil.remove(path)
-
-
 def _of_the_same_output(context: BuildContext, output: Path) -> SavedLink | None:
     """The kept link that made the server that is there now, under the digest of the objects as they are called now."""
     status, places = output.stat(), places_of(context)
     made = (status.st_size, status.st_mtime_ns)
-    kept = (read_saved_link(path) for path in _kept(context.settings))
+    kept = (read_saved_link(path) for path in newest_files(links_directory(context.settings)))
     for saved in (saved_link_of(context), *kept):
         if saved is None or (saved.made_size_bytes, saved.made_mtime_ns) != made:
             continue
-        if not saved.changed_input(located(Path(saved.directory), "", places), places):
+        if not saved.why_other(located(Path(saved.directory), "", places), places):
             return replace(saved, objects=context.objects_digest)
     return None
 
@@ -126,10 +108,9 @@ def _saved(context: BuildContext, event: LinkEvent, output: Path | None, reporte
     environment = {"PATH": context.runner.environment()["PATH"], "PWD": "/proc/self/cwd"}
     own: list[str] = []
     replaced: list[str] = []
-    for found in [*files_named(words), *_libraries(words, root, places)]:
+    files = linked_files(words, root, places, environment, of_this_machine=context.runner.name == "host")
+    for found in files.names:
         (replaced if _is_of_the_adapter(located(root, found, places), context) else own).append(found)
-    if context.runner.name == "host":
-        own += _of_the_system(words, root, environment)
     status = output.stat() if output is not None else None
     return SavedLink(
         objects=context.objects_digest,
@@ -138,9 +119,11 @@ def _saved(context: BuildContext, event: LinkEvent, output: Path | None, reporte
         command=words.command,
         parameters=words.parameters,
         environment=environment,
-        inputs=_measured(dict.fromkeys(own), root, places, _known(context.settings), reporter),
-        replaced=tuple(dict.fromkeys(replaced)),
+        inputs=_measured(own, root, places, _known(context.settings), reporter),
+        replaced=tuple(replaced),
         linker=linker_of(words.command),
+        searched=files.searched,
+        libraries=files.libraries,
         made_size_bytes=status.st_size if status is not None else 0,
         made_mtime_ns=status.st_mtime_ns if status is not None else 0,
     )
@@ -152,64 +135,9 @@ def _is_of_the_adapter(path: Path, context: BuildContext) -> bool:
     return real.parent == context.source.tree.resolve() / DIRECTORY or real.parent.as_posix().endswith(f"/{DIRECTORY}")
 
 
-def _libraries(words: LinkWords, root: Path, places: Places) -> Iterator[str]:
-    """What is behind `-l` and found in a directory of Bazel's, as `DIRECTORY/libNAME.so`."""
-    directories = [name for name in directories_named(words) if not Path(name).is_absolute()]
-    for library in libraries_named(words):
-        for directory in directories:
-            names = [library[1:]] if library.startswith(":") else [f"lib{library}.so", f"lib{library}.a"]
-            found = [f"{directory}/{name}" for name in names]
-            there = [name for name in found if located(root, name, places).is_file()]
-            if there:
-                yield there[0]
-                break
-
-
-def _of_the_system(words: LinkWords, root: Path, environment: dict[str, str]) -> list[str]:
-    """The files of this machine that the link reads and the command doesn't name: driver, linker, crt1.o, libc …
-
-    What gcc says that it would start (-###) names most of them; a library that is a text names others.
-    """
-    # With one object and none of the libraries of ours: what is asked for is what gcc adds.
-    asked = [word for word in words.command if not word.startswith(("-L", "-Wl,@", "@"))]
-    printed = process.run([*asked, "-###"], cwd=root, env=environment, timeout_s=60).stderr
-    command = bare_command(printed)
-    linker = _program(words.command[0], f"ld.{linker_of(words.command)}", root, environment)
-    linker = linker or _program(words.command[0], "ld", root, environment)
-    programs = [words.command[0], *command[:1], linker]
-    named = [word for word in command[1:] if word.startswith("/") and Path(word).is_file()]
-    searched = [word[2:] for word in command if word.startswith("-L/")]
-    libraries = dict.fromkeys([*(word[2:] for word in command if word.startswith("-l")), *libraries_named(words)])
-    named += [found for library in libraries for found in _found(library, searched)]
-    return [os.path.normpath(name) for name in [*programs, *named] if name]
-
-
-def _program(driver: str, name: str, root: Path, environment: dict[str, str]) -> str:
-    answer = process.run([driver, f"-print-prog-name={name}"], cwd=root, env=environment, timeout_s=60).stdout.strip()
-    found = process.find_program(answer, path=environment["PATH"])
-    return str(found) if found is not None else ""
-
-
-def _found(library: str, directories: Sequence[str]) -> Iterator[str]:
-    """The file that a linker takes for `-l`, and what that names where it is a text."""
-    names = [f"lib{library}.so", f"lib{library}.a"]
-    path = next(
-        (path for directory in directories for path in (Path(directory, name) for name in names) if path.is_file()),
-        None,
-    )
-    if path is None:
-        return
-    yield str(path)
-    if path.stat().st_size <= _SCRIPT_BYTES:
-        text = fsutil.read_text(path)
-        if not text.startswith(("\x7fELF", "!<")):
-            named = (Path(directory, name) for name in _NAME.findall(text) for directory in directories)
-            yield from (str(path) for path in named if path.is_file())
-
-
 def _known(settings: Settings) -> dict[tuple[str, int, int], str]:
     """The digests of the link that was kept last: what has the same name, size and time is not read again."""
-    for path in _kept(settings)[:1]:
+    for path in newest_files(links_directory(settings))[:1]:
         saved = read_saved_link(path)
         if saved is not None:
             return {(item.name, item.size_bytes, item.mtime_ns): item.sha256 for item in saved.inputs}
@@ -222,7 +150,9 @@ def _measured(
     paths = {name: located(root, name, places) for name in names}
     states = {name: path.stat() for name, path in paths.items()}
     keys = {name: (name, status.st_size, status.st_mtime_ns) for name, status in states.items()}
-    unread = [paths[name] for name, key in keys.items() if key not in known]
+    unread = list(dict.fromkeys(paths[name] for name, key in keys.items() if key not in known))
     with reporter.progress("reading what the link reads", total=len(unread), unit="files") as progress:
         digests = digests_of(unread, progress.update)
+    if len(digests) < len(unread):
+        raise FileAccessError(f"{next(path for path in unread if path not in digests)} can't be read.")
     return tuple(LinkInput(name, known.get(key) or digests[paths[name]], *key[1:]) for name, key in keys.items())

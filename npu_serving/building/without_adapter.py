@@ -13,13 +13,13 @@ from npu_serving.building.build_record import BuildRecord
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.cpu_server import link_cpu_server
 from npu_serving.building.objects_plan import cpu_server_of, plan_objects, why_not_whole
-from npu_serving.building.pipeline import check_request, manifest_of, prepare, run_bazel
+from npu_serving.building.pipeline import check_request, check_unchanged, manifest_of, prepare, run_bazel
 from npu_serving.building.plan import BuildPlan, first_steps
 from npu_serving.building.prepared import keep_prepared
 from npu_serving.building.saved_links import keep_link, link_file
 from npu_serving.builds.manifest import Build
 from npu_serving.console import Reporter, duration_text
-from npu_serving.errors import BuildFailedError, SourceError
+from npu_serving.errors import BuildFailedError
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 
@@ -54,7 +54,7 @@ class PreparedResult:
         }
 
     def text(self) -> str:
-        """What was done, and what to do with it."""
+        """What was done. It is linked from a kit, whose text says what to type next."""
         if not self.record.actions:
             done = "Everything but the final link is up to date"
         else:
@@ -64,7 +64,7 @@ class PreparedResult:
         lines = [f"{done}; the link is kept in {self.link}."]
         if self.server is not None:
             lines.append(f"A server without an adapter, for the CPU and for trying only: {self.server.server}")
-        return "\n".join([*lines, "Next: ./inv build-serving --adapter auto where CANN is, to link it"])
+        return "\n".join(lines)
 
 
 def prepare_objects(settings: Settings, reporter: Reporter, *, cpu_server: bool = False) -> PreparedResult:
@@ -95,11 +95,7 @@ def _make(context: BuildContext, reporter: Reporter) -> tuple[BuildContext, Buil
         context = dataclasses.replace(context)
         digest = context.input_digest
         record = _objects(context, reporter)
-        if context.hashed_again() != digest:
-            raise SourceError(
-                f"{context.source.tree}, or another input of the build, was changed while Bazel was running.",
-                cure="run the same command again: Bazel makes only what the change requires",
-            )
+        check_unchanged(context, digest, "while Bazel was running")
     keep_prepared(context.settings, manifest_of(context, record, ""))
     return context, record
 

@@ -5,17 +5,27 @@ Bazel 0.24 lists what is in the parameter file as well as the argument that name
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from npu_serving.linking.linker_words import files_among
+from npu_serving.linking.linkers import ARGUMENT, BFD
 
 FOR_THE_LINKER = "-Wl,"
 AT_FILE = (f"{FOR_THE_LINKER}@", "@")
-BFD, GOLD, LLD, MOLD = "bfd", "gold", "lld", "mold"
 DEFAULT_LINKER = BFD  # what a gcc takes that is not told otherwise, on the systems that this project knows
-_USE = "-fuse-ld="
 WRAPPER = "-wrapper"
+_OF_THE_DRIVER = (
+    WRAPPER, "-o", "-B", "-x", "-I", "-D", "-U", "-include", "-isystem", "-iquote", "-specs", "--param", "-Xassembler",
+    "-Xpreprocessor", "-aux-info", "-target",
+)  # fmt: skip
+"""Options of gcc and clang with a word of its own that the linker does not get."""
+_HANDED_ON = ("-T", "-L", "-l", "-u", "-z", "-e")
+"""Those that the linker gets with their word."""
+COLLECT = "collect2"
 _MOST_STATES = 1_000_000  # of the search; a command of 4,000 words takes some 10,000
 _BRACKETS = ("--start-lib", "--end-lib", "--start-group", "--end-group", "-whole-archive", "-no-whole-archive")
 
@@ -145,81 +155,57 @@ def with_output(command: Sequence[str], output: str) -> tuple[str, ...]:
 
 def with_linker(command: Sequence[str], linker: str) -> tuple[str, ...]:
     """The command with another linker; the other words stay as they are."""
-    return (*(word for word in command if not word.startswith(_USE)), f"{_USE}{linker}")
+    return (*(word for word in command if not word.startswith(ARGUMENT)), f"{ARGUMENT}{linker}")
 
 
 def linker_of(command: Sequence[str]) -> str:
     """Which linker the driver is told to take: "gold", "bfd", "lld" …; its default where it is not told."""
-    named = [word[len(_USE) :] for word in command if word.startswith(_USE)]
+    named = [word[len(ARGUMENT) :] for word in command if word.startswith(ARGUMENT)]
     return named[-1] if named else DEFAULT_LINKER
+
+
+def words_for_linker(words: LinkWords) -> tuple[str, ...]:
+    """What the linker gets of the driver's words and of the parameter file, in order. What gcc adds is not among it."""
+    return tuple(_handed_on(words.command[1:], words.parameters))
+
+
+def _handed_on(command: Sequence[str], parameters: Sequence[str]) -> Iterator[str]:
+    following = iter(command)
+    for word in following:
+        if word in _OF_THE_DRIVER:
+            next(following, "")
+        elif word == "-Xlinker":
+            yield next(following, "")
+        elif word in _HANDED_ON:
+            yield from (word, next(following, ""))
+        elif word.startswith(FOR_THE_LINKER):
+            for part in _lines_of(word):
+                yield part
+                if part.startswith("@"):
+                    yield from parameters
+        elif word.startswith("@"):  # gcc's own words are in it
+            yield word
+            yield from _handed_on(parameters, ())
+        elif word.startswith(("-l", "-L", "-static")) or not word.startswith("-"):
+            yield word
 
 
 def files_named(words: LinkWords) -> tuple[str, ...]:
     """The files that the link reads by name, each once, in order: objects, archives, scripts, lists, parameter files.
 
-    Names behind `-l` are not among them: see libraries_named().
+    Libraries behind `-l` are not among them (linker_words.py).
     """
-    plain = [*_values(words.command[1:]), *_linker_values(words.parameters)]
-    return tuple(dict.fromkeys(plain))
-
-
-def libraries_named(words: LinkWords) -> tuple[str, ...]:
-    """The names behind `-l`, each once, in order: `stdc++`, `_tf_adapter`."""
-    every = [part for word in words.command[1:] for part in _lines_of(word)] + list(words.parameters)
-    return tuple(dict.fromkeys(word[2:] for word in every if word.startswith("-l") and len(word) > 2))
-
-
-def directories_named(words: LinkWords) -> tuple[str, ...]:
-    """The directories behind `-L`, in which the linker looks first, in order."""
-    every = [part for word in words.command[1:] for part in _lines_of(word)] + list(words.parameters)
-    return tuple(dict.fromkeys(word[2:] for word in every if word.startswith("-L") and len(word) > 2))
-
-
-def _values(words: Sequence[str]) -> Iterator[str]:
-    """The files among the driver's words."""
-    with_value = {"-o": False, "-Xlinker": True, "-T": True, "-wrapper": False}
-    following: bool | None = None
-    for word in words:
-        if following is not None:
-            if following:
-                yield from _linker_values([word])
-            following = None
-        elif word in with_value:
-            following = with_value[word]
-        elif word.startswith(FOR_THE_LINKER):
-            yield from _linker_values(_lines_of(word))
-        elif word.startswith("@"):
-            yield word[1:]
-        elif not word.startswith("-"):
-            yield word
-
-
-def _linker_values(words: Sequence[str]) -> Iterator[str]:
-    """The files among words for the linker itself."""
-    with_file = ("--dynamic-list", "--version-script", "--script", "-T", "--retain-symbols-file")
-    without_file = ("-z", "-rpath", "--rpath", "-soname", "-h", "-m", "-e", "-u", "-rpath-link", "-dynamic-linker")
-    skip, take = False, False
-    for word in words:
-        if skip or take:
-            if take:
-                yield word
-            skip = take = False
-        elif word in without_file:
-            skip = True
-        elif word in with_file:
-            take = True
-        elif word.startswith(tuple(f"{name}=" for name in with_file)):
-            yield word.partition("=")[2]
-        elif word.startswith("@"):
-            yield word[1:]
-        elif word and not word.startswith("-"):
-            yield word
+    return tuple(dict.fromkeys(files_among(words_for_linker(words))))
 
 
 def bare_command(printed: str) -> tuple[str, ...]:
     """The command for the linker that gcc prints with `-###`: collect2 and its words; empty where it printed none."""
-    started = [line for line in printed.splitlines() if line.startswith(" ")]
-    try:
-        return tuple(shlex.split(started[-1])) if started else ()
-    except ValueError:
-        return ()
+    lines = [split_shown(line) for line in printed.splitlines() if line.startswith(" ")]
+    commands = [words for words in lines if words and PurePosixPath(words[0]).name.startswith((COLLECT, "ld"))]
+    return tuple(commands[-1]) if commands else ()
+
+
+def split_shown(line: str) -> list[str]:
+    """The words of a command as gcc shows it (gcc.c, execute()): quoted where need be, quotes and `$` escaped."""
+    found = re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', line)
+    return [plain or re.sub(r"\\(.)", r"\1", quoted) for quoted, plain in found]

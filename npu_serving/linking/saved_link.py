@@ -13,6 +13,7 @@ from typing import Any, Callable
 
 from npu_serving import fsutil
 from npu_serving.errors import FileAccessError, NpuServingError, RequestError
+from npu_serving.linking.linker_words import LinkLibrary
 from npu_serving.resources import usable_processors
 
 FORMAT = 1
@@ -30,6 +31,15 @@ class LinkInput:
     size_bytes: int
     mtime_ns: int
     """For the quick check: a file of the same size and time is unchanged."""
+
+
+@dataclass(frozen=True)
+class FoundLibrary:
+    """What the linker took for `-lNAME`, as LinkInput names it; "" where nothing was found."""
+
+    name: str
+    path: str
+    static: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,25 @@ class SavedLink:
     made_size_bytes: int = 0
     made_mtime_ns: int = 0
     """Size and time of what Bazel made with it: while they are the same, what is there is what this link made."""
+    searched: tuple[str, ...] = ()
+    """The directories in which the linker looks for libraries, in its order."""
+    libraries: tuple[FoundLibrary, ...] = ()
+    """Those behind `-l`; none in what was saved before they were noted."""
     format: int = field(default=FORMAT)
+
+    def why_other(self, root: Path, places: Places = ()) -> str:
+        """Why the link would read something else than it read, "" where it would not; `root` as for changed_input()."""
+        changed = self.changed_input(root, places)
+        if changed and located(root, changed, places).exists():
+            return f"{changed} has changed since the server was linked with it"
+        if changed:
+            return f"{changed} is gone, with which the server was linked"
+        for library in self.libraries:
+            now = place_of_library(LinkLibrary(library.name, library.static), self.searched, root, places)
+            if now != library.path:
+                then = f"{library.path} was" if library.path else "nothing was found"
+                return f"the linker would take {now or 'nothing'} for -l{library.name}, where {then} when it was linked"
+        return ""
 
     def changed_input(self, root: Path, places: Places = ()) -> str:
         """The first input that is gone or differs, "" where none does; `root` is where the execroot is on this machine.
@@ -75,6 +103,11 @@ class SavedLink:
                 doubtful.append((item, path))
         digests = digests_of(path for _, path in doubtful)
         return next((item.name for item, path in doubtful if digests.get(path) != item.sha256), "")
+
+
+def place_of_library(library: LinkLibrary, searched: Sequence[str], root: Path, places: Places = ()) -> str:
+    """The file that the linker takes, "" where there is none; relative names are below `root`."""
+    return next((name for name in library.candidates(searched) if located(root, name, places).is_file()), "")
 
 
 def located(root: Path, name: str, places: Places = ()) -> Path:
@@ -140,8 +173,10 @@ def read_saved_link(path: Path) -> SavedLink | None:
         if document["format"] != FORMAT:
             return None
         inputs = tuple(LinkInput(**item) for item in document.pop("inputs"))
-        lists: Any = {name: tuple(document.pop(name)) for name in ("command", "parameters", "replaced")}
-        saved = SavedLink(inputs=inputs, **lists, **document)
+        libraries = tuple(FoundLibrary(**item) for item in document.pop("libraries", ()))
+        names = ("command", "parameters", "replaced", "searched")
+        lists: Any = {name: tuple(document.pop(name, ())) for name in names}
+        saved = SavedLink(inputs=inputs, libraries=libraries, **lists, **document)
     except (NpuServingError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return saved if _is_whole(saved) else None
@@ -149,6 +184,7 @@ def read_saved_link(path: Path) -> SavedLink | None:
 
 def _is_whole(saved: SavedLink) -> bool:
     texts = [saved.objects, saved.directory, saved.output, saved.linker, *saved.command, *saved.parameters]
+    texts += [*saved.searched, *(text for item in saved.libraries for text in (item.name, item.path))]
     texts += [*saved.replaced, *(item.name for item in saved.inputs), *(item.sha256 for item in saved.inputs)]
     numbers = [number for item in saved.inputs for number in (item.size_bytes, item.mtime_ns)]
     whole = all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)

@@ -14,20 +14,25 @@ from typing import Callable, Union
 
 from npu_serving import fsutil
 from npu_serving.errors import BuildFailedError
+from npu_serving.linking.link_command import bare_command
+from npu_serving.linking.linker_words import (
+    DIRECTORY_OPTIONS,
+    LIBRARY_OPTIONS,
+    OUTPUT_OPTIONS,
+    PLUGIN_OPTIONS,
+    WITH_FILE,
+    WITH_VALUE,
+    LinkLibrary,
+    is_static,
+    joined_library,
+    search_directories,
+)
 from npu_serving.relink_kit.kit_file import LINKER, OUTPUT
 
-COLLECT = "collect2"
 ELF, ARCHIVE = b"\x7fELF", b"!<arch>\n"
 START_LIB, END_LIB = "--start-lib", "--end-lib"
-_WITH_VALUE = (
-    "-z", "-rpath", "--rpath", "-rpath-link", "--rpath-link", "-m", "-dynamic-linker", "--dynamic-linker", "-soname",
-    "-h", "-e", "--entry", "-u", "--undefined", "--defsym", "-y", "--hash-style", "--sysroot", "-a", "-G",
-)  # fmt: skip
-"""Options of the linkers whose value is a word of its own, and no file."""
-_WITH_FILE = ("--dynamic-list", "--version-script", "--retain-symbols-file", "-T", "--script")
 _DROPPED = re.compile(r"-plugin-opt=.*|-fuse-ld=.*|-flto.*|-fno-lto.*|-debug|--sysroot=.*|-L.*|--library-path=.*")
 """What is for collect2 or for its plugin, which needs the compiler; and where libraries were looked for."""
-_STATIC, _DYNAMIC = ("-Bstatic", "-static", "-dn", "-non_shared"), ("-Bdynamic", "-dy", "-call_shared")
 _STANDARD = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
 _CURE = "link on the build machine instead: ./inv rebuild-after-cann"
 
@@ -45,22 +50,6 @@ class LinkFile:
     """What stands before it in the same word: `--dynamic-list=`."""
 
 
-@dataclass(frozen=True)
-class LinkLibrary:
-    """`-lNAME` among the words, not found yet."""
-
-    name: str
-    static: bool = False
-
-    def candidates(self, directories: Sequence[str]) -> list[str]:
-        """Where the linker looks, in its order."""
-        if self.name.startswith(":"):
-            names = [self.name[1:]]
-        else:
-            names = [f"lib{self.name}.a"] if self.static else [f"lib{self.name}.so", f"lib{self.name}.a"]
-        return [f"{directory}/{name}" for directory in directories for name in names]
-
-
 Word = Union[str, LinkFile]
 
 
@@ -69,48 +58,26 @@ def linker_words(shown: str, parameter_file: str, parameters: Sequence[str]) -> 
 
     BuildFailedError where none are shown.
     """
-    lines = [split_shown(line) for line in shown.splitlines() if line.startswith(" ")]
-    commands = [words for words in lines if words and PurePosixPath(words[0]).name.startswith((COLLECT, "ld"))]
-    if not commands:
+    command = bare_command(shown)
+    if not command:
         raise BuildFailedError(
             f"The compiler did not show how it links:\n{shown[-600:]}",
             cause="it is a compiler other than gcc, or it can't link at all",
             cure="./inv doctor --runner host shows what is wrong with the compiler",
         )
     words: list[str] = []
-    for word in commands[-1][1:]:
+    for word in command[1:]:
         words += parameters if parameter_file and word == f"@{parameter_file}" else [word]
     return tuple(_without_plugin(words))
-
-
-def split_shown(line: str) -> list[str]:
-    """The words of a command as gcc shows it (gcc.c, execute()): quoted where need be, quotes and `$` escaped."""
-    found = re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', line)
-    return [plain or re.sub(r"\\(.)", r"\1", quoted) for quoted, plain in found]
 
 
 def _without_plugin(words: Sequence[str]) -> Iterator[str]:
     following = iter(words)
     for word in following:
-        if word in ("-plugin", "--plugin"):
+        if word in PLUGIN_OPTIONS:
             next(following, "")
         else:
             yield word
-
-
-def search_directories(words: Sequence[str]) -> tuple[str, ...]:
-    """Where libraries are looked for: behind each -L, in their order."""
-    found, following = [], iter(words)
-    for word in following:
-        if word in _WITH_VALUE:
-            next(following, "")
-        elif word in ("-L", "--library-path"):
-            found.append(next(following, ""))
-        elif word.startswith("-L"):
-            found.append(word[2:])
-        elif word.startswith("--library-path="):
-            found.append(word.partition("=")[2])
-    return tuple(dict.fromkeys(directory for directory in found if directory))
 
 
 def resolved(words: Sequence[str], find: Find) -> tuple[Word, ...]:
@@ -159,21 +126,23 @@ def _parsed(words: Sequence[str]) -> Iterator[_Item]:
     static, following = False, iter(words)
     for word in following:
         option, sign, value = word.partition("=")
-        if word == "-o":
+        if word in OUTPUT_OPTIONS:
             next(following, "")
             yield from ("-o", OUTPUT)
-        elif word in ("-L", "--library-path", "--sysroot"):
+        elif word in (*DIRECTORY_OPTIONS, "--sysroot"):
             next(following, "")
-        elif word in _WITH_VALUE:
+        elif word in WITH_VALUE:
             yield from (word, next(following, ""))
-        elif option in _WITH_FILE:
+        elif option in WITH_FILE:
             yield _Named(value if sign else next(following, ""), f"{option}=" if option.startswith("--") else option)
-        elif word.startswith("-l"):
-            yield LinkLibrary(word[2:] or next(following, ""), static)
+        elif word in LIBRARY_OPTIONS:
+            yield LinkLibrary(next(following, ""), static)
+        elif (joined := joined_library(word)) is not None:
+            yield LinkLibrary(joined, static)
         elif not word.startswith("-"):
             yield _Named(word)
         elif not _DROPPED.fullmatch(word):
-            static = word in _STATIC or (static and word not in _DYNAMIC)
+            static = is_static(word, static)
             yield word
 
 

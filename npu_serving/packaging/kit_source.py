@@ -79,11 +79,11 @@ def link_of(settings: Settings, source: KitSource, reporter: Reporter) -> Iterat
         archives=(),
     )
     with link_place(context, source.saved) as place:
-        changed = place.changed_input
-        if changed:
+        other = place.why_other
+        if other:
             raise RequestError(
-                f"{changed} is not what {source.made_of} was linked from any more.",
-                cause="another build has written over it since, or Bazel's output was removed",
+                f"No kit can be made of {source.made_of}: {other}.",
+                cause="another build has written over it since, Bazel's output was removed, or a package was installed",
                 cure=_BUILD_AGAIN,
             )
         yield _link(source.saved, place)

@@ -27,9 +27,9 @@ class LinkPlace:
         self._root = located(Path(saved.directory), "", self._places)
 
     @property
-    def changed_input(self) -> str:
-        """The first file of the link that is gone or no longer what it was; "" where none is."""
-        return self._saved.changed_input(self._root, self._places)
+    def why_other(self) -> str:
+        """Why the link would read something else than it read, "" where it would not."""
+        return self._saved.why_other(self._root, self._places)
 
     def shown(self) -> str:
         """What the compiler driver says that it would start."""

@@ -35,11 +35,16 @@ class ObjectsAndKit:
 
     def text(self) -> str:
         """What was done, where the kit is, and what to type next."""
-        *lines, _ = self.prepared.text().splitlines()
         done = "" if self.packed is not None else ", as it was packed before"
         relink = command_line(["python3", self.kit.name, "relink"])
-        lines.append(f"The relink kit is {self.kit}{done}.\nsha256 {self.sha256}")
-        return "\n".join([*lines, f"Next: copy it to the serving machine and run {relink} there"])
+        return "\n".join(
+            [
+                self.prepared.text(),
+                f"The relink kit is {self.kit}{done}.",
+                f"sha256 {self.sha256}",
+                f"Next: copy it to the serving machine and run {relink} there",
+            ]
+        )
 
 
 def prepare_and_pack(settings: Settings, reporter: Reporter, *, cpu_server: bool = False) -> ObjectsAndKit:

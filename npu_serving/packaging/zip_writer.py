@@ -33,7 +33,11 @@ class _Member:
 
 
 class ZipWriter:
-    """A zip file that is being written, all of it stored as it is; finish() ends it."""
+    """A zip file that is being written, all of it stored as it is; finish() ends it.
+
+    zipfile wants a member's name before its bytes. The name of a kit's member is the digest of what it holds, which is
+    known only after them, and one that is there already is taken back: nothing has to be read twice, or kept.
+    """
 
     def __init__(self, file: IO[bytes], head: bytes = b"") -> None:
         self._file = file

@@ -24,7 +24,8 @@ from npu_serving.elf.report import CompatReport
 from npu_serving.elf.subject import ServerCase
 from npu_serving.elf.symbols import read_elf
 from npu_serving.facts import ADAPTER_SONAME, LIBPYTHON
-from npu_serving.linking.link_command import BFD, GOLD, LLD, parameter_file
+from npu_serving.linking.link_command import parameter_file
+from npu_serving.linking.linkers import BFD, GOLD, LLD
 from npu_serving.linking.saved_link import SavedLink, read_saved_link
 from npu_serving.resources import usable_processors
 from npu_serving.sample.cann import (

@@ -194,6 +194,21 @@ def test_a_change_of_the_source_that_changes_no_object_keeps_the_link_and_only_b
         source.write_bytes(before)
 
 
+def test_a_library_that_now_lies_earlier_on_the_linkers_way_means_bazel(
+    context: BuildContext, saved: SavedLink
+) -> None:
+    found = {library.name: library.path for library in saved.libraries}
+    assert found["_tf_adapter"].endswith("/lib_tf_adapter.so") and found["stdc++"].endswith("/libstdc++.so")
+    earlier = Path(saved.directory) / saved.searched[0] / "libstdc++.so"
+    earlier.write_text("a package installed it")
+    try:
+        why = usable_link(context).why_not
+        assert f"{saved.searched[0]}/libstdc++.so for -lstdc++, where {found['stdc++']} was" in why
+    finally:
+        earlier.unlink()
+    assert usable_link(context).saved is not None
+
+
 def test_another_compiler_or_linker_than_the_one_that_linked_means_bazel(
     context: BuildContext, saved: SavedLink
 ) -> None:

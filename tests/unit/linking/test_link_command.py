@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from npu_serving.linking.link_command import (
     LinkWords,
     bare_command,
-    directories_named,
     files_named,
-    libraries_named,
     linker_of,
     parameter_file,
     split_command,
+    split_shown,
+    words_for_linker,
 )
+from npu_serving.linking.linker_words import libraries_among, search_directories
 
 AT = "-Wl,@server-2.params"
 
@@ -115,12 +116,44 @@ def test_the_files_that_a_link_reads_are_found_among_its_words() -> None:
     assert files_named(words) == (
         ("third_party/needed.lds", "exported.list", "plain.o", "server-2.params", "a.o", "b.o", "v.map")
     )
-    assert libraries_named(words) == ("_tf_adapter",)
-    assert directories_named(words) == ("out/lib",)
+    assert [library.name for library in libraries_among(words_for_linker(words))] == ["_tf_adapter"]
+    assert search_directories(words_for_linker(words)) == ("out/lib",)
     assert (linker_of(words.command), linker_of(["gcc"])) == ("gold", "bfd")
     assert parameter_file(words.command) == "server-2.params"
+
+
+def test_the_word_of_an_option_is_no_file_whichever_way_gcc_hands_it_on() -> None:
+    command = ["gcc", "-Xlinker", "-rpath", "-Xlinker", "$ORIGIN", "-u", "kept", "-z", "now", "-B", "/opt/bin"]
+    command += ["-wrapper", "sh,x", "-Wl,--wrap", "-Wl,malloc", "-T", "a.lds", "-l", "m", "-L", "lib", "-pie", "main.o"]
+    handed_on = "-rpath $ORIGIN -u kept -z now --wrap malloc -T a.lds -l m -L lib main.o"
+    assert words_for_linker(LinkWords(tuple(command))) == tuple(handed_on.split())
+    assert files_named(LinkWords(tuple(command))) == ("a.lds", "main.o")
+
+
+def test_a_parameter_file_that_gcc_reads_itself_has_words_for_gcc() -> None:
+    words = LinkWords(("gcc", "@p", "z.o"), ("a.o", "-Wl,--start-lib", "-Wl,b.lds", "-Wl,-rpath,lib", "-lm"))
+    assert files_named(words) == ("p", "a.o", "b.lds", "z.o")
+    assert words_for_linker(LinkWords(("gcc", "-Wl,@p"), ("--start-lib", "b.o"))) == ("@p", "--start-lib", "b.o")
 
 
 @pytest.mark.parametrize("printed", ["", "gcc version 12\n", " 'not closed\n"])
 def test_a_driver_that_prints_no_command_has_none(printed: str) -> None:
     assert bare_command(printed) == ()
+
+
+def test_of_what_a_driver_prints_the_last_linker_is_the_command() -> None:
+    printed = ' /usr/lib/cc1 a.c\n /usr/lib/collect2 -o x "\\$ORIGIN" "a b"\nCOLLECT_GCC_OPTIONS=\'-o\'\n'
+    assert bare_command(printed) == ("/usr/lib/collect2", "-o", "x", "$ORIGIN", "a b")
+
+
+@given(words=st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1), min_size=1))
+def test_the_words_that_gcc_shows_are_taken_apart_as_it_wrote_them(words: list[str]) -> None:
+    plain = set("-_/=+.@:,")  # gcc.c, execute(): anything else is put into quotes
+
+    def shown(word: str) -> str:
+        if all(letter.isalnum() or letter in plain for letter in word):
+            return word
+        escaped = "".join(f"\\{letter}" if letter in '"\\$' else letter for letter in word)
+        return f'"{escaped}"'
+
+    assert split_shown(" " + " ".join(map(shown, words))) == words

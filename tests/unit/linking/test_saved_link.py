@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from npu_serving import fsutil
-from npu_serving.linking.saved_link import LinkInput, SavedLink, located, read_saved_link, write_saved_link
+from npu_serving.linking.saved_link import (
+    FoundLibrary,
+    LinkInput,
+    SavedLink,
+    located,
+    read_saved_link,
+    write_saved_link,
+)
 
 
 def _input(root: Path, name: str, data: bytes) -> LinkInput:
@@ -31,6 +38,8 @@ def _saved(root: Path) -> SavedLink:
         inputs=inputs,
         replaced=("third_party/tf_adapter/lib_tf_adapter.so",),
         linker="gold",
+        searched=("first", f"{root}/second"),
+        libraries=(FoundLibrary("m", f"{root}/second/libm.so"), FoundLibrary("x", "", static=True)),
     )
 
 
@@ -56,6 +65,9 @@ def test_a_file_that_is_damaged_or_of_another_format_is_no_saved_link(tmp_path: 
         json.dumps({**document, "command": [1]}),
         json.dumps({**document, "inputs": [{"name": "a"}]}),
         json.dumps({**document, "environment": 3}),
+        json.dumps({**document, "searched": [3]}),
+        json.dumps({**document, "libraries": [{"name": "m"}]}),
+        json.dumps({**document, "libraries": [{"name": "m", "path": 1}]}),
     ):
         path.write_text(damage)
         assert read_saved_link(path) is None, damage[:80]
@@ -72,6 +84,32 @@ def test_an_input_that_was_only_touched_is_unchanged_and_one_of_other_bytes_is_n
     assert saved.changed_input(tmp_path) == "a.o"
     (tmp_path / "a.o").unlink()
     assert saved.changed_input(tmp_path) == "a.o"
+
+
+def test_a_library_that_would_be_found_elsewhere_now_is_told_with_both_places(tmp_path: Path) -> None:
+    saved = _saved(tmp_path)
+    found = tmp_path / "second" / "libm.so"
+    fsutil.write_file(found, "")
+    fsutil.write_file(tmp_path / "first" / "libx.so", "not taken for a static one")
+    assert saved.why_other(tmp_path) == ""
+    fsutil.write_file(tmp_path / "first" / "libm.a", "")
+    then = f"where {found} was when it was linked"
+    assert saved.why_other(tmp_path) == f"the linker would take first/libm.a for -lm, {then}"
+    (tmp_path / "first" / "libm.a").unlink()
+    fsutil.write_file(tmp_path / "second" / "libx.a", "")
+    then = "where nothing was found when it was linked"
+    assert saved.why_other(tmp_path) == f"the linker would take {tmp_path}/second/libx.a for -lx, {then}"
+    found.unlink()
+    assert saved.why_other(tmp_path).startswith("the linker would take nothing for -lm, where ")
+
+
+def test_a_link_that_was_saved_before_libraries_were_noted_is_still_read(tmp_path: Path) -> None:
+    saved = dataclasses.replace(_saved(tmp_path), searched=(), libraries=())
+    document = dataclasses.asdict(saved)
+    del document["searched"], document["libraries"]
+    (tmp_path / "ab12.json").write_text(json.dumps(document))
+    assert read_saved_link(tmp_path / "ab12.json") == saved
+    assert saved.why_other(tmp_path) == ""
 
 
 @pytest.mark.parametrize("name", ["tree/lib.so", "solib/lib.so", "absolute.so"])

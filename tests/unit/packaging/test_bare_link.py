@@ -21,7 +21,6 @@ from npu_serving.packaging.bare_link import (
     needed_libraries,
     read_script,
     resolved,
-    split_shown,
 )
 from npu_serving.packaging.kit_members import KitLink, kit_link
 from npu_serving.relink_kit.kit_file import LINKER, OUTPUT
@@ -38,19 +37,6 @@ def find(names: Sequence[str]) -> dict[str, Path]:
 
 
 # ---- what gcc shows
-
-
-@given(words=st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1), min_size=1))
-def test_the_words_that_gcc_shows_are_taken_apart_as_it_wrote_them(words: list[str]) -> None:
-    plain = set("-_/=+.@:,")  # gcc.c, execute(): anything else is put into quotes
-
-    def shown(word: str) -> str:
-        if all(letter.isalnum() or letter in plain for letter in word):
-            return word
-        escaped = "".join(f"\\{letter}" if letter in '"\\$' else letter for letter in word)
-        return f'"{escaped}"'
-
-    assert split_shown(" " + " ".join(map(shown, words))) == words
 
 
 def test_the_plugin_of_the_compiler_is_left_out_and_the_parameter_file_replaced() -> None:
