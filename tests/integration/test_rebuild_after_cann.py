@@ -152,7 +152,6 @@ def upgrade(
 ) -> Iterator[Upgrade]:
     """The sample upgraded from one CANN to the next, while a server of the former build runs."""
     root = sample_settings.build_root / "sample"
-    before = os.readlink(sample_settings.dist_root / CURRENT)
     # Another module may have left the next CANN's build, and its server in Bazel's output: nothing would be to link.
     kept = built.build.directory.rename(tmp_path_factory.mktemp("kept") / "build")
     for name in _names(sample_settings):
@@ -175,7 +174,7 @@ def upgrade(
     finally:
         switch_cann(sample_settings, FIRST_RELEASE)
         fsutil.remove(golden_directory(sample_settings.dist_root))
-        make_current(find_build(sample_settings.dist_root, before))
+        make_current(find_build(sample_settings.dist_root, built.build.manifest.build_id))
         build_serving(sample_settings, Silent())
 
 
