@@ -12,12 +12,13 @@ from npu_serving.errors import RequestError, StateLockedError
 from npu_serving.serving.server_record import known_servers
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
+from npu_serving.upgrade.kit_way import KITS
 
 # What this project makes below a build root. It is a list of what to remove, not of what to keep: with
 # `build_root: /data` there are other people's files beside these.
 MADE_HERE = (
     "src", "bazel", "links", "logs", "memo", "home", "patched", "needed", "servers", "sample", "demo",
-    "reproduce", "tests", "tuning", "compiling", "publishing", ".bundling", WHEELS,
+    "reproduce", "tests", "tuning", "compiling", "publishing", ".bundling", WHEELS, KITS,
 )  # fmt: skip
 FETCHED = ("store", "distdir", "locks", "tools", "wheels")
 OF_SERVERS = ("deployments",)

@@ -32,19 +32,24 @@ class UsableLink:
 
     saved: SavedLink | None
     why_not: str = ""
+    is_gone: bool = False
+    """Whether the link, or something that it reads, is not there any more; False where something differs."""
 
 
 def usable_link(context: BuildContext) -> UsableLink:
     """Looks whether the context's saved link is there, and all that it reads is what it was. Changes nothing."""
     saved = saved_link_of(context)
     if saved is None:
-        return UsableLink(None, "no link was kept of what this source, toolchain and these flags make")
+        return UsableLink(None, "no link was kept of what this source, toolchain and these flags make", is_gone=True)
     root = _root(context, saved)
     if context.output_base.resolve() not in root.resolve().parents:  # build_root was copied, with its saved links
-        return UsableLink(None, f"the link was saved for {saved.directory}, which is not where this tree is built")
+        elsewhere = f"the link was saved for {saved.directory}, which is not where this tree is built"
+        return UsableLink(None, elsewhere, is_gone=True)
     other = saved.why_other(root, places_of(context))
     if other:
-        return UsableLink(None, other)
+        changed = saved.changed_input(root, places_of(context))
+        is_gone = bool(changed) and not located(root, changed, places_of(context)).exists()
+        return UsableLink(None, other, is_gone)
     lost = next((name for name in saved.replaced if _of_the_overlay(context, root, name) is None), "")
     return UsableLink(None, f"{lost} is no longer the overlay's") if lost else UsableLink(saved)
 

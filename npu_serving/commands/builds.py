@@ -49,7 +49,7 @@ def list_builds(call: Call) -> Result:
     help={
         "check": "only report what has to be done, and what it takes (exit code 3 if anything)",
         "clean": "build everything from scratch",
-        "with_bazel": "have Bazel link, even where the link that was saved would do",
+        "with_bazel": "have Bazel link, even where the link that was saved, or a relink kit, would do",
         "watch": "keep running, and report each time CANN was replaced and its installer has finished",
         "act": "with --watch: rebuild instead of reporting",
         "once": "with --watch: exit when the state found at the start has been handled",

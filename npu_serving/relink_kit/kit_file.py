@@ -109,8 +109,8 @@ def read_kit(path: Path) -> Kit:
     Raises KitError for a file that is cut short, damaged, or something else, and NoSuchFileError for none.
     """
     fsutil.refuse_endless(path)
-    with reading(path), zipfile.ZipFile(path) as packed:
-        data = fsutil.read_whole(packed.open(KIT_JSON), f"{KIT_JSON} in {path}")
+    with reading(path), zipfile.ZipFile(path) as packed, packed.open(KIT_JSON) as entry:
+        data = fsutil.read_whole(entry, f"{KIT_JSON} in {path}")
     refusal = DocumentRefusal(f"{path} can't be used: its {KIT_JSON} is not that of a kit:", KitError, cure=_CURE)
     file = parse_document(data, KitFile, where=f"{path}/{KIT_JSON}", syntax=JSON, format=FORMAT, refusal=refusal)
     return Kit(path, hashlib.sha256(data).hexdigest(), file)

@@ -37,7 +37,7 @@ from npu_serving.findings import WARNING
 from npu_serving.linking.linkers import Linker
 from npu_serving.relink_kit.kit_file import KIT_BILL, Kit
 from npu_serving.relink_kit.link import check_soname, link_server, the_linker, write_adapter_files
-from npu_serving.relink_kit.unpacking import check_machine, is_unpacked, read_entries, unpack
+from npu_serving.relink_kit.unpacking import OTHER_CACHE, check_machine, is_unpacked, read_entries, unpack
 from npu_serving.state_lock import state_lock
 
 NOTHING, SWAP, KIT = "nothing", "swap", "kit"
@@ -51,7 +51,7 @@ Proof = Callable[[Build, Cann], None]
 class KitRequest:
     """What a relink is asked for: the adapter and CANN as in the settings, the linker as a kind or a program's path.
 
-    `cache` is the directory that kits and wheels are unpacked into.
+    `cache` is the directory that kits and wheels are unpacked into; `more_space` says what to do where it has no space.
     """
 
     dist_root: Path
@@ -60,11 +60,14 @@ class KitRequest:
     cann_root: str = ""
     linker: str = "auto"
     install_link: str = ""
+    found: Cann | None = None
+    """The CANN that these lead to, where somebody has looked for it already."""
+    more_space: str = OTHER_CACHE
 
     @cached_property
     def cann(self) -> Cann:
         """The CANN that these lead to."""
-        return Cann(self.adapter, self.cann_root, self.cache / WHEELS)
+        return self.found or Cann(self.adapter, self.cann_root, self.cache / WHEELS)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,11 @@ class KitPlanned:
         """0, or 3 where something has to be done."""
         return 0 if self.action == NOTHING else EXIT_ACTION_NEEDED
 
+    @property
+    def unpacks_bytes(self) -> int:
+        """What has to be unpacked for it."""
+        return 0 if self.unpacked or self.action != KIT else self.kit.file.size_bytes
+
     def to_json(self) -> dict[str, object]:
         """The plan."""
         return {
@@ -100,7 +108,7 @@ class KitPlanned:
             "adapter": self.adapter.describe(),
             "linker": self.linker.text() if self.linker is not None else None,
             "unpacked": self.unpacked,
-            "unpacks_bytes": 0 if self.unpacked or self.action != KIT else self.kit.file.size_bytes,
+            "unpacks_bytes": self.unpacks_bytes,
         }
 
     def text(self) -> str:
@@ -243,7 +251,7 @@ def _linked(plan: KitPlanned, reporter: Reporter) -> tuple[Build, float, float]:
     if made is not None and verify_directory(made.directory, request.cann.library_path).fits_where_a_driver_is:
         return made, 0.0, 0.0
     begun = time.monotonic()
-    members = unpack(kit, request.cache, reporter)
+    members = unpack(kit, request.cache, reporter, more_space=request.more_space)
     unpacking_s = time.monotonic() - begun
     write_adapter_files(kit, members, plan.adapter)
     manifest = _manifest(kit.file.manifest, plan, digest, linker=linker.text())

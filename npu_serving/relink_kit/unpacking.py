@@ -20,6 +20,8 @@ from npu_serving.relink_kit.kit_file import KIT_BLOBS, KIT_JSON, Kit, damaged, r
 from npu_serving.resources import usable_processors
 
 MEMBERS = "members"
+OTHER_CACHE = "name another directory: --cache DIR"
+"""What to type where there is no space to unpack into, by the flag of a kit's own commands."""
 _SEAL = "sealed.json"
 """Size and time of change of each member, written when all are verified and on the disk."""
 
@@ -29,10 +31,10 @@ def unpacked_directory(kit: Kit, cache: Path) -> Path:
     return cache / f"kit-{kit.digest[:32]}"
 
 
-def unpack(kit: Kit, cache: Path, reporter: Reporter) -> Path:
+def unpack(kit: Kit, cache: Path, reporter: Reporter, *, more_space: str = OTHER_CACHE) -> Path:
     """The directory of the kit's members; those of an earlier run where they are as it left them.
 
-    Raises KitError for a kit that is damaged, and DiskFullError.
+    Raises KitError for a kit that is damaged, and DiskFullError, whose cure `more_space` names.
     """
     place = unpacked_directory(kit, cache)
     if is_unpacked(kit, cache):
@@ -40,7 +42,7 @@ def unpack(kit: Kit, cache: Path, reporter: Reporter) -> Path:
     fsutil.remove(place)
     size_bytes = kit.file.size_bytes
     fsutil.make_directory(cache)
-    fsutil.check_space(cache, size_bytes, what="The members of the kit", instead="name another directory: --cache DIR")
+    fsutil.check_space(cache, size_bytes, what="The members of the kit", instead=more_space)
     with fsutil.added_directory(place, temporary_name=place.name) as directory:
         with reporter.progress("unpacking the kit", total=size_bytes, unit="bytes") as progress:
             _write_members(kit, directory / MEMBERS, progress)
@@ -88,8 +90,8 @@ def verify_kit(kit: Kit, reporter: Reporter) -> None:
             done += size_bytes
             shown.update(done, detail=digest[:12])
         for name, digest in kit.file.entries.items():
-            with reading(kit.path):
-                data = fsutil.read_whole(packed.open(name), f"{name} in {kit.path}")
+            with _entry(kit, packed, name) as entry, reading(kit.path):
+                data = fsutil.read_whole(entry, f"{name} in {kit.path}")
             if hashlib.sha256(data).hexdigest() != digest:
                 raise damaged(kit.path, f"{name} is not what it was when the kit was made")
 
@@ -100,8 +102,8 @@ def read_entries(kit: Kit, beginning: str) -> dict[str, bytes]:
     with _opened(kit) as packed:
         for name, digest in kit.file.entries.items():
             if name.startswith(beginning):
-                with reading(kit.path):
-                    found[name] = fsutil.read_whole(packed.open(name), f"{name} in {kit.path}")
+                with _entry(kit, packed, name) as entry, reading(kit.path):
+                    found[name] = fsutil.read_whole(entry, f"{name} in {kit.path}")
                 if hashlib.sha256(found[name]).hexdigest() != digest:
                     raise damaged(kit.path, f"{name} is not what it was when the kit was made")
     return found

@@ -30,7 +30,7 @@ class UpgradeCost:
     expected_seconds: float | None
     needed_bytes: int
     free_bytes: int
-    """On the file system of the builds, or on that of Bazel's output where that has less."""
+    """On the file system of the builds, or on that of Bazel's output, or of unpacked kits, where that has less."""
 
     @property
     def fits(self) -> bool:
@@ -54,22 +54,23 @@ class UpgradeCost:
         return f"Time: {took}. Disk: {needed} of {free} that are free{short}."
 
 
-def cost_of(way: str, build: Build, installed: Adapter, settings: Settings) -> UpgradeCost:
+def cost_of(way: str, build: Build, installed: Adapter, settings: Settings, *, unpacked_bytes: int = 0) -> UpgradeCost:
     """What that way takes for this build: by time the median of the last runs, by disk what it writes at most.
 
-    `full` needs what `doctor` requires of a build. Sizes that can't be seen count as 0.
+    `full` needs what `doctor` requires of a build, `kit` also what has to be unpacked of it. Sizes that can't be seen
+    count as 0.
     """
     adapter, server = _size(installed.path), _size(build.directory / SERVER)
     needed = {
         "nothing": 0,
         "swap": adapter + _PAPERS_BYTES,
         "saved link": build.size_bytes + adapter,
-        "kit": build.size_bytes + adapter,
+        "kit": build.size_bytes + adapter + unpacked_bytes,
         "Bazel": build.size_bytes + server + adapter,
         "full": build.size_bytes + adapter + _needed_by_bazel(settings),
     }[way]
     free = fsutil.free_bytes(settings.dist_root)
-    if way in ("Bazel", "full"):
+    if way in ("kit", "Bazel", "full"):
         free = min(free, fsutil.free_bytes(settings.build_root))
     return UpgradeCost(expected_seconds(settings, build, way), needed, free)
 

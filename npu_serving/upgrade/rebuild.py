@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npu_serving.asking.golden_files import NONE_RECORDED, golden_directory
-from npu_serving.building.build_record import BuildRecord
+from npu_serving.building.build_record import LINK_ACTIONS, BuildRecord
 from npu_serving.builds.assembling import package
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import check_link, find_build, make_current, read_builds, unused_id
@@ -27,6 +27,7 @@ from npu_serving.upgrade.rebuild_plan import BAZEL, FULL, NOTHING, SAVED_LINK, S
 # A swap is done sooner than what a link or a trial needs is imported: that is imported where it is used.
 if TYPE_CHECKING:
     from npu_serving.building.pipeline import BuildResult
+    from npu_serving.relink_kit.relink import KitPlanned
 
 DOING = "rebuild-after-cann"
 
@@ -43,6 +44,8 @@ class RebuildResult:
     """Whether the relinked server did not verify, so that everything was built again."""
     bazel_followed: str = ""
     """Why Bazel did what the saved link should have done; "" where it did not."""
+    kit_failed: str = ""
+    """What was wrong with the relink kit that was to do it, where another way did; "" where it was not."""
 
     @property
     def way(self) -> str:
@@ -68,6 +71,7 @@ class RebuildResult:
             "more_than_the_link": self.more_than_the_link,
             "clean_followed": self.clean_followed,
             "bazel_followed": self.bazel_followed,
+            "kit_failed": self.kit_failed,
             "seconds": round(self.seconds, 2),
         }
 
@@ -85,6 +89,8 @@ class RebuildResult:
             f"Verified {name}, which is now current ({done}, {duration_text(self.seconds)}).",
             str(self.build.server),
         ]
+        if self.kit_failed:
+            lines.append(self.kit_failed)
         if self.bazel_followed:
             lines.append(f"Bazel linked in place of the saved link: {self.bazel_followed}.")
         if self.clean_followed:
@@ -120,6 +126,8 @@ def rebuild_after_cann(
     if plan.action == SWAP:
         build = _replace_adapter(plan, settings, reporter)
         result = RebuildResult(plan, build, BuildRecord(), time.monotonic() - started)
+    elif plan.kit is not None:
+        result = _from_kit(plan.kit, _Relink(plan, settings, reporter), name, started)
     else:
         result = _linked(_Relink(plan, settings, reporter), name, started)
     if result.record.actions or result.way == SWAP:
@@ -129,7 +137,7 @@ def rebuild_after_cann(
 
 @dataclass
 class _Relink:
-    """A link that is done, by the saved link or by Bazel."""
+    """A link that is done, by the saved link, from a kit, or by Bazel."""
 
     plan: RebuildPlan
     settings: Settings
@@ -142,7 +150,7 @@ class _Relink:
         cann = self.plan.cann
 
         def proof(build: Build) -> None:
-            _prove(build, cann, self.settings, self.reporter)
+            self.prove(build, cann)
 
         return build_serving(
             self.settings,
@@ -153,6 +161,31 @@ class _Relink:
             doing=DOING,
             by_saved_link=by_saved_link,
         )
+
+    def prove(self, build: Build, cann: Cann) -> None:
+        """The proof of a build that is not current yet, as _prove()."""
+        _prove(build, cann, self.settings, self.reporter)
+
+
+def _from_kit(planned: KitPlanned, work: _Relink, name: str, started: float) -> RebuildResult:
+    """What the kit makes; where that fails or does not verify, what the way makes that is left without a kit."""
+    from npu_serving.relink_kit.relink import relink
+    from npu_serving.upgrade.kit_way import OF_THE_KIT, after, of_kit
+
+    try:
+        with state_lock(work.settings.build_root, doing=DOING):
+            made = relink(planned.kit, planned.request, work.reporter, work.prove)
+    except OF_THE_KIT as error:
+        trouble = of_kit(error, planned.kit.path)
+    else:
+        once = dict.fromkeys(LINK_ACTIONS, 1) if made.link_seconds else {}
+        return RebuildResult(work.plan, made.build, BuildRecord(once, ran=once), time.monotonic() - started)
+    with after(trouble):
+        work.plan = plan_rebuild(work.settings, name, kits=False)
+        work.plan.check_obstacles()
+        work.reporter.warn(trouble.what)
+        work.reporter.note(work.plan.text().splitlines()[0])
+        return dataclasses.replace(_linked(work, name, started), kit_failed=trouble.what)
 
 
 def _linked(relink: _Relink, name: str, started: float) -> RebuildResult:

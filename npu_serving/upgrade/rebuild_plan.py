@@ -1,4 +1,4 @@
-"""What an installed CANN requires: nothing, another adapter in the build, a link, or everything again."""
+"""What an installed CANN requires: nothing, another adapter in the build, a link here or of a kit, or all again."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from npu_serving.builds.manifest import Build, BuildManifest
 from npu_serving.builds.verify import verify_directory
 from npu_serving.cann.adapter import Adapter, told_apart
 from npu_serving.cann.install import Cann, cann_of
+from npu_serving.console import amount_text
 from npu_serving.elf.report import (
     CANNOT_TELL,
     DRIVER_NOT_FOUND,
@@ -25,7 +26,16 @@ from npu_serving.elf.report import (
     finding_json,
     finding_text,
 )
-from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, RequestError, VerificationError
+from npu_serving.errors import (
+    EXIT_ACTION_NEEDED,
+    ElfError,
+    FileAccessError,
+    MissingToolError,
+    NpuServingError,
+    RequestError,
+    SourceError,
+    VerificationError,
+)
 from npu_serving.findings import PROBLEM, WARNING, Finding
 from npu_serving.settings import Settings
 from npu_serving.upgrade.cost import UpgradeCost, cost_of
@@ -33,10 +43,12 @@ from npu_serving.writers.shell import command_line
 
 if TYPE_CHECKING:
     from npu_serving.building.context import BuildContext
+    from npu_serving.relink_kit.relink import KitPlanned
 
 NOTHING = "nothing"
 SWAP = "swap"
 SAVED_LINK = "saved link"
+KIT = "kit"
 BAZEL = "Bazel"
 FULL = "full"
 
@@ -62,6 +74,8 @@ class RebuildPlan:
     """Whether Bazel links because that was requested."""
     cost: UpgradeCost | None = None
     """What it takes on this machine; None where nobody has asked."""
+    kit: KitPlanned | None = None
+    """The relink from a kit that carries the plan out, where that is its action."""
 
     @property
     def installed(self) -> Adapter:
@@ -99,6 +113,7 @@ class RebuildPlan:
             "installed": self.installed.describe(),
             "action": self.action,
             "why": self.why,
+            "kit": str(self.kit.kit.path) if self.kit is not None else None,
             **(self.cost.to_json() if self.cost is not None else {}),
             "obstacles": [finding_json(finding) for finding in self.obstacles],
             "findings": [finding_json(finding) for finding in self.report.findings],
@@ -113,19 +128,35 @@ class RebuildPlan:
                 "A rebuild would not change that. Next: do what is said above, then run the same command again"
             )
         elif self.action != NOTHING:
+            lines += [_kit_text(self.kit)] if self.kit is not None else []
             lines += [self.cost.text()] if self.cost is not None else []
             lines.append(f"Next: {self._command()}")
         return "\n".join(lines)
 
 
+def _kit_text(planned: KitPlanned) -> str:
+    """The kit that is linked from, and with which linker."""
+    size = amount_text(planned.unpacks_bytes, "bytes")
+    unpacked = f"{size} are unpacked first" if planned.unpacks_bytes else "which is unpacked already"
+    linker = f", with {planned.linker.text()}" if planned.linker is not None else ""
+    return f"Kit: {planned.kit.path}, {unpacked}{linker}."
+
+
 def plan_rebuild(
-    settings: Settings, name: str = "", *, clean: bool = False, with_bazel: bool = False, costs: bool = False
+    settings: Settings,
+    name: str = "",
+    *,
+    clean: bool = False,
+    with_bazel: bool = False,
+    costs: bool = False,
+    kits: bool = True,
 ) -> RebuildPlan:
     """Compares a build (the current one by default) with the CANN that is installed now; changes nothing.
 
     With `clean` everything is built again, whatever the comparison says; `with_bazel` leaves a link to Bazel though
-    the saved one would do. `costs` has it say what the way takes on this machine. Raises what find_build() and
-    cann_of() raise, and the errors of the inputs where the build has to be linked and one of them is gone.
+    the saved one, or a relink kit, would do. Without `kits` none is looked for. `costs` has it say what the way takes
+    on this machine. Raises what find_build() and cann_of() raise, and the errors of the inputs where the build has to
+    be linked, one of them is gone, and no kit has them.
     """
     build = find_build(settings.dist_root, name)
     if build.manifest.without_adapter:
@@ -141,14 +172,17 @@ def plan_rebuild(
     obstacles = tuple(_obstacles(build, installed, report))
     is_sound = not build.damaged_file()
     if clean:
-        action, why = FULL, "as requested with --clean"
+        way = _Way(FULL, "as requested with --clean")
     elif _carries(build, installed) and is_sound and (report.fits_where_a_driver_is or obstacles):
-        action = NOTHING
-        why = f"it contains the installed adapter, that of CANN {_version(installed.cann_version)}"
+        way = _Way(NOTHING, f"it contains the installed adapter, that of CANN {_version(installed.cann_version)}")
     else:
-        action, why = _what_to_do(build, cann, report, settings, with_bazel=with_bazel)
-    cost = cost_of(action, build, installed, settings) if costs else None
-    return RebuildPlan(build, cann, action, why, report, obstacles, clean, with_bazel, cost)
+        kits = kits and build.current and not with_bazel
+        way = _what_to_do(build, cann, report, settings, with_bazel=with_bazel, kits=kits)
+    cost = None
+    if costs:
+        unpacked_bytes = way.kit.unpacks_bytes if way.kit is not None else 0
+        cost = cost_of(way.action, build, installed, settings, unpacked_bytes=unpacked_bytes)
+    return RebuildPlan(build, cann, way.action, way.why, report, obstacles, clean, with_bazel, cost, way.kit)
 
 
 def _carries(build: Build, adapter: Adapter) -> bool:
@@ -170,9 +204,29 @@ def _report(build: Build, cann: Cann) -> CompatReport:
         return CompatReport(build.server, cann.adapter.path, (), (unusable,))
 
 
+@dataclass(frozen=True)
+class _Way:
+    """An action, why it is the one, and the kit where it is that."""
+
+    action: str
+    why: str
+    kit: KitPlanned | None = None
+
+
+@dataclass(frozen=True)
+class _Hindrance:
+    """Why a build can't just be linked again here."""
+
+    why: str
+    is_gone: bool = False
+    """Whether something is not there any more that a relink kit of the build makes up for; False where it differs."""
+    error: NpuServingError | None = None
+    """What a build would end with, where it is known already."""
+
+
 def _what_to_do(
-    build: Build, cann: Cann, report: CompatReport, settings: Settings, *, with_bazel: bool
-) -> tuple[str, str]:
+    build: Build, cann: Cann, report: CompatReport, settings: Settings, *, with_bazel: bool, kits: bool
+) -> _Way:
     installed, reasons = cann.adapter, []
     if not _carries(build, installed):
         linked, here = told_apart(build.manifest.adapter, installed)
@@ -187,24 +241,43 @@ def _what_to_do(
         and only_the_adapter
         and not {CANNOT_TELL, SIZE_CHANGED} & set(report.kinds(WARNING))
     ):
-        return SWAP, f"{why}, and the server already has all that the installed adapter needs"
-    reason, context = _more_than_the_link(build, settings, cann)
-    if reason:
-        return FULL, f"{why}; {reason}"
-    if not report.fits_where_a_driver_is:
-        why = f"{why}; {_what_is_missing(report)}"
-    if with_bazel:
-        return BAZEL, f"{why}; Bazel links, as requested with --with-bazel"
-    from npu_serving.building.saved_link_run import usable_link
+        return _Way(SWAP, f"{why}, and the server already has all that the installed adapter needs")
+    lacks = why if report.fits_where_a_driver_is else f"{why}; {_what_is_missing(report)}"
+    hindrance, context = _more_than_the_link(build, settings, cann)
+    if hindrance is not None:
+        way = _Way(FULL, f"{why}; {hindrance.why}")
+    elif with_bazel or context is None:
+        return _Way(BAZEL, f"{lacks}; Bazel links, as requested with --with-bazel")
+    else:
+        from npu_serving.building.saved_link_run import usable_link
 
-    usable = usable_link(context)
-    if usable.saved is not None:
-        return SAVED_LINK, why
-    return BAZEL, f"{why}; Bazel links, because {usable.why_not}"
+        usable = usable_link(context)
+        if usable.saved is not None:
+            return _Way(SAVED_LINK, lacks)
+        hindrance = _Hindrance(usable.why_not, usable.is_gone)
+        way = _Way(BAZEL, f"{lacks}; Bazel links, because {usable.why_not}")
+    if not (kits and hindrance.is_gone):
+        return _or_raise(way, hindrance)
+    from npu_serving.upgrade.kit_way import after, usable_kit
+
+    kit = usable_kit(build, cann, settings)
+    if kit.planned is not None:
+        held = f"{kit.planned.kit.path.name} holds what it was linked from"
+        return _Way(KIT, f"{lacks}; {hindrance.why}, but {held}", kit.planned)
+    with after(kit.trouble):
+        way = _or_raise(way, hindrance)
+    return way if kit.trouble is None else _Way(way.action, f"{way.why}. {kit.trouble.what}")
 
 
-def _more_than_the_link(build: Build, settings: Settings, cann: Cann) -> tuple[str, BuildContext]:
-    """Why Bazel would have to do more than link, "" where it probably would not; and what it would build from.
+def _or_raise(way: _Way, hindrance: _Hindrance) -> _Way:
+    if hindrance.error is not None:
+        raise hindrance.error
+    return way
+
+
+def _more_than_the_link(build: Build, settings: Settings, cann: Cann) -> tuple[_Hindrance | None, BuildContext | None]:
+    """Why Bazel would have to do more than link, None where it probably would not; and what it would build from, None
+    where that is not there.
 
     It is an expectation: what was really done is read from Bazel's own log afterwards.
     """
@@ -212,33 +285,49 @@ def _more_than_the_link(build: Build, settings: Settings, cann: Cann) -> tuple[s
     from npu_serving.building.context import find_context
     from npu_serving.console import Silent
 
-    context = find_context(settings, Silent(), cann)
-    return _why_more_than_the_link(build.manifest, context), context
+    _ = cann.installation  # what is wrong with CANN no kit makes up for
+    try:
+        context = find_context(settings, Silent(), cann)
+    except (SourceError, MissingToolError) as error:
+        return _Hindrance(error.what.rstrip("."), is_gone=True, error=error), None
+    other = _what_differs(build.manifest, context)
+    if other:
+        return _Hindrance(other), context
+    gone = _what_is_gone(context)
+    return (_Hindrance(gone, is_gone=True) if gone else None), context
 
 
-def _why_more_than_the_link(manifest: BuildManifest, context: BuildContext) -> str:
+def _what_differs(manifest: BuildManifest, context: BuildContext) -> str:
+    """What decides the objects and is no longer what it was; "" where nothing of it, as far as it is there."""
     from npu_serving.building import bazel
     from npu_serving.overlay.adapter import DIRECTORY
 
+    source = context.source
     if manifest.compilation and manifest.compilation != bazel.COMPILATION_FLAGS:
         return "this version of npu-serving compiles with other flags"
-    if manifest.lock_digest != context.source.lock.digest:
+    if manifest.lock_digest != source.lock.digest:
         return "the lock has changed since it was built"
-    if not context.source.is_ready or manifest.source.get("digest") != context.source_identity:
-        return f"the source tree {context.source.tree} is missing, or comes from a different archive"
-    tree = context.tree_digest(without=DIRECTORY)
-    if manifest.source.get("tree", tree) != tree:
-        return f"{context.source.tree} has changed since it was built"
+    if manifest.source.get("digest") != context.source_identity or (source.tree.exists() and not source.is_ready):
+        return f"the source tree {source.tree} comes from a different archive"
+    tree = context.tree_digest(without=DIRECTORY) if source.is_ready else ""
+    if tree and manifest.source.get("tree", tree) != tree:
+        return f"{source.tree} has changed since it was built"
+    if not context.runner.what_is_missing():
+        other = _other_toolchain(manifest.toolchain, context.toolchain)
+        if other:
+            return f"the toolchain has changed: {other}"
+    return ""
+
+
+def _what_is_gone(context: BuildContext) -> str:
+    """What of that, or of what Bazel made of it, is not there any more; "" for nothing."""
+    if not context.source.is_ready:
+        return f"the source tree {context.source.tree} is missing"
     missing = context.runner.what_is_missing()
     if missing:
         return missing
-    other = _other_toolchain(manifest.toolchain, context.toolchain)
-    if other:
-        return f"the toolchain has changed: {other}"
     output = context.output_base
-    if not (output / "execroot").is_dir():
-        return f"Bazel's output for this tree was removed: {output}"
-    return ""
+    return "" if (output / "execroot").is_dir() else f"Bazel's output for this tree was removed: {output}"
 
 
 def _other_toolchain(former: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -146,7 +146,7 @@ def install_adapter(root: Path, adapter: Path, version: str = "6.3.RC2") -> Path
     return root
 
 
-def relinked(kit: Path, root: Path, cann: Path, **changes: str) -> KitRelinked:
+def relinked(kit: Path, root: Path, cann: Path, *, linker: str = "auto", cache: str = "cache") -> KitRelinked:
     """Relinks, without asking the server anything."""
-    request = KitRequest(root / "dist", root / "cache", cann_root=str(cann), **changes)
+    request = KitRequest(root / "dist", root / cache, cann_root=str(cann), linker=linker)
     return relink(read_kit(kit), request, Silent(), lambda _build, _cann: None)

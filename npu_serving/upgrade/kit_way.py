@@ -1,0 +1,100 @@
+"""The way `kit`: where what a build was linked from is gone, the relink kit that was packed of that build has it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from npu_serving.builds.current import packages_directory
+from npu_serving.builds.manifest import Build
+from npu_serving.cann.install import Cann
+from npu_serving.errors import (
+    FileAccessError,
+    KitError,
+    MissingToolError,
+    NpuServingError,
+    ProgramError,
+    RequestError,
+    VerificationError,
+)
+from npu_serving.relink_kit.kit_file import KIT_SUFFIX, read_kit
+from npu_serving.relink_kit.relink import KitPlanned, KitRequest, plan_relink
+from npu_serving.settings import Settings
+
+KITS = "kits"
+"""The directory below the build root that kits are unpacked into."""
+OF_THE_KIT = (KitError, MissingToolError, ProgramError, VerificationError)
+"""What is wrong with a kit, its linker or what it makes: another way may do it."""
+_LETTERS_OF_DIGEST = 12  # of the objects, in the name of a kit's file
+
+
+@dataclass(frozen=True)
+class UsableKit:
+    """How a build would be linked from its relink kit, or why not; both empty where there is no kit of it."""
+
+    planned: KitPlanned | None = None
+    trouble: NpuServingError | None = None
+
+
+def usable_kit(build: Build, cann: Cann, settings: Settings) -> UsableKit:
+    """The newest relink kit of that build in dist/packages that can be linked here; changes nothing.
+
+    A kit is one of the build where both have the same objects: then they differ in the adapter alone.
+    """
+    trouble: NpuServingError | None = None
+    request = _request(cann, settings)
+    for path in _files(settings) if build.manifest.objects else []:
+        try:
+            kit = read_kit(path)
+            if kit.file.objects != build.manifest.objects:
+                continue
+            planned = plan_relink(kit, request)
+            return UsableKit(replace(planned, request=replace(request, install_link=settings.install_link)))
+        except (*OF_THE_KIT, RequestError, FileAccessError) as error:
+            is_of_another = isinstance(error, KitError) and build.manifest.objects[:_LETTERS_OF_DIGEST] not in path.name
+            if trouble is None and not is_of_another:
+                trouble = of_kit(error, path)
+    return UsableKit(None, trouble)
+
+
+def of_kit(error: NpuServingError, path: Path) -> NpuServingError:
+    """The error, which says first that it is about that kit."""
+    error.what = f"The relink kit {path} can't be used: {error.what}"
+    return error
+
+
+@contextlib.contextmanager
+def after(trouble: NpuServingError | None) -> Iterator[None]:
+    """Has an error of the way that is taken in a kit's place say what was wrong with the kit, and what cures that."""
+    try:
+        yield
+    except NpuServingError as error:
+        if trouble is not None:
+            own_cure = trouble.cure if isinstance(trouble, KitError) else ""  # others name flags of the kit's program
+            error.what = f"{trouble.what}\n{error.what}"
+            error.cure = "; or ".join(cure for cure in (own_cure, error.cure) if cure)
+        raise
+
+
+def _files(settings: Settings) -> list[Path]:
+    """The kits, the newest first."""
+    found = []
+    for path in packages_directory(settings.dist_root).glob(f"*{KIT_SUFFIX}"):
+        with contextlib.suppress(OSError):  # removed since
+            found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _request(cann: Cann, settings: Settings) -> KitRequest:
+    """Without the link that leads to the current server: a run refuses one that can not be made, a plan does not."""
+    return KitRequest(
+        settings.dist_root,
+        settings.build_root / KITS,
+        cann.setting,
+        cann.cann_root,
+        linker=settings.linker,
+        found=cann,
+        more_space="set build_root in invoke.yaml to a directory with more space",
+    )

@@ -1,0 +1,170 @@
+"""A build that is linked from its own relink kit, because nothing else of it is there but its source's name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_kits import ANSWER, OTHER, install_adapter, make_members, relinked, small_adapter, write_small_kit
+
+from npu_serving.builds.current import find_build, make_current, packages_directory, read_builds
+from npu_serving.cann.install import cann_of
+from npu_serving.console import Silent
+from npu_serving.errors import SourceError
+from npu_serving.relink_kit.kit_file import KIT_JSON
+from npu_serving.settings import Settings
+from npu_serving.upgrade.kit_way import KITS, usable_kit
+from npu_serving.upgrade.rebuild import rebuild_after_cann
+from npu_serving.upgrade.rebuild_plan import KIT, SWAP, plan_rebuild
+
+OF_THE_BUILD = "npu-serving-kit-1.2.3-0b0b0b0b0b0b-x86_64.pyz"
+
+
+class Hearing(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+    warn = note
+
+
+@dataclass
+class Place:
+    """A server that was made from a kit, whose kit lies in dist/packages, after CANN was upgraded."""
+
+    settings: Settings
+    members: dict[str, Path]
+    kit: Path
+
+    def altered(self, marker: bytes, *, behind: int = 0) -> None:
+        """The kit with one bit changed, so far behind the marker."""
+        data = bytearray(self.kit.read_bytes())
+        data[data.index(marker) + len(marker) + behind] ^= 1
+        self.kit.write_bytes(data)
+
+    def starts(self) -> str:
+        """The name of the current build, whose server starts with every symbol found."""
+        build = find_build(self.settings.dist_root)
+        subprocess.run([build.server], check=True, env={"LD_BIND_NOW": "1"})
+        return build.manifest.build_id
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make_members(tmp_path_factory.mktemp("members"))
+
+
+@pytest.fixture
+def place(members: dict[str, Path], tmp_path: Path) -> Place:
+    cann = install_adapter(tmp_path / "Ascend", small_adapter(tmp_path / "first", ANSWER))
+    packages = packages_directory(tmp_path / "dist")
+    packages.mkdir(parents=True)
+    kit = write_small_kit(packages / OF_THE_BUILD, members, program=False)
+    relinked(kit, tmp_path, cann)
+    install_adapter(cann, small_adapter(tmp_path / "next", ANSWER, OTHER))
+    settings = Settings(cann_root=str(cann), build_root=tmp_path / "build", dist_root=tmp_path / "dist")
+    return Place(settings, members, kit)
+
+
+def test_where_the_source_is_gone_the_builds_own_kit_makes_the_server_for_the_new_cann(place: Place) -> None:
+    former = place.starts()
+    planned = plan_rebuild(place.settings, costs=True)
+    assert (planned.action, planned.exit_code) == (KIT, 3)
+    assert "Unknown source 'small'" in planned.why
+    told: dict[str, Any] = planned.to_json()
+    assert (told["action"], told["kit"], told["expected_seconds"]) == (KIT, str(place.kit), None)
+    assert f"Kit: {place.kit}, " in planned.text() and "are unpacked first, with l" in planned.text()
+    hearing = Hearing()
+    result = rebuild_after_cann(place.settings, hearing)
+    assert (result.way, result.record.linked, result.kit_failed) == (KIT, 1, "")
+    assert result.to_json()["way"] == KIT
+    assert any("no golden request is recorded" in line for line in hearing.said), "rebuild's own proof was asked"
+    assert place.starts() == result.build.manifest.build_id != former
+    assert find_build(place.settings.dist_root, former).previous
+    assert find_build(place.settings.dist_root).manifest.adapter["sha256"] == planned.installed.sha256
+
+
+def test_the_second_time_its_time_is_known_and_nothing_more_is_to_be_unpacked(place: Place) -> None:
+    former = find_build(place.settings.dist_root)
+    whole = plan_rebuild(place.settings, costs=True).cost
+    rebuild_after_cann(place.settings, Silent())
+    make_current(former)
+    planned = plan_rebuild(place.settings, costs=True)
+    assert planned.cost is not None and whole is not None
+    assert planned.cost.expected_seconds is not None
+    assert planned.cost.needed_bytes < whole.needed_bytes
+    assert "which is unpacked already" in planned.text()
+
+
+def test_a_kit_altered_by_one_byte_is_refused_with_words_and_the_former_server_stays(place: Place) -> None:
+    former = place.starts()
+    place.altered(b"blobs/", behind=64 + 6)
+    with pytest.raises(SourceError) as refused:
+        rebuild_after_cann(place.settings, Silent())
+    assert f"The relink kit {place.kit} can't be used" in refused.value.what
+    assert "is not a whole relink kit" in refused.value.what
+    assert "Unknown source 'small'" in refused.value.what
+    assert refused.value.cure.startswith("copy the kit from where it was made once more")
+    assert place.starts() == former
+    assert len(read_builds(place.settings.dist_root).sound) == 1
+
+
+def test_a_kit_that_can_not_be_read_is_named_in_the_plan_where_it_is_the_builds_and_passed_over_else(
+    place: Place,
+) -> None:
+    place.altered(KIT_JSON.encode(), behind=10)
+    with pytest.raises(SourceError, match=r"can't be used: .* is not a whole relink kit"):
+        plan_rebuild(place.settings)
+    place.kit.rename(place.kit.with_name("another.pyz"))
+    with pytest.raises(SourceError) as refused:
+        plan_rebuild(place.settings)
+    assert refused.value.what.startswith("Unknown source")
+
+
+def test_only_a_kit_of_the_same_objects_counts_and_of_two_the_newer_one(place: Place) -> None:
+    build, cann = find_build(place.settings.dist_root), cann_of(place.settings)
+    newer = write_small_kit(place.kit.with_name("newer.pyz"), place.members, program=False)
+    os.utime(place.kit, ns=(1, 1))
+    other = write_small_kit(place.kit.with_name("other.pyz"), place.members, program=False, objects="1c" * 32)
+    planned = usable_kit(build, cann, place.settings).planned
+    assert planned is not None and planned.kit.path == newer
+    assert planned.request.cache == place.settings.build_root / KITS
+    place.kit.unlink()
+    newer.unlink()
+    found = usable_kit(build, cann, place.settings)
+    assert (found.planned, found.trouble, other.is_file()) == (None, None, True)
+
+
+def test_a_kit_for_another_machine_and_a_linker_that_is_too_old_are_said(place: Place, tmp_path: Path) -> None:
+    build, cann = find_build(place.settings.dist_root), cann_of(place.settings)
+    old = tmp_path / "old"
+    old.write_text('#!/bin/sh\necho "LLD 9.0.0"\n')
+    old.chmod(0o755)
+    trouble = usable_kit(build, cann, replace(place.settings, linker=str(old))).trouble
+    assert trouble is not None and "13 is the least" in trouble.what
+    write_small_kit(place.kit, place.members, program=False, machine="riscv64")
+    trouble = usable_kit(build, cann, place.settings).trouble
+    assert trouble is not None and "is for riscv64" in trouble.what
+
+
+def test_a_kit_serves_the_current_build_alone_and_not_where_bazel_is_asked_for(place: Place) -> None:
+    former = find_build(place.settings.dist_root).manifest.build_id
+    with pytest.raises(SourceError):
+        plan_rebuild(place.settings, with_bazel=True)
+    rebuild_after_cann(place.settings, Silent())
+    with pytest.raises(SourceError):
+        plan_rebuild(place.settings, former)
+
+
+def test_an_adapter_that_fits_is_swapped_in_and_the_kit_left_alone(place: Place, tmp_path: Path) -> None:
+    rebuild_after_cann(place.settings, Silent())
+    install_adapter(Path(place.settings.cann_root), small_adapter(tmp_path / "back", ANSWER))
+    assert plan_rebuild(place.settings).action == SWAP
