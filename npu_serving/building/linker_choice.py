@@ -31,7 +31,7 @@ def check_linked(wanted: str, linked: str) -> None:
         raise BuildFailedError(
             f"Bazel linked the server with {linked}, not with {wanted}.",
             cause=f"a toolchain of the tree, or a flag in bazel_args, has {ARGUMENT}{linked} after everything else",
-            cure="leave that flag out, or use: --linker auto",
+            cure="leave that flag out, or: ./inv build-serving --linker auto",
         )
 
 

@@ -403,6 +403,7 @@ def manifest_of(context: BuildContext, record: BuildRecord, linker: str) -> Buil
         objects=context.objects_digest,
         linker=linker,
         linker_version=linker_that_made(context, linker),
+        linker_setting=context.settings.linker,
         xla=context.settings.xla,
         also_fits=context.settings.also_fits,
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build, BuildManifest
 from npu_serving.errors import NpuServingError, RequestError
+from npu_serving.linking.linkers import KINDS
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import RUNNERS, WITHOUT_ADAPTER, XLA, XLA_FULL, Settings
 
@@ -28,7 +29,8 @@ def settings_to_serve(settings: Settings, build: str = "") -> Settings:
 
 
 def settings_of(build: Build, settings: Settings) -> Settings:
-    """The settings that a build was made with: source, runner, base image, flags; its CANN if it is the sample's.
+    """The settings that a build was made with: source, runner, base image, flags, the linker that was asked
+    for; its CANN if it is the sample's.
 
     What it was made with comes from a file, so it is checked like anything else that is read.
     """
@@ -55,5 +57,6 @@ def settings_of(build: Build, settings: Settings) -> Settings:
             bazel_args=tuple(manifest.flags),
             also_fits=tuple(manifest.also_fits) or settings.also_fits,
             xla=xla_of(manifest),
+            linker=manifest.linker_setting if manifest.linker_setting in KINDS else settings.linker,
         )
     )

@@ -63,6 +63,8 @@ class BuildManifest:
     """The linker that made the server: bfd, gold, lld …; "" where Bazel's log did not tell."""
     linker_version: str = ""
     """Its version, such as 2.40; "" where that is not known."""
+    linker_setting: str = ""
+    """What the settings said of the linker, "auto" or a kind; "" in a manifest from before it was noted."""
     kit: str = ""
     """The digest of the relink kit that the server was linked from; "" for one that was linked where it was built."""
     xla: str = ""

@@ -109,7 +109,7 @@ def _missing(wanted: str, here: Sequence[Linker]) -> MissingToolError:
         f"The link needs {needed} or newer; here is {', '.join(too_old) if too_old else others}.",
         cause="; ".join(dict.fromkeys(row.why for row in rows)) if too_old else "it is not installed",
         cure=f"install {' or '.join(dict.fromkeys(row.packages for row in rows))}"
-        + ("" if wanted == AUTO else ", or choose another one: --linker auto"),
+        + ("" if wanted == AUTO else ", or choose another one: ./inv build-serving --linker auto"),
     )
 
 

@@ -156,7 +156,7 @@ def plan_rebuild(
     With `clean` everything is built again, whatever the comparison says; `with_bazel` leaves a link to Bazel though
     the saved one, or a relink kit, would do. Without `kits` none is looked for. `costs` has it say what the way takes
     on this machine. Raises what find_build() and cann_of() raise, and the errors of the inputs where the build has to
-    be linked, one of them is gone, and no kit has them.
+    be linked, one of them, or the linker that was asked for, is gone, and no kit has them.
     """
     build = find_build(settings.dist_root, name)
     if build.manifest.without_adapter:
@@ -247,17 +247,17 @@ def _what_to_do(
     if hindrance is not None:
         way = _Way(FULL, f"{why}; {hindrance.why}")
     elif with_bazel or context is None:
-        return _Way(BAZEL, f"{lacks}; Bazel links, as requested with --with-bazel")
+        return _with_linker(_Way(BAZEL, f"{lacks}; Bazel links, as requested with --with-bazel"), context)
     else:
         from npu_serving.building.saved_link_run import usable_link
 
         usable = usable_link(context)
         if usable.saved is not None:
-            return _Way(SAVED_LINK, lacks)
+            return _with_linker(_Way(SAVED_LINK, lacks), context)
         hindrance = _Hindrance(usable.why_not, usable.is_gone)
         way = _Way(BAZEL, f"{lacks}; Bazel links, because {usable.why_not}")
     if not (kits and hindrance.is_gone):
-        return _or_raise(way, hindrance)
+        return _with_linker(_or_raise(way, hindrance), context)
     from npu_serving.upgrade.kit_way import after, usable_kit
 
     kit = usable_kit(build, cann, settings)
@@ -265,8 +265,17 @@ def _what_to_do(
         held = f"{kit.planned.kit.path.name} holds what it was linked from"
         return _Way(KIT, f"{lacks}; {hindrance.why}, but {held}", kit.planned)
     with after(kit.trouble):
-        way = _or_raise(way, hindrance)
+        way = _with_linker(_or_raise(way, hindrance), context)
     return way if kit.trouble is None else _Way(way.action, f"{way.why}. {kit.trouble.what}")
+
+
+def _with_linker(way: _Way, context: BuildContext | None) -> _Way:
+    """The way, where the linker is here that was asked for; MissingToolError else."""
+    if context is not None:
+        from npu_serving.building.linker_choice import check_linker
+
+        check_linker(context)
+    return way
 
 
 def _or_raise(way: _Way, hindrance: _Hindrance) -> _Way:

@@ -46,3 +46,32 @@ def test_a_build_is_made_again_to_fit_what_it_was_asked_to_fit_and_an_older_one_
         )
         (tmp_path / name / "manifest.json").write_text(json.dumps(manifest.to_json()))
         assert settings_of(find_build(tmp_path, name), settings).also_fits == (asked or ("known",))
+
+
+def test_a_build_whose_linker_was_asked_for_is_linked_again_by_that_one_and_any_other_as_the_settings_say(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(dist_root=tmp_path, linker="bfd")
+    asked = {"older": None, "auto": "auto", "gold": "gold", "by-hand": "no linker"}
+    for name, linker in asked.items():
+        (tmp_path / name).mkdir()
+        document = BuildManifest(
+            name,
+            "d",
+            "1.15.0",
+            {"name": "1.15.0"},
+            {},
+            "l",
+            {},
+            (),
+            {},
+            {},
+            {},
+            "2026-01-01",
+            linker_setting=linker or "",
+        ).to_json()
+        if linker is None:
+            del document["linker_setting"]
+        (tmp_path / name / "manifest.json").write_text(json.dumps(document))
+        found = settings_of(find_build(tmp_path, name), settings)
+        assert found.linker == ("gold" if name == "gold" else "bfd")
