@@ -124,6 +124,18 @@ class VerificationError(ActionNeeded):
     """A built server would not start, or would start without its adapter."""
 
 
+class MissingSymbolsError(VerificationError):
+    """A server that was just linked has not all that its adapter needs of it; `symbols` are the names, mangled."""
+
+    def __init__(self, what: str, *, symbols: tuple[str, ...], cause: str = "", cure: str = "") -> None:
+        super().__init__(what, cause=cause, cure=cure)
+        self.symbols = symbols
+
+
+class NoSuchSymbolError(MissingSymbolsError):
+    """The same, and nothing that the server is linked from has one of them: no other link would help."""
+
+
 # ---- 4: a tool on this machine is missing or unsuitable
 
 

@@ -33,6 +33,8 @@ class Finding:
     required: str = ""
     details: tuple[str, ...] = ()
     """All symbols, versions or paths of it."""
+    symbols: tuple[str, ...] = ()
+    """The symbols among the details as the files have them, where it is about those: mangled."""
 
     @property
     def needs_action(self) -> bool:

@@ -13,6 +13,7 @@ from npu_serving.building.build_progress import expected_actions
 from npu_serving.building.build_record import LINK_ACTIONS, BuildRecord
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.inputs import choose_runner, make_sample_archives
+from npu_serving.building.lacking_symbols import explained
 from npu_serving.building.linker_choice import check_linked, check_linker, linker_that_made, relinking
 from npu_serving.building.locking import check_agreement
 from npu_serving.building.objects_plan import CPU_STEP, OBJECT_STEPS, plan_objects
@@ -27,7 +28,7 @@ from npu_serving.builds.manifest import Build, BuildManifest, build_id, id_witho
 from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
 from npu_serving.doctor.places import build_places, check_places
-from npu_serving.errors import BuildFailedError, LockFileError, SourceError
+from npu_serving.errors import BuildFailedError, LockFileError, MissingSymbolsError, SourceError
 from npu_serving.fetch.fetching import fetch, plan_fetch
 from npu_serving.linking.adapter_symbols import exports_list, symbols_script
 from npu_serving.linking.saved_link import SavedLink
@@ -371,7 +372,10 @@ def _package(context: BuildContext, record: BuildRecord, linker: str, *, moves_s
     manifest = manifest_of(context, record, linker)
     libraries, library_path = runtime_libraries(context.source.tree), context.cann.library_path
     dist_root = context.settings.dist_root
-    return package(dist_root, manifest, record.output, libraries, library_path, moves_server=moves_server)
+    try:
+        return package(dist_root, manifest, record.output, libraries, library_path, moves_server=moves_server)
+    except MissingSymbolsError as error:
+        raise explained(context, error) from error
 
 
 def manifest_of(context: BuildContext, record: BuildRecord, linker: str) -> BuildManifest:

@@ -28,8 +28,8 @@ def package(
     Files of the build `former` are shared with it rather than copied; with `moves_server` the server was made for this
     build alone, and is moved into it.
 
-    Raises VerificationError where the server would not start, or not with its adapter, and AdapterError where the
-    adapter that was packed is not the one that the manifest names. Then nothing is left behind.
+    Raises VerificationError where the server would not start, or not with its adapter, as check_directory() does, and
+    AdapterError where the adapter that was packed is not the one that the manifest names. Then nothing is left behind.
     """
     parts = assembled(dist_root, manifest, server, libraries, former=former, moves_server=moves_server)
     with parts as (directory, whole):
@@ -37,7 +37,7 @@ def package(
             raise replaced_meanwhile(Path(manifest.adapter["path"]))
         fsutil.write_file(directory / bill_of_materials.FILE_NAME, bill_of_materials.bill_of_materials(whole))
         fsutil.write_file(directory / provenance.FILE_NAME, provenance.provenance(whole))
-        report = check_directory(directory, library_path, without_adapter=manifest.without_adapter, xla=manifest.xla)
+        report = check_directory(directory, library_path, without_adapter=manifest.without_adapter)
         write_definers(directory, report.definers)
     return find_build(dist_root, manifest.build_id)
 

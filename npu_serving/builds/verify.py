@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from npu_serving.builds import manifest
@@ -28,10 +28,12 @@ from npu_serving.elf.loader import library_path_of
 from npu_serving.elf.report import NOT_FOUND, UNDEFINED_SYMBOL, CompatReport, finding_json, finding_text
 from npu_serving.elf.subject import ServerCase
 from npu_serving.elf.symbols import read_elf
+from npu_serving.elf.unresolved import RELINK
 from npu_serving.errors import (
     EXIT_ACTION_NEEDED,
     ElfError,
     FileAccessError,
+    MissingSymbolsError,
     NpuServingError,
     RequestError,
     VerificationError,
@@ -39,10 +41,10 @@ from npu_serving.errors import (
 from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.findings import PROBLEM, Finding
 from npu_serving.sample.sample_settings import with_sample
-from npu_serving.settings import WITHOUT_ADAPTER, XLA_OF_ADAPTER, Settings
+from npu_serving.settings import WITHOUT_ADAPTER, Settings
 
 REBUILD = "./inv rebuild-after-cann"
-WITH_ALL_OF_XLA = "build it with all of XLA, in case the symbol is there: ./inv build-serving --xla full"
+_OTHER_ADAPTER = "./inv cann-info shows which adapter is installed; it may be for another TensorFlow"
 
 
 @dataclass(frozen=True)
@@ -256,13 +258,9 @@ def verify_directory(
     )
 
 
-def check_directory(
-    directory: Path, library_path: Sequence[Path], *, without_adapter: bool = False, xla: str = ""
-) -> CompatReport:
+def check_directory(directory: Path, library_path: Sequence[Path], *, without_adapter: bool = False) -> CompatReport:
     """The same, of the build as it is; VerificationError where its server would not run models on the NPU, or, without
-    an adapter, not start.
-
-    `xla` is how much of XLA the server got: an adapter that needs more of it is helped by all of it.
+    an adapter, not start; MissingSymbolsError where it lacks what its adapter needs of it.
     """
     report = verify_directory(directory, library_path, without_adapter=without_adapter)
     if without_adapter and not report.ok:
@@ -271,16 +269,23 @@ def check_directory(
             cure="do what the findings above say, then run the same command again",
         )
     if not report.fits_where_a_driver_is:
-        lacks = xla == XLA_OF_ADAPTER and any(_lacks_a_symbol(finding) for finding in report.findings)
-        raise VerificationError(
-            f"The new server would not run models on the NPU, so the previous build stays current.\n{report.text()}",
-            cure=WITH_ALL_OF_XLA if lacks else "do what the findings above say, then run the same command again",
-        )
+        # Of a server that was just linked, "link it again" is no cure: it leads here again.
+        told = replace(report, findings=tuple(map(_without_relink, report.findings)))
+        what = f"The new server would not run models on the NPU, so the previous build stays current.\n{told.text()}"
+        cure = "do what the findings above say, then run the same command again"
+        lacks = tuple(name for finding in report.findings if _lacks(finding) for name in finding.symbols)
+        if lacks:
+            raise MissingSymbolsError(what, symbols=lacks, cure=cure)
+        raise VerificationError(what, cure=cure)
     return report
 
 
-def _lacks_a_symbol(finding: Finding) -> bool:
+def _lacks(finding: Finding) -> bool:
     return finding.severity == PROBLEM and finding.kind == UNDEFINED_SYMBOL
+
+
+def _without_relink(finding: Finding) -> Finding:
+    return replace(finding, cure=_OTHER_ADAPTER) if _lacks(finding) and finding.cure == RELINK else finding
 
 
 def _headline(report: CompatReport) -> str:

@@ -74,6 +74,12 @@ def owner_by_name(name: str) -> Owner:
     return _scoped(mangled.scope) or _by_types(mangled) or Owner(UNKNOWN)
 
 
+def is_named_as_xlas(symbol: str) -> bool:
+    """Whether a symbol's namespace says that it is of XLA, or of the LLVM that comes with it."""
+    mangled = parse_mangled(symbol)
+    return mangled is not None and mangled.scope[:1] in (("xla",), ("llvm",)) and len(mangled.scope) > 1
+
+
 def owner_of(symbol: Symbol, needed_by: Loaded, former: str | None, libraries: tuple[Loaded, ...]) -> Owner:
     """Whose a symbol is that `needed_by` needs.
 

@@ -58,6 +58,7 @@ def unresolved_symbols(subject: Subject, library: Loaded, unresolved: Sequence[U
                 f"{whose(subject, owner_kind, [owned[symbol] for symbol in group])}",
                 cure=cure_for(subject, library, group[0]),
                 details=_described(subject, group, owned),
+                symbols=tuple(symbol.name for symbol in group),
             )
     if open_questions:
         unusable = {item.name for item in subject.plan.missing if item.is_broken}

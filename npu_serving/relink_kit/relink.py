@@ -31,13 +31,15 @@ from npu_serving.builds.verify import check_directory, verify_directory
 from npu_serving.cann.adapter import Adapter, told_apart
 from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
+from npu_serving.elf.owners import is_named_as_xlas
 from npu_serving.elf.report import CANNOT_TELL, SIZE_CHANGED, CompatReport
-from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, VerificationError
+from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, MissingSymbolsError, VerificationError
 from npu_serving.findings import WARNING
 from npu_serving.linking.linkers import Linker
 from npu_serving.relink_kit.kit_file import KIT_BILL, Kit
 from npu_serving.relink_kit.link import check_soname, link_server, the_linker, write_adapter_files
 from npu_serving.relink_kit.unpacking import OTHER_CACHE, check_machine, is_unpacked, read_entries, unpack
+from npu_serving.settings import XLA_OF_ADAPTER
 from npu_serving.state_lock import state_lock
 
 NOTHING, SWAP, KIT = "nothing", "swap", "kit"
@@ -308,10 +310,14 @@ def _checked(directory: Path, library_path: Sequence[Path], kit: Kit) -> CompatR
         return check_directory(directory, library_path)
     except VerificationError as error:
         releases = ", ".join(sorted(kit.file.fits)) or "none are named in it"
+        lacking = error.symbols if isinstance(error, MissingSymbolsError) else ()
+        of_what = "newer sources"
+        if kit.file.manifest.xla == XLA_OF_ADAPTER and any(map(is_named_as_xlas, lacking)):
+            of_what = "a build with --xla full"
         raise VerificationError(
             error.what,
             cause=f"the kit knows what the adapters of these releases need: {releases}",
-            cure="install CANN with the adapter of one of them, or make a new kit of newer sources, and use that",
+            cure=f"install CANN with the adapter of one of them, or make a new kit of {of_what}, and use that",
         ) from error
 
 

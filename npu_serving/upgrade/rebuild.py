@@ -18,7 +18,7 @@ from npu_serving.builds.verify import check_directory
 from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
-from npu_serving.errors import NpuServingError, VerificationError
+from npu_serving.errors import NoSuchSymbolError, NpuServingError, VerificationError
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 from npu_serving.upgrade.cost import remember_time
@@ -205,12 +205,14 @@ def _linked(relink: _Relink, name: str, started: float) -> RebuildResult:
             try:
                 built = relink.build(by_saved_link=True)
                 bazel_followed = built.why_bazel
+            except NoSuchSymbolError:
+                raise
             except VerificationError as error:
                 again(error, "Bazel links it")
                 bazel_followed = "what it made did not verify"
                 built = relink.build()
     except VerificationError as error:
-        if plan.action == FULL:
+        if plan.action == FULL or isinstance(error, NoSuchSymbolError):
             raise
         again(error, "everything is built again")
         built = relink.build(clean=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from small_kits import (
     LACKING,
     OBJECTS,
     OTHER,
+    described,
     install_adapter,
     relinked,
     small_adapter,
@@ -175,6 +177,19 @@ def test_a_symbol_that_no_archive_has_is_named_with_the_releases_that_the_kit_kn
     said = _fails(small_kit, tmp_path, cann, VerificationError)
     assert "tensorflow::lacking()" in said
     assert "6.3.RC2" in said
+    assert "--xla" not in said
+
+
+@pytest.mark.parametrize(("xla", "is_offered"), [("adapter", True), ("full", False)])
+def test_a_symbol_of_xla_that_a_kit_lacks_is_cured_by_a_kit_with_all_of_xla_unless_it_has_that(
+    small_members: dict[str, Path], tmp_path: Path, xla: str, is_offered: bool
+) -> None:
+    manifest = dataclasses.replace(described(small_members).manifest, xla=xla)
+    kit = write_small_kit(tmp_path / "a.pyz", small_members, program=False, manifest=manifest)
+    cann = install_adapter(tmp_path / "Ascend", small_adapter(tmp_path / "adapter", ANSWER, "_ZN3xla3RunEv"))
+    with pytest.raises(VerificationError, match=r"xla::Run\(\)") as caught:
+        relinked(kit, tmp_path, cann)
+    assert ("a new kit of a build with --xla full" in caught.value.cure) == is_offered
 
 
 def test_a_library_of_cann_that_is_missing_is_named_and_nothing_changes(
