@@ -69,9 +69,7 @@ def partition_graph(
     deployed = deployed_graph(deployment.absolute(), path, name) if deployment is not None else None
     if server:
         from_ = result_of_server(call.settings.build_root, server)
-    asked = asked_graph(
-        path, signature=signature, tags=tag or ("serve",), inputs=_listed(inputs), outputs=_listed(outputs)
-    )
+    asked = asked_graph(path, signature=signature, tags=tag, inputs=_listed(inputs), outputs=_listed(outputs))
     lists = chosen_lists(settings_to_serve(call.settings), supported)
     with call.console.progress(f"Dividing the graph of {path.name}"):
         found = partitioned(

@@ -22,6 +22,7 @@ from npu_serving.conversion.om_servable import OmInput, OmOutput, OmSignature
 from npu_serving.conversion.om_shapes import CompiledShapes, OpenInput, compiled_shapes, gears_of
 from npu_serving.errors import ModelFileError, RequestError
 from npu_serving.models.checkpoint import index_of, open_checkpoint
+from npu_serving.models.chosen_graph import chosen_graph
 from npu_serving.models.freezing import frozen_graph, variables_of
 from npu_serving.models.graph_def import GraphDef
 from npu_serving.models.layout import model_name_of, version_directories
@@ -32,7 +33,6 @@ from npu_serving.models.saved_model import (
     SavedGraph,
     TensorSpec,
     read_saved_model_graphs,
-    tag_flags,
 )
 from npu_serving.models.saved_model_writer import SERVE_TAG, VARIABLES
 from npu_serving.models.tensor_shapes import TensorShapes
@@ -69,7 +69,7 @@ def model_to_compile(
     model or the compiler can't have; ModelFileError, FileAccessError for a model that can't be read.
     """
     directory, file = saved_model_at(model)
-    saved = _graph_with(read_saved_model_graphs(file), tags, file)
+    saved = chosen_graph(file, read_saved_model_graphs(file), tags)
     name, found = _signature_named(saved, signature, file)
     chosen_inputs = new_inputs(request.new_input_nodes) if request.new_input_nodes else _inputs_of(found)
     chosen_outputs = new_outputs(request.new_output_nodes) if request.new_output_nodes else _outputs_of(found)
@@ -147,21 +147,6 @@ def saved_model_at(model: Path) -> tuple[Path, Path]:
         if is_graph
         else "check the path",
     )
-
-
-def _graph_with(graphs: Sequence[SavedGraph], tags: Sequence[str], file: Path) -> SavedGraph:
-    wanted = frozenset(tags or (SERVE_TAG,))
-    found = next((graph for graph in graphs if graph.tags == wanted), None)
-    if found is None and not tags and len(graphs) == 1:
-        found = graphs[0]
-    if found is None:
-        there = " and ".join(",".join(sorted(graph.tags)) or "none" for graph in graphs)
-        raise RequestError(
-            f"{file} has no graph with the tags {','.join(sorted(wanted))}.",
-            cause=f"its graphs have the tags {there}",
-            cure=tag_flags(graphs[0].tags),
-        )
-    return found
 
 
 def _signature_named(saved: SavedGraph, asked: str, file: Path) -> tuple[str, ModelSignature]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from npu_serving.errors import ModelFileError, RequestError
 from npu_serving.models.attribute_values import Extent
+from npu_serving.models.chosen_graph import chosen_graph
 from npu_serving.models.graph_def import GraphDef, read_graph_def_file
 from npu_serving.models.layout import version_directories
 from npu_serving.models.model_kinds import kind_of_file, refused
@@ -19,7 +20,7 @@ from npu_serving.models.saved_model import (
     read_meta_graph_file,
     read_saved_model_graphs,
 )
-from npu_serving.models.saved_model_writer import ASSETS, EXTRA_ASSETS, SERVE_TAG, VARIABLES
+from npu_serving.models.saved_model_writer import ASSETS, EXTRA_ASSETS, VARIABLES
 from npu_serving.shown_text import in_a_line
 from npu_serving.wire_bytes import BYTES, fields, tag, text_of
 
@@ -87,7 +88,7 @@ def _model_file(directory: Path) -> Path:
 
 def _saved_model(file: Path, tags: tuple[str, ...]) -> ConversionSource:
     graphs = read_saved_model_graphs(file)
-    saved = _chosen(file, graphs, tags)
+    saved = chosen_graph(file, graphs, tags)
     directory = file.parent
     extra = directory / EXTRA_ASSETS
     prefix = directory / VARIABLES / VARIABLES
@@ -124,21 +125,6 @@ def _meta(path: Path) -> ConversionSource:
         path, "checkpoint", saved.graph, saved.signatures, main_op=_main_op(saved),
         checkpoint=prefix if has_values else None, saved=saved,
     )  # fmt: skip
-
-
-def _chosen(file: Path, graphs: list[SavedGraph], tags: tuple[str, ...]) -> SavedGraph:
-    wanted = frozenset(tags or (SERVE_TAG,))
-    for saved in graphs:
-        if saved.tags == wanted:
-            return saved
-    if len(graphs) == 1 and not tags:
-        return graphs[0]
-    there = [" ".join(f"--tag {each}" for each in sorted(saved.tags)) or "no tag" for saved in graphs]
-    raise RequestError(
-        f"{file} has no graph with the tags {', '.join(sorted(wanted))}.",
-        cause=f"its graphs have: {'; '.join(there)}",
-        cure=there[0] if there[0] != "no tag" else "name another model",
-    )
 
 
 def _main_op(saved: SavedGraph) -> str:

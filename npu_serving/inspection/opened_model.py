@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npu_serving.errors import NpuServingError, RequestError
+from npu_serving.models.chosen_graph import shown_graph
 from npu_serving.models.graph_def import GraphDef, read_graph_def_file
 from npu_serving.models.layout import MODEL_LAYOUT, version_directories
 from npu_serving.models.model_kinds import UNKNOWN, ModelKind, kind_of_file, refused
@@ -17,7 +18,6 @@ from npu_serving.models.saved_model import (
     SavedGraph,
     read_meta_graph_file,
     read_saved_model_graphs,
-    tag_flags,
 )
 from npu_serving.writers.shell import shell_word
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from npu_serving.models.checkpoint import CheckpointVariable
 
 INDEX = ".index"
-_SERVE = "serve"
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def open_model(path: Path, tags: frozenset[str] = frozenset()) -> OpenedModel:
         graphs = read_saved_model_graphs(file)
         variables, said = _variables(file.parent / "variables" / "variables")
         all_tags = tuple(graph.tags for graph in graphs)
-        return OpenedModel(file, kind, _chosen(file, graphs, tags), all_tags, variables, (*notes, *said))
+        return OpenedModel(file, kind, shown_graph(file, graphs, tags), all_tags, variables, (*notes, *said))
     if tags:
         raise RequestError(
             f"{file} has no tags.",
@@ -109,20 +108,6 @@ def _file_in(directory: Path) -> tuple[Path, tuple[str, ...]]:
         cure=f"./inv graph-nodes {shell_word(directory / near[0])}"
         if near
         else f"ls {shell_word(directory)} shows what is there; name a model",
-    )
-
-
-def _chosen(file: Path, graphs: list[SavedGraph], tags: frozenset[str]) -> SavedGraph:
-    if not tags:
-        return next((graph for graph in graphs if graph.tags == {_SERVE}), graphs[0])
-    for graph in graphs:
-        if graph.tags == tags:
-            return graph
-    there = sorted((graph.tags for graph in graphs), key=sorted)
-    raise RequestError(
-        f"{file} has no graph with the tags {','.join(sorted(tags))}.",
-        cause=f"it has {' and '.join(','.join(sorted(each)) or 'one without tags' for each in there)}",
-        cure=tag_flags(next(filter(None, there))) if any(there) else "omit --tag",
     )
 
 

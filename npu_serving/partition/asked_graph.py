@@ -8,6 +8,7 @@ from pathlib import Path
 
 from npu_serving.errors import RequestError
 from npu_serving.fsutil import explained
+from npu_serving.models.chosen_graph import chosen_graph
 from npu_serving.models.graph_def import GraphDef, read_graph_def_file
 from npu_serving.models.layout import MODEL_LAYOUT, version_directories
 from npu_serving.models.likely_tensors import likely_inputs, likely_outputs
@@ -15,7 +16,6 @@ from npu_serving.models.saved_model import (
     SAVED_MODEL,
     SAVED_MODEL_TEXT,
     ModelSignature,
-    SavedGraph,
     read_saved_model_graphs,
 )
 from npu_serving.shown_text import in_a_line
@@ -47,7 +47,7 @@ def asked_graph(
     model: Path,
     *,
     signature: str = "",
-    tags: Sequence[str] = ("serve",),
+    tags: Sequence[str] = (),
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
 ) -> AskedGraph:
@@ -66,7 +66,7 @@ def asked_graph(
                 cure=f"name the outputs: --outputs NODE; ./inv graph-nodes {shell_word(file)} shows the nodes",
             )
         return AskedGraph(file, graph, tuple(inputs) or tuple(likely_inputs(graph)), fetches)
-    saved = _with_tags(file, tags)
+    saved = chosen_graph(file, read_saved_model_graphs(file), tags)
     if inputs or outputs:
         fetches = tuple(outputs) or tuple(likely_outputs(saved.graph))
         return AskedGraph(file, saved.graph, tuple(inputs) or tuple(likely_inputs(saved.graph)), fetches)
@@ -92,20 +92,6 @@ def _file_of(model: Path) -> Path:
             cure="name a model's directory, or a .pb file",
         )
     return _file_of(versions[max(versions)])
-
-
-def _with_tags(file: Path, tags: Sequence[str]) -> SavedGraph:
-    graphs = read_saved_model_graphs(file)
-    wanted = frozenset(tags)
-    found = next((graph for graph in graphs if graph.tags == wanted), None)
-    if found is None:
-        known = "; ".join(sorted(",".join(sorted(graph.tags)) or "none" for graph in graphs))
-        raise RequestError(
-            f"{file} has no graph with the tags {','.join(sorted(wanted))}.",
-            cause=f"its graphs have the tags: {in_a_line(known)}",
-            cure="give these: " + " ".join(f"--tag {in_a_line(each)}" for each in known.partition(";")[0].split(",")),
-        )
-    return found
 
 
 def _chosen(file: Path, named: Mapping[str, ModelSignature], signature: str) -> str:

@@ -14,6 +14,7 @@ from npu_serving import __version__, fsutil
 from npu_serving.asking.image_spec import AS_IT_IS, ImageSpec, read_image_spec
 from npu_serving.errors import RequestError
 from npu_serving.models.saved_model import TensorSpec
+from npu_serving.models.saved_model_writer import SERVE_TAG
 from npu_serving.options.catalogue import OptionValue, session_options
 from npu_serving.scripts.features import Source, chosen_features, refuse_other_flags, source_of
 from npu_serving.scripts.script_gears import (
@@ -24,7 +25,7 @@ from npu_serving.scripts.script_gears import (
     part_gears,
     whole_gears,
 )
-from npu_serving.scripts.script_model import DEFAULT_TAGS, ScriptModel, check_nodes, named_tensors, read_script_model
+from npu_serving.scripts.script_model import ScriptModel, check_nodes, named_tensors, read_script_model
 from npu_serving.scripts.script_options import (
     ScriptOptions,
     asked_options,
@@ -196,7 +197,7 @@ def _render(
         types=[(name, (spec.data_type, spec.shape)) for name, spec in inputs],
         outputs=sorted(model.outputs.items()) if model is not None else sorted(_named(request.outputs, "--outputs")),
         shapes=_shapes(request.shapes, model),
-        tags=list(model.tags) if model is not None else list(request.tags or DEFAULT_TAGS),
+        tags=list(model.tags) if model is not None else list(request.tags or (SERVE_TAG,)),
         options=[_option_line(name, value, pairs) for name, value in options.session.items()],
         in_out_pair=pairs,
         ranges=options.ranges,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.errors import RequestError
+from npu_serving.models.chosen_graph import chosen_graph
 from npu_serving.models.layout import version_directories
 from npu_serving.models.saved_model import (
     SAVED_MODEL,
@@ -19,12 +20,12 @@ from npu_serving.models.saved_model import (
     read_graph_def,
     read_meta_graph_file,
     read_saved_model,
-    tag_flags,
 )
+from npu_serving.models.saved_model_writer import SERVE_TAG
 from npu_serving.scripts.features import Source
 from npu_serving.shown_text import in_a_line
 
-DEFAULT_TAGS, DEFAULT_SIGNATURE = ("serve",), "serving_default"
+DEFAULT_SIGNATURE = "serving_default"
 _META, _INDEX = ".meta", ".index"
 _NO_RESULT = ("NoOp", "Assert", "SaveV2", "MergeV2Checkpoints")  # nor is what is fed, or constant
 _UPKEEP = ("Assign", "AssignVariableOp", "VarIsInitializedOp", "IsVariableInitialized", "ReadVariableOp", "RestoreV2")
@@ -43,7 +44,7 @@ class ScriptModel:
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, str]
     graph: GraphContent
-    tags: tuple[str, ...] = DEFAULT_TAGS
+    tags: tuple[str, ...] = (SERVE_TAG,)
 
     def meta_graph(self, inputs: Iterable[str]) -> MetaGraph:
         """The graph with one signature of these inputs, as the checks of a deployment's options want it."""
@@ -150,15 +151,7 @@ def _meta_file(path: Path) -> Path | None:
 
 def _of_saved_model(directory: Path, inputs: str, outputs: str, tags: Sequence[str], signature: str) -> ScriptModel:
     graphs = read_saved_model(directory / SAVED_MODEL)
-    wanted = frozenset(tags or DEFAULT_TAGS)
-    chosen = next((graph for graph in graphs if graph.tags == wanted), None)
-    if chosen is None:
-        there = "; ".join(",".join(sorted(graph.tags)) for graph in graphs)
-        raise RequestError(
-            f"{directory} has no graph with the tags {','.join(sorted(wanted))}.",
-            cause=f"it has {there}",
-            cure=tag_flags(graphs[0].tags),
-        )
+    chosen = chosen_graph(directory, graphs, tags)
     name = signature or DEFAULT_SIGNATURE
     found = chosen.signatures.get(name)
     if found is None and (signature or not (inputs and outputs)):
@@ -172,7 +165,7 @@ def _of_saved_model(directory: Path, inputs: str, outputs: str, tags: Sequence[s
         specs = _specs(chosen.graph, named_tensors(inputs, "--inputs"), known=specs.values())
     if outputs:
         fetched = _fetched(chosen.graph, named_tensors(outputs, "--outputs"))
-    return ScriptModel(directory, "savedmodel", specs, fetched, chosen.graph, tuple(sorted(wanted)))
+    return ScriptModel(directory, "savedmodel", specs, fetched, chosen.graph, tuple(sorted(chosen.tags)))
 
 
 def _of_graph(path: Path, source: Source, graph: GraphContent, inputs: str, outputs: str) -> ScriptModel:

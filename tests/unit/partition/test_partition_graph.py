@@ -140,7 +140,7 @@ def test_wrong_names_are_errors_with_what_there_is(tmp_path: Path) -> None:
     assert caught.value.cure == "use --signature serving_default"
     with pytest.raises(RequestError) as caught:
         asked_graph(version, tags=("gpu",))
-    assert caught.value.cure == "give these: --tag serve"
+    assert caught.value.cure == "--tag serve"
     for inputs, outputs in ((("x",), ("gone",)), (("x",), ("n0:0", "m0"))):
         with pytest.raises(RequestError, match="no node"):
             partition_graph(asked_graph(version, inputs=inputs, outputs=outputs), LISTS)
