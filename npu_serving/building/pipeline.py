@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from npu_serving.building.saved_link_run import UsableLink, relinked, usable_lin
 from npu_serving.building.saved_links import keep_link
 from npu_serving.building.sources import check_tree, lock_command, prepare_source, resolve_source
 from npu_serving.builds.assembling import package, replaced_meanwhile
-from npu_serving.builds.current import find_build, make_current, read_builds, unused_id
+from npu_serving.builds.current import dist_lock, find_build, make_current, read_builds, unused_id
 from npu_serving.builds.manifest import Build, BuildManifest, build_id, id_without
 from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
@@ -119,15 +120,21 @@ def build_serving(
     plan = plan_build(context)
     if plan.existing is not None and plan.nothing_to_do and not clean:
         return BuildResult(plan.existing, plan, BuildRecord(), time.monotonic() - started)
-    with state_lock(settings.build_root, doing=doing):
+    with state_lock(settings.build_root, doing=doing), contextlib.ExitStack() as held:
+
+        def writes_into_dist(waiting: Reporter | None = None) -> None:
+            held.enter_context(dist_lock(settings.dist_root, doing=doing, waiting=waiting))
+
         if clean:
             plan = plan.from_scratch()
             _remove_output(context, reporter)
         usable = _usable_link(context) if by_saved_link and not clean else UsableLink(None)
         if usable.saved is not None:
+            writes_into_dist()
             build, record = _link_again(context, usable.saved, reporter)
         else:
-            build, record = _build(context, reporter, again=clean)
+            # Not before, since Bazel may run for hours; and not refused then, after hours.
+            build, record = _build(context, reporter, lambda: writes_into_dist(reporter), again=clean)
         if proof is not None and not build.current:
             proof(build)
         make_current(build, settings.install_link)
@@ -236,7 +243,9 @@ def _remove_output(context: BuildContext, reporter: Reporter) -> None:
         fsutil.remove(output)
 
 
-def _build(context: BuildContext, reporter: Reporter, *, again: bool) -> tuple[Build, BuildRecord]:
+def _build(
+    context: BuildContext, reporter: Reporter, before_writing: Callable[[], None], *, again: bool
+) -> tuple[Build, BuildRecord]:
     prepare(context, reporter)
     existing = None if again else context.existing_build()
     record = BuildRecord()
@@ -245,6 +254,8 @@ def _build(context: BuildContext, reporter: Reporter, *, again: bool) -> tuple[B
         record = run_bazel(context, reporter)
         check_unchanged(context, digest, "while Bazel was running")
         saved = keep_link(context, record, reporter)
+    before_writing()
+    if existing is None:
         existing = _package(context, record, saved.linker if saved is not None else "")
     return existing, record
 

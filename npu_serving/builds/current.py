@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.builds.manifest import MANIFEST, SERVER, Build, read_manifest
-from npu_serving.errors import FileAccessError, RequestError
+from npu_serving.console import Reporter
+from npu_serving.errors import FileAccessError, RequestError, StateLockedError
 from npu_serving.settings import user_path
 from npu_serving.state_lock import state_lock
 
 CURRENT = "current"
 PREVIOUS = "previous"
+DIST_LOCK = ".relink.lock"
+"""Who makes a new current build of dist/ holds it: from what was linked or built until the links are switched."""
 CPU_SERVER = "cpu-server"
 """A link as well: to the build that was linked last without an adapter, which never becomes current by itself."""
 
@@ -113,6 +118,29 @@ def unused_id(dist_root: Path, build_id: str) -> str:
 def packages_directory(dist_root: Path) -> Path:
     """Where packages and relink kits of the builds are put."""
     return dist_root / "packages"
+
+
+@contextlib.contextmanager
+def dist_lock(dist_root: Path, *, doing: str, waiting: Reporter | None = None) -> Iterator[None]:
+    """Keeps other runs that make or choose the current build out of `dist_root` while the block runs.
+
+    They may have other state directories: a relink kit has its cache. StateLockedError where one of them is in there;
+    with `waiting` it is named there, and its end is waited for.
+    """
+    cure = "wait until it has finished, then run the same command again"
+
+    def lock(*, wait: bool) -> contextlib.AbstractContextManager[None]:
+        return state_lock(dist_root, doing=doing, wait=wait, name=DIST_LOCK, cure=cure)
+
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(lock(wait=False))
+        except StateLockedError as error:
+            if waiting is None:
+                raise
+            waiting.note(f"{error.what} This run goes on when that has finished.")
+            held.enter_context(lock(wait=True))
+        yield
 
 
 def link_target(dist_root: Path, link: str) -> str:

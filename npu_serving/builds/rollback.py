@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
-from npu_serving.builds.current import CURRENT, PREVIOUS, find_build, link_target, make_current, read_builds
+from npu_serving.builds.current import CURRENT, PREVIOUS, dist_lock, find_build, link_target, make_current, read_builds
 from npu_serving.builds.manifest import Build
 from npu_serving.builds.verify import Fit, fit_of
 from npu_serving.errors import RequestError, VerificationError
 from npu_serving.settings import Settings
+
+DOING = "rollback"
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,16 @@ def roll_back(settings: Settings, name: str = "", *, force: bool = False, dry_ru
     """Makes a build the current one: the one that was current before it without a name.
 
     The installed link goes through dist/current, so it follows. Raises RequestError where there is no such build, and
-    VerificationError, unless `force` is given, for one that does not fit the CANN that is installed now.
+    VerificationError, unless `force` is given, for one that does not fit the CANN that is installed now;
+    StateLockedError while another run makes or chooses the current build.
     """
+    # A dry run leaves nothing behind, not even the lock's file.
+    is_free = dry_run or not settings.dist_root.is_dir()
+    with contextlib.nullcontext() if is_free else dist_lock(settings.dist_root, doing=DOING):
+        return _rolled_back(settings, name, force=force, dry_run=dry_run)
+
+
+def _rolled_back(settings: Settings, name: str, *, force: bool, dry_run: bool) -> RollbackResult:
     build = find_build(settings.dist_root, name) if name else _previous(settings)
     fit = fit_of(build, settings)
     if build.manifest.without_adapter and not force:

@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from npu_serving.builds.current import CURRENT, PREVIOUS, find_build, link_target, make_current, read_builds
+from npu_serving.builds.current import CURRENT, PREVIOUS, dist_lock, find_build, link_target, make_current, read_builds
 from npu_serving.builds.manifest import Build
 from npu_serving.builds.verify import verify_directory
 from npu_serving.cann.install import Cann
 from npu_serving.console import Console, Reporter, amount_text
-from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_INTERRUPTED, NpuServingError, RequestError, StateLockedError
+from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_INTERRUPTED, NpuServingError, RequestError
 from npu_serving.relink_kit.kit_file import Kit, read_kit
 from npu_serving.relink_kit.proof import GoldenProof
 from npu_serving.relink_kit.relink import KitRequest, plan_relink, relink
-from npu_serving.relink_kit.unpacking import check_machine, is_unpacked, unpack, verify_kit
+from npu_serving.relink_kit.unpacking import OTHER_CACHE, check_machine, is_unpacked, unpack, verify_kit
 from npu_serving.shown_text import fit_to_show
 from npu_serving.state_lock import state_lock
 from npu_serving.writers.shell import command_line, shell_word
@@ -67,8 +67,6 @@ def main(kit_path: str, cache: str, words: Sequence[str]) -> int:
     try:
         answer = _run(read_kit(Path(kit_path)), Path(cache), arguments, reporter)
     except NpuServingError as error:
-        if isinstance(error, StateLockedError):
-            error.cure = "wait until it has finished, or use another directory for this run: --cache DIR"
         if arguments.json:
             _write(_json(error.to_json(), kit_path))
         else:
@@ -149,13 +147,17 @@ def _run(kit: Kit, cache: Path, arguments: argparse.Namespace, reporter: Reporte
         return _show(kit, cache)
     if arguments.command == "unpack":
         check_machine(kit, platform.machine())
-        with state_lock(cache, doing="unpacking a kit"):
+        with state_lock(cache, doing="unpacking a kit", cure=f"wait until it has finished, or {OTHER_CACHE}"):
             members = unpack(kit, cache, reporter)
         size = amount_text(kit.file.size_bytes, "bytes")
         return KitAnswer((f"Unpacked into {members} ({size}).",), {"directory": str(members)})
     dist_root = _typed(arguments.dist, "--dist")
     if arguments.command == "rollback":
-        return _roll_back(dist_root, Cann(arguments.adapter, arguments.cann_root, cache), arguments)
+        cann = Cann(arguments.adapter, arguments.cann_root, cache)
+        # A dry run leaves nothing behind, not even the lock's file.
+        is_free = arguments.dry_run or not dist_root.is_dir()
+        with contextlib.nullcontext() if is_free else dist_lock(dist_root, doing="rollback"):
+            return _roll_back(dist_root, cann, arguments)
     request = KitRequest(dist_root, cache, arguments.adapter, arguments.cann_root)
     if arguments.command == "verify":
         verify_kit(kit, reporter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,10 +19,13 @@ from npu_serving import fsutil
 from npu_serving.builds import bill_of_materials, provenance
 from npu_serving.builds.assembling import replaced_meanwhile
 from npu_serving.builds.current import (
+    CURRENT,
     build_made_from,
     check_link,
+    dist_lock,
     find_build,
     link_differs,
+    link_target,
     make_current,
     read_builds,
     unused_id,
@@ -179,11 +183,16 @@ def relink(kit: Kit, request: KitRequest, reporter: Reporter, proof: Proof) -> K
     """Does what the plan says; `proof` raises what is wrong with a new build, which then is not made current.
 
     Whatever fails or is killed, the build that was current stays so. Raises what plan_relink() raises,
-    VerificationError where the new server would not run models on the NPU, ProgramError where the link fails.
+    StateLockedError while another run uses the cache or makes the current build of dist/, VerificationError where the
+    new server would not run models on the NPU, ProgramError where the link fails.
     """
     started = time.monotonic()
-    with state_lock(request.cache, doing=DOING):
+    cure = f"wait until it has finished, or {request.more_space}"
+    with state_lock(request.cache, doing=DOING, cure=cure), contextlib.ExitStack() as held:
         plan = plan_relink(kit, request)
+        if plan.action != NOTHING or link_differs(request.dist_root, request.install_link):
+            held.enter_context(dist_lock(request.dist_root, doing=DOING))
+            plan = _as_it_is_now(plan)
         if plan.action == NOTHING and plan.current is not None:
             if link_differs(request.dist_root, request.install_link):
                 make_current(plan.current, request.install_link)
@@ -199,6 +208,12 @@ def relink(kit: Kit, request: KitRequest, reporter: Reporter, proof: Proof) -> K
         make_current(build, request.install_link)
     build = find_build(request.dist_root, build.manifest.build_id)
     return KitRelinked(plan, build, time.monotonic() - started, unpacking_s, link_s)
+
+
+def _as_it_is_now(plan: KitPlanned) -> KitPlanned:
+    """The plan, made again where another run has made another build the current one since."""
+    current = plan.current.directory.name if plan.current is not None else ""
+    return plan if link_target(plan.request.dist_root, CURRENT) == current else plan_relink(plan.kit, plan.request)
 
 
 def _what_to_do(kit: Kit, current: Build | None, cann: Cann) -> tuple[str, str]:

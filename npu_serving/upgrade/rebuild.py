@@ -12,7 +12,7 @@ from npu_serving.asking.golden_files import NONE_RECORDED, golden_directory
 from npu_serving.building.build_record import LINK_ACTIONS, BuildRecord
 from npu_serving.builds.assembling import package
 from npu_serving.builds.build_settings import settings_of
-from npu_serving.builds.current import check_link, find_build, make_current, read_builds, unused_id
+from npu_serving.builds.current import check_link, dist_lock, find_build, make_current, read_builds, unused_id
 from npu_serving.builds.manifest import SERVER, Build, build_id
 from npu_serving.builds.verify import check_directory
 from npu_serving.cann.adapter import Adapter
@@ -240,7 +240,7 @@ def _try(build: Build, cann: Cann, settings: Settings, reporter: Reporter) -> No
 def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) -> Build:
     """A copy of the build with the installed adapter in place of its own; nothing is linked."""
     check_link(settings.install_link, settings.dist_root)
-    with state_lock(settings.build_root, doing=DOING):
+    with state_lock(settings.build_root, doing=DOING), dist_lock(settings.dist_root, doing=DOING):
         same = _same_server_with(plan.installed, plan.build, settings)
         if same is None:
             build = _repackaged(plan, settings)  # verified by that

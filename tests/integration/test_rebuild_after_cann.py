@@ -31,7 +31,7 @@ from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.building.tree_digest import tree_digest
 from npu_serving.builds import digest_memo, pruning
 from npu_serving.builds.assembling import package
-from npu_serving.builds.current import CURRENT, PREVIOUS, check_link, find_build, make_current, read_builds
+from npu_serving.builds.current import CURRENT, PREVIOUS, check_link, dist_lock, find_build, make_current, read_builds
 from npu_serving.builds.listing import list_builds
 from npu_serving.builds.manifest import MANIFEST, SERVER, Build
 from npu_serving.builds.pruning import prune_builds
@@ -470,7 +470,7 @@ def test_a_cann_that_is_removed_during_the_relink_is_named_and_nothing_is_compil
         return genuine(*arguments, clean=clean, **more)
 
     genuine = build_serving
-    monkeypatch.setattr(rebuild, "build_serving", without_toolkit)
+    monkeypatch.setattr(pipeline, "build_serving", without_toolkit)
     with pytest.raises(VerificationError, match="a rebuild would not change that"):
         rebuild_after_cann(settings, Silent())
     assert runs == [False], "no clean build follows"
@@ -796,6 +796,28 @@ def test_two_runs_at_once_exclude_each_other_and_the_holder_is_named(back: Setti
         pytest.raises(StateLockedError, match=rf"process {os.getpid()} \(rebuild-after-cann\)"),
     ):
         rebuild_after_cann(back, Silent())
+
+
+def test_a_build_waits_for_a_relink_of_a_kit_and_says_so_but_a_saved_link_is_refused(
+    upgrade: Upgrade, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(upgrade.settings, dist_root=tmp_path / "dist", install_link="")
+    make_current(_copied(upgrade.before.build.directory, settings))
+    held = contextlib.ExitStack()
+
+    class Ending(Listening):
+        def note(self, text: str) -> None:
+            super().note(text)
+            if "goes on when that has finished" in text:
+                held.close()
+
+    held.enter_context(dist_lock(settings.dist_root, doing="relink from a kit"))
+    with held:
+        with pytest.raises(StateLockedError, match="relink from a kit"):
+            rebuild_after_cann(settings, Silent())
+        listening = Ending()
+        assert rebuild_after_cann(settings, listening, with_bazel=True).build.current
+    assert any(f"{settings.dist_root} is in use by process {os.getpid()}" in line for line in listening.said)
 
 
 def test_an_install_link_that_cannot_be_made_is_told_before_anything_is_done(back: Settings) -> None:

@@ -21,7 +21,7 @@ from states import adapter_of, ascend_of, copy_of, library_path, switch_cann
 from npu_serving.building.context import find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.builds import digest_memo
-from npu_serving.builds.current import CURRENT, PREVIOUS, find_build, make_current, read_builds
+from npu_serving.builds.current import CURRENT, DIST_LOCK, PREVIOUS, find_build, make_current, read_builds
 from npu_serving.builds.verify import verify_build
 from npu_serving.console import Silent
 from npu_serving.process import descendants
@@ -159,7 +159,7 @@ def test_killed_at_fifty_random_moments_current_names_a_build_that_starts_and_th
     assert plan_rebuild(upgraded).action == NOTHING
     assert verify_build(upgraded).exit_code == 0
     assert {path.name for path in upgraded.dist_root.iterdir()} == {
-        former, result.build.directory.name, CURRENT, PREVIOUS, ".lock", digest_memo.FILE_NAME,
+        former, result.build.directory.name, CURRENT, PREVIOUS, ".lock", DIST_LOCK, digest_memo.FILE_NAME,
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.building.saved_link_run import relinked, usable_link
 from npu_serving.building.saved_links import saved_link_of
-from npu_serving.builds.current import CURRENT, find_build
+from npu_serving.builds.current import CURRENT, DIST_LOCK, find_build
 from npu_serving.builds.verify import verify_build
 from npu_serving.console import Silent
 from npu_serving.errors import BuildFailedError, StateLockedError
@@ -130,6 +130,7 @@ def test_nothing_of_a_link_is_left_beside_the_builds(upgraded: Settings, linked:
     assert {path.name for path in upgraded.dist_root.iterdir()} <= {
         CURRENT,
         ".lock",
+        DIST_LOCK,
         ".digests.json",
         linked.build.directory.name,
     }

@@ -35,6 +35,17 @@ def test_a_second_run_on_a_locked_directory_is_told_who_is_in_there(tmp_path: Pa
         pass
 
 
+def test_locks_of_two_names_on_one_directory_are_two_locks_each_with_its_cure(tmp_path: Path) -> None:
+    with state_lock(tmp_path, doing="one"), state_lock(tmp_path, doing="two", name=".other"):
+        with pytest.raises(StateLockedError, match=r"\(one\)") as first, state_lock(tmp_path, doing="x"):
+            pass
+        other = pytest.raises(StateLockedError, match=r"\(two\)")
+        with other as second, state_lock(tmp_path, doing="x", name=".other", cure="wait for it"):
+            pass
+    assert "use another build_root" in first.value.cure
+    assert second.value.cure == "wait for it"
+
+
 def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
     for _ in range(2):
         with state_lock(tmp_path, doing="x"):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,8 +26,9 @@ from small_kits import (
 )
 
 from npu_serving import fsutil
-from npu_serving.builds.current import find_build, make_current, read_builds
+from npu_serving.builds.current import dist_lock, find_build, make_current, read_builds
 from npu_serving.builds.manifest import read_manifest
+from npu_serving.builds.rollback import roll_back
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
     AdapterError,
@@ -34,8 +40,10 @@ from npu_serving.errors import (
     StateLockedError,
     VerificationError,
 )
+from npu_serving.relink_kit import relink as relink_module
 from npu_serving.relink_kit.kit_file import read_kit
 from npu_serving.relink_kit.relink import KIT, NOTHING, SWAP
+from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 
 KILLS = 30
@@ -166,6 +174,63 @@ def test_whatever_fails_the_former_server_is_current_and_starts(
 
     with state_lock(tmp_path / "cache", doing="relink from a kit"):
         assert "is in use by process" in _fails(small_kit, tmp_path, cann, StateLockedError)
+
+
+def test_of_two_relinks_into_one_directory_the_second_is_refused_and_the_first_goes_on(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    former = relinked(small_kit, tmp_path, cann).build
+    install_adapter(cann, adapters["next"])
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    waits = f"touch {begun}; for n in $(seq 300); do test -e {go} && break; sleep 0.1; done"
+    slow = _fake_linker(tmp_path / "slow", "GNU gold (GNU Binutils 2.40) 1.16", f'{waits}; exec ld.gold "$@"')
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(relinked, small_kit, tmp_path, cann, linker=slow)
+        try:
+            while not begun.exists():
+                assert not first.done(), first.result()
+                time.sleep(0.02)
+            with pytest.raises(StateLockedError, match=rf"process {os.getpid()} \(relink from a kit\)") as refused:
+                relinked(small_kit, tmp_path, cann, cache="another")
+            with pytest.raises(StateLockedError, match="relink from a kit"):
+                roll_back(Settings(cann_root=str(cann), build_root=tmp_path / "build", dist_root=tmp_path / "dist"))
+            assert starts(tmp_path) == former.manifest.build_id
+        finally:
+            go.touch()
+        made = first.result(timeout=60).build
+    assert refused.value.cure == "wait until it has finished, then run the same command again"
+    assert starts(tmp_path) == made.manifest.build_id
+    assert {build.directory for build in read_builds(tmp_path / "dist").sound} == {made.directory, former.directory}
+
+
+def test_where_nothing_is_to_be_done_nobody_waits_for_another_run(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    relinked(small_kit, tmp_path, cann)
+    with dist_lock(tmp_path / "dist", doing="something else"):
+        assert relinked(small_kit, tmp_path, cann).plan.action == NOTHING
+
+
+def test_what_another_run_has_made_current_meanwhile_is_planned_with(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    former = relinked(small_kit, tmp_path, cann).build
+    install_adapter(cann, adapters["next"])
+    other = relinked(small_kit, tmp_path, cann).build
+    make_current(former)
+
+    @contextlib.contextmanager
+    def after_another(dist_root: Path, *, doing: str) -> Iterator[None]:
+        with dist_lock(dist_root, doing=doing):
+            make_current(other)
+            yield
+
+    monkeypatch.setattr(relink_module, "dist_lock", after_another)
+    again = relinked(small_kit, tmp_path, cann)
+    assert (again.plan.action, again.build.directory) == (NOTHING, other.directory)
 
 
 def test_a_symbol_that_no_archive_has_is_named_with_the_releases_that_the_kit_knows(

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from small_kits import ANSWER, OTHER, install_adapter, make_members, relinked, small_adapter, write_small_kit
 
-from npu_serving.builds.current import find_build, make_current, packages_directory, read_builds
+from npu_serving.builds.current import dist_lock, find_build, make_current, packages_directory, read_builds
+from npu_serving.builds.listing import list_builds
+from npu_serving.builds.pruning import prune_builds
+from npu_serving.builds.rollback import roll_back
 from npu_serving.cann.install import cann_of
 from npu_serving.console import Silent
-from npu_serving.errors import SourceError
+from npu_serving.errors import SourceError, StateLockedError
 from npu_serving.relink_kit.kit_file import KIT_JSON
 from npu_serving.settings import Settings
 from npu_serving.upgrade.kit_way import KITS, usable_kit
@@ -162,6 +165,22 @@ def test_a_kit_serves_the_current_build_alone_and_not_where_bazel_is_asked_for(p
     rebuild_after_cann(place.settings, Silent())
     with pytest.raises(SourceError):
         plan_rebuild(place.settings, former)
+
+
+def test_a_rebuild_by_kit_or_by_swap_and_a_relink_of_the_kit_exclude_each_other(place: Place, tmp_path: Path) -> None:
+    with dist_lock(place.settings.dist_root, doing="relink from a kit"):
+        with pytest.raises(StateLockedError, match=r"\(relink from a kit\)") as refused:
+            rebuild_after_cann(place.settings, Silent())
+        assert refused.value.cure == "wait until it has finished, then run the same command again"
+    rebuild_after_cann(place.settings, Silent())
+    install_adapter(Path(place.settings.cann_root), small_adapter(tmp_path / "back", ANSWER))
+    with dist_lock(place.settings.dist_root, doing="relink from a kit"):
+        with pytest.raises(StateLockedError, match=r"\(relink from a kit\)"):
+            rebuild_after_cann(place.settings, Silent())
+        with pytest.raises(StateLockedError, match=r"\(relink from a kit\)"):
+            roll_back(place.settings)
+        listed = [item.build.directory.name for item in list_builds(place.settings).builds]
+        assert len(listed) == len(prune_builds(place.settings, 0).kept) == 2
 
 
 def test_an_adapter_that_fits_is_swapped_in_and_the_kit_left_alone(place: Place, tmp_path: Path) -> None:
