@@ -29,7 +29,8 @@ LINKERS = ("auto", "bfd", "gold", "lld")
 
 # What a text may be besides a word.
 PATH = "path"
-PATH_OR_WORD = "path or word"  # it is a path where it has a slash or begins with ~
+PATH_OR_WORD = "path or word"  # it is a path where it has a slash, begins with ~, or ends like an adapter's file
+_ENDS_OF_ADAPTERS = (".so", ".whl")
 
 # Settings that some tasks offer together, as flags; a setting without a group is offered by those that name it.
 FETCHING, IMAGE, BUILDING = "fetching", "image", "building"
@@ -359,7 +360,7 @@ def _text(row: Setting, value: object, where: str, base: Path) -> str:
         near = difflib.get_close_matches(text, row.choices, n=1)
         cure = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(row.choices)}"
         raise _unfit(where, f"{', '.join(row.choices[:-1])} or {row.choices[-1]}", text, cure)
-    looks_like_path = row.text_is == PATH or "/" in text or text.startswith("~")
+    looks_like_path = row.text_is == PATH or "/" in text or text.startswith("~") or text.endswith(_ENDS_OF_ADAPTERS)
     return str(base / user_path(text, where)) if text and row.text_is and looks_like_path else text
 
 

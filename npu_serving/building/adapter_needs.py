@@ -146,7 +146,7 @@ def _kept(settings: Settings, needs: AdapterNeeds, release: str, *, dry_run: boo
             else "leave --add out",
         )
     source = f"read from a file with the sha256 {adapter.sha256}"
-    wanted = KnownAdapter(release, needs.serving, source, needed_of_server(adapter.elf))
+    wanted = KnownAdapter(release, needs.serving, source, needed_of_server(adapter.elf), adapter.sha256)
     if same != wanted and not dry_run:
         with state_lock(settings.build_root, doing="adapter-needs --add"):
             write_known(settings.adapters, wanted)

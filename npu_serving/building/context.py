@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -183,17 +184,20 @@ class BuildContext:
         return archive.sha256 or "" if archive is not None else self.source.lock.digest
 
 
-def find_context(settings: Settings, reporter: Reporter, cann: Cann | None = None) -> BuildContext:
+def find_context(
+    settings: Settings, reporter: Reporter, cann: Cann | None = None, recorded: Sequence[KnownAdapter] = ()
+) -> BuildContext:
     """Finds all that goes into a build, or raises the error that says what is missing or unsuitable.
 
-    `cann` is the one to build with where somebody has looked for it already.
+    `cann` is the one to build with where somebody has looked for it already; a file in `also_fits` that is among the
+    `recorded` ones counts as what it was then.
     """
     source = resolve_source(settings)  # before the sample is made: what is refused changes nothing
     source.places(settings)
     settings = with_sample(settings)
     runner = choose_runner(settings, reporter)
     cann = cann or cann_of(settings)
-    fits = find_fits(settings, source)
+    fits = find_fits(settings, source, recorded)
     if not settings.without_adapter:
         _ = cann.adapter, cann.installation  # what is wrong with them is said before anything is done
     return BuildContext(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from npu_serving import fsutil
@@ -65,9 +65,14 @@ def find_libpython(settings: Settings) -> Path:
     )
 
 
-def find_fits(settings: Settings, source: ServingSource) -> tuple[KnownAdapter, ...]:
-    """What the server is to fit besides the adapter it is linked with (setting `also_fits`)."""
-    return wanted_adapters(settings.also_fits, known_for(settings, source), settings.build_root / WHEELS)
+def find_fits(
+    settings: Settings, source: ServingSource, recorded: Sequence[KnownAdapter] = ()
+) -> tuple[KnownAdapter, ...]:
+    """What the server is to fit besides the adapter it is linked with (setting `also_fits`).
+
+    A file that is among the `recorded` ones counts as what it was then.
+    """
+    return wanted_adapters(settings.also_fits, known_for(settings, source), settings.build_root / WHEELS, recorded)
 
 
 def known_for(settings: Settings, source: ServingSource) -> tuple[KnownAdapter, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -13,6 +14,7 @@ from npu_serving.building import bazel, caches
 from npu_serving.building.build_progress import expected_actions
 from npu_serving.building.build_record import LINK_ACTIONS, BuildRecord
 from npu_serving.building.context import BuildContext, find_context
+from npu_serving.building.fit_warnings import fit_warnings
 from npu_serving.building.inputs import choose_runner, make_sample_archives
 from npu_serving.building.lacking_symbols import explained
 from npu_serving.building.linker_choice import check_linked, check_linker, linker_that_made, relinking
@@ -25,8 +27,10 @@ from npu_serving.building.saved_links import keep_link
 from npu_serving.building.sources import check_tree, lock_command, prepare_source, resolve_source
 from npu_serving.builds.assembling import package, replaced_meanwhile
 from npu_serving.builds.current import dist_lock, find_build, make_current, read_builds, unused_id
-from npu_serving.builds.manifest import Build, BuildManifest, build_id, id_without
+from npu_serving.builds.fitting import judged_adapters
+from npu_serving.builds.manifest import Build, BuildManifest, FileNeeds, build_id, id_without
 from npu_serving.cann.install import Cann
+from npu_serving.cann.known_adapters import KnownAdapter
 from npu_serving.console import Reporter, duration_text
 from npu_serving.doctor.places import build_places, check_places
 from npu_serving.errors import BuildFailedError, LockFileError, MissingSymbolsError, SourceError
@@ -100,12 +104,14 @@ def build_serving(
     cann: Cann | None = None,
     doing: str = "build-serving",
     by_saved_link: bool = False,
+    recorded: Sequence[KnownAdapter] = (),
 ) -> BuildResult:
     """Runs every step that is out of date. The previous build stays current until this one is proven.
 
     `clean` first removes what Bazel made of this tree, and uses no cache: every action runs. `proof` gets a finished
     build that is not current yet, and raises what is wrong with it: then it stays in dist/ without becoming current.
-    `cann` is the one to build with, where it was looked for already. With `by_saved_link` the link that was kept is
+    `cann` is the one to build with, where it was looked for already; a file in `also_fits` that is among the `recorded`
+    ones counts as what it was then. With `by_saved_link` the link that was kept is
     done again without Bazel, where all that it reads but the adapter is what it was.
     Raises the error of the step that fails; what was finished before it is kept, so the next run resumes there.
     """
@@ -114,7 +120,7 @@ def build_serving(
     if clean:
         settings = caches.without_caches(settings)
     wanted = caches.find_caches(settings)
-    context = find_context(settings, reporter, cann)
+    context = find_context(settings, reporter, cann, recorded)
     caches.check_reachable(wanted, context.runner)
     check_linker(context)
     plan = plan_build(context)
@@ -139,6 +145,8 @@ def build_serving(
             proof(build)
         make_current(build, settings.install_link)
     build = find_build(settings.dist_root, build.manifest.build_id)
+    for line in fit_warnings(context, build.manifest):
+        reporter.warn(line)
     linked_again = usable.saved is not None and bool(record.actions)
     return BuildResult(build, plan, record, time.monotonic() - started, linked_again, usable.why_not)
 
@@ -383,8 +391,17 @@ def _package(context: BuildContext, record: BuildRecord, linker: str, *, moves_s
     manifest = manifest_of(context, record, linker)
     libraries, library_path = runtime_libraries(context.source.tree), context.cann.library_path
     dist_root = context.settings.dist_root
+    judged = judged_adapters(manifest, context.settings.adapters)
     try:
-        return package(dist_root, manifest, record.output, libraries, library_path, moves_server=moves_server)
+        return package(
+            dist_root,
+            manifest,
+            record.output,
+            libraries,
+            library_path,
+            judged=judged,
+            moves_server=moves_server,
+        )
     except MissingSymbolsError as error:
         raise explained(context, error) from error
 
@@ -421,6 +438,9 @@ def manifest_of(context: BuildContext, record: BuildRecord, linker: str) -> Buil
         linker_setting=context.settings.linker,
         xla=context.settings.xla,
         also_fits=context.settings.also_fits,
+        also_fits_files={
+            item.release: FileNeeds(item.sha256, item.symbols) for item in context.fits if "/" in item.release
+        },
     )
 
 

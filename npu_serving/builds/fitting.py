@@ -2,56 +2,91 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Callable
 
-from npu_serving.builds.manifest import Build
-from npu_serving.cann.known_adapters import OF_SAMPLE, known_adapters
+from npu_serving.builds.manifest import BuildManifest, ReleaseFit
+from npu_serving.cann.known_adapters import OF_SAMPLE, KnownAdapter, is_release, known_adapters
 from npu_serving.elf.demangle import demangled
 from npu_serving.elf.symbols import read_elf
 
-SAMPLE = "sample"
+Needing = Callable[[str], Sequence[str]]
+"""The releases whose adapters are known to need a symbol of the server."""
 
 
-@dataclass(frozen=True)
-class ReleaseFit:
-    """A release of the adapter, and the symbols (mangled) that its adapter needs and the server does not export."""
-
-    release: str
-    lacks: tuple[str, ...] = ()
-
-    @property
-    def fits(self) -> bool:
-        """Whether the server has all that its adapter needs of it."""
-        return not self.lacks
-
-    def to_json(self) -> dict[str, object]:
-        """All of it."""
-        return {"release": self.release, "fits": self.fits, "lacks": list(self.lacks)}
+def named_adapters(manifest: BuildManifest) -> tuple[KnownAdapter, ...]:
+    """The adapters that a build was to fit and that were named by their files, with what they needed then."""
+    files = manifest.also_fits_files.items()
+    return tuple(KnownAdapter(name, "", "", needs.symbols, needs.sha256) for name, needs in files)
 
 
-def releases_that_fit(build: Build, own: Path) -> tuple[ReleaseFit, ...]:
-    """How the build's server fits each release that is known for its version; `own` is the directory of the user's.
+def judged_adapters(manifest: BuildManifest, own: Path) -> tuple[KnownAdapter, ...]:
+    """Those that a build is compared with: all that are known for its version, and the files that it was to fit.
+
+    `own` is the directory of the user's. Raises RequestError for a damaged file in it.
+    """
+    serving = OF_SAMPLE if manifest.source["name"] == OF_SAMPLE else manifest.serving_version
+    return (*known_adapters(serving, own), *named_adapters(manifest))
+
+
+def fits_of(server: Path, needs: Mapping[str, Sequence[str]]) -> tuple[ReleaseFit, ...]:
+    """How a server fits adapters, by what each needs of it.
 
     CANN's own part is not looked at: that is verify-serving's, with the CANN that is installed. Raises ElfError and
-    FileAccessError where the server can't be read, RequestError for a damaged file of the user's.
+    FileAccessError where the server can't be read.
     """
-    manifest = build.manifest
-    serving = OF_SAMPLE if manifest.source["name"] == SAMPLE else manifest.serving_version
-    exported = read_elf(build.server).defined_names
+    exported = read_elf(server).defined_names if needs else frozenset()
     return tuple(
-        ReleaseFit(item.release, tuple(name for name in item.symbols if name not in exported))
-        for item in known_adapters(serving, own)
+        ReleaseFit(release, tuple(name for name in symbols if name not in exported))
+        for release, symbols in needs.items()
     )
 
 
-def fit_text(found: tuple[ReleaseFit, ...]) -> list[str]:
+def needs_by_release(adapters: Iterable[KnownAdapter]) -> dict[str, Sequence[str]]:
+    """What each needs of the server, by its release or its file."""
+    return {item.release: item.symbols for item in adapters}
+
+
+def needing(needs: Callable[[], Mapping[str, Sequence[str]]]) -> Needing:
+    """Who needs a symbol, of those whose needs are asked for with the first symbol; files have no release to name."""
+
+    @functools.cache
+    def by_symbol() -> Mapping[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for release, symbols in needs().items():
+            if is_release(release) and not release.endswith((".so", ".whl")):
+                for name in symbols:
+                    found.setdefault(name, []).append(release)
+        return found
+
+    return lambda symbol: by_symbol().get(symbol, ())
+
+
+def needing_of(manifest: BuildManifest, own: Path) -> Needing:
+    """The same, of all that are known for the version of a build."""
+    return needing(lambda: needs_by_release(judged_adapters(manifest, own)))
+
+
+def fit_text(found: Sequence[ReleaseFit]) -> list[str]:
     """Lines for a person: the releases that it fits, then each that it does not, with the first symbol it lacks."""
     fitting = [item.release for item in found if item.fits]
     lines = [f"It has what the adapters of these releases need of it: {', '.join(fitting)}"] if fitting else []
-    first = demangled(item.lacks[0] for item in found if item.lacks)
-    for item in found:
-        if item.lacks:
-            many = "1 symbol" if len(item.lacks) == 1 else f"{len(item.lacks)} symbols"
-            lines.append(f"For the adapter of {item.release} it lacks {many}, such as {first[item.lacks[0]]}")
-    return lines
+    lacking = [item for item in found if item.lacks]
+    return [
+        *lines,
+        *(f"For {adapter_text(item)} it lacks {lacked}" for item, lacked in zip(lacking, lacked_text(lacking))),
+    ]
+
+
+def adapter_text(item: ReleaseFit) -> str:
+    """What its adapter is called."""
+    return f"the adapter {item.release}" if "/" in item.release else f"the adapter of {item.release}"
+
+
+def lacked_text(lacking: Sequence[ReleaseFit]) -> list[str]:
+    """For each of them, how many symbols it lacks, and the first by its C++ name."""
+    first = demangled(item.lacks[0] for item in lacking)
+    counts = ["1 symbol" if len(item.lacks) == 1 else f"{len(item.lacks)} symbols" for item in lacking]
+    return [f"{many}, such as {first[item.lacks[0]]}" for item, many in zip(lacking, counts)]

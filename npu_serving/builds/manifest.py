@@ -34,6 +34,33 @@ NameWithin = Annotated[str, Rule(check=_is_within)]
 
 
 @dataclass(frozen=True)
+class FileNeeds:
+    """What an adapter that was named by its file needed of the server, sorted, and its sha256 at that time."""
+
+    sha256: str
+    symbols: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReleaseFit:
+    """A release of the adapter, or an adapter's file, and the symbols (mangled) that its adapter needs and the server
+    does not export.
+    """
+
+    release: str
+    lacks: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether the server has all that its adapter needs of it."""
+        return not self.lacks
+
+    def to_json(self) -> dict[str, object]:
+        """All of it."""
+        return {"release": self.release, "fits": self.fits, "lacks": list(self.lacks)}
+
+
+@dataclass(frozen=True)
 class BuildManifest:
     """What a build was made from, each input by its digest: two manifests show why two builds differ."""
 
@@ -71,6 +98,10 @@ class BuildManifest:
     """How much of XLA the server got, "adapter" or "full"; "" in a manifest from before there was a choice: all."""
     also_fits: tuple[str, ...] = ()
     """What it was to fit besides its adapter, as it was asked for; none in a manifest from before it was asked."""
+    also_fits_files: Mapping[str, FileNeeds] = field(default_factory=dict)
+    """The files in `also_fits`: a later link asks for the same symbols, whatever has become of the files."""
+    releases: tuple[ReleaseFit, ...] = ()
+    """How the server fits the releases that were known when it was made, and those files; none in older manifests."""
     format: int = field(default=FORMAT)
 
     @property

@@ -15,8 +15,15 @@ from pathlib import Path
 from npu_serving.builds import manifest
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
-from npu_serving.builds.fitting import ReleaseFit, fit_text, releases_that_fit
-from npu_serving.builds.manifest import Build
+from npu_serving.builds.fitting import (
+    Needing,
+    fit_text,
+    fits_of,
+    judged_adapters,
+    needing_of,
+    needs_by_release,
+)
+from npu_serving.builds.manifest import Build, ReleaseFit
 from npu_serving.cann.adapter import Adapter, told_apart
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann, cann_of
@@ -26,7 +33,7 @@ from npu_serving.elf.compat import check_server
 from npu_serving.elf.explain import ExplainResult, explain
 from npu_serving.elf.loader import library_path_of
 from npu_serving.elf.report import NOT_FOUND, UNDEFINED_SYMBOL, CompatReport, finding_json, finding_text
-from npu_serving.elf.subject import ServerCase
+from npu_serving.elf.subject import ServerCase, needed_by_nobody
 from npu_serving.elf.symbols import read_elf
 from npu_serving.elf.unresolved import RELINK
 from npu_serving.errors import (
@@ -160,8 +167,16 @@ def verify_found_build(settings: Settings, build: Build) -> VerifyResult:
         build.manifest.adapter,
         installed,
         _about_the_npu(report, case, cann),
-        () if build.manifest.without_adapter else releases_that_fit(build, settings.adapters),
+        () if build.manifest.without_adapter else releases_of(build, settings),
     )
+
+
+def releases_of(build: Build, settings: Settings) -> tuple[ReleaseFit, ...]:
+    """How the build's server fits what is known now, and the files that it was to fit.
+
+    Raises ElfError and FileAccessError where the server can't be read, RequestError for a damaged file of the user's.
+    """
+    return fits_of(build.server, needs_by_release(judged_adapters(build.manifest, settings.adapters)))
 
 
 def _damaged(build: Build, why: str) -> VerificationError:
@@ -201,6 +216,7 @@ def _build_case(settings: Settings, build: Build) -> tuple[ServerCase, Adapter |
         cann_absent=not cann.library_path,
         without_adapter=build.manifest.without_adapter,
         former_definers=manifest.read_definers(build.directory),
+        needing=needing_of(build.manifest, settings.adapters),
     )
     return case, installed, cann
 
@@ -243,9 +259,17 @@ def _needed_as(server: Path, adapter: Path) -> str:
 
 
 def verify_directory(
-    directory: Path, library_path: Sequence[Path], adapter: Adapter | None = None, *, without_adapter: bool = False
+    directory: Path,
+    library_path: Sequence[Path],
+    adapter: Adapter | None = None,
+    *,
+    without_adapter: bool = False,
+    needing: Needing = needed_by_nobody,
 ) -> CompatReport:
-    """The report on a build directory as it is, with its own adapter or with another one in its place, or without."""
+    """The report on a build directory as it is, with its own adapter or with another one in its place, or without.
+
+    `needing` has the findings name the releases that are known to need a missing symbol.
+    """
     return check_server(
         ServerCase(
             directory / manifest.SERVER,
@@ -254,15 +278,22 @@ def verify_directory(
             library_path=tuple(library_path),
             cann_absent=not library_path,
             without_adapter=without_adapter,
+            needing=needing,
         )
     )
 
 
-def check_directory(directory: Path, library_path: Sequence[Path], *, without_adapter: bool = False) -> CompatReport:
+def check_directory(
+    directory: Path,
+    library_path: Sequence[Path],
+    *,
+    without_adapter: bool = False,
+    needing: Needing = needed_by_nobody,
+) -> CompatReport:
     """The same, of the build as it is; VerificationError where its server would not run models on the NPU, or, without
     an adapter, not start; MissingSymbolsError where it lacks what its adapter needs of it.
     """
-    report = verify_directory(directory, library_path, without_adapter=without_adapter)
+    report = verify_directory(directory, library_path, without_adapter=without_adapter, needing=needing)
     if without_adapter and not report.ok:
         raise VerificationError(
             f"The server for the CPU would not start.\n{report.text()}",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +50,8 @@ class KnownAdapter:
     source: str
     """Where the symbols were read."""
     symbols: tuple[str, ...]
+    sha256: str = ""
+    """The adapter's, where it was read from a file on this machine."""
 
     def to_json(self) -> dict[str, object]:
         """As it is in a file."""
@@ -87,34 +88,39 @@ def known_adapters(serving: str, own: Path) -> tuple[KnownAdapter, ...]:
     return tuple(item for item in found.values() if item.serving == serving)
 
 
-def wanted_adapters(words: Sequence[str], known: Sequence[KnownAdapter], wheels: Path) -> tuple[KnownAdapter, ...]:
+def wanted_adapters(
+    words: Sequence[str], known: Sequence[KnownAdapter], wheels: Path, recorded: Sequence[KnownAdapter] = ()
+) -> tuple[KnownAdapter, ...]:
     """What the setting `also_fits` means: of the known ones, and of files; wheels are unpacked below `wheels`.
 
+    A file that is among the `recorded` ones is not read: it counts as what it was when it was recorded.
     Raises RequestError for a release that is not known, AdapterError for a file that isn't an adapter for this machine.
     """
     if NONE in words and set(words) != {NONE}:
         raise RequestError("also_fits has `none` beside others.", cure=f"leave --also-fits {NONE} out, or the others")
     wanted: dict[str, KnownAdapter] = {}
     for word in words:
-        wanted |= {item.release: item for item in _meant(word, known, wheels)}
+        wanted |= {item.release: item for item in _meant(word, known, wheels, recorded)}
     return tuple(wanted.values())
 
 
-def _meant(word: str, known: Sequence[KnownAdapter], wheels: Path) -> Iterable[KnownAdapter]:
+def _meant(
+    word: str, known: Sequence[KnownAdapter], wheels: Path, recorded: Sequence[KnownAdapter]
+) -> Iterable[KnownAdapter]:
     if word in (KNOWN, NONE):
         return known if word == KNOWN else ()
-    named = [item for item in known if item.release == word]
+    named = [item for item in (*known, *recorded) if item.release == word]
     if named:
         return named
-    if "/" in word or word.endswith((".so", ".whl")) or os.path.isfile(word):  # noqa: PTH113 - False for a name that is too long
+    if "/" in word:  # the settings have made a path of every word that looks like a file's
         adapter = adapter_at(Path(word), "", wheels)
-        return [KnownAdapter(word, "", f"read from {word}", needed_of_server(adapter.elf))]
+        return [KnownAdapter(word, "", f"read from {word}", needed_of_server(adapter.elf), adapter.sha256)]
     releases = ", ".join(item.release for item in known) or "none yet"
     raise RequestError(
-        f"The adapter of {word!r} is not known, and no file has that name.",
+        f"The adapter of {word!r} is not known.",
         cause=f"for this version of TensorFlow Serving these are known: {releases}",
         cure=f"./inv adapter-needs FILE --add {word if is_release(word) else 'RELEASE'}, with its _tf_adapter.so or "
-        "wheel; or name the file itself",
+        "wheel; or name the file itself, by a path with a / in it",
     )
 
 

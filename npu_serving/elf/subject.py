@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Callable
 
 from npu_serving.elf.binding import Binding
 from npu_serving.elf.loader import Host, Loaded, LoadPlan, plan_loading
@@ -18,6 +19,11 @@ NOT_OF_CANN = re.compile(
     r"(libtensorflow_framework|_pywrap_tensorflow_internal|libpython[\w.]*?|ld-linux-[\w-]+"
     r"|lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|gomp|atomic))\.so"
 )
+
+
+def needed_by_nobody(_symbol: str) -> Sequence[str]:
+    """For a server of which it is not known what the adapters of several releases need."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class ServerCase:
     """It was linked without one, to be tried on the CPU."""
     former_definers: Mapping[str, str] = field(default_factory=dict)
     """What an earlier report says about who defines which symbol of the adapter."""
+    needing: Callable[[str], Sequence[str]] = needed_by_nobody
+    """The releases whose adapters are known to need a symbol of the server."""
     host: Host = field(default_factory=Host)
     """Where this machine's libraries are."""
 

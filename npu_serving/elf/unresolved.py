@@ -24,7 +24,7 @@ from npu_serving.elf.symbols import Symbol, read_elf
 from npu_serving.errors import NpuServingError
 from npu_serving.findings import PROBLEM, WARNING, Finding
 
-RELINK = "./inv rebuild-after-cann (a server exports exactly what the adapter it was linked with needed)"
+RELINK = "./inv rebuild-after-cann (a server exports what its own adapter needs, and those that it was built to fit)"
 _REBUILD = "./inv build-serving, on a machine with the same libraries as this one"
 _KINDS = {
     owners.SERVER: UNDEFINED_SYMBOL,
@@ -228,6 +228,9 @@ def _described(subject: Subject, symbols: Sequence[Symbol], owned: dict[Symbol, 
 
 def _described_one(subject: Subject, symbol: Symbol, readable: str, library: str) -> str:
     text = symbol.versioned_name if readable == symbol.name else f"{readable}  [{symbol.versioned_name}]"
+    releases = subject.case.needing(symbol.name)
+    if releases:
+        text += f", needed by TF Adapter of CANN {' and '.join(releases)}"
     former = symbol.library or subject.case.former_definers.get(symbol.name)
     if former:
         return f"{text}, once in {former}"

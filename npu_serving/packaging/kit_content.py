@@ -94,7 +94,16 @@ def machine_of(link: KitLink) -> str:
 def template(manifest: BuildManifest) -> BuildManifest:
     """The manifest without what differs between two links of the same objects."""
     return dataclasses.replace(
-        manifest, build_id="", input_digest="", adapter={}, actions={}, files={}, created="", linked="", linker=""
+        manifest,
+        build_id="",
+        input_digest="",
+        adapter={},
+        actions={},
+        files={},
+        created="",
+        linked="",
+        linker="",
+        releases=(),
     )
 
 

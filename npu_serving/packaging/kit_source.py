@@ -14,6 +14,7 @@ from npu_serving.building.prepared import prepared_of
 from npu_serving.building.saved_links import links_directory
 from npu_serving.building.sources import resolve_source
 from npu_serving.builds.current import CURRENT, find_build, link_target
+from npu_serving.builds.fitting import named_adapters
 from npu_serving.builds.manifest import BuildManifest
 from npu_serving.cann.install import cann_of
 from npu_serving.cann.known_adapters import KnownAdapter
@@ -60,7 +61,7 @@ def kit_source(settings: Settings, build: str = "") -> KitSource:
             cure=_BUILD_AGAIN,
         )
     asked = dataclasses.replace(settings, also_fits=tuple(manifest.also_fits) or settings.also_fits)
-    return KitSource(manifest, saved, named, find_fits(asked, resolve_source(settings)))
+    return KitSource(manifest, saved, named, find_fits(asked, resolve_source(settings), named_adapters(manifest)))
 
 
 @contextlib.contextmanager

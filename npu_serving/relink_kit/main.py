@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from npu_serving.builds.current import CURRENT, PREVIOUS, dist_lock, find_build, link_target, make_current, read_builds
+from npu_serving.builds.fitting import needing
 from npu_serving.builds.manifest import Build
 from npu_serving.builds.verify import verify_directory
 from npu_serving.cann.install import Cann
@@ -228,7 +229,9 @@ def _verify(kit: Kit, request: KitRequest) -> KitAnswer:
     if current is None:
         return KitAnswer((*lines, f"There is no server in {request.dist_root} yet."), document)
     plan = plan_relink(kit, request)
-    report = verify_directory(current.directory, request.cann.library_path, request.cann.adapter)
+    needed_by = needing(lambda: kit.file.fits)
+    library_path, adapter = request.cann.library_path, request.cann.adapter
+    report = verify_directory(current.directory, library_path, adapter, needing=needed_by)
     document.update(current=current.manifest.build_id, fits=plan.action == "nothing", plan=plan.to_json())
     lines += [plan.text(), report.text()]
     return KitAnswer(tuple(lines), document, EXIT_ACTION_NEEDED if plan.action != "nothing" else 0)

@@ -30,6 +30,7 @@ from npu_serving.builds.current import (
     read_builds,
     unused_id,
 )
+from npu_serving.builds.fitting import fit_text, fits_of, needing
 from npu_serving.builds.manifest import SERVER, Build, BuildManifest, assembled, build_id, write_definers
 from npu_serving.builds.verify import check_directory, verify_directory
 from npu_serving.cann.adapter import Adapter, told_apart
@@ -46,6 +47,7 @@ from npu_serving.relink_kit.unpacking import OTHER_CACHE, check_machine, is_unpa
 from npu_serving.settings import XLA_OF_ADAPTER
 from npu_serving.state_lock import state_lock
 
+_OF_NEWER, _OF_FULL = "newer sources", "a build with --xla full"
 NOTHING, SWAP, KIT = "nothing", "swap", "kit"
 DOING = "relink from a kit"
 WHEELS = "adapters"
@@ -277,8 +279,18 @@ def _linked(plan: KitPlanned, reporter: Reporter) -> tuple[Build, float, float]:
         begun = time.monotonic()
         server = link_server(kit, members, linker, directory / "server", reporter)
         link_s = time.monotonic() - begun
+        manifest = dataclasses.replace(manifest, releases=fits_of(server, kit.file.fits))
         build = _package(plan, manifest, server, {**libraries, kit.file.soname: plan.adapter.path})
+    _warn_of_lacks(manifest, reporter)
     return build, unpacking_s, link_s
+
+
+def _warn_of_lacks(manifest: BuildManifest, reporter: Reporter) -> None:
+    """Names the releases that the server was to fit and does not: nothing in the kit has what their adapters need."""
+    for item in manifest.releases:
+        for line in fit_text([item]) if item.lacks else ():
+            is_of_xla = manifest.xla == XLA_OF_ADAPTER and all(map(is_named_as_xlas, item.lacks))
+            reporter.warn(f"{line}. Next: make a new kit of {_OF_FULL if is_of_xla else _OF_NEWER}, and use that")
 
 
 def _manifest(
@@ -322,13 +334,13 @@ def _package(
 
 def _checked(directory: Path, library_path: Sequence[Path], kit: Kit) -> CompatReport:
     try:
-        return check_directory(directory, library_path)
+        return check_directory(directory, library_path, needing=needing(lambda: kit.file.fits))
     except VerificationError as error:
         releases = ", ".join(sorted(kit.file.fits)) or "none are named in it"
         lacking = error.symbols if isinstance(error, MissingSymbolsError) else ()
-        of_what = "newer sources"
+        of_what = _OF_NEWER
         if kit.file.manifest.xla == XLA_OF_ADAPTER and any(map(is_named_as_xlas, lacking)):
-            of_what = "a build with --xla full"
+            of_what = _OF_FULL
         raise VerificationError(
             error.what,
             cause=f"the kit knows what the adapters of these releases need: {releases}",

@@ -13,6 +13,7 @@ from npu_serving.building.build_record import LINK_ACTIONS, BuildRecord
 from npu_serving.builds.assembling import package
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import check_link, dist_lock, find_build, make_current, read_builds, unused_id
+from npu_serving.builds.fitting import judged_adapters, named_adapters, needing_of
 from npu_serving.builds.manifest import SERVER, Build, build_id
 from npu_serving.builds.verify import check_directory
 from npu_serving.cann.adapter import Adapter
@@ -160,6 +161,7 @@ class _Relink:
             cann=cann,
             doing=DOING,
             by_saved_link=by_saved_link,
+            recorded=named_adapters(self.plan.build.manifest),
         )
 
     def prove(self, build: Build, cann: Cann) -> None:
@@ -223,7 +225,8 @@ def _linked(relink: _Relink, name: str, started: float) -> RebuildResult:
 
 def _prove(build: Build, cann: Cann, settings: Settings, reporter: Reporter) -> None:
     """Verifies a build, which may be one that an earlier run made, and has it answer the golden request."""
-    check_directory(build.directory, cann.library_path)
+    needing = needing_of(build.manifest, settings.adapters)
+    check_directory(build.directory, cann.library_path, needing=needing)
     _try(build, cann, settings, reporter)
 
 
@@ -279,4 +282,5 @@ def _repackaged(plan: RebuildPlan, settings: Settings) -> Build:
     libraries = {path.name: path for path in named if path.parent == plan.build.libraries}
     libraries[plan.build.adapter.name] = plan.installed.path
     server, library_path = plan.build.directory / SERVER, plan.cann.library_path
-    return package(settings.dist_root, manifest, server, libraries, library_path, former=plan.build)
+    judged = judged_adapters(manifest, settings.adapters)
+    return package(settings.dist_root, manifest, server, libraries, library_path, judged=judged, former=plan.build)

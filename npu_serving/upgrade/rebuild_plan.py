@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
+from npu_serving.builds.fitting import named_adapters, needing_of
 from npu_serving.builds.manifest import Build, BuildManifest
 from npu_serving.builds.verify import verify_directory
 from npu_serving.cann.adapter import Adapter, told_apart
@@ -168,7 +169,7 @@ def plan_rebuild(
     settings = settings_of(build, settings)
     cann = cann_of(settings)
     installed = cann.adapter
-    report = _report(build, cann)
+    report = _report(build, cann, settings)
     obstacles = tuple(_obstacles(build, installed, report))
     is_sound = not build.damaged_file()
     if clean:
@@ -189,10 +190,11 @@ def _carries(build: Build, adapter: Adapter) -> bool:
     return build.manifest.adapter.get("sha256") == adapter.sha256
 
 
-def _report(build: Build, cann: Cann) -> CompatReport:
+def _report(build: Build, cann: Cann, settings: Settings) -> CompatReport:
     """The report on the build's server with the installed adapter; a server that can't be read is a finding of it."""
     try:
-        return verify_directory(build.directory, cann.library_path, cann.adapter)
+        needing = needing_of(build.manifest, settings.adapters)
+        return verify_directory(build.directory, cann.library_path, cann.adapter, needing=needing)
     except (ElfError, FileAccessError) as error:
         unusable = Finding(
             kind=LIBRARY_UNUSABLE,
@@ -296,7 +298,7 @@ def _more_than_the_link(build: Build, settings: Settings, cann: Cann) -> tuple[_
 
     _ = cann.installation  # what is wrong with CANN no kit makes up for
     try:
-        context = find_context(settings, Silent(), cann)
+        context = find_context(settings, Silent(), cann, named_adapters(build.manifest))
     except (SourceError, MissingToolError) as error:
         return _Hindrance(error.what.rstrip("."), is_gone=True, error=error), None
     other = _what_differs(build.manifest, context)

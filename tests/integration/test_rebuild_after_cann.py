@@ -216,6 +216,7 @@ def test_the_upgrade_is_caught_before_anything_is_started(upgrade: Upgrade) -> N
     assert upgrade.verified.exit_code == 3
     assert "undefined-symbol" in upgrade.verified.report.kinds()
     assert "NpuTrace" in upgrade.verified.text()
+    assert f", needed by TF Adapter of CANN {NEXT_RELEASE}\n" in upgrade.verified.text()
     assert "rebuild-after-cann" in upgrade.verified.text()
 
 

@@ -148,6 +148,21 @@ def test_an_empty_file_and_a_missing_one_mean_the_defaults(tmp_path: Path) -> No
     assert load_settings(tmp_path / "none.yaml") == Settings()
 
 
+def test_an_adapters_file_is_a_path_wherever_it_stands_alone_too_and_a_release_stays_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for directory in (here, elsewhere):
+        directory.mkdir()
+    monkeypatch.chdir(here)
+    file = _file(elsewhere, "npu_serving: {adapter: _tf_adapter.so, also_fits: [x.whl, 8.0.0, known, a/b.so]}")
+    settings = load_settings(file)
+    assert settings.adapter == str(elsewhere / "_tf_adapter.so")
+    assert settings.also_fits == (str(elsewhere / "x.whl"), "8.0.0", "known", str(elsewhere / "a/b.so"))
+    flags = load_settings(file, also_fits=("_tf_adapter.so", "none"))
+    assert flags.also_fits == (str(here / "_tf_adapter.so"), "none")
+
+
 def test_paths_of_the_file_are_relative_to_the_project_and_those_of_flags_to_the_caller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,46 +3,77 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
-from elf_samples import program
+from elf_samples import needs_gcc, program
 
 from npu_serving.builds import fitting
-from npu_serving.builds.fitting import ReleaseFit, fit_text, releases_that_fit
-from npu_serving.builds.manifest import Build
+from npu_serving.builds.fitting import (
+    fit_text,
+    fits_of,
+    judged_adapters,
+    named_adapters,
+    needing,
+    needing_of,
+)
+from npu_serving.builds.manifest import BuildManifest, FileNeeds, ReleaseFit
 from npu_serving.cann.known_adapters import KnownAdapter
 
 FIRST = "_ZN10tensorflow5firstEv"
 SECOND = "_ZN10tensorflow6secondEv"
+FILE = "/opt/other/_tf_adapter.so"
 
 
-def test_a_server_fits_the_releases_all_of_whose_symbols_it_exports_and_lacks_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def made(*, source: str = "1.0", **values: object) -> BuildManifest:
+    """The manifest of a build of that source."""
+    fields = {"source": {"name": source}, "adapter": {}, "lock_digest": "", "toolchain": {}, "flags": ()}
+    fields |= {"actions": {}, "patches": {}, "files": {}}
+    return BuildManifest("id", "digest", "1.0", **{**fields, **values})  # type: ignore[arg-type]
+
+
+@needs_gcc
+def test_a_server_fits_the_releases_all_of_whose_symbols_it_exports_and_lacks_are_named(tmp_path: Path) -> None:
     code = f'void first(void) __asm__("{FIRST}");\nvoid first(void) {{}}\nint main(void) {{ return 0; }}\n'
     server = program(tmp_path, "server", code, "-rdynamic")
-    known = (KnownAdapter("6.3", "1.0", "", (FIRST,)), KnownAdapter("9.0", "1.0", "", (FIRST, SECOND)))
-    monkeypatch.setattr(fitting, "known_adapters", lambda serving, _own: known if serving == "1.0" else ())
-    manifest = SimpleNamespace(source={"name": "1.0"}, serving_version="1.0")
-    build = cast(Build, SimpleNamespace(server=server, manifest=manifest))
-    found = releases_that_fit(build, tmp_path)
-    assert found == (ReleaseFit("6.3"), ReleaseFit("9.0", (SECOND,)))
-    fits, lacks = fit_text(found)
+    found = fits_of(server, {"6.3": (FIRST,), "9.0": (FIRST, SECOND), FILE: (SECOND,)})
+    assert found == (ReleaseFit("6.3"), ReleaseFit("9.0", (SECOND,)), ReleaseFit(FILE, (SECOND,)))
+    fits, lacks, file_lacks = fit_text(found)
     assert fits.endswith("need of it: 6.3")
     assert lacks == "For the adapter of 9.0 it lacks 1 symbol, such as tensorflow::second()"
+    assert file_lacks.startswith(f"For the adapter {FILE} it lacks 1 symbol")
+    assert fits_of(tmp_path / "no server", {}) == (), "nothing is read where nothing is to be compared"
 
 
-def test_the_samples_server_is_judged_by_the_samples_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = program(tmp_path, "server", "int main(void) { return 0; }\n")
-    asked: list[str] = []
+def test_a_build_is_judged_by_what_is_known_for_its_version_and_by_the_files_that_it_was_to_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = KnownAdapter("6.3", "1.0", "", (FIRST,))
+    monkeypatch.setattr(fitting, "known_adapters", lambda serving, _own: (known,) if serving == "1.0" else ())
+    files = {FILE: FileNeeds("aa", (SECOND,))}
+    file = KnownAdapter(FILE, "", "", (SECOND,), "aa")
+    assert judged_adapters(made(), tmp_path) == (known,)
+    assert judged_adapters(made(also_fits_files=files), tmp_path) == (known, file)
+    assert judged_adapters(made(source="sample", also_fits_files=files), tmp_path) == (file,)
+    assert named_adapters(made(also_fits_files=files)) == (file,)
 
-    def known(serving: str, _own: Path) -> tuple[KnownAdapter, ...]:
-        asked.append(serving)
-        return ()
 
-    monkeypatch.setattr(fitting, "known_adapters", known)
-    manifest = SimpleNamespace(source={"name": "sample"}, serving_version="1.0")
-    assert releases_that_fit(cast(Build, SimpleNamespace(server=server, manifest=manifest)), tmp_path) == ()
-    assert asked == ["sample"]
+def test_the_samples_server_is_judged_by_the_samples_releases(tmp_path: Path) -> None:
+    assert [item.release for item in judged_adapters(made(source="sample"), tmp_path)] == ["6.3.RC2", "7.0.RC1"]
+
+
+def test_who_needs_a_symbol_is_looked_up_once_and_only_when_it_is_asked_and_a_file_has_no_release() -> None:
+    asked = []
+
+    def needs() -> dict[str, tuple[str, ...]]:
+        asked.append(1)
+        return {"6.3": (FIRST,), "9.0": (FIRST, SECOND), FILE: (FIRST,), "npu_bridge.whl": (FIRST,)}
+
+    who = needing(needs)
+    assert not asked
+    assert (who(FIRST), who(SECOND), who("other")) == (["6.3", "9.0"], ["9.0"], ())
+    assert asked == [1]
+
+
+def test_the_releases_that_need_a_symbol_of_the_samples_server_are_those_of_the_sample(tmp_path: Path) -> None:
+    who = needing_of(made(source="sample"), tmp_path)
+    assert list(who("_ZN10tensorflow8profiler8NpuTrace5BeginERKSs")) == ["7.0.RC1"]

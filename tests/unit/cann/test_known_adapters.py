@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -108,6 +109,15 @@ def test_a_file_means_what_it_needs_of_the_server_and_nothing_of_cann(tmp_path) 
     subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", library], check=True)
     (wanted,) = wanted_adapters((str(library),), (), tmp_path)
     assert (wanted.release, wanted.symbols) == (str(library), ("_ZN10tensorflow1fEv",))
+    assert wanted.sha256 == hashlib.sha256(library.read_bytes()).hexdigest()
+
+
+def test_a_file_that_was_recorded_means_what_it_was_though_it_is_gone_or_another_one_now(tmp_path, known) -> None:
+    path = str(tmp_path / "_tf_adapter.so")
+    recorded = KnownAdapter(path, "", "", ("_ZN10tensorflow1fEv",), "aa")
+    assert wanted_adapters((path, "9.0.0"), known, tmp_path, (recorded,)) == (recorded, known[1])
+    with pytest.raises(AdapterError, match="does not exist"):
+        wanted_adapters((path,), known, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +127,8 @@ def test_a_file_means_what_it_needs_of_the_server_and_nothing_of_cann(tmp_path) 
         (("7.5",), RequestError, "known: 6.3.RC2, 9.0.0"),
         (("x" * 300,), RequestError, "known: 6.3.RC2, 9.0.0"),
         (("nonexistent/_tf_adapter.so",), AdapterError, "does not exist"),
-        (("x.whl",), AdapterError, "does not exist"),
+        (("./x.whl",), AdapterError, "does not exist"),
+        (("x.whl",), RequestError, "known: 6.3.RC2, 9.0.0"),
         ((__file__,), AdapterError, "not an ELF file"),
     ],
 )

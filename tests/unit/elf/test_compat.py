@@ -362,6 +362,19 @@ def test_a_stub_where_every_program_would_find_it_is_warned_of(built: Tree, tmp_
     assert check_server(built.server, library_path=built.path, host=host).findings == (), "a real one belongs there"
 
 
+def test_a_missing_symbol_of_the_server_is_told_with_the_releases_that_are_known_to_need_it(
+    built: Tree, tmp_path: Path
+) -> None:
+    needing = {TF_CALL: ("6.3.RC2", "9.0.0")}
+    report = check_server(
+        program(tmp_path, "server", "int main(void) { return 0; }", against=[built.adapter]),
+        library_path=built.path,
+        needing=lambda symbol: needing.get(symbol, ()),
+    )
+    text = only(report, "undefined-symbol")
+    assert f"[{TF_CALL}], needed by TF Adapter of CANN 6.3.RC2 and 9.0.0\n" in text
+
+
 def test_a_missing_symbol_is_told_with_the_library_that_once_defined_it(built: Tree, tmp_path: Path) -> None:
     before = check_server(built.server, library_path=built.path)
     assert before.definers == {

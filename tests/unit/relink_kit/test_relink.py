@@ -27,7 +27,7 @@ from small_kits import (
 
 from npu_serving import fsutil
 from npu_serving.builds.current import dist_lock, find_build, make_current, read_builds
-from npu_serving.builds.manifest import read_manifest
+from npu_serving.builds.manifest import ReleaseFit, read_manifest
 from npu_serving.builds.rollback import roll_back
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
@@ -231,6 +231,19 @@ def test_what_another_run_has_made_current_meanwhile_is_planned_with(
     monkeypatch.setattr(relink_module, "dist_lock", after_another)
     again = relinked(small_kit, tmp_path, cann)
     assert (again.plan.action, again.build.directory) == (NOTHING, other.directory)
+
+
+def test_a_server_of_a_kit_says_which_releases_it_fits_and_a_symbol_is_named_with_the_release_that_needs_it(
+    small_members: dict[str, Path], adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    fits = {"6.3.RC2": (ANSWER,), "9.0.0": (ANSWER, LACKING)}
+    kit = write_small_kit(tmp_path / "a.pyz", small_members, program=False, fits=fits)
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    made = relinked(kit, tmp_path, cann).build
+    assert made.manifest.releases == (ReleaseFit("6.3.RC2"), ReleaseFit("9.0.0", (LACKING,)))
+    install_adapter(cann, adapters["lacking"])
+    said = _fails(kit, tmp_path, cann, VerificationError)
+    assert f"[{LACKING}], needed by TF Adapter of CANN 9.0.0\n" in said
 
 
 def test_a_symbol_that_no_archive_has_is_named_with_the_releases_that_the_kit_knows(
