@@ -33,8 +33,7 @@ def fit_warnings(context: BuildContext, manifest: BuildManifest) -> list[str]:
 
 
 def _was_asked(item: ReleaseFit, manifest: BuildManifest) -> bool:
-    words = manifest.also_fits
-    return item.release in words or (KNOWN in words and item.release not in manifest.also_fits_files)
+    return item.release in manifest.also_fits or KNOWN in manifest.also_fits
 
 
 def _cure(context: BuildContext, manifest: BuildManifest, item: ReleaseFit) -> str:

@@ -19,7 +19,7 @@ from npu_serving.documents import DocumentRefusal, Rule, read_document
 from npu_serving.elf.compat import undefined_needs
 from npu_serving.elf.owners import SERVER, owner_by_name
 from npu_serving.elf.symbols import ElfFile
-from npu_serving.errors import RequestError
+from npu_serving.errors import AdapterError, RequestError
 from npu_serving.sample import SAMPLE_DIRECTORY
 
 OF_THE_PROJECT = Path(__file__).with_name("known_adapters.json")
@@ -113,7 +113,14 @@ def _meant(
     if named:
         return named
     if "/" in word:  # the settings have made a path of every word that looks like a file's
-        adapter = adapter_at(Path(word), "", wheels)
+        try:
+            adapter = adapter_at(Path(word), "", wheels)
+        except AdapterError as error:  # whose cure is about the adapter that is linked with
+            raise AdapterError(
+                f"also_fits: {error.what}",
+                cause=error.cause,
+                cure=f"name a _tf_adapter.so for this machine, or its wheel, or leave {word} out of also_fits",
+            ) from error
         return [KnownAdapter(word, "", f"read from {word}", needed_of_server(adapter.elf), adapter.sha256)]
     releases = ", ".join(item.release for item in known) or "none yet"
     raise RequestError(

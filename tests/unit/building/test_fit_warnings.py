@@ -11,7 +11,7 @@ import pytest
 from npu_serving.building import build_command
 from npu_serving.building.context import BuildContext
 from npu_serving.building.fit_warnings import fit_warnings
-from npu_serving.builds.manifest import BuildManifest, FileNeeds, ReleaseFit
+from npu_serving.builds.manifest import BuildManifest, ReleaseFit
 from npu_serving.settings import Settings
 
 NOWHERE, OF_XLA = "_ZN10tensorflow7nowhereEv", "_ZN3xla1fEv"
@@ -27,7 +27,6 @@ def defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 def said(releases: tuple[ReleaseFit, ...], words: tuple[str, ...], root: Path, *, xla: str = "adapter") -> list[str]:
     """What is said after a build that was to fit those words; the directory has no sources of TensorFlow."""
     source = {"name": "1.15.0"}
-    files = {FILE: FileNeeds("", ())} if FILE in words else {}
     manifest = BuildManifest(
         "id",
         "d",
@@ -42,7 +41,6 @@ def said(releases: tuple[ReleaseFit, ...], words: tuple[str, ...], root: Path, *
         {},
         releases=releases,
         also_fits=words,
-        also_fits_files=files,
     )
     settings = Settings(also_fits=words, xla=xla)
     return fit_warnings(cast(BuildContext, SimpleNamespace(settings=settings, output_base=root)), manifest)

@@ -137,3 +137,6 @@ def test_what_is_neither_known_nor_an_adapter_is_refused(tmp_path, known, words,
         wanted_adapters(words, known, tmp_path)
     assert says in f"{caught.value.what} {caught.value.cause}"
     assert isinstance(caught.value, NpuServingError) and caught.value.cure
+    if error is AdapterError:
+        assert caught.value.what.startswith("also_fits: ")
+        assert caught.value.cure.endswith(f"leave {words[0]} out of also_fits")

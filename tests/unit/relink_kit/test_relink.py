@@ -29,6 +29,7 @@ from npu_serving import fsutil
 from npu_serving.builds.current import dist_lock, find_build, make_current, read_builds
 from npu_serving.builds.manifest import ReleaseFit, read_manifest
 from npu_serving.builds.rollback import roll_back
+from npu_serving.console import Silent
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import (
     AdapterError,
@@ -57,6 +58,16 @@ def adapters(tmp_path: Path) -> dict[str, Path]:
         "next": small_adapter(tmp_path / "next", ANSWER, OTHER),
         "lacking": small_adapter(tmp_path / "lacking", ANSWER, LACKING),
     }
+
+
+class Warned(Silent):
+    """Keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.said.append(text)
 
 
 def starts(root: Path) -> str:
@@ -244,6 +255,24 @@ def test_a_server_of_a_kit_says_which_releases_it_fits_and_a_symbol_is_named_wit
     install_adapter(cann, adapters["lacking"])
     said = _fails(kit, tmp_path, cann, VerificationError)
     assert f"[{LACKING}], needed by TF Adapter of CANN 9.0.0\n" in said
+
+
+def test_a_release_that_a_kit_is_to_fit_and_does_not_is_said_after_the_link_with_the_kit_that_may(
+    small_members: dict[str, Path], adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    fits = {"6.3.RC2": (ANSWER,), "9.0.0": (LACKING,), "9.1": ("_ZN3xla3RunEv",)}
+    manifest = dataclasses.replace(described(small_members).manifest, xla="adapter")
+    kit = write_small_kit(tmp_path / "a.pyz", small_members, program=False, fits=fits, manifest=manifest)
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    request = relink_module.KitRequest(tmp_path / "dist", tmp_path / "cache", cann_root=str(cann))
+    warned = Warned()
+    relink_module.relink(read_kit(kit), request, warned, lambda _build, _cann: None)
+    assert warned.said == [
+        "For the adapter of 9.0.0 it lacks 1 symbol, such as tensorflow::lacking(). "
+        "Next: make a new kit of newer sources, and use that",
+        "For the adapter of 9.1 it lacks 1 symbol, such as xla::Run(). "
+        "Next: make a new kit of a build with --xla full, and use that",
+    ]
 
 
 def test_a_symbol_that_no_archive_has_is_named_with_the_releases_that_the_kit_knows(
