@@ -28,7 +28,7 @@ def package(
     moves_server: bool = False,
 ) -> Build:
     """The build that `manifest` describes, made of those files; `library_path` is where CANN's libraries are.
-    How the server fits the adapters `judged` becomes part of the manifest.
+    How a new server fits the adapters `judged` becomes part of the manifest; that of `former` is known already.
 
     Files of the build `former` are shared with it rather than copied; with `moves_server` the server was made for this
     build alone, and is moved into it.
@@ -37,7 +37,8 @@ def package(
     AdapterError where the adapter that was packed is not the one that the manifest names. Then nothing is left behind.
     """
     needs = needs_by_release(judged)
-    manifest = dataclasses.replace(manifest, releases=fits_of(server, needs))
+    if former is None:
+        manifest = dataclasses.replace(manifest, releases=fits_of(server, needs))
     parts = assembled(dist_root, manifest, server, libraries, former=former, moves_server=moves_server)
     with parts as (directory, whole):
         if not manifest.without_adapter and manifest.adapter["sha256"] not in whole.files.values():

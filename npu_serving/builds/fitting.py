@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from npu_serving.builds.manifest import BuildManifest, ReleaseFit
 from npu_serving.cann.known_adapters import OF_SAMPLE, KnownAdapter, is_release, known_adapters
 from npu_serving.elf.demangle import demangled
 from npu_serving.elf.symbols import read_elf
+from npu_serving.errors import RequestError
 
 Needing = Callable[[str], Sequence[str]]
 """The releases whose adapters are known to need a symbol of the server."""
@@ -65,8 +67,14 @@ def needing(needs: Callable[[], Mapping[str, Sequence[str]]]) -> Needing:
 
 
 def needing_of(manifest: BuildManifest, own: Path) -> Needing:
-    """The same, of all that are known for the version of a build."""
-    return needing(lambda: needs_by_release(judged_adapters(manifest, own)))
+    """The same, of all that are known for the version of a build; a damaged file of the user's hides no finding."""
+
+    def needs() -> Mapping[str, Sequence[str]]:
+        with contextlib.suppress(RequestError):
+            return needs_by_release(judged_adapters(manifest, own))
+        return {}
+
+    return needing(needs)
 
 
 def fit_text(found: Sequence[ReleaseFit]) -> list[str]:

@@ -13,7 +13,7 @@ from npu_serving.building.build_record import LINK_ACTIONS, BuildRecord
 from npu_serving.builds.assembling import package
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import check_link, dist_lock, find_build, make_current, read_builds, unused_id
-from npu_serving.builds.fitting import judged_adapters, named_adapters, needing_of
+from npu_serving.builds.fitting import named_adapters, needing_of
 from npu_serving.builds.manifest import SERVER, Build, build_id
 from npu_serving.builds.verify import check_directory
 from npu_serving.cann.adapter import Adapter
@@ -282,5 +282,4 @@ def _repackaged(plan: RebuildPlan, settings: Settings) -> Build:
     libraries = {path.name: path for path in named if path.parent == plan.build.libraries}
     libraries[plan.build.adapter.name] = plan.installed.path
     server, library_path = plan.build.directory / SERVER, plan.cann.library_path
-    judged = judged_adapters(manifest, settings.adapters)
-    return package(settings.dist_root, manifest, server, libraries, library_path, judged=judged, former=plan.build)
+    return package(settings.dist_root, manifest, server, libraries, library_path, former=plan.build)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def test_a_build_says_which_releases_its_server_fits_and_what_it_lacks_for_the_o
     written = json.loads((build.directory / MANIFEST).read_text())
     assert written["releases"][1] == {"release": "9.0.0", "lacks": [MISSING]}
     assert written["also_fits_files"] == {"/opt/_tf_adapter.so": {"sha256": "aa", "symbols": [GIVEN]}}
+
+
+def test_a_build_of_a_former_ones_server_keeps_what_is_known_of_it(tmp_path: Path) -> None:
+    manifest, server, libraries = made(tmp_path, GIVEN)
+    former = package(tmp_path / "dist", manifest, server, libraries, (), judged=JUDGED)
+    renewed = dataclasses.replace(former.manifest, build_id="renewed")
+    build = package(tmp_path / "dist", renewed, former.server, libraries, (), former=former)
+    assert build.manifest.releases == former.manifest.releases != ()
 
 
 def test_the_manifest_of_a_build_made_before_that_was_written_down_is_read(tmp_path: Path) -> None:

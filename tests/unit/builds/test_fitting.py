@@ -18,6 +18,7 @@ from npu_serving.builds.fitting import (
 )
 from npu_serving.builds.manifest import BuildManifest, FileNeeds, ReleaseFit
 from npu_serving.cann.known_adapters import KnownAdapter
+from npu_serving.errors import RequestError
 
 FIRST = "_ZN10tensorflow5firstEv"
 SECOND = "_ZN10tensorflow6secondEv"
@@ -77,3 +78,7 @@ def test_who_needs_a_symbol_is_looked_up_once_and_only_when_it_is_asked_and_a_fi
 def test_the_releases_that_need_a_symbol_of_the_samples_server_are_those_of_the_sample(tmp_path: Path) -> None:
     who = needing_of(made(source="sample"), tmp_path)
     assert list(who("_ZN10tensorflow8profiler8NpuTrace5BeginERKSs")) == ["7.0.RC1"]
+    (tmp_path / "8.0.json").write_text("{")
+    with pytest.raises(RequestError):
+        judged_adapters(made(source="sample"), tmp_path)
+    assert needing_of(made(source="sample"), tmp_path)("_ZN10tensorflow8profiler8NpuTrace5BeginERKSs") == ()
