@@ -15,6 +15,7 @@ from npu_serving.asking.given_requests import sort_given
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.grpc_client import WITHOUT_FILES
 from npu_serving.asking.image_spec import ImageSpec
+from npu_serving.asking.npu_signs import NpuSigns
 from npu_serving.asking.predicting import ModelAtServer, Wishes, predict_given
 from npu_serving.asking.request import ROW, PredictRequest
 from npu_serving.asking.rest_client import predict
@@ -47,7 +48,6 @@ from npu_serving.sample.cann import (
 from npu_serving.sample.sample_settings import sample_root
 from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.from_build import plan_deployment
-from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.serving.readiness import ReadinessWatch, ReadyTerms
 from npu_serving.serving.server import RunningServer, started
 from npu_serving.serving.server_plan import ServerPlan, plan_server

@@ -28,11 +28,14 @@ class DigestMemo:
         self._known = _read(self._path)
         self._is_new = False
 
-    def sha256_of(self, path: Path) -> str:
-        """The sha256 of a file's bytes; it is read only where it isn't known. FileAccessError where it can't be."""
+    def sha256_of(self, path: Path, *, again: bool = False) -> str:
+        """The sha256 of a file's bytes, which are read where it isn't known, or `again`.
+
+        FileAccessError where they can't be read.
+        """
         before, now = _stamp(path), time.time_ns()
         known = self._known.get(before[0])
-        if known is not None and tuple(known[:-1]) == before[1:]:
+        if not again and known is not None and tuple(known[:-1]) == before[1:]:
             return str(known[-1])
         digest = fsutil.sha256_of(path)
         # A write within the same tick of the clock as the last one would not show in the time of change.

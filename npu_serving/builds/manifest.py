@@ -146,16 +146,17 @@ class Build:
         """The input digest that its server was linked from: builds that differ in the packaged adapter share it."""
         return self.manifest.linked or self.manifest.input_digest
 
-    def damaged_file(self, *, without: str = "") -> str:
+    def damaged_file(self, *, without: str = "", read_again: bool = False) -> str:
         """The first file that is gone, or no longer what the manifest says; "" where all are as they were built.
 
-        Every file counts but the one that `without` names; one is read where it changed since it was read last.
+        Every file counts but the one that `without` names; one is read where it changed since it was read last, or,
+        with `read_again`, whatever its size and times say: a bit that turned on the disk changes none of them.
         """
         memo = DigestMemo(self.directory.parent)
         try:
             for name, digest in self.manifest.files.items():
                 path = self.directory / name
-                if name != without and not (path.is_file() and memo.sha256_of(path) == digest):
+                if name != without and not (path.is_file() and memo.sha256_of(path, again=read_again) == digest):
                     return name
         finally:
             memo.save()

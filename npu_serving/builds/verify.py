@@ -158,7 +158,7 @@ def verify_found_build(settings: Settings, build: Build) -> VerifyResult:
         report = check_server(case)
     except (ElfError, FileAccessError) as error:
         raise _damaged(build, error.what) from error
-    file = build.damaged_file(without=manifest.SERVER) if report.ok else ""
+    file = build.damaged_file(read_again=True) if report.fits_where_a_driver_is else ""
     if file:  # the loader may find another one, such as CANN's own adapter
         raise _damaged(build, f"its {file} was removed or changed since it was built.")
     return VerifyResult(

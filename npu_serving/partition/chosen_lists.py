@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from npu_serving.asking.npu_signs import CHECK_RESULT
 from npu_serving.cann.operator_list import OperatorLists, list_from
 from npu_serving.checking.explained_operator import installed_operators
 from npu_serving.errors import ActionNeeded, MissingToolError
 from npu_serving.serving.chosen_servers import chosen_server
-from npu_serving.serving.npu_signs import CHECK_RESULT
 from npu_serving.settings import Settings
 
 

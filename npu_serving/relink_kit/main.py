@@ -132,6 +132,7 @@ def _parser(kit_path: str) -> argparse.ArgumentParser:
     one.add_argument("--platform-config-file", help="the platform config to prove the server with")
     one.add_argument("--no-proof", action="store_true", help="verify the server, and ask it nothing")
     one.add_argument("--dry-run", action="store_true", help="print what would be done")
+    one.add_argument("--full-check", action="store_true", help="read again what is unpacked and the current server")
     command("show", "shows what the kit is and holds")
     two = command("verify", "reads all of the kit, and says whether the current server fits the CANN that is here")
     of_cann(two)
@@ -162,8 +163,10 @@ def _run(kit: Kit, cache: Path, arguments: argparse.Namespace, reporter: Reporte
     request = KitRequest(dist_root, cache, arguments.adapter, arguments.cann_root)
     if arguments.command == "verify":
         verify_kit(kit, reporter)
-        return _verify(kit, request)
-    request = dataclasses.replace(request, linker=arguments.linker, install_link=arguments.install_link)
+        return _verify(kit, dataclasses.replace(request, full_check=True))
+    request = dataclasses.replace(
+        request, linker=arguments.linker, install_link=arguments.install_link, full_check=arguments.full_check
+    )
     models = _typed(arguments.model_base_path, "--model-base-path") if arguments.model_base_path else None
     if models is not None and not os.path.isdir(models):  # noqa: PTH112 - False for a name that is too long
         raise RequestError(f"--model-base-path {models} is not a directory.", cure="name the directory of a model")

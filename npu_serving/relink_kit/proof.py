@@ -17,11 +17,19 @@ from subprocess import Popen
 from npu_serving import fsutil, process
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.golden_files import golden_directory, read_golden_requests
+from npu_serving.asking.npu_signs import (
+    LEVEL_OF_THE_SIGN,
+    LOG_LEVEL_VARIABLE,
+    NpuSigns,
+    compiled_since,
+    signs_in,
+)
 from npu_serving.builds.manifest import Build
 from npu_serving.cann.environment import cann_environment
 from npu_serving.cann.install import Cann
 from npu_serving.client.rest_paths import model_path
 from npu_serving.console import Progress, Reporter, duration_text
+from npu_serving.deploy.platform_config import read_platform_config
 from npu_serving.elf.loader import library_path_of
 from npu_serving.errors import ServerError
 from npu_serving.options.server_environment import server_environment
@@ -48,7 +56,8 @@ class GoldenProof:
     platform_config: Path | None = None
 
     def prove(self, build: Build, cann: Cann, reporter: Reporter) -> None:
-        """Raises ServerError where the build's server does not start, or gives another answer.
+        """Raises ServerError where the build's server does not start, gives another answer, or has the CPU compute it
+        though its platform config asks for the NPU.
 
         What can't be asked here is said, each with its reason.
         """
@@ -71,14 +80,21 @@ class GoldenProof:
                 title = f"asking {build.manifest.build_id}"
                 progress = stack.enter_context(reporter.progress(title, total=len(group), unit="requests"))
                 flags = _flags(model, base_path, config_path)
+                on_npu = bool(config_path) and read_platform_config(Path(config_path)).asks_for_npu
                 server = stack.enter_context(_served(build, cann, flags, log_path))
                 server.wait_for(model, progress)
                 server.check_adapter(build)
+                compiled: set[str] = set()
                 for number, golden in enumerate(group):
+                    before = server.signs
                     server.ask(golden, build)
+                    if on_npu and golden.signature not in compiled:
+                        server.check_compiled(before)
+                        compiled.add(golden.signature)
                     progress.update(number + 1, detail=golden.name)
             many = "golden request" if len(group) == 1 else "golden requests"
-            reporter.note(f"The new server answers {len(group)} {many} for {model} as expected.")
+            where = "on the NPU" if on_npu else "on the CPU, since no NpuOptimizer is on in its platform config"
+            reporter.note(f"The new server answers {len(group)} {many} for {model} as expected, {where}.")
 
     def _requests(self, dist_root: Path) -> tuple[GoldenRequest, ...]:
         """The kit's, and in place of those of a name the ones that are beside the builds."""
@@ -117,7 +133,9 @@ def _why_not(golden: GoldenRequest, base: Path | None) -> str:
 
 
 def _versions(base: Path) -> list[int]:
-    return [int(path.name) for path in base.iterdir() if path.name.isascii() and path.name.isdecimal()]
+    with fsutil.explained(base, doing="read"):
+        found = list(base.iterdir())
+    return [int(path.name) for path in found if path.name.isascii() and path.name.isdecimal()]
 
 
 def _flags(model: str, base_path: str, config: str) -> tuple[str, ...]:
@@ -138,6 +156,26 @@ class _StartedServer:
     process: Popen[bytes]
     port: int
     log_path: Path
+    log_begins: int
+    """Where in the log its output begins, in bytes: servers that were started before it have written there too."""
+
+    @property
+    def signs(self) -> NpuSigns:
+        """What it has said of the NPU so far."""
+        printed = fsutil.read_bytes(self.log_path)[self.log_begins :]
+        return signs_in(printed.decode("utf-8", "replace"))
+
+    def check_compiled(self, before: NpuSigns) -> None:
+        """ServerError unless what it has answered since was compiled for the NPU."""
+        if not compiled_since(before, self.signs):
+            raise ServerError(
+                "The new server answered, but the CPU computed it: the adapter had nothing compiled for the NPU "
+                f"({self.log_path}). So the previous build stays current.",
+                cause="no operator of the model is in the adapter's list of operators, or an option keeps it on the "
+                "CPU",
+                cure="look at use_off_line and in_out_pair in the platform config; to use the server anyway: "
+                "--no-proof",
+            )
 
     def wait_for(self, model: str, progress: Progress) -> None:
         """Returns when the model is available. ServerError where it can't be, or where the server ends."""
@@ -221,14 +259,16 @@ def _served(build: Build, cann: Cann, flags: Sequence[str], log_path: Path) -> I
     argv = (str(build.server.resolve()), f"--port={grpc_port}", f"--rest_api_port={rest_port}", *flags)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(fsutil.scratch_directory(log_path.parent))
+        begins = log_path.stat().st_size if log_path.exists() else 0
         running = process.running(argv, log_path=log_path, env=_environment(cann), cwd=directory)
-        yield _StartedServer(stack.enter_context(running), rest_port, log_path)
+        yield _StartedServer(stack.enter_context(running), rest_port, log_path, begins)
 
 
 def _environment(cann: Cann) -> Mapping[str, str]:
-    """What CANN's set_env.sh would set, and what of the caller's is for a server."""
+    """What CANN's set_env.sh would set, what of the caller's is for a server, and the level at which the NPU shows."""
     of_cann = cann_environment(cann.installation, os.environ)
     env = of_cann.added_to({**process.base_environment(), **server_environment(os.environ).variables})
+    env = {**env, LOG_LEVEL_VARIABLE: LEVEL_OF_THE_SIGN}
     directories = (*of_cann.library_path, *library_path_of(os.environ))
     return {**env, "LD_LIBRARY_PATH": ":".join(dict.fromkeys(map(str, directories)))} if directories else env
 

@@ -43,7 +43,14 @@ from npu_serving.findings import WARNING
 from npu_serving.linking.linkers import Linker
 from npu_serving.relink_kit.kit_file import KIT_BILL, Kit
 from npu_serving.relink_kit.link import check_soname, link_server, the_linker, write_adapter_files
-from npu_serving.relink_kit.unpacking import OTHER_CACHE, check_machine, is_unpacked, read_entries, unpack
+from npu_serving.relink_kit.unpacking import (
+    OTHER_CACHE,
+    check_machine,
+    is_unpacked,
+    read_entries,
+    unpack,
+    unpacked_directory,
+)
 from npu_serving.settings import XLA_OF_ADAPTER
 from npu_serving.state_lock import state_lock
 
@@ -71,6 +78,8 @@ class KitRequest:
     found: Cann | None = None
     """The CANN that these lead to, where somebody has looked for it already."""
     more_space: str = OTHER_CACHE
+    full_check: bool = False
+    """Whether what was unpacked, and the current server, are read again whatever sizes and times say."""
 
     @cached_property
     def cann(self) -> Cann:
@@ -174,11 +183,12 @@ def plan_relink(kit: Kit, request: KitRequest) -> KitPlanned:
     if misfit is not None:
         raise VerificationError(misfit.what, cure=misfit.cure)
     current = next((build for build in read_builds(request.dist_root).sound if build.current), None)
-    action, why = _what_to_do(kit, current, cann)
+    action, why = _what_to_do(kit, current, cann, full_check=request.full_check)
     if action == KIT:
         check_soname(kit, cann.adapter)
     linker = the_linker(kit, request.linker) if action == KIT else None
-    return KitPlanned(kit, request, action, why, current, linker, is_unpacked(kit, request.cache))
+    unpacked = is_unpacked(kit, request.cache, full_check=request.full_check)
+    return KitPlanned(kit, request, action, why, current, linker, unpacked)
 
 
 def relink(kit: Kit, request: KitRequest, reporter: Reporter, proof: Proof) -> KitRelinked:
@@ -192,6 +202,8 @@ def relink(kit: Kit, request: KitRequest, reporter: Reporter, proof: Proof) -> K
     cure = f"wait until it has finished, or {request.more_space}"
     with state_lock(request.cache, doing=DOING, cure=cure), contextlib.ExitStack() as held:
         plan = plan_relink(kit, request)
+        if request.full_check and not plan.unpacked:
+            _remove_damaged(plan, reporter)
         if plan.action != NOTHING or link_differs(request.dist_root, request.install_link):
             held.enter_context(dist_lock(request.dist_root, doing=DOING))
             plan = _as_it_is_now(plan)
@@ -218,7 +230,15 @@ def _as_it_is_now(plan: KitPlanned) -> KitPlanned:
     return plan if link_target(plan.request.dist_root, CURRENT) == current else plan_relink(plan.kit, plan.request)
 
 
-def _what_to_do(kit: Kit, current: Build | None, cann: Cann) -> tuple[str, str]:
+def _remove_damaged(plan: KitPlanned, reporter: Reporter) -> None:
+    """Removes what was unpacked of the kit and is not whole, which a run without the full check would trust."""
+    place = unpacked_directory(plan.kit, plan.request.cache)
+    if place.exists():
+        reporter.warn(f"{place} is no longer what was unpacked there, so the kit is unpacked again when it is needed.")
+        fsutil.remove(place)
+
+
+def _what_to_do(kit: Kit, current: Build | None, cann: Cann, *, full_check: bool) -> tuple[str, str]:
     adapter = cann.adapter
     if current is None:
         return KIT, f"there is no server yet for the adapter of CANN {adapter.cann_version or '(unknown)'}"
@@ -230,7 +250,8 @@ def _what_to_do(kit: Kit, current: Build | None, cann: Cann) -> tuple[str, str]:
     except (ElfError, FileAccessError):
         report = None
     fits = report is not None and report.fits_where_a_driver_is
-    damaged = current.damaged_file(without="" if is_its_own else _name_of_adapter(current))
+    without = "" if is_its_own else _name_of_adapter(current)
+    damaged = current.damaged_file(without=without, read_again=full_check)
     if is_its_own and fits and not damaged:
         return NOTHING, f"it contains the installed adapter, that of CANN {adapter.cann_version or '(unknown)'}"
     if damaged:

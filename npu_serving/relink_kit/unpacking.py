@@ -16,6 +16,7 @@ from typing import IO
 from npu_serving import fsutil
 from npu_serving.console import Progress, Reporter
 from npu_serving.errors import KitError
+from npu_serving.linking.saved_link import digests_of
 from npu_serving.relink_kit.kit_file import KIT_BLOBS, KIT_JSON, Kit, damaged, reading
 from npu_serving.resources import usable_processors
 
@@ -23,7 +24,8 @@ MEMBERS = "members"
 OTHER_CACHE = "name another directory: --cache DIR"
 """What to type where there is no space to unpack into, by the flag of a kit's own commands."""
 _SEAL = "sealed.json"
-"""Size and time of change of each member, written when all are verified and on the disk."""
+"""Size and times of each member, written when all are verified and on the disk. No program can set the time of change
+(ctime), so that what was written into one later shows, whatever time of writing (mtime) it was given."""
 
 
 def unpacked_directory(kit: Kit, cache: Path) -> Path:
@@ -31,13 +33,13 @@ def unpacked_directory(kit: Kit, cache: Path) -> Path:
     return cache / f"kit-{kit.digest[:32]}"
 
 
-def unpack(kit: Kit, cache: Path, reporter: Reporter, *, more_space: str = OTHER_CACHE) -> Path:
-    """The directory of the kit's members; those of an earlier run where they are as it left them.
+def unpack(kit: Kit, cache: Path, reporter: Reporter, *, more_space: str = OTHER_CACHE, again: bool = False) -> Path:
+    """The directory of the kit's members; those of an earlier run where they are as it left them, unless `again`.
 
     Raises KitError for a kit that is damaged, and DiskFullError, whose cure `more_space` names.
     """
     place = unpacked_directory(kit, cache)
-    if is_unpacked(kit, cache):
+    if not again and is_unpacked(kit, cache):
         return place / MEMBERS
     fsutil.remove(place)
     size_bytes = kit.file.size_bytes
@@ -50,8 +52,10 @@ def unpack(kit: Kit, cache: Path, reporter: Reporter, *, more_space: str = OTHER
     return place / MEMBERS
 
 
-def is_unpacked(kit: Kit, cache: Path) -> bool:
-    """Whether the members are there as this user unpacked them, as far as size and time of each file tell.
+def is_unpacked(kit: Kit, cache: Path, *, full_check: bool = False) -> bool:
+    """Whether the members are there as this user unpacked them, as far as size and times of each file tell.
+
+    With `full_check` each is read, and compared with its digest: a bit that turned on the disk changes no time.
 
     What lies there of another user, who may write into the cache too, can be anything with a seal that fits it.
     """
@@ -60,16 +64,23 @@ def is_unpacked(kit: Kit, cache: Path) -> bool:
         if os.stat(place, follow_symlinks=False).st_uid != os.geteuid():
             return False
         sealed = json.loads((place / _SEAL).read_bytes())
-        return bool(sealed == _seal(kit, place / MEMBERS))
+        if sealed != _seal(kit, place / MEMBERS):
+            return False
     except (OSError, ValueError, RecursionError):
         return False
+    return not full_check or _are_whole(kit, place / MEMBERS)
+
+
+def _are_whole(kit: Kit, members: Path) -> bool:
+    digests = digests_of(members / name for name in kit.file.members)
+    return all(digests.get(members / name) == member.sha256 for name, member in kit.file.members.items())
 
 
 def _seal(kit: Kit, members: Path) -> dict[str, list[int]]:
     found = {}
     for name in kit.file.members:
         status = os.stat(members / name)
-        found[name] = [status.st_size, status.st_mtime_ns]
+        found[name] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return found
 
 

@@ -7,6 +7,8 @@ It unpacks the program into a cache, where each file of it is compared with the 
 import hashlib
 import json
 import os
+import shlex
+import stat
 import sys
 import tempfile
 import zipfile
@@ -29,6 +31,13 @@ def _cache() -> Path:
     words = sys.argv[1:]
     named = [words[at + 1] for at in range(len(words) - 1) if words[at] == "--cache"]
     named += [word[len("--cache=") :] for word in words if word.startswith("--cache=")]
+    if named and not named[0]:
+        raise _StopError(
+            2,
+            "--cache names no directory.",
+            "the word behind it is empty, such as a variable that is not set",
+            "name a directory to unpack the kit into, or leave the flag out",
+        )
     above = os.environ.get("XDG_CACHE_HOME", "")
     place = named[0] if named else f"{above if above.startswith('/') else '~/.cache'}/npu-serving"
     try:
@@ -68,6 +77,15 @@ def _put(directory: Path, program: "dict[str, bytes]") -> None:
         os.replace(temporary, str(path))
 
 
+def _check_own(place: Path) -> None:
+    """OSError where others could change what runs from there."""
+    status = place.stat()
+    if status.st_uid != os.geteuid():
+        raise OSError("it belongs to another user, who could change what runs from there")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise OSError(f"others may write to {place}, and could change what runs from there")
+
+
 def _prepared(kit: Path, cache: Path) -> Path:
     """The directory of the unpacked program."""
     if sys.version_info < LEAST:
@@ -91,16 +109,17 @@ def _prepared(kit: Path, cache: Path) -> Path:
         digest.update(f"{name} {len(program[name])}\n".encode() + program[name])
     directory = cache / f"program-{digest.hexdigest()[:16]}"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if {cache.stat().st_uid, directory.stat().st_uid} != {os.geteuid()}:
-            raise OSError("it belongs to another user, who could change what runs from there")
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        for place in (cache, directory):
+            place.mkdir(mode=0o700, exist_ok=True)
+            _check_own(place)
         _put(directory, program)
     except OSError as error:
         raise _StopError(
             1,
             f"The kit could not be unpacked below {cache} ({error}).",
-            "this user may not write there, or the disk is full",
-            "name another directory: --cache DIR",
+            "this user may not write there, others may, or the disk is full",
+            f"name another directory: --cache DIR; or, where others may write: chmod go-w {shlex.quote(str(cache))}",
         ) from error
     return directory
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from npu_serving.asking.npu_signs import LEVEL_OF_THE_SIGN, LOG_LEVEL_VARIABLE
 from npu_serving.cann.layout import Component
 from npu_serving.cann.operator_list import EFFECT, OperatorLists, cure_for, operator_list_table, operator_lists
 from npu_serving.deploy.platform_config import PlatformConfigFile, read_platform_config
@@ -13,7 +14,6 @@ from npu_serving.errors import RequestError, ServerError
 from npu_serving.options import asked_options
 from npu_serving.options.npu_optimizer import SWITCH
 from npu_serving.options.rules import check_options
-from npu_serving.serving.npu_signs import LEVEL_OF_THE_SIGN, LOG_LEVEL_VARIABLE
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Callable
 
 from npu_serving.asking import rest_client
 from npu_serving.asking.golden import GoldenRequest
+from npu_serving.asking.npu_signs import NpuSigns
 from npu_serving.console import duration_text
 from npu_serving.deploy.platform_config import ServedModel
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
@@ -27,7 +28,6 @@ from npu_serving.serving.asked_models import asked_models, lacking
 from npu_serving.serving.ending import adapter_words, last_words
 from npu_serving.serving.first_request import FirstRequest
 from npu_serving.serving.mapped_adapter import mapped_adapter
-from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.serving.server_apis import LOCAL, ServerApis
 from npu_serving.serving.server_plan import ServerPlan
 from npu_serving.serving.server_record import note_answer

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.asking.npu_signs import LEVEL_OF_THE_SIGN, LOG_LEVEL_VARIABLE
 from npu_serving.cann.environment import environment_table
 from npu_serving.cann.layout import root_above
 from npu_serving.deploy.pinning import usable_processors
@@ -32,7 +33,6 @@ from npu_serving.errors import FileAccessError, NpuServingError, RequestError
 from npu_serving.options.server_environment import server_environment
 from npu_serving.options.server_flags import known_flags
 from npu_serving.serving.listeners import PROC, Listener, has_listener, listeners_on
-from npu_serving.serving.npu_signs import LEVEL_OF_THE_SIGN, LOG_LEVEL_VARIABLE
 from npu_serving.writers.shell import command_line
 
 _NAMES_A_MODEL = ("--model_base_path=", "--model_config_file=")

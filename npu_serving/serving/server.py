@@ -13,6 +13,7 @@ from pathlib import Path
 from npu_serving import fsutil, process
 from npu_serving.asking import rest_client
 from npu_serving.asking.answers import status_table
+from npu_serving.asking.npu_signs import NpuSigns, left_to_the_cpu, signs_in
 from npu_serving.console import Reporter
 from npu_serving.errors import NpuServingError, RequestError, ServerError, UnreachableError
 from npu_serving.results.run_results import run_results
@@ -20,7 +21,6 @@ from npu_serving.serving.asked_models import asked_models
 from npu_serving.serving.ending import Ending, EndWatch, adapter_words, server_failure
 from npu_serving.serving.loaded_versions import note_first_versions
 from npu_serving.serving.mapped_adapter import mapped_adapter
-from npu_serving.serving.npu_signs import NpuSigns, left_to_the_cpu, signs_in
 from npu_serving.serving.probes import ProbeEndpoint
 from npu_serving.serving.readiness import ReadinessWatch, ReadyTerms
 from npu_serving.serving.serve_request import ServeRequest

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from npu_serving import fsutil
+from npu_serving.asking.npu_signs import NpuSigns
 from npu_serving.console import clock_text
 from npu_serving.documents import DocumentRefusal, read_document
 from npu_serving.errors import NpuServingError, ServerError
 from npu_serving.serving.deployed_from import DeployedFrom
 from npu_serving.serving.listeners import listeners_on
-from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.serving.serve_request import ServeRequest
 from npu_serving.shown_text import without_login
 

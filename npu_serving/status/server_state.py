@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.asking.answers import status_table
+from npu_serving.asking.npu_signs import left_to_the_cpu
 from npu_serving.asking.rest_client import model_status
 from npu_serving.client.model_types import ModelStatus
 from npu_serving.console import clock_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, UnreachableError
-from npu_serving.serving.npu_signs import left_to_the_cpu
 from npu_serving.serving.server_record import EndNote, ServerRecord, answered_at, end_of, record_of
 from npu_serving.writers.shell import task_argument
 

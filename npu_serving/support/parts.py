@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from npu_serving import fsutil
+from npu_serving.asking.npu_signs import CHECK_RESULT
 from npu_serving.building.inputs import runner_name
 from npu_serving.building.patching import patch_findings
 from npu_serving.builds.current import find_build
@@ -25,7 +26,6 @@ from npu_serving.doctor.examination import ALL, examine
 from npu_serving.documents.syntax import YAML, UnreadableError, parse
 from npu_serving.errors import RequestError
 from npu_serving.resources import usable_processors
-from npu_serving.serving.npu_signs import CHECK_RESULT
 from npu_serving.serving.server_record import KnownServer, known_servers
 from npu_serving.settings import Settings
 from npu_serving.settings_reference import settings_in_force

@@ -12,6 +12,7 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenOrigin, GoldenRequest
 from npu_serving.asking.golden_files import NONE_RECORDED, RECORD, GoldenRequests, golden_directory, write_golden
+from npu_serving.asking.npu_signs import NpuSigns, compiled_since
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build
 from npu_serving.builds.manifest import Build
@@ -22,7 +23,6 @@ from npu_serving.errors import NpuServingError, RequestError, ServerError, Unrea
 from npu_serving.models.layout import model_place, version_directories
 from npu_serving.serving.from_build import plan_current
 from npu_serving.serving.golden_request import golden_requests
-from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.serving.server import RunningServer
 from npu_serving.serving.server_apis import ServerApis
 from npu_serving.serving.server_plan import ServerPlan
@@ -266,12 +266,8 @@ def _ask(settings: Settings, build: Build, run: _SmokeRun, reporter: Reporter, f
 
 
 def check_compiled(before: NpuSigns, after: NpuSigns, log_path: Path) -> None:
-    """ServerError unless the model that has just answered for the first time was compiled for the NPU.
-
-    Each signature's graph is compiled when it is first run: with the request, or before it with the recorded ones that
-    warm a model up. What is compiled while a model is loaded otherwise is its restoring, and proves nothing.
-    """
-    if after.compiled > before.compiled or (before.compiled and before.warmed_up):
+    """ServerError unless the model that has just answered for the first time was compiled for the NPU."""
+    if compiled_since(before, after):
         return
     raise ServerError(
         f"The server answered, but the CPU computed it: the adapter had nothing compiled for the NPU ({log_path}).",

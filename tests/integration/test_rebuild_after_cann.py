@@ -402,6 +402,22 @@ def test_a_second_damaged_library_is_not_packaged_again_as_if_it_were_whole(stat
     assert not (build.libraries / "left-by-somebody.bak").exists()
 
 
+def test_a_bit_that_turned_on_the_disk_is_found_by_verify_serving_which_reads_each_file_again(state: Settings) -> None:
+    build = find_build(state.dist_root)
+    for name in ("lib/libpython3.7m.so.1.0", SERVER):
+        path = build.directory / name
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        memo = digest_memo.DigestMemo(state.dist_root)
+        memo.remember(path, build.manifest.files[name])
+        memo.save()
+        assert build.damaged_file() == "", "nothing that the file system tells of it has changed"
+        with pytest.raises(VerificationError, match=f"its {name} was removed or changed"):
+            verify_build(state)
+        path.write_bytes(data)
+        assert verify_build(state).exit_code == 0
+
+
 # ---- an adapter whose needs are all met
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import subprocess
 import zipfile
@@ -20,12 +21,14 @@ from npu_serving.relink_kit.kit_file import (
     KIT_BLOBS,
     KIT_JSON,
     AdapterFiles,
+    Kit,
     KitFile,
     KitMember,
     read_kit,
 )
 from npu_serving.relink_kit.program_files import program_files
 from npu_serving.relink_kit.relink import KitRelinked, KitRequest, relink
+from npu_serving.relink_kit.unpacking import unpacked_directory
 
 LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
 ANSWER, OTHER, LACKING = "_ZN10tensorflow6answerEv", "_ZN10tensorflow5otherEv", "_ZN10tensorflow7lackingEv"
@@ -130,6 +133,17 @@ def write_small_kit(path: Path, members: Mapping[str, Path], *, program: bool = 
     return path
 
 
+def spoil_unnoticed(kit: Kit, cache: Path) -> None:
+    """Changes an unpacked member with no trace in the seal, as a disk does."""
+    place = unpacked_directory(kit, cache)
+    name = "objects/main.o"
+    (place / "members" / name).write_bytes(bytes(kit.file.members[name].size_bytes))
+    status = (place / "members" / name).stat()
+    seal = json.loads((place / "sealed.json").read_text())
+    seal[name] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    (place / "sealed.json").write_text(json.dumps(seal))
+
+
 def small_adapter(directory: Path, *needs: str) -> Path:
     """An adapter that calls these functions of the server."""
     calls = "".join(f"int {name}(void); int use{at}(void) {{ return {name}(); }}\n" for at, name in enumerate(needs))
@@ -146,7 +160,9 @@ def install_adapter(root: Path, adapter: Path, version: str = "6.3.RC2") -> Path
     return root
 
 
-def relinked(kit: Path, root: Path, cann: Path, *, linker: str = "auto", cache: str = "cache") -> KitRelinked:
+def relinked(
+    kit: Path, root: Path, cann: Path, *, linker: str = "auto", cache: str = "cache", full_check: bool = False
+) -> KitRelinked:
     """Relinks, without asking the server anything."""
-    request = KitRequest(root / "dist", root / cache, cann_root=str(cann), linker=linker)
+    request = KitRequest(root / "dist", root / cache, cann_root=str(cann), linker=linker, full_check=full_check)
     return relink(read_kit(kit), request, Silent(), lambda _build, _cann: None)

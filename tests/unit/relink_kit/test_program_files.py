@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,46 @@ def test_a_damaged_program_is_refused_before_anything_of_it_runs(whole_kit: Path
     assert "is not a whole relink kit" in finished.stderr
     assert "Next: copy the kit" in finished.stderr
     assert not (tmp_path / "cache").exists()
+
+
+def _shown(kit: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    words = (sys.executable, "-I", "-S", str(kit), "show", *words)
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", [("--cache=",), ("--cache", "")])
+def test_a_cache_without_a_name_is_refused_and_nothing_unpacked_into_where_one_is(
+    words: tuple[str, ...], whole_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    finished = _shown(whole_kit, *words)
+    assert (finished.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert "--cache names no directory" in finished.stderr
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
+def test_a_cache_that_others_may_write_to_is_not_trusted_until_they_may_not(
+    mode: int, whole_kit: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(mode)
+    finished = _shown(whole_kit, "--cache", str(cache))
+    assert (finished.returncode, list(cache.iterdir())) == (1, [])
+    assert f"others may write to {cache}" in finished.stderr
+    cure = finished.stderr.rpartition("others may write: ")[2].split()
+    subprocess.run(cure, check=True)
+    assert _shown(whole_kit, "--cache", str(cache)).returncode == 0
+
+
+def test_a_cache_that_is_made_is_its_users_own_whatever_the_umask(whole_kit: Path, tmp_path: Path) -> None:
+    former = os.umask(0o002)
+    try:
+        assert _shown(whole_kit, "--cache", str(tmp_path / "new/cache")).returncode == 0
+        assert _shown(whole_kit, "--cache", str(tmp_path / "new/cache")).returncode == 0
+    finally:
+        os.umask(former)
+    assert (tmp_path / "new/cache").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from small_kits import ANSWER, described, install_adapter, small_adapter
 from npu_serving.builds.manifest import SERVER, Build
 from npu_serving.cann.install import Cann
 from npu_serving.console import Silent
-from npu_serving.errors import KitError, ServerError
+from npu_serving.errors import FileAccessError, KitError, RequestError, ServerError
 from npu_serving.relink_kit.kit_file import KIT_JSON, read_kit
 from npu_serving.relink_kit.proof import GoldenProof
 
 SCRIPT = """#!{python}
 import http.server, json, mmap, sys
 from pathlib import Path
+def compiles(): pass
 flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
 {first}
 adapter = Path(sys.argv[0]).parent.parent / "lib/_tf_adapter.so"
@@ -37,6 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer({{"model_version_status": [{{"version": "1", "state": "AVAILABLE"}}]}})
     def do_POST(self):
+        compiles()
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.answer({{"predictions": [2.0 + each / 2 for each in asked["instances"]]}})
     def log_message(self, *args): pass
@@ -62,7 +65,9 @@ class World:
             for name, data in entries.items():
                 packed.writestr(name, data)
 
-    def prove(self, *, first: str = "", loads: bool = True, models: Path | None = None) -> None:
+    def prove(
+        self, *, first: str = "", loads: bool = True, models: Path | None = None, config: Path | None = None
+    ) -> None:
         """Asks the server, which begins with the statements `first`."""
         directory = self.root / "dist/new"
         server = directory / SERVER
@@ -79,7 +84,7 @@ class World:
             files={"lib/_tf_adapter.so": digest},
         )
         kit = read_kit(self.root / "kit.pyz")
-        proof = GoldenProof(kit, self.root / "cache", models)
+        proof = GoldenProof(kit, self.root / "cache", models, config)
         proof.prove(Build(directory, manifest, current=False), Cann("auto", str(self.root / "Ascend"), self.root), self)
 
     def note(self, text: str) -> None:
@@ -100,7 +105,56 @@ def test_a_server_that_answers_as_expected_is_proven_with_the_platform_config_of
     world.golden(platform_config_file="half.config")
     check = 'assert Path(flags["platform_config_file"]).read_text() == "session_config {}"'
     world.prove(first=check)
-    assert world.notes == ["The new server answers 1 golden request for half as expected."]
+    (said,) = world.notes
+    assert said.startswith("The new server answers 1 golden request for half as expected, on the CPU, since no")
+
+
+NPU = 'session_config { graph_options { rewrite_options { custom_optimizers { name: "NpuOptimizer" } } } }'
+COMPILES = (
+    'print("I geop_npu.cc:1] The model has been compiled on the Ascend AI processor", file=sys.stderr, flush=True)'
+)
+
+
+def test_where_the_npu_is_asked_for_an_answer_counts_only_if_the_model_was_compiled_for_it(
+    world: World, tmp_path: Path
+) -> None:
+    world.golden()
+    config = tmp_path / "npu.config"
+    config.write_text(NPU)
+    with pytest.raises(ServerError, match="the CPU computed it") as refused:
+        world.prove(config=config)
+    assert "use_off_line" in refused.value.cure
+    with pytest.raises(ServerError, match="the CPU computed it"):
+        world.prove(config=config, first=COMPILES)  # while it was loaded, which may be its restoring
+    world.prove(config=config, first=f"def compiles(): {COMPILES}")
+    assert world.notes[-1].endswith("as expected, on the NPU.")
+    config.write_text(NPU.replace('"NpuOptimizer"', '"NpuOptimizer" parameter_map { key: "use_off_line" value {} }'))
+    with pytest.raises(RequestError, match="use_off_line is given as nothing"):
+        world.prove(config=config)
+
+
+def test_the_sign_of_the_npu_is_printed_whatever_level_the_caller_has_set(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.golden()
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    world.prove(first='import os; assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"')
+
+
+def test_a_models_directory_that_can_not_be_read_is_an_error_with_its_path(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.golden(version=1)
+    listed = Path.iterdir
+
+    def refusing(path: Path) -> Iterator[Path]:
+        if path.name == "half":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    with pytest.raises(FileAccessError, match=r"models/half could not be read: Permission denied"):
+        world.prove()
 
 
 def test_another_answer_is_an_error_with_both_values(world: World) -> None:

@@ -22,12 +22,14 @@ from small_kits import (
     install_adapter,
     relinked,
     small_adapter,
+    spoil_unnoticed,
     write_small_kit,
 )
 
 from npu_serving import fsutil
 from npu_serving.builds.current import dist_lock, find_build, make_current, read_builds
-from npu_serving.builds.manifest import ReleaseFit, read_manifest
+from npu_serving.builds.digest_memo import DigestMemo
+from npu_serving.builds.manifest import SERVER, ReleaseFit, read_manifest
 from npu_serving.builds.rollback import roll_back
 from npu_serving.console import Silent
 from npu_serving.elf.symbols import read_elf
@@ -44,6 +46,7 @@ from npu_serving.errors import (
 from npu_serving.relink_kit import relink as relink_module
 from npu_serving.relink_kit.kit_file import read_kit
 from npu_serving.relink_kit.relink import KIT, NOTHING, SWAP
+from npu_serving.relink_kit.unpacking import is_unpacked
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 
@@ -145,10 +148,10 @@ def _fake_linker(path: Path, version: str, body: str) -> str:
     return str(path)
 
 
-def _fails(kit: Path, root: Path, cann: Path, kind: type[NpuServingError], **changes: str) -> str:
+def _fails(kit: Path, root: Path, cann: Path, kind: type[NpuServingError], *, linker: str = "auto") -> str:
     former = starts(root)
     with pytest.raises(kind) as failed:
-        relinked(kit, root, cann, **changes)
+        relinked(kit, root, cann, linker=linker)
     assert starts(root) == former
     assert [path.name for path in (root / "dist").iterdir() if path.name.startswith((".scratch", ".serving"))] == []
     return str(failed.value)
@@ -185,6 +188,34 @@ def test_whatever_fails_the_former_server_is_current_and_starts(
 
     with state_lock(tmp_path / "cache", doing="relink from a kit"):
         assert "is in use by process" in _fails(small_kit, tmp_path, cann, StateLockedError)
+
+
+def test_the_full_check_finds_a_bit_that_turned_in_what_was_unpacked_and_in_the_current_server(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    first = relinked(small_kit, tmp_path, cann).build
+    kit = read_kit(small_kit)
+    spoil_unnoticed(kit, tmp_path / "cache")
+    assert relinked(small_kit, tmp_path, cann, full_check=True).plan.action == NOTHING
+    assert not is_unpacked(kit, tmp_path / "cache"), "a later run does not trust it either"
+    install_adapter(cann, adapters["next"])
+    relinked(small_kit, tmp_path, cann)
+    spoil_unnoticed(kit, tmp_path / "cache")
+    make_current(first)
+    fsutil.remove(next(build for build in read_builds(tmp_path / "dist").sound if not build.current).directory)
+    relinked(small_kit, tmp_path, cann, full_check=True)
+    starts(tmp_path)
+    current = find_build(tmp_path / "dist")
+    data = current.server.read_bytes()
+    current.server.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    memo = DigestMemo(tmp_path / "dist")
+    memo.remember(current.server, current.manifest.files[SERVER])
+    memo.save()
+    assert relinked(small_kit, tmp_path, cann).plan.action == NOTHING
+    again = relinked(small_kit, tmp_path, cann, full_check=True)
+    assert (again.plan.action, again.build.damaged_file(read_again=True)) == (KIT, "")
+    assert SERVER in again.plan.why
 
 
 def test_of_two_relinks_into_one_directory_the_second_is_refused_and_the_first_goes_on(

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from small_kits import write_small_kit
+from small_kits import spoil_unnoticed, write_small_kit
 
 from npu_serving.console import Silent
 from npu_serving.errors import DiskFullError, KitError
@@ -82,6 +82,28 @@ def test_members_that_are_no_longer_as_they_were_unpacked_are_unpacked_again(
         (unpacked_directory(kit, tmp_path) / "sealed.json").unlink()
     assert not is_unpacked(kit, tmp_path)
     assert _checked(small_kit, tmp_path) == whole
+
+
+def test_a_member_that_was_written_into_and_given_its_former_time_is_unpacked_again(
+    small_kit: Path, tmp_path: Path
+) -> None:
+    whole = _checked(small_kit, tmp_path)
+    kit = read_kit(small_kit)
+    member = unpacked_directory(kit, tmp_path) / "members/objects/main.o"
+    before = member.stat()
+    member.write_bytes(bytes(before.st_size))
+    os.utime(member, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not is_unpacked(kit, tmp_path)
+    assert _checked(small_kit, tmp_path) == whole
+
+
+def test_a_bit_that_turned_on_the_disk_is_found_by_the_full_check_alone(small_kit: Path, tmp_path: Path) -> None:
+    _checked(small_kit, tmp_path)
+    kit = read_kit(small_kit)
+    assert is_unpacked(kit, tmp_path, full_check=True)
+    spoil_unnoticed(kit, tmp_path)
+    assert is_unpacked(kit, tmp_path)
+    assert not is_unpacked(kit, tmp_path, full_check=True)
 
 
 UNPACKS = """

@@ -11,9 +11,9 @@ import pytest
 from fake_builds import free_port
 from model_server import Heard, planned, record, serve_until
 
+from npu_serving.asking.npu_signs import NpuSigns
 from npu_serving.errors import ServerError
 from npu_serving.serving.mapped_adapter import ReplacedFile
-from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.serving.readiness import ReadyTerms
 from npu_serving.serving.server_record import RecordKeeper, note_answer
 from npu_serving.status.all_servers import AskedServer, all_servers

@@ -13,9 +13,9 @@ import pytest
 from model_server import record
 
 from npu_serving.asking import rest_client
+from npu_serving.asking.npu_signs import CHECK_RESULT, NpuSigns
 from npu_serving.client.model_types import ModelStatus, VersionStatus
 from npu_serving.errors import ServerError, UnreachableError
-from npu_serving.serving.npu_signs import CHECK_RESULT, NpuSigns
 from npu_serving.serving.server_record import RecordKeeper, note_answer, record_of
 from npu_serving.status import server_state as room
 

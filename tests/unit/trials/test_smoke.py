@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from npu_serving.asking.npu_signs import NpuSigns
 from npu_serving.errors import ServerError
-from npu_serving.serving.npu_signs import NpuSigns
 from npu_serving.trials.smoke import check_compiled
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_serving.serving.npu_signs import CHECK_RESULT, left_to_the_cpu, signs_in
+from npu_serving.asking.npu_signs import CHECK_RESULT, left_to_the_cpu, signs_in
 
 LINE = (
     "2026-01-01 00:00:00.000001: I tf_adapter/kernels/geop_npu.cc:996] The model has been compiled on the Ascend AI "

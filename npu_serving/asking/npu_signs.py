@@ -47,6 +47,15 @@ def signs_in(output: str) -> NpuSigns:
     return signs
 
 
+def compiled_since(before: NpuSigns, after: NpuSigns) -> bool:
+    """Whether the model that has answered for the first time between the two was compiled for the NPU.
+
+    Each signature's graph is compiled when it is first run: with the request, or before it with the recorded ones that
+    warm a model up. What is compiled while a model is loaded otherwise is its restoring, and proves nothing.
+    """
+    return after.compiled > before.compiled or (before.compiled > 0 and before.warmed_up)
+
+
 def left_to_the_cpu(directory: Path, since: float) -> str:
     """What the adapter of a server that was started at that time (seconds since the epoch) there has left to the CPU.
 
