@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.builds.current import DamagedBuild, read_builds
+from npu_serving.builds.current import CPU_SERVER, DamagedBuild, link_target, read_builds
 from npu_serving.builds.manifest import Build
 from npu_serving.console import amount_text
 from npu_serving.settings import Settings
@@ -64,7 +64,7 @@ def prune_builds(settings: Settings, keep: int, *, dry_run: bool = False) -> Pru
     # No build becomes current in between; a dry run leaves nothing behind, not even the lock's file.
     with contextlib.nullcontext() if dry_run else state_lock(root, doing="prune", wait=True):
         builds = read_builds(root)
-        reasons = _reasons_to_keep(builds.sound, keep)
+        reasons = _reasons_to_keep(builds.sound, keep, link_target(root, CPU_SERVER))
         removed = tuple(build for build in builds.sound if build.directory not in reasons)
         freed_bytes = sum(build.size_bytes for build in removed)
         if not dry_run:
@@ -78,7 +78,7 @@ def prune_builds(settings: Settings, keep: int, *, dry_run: bool = False) -> Pru
     return PruneResult(removed, kept, builds.damaged, freed_bytes, dry_run)
 
 
-def _reasons_to_keep(builds: tuple[Build, ...], keep: int) -> dict[Path, str]:
+def _reasons_to_keep(builds: tuple[Build, ...], keep: int, cpu_server: str) -> dict[Path, str]:
     in_use = directories_in_use([build.directory for build in builds])
     reasons = {}
     for position, build in enumerate(builds):
@@ -86,6 +86,8 @@ def _reasons_to_keep(builds: tuple[Build, ...], keep: int) -> dict[Path, str]:
             reasons[build.directory] = "it is current"
         elif build.previous:
             reasons[build.directory] = "a rollback switches to it"
+        elif build.directory.name == cpu_server:
+            reasons[build.directory] = f"{CPU_SERVER} points to it"
         elif build.directory in in_use:
             reasons[build.directory] = f"process {in_use[build.directory]} is running from it"
         elif position < keep:
