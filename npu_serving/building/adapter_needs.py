@@ -10,7 +10,7 @@ from npu_serving.building.inputs import known_for, serving_of
 from npu_serving.building.sources import resolve_source
 from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import cann_of
-from npu_serving.cann.known_adapters import KnownAdapter, is_release, needed_of_server, write_known
+from npu_serving.cann.known_adapters import KnownAdapter, is_release, needed_of_server, own_adapters, write_known
 from npu_serving.elf.compat import undefined_needs
 from npu_serving.elf.demangle import demangled
 from npu_serving.elf.owners import CANN, DRIVER, PYTHON, SERVER, UNKNOWN, owner_by_name
@@ -127,7 +127,9 @@ def adapter_needs(settings: Settings, file: str = "", *, add: str = "", dry_run:
 
 
 def _kept(settings: Settings, needs: AdapterNeeds, release: str, *, dry_run: bool) -> AdapterNeeds:
-    adapter, kept_in = needs.adapter, settings.adapters / f"{release}.json"
+    adapter = needs.adapter
+    own = own_adapters(settings.adapters, needs.serving).get(release)
+    kept_in = own[0] if own is not None else settings.adapters / f"{release}.json"
     if not needs.by_owner[SERVER]:
         raise AdapterError(
             f"{adapter.wheel or adapter.path} needs nothing of the server.",
@@ -135,7 +137,7 @@ def _kept(settings: Settings, needs: AdapterNeeds, release: str, *, dry_run: boo
             cure="name the _tf_adapter.so that CANN's package or the wheel npu_bridge holds",
         )
     same = next((item for item in needs.known if item.release == release), None)
-    if same is not None and not kept_in.is_file():
+    if same is not None and own is None:
         raise RequestError(
             f"The adapter of {release} is known already ({same.source}).",
             cause="this one needs the same of the server: a build fits it without --add"
@@ -149,7 +151,7 @@ def _kept(settings: Settings, needs: AdapterNeeds, release: str, *, dry_run: boo
     wanted = KnownAdapter(release, needs.serving, source, needed_of_server(adapter.elf), adapter.sha256)
     if same != wanted and not dry_run:
         with state_lock(settings.build_root, doing="adapter-needs --add"):
-            write_known(settings.adapters, wanted)
+            write_known(kept_in, wanted)
     return replace(needs, release=release, kept_in=kept_in, is_kept_already=same == wanted, only_planned=dry_run)
 
 

@@ -74,18 +74,27 @@ def needed_of_server(adapter: ElfFile) -> tuple[str, ...]:
 def known_adapters(serving: str, own: Path) -> tuple[KnownAdapter, ...]:
     """Those that are known for that version of Serving; `own` is the directory of the user's.
 
-    Raises RequestError for a file of the user's that is damaged, or about a release which is known anyway.
+    A release that the user has read counts as it was read, also once this project knows it: it is the adapter that is
+    there. Raises RequestError for a file of the user's that is damaged, and for two that differ about one release.
     """
     found = {item.release: item for item in _read(OF_THE_SAMPLE if serving == OF_SAMPLE else OF_THE_PROJECT)}
+    found |= {release: item for release, (_, item) in own_adapters(own, serving).items()}
+    return tuple(item for item in found.values() if item.serving == serving)
+
+
+def own_adapters(own: Path, serving: str) -> dict[str, tuple[Path, KnownAdapter]]:
+    """Those that the user has read for that version of Serving, with their files, by release; errors as above."""
+    found: dict[str, tuple[Path, KnownAdapter]] = {}
     for path in sorted(own.glob("*.json")):
         for item in _read(path):
-            if item.serving == serving and found.setdefault(item.release, item) is not item:
+            first, same = found.setdefault(item.release, (path, item)) if item.serving == serving else (path, item)
+            if same.symbols != item.symbols:
                 raise RequestError(
-                    f"{path}: the adapter of {item.release} is known already.",
-                    cause="two files are about one release",
-                    cure=f"remove {path}, or give the release in it another name",
+                    f"{path}: the adapter of {item.release} is known already, and needs something else there.",
+                    cause=f"{first} is about the same release",
+                    cure="remove one of the two, or give the release in it another name",
                 )
-    return tuple(item for item in found.values() if item.serving == serving)
+    return found
 
 
 def wanted_adapters(
@@ -131,12 +140,15 @@ def _meant(
     )
 
 
-def write_known(own: Path, adapter: KnownAdapter) -> Path:
-    """Puts it into the user's directory, in the place of what stood there of that release; returns the file."""
-    path = own / f"{adapter.release}.json"
-    document = {"format": FORMAT, "adapters": [adapter.to_json()]}
+def write_known(path: Path, adapter: KnownAdapter) -> None:
+    """Puts it into a file of the user's, in the place of what it said of that release; what else it says stays.
+
+    RequestError for a file that is damaged.
+    """
+    others = _read(path) if path.is_file() else ()
+    kept = (item for item in others if (item.release, item.serving) != (adapter.release, adapter.serving))
+    document = {"format": FORMAT, "adapters": [item.to_json() for item in (*kept, adapter)]}
     fsutil.write_file(path, json.dumps(document, indent=1) + "\n")
-    return path
 
 
 def _read(path: Path) -> tuple[KnownAdapter, ...]:

@@ -75,7 +75,7 @@ def road(
         dist_root=root / "dist",
         install_link="",
     )
-    write_known(settings.adapters, KnownAdapter(LACKING, OF_SAMPLE, "", (NOWHERE,)))
+    write_known(settings.adapters / f"{LACKING}.json", KnownAdapter(LACKING, OF_SAMPLE, "", (NOWHERE,)))
     warned = Warned()
     every = (FIRST_RELEASE, NEXT_RELEASE, UNKNOWN_RELEASE)
     install_sample_cann(settings.build_root / "sample", every, FIRST_RELEASE)

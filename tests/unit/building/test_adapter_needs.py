@@ -13,6 +13,7 @@ import pytest
 from npu_serving.building.adapter_needs import adapter_needs
 from npu_serving.building.inputs import known_for
 from npu_serving.building.sources import resolve_source
+from npu_serving.cann.known_adapters import OF_SAMPLE, KnownAdapter, write_known
 from npu_serving.errors import AdapterError, RequestError
 from npu_serving.sample.cann import install_sample_cann
 from npu_serving.settings import Settings
@@ -74,6 +75,14 @@ def test_a_release_that_the_project_knows_is_refused_and_following_the_cure_help
     with pytest.raises(RequestError, match="known already") as caught:
         adapter_needs(settings, first, add="6.3.RC2")
     assert caught.value.cure == "leave --add out"
+
+
+def test_a_release_that_the_project_knows_since_it_was_added_can_be_read_again(settings, first) -> None:
+    read = KnownAdapter("7.0.RC1", OF_SAMPLE, "read before the project knew it", ())
+    write_known(settings.adapters / "mine.json", read)
+    kept = adapter_needs(settings, first, add="7.0.RC1")
+    assert kept.kept_in == settings.adapters / "mine.json"
+    assert [path.name for path in settings.adapters.iterdir()] == ["mine.json"]
 
 
 def test_the_cure_can_be_typed_where_the_files_name_has_blanks(settings, first, tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -15,6 +16,7 @@ from npu_serving.cann.known_adapters import (
     KnownAdapter,
     known_adapters,
     needed_of_server,
+    own_adapters,
     wanted_adapters,
     write_known,
 )
@@ -56,20 +58,38 @@ def test_what_is_known_of_the_samples_adapters_is_what_its_sources_make(tmp_path
 
 
 def test_an_added_release_is_known_from_then_on_for_its_version_of_serving(tmp_path, known) -> None:
-    write_known(tmp_path, OWN)
+    write_known(tmp_path / "8.0.0.json", OWN)
     assert known_adapters(VERSION, tmp_path) == (*known, OWN)
     assert OWN not in known_adapters(OF_SAMPLE, tmp_path)
 
 
-def test_a_file_about_a_release_that_is_known_is_refused_and_removing_it_helps(tmp_path, known) -> None:
-    write_known(tmp_path, KnownAdapter(known[0].release, VERSION, "", ()))
+def test_what_a_file_says_of_other_releases_and_versions_of_serving_stays(tmp_path) -> None:
+    path = tmp_path / "8.0.0.json"
+    others = [dataclasses.replace(OWN, serving=OF_SAMPLE), dataclasses.replace(OWN, release="8.1.0")]
+    for adapter in (OWN, *others, dataclasses.replace(OWN, symbols=())):
+        write_known(path, adapter)
+    assert own_adapters(tmp_path, OF_SAMPLE) == {"8.0.0": (path, others[0])}
+    found = own_adapters(tmp_path, VERSION)
+    assert found == {"8.1.0": (path, others[1]), "8.0.0": (path, dataclasses.replace(OWN, symbols=()))}
+
+
+def test_a_release_of_the_users_counts_as_read_also_where_the_project_knows_it(tmp_path, known) -> None:
+    read = KnownAdapter(known[0].release, VERSION, "", OWN.symbols)
+    write_known(tmp_path / "own.json", read)
+    assert known_adapters(VERSION, tmp_path) == (read, known[1])
+
+
+def test_two_files_that_say_the_same_of_a_release_are_one_and_two_that_differ_are_refused(tmp_path, known) -> None:
+    for name in ("a", "b"):
+        write_known(tmp_path / f"{name}.json", OWN)
+    assert known_adapters(VERSION, tmp_path) == (*known, OWN)
+    write_known(tmp_path / "b.json", dataclasses.replace(OWN, symbols=()))
     with pytest.raises(RequestError) as caught:
         known_adapters(VERSION, tmp_path)
-    path = tmp_path / f"{known[0].release}.json"
-    assert str(path) in caught.value.what
-    assert f"remove {path}" in caught.value.cure
-    path.unlink()
-    assert known_adapters(VERSION, tmp_path) == known
+    assert f"{tmp_path}/b.json" in caught.value.what
+    assert f"{tmp_path}/a.json" in caught.value.cause
+    (tmp_path / "b.json").unlink()
+    assert known_adapters(VERSION, tmp_path) == (*known, OWN)
 
 
 @pytest.mark.parametrize(
