@@ -16,6 +16,7 @@ from npu_serving.console import Reporter
 from npu_serving.errors import BuildFailedError
 from npu_serving.known_failures import diagnose
 from npu_serving.linking.link_command import LinkWords, with_linker, with_output, with_parameter_file
+from npu_serving.linking.output_place import place_for_output
 from npu_serving.linking.saved_link import SavedLink, located
 from npu_serving.overlay.adapter import DIRECTORY
 from npu_serving.process import Finished, failure
@@ -72,9 +73,10 @@ def relinked(
     """
     layout, log_path = context.layout, context.settings.logs / f"link-{time.strftime('%Y%m%d-%H%M%S')}.log"
     fsutil.make_directory(log_path.parent)
-    with fsutil.scratch_directory(context.settings.dist_root) as scratch:
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(fsutil.scratch_directory(context.settings.dist_root))
         layout = replace(layout, writable=(scratch,))
-        inside = context.runner.inside(layout).writable[0]
+        inside = stack.enter_context(place_for_output(context.runner.inside(layout).writable[0]))
         command = with_output(words.command if words is not None else saved.command, str(inside / SERVER_NAME))
         if words is not None:
             fsutil.write_file(scratch / PARAMETERS, "".join(f"{line}\n" for line in words.parameters))

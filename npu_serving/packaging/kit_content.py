@@ -103,6 +103,7 @@ def template(manifest: BuildManifest) -> BuildManifest:
         created="",
         linked="",
         linker="",
+        linker_version="",
         releases=(),
     )
 

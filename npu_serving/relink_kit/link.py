@@ -19,6 +19,7 @@ from npu_serving.errors import (
 )
 from npu_serving.linking.adapter_symbols import exports_list, symbols_script
 from npu_serving.linking.linkers import AUTO, KINDS, Linker, choose, found_linkers, identified, known_linkers
+from npu_serving.linking.output_place import place_for_output
 from npu_serving.relink_kit.kit_file import LINKER, OUTPUT, Kit
 
 _ALSO = "ld"
@@ -38,8 +39,8 @@ def the_linker(kit: Kit, wanted: str) -> Linker:
 
 
 def _named(path: str) -> Linker:
-    program = Path(shutil.which(path, path=_path()) or Path(path).expanduser().absolute())
-    if not program.is_file() or not os.access(program, os.X_OK):
+    program = Path(shutil.which(path, path=_path()) or os.path.abspath(os.path.expanduser(path)))  # noqa: PTH111 - an unknown ~user stays
+    if not os.path.isfile(program) or not os.access(program, os.X_OK):  # noqa: PTH113 - False for a name that is too long
         raise MissingToolError(
             f"There is no linker {path}.",
             cause="the path was mistyped, or it is not installed",
@@ -99,10 +100,10 @@ def check_soname(kit: Kit, adapter: Adapter) -> None:
 
 def link_server(kit: Kit, members: Path, linker: Linker, output: Path, reporter: Reporter) -> Path:
     """Links; returns `output`, a program. Raises ProgramError and DiskFullError with what the linker said."""
-    replaced = {LINKER: linker.program}
-    words = [replaced.get(word, word).replace(OUTPUT, str(output)) for word in kit.file.command]
     environment = {**process.base_environment(), "LC_ALL": "C"}
-    with reporter.progress(f"linking with {linker.text()}") as progress:
+    with place_for_output(output.parent) as place, reporter.progress(f"linking with {linker.text()}") as progress:
+        named = str(place / output.name)
+        words = [linker.program if word == LINKER else word.replace(OUTPUT, named) for word in kit.file.command]
 
         def tick() -> None:
             progress.update(output.stat().st_size if output.exists() else 0)

@@ -294,7 +294,7 @@ def _linked(plan: KitPlanned, reporter: Reporter) -> tuple[Build, float, float]:
     members = unpack(kit, request.cache, reporter, more_space=request.more_space)
     unpacking_s = time.monotonic() - begun
     write_adapter_files(kit, members, plan.adapter)
-    manifest = _manifest(kit.file.manifest, plan, digest, linker=linker.text())
+    manifest = _manifest(kit.file.manifest, plan, digest, linker=linker)
     libraries = {soname: members / path for soname, path in kit.file.libraries.items()}
     with fsutil.scratch_directory(request.dist_root) as directory:
         begun = time.monotonic()
@@ -315,7 +315,7 @@ def _warn_of_lacks(manifest: BuildManifest, reporter: Reporter) -> None:
 
 
 def _manifest(
-    former: BuildManifest, plan: KitPlanned, digest: str, *, linked: str = "", linker: str = ""
+    former: BuildManifest, plan: KitPlanned, digest: str, *, linked: str = "", linker: Linker | None = None
 ) -> BuildManifest:
     adapter = plan.adapter
     name = build_id(former.serving_version, adapter.cann_version, digest)
@@ -327,8 +327,9 @@ def _manifest(
         adapter=adapter.describe(),
         actions={},
         objects=plan.kit.file.objects,
-        linker=linker or former.linker,
-        kit=plan.kit.digest if linker else former.kit,
+        linker=linker.kind if linker is not None else former.linker,
+        linker_version=linker.version if linker is not None else former.linker_version,
+        kit=plan.kit.digest if linker is not None else former.kit,
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+from npu_serving.builds.manifest import BuildManifest
 from npu_serving.cann.known_adapters import KnownAdapter
-from npu_serving.packaging.kit_content import fits_by_release
+from npu_serving.packaging.kit_content import fits_by_release, template
 
 
 def test_a_kit_holds_the_needs_of_every_adapter_also_where_two_files_have_one_name_and_no_directory() -> None:
@@ -13,3 +16,22 @@ def test_a_kit_holds_the_needs_of_every_adapter_also_where_two_files_have_one_na
         KnownAdapter("/opt/two/_tf_adapter.so", "", "", ("b",)),
     )
     assert fits_by_release(adapters) == {"6.3.RC2": ("a",), "_tf_adapter.so": ("a", "b", "c")}
+
+
+def test_a_kit_of_a_build_says_nothing_of_that_builds_own_link_so_it_is_the_kit_of_its_objects() -> None:
+    ready = BuildManifest(
+        "", "", "1.15.0", {"name": "x"}, {}, "l", {}, (), {}, {}, {}, objects="0b", linker_setting="auto"
+    )
+    linked = dataclasses.replace(
+        ready,
+        build_id="serving-1",
+        input_digest="ab",
+        adapter={"path": "/a"},
+        actions={"CppLink": 1},
+        files={"bin/tensorflow_model_server": "cd"},
+        created="2026-11-30T00:00:00Z",
+        linked="ef",
+        linker="gold",
+        linker_version="2.40",
+    )
+    assert template(linked) == template(ready)

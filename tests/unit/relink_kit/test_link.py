@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from elf_samples import library, needs_gcc
-from small_kits import ANSWER, OTHER, small_adapter, write_small_kit
+from small_kits import ANSWER, OTHER, install_adapter, relinked, small_adapter, write_small_kit
 
 from npu_serving.cann.adapter import adapter_at
 from npu_serving.cann.known_adapters import KnownAdapter
-from npu_serving.errors import AdapterError
+from npu_serving.errors import AdapterError, MissingToolError
+from npu_serving.linking.linkers import KINDS
 from npu_serving.overlay.content import EXPORTS_FILE, SYMBOLS_FILE, OverlayInputs
 from npu_serving.relink_kit.kit_file import read_kit
-from npu_serving.relink_kit.link import write_adapter_files
+from npu_serving.relink_kit.link import the_linker, write_adapter_files
 
 pytestmark = needs_gcc
 
@@ -39,3 +42,23 @@ def test_an_adapter_with_a_symbol_that_no_linker_script_can_hold_is_refused(smal
     adapter = adapter_at(path, "")
     with pytest.raises(AdapterError, match="tensorflow,odd"):
         write_adapter_files(read_kit(small_kit), tmp_path, adapter)
+
+
+@pytest.mark.parametrize(
+    "named", ["x" * 300, "/" + "y" * 5000, "~nobody-has-this-name/ld", "", ".", "/dev/null", "a\nb"]
+)
+def test_what_is_no_linker_is_refused_whatever_it_is_called(named: str, small_kit: Path) -> None:
+    with pytest.raises(MissingToolError, match="There is no linker") as caught:
+        the_linker(read_kit(small_kit), named)
+    assert "--linker with auto" in caught.value.cure
+
+
+@pytest.mark.parametrize("linker", KINDS)
+def test_a_server_is_linked_into_a_directory_of_any_name(linker: str, small_kit: Path, tmp_path: Path) -> None:
+    if shutil.which(f"ld.{linker}") is None:
+        pytest.skip(f"there is no {linker} here")
+    root = tmp_path / 'it\'s 100% {output} {linker} $HOME, "ü"'
+    cann = install_adapter(root / "Ascend", small_adapter(tmp_path / "adapter", ANSWER))
+    made = relinked(small_kit, root, cann, linker=linker)
+    assert made.build.manifest.linker == linker
+    subprocess.run([root / "dist/current/bin/tensorflow_model_server"], check=True)
