@@ -8,13 +8,17 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from states import library_path
 
 from npu_serving import fsutil, process
 from npu_serving.asking.golden_files import golden_directory
 from npu_serving.building.pipeline import BuildResult, build_serving
+from npu_serving.builds.current import find_build, packages_directory
+from npu_serving.builds.verify import check_directory
 from npu_serving.console import Silent
 from npu_serving.sample import SAMPLE_DIRECTORY
 from npu_serving.sample.cann import FIRST_RELEASE, install_sample_cann, upgrade_sample_cann
@@ -48,8 +52,11 @@ class Operator:
             "CONFIG": str(SAMPLE_DIRECTORY / "config.cfg"),
             "MODEL_NAME": "half_plus_two",
             "RELEASE": FIRST_RELEASE,
+            "DIST": str(directory / "serving"),
         }
+        self.packages = packages_directory(settings.dist_root)
         section = {
+            "source": settings.source,
             "bazel": settings.bazel,
             "runner": settings.runner,
             "build_root": str(settings.build_root),
@@ -59,7 +66,7 @@ class Operator:
         }
         file = directory / "invoke.yaml"
         file.write_text(json.dumps({"npu_serving": section}))
-        self.environment = {**os.environ, "NPU_SERVING_SETTINGS": str(file)}
+        self.environment = {**os.environ, "NPU_SERVING_SETTINGS": str(file), "XDG_CACHE_HOME": str(directory / "cache")}
         self.directory = directory
         self.server: subprocess.Popen[bytes] | None = None
         self.left_to_need_action = dict(ACTION_NEEDED)
@@ -73,6 +80,11 @@ class Operator:
             self.upgraded = True
         elif words[0] == "ln":
             fsutil.point_link(Path(words[3].replace("/usr/local/Ascend", str(self.cann / "Ascend"))), words[2])
+        elif words[0] == "python3":
+            (kit,) = self.packages.glob("*.pyz")
+            self._runs(
+                line[2:], [sys.executable, "-I", "-S", str(kit), *words[2:], "--cann-root", f"{self.cann}/Ascend"]
+            )
         elif words[1] == "serve":
             self.server = subprocess.Popen(
                 [str(PROJECT_ROOT / "inv"), *words[1:]],
@@ -109,9 +121,13 @@ def test_the_pages_commands_take_an_operator_through_an_upgrade_and_back(
             operator.types(line)
         assert operator.upgraded
         assert operator.left_to_need_action == {}
+        served = find_build(tmp_path / "serving")
+        assert served.manifest.objects == built.build.manifest.objects
+        assert check_directory(served.directory, library_path(sample_settings)).fits_where_a_driver_is
     finally:
         operator.stops()
         fsutil.remove(golden_directory(sample_settings.dist_root))
+        fsutil.remove(operator.packages)
         install_sample_cann(operator.cann)
         restored = build_serving(sample_settings, Silent())
         assert restored.build.manifest.build_id == built.build.manifest.build_id

@@ -1,4 +1,6 @@
-"""The commands of docs/relink-kit.md, in a container with Python, binutils and CANN, and nothing else."""
+"""The kit's commands of docs/relink-kit.md and docs/cann-upgrade.md, in a container with Python, binutils and CANN, and
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,9 @@ ROOTS = ("python3-minimal", "libpython3-stdlib", "binutils")
 """Packages of this machine, which is of the same Debian as the base image: put into it without a network."""
 
 
-def commands() -> list[str]:
+def commands(page: Path = PAGE) -> list[str]:
     """The lines of the page's console blocks on the serving machine."""
-    blocks = re.findall(r"^```console\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ python3 FILE")]
 
 
@@ -111,6 +113,12 @@ def test_the_page_makes_servers_where_there_is_neither_compiler_nor_network_nor_
         assert machine.serves() != first
         install_adapter(cann, small_adapter(tmp_path / "back", ANSWER))
         machine.follows(typed[5])
+        assert machine.serves() == first
+        on_the_road = commands(PROJECT_ROOT / "docs/cann-upgrade.md")
+        assert [line.split()[2] for line in on_the_road] == ["verify", "relink", "relink"]
+        machine.types("rm", "-r", "/srv/serving")
+        for line in on_the_road:
+            machine.follows(line)
         assert machine.serves() == first
     finally:
         subprocess.run(["docker", "kill", machine.name], capture_output=True, check=False)
