@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
+from npu_serving.building.prepared import PREPARED
 from npu_serving.cann.install import WHEELS
 from npu_serving.errors import RequestError, StateLockedError
 from npu_serving.serving.server_record import known_servers
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
+from npu_serving.upgrade.cost import FILE_NAME as TIMES
 from npu_serving.upgrade.kit_way import KITS
 
 # What this project makes below a build root. It is a list of what to remove, not of what to keep: with
 # `build_root: /data` there are other people's files beside these.
 MADE_HERE = (
     "src", "bazel", "links", "logs", "memo", "home", "patched", "needed", "servers", "sample", "demo",
-    "reproduce", "tests", "tuning", "compiling", "publishing", ".bundling", WHEELS, KITS,
+    "reproduce", "tests", "tuning", "compiling", "publishing", ".bundling", PREPARED, WHEELS, KITS, TIMES,
 )  # fmt: skip
 FETCHED = ("store", "distdir", "locks", "tools", "wheels")
 OF_SERVERS = ("deployments",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from pathlib import Path
@@ -33,9 +34,13 @@ def _left(settings: Settings) -> set[str]:
 
 def test_each_place_below_the_build_root_that_the_package_names_is_one_that_clean_knows() -> None:
     modules = [path for path in (PROJECT_ROOT / "npu_serving").rglob("*.py") if path.name != "demo.py"]  # has its own
-    texts = [path.read_text(encoding="utf-8") for path in modules]
-    named = {name for text in texts for name in re.findall(r'build_root / "([\w.]+)"', text)}
-    assert {"store", "logs"} < named
+    texts = {path: path.read_text(encoding="utf-8") for path in modules}
+    named = {name for text in texts.values() for name in re.findall(r'build_root / "([\w.]+)"', text)}
+    for path, text in texts.items():
+        module = ".".join(path.relative_to(PROJECT_ROOT).with_suffix("").parts)
+        for constant in re.findall(r"build_root / ([A-Z_]+)\b", text):
+            named.add(Path(getattr(importlib.import_module(module), constant)).parts[0])
+    assert {"store", "logs", "prepared", "upgrade-times.json"} < named
     assert named - {*MADE_HERE, *FETCHED, *OF_SERVERS} == set()
 
 
