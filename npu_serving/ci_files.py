@@ -23,7 +23,9 @@ LOCKS = (
 PACKAGES = "dist/packages/"
 CPU_SERVER = f"dist/{CPU_LINK}"
 DEPLOYMENTS = "git ls-files -z deployment.yaml '*/deployment.yaml'"
-"""Those of the repository. None is fine: then nothing is checked."""
+"""Those of the repository. None is fine: then nothing is checked. They go through a file, as a pipe in sh hides that
+git failed.
+"""
 GOLDEN = "golden"
 """The directory of the repository with its golden requests. None is fine here as well."""
 COMMANDS = (
@@ -31,7 +33,7 @@ COMMANDS = (
     "./inv fetch-deps",
     f"./inv build-serving --adapter none --cpu-server --disk-cache {ACTIONS}",
     f"./inv verify-serving --build {CPU_SERVER}",
-    f"{DEPLOYMENTS} | xargs -0 -r -n 1 ./inv check-deployment --elsewhere",
+    f'list=$(mktemp) && {DEPLOYMENTS} > "$list" && xargs -0 -r -n 1 ./inv check-deployment --elsewhere < "$list"',
     f"test ! -d {GOLDEN} || ./inv smoke --directory {GOLDEN} --build {CPU_SERVER}",
 )
 """What every system runs, in this order, on machines without CANN. invoke.yaml says what is built; nothing of it is

@@ -119,6 +119,13 @@ def test_a_repository_without_deployments_and_golden_requests_is_fine(tmp_path: 
             assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_run_ends_where_git_can_not_list_the_deployments(tmp_path: Path) -> None:
+    (command,) = (command for command in COMMANDS if "git ls-files" in command)
+    done = subprocess.run(["sh", "-ec", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "not a git repository" in done.stderr
+
+
 def test_every_deployment_of_the_repository_is_checked_and_one_that_is_wrong_is_enough(tmp_path: Path) -> None:
     (command,) = (command for command in COMMANDS if "git ls-files" in command)
     (tmp_path / "inv").write_text('#!/bin/sh\necho "$3"\ntest "$3" != "a b/deployment.yaml"\n')
