@@ -12,6 +12,7 @@ from npu_serving.building import caches
 from npu_serving.building.build_record import BuildRecord
 from npu_serving.building.context import BuildContext, find_context
 from npu_serving.building.cpu_server import link_cpu_server
+from npu_serving.building.linker_choice import check_linker
 from npu_serving.building.objects_plan import cpu_server_of, plan_objects, why_not_whole
 from npu_serving.building.pipeline import check_request, check_unchanged, manifest_of, prepare, run_bazel
 from npu_serving.building.plan import BuildPlan, first_steps
@@ -77,6 +78,7 @@ def prepare_objects(settings: Settings, reporter: Reporter, *, cpu_server: bool 
     wanted = caches.find_caches(settings)
     context = find_context(settings, reporter)
     caches.check_reachable(wanted, context.runner)
+    check_linker(context)  # Bazel links the tools that it runs with it, such as protoc
     plan = plan_objects(context, cpu_server=cpu_server)
     record, server = BuildRecord(), cpu_server_of(context) if plan.nothing_to_do and cpu_server else None
     if not plan.nothing_to_do:

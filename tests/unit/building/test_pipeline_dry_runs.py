@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from invoke.tasks import Task
 
-from npu_serving.building import dependencies, docker_runner, overlaying, pipeline, reproduction
+from npu_serving.building import context, dependencies, docker_runner, overlaying, pipeline, reproduction
 from npu_serving.building.locking import lock_source, plan_lock
+from npu_serving.building.without_adapter import prepare_objects
 from npu_serving.bundle import bundling
 from npu_serving.commands import first_steps
 from npu_serving.console import Silent
-from npu_serving.errors import FetchError, FileAccessError, NpuServingError
-from npu_serving.settings import SETTINGS_FILE, Settings
+from npu_serving.errors import FetchError, FileAccessError, MissingToolError, NpuServingError
+from npu_serving.process import Finished
+from npu_serving.sample.sample_settings import with_sample
+from npu_serving.settings import SETTINGS_FILE, WITHOUT_ADAPTER, Settings
 
 SAID = Silent()
 BUNDLE = bundling.BundleRequest(Path("/tmp/never-written"))
@@ -113,3 +116,40 @@ def test_an_offline_dry_run_of_fetch_deps_refuses_what_is_missing_in_the_words_o
         dependencies.fetch_dependencies(settings, SAID)
     assert str(planned.value) == str(ran.value)
     assert dependencies.plan_dependencies(dataclasses.replace(settings, mirrors=(tmp_path.as_uri(),))).fetching.missing
+
+
+class WithoutLinkers:
+    """A runner that is ready, and whose compiler finds no linker of any name."""
+
+    name, where = "host", "here"
+    inside = staticmethod(lambda layout: layout)
+
+    def what_is_missing(self) -> str:
+        """Nothing."""
+        return ""
+
+    def environment(self) -> dict[str, str]:
+        """None that matters."""
+        return {}
+
+    def run(self, _request: object) -> Finished:
+        """gcc -fuse-ld=lld -Wl,--version."""
+        return Finished(("gcc",), 1, "", "cannot find ld", 0.0)
+
+
+@pytest.mark.parametrize("cpu_server", [False, True])
+def test_a_linker_that_is_not_here_is_refused_without_an_adapter_too_before_bazel_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu_server: bool
+) -> None:
+    """Bazel links with it the tools that it runs, and a server for the CPU is linked after Bazel's hours."""
+    settings = Settings(
+        source="sample", adapter=WITHOUT_ADAPTER, linker="lld", build_root=tmp_path / "build", dist_root=tmp_path / "d"
+    )
+    with_sample(settings)
+    monkeypatch.setattr(context, "choose_runner", lambda _settings, _reporter: WithoutLinkers())
+    said = []
+    for do in (pipeline.dry_run, prepare_objects):
+        with pytest.raises(MissingToolError, match="lld") as caught:
+            do(settings, SAID, cpu_server=cpu_server)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
