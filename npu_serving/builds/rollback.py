@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
 
 from npu_serving.builds.current import CURRENT, PREVIOUS, dist_lock, find_build, link_target, make_current, read_builds
 from npu_serving.builds.manifest import Build
@@ -51,15 +53,27 @@ def roll_back(settings: Settings, name: str = "", *, force: bool = False, dry_ru
     VerificationError, unless `force` is given, for one that does not fit the CANN that is installed now;
     StateLockedError while another run makes or chooses the current build.
     """
+    return switch_back(settings.dist_root, lambda build: fit_of(build, settings), name, force=force, dry_run=dry_run)
+
+
+def switch_back(
+    dist_root: Path, fits: Callable[[Build], Fit], name: str = "", *, force: bool = False, dry_run: bool = False
+) -> RollbackResult:
+    """The same without settings, for a relink kit; `fits` says whether a build fits the CANN that is installed now."""
     # A dry run leaves nothing behind, not even the lock's file.
-    is_free = dry_run or not settings.dist_root.is_dir()
-    with contextlib.nullcontext() if is_free else dist_lock(settings.dist_root, doing=DOING):
-        return _rolled_back(settings, name, force=force, dry_run=dry_run)
+    is_free = dry_run or not dist_root.is_dir()
+    with contextlib.nullcontext() if is_free else dist_lock(dist_root, doing=DOING):
+        return _switched_back(dist_root, fits, name, force=force, dry_run=dry_run)
 
 
-def _rolled_back(settings: Settings, name: str, *, force: bool, dry_run: bool) -> RollbackResult:
-    build = find_build(settings.dist_root, name) if name else _previous(settings)
-    fit = fit_of(build, settings)
+def _switched_back(
+    dist_root: Path, fits: Callable[[Build], Fit], name: str, *, force: bool, dry_run: bool
+) -> RollbackResult:
+    build = find_build(dist_root, name) if name else _previous(dist_root)
+    fit = fits(build)
+    damaged = build.damaged_file() if fit.fits else ""
+    if damaged:  # a server's code, too, which no verification looks at
+        fit = Fit(False, f"its {damaged} was removed or changed since it was built")
     if build.manifest.without_adapter and not force:
         raise VerificationError(
             f"{build.manifest.build_id} has no adapter: every model would run on the CPU.",
@@ -73,23 +87,23 @@ def _rolled_back(settings: Settings, name: str, *, force: bool, dry_run: bool) -
             cure="restore the CANN that it was made with (the `latest` links), or run ./inv rebuild-after-cann; "
             "--force switches anyway",
         )
-    former = link_target(settings.dist_root, CURRENT)
+    former = link_target(dist_root, CURRENT)
     if not dry_run:
         make_current(build)
     return RollbackResult(build, former, fit, dry_run)
 
 
-def _previous(settings: Settings) -> Build:
-    builds = read_builds(settings.dist_root)
+def _previous(dist_root: Path) -> Build:
+    builds = read_builds(dist_root)
     for build in builds.sound:
         if build.previous:
             return build
-    name = link_target(settings.dist_root, PREVIOUS)
+    name = link_target(dist_root, PREVIOUS)
     if any(item.directory.name == name for item in builds.damaged):
-        return find_build(settings.dist_root, name)  # says what is wrong with it
+        return find_build(dist_root, name)  # says what is wrong with it
     known = "\n".join(f"    {build.manifest.build_id}" for build in builds.sound)
     raise RequestError(
         "There is no previous build to go back to."
-        + (f" The builds are:\n{known}" if known else f" There are no builds in {settings.dist_root}."),
+        + (f" The builds are:\n{known}" if known else f" There are no builds in {dist_root}."),
         cure="name one: ./inv rollback --build ID" if known else "make one with: ./inv build-serving",
     )

@@ -120,13 +120,22 @@ def fit_of(build: Build, settings: Settings) -> Fit:
     Whatever can't be read is an answer as well, so that one damaged build doesn't hide the others.
     """
     try:
-        settings = settings_of(build, settings)
-        cann = cann_of(settings)
+        cann = cann_of(settings_of(build, settings))
+    except NpuServingError as error:
+        return _unfit(error)
+    return fit_with(build, cann)
+
+
+def fit_with(build: Build, cann: Cann) -> Fit:
+    """The same, with a CANN that was looked for already. The build is judged with the adapter that it will run with:
+    its own.
+    """
+    try:
         installed = cann.adapter_if_installed
         report = verify_directory(build.directory, cann.library_path)
         damaged = build.damaged_file(without=manifest.SERVER)  # which is read for the report as far as a start needs it
     except NpuServingError as error:
-        return Fit(False, error.what.rstrip("."), error.cure)
+        return _unfit(error)
     if build.manifest.without_adapter:
         return Fit(False, "it has no adapter: every model would run on the CPU", "./inv build-serving")
     other = installed if installed is not None and installed.sha256 != build.manifest.adapter.get("sha256") else None
@@ -140,6 +149,10 @@ def fit_of(build: Build, settings: Settings) -> Fit:
         carried, here = told_apart(build.manifest.adapter, other)
         return Fit(False, f"it contains {carried}, but {here} is installed", REBUILD)
     return Fit(True, "" if report.ok else "as far as can be known without the NPU driver")
+
+
+def _unfit(error: NpuServingError) -> Fit:
+    return Fit(False, error.what.rstrip("."), error.cure)
 
 
 def verify_build(settings: Settings, name: str = "") -> VerifyResult:

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from npu_serving.builds.current import CURRENT, PREVIOUS, dist_lock, find_build, link_target, make_current, read_builds
+from npu_serving.builds.current import read_builds
 from npu_serving.builds.fitting import needing
 from npu_serving.builds.manifest import Build
-from npu_serving.builds.verify import verify_directory
+from npu_serving.builds.rollback import switch_back
+from npu_serving.builds.verify import fit_with, verify_directory
 from npu_serving.cann.install import Cann
 from npu_serving.console import Console, Reporter, amount_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_INTERRUPTED, NpuServingError, RequestError
@@ -139,6 +140,7 @@ def _parser(kit_path: str) -> argparse.ArgumentParser:
     three = command("rollback", "makes another server the current one, at once")
     of_cann(three)
     three.add_argument("--build", default="", help="its name (default: the one that was current before)")
+    three.add_argument("--force", action="store_true", help="switch even if it does not fit the installed CANN")
     three.add_argument("--dry-run", action="store_true", help="print what would be done")
     command("unpack", "unpacks what the link reads, so that a later relink is as quick as the link")
     return parser
@@ -154,13 +156,12 @@ def _run(kit: Kit, cache: Path, arguments: argparse.Namespace, reporter: Reporte
         size = amount_text(kit.file.size_bytes, "bytes")
         return KitAnswer((f"Unpacked into {members} ({size}).",), {"directory": str(members)})
     dist_root = _typed(arguments.dist, "--dist")
-    if arguments.command == "rollback":
-        cann = Cann(arguments.adapter, arguments.cann_root, cache)
-        # A dry run leaves nothing behind, not even the lock's file.
-        is_free = arguments.dry_run or not dist_root.is_dir()
-        with contextlib.nullcontext() if is_free else dist_lock(dist_root, doing="rollback"):
-            return _roll_back(dist_root, cann, arguments)
     request = KitRequest(dist_root, cache, arguments.adapter, arguments.cann_root)
+    if arguments.command == "rollback":
+        cann, force = request.cann, arguments.force
+        return switch_back(
+            dist_root, lambda build: fit_with(build, cann), arguments.build, force=force, dry_run=arguments.dry_run
+        )
     if arguments.command == "verify":
         verify_kit(kit, reporter)
         return _verify(kit, dataclasses.replace(request, full_check=True))
@@ -238,27 +239,3 @@ def _verify(kit: Kit, request: KitRequest) -> KitAnswer:
     document.update(current=current.manifest.build_id, fits=plan.action == "nothing", plan=plan.to_json())
     lines += [plan.text(), report.text()]
     return KitAnswer(tuple(lines), document, EXIT_ACTION_NEEDED if plan.action != "nothing" else 0)
-
-
-def _roll_back(dist_root: Path, cann: Cann, arguments: argparse.Namespace) -> KitAnswer:
-    name = arguments.build or link_target(dist_root, PREVIOUS)
-    if not name:
-        raise RequestError(f"There is no previous build in {dist_root}.", cure="name one: rollback --build ID")
-    build = find_build(dist_root, name)
-    former = link_target(dist_root, CURRENT)
-    report = verify_directory(build.directory, cann.library_path, cann.adapter_if_installed)
-    damaged = build.damaged_file()
-    if damaged or not report.fits_where_a_driver_is:
-        raise RequestError(
-            f"{build.manifest.build_id} would not start here: {f'its {damaged} was changed' if damaged else ''}\n"
-            f"{report.text()}",
-            cause="CANN was replaced since that build was made",
-            cure="restore the CANN that it was made with, or: ./inv rebuild-after-cann",
-        )
-    if not arguments.dry_run:
-        make_current(build)
-    document = {"build_id": build.manifest.build_id, "former": former, "dry_run": arguments.dry_run}
-    done = "Would switch" if arguments.dry_run else "Switched"
-    return KitAnswer(
-        (f"{done} from {former or 'no build'} to {build.manifest.build_id}. Restart the server.",), document
-    )
