@@ -37,6 +37,9 @@ _TASKS = {"rebuild-after-cann": "relink", "build-serving": "relink", "verify-ser
 _NAMED = re.compile(r"\./inv (" + "|".join(_TASKS) + r")\b")
 
 
+_LONG_NAME = "x" * 200  # as long as any that is added to a path that somebody types
+
+
 class _Answer(Protocol):
     def text(self) -> str: ...
 
@@ -64,7 +67,11 @@ def main(kit_path: str, cache: str, words: Sequence[str]) -> int:
     """Runs one command of the kit in that file; returns the exit code."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
-    arguments = _parser(kit_path).parse_args(words)
+    parser = _parser(kit_path)
+    arguments = parser.parse_args(words)
+    for name, value in vars(arguments).items():
+        if isinstance(value, list):  # argparse before Python 3.13 takes a value of "--" for none
+            parser.error(f"--{name.replace('_', '-')} can't be '--'")
     reporter = Console()
     try:
         answer = _run(read_kit(Path(kit_path)), Path(cache), arguments, reporter)
@@ -166,7 +173,10 @@ def _run(kit: Kit, cache: Path, arguments: argparse.Namespace, reporter: Reporte
         verify_kit(kit, reporter)
         return _verify(kit, dataclasses.replace(request, full_check=True))
     request = dataclasses.replace(
-        request, linker=arguments.linker, install_link=arguments.install_link, full_check=arguments.full_check
+        request,
+        linker=arguments.linker,
+        install_link=str(_typed(arguments.install_link, "--install-link")) if arguments.install_link else "",
+        full_check=arguments.full_check,
     )
     models = _typed(arguments.model_base_path, "--model-base-path") if arguments.model_base_path else None
     if models is not None and not os.path.isdir(models):  # noqa: PTH112 - False for a name that is too long
@@ -189,11 +199,16 @@ def _run(kit: Kit, cache: Path, arguments: argparse.Namespace, reporter: Reporte
 
 
 def _typed(text: str, flag: str) -> Path:
-    """A path as a person types it; RequestError where nobody has the name behind its ~."""
+    """A path as a person types it; RequestError where nobody has the name behind its ~, or no file could lie there."""
     try:
-        return Path(text).expanduser().absolute()
+        path = Path(text).expanduser().absolute()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            os.lstat(path / _LONG_NAME)
     except RuntimeError as error:
         raise RequestError(f"{flag} can't be {text!r} ({error}).", cure="write the whole path") from error
+    except OSError as error:
+        raise RequestError(f"{flag} can't be {text[:60]!r}… ({error.strerror}).", cure="name another place") from error
+    return path
 
 
 def _show(kit: Kit, cache: Path) -> KitAnswer:

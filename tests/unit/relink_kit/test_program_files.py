@@ -108,6 +108,13 @@ def test_a_cache_that_is_made_is_its_users_own_whatever_the_umask(whole_kit: Pat
         ("relink", "--dist", "~nobody-has-this-name/x"),
         ("relink", "--dry-run", "--model-base-path", "x" * 300),
         ("relink", "--dry-run", "--platform-config-file", "x" * 300),
+        ("relink", "--dry-run", "--install-link", "x" * 300),
+        ("relink", "--install-link", "~nobody-has-this-name/x"),
+        *(
+            (command, "--dist", name)
+            for command in ("relink", "verify", "rollback")
+            for name in ("x" * 300, "/y" * 2040)
+        ),
     ],
 )
 def test_a_path_that_no_file_can_have_is_refused_and_not_planned_with(
@@ -119,3 +126,10 @@ def test_a_path_that_no_file_can_have_is_refused_and_not_planned_with(
     )
     assert finished.returncode == 2
     assert "Next: " in finished.stderr and "Traceback" not in finished.stderr
+
+
+def test_two_dashes_are_no_value_of_a_flag(whole_kit: Path, tmp_path: Path) -> None:
+    for words in (("relink", "--dist=--"), ("verify", "--adapter=--")):
+        command = [sys.executable, str(whole_kit), *words, "--cache", str(tmp_path / "cache")]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert (finished.returncode, "Traceback" in finished.stderr) == (2, False), finished.stderr
