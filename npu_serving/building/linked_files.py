@@ -10,7 +10,7 @@ from pathlib import Path
 
 from npu_serving import fsutil, process
 from npu_serving.linking.link_command import LinkWords, bare_command, files_named, linker_of, words_for_linker
-from npu_serving.linking.linker_words import libraries_among, search_directories
+from npu_serving.linking.linker_words import PLUGIN_OPTIONS, files_among, libraries_among, search_directories
 from npu_serving.linking.saved_link import FoundLibrary, Places, place_of_library
 
 _SCRIPT_BYTES = 1 << 16  # of a library that is a text for the linker, such as libc.so
@@ -71,7 +71,8 @@ def _of_the_toolchain(
     linker = _program(words.command[0], f"ld.{linker_of(words.command)}", root, environment)
     linker = linker or _program(words.command[0], "ld", root, environment)
     yield from (name for name in (words.command[0], *shown[:1], linker) if name)
-    yield from (word for word in shown[1:] if word.startswith("/") and Path(word).is_file())
+    yield from (word for word in files_among(shown[1:]) if word.startswith("/") and Path(word).is_file())
+    yield from (word for option, word in zip(shown, shown[1:]) if option in PLUGIN_OPTIONS)
 
 
 def _program(driver: str, name: str, root: Path, environment: Mapping[str, str]) -> str:

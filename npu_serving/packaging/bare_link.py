@@ -33,6 +33,8 @@ ELF, ARCHIVE = b"\x7fELF", b"!<arch>\n"
 START_LIB, END_LIB = "--start-lib", "--end-lib"
 _DROPPED = re.compile(r"-plugin-opt=.*|-fuse-ld=.*|-flto.*|-fno-lto.*|-debug|--sysroot=.*|-L.*|--library-path=.*")
 """What is for collect2 or for its plugin, which needs the compiler; and where libraries were looked for."""
+_WRITTEN = ("-Map", "--Map", "--dependency-file")
+"""What is for a file that the linker writes beside the server, on the machine of the build."""
 _STANDARD = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
 _CURE = "link on the build machine instead: ./inv rebuild-after-cann"
 
@@ -131,6 +133,9 @@ def _parsed(words: Sequence[str]) -> Iterator[_Item]:
             yield from ("-o", OUTPUT)
         elif word in (*DIRECTORY_OPTIONS, "--sysroot"):
             next(following, "")
+        elif option in _WRITTEN:
+            if not sign:
+                next(following, "")
         elif word in WITH_VALUE:
             yield from (word, next(following, ""))
         elif option in WITH_FILE:

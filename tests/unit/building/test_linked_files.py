@@ -31,12 +31,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def words(root: Path) -> LinkWords:
-    command = ("/usr/bin/gcc", "-o", "out", f"-L{root}/a b", "-Lrel", "-Wl,-Bstatic,-ltwo,-Bdynamic", "-Wl,@p")
+    command = ["/usr/bin/gcc", "-o", "out", f"-L{root}/a b", "-Lrel", "-Wl,-Bstatic,-ltwo,-Bdynamic", "-Wl,@p"]
+    command.append(f"-Wl,-Map,{root}/written.map")
     return LinkWords(with_linker(command, "bfd"), ("x.o", "-lone", "-lnone", "-lm"))
 
 
 def test_libraries_are_found_where_the_linker_finds_them_and_with_what_they_name(root: Path) -> None:
     (root / "p").write_text("x.o\n-lone\n-lm\n")
+    (root / "written.map").write_text("by an earlier link")
     files = linked_files(words(root), root, (), {"PATH": os.environ["PATH"]}, of_this_machine=True)
     found = {(library.name, library.static): library.path for library in files.libraries}
     assert found["one", False] == f"{root}/a b/libone.so"
@@ -44,6 +46,8 @@ def test_libraries_are_found_where_the_linker_finds_them_and_with_what_they_name
     assert found["none", False] == ""
     assert {"p", "x.o", "rel/libtwo.a", f"{root}/a b/libone.so", "/usr/bin/gcc"} <= set(files.names)
     names = {Path(name).name for name in files.names}
+    assert "liblto_plugin.so" in names
+    assert "written.map" not in names, "each link would change it"
     assert {"crti.o", "libgcc.a", "libm.so", "libm.so.6", "libc.so", "libc.so.6", "collect2"} <= names
     trace = subprocess.run([*words(root).command, "-Wl,--trace"], cwd=root, capture_output=True, text=True, check=True)
     read = {os.path.realpath(root / line.split("(")[0]) for line in trace.stdout.splitlines()}

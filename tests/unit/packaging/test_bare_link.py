@@ -107,6 +107,11 @@ def test_a_library_is_taken_where_the_linker_takes_it(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_what_the_linker_would_write_on_the_machine_of_the_build_is_left_out() -> None:
+    words = ["-Map", "/home/me/a.map", "-Map=/home/me/b.map", "--dependency-file=/home/me/c.d", "-z", "now"]
+    assert resolved(words, find) == (LINKER, "-z", "now")
+
+
 # ---- real links
 
 
