@@ -90,6 +90,8 @@ class RebuildResult:
             f"Verified {name}, which is now current ({done}, {duration_text(self.seconds)}).",
             str(self.build.server),
         ]
+        if self.plan.kit is not None and self.record.actions:
+            lines.append(f"It was linked from the relink kit {self.plan.kit.kit.path}.")
         if self.kit_failed:
             lines.append(self.kit_failed)
         if self.bazel_followed:

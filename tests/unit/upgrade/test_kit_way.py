@@ -89,6 +89,7 @@ def test_where_the_source_is_gone_the_builds_own_kit_makes_the_server_for_the_ne
     result = rebuild_after_cann(place.settings, hearing)
     assert (result.way, result.record.linked, result.kit_failed) == (KIT, 1, "")
     assert result.to_json()["way"] == KIT
+    assert f"It was linked from the relink kit {place.kit}." in result.text()
     assert any("no golden request is recorded" in line for line in hearing.said), "rebuild's own proof was asked"
     assert place.starts() == result.build.manifest.build_id != former
     assert find_build(place.settings.dist_root, former).previous
