@@ -154,5 +154,6 @@ def _measured(
     with reporter.progress("reading what the link reads", total=len(unread), unit="files") as progress:
         digests = digests_of(unread, progress.update)
     if len(digests) < len(unread):
-        raise FileAccessError(f"{next(path for path in unread if path not in digests)} can't be read.")
+        unreadable = next(path for path in unread if path not in digests)
+        raise FileAccessError(f"{unreadable} can't be read.", cure="make it readable for this user, then build again")
     return tuple(LinkInput(name, known.get(key) or digests[paths[name]], *key[1:]) for name, key in keys.items())

@@ -13,7 +13,7 @@ WITH_VALUE = (
     "--oformat", "-rpath", "--rpath", "-rpath-link", "--rpath-link", "--section-start", "-soname", "--soname", "-u",
     "--undefined", "--sysroot", "--wrap", "-y", "--trace-symbol", "-z",
 )  # fmt: skip
-"""Those whose word is no file that is read; for -R it can be one, and in use it is a directory of the rpath."""
+"""Those whose word is not a file that is read; for -R it can be one, and in use it is a directory of the rpath."""
 WITH_FILE = ("--dynamic-list", "--version-script", "--retain-symbols-file", "-T", "--script", "--just-symbols")
 """Those whose word, also behind a `=`, is a file that is read."""
 PLUGIN_OPTIONS = ("-plugin", "--plugin")

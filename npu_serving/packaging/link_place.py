@@ -28,7 +28,7 @@ class LinkPlace:
 
     @property
     def why_other(self) -> str:
-        """Why the link would read something else than it read, "" where it would not."""
+        """Why the link would read something other than it read, "" where it would not."""
         return self._saved.why_other(self._root, self._places)
 
     def shown(self) -> str:
