@@ -72,7 +72,7 @@ class SavedLink:
     format: int = field(default=FORMAT)
 
     def why_other(self, root: Path, places: Places = ()) -> str:
-        """Why the link would read something other than it read, "" where it would not; `root` as for changed_input()."""
+        """Why the link would read other files than it read, "" where it would not; `root` as for changed_input()."""
         changed = self.changed_input(root, places)
         if changed and located(root, changed, places).exists():
             return f"{changed} has changed since the server was linked with it"
