@@ -127,7 +127,7 @@ def test_where_what_decides_the_objects_has_changed_no_kit_is_taken(
 
 
 def test_a_kit_altered_by_one_byte_is_refused_in_words_and_all_is_built_again(
-    upgraded: Settings, kit: Path, monkeypatch: pytest.MonkeyPatch
+    upgraded: Settings, built: BuildResult, kit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = os.readlink(upgraded.dist_root / CURRENT)
     copied = packages_directory(upgraded.dist_root) / kit.name
@@ -151,6 +151,10 @@ def test_a_kit_altered_by_one_byte_is_refused_in_words_and_all_is_built_again(
     assert any(f": {FULL}: " in line for line in hearing.said)
     assert [run["by_saved_link"] for run in runs] == [False]
     assert os.readlink(upgraded.dist_root / CURRENT) == before
+    monkeypatch.setattr(pipeline, "build_serving", lambda *_, **__: built)
+    result = rebuild_after_cann(upgraded, Silent())
+    assert (result.way, result.kit_failed.startswith(told)) == (FULL, True)
+    assert told in result.text()
     _alter(copied, at)
     _alter(copied, _place_in(copied, KIT_JSON))
     planned = plan_rebuild(upgraded)

@@ -152,8 +152,10 @@ def test_an_object_of_other_bytes_or_none_is_named_and_bazel_links(
     an_object.write_bytes(content[::-1])
     changed = usable_link(context)
     assert (changed.saved, changed.why_not) == (None, f"{OBJECT} has changed since the server was linked with it")
+    assert not changed.is_gone
     fsutil.remove(an_object)
-    assert usable_link(context).why_not == f"{OBJECT} is gone, with which the server was linked"
+    gone = usable_link(context)
+    assert (gone.why_not, gone.is_gone) == (f"{OBJECT} is gone, with which the server was linked", True)
     settings = dataclasses.replace(upgraded, dist_root=tmp_path / "dist")
     result = build_serving(settings, Silent(), by_saved_link=True)
     assert not result.by_saved_link
