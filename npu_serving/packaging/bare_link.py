@@ -159,6 +159,7 @@ class _Resolving:
         self._found = found
         self._find = find
         self._in_group = False
+        self._within: list[str] = []  # the scripts that are being read, each named by the one before
 
     def words(self, items: Sequence[_Item]) -> Iterator[Word]:
         """The words for those items."""
@@ -187,10 +188,21 @@ class _Resolving:
         candidates = library.candidates(self._directories)
         path = self._place(f"-l{library.name}", candidates)
         name = next(name for name in candidates if self._found.get(name) == path)
+        yield from self._file_or_script(name, path)
+
+    def _file_or_script(self, name: str, path: Path) -> Iterator[Word]:
         if _first_bytes(path).startswith((ELF, ARCHIVE)):
             yield LinkFile(name, path)
-        else:
-            yield from self._script(name, path)
+            return
+        if name in self._within:
+            raise BuildFailedError(
+                f"The linker script {name} leads to itself, so it can't be put into a kit.",
+                cause="a package with libraries is damaged",
+                cure=_CURE,
+            )
+        self._within.append(name)
+        yield from self._script(name, path)
+        self._within.pop()
 
     def _script(self, name: str, path: Path) -> Iterator[Word]:
         statements = read_script(fsutil.read_text(path), name)
@@ -209,7 +221,8 @@ class _Resolving:
                 else:
                     places = self._candidates(item, name)
                     found = self._place(item.name, places)
-                    yield LinkFile(next(place for place in places if self._found.get(place) == found), found)
+                    place = next(place for place in places if self._found.get(place) == found)
+                    yield from self._file_or_script(place, found)
                 if item.as_needed:
                     yield "--pop-state"
             yield from ["--end-group"] if grouped else []

@@ -112,6 +112,20 @@ def test_what_the_linker_would_write_on_the_machine_of_the_build_is_left_out() -
     assert resolved(words, find) == (LINKER, "-z", "now")
 
 
+def test_a_script_that_names_a_script_is_followed_and_one_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "libouter.so").write_text("INPUT(inner.so)")
+    (tmp_path / "inner.so").write_text("INPUT(real.so -lreal)")
+    for name in ("real.so", "libreal.a"):
+        (tmp_path / name).write_bytes(b"!<arch>\n")
+    words = resolved([f"-L{tmp_path}", "-louter"], find)
+    named = [Path(word.name).name for word in words if isinstance(word, LinkFile)]
+    assert named == ["real.so", "libreal.a"]
+    for text in ("INPUT(inner.so)", "INPUT(-louter)"):
+        (tmp_path / "inner.so").write_text(text)
+        with pytest.raises(BuildFailedError, match="leads to itself"):
+            resolved([f"-L{tmp_path}", "-louter"], find)
+
+
 # ---- real links
 
 
