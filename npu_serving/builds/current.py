@@ -15,6 +15,7 @@ from npu_serving.console import Reporter
 from npu_serving.errors import FileAccessError, RequestError, StateLockedError
 from npu_serving.settings import user_path
 from npu_serving.state_lock import state_lock
+from npu_serving.writers.shell import command_line
 
 CURRENT = "current"
 PREVIOUS = "previous"
@@ -22,6 +23,8 @@ DIST_LOCK = ".relink.lock"
 """Who makes a new current build of dist/ holds it: from what was linked or built until the links are switched."""
 CPU_SERVER = "cpu-server"
 """A link as well: to the build that was linked last without an adapter, which never becomes current by itself."""
+KIT_SUFFIX = ".pyz"
+"""A relink kit is a zip file that Python runs."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,9 @@ def find_build(dist_root: Path, name: str = "") -> Build:
 
 
 def _not_found(dist_root: Path, name: str, builds: Builds, matches: int) -> RequestError:
+    what, cure = of_none(dist_root)
     if not builds.sound and not builds.damaged:
-        return RequestError(f"There is no build in {dist_root}.", cure="make one with: ./inv build-serving")
+        return RequestError(f"There is no build in {dist_root}{what}.", cure=cure)
     named = name or link_target(dist_root, CURRENT)
     broken = next((item for item in builds.damaged if named and item.directory.name.startswith(named)), None)
     if broken is not None:
@@ -92,12 +96,29 @@ def _not_found(dist_root: Path, name: str, builds: Builds, matches: int) -> Requ
         )
     known = "\n".join(f"    {build.manifest.build_id}" for build in builds.sound)
     if name:
-        cure = "write more of the name (./inv list-builds shows all)"
-        return RequestError(f"{matches} builds match {name!r}. The builds are:\n{known}", cure=cure)
+        more = "write more of the name" if matches else "use the name of one of them, or its beginning"
+        cure = f"{more} (./inv list-builds shows all)"
+        return RequestError(f"{matches or 'No'} builds match {name!r}. The builds are:\n{known}", cure=cure)
+    if what and not builds.damaged and all(build.manifest.without_adapter for build in builds.sound):
+        return RequestError(f"There is no build with an adapter in {dist_root}{what}.", cure=cure)
     gone = f": {dist_root / CURRENT} points to {named}, which is not a build" if named else ""
     return RequestError(
         f"No build is current{gone}. The builds are:\n{known}",
         cure="name one with --build, or make one current with ./inv rollback --build ID",
+    )
+
+
+def of_none(dist_root: Path) -> tuple[str, str]:
+    """What goes on after "There is no build in …", and what to type next: where only a relink kit was made, a server
+    comes of that.
+    """
+    kits = kit_files(dist_root)
+    if not kits:
+        return "", "make one with: ./inv build-serving"
+    relink = command_line(["python3", str(kits[0]), "relink", "--dist"])
+    return (
+        ": only objects were built, without an adapter, for a relink kit",
+        f"on the machine with CANN: {relink} DIST; or here: ./inv build-serving --adapter auto",
     )
 
 
@@ -118,6 +139,15 @@ def unused_id(dist_root: Path, build_id: str) -> str:
 def packages_directory(dist_root: Path) -> Path:
     """Where packages and relink kits of the builds are put."""
     return dist_root / "packages"
+
+
+def kit_files(dist_root: Path) -> list[Path]:
+    """The relink kits among the packages, the newest first."""
+    found = []
+    for path in packages_directory(dist_root).glob(f"*{KIT_SUFFIX}"):
+        with contextlib.suppress(OSError):  # removed since
+            found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 import calendar
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
-from npu_serving.builds.current import DamagedBuild, read_builds
+from npu_serving.builds.current import DamagedBuild, of_none, read_builds
 from npu_serving.builds.manifest import Build
 from npu_serving.builds.verify import Fit, fit_of
 from npu_serving.console import amount_text, duration_text, table
@@ -56,6 +57,7 @@ class BuildList:
 
     builds: tuple[ListedBuild, ...]
     damaged: tuple[DamagedBuild, ...]
+    dist_root: Path
 
     def to_json(self) -> dict[str, object]:
         """All of them."""
@@ -67,7 +69,8 @@ class BuildList:
     def text(self) -> str:
         """A line for each: `*` is the current one, `-` the one that a rollback goes back to."""
         if not self.builds and not self.damaged:
-            return "There are no builds yet. Next: ./inv build-serving"
+            what, cure = of_none(self.dist_root)
+            return f"There is no build in {self.dist_root} yet{what}. Next: {cure}"
         lines = [table([listed.row() for listed in self.builds], header=HEADER)] if self.builds else []
         return "\n".join([*lines, *(f"damaged: {item.directory.name}: {item.why}" for item in self.damaged)])
 
@@ -76,7 +79,7 @@ def list_builds(settings: Settings) -> BuildList:
     """Everything in dist/. Nothing is started: how a build fits is read from its files and CANN's."""
     builds = read_builds(settings.dist_root)
     listed = tuple(ListedBuild(build, _age_s(build), fit_of(build, settings)) for build in builds.sound)
-    return BuildList(listed, builds.damaged)
+    return BuildList(listed, builds.damaged, settings.dist_root)
 
 
 def _age_s(build: Build) -> float | None:

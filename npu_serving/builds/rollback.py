@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from npu_serving.builds.current import CURRENT, PREVIOUS, dist_lock, find_build, link_target, make_current, read_builds
+from npu_serving.builds.current import (
+    CURRENT,
+    PREVIOUS,
+    dist_lock,
+    find_build,
+    link_target,
+    make_current,
+    of_none,
+    read_builds,
+)
 from npu_serving.builds.manifest import Build
 from npu_serving.builds.verify import Fit, fit_of
 from npu_serving.errors import RequestError, VerificationError
@@ -101,9 +110,14 @@ def _previous(dist_root: Path) -> Build:
     name = link_target(dist_root, PREVIOUS)
     if any(item.directory.name == name for item in builds.damaged):
         return find_build(dist_root, name)  # says what is wrong with it
+    what = "There is no previous build to go back to"
+    if not builds.sound:
+        only_objects, cure = of_none(dist_root)
+        raise RequestError(f"{what}. There are no builds in {dist_root}{only_objects}.", cure=cure)
+    if len(builds.sound) == 1 and builds.sound[0].current:
+        raise RequestError(
+            f"{what}: {builds.sound[0].manifest.build_id}, the current one, is the only build.",
+            cure="./inv verify-serving says whether it fits the CANN that is installed",
+        )
     known = "\n".join(f"    {build.manifest.build_id}" for build in builds.sound)
-    raise RequestError(
-        "There is no previous build to go back to."
-        + (f" The builds are:\n{known}" if known else f" There are no builds in {dist_root}."),
-        cure="name one: ./inv rollback --build ID" if known else "make one with: ./inv build-serving",
-    )
+    raise RequestError(f"{what}. The builds are:\n{known}", cure="name one: ./inv rollback --build ID")

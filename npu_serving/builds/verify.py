@@ -315,7 +315,7 @@ def check_directory(
     if not report.fits_where_a_driver_is:
         # Of a server that was just linked, "link it again" cures nothing: it leads here again.
         told = replace(report, findings=tuple(map(_without_relink, report.findings)))
-        what = f"The new server would not run models on the NPU, so the previous build stays current.\n{told.text()}"
+        what = f"The new server would not run models on the NPU, so the current build stays.\n{told.text()}"
         cure = "do what the findings above say, then run the same command again"
         lacks = tuple(name for finding in report.findings if _lacks(finding) for name in finding.symbols)
         if lacks:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.builds.current import packages_directory
+from npu_serving.builds.current import KIT_SUFFIX, packages_directory
 from npu_serving.console import Reporter, Silent, amount_text, duration_text
 from npu_serving.packaging.kit_content import described_kit, files_beside, golden_names, machine_of
 from npu_serving.packaging.kit_members import KitLink
 from npu_serving.packaging.kit_source import KitSource, kit_source, link_of
 from npu_serving.packaging.kit_writer import write_kit
 from npu_serving.packaging.named_file import KIT, file_to_write
-from npu_serving.relink_kit.kit_file import KIT_SUFFIX, KitMember
+from npu_serving.relink_kit.kit_file import KitMember
 from npu_serving.settings import Settings
 from npu_serving.writers.shell import command_line
 

@@ -19,7 +19,6 @@ from npu_serving.documents import JSON, DocumentRefusal, Rule, parse_document
 from npu_serving.errors import KitError
 
 FORMAT = 1
-KIT_SUFFIX = ".pyz"
 KIT_JSON = "kit.json"
 KIT_START = "__main__.py"
 KIT_PROGRAM = "program/"

@@ -247,7 +247,7 @@ class _StartedServer:
         tail = fsutil.read_text(self.log_path).splitlines()[-_TAIL_LINES:]
         lines = "\n".join(f"    {line}" for line in tail)
         return ServerError(
-            f"{what}, so the previous build stays current:\n{lines}",
+            f"{what}, so the current build stays:\n{lines}",
             cause="the last lines of its log, above, say what keeps it from serving",
             cure=f"correct that, then run the same command again; the log is {self.log_path}",
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from npu_serving.builds.current import packages_directory
+from npu_serving.builds.current import kit_files
 from npu_serving.builds.manifest import Build
 from npu_serving.cann.install import Cann
 from npu_serving.errors import (
@@ -19,7 +19,7 @@ from npu_serving.errors import (
     RequestError,
     VerificationError,
 )
-from npu_serving.relink_kit.kit_file import KIT_SUFFIX, read_kit
+from npu_serving.relink_kit.kit_file import read_kit
 from npu_serving.relink_kit.relink import KitPlanned, KitRequest, plan_relink
 from npu_serving.settings import Settings
 
@@ -45,7 +45,7 @@ def usable_kit(build: Build, cann: Cann, settings: Settings) -> UsableKit:
     """
     trouble: NpuServingError | None = None
     request = _request(cann, settings)
-    for path in _files(settings) if build.manifest.objects else []:
+    for path in kit_files(settings.dist_root) if build.manifest.objects else []:
         try:
             kit = read_kit(path)
             if kit.file.objects != build.manifest.objects:
@@ -76,15 +76,6 @@ def after(trouble: NpuServingError | None) -> Iterator[None]:
             error.what = f"{trouble.what}\n{error.what}"
             error.cure = "; or ".join(cure for cure in (own_cure, error.cure) if cure)
         raise
-
-
-def _files(settings: Settings) -> list[Path]:
-    """The kits, the newest first."""
-    found = []
-    for path in packages_directory(settings.dist_root).glob(f"*{KIT_SUFFIX}"):
-        with contextlib.suppress(OSError):  # removed since
-            found.append((path.stat().st_mtime_ns, path))
-    return [path for _, path in sorted(found, reverse=True)]
 
 
 def _request(cann: Cann, settings: Settings) -> KitRequest:

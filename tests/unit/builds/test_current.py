@@ -11,8 +11,12 @@ import pytest
 
 from npu_serving import resources
 from npu_serving.builds.current import CURRENT, PREVIOUS, find_build, link_differs, make_current, read_builds
+from npu_serving.builds.listing import list_builds
 from npu_serving.builds.manifest import SERVER, Build, BuildManifest, assembled, build_id
+from npu_serving.builds.rollback import switch_back
+from npu_serving.builds.verify import Fit
 from npu_serving.errors import RequestError, VerificationError
+from npu_serving.settings import Settings
 
 
 def _cgroup(monkeypatch: pytest.MonkeyPatch, root: Path, **files: str) -> None:
@@ -51,8 +55,46 @@ def test_builds_are_listed_newest_first_and_found_by_id_beginning_path_or_as_the
     assert find_build(tmp_path, str(tmp_path / "serving-b1")).manifest.build_id == "serving-b1"
     with pytest.raises(RequestError, match="2 builds match"):
         find_build(tmp_path, "serving-")
-    with pytest.raises(RequestError, match="0 builds match"):
+    with pytest.raises(RequestError, match="No builds match") as error:
         find_build(tmp_path, "nothing")
+    assert "more of the name" not in error.value.cure
+
+
+def test_where_only_objects_were_built_the_relink_kit_is_named_not_the_command_that_made_it(tmp_path: Path) -> None:
+    with pytest.raises(RequestError) as error:
+        find_build(tmp_path)
+    assert error.value.cure == "make one with: ./inv build-serving"
+    kit = tmp_path / "packages" / "kit.pyz"
+    kit.parent.mkdir()
+    kit.touch()
+    with pytest.raises(RequestError, match="only objects were built") as error:
+        find_build(tmp_path)
+    command = f"python3 {kit} relink --dist DIST; or here: ./inv build-serving --adapter auto"
+    assert error.value.cure == f"on the machine with CANN: {command}"
+    listed = list_builds(Settings(dist_root=tmp_path)).text()
+    assert "only objects were built" in listed
+    assert command in listed
+    with pytest.raises(RequestError, match="only objects were built") as error:
+        switch_back(tmp_path, lambda _build: Fit(True))
+    assert command in error.value.cure
+    _build(tmp_path, "serving-cpu", "2026-01-01")
+    path = tmp_path / "serving-cpu" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "adapter": {"path": "none"}}))
+    with pytest.raises(RequestError, match="no build with an adapter") as error:
+        find_build(tmp_path)
+    assert command in error.value.cure
+
+
+def test_where_the_current_build_is_the_only_one_rollback_asks_for_no_name_of_another(tmp_path: Path) -> None:
+    _build(tmp_path, "serving-a1", "2026-01-01")
+    make_current(read_builds(tmp_path).sound[0])
+    with pytest.raises(RequestError, match="serving-a1, the current one, is the only build") as error:
+        switch_back(tmp_path, lambda _build: Fit(True))
+    assert "ID" not in error.value.cure
+    _build(tmp_path, "serving-b1", "2026-01-02")
+    with pytest.raises(RequestError, match="serving-b1") as error:
+        switch_back(tmp_path, lambda _build: Fit(True))
+    assert error.value.cure == "name one: ./inv rollback --build ID"
 
 
 @pytest.mark.parametrize("damage", ['{"format": 1}', "{", "", "[]", "[" * 100_000, '{"format": 9}', "source", "flags"])
