@@ -244,6 +244,9 @@ def _what_to_do(kit: Kit, current: Build | None, cann: Cann, *, full_check: bool
         return KIT, f"there is no server yet for the adapter of CANN {adapter.cann_version or '(unknown)'}"
     if current.manifest.objects != kit.file.objects:
         return KIT, "the current server was not made of what this kit holds"
+    further = _fits_further(kit, current)
+    if further:
+        return KIT, f"a server of this kit is to fit the adapters of {', '.join(further)} too"
     is_its_own = current.manifest.adapter.get("sha256") == adapter.sha256
     try:
         report: CompatReport | None = verify_directory(current.directory, cann.library_path, adapter)
@@ -263,6 +266,22 @@ def _what_to_do(kit: Kit, current: Build | None, cann: Cann, *, full_check: bool
     if report is not None and fits and not {CANNOT_TELL, SIZE_CHANGED} & set(report.kinds(WARNING)):
         return SWAP, f"{why}, and the server already has all that the installed adapter needs"
     return KIT, why
+
+
+def _fits_further(kit: Kit, current: Build) -> list[str]:
+    """The releases that a server of the kit is to fit and the current one was never to fit.
+
+    What a link of the same objects was asked for in vain, the next one would lack again.
+    """
+    manifest = current.manifest
+    if manifest.kit == kit.digest:
+        return []
+    in_vain = {name for item in manifest.releases for name in item.lacks} if manifest.kit else set()
+    try:
+        found = fits_of(current.server, kit.file.fits)
+    except (ElfError, FileAccessError):  # a server that can't be read is damaged, as is found next
+        return []
+    return [item.release for item in found if not in_vain.issuperset(item.lacks)]
 
 
 def _name_of_adapter(build: Build) -> str:

@@ -130,6 +130,27 @@ def test_a_server_for_several_adapters_exports_what_each_needs(
     starts(tmp_path)
 
 
+def test_a_kit_of_the_same_objects_that_is_to_fit_more_is_linked_though_the_current_server_fits_the_adapter(
+    small_members: dict[str, Path], adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    """Once, also where no object has what the further adapter needs."""
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+
+    def relinked_to_fit(**fits: tuple[str, ...]) -> tuple[str, str]:
+        kit = write_small_kit(tmp_path / "kit.pyz", small_members, program=False, fits=fits)
+        done = relinked(kit, tmp_path, cann)
+        assert relinked(kit, tmp_path, cann).plan.action == NOTHING
+        return done.plan.action, done.plan.why
+
+    relinked_to_fit(A=(ANSWER,))
+    action, why = relinked_to_fit(A=(ANSWER,), B=(OTHER,))
+    assert (action, "adapters of B too" in why) == (KIT, True)
+    assert OTHER in read_elf(find_build(tmp_path / "dist").server).defined_names
+    assert relinked_to_fit(A=(ANSWER,))[0] == NOTHING
+    assert relinked_to_fit(A=(ANSWER,), C=(LACKING,))[0] == KIT
+    assert relinked_to_fit(A=(ANSWER,), D=(LACKING,))[0] == NOTHING
+
+
 @pytest.mark.parametrize("linker", ["bfd", "gold", "lld"])
 def test_each_linker_makes_a_server_that_starts(
     linker: str, small_kit: Path, adapters: dict[str, Path], tmp_path: Path
