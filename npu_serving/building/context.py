@@ -18,7 +18,7 @@ from npu_serving.building.runner import Layout, Runner
 from npu_serving.building.sources import ServingSource, resolve_source
 from npu_serving.building.tree_digest import tree_digest
 from npu_serving.builds.current import build_made_from
-from npu_serving.builds.manifest import Build
+from npu_serving.builds.manifest import Build, FileNeeds
 from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import Cann, cann_of
 from npu_serving.cann.known_adapters import KnownAdapter
@@ -56,6 +56,11 @@ class BuildContext:
     def adapter(self) -> Adapter:
         """The adapter that is linked in; AdapterError where the build is without one."""
         return self.cann.adapter
+
+    @property
+    def also_fits_files(self) -> dict[str, FileNeeds]:
+        """Those of them that were named by their files, for the manifest."""
+        return {item.release: FileNeeds(item.sha256, item.symbols) for item in self.fits if "/" in item.release}
 
     @cached_property
     def store(self) -> ContentStore:

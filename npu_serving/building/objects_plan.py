@@ -30,13 +30,20 @@ def plan_objects(context: BuildContext, *, cpu_server: bool = False) -> BuildPla
     why = why_not_whole(context)
     changes = plan_overlay(context.source.tree, context.overlay).changes if why else ()
     steps.append(overlay_step(len(changes)))
-    if not why and prepared_of(context.settings, context.objects_digest) is None:
-        why = "they were built, and not yet made ready for another machine"
-    steps.append(Step("objects", why))
+    steps.append(Step("objects", why or _why_not_ready(context)))
     if cpu_server:
         is_there = not steps[-1].needed and cpu_server_of(context) is not None
         steps.append(Step(CPU_STEP, "" if is_there else "none was linked of these objects"))
     return BuildPlan(tuple(steps), patches=cases)
+
+
+def _why_not_ready(context: BuildContext) -> str:
+    """What keeps objects that are whole from being packed; "" where nothing does."""
+    kept = prepared_of(context.settings, context.objects_digest)
+    if kept is None:
+        return "they were built, and not yet made ready for another machine"
+    asked = (tuple(context.settings.also_fits), context.also_fits_files)
+    return "" if (kept.also_fits, kept.also_fits_files) == asked else "a server of them is to fit other adapters now"
 
 
 def why_not_whole(context: BuildContext) -> str:

@@ -28,7 +28,7 @@ from npu_serving.building.sources import check_tree, lock_command, prepare_sourc
 from npu_serving.builds.assembling import package, replaced_meanwhile
 from npu_serving.builds.current import dist_lock, find_build, make_current, read_builds, unused_id
 from npu_serving.builds.fitting import judged_adapters
-from npu_serving.builds.manifest import Build, BuildManifest, FileNeeds, build_id, id_without
+from npu_serving.builds.manifest import Build, BuildManifest, build_id, id_without
 from npu_serving.cann.install import Cann
 from npu_serving.cann.known_adapters import KnownAdapter
 from npu_serving.console import Reporter, duration_text
@@ -438,9 +438,7 @@ def manifest_of(context: BuildContext, record: BuildRecord, linker: str) -> Buil
         linker_setting=context.settings.linker,
         xla=context.settings.xla,
         also_fits=context.settings.also_fits,
-        also_fits_files={
-            item.release: FileNeeds(item.sha256, item.symbols) for item in context.fits if "/" in item.release
-        },
+        also_fits_files=context.also_fits_files,
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.building.newest_files import newest_files, remove_oldest
@@ -19,19 +22,26 @@ def keep_prepared(settings: Settings, manifest: BuildManifest) -> None:
     One that is kept already is only made the newest. The oldest of many are removed.
     """
     text = json.dumps(manifest.to_json(), indent=2, sort_keys=True) + "\n"
-    path = settings.build_root / PREPARED / f"{manifest.objects}.json"
+    path = prepared_file(settings, manifest.objects)
     if not fsutil.write_file(path, text):
-        path.touch()
+        make_newest(settings, manifest.objects)
     remove_oldest(path.parent)
+
+
+def prepared_file(settings: Settings, objects: str) -> Path:
+    """Where what was made ready of those objects is kept."""
+    return settings.build_root / PREPARED / f"{objects}.json"
+
+
+def make_newest(settings: Settings, objects: str) -> None:
+    """Has what is kept of those objects be what was made ready last; nothing where it was removed meanwhile."""
+    with contextlib.suppress(OSError):
+        os.utime(prepared_file(settings, objects))
 
 
 def prepared_of(settings: Settings, objects: str = "") -> BuildManifest | None:
     """What was kept of those objects, of the newest without a digest; None where nothing is, or it can't be read."""
-    paths = (
-        [settings.build_root / PREPARED / f"{objects}.json"]
-        if objects
-        else newest_files(settings.build_root / PREPARED)[:1]
-    )
+    paths = [prepared_file(settings, objects)] if objects else newest_files(settings.build_root / PREPARED)[:1]
     for path in paths:
         try:
             manifest = read_manifest(path)

@@ -16,9 +16,10 @@ from npu_serving.building.linker_choice import check_linker
 from npu_serving.building.objects_plan import cpu_server_of, plan_objects, why_not_whole
 from npu_serving.building.pipeline import check_request, check_unchanged, manifest_of, prepare, run_bazel
 from npu_serving.building.plan import BuildPlan, first_steps
-from npu_serving.building.prepared import keep_prepared
+from npu_serving.building.prepared import keep_prepared, make_newest
 from npu_serving.building.saved_links import keep_link, link_file
 from npu_serving.builds.manifest import Build
+from npu_serving.cann.known_adapters import KnownAdapter
 from npu_serving.console import Reporter, duration_text
 from npu_serving.errors import BuildFailedError
 from npu_serving.settings import Settings
@@ -37,6 +38,8 @@ class PreparedResult:
     record: BuildRecord
     seconds: float
     link: Path
+    fits: tuple[KnownAdapter, ...] = ()
+    """What a server that is linked of it is to fit besides its adapter."""
     server: Build | None = None
     """For the CPU, where it was asked for."""
 
@@ -81,12 +84,14 @@ def prepare_objects(settings: Settings, reporter: Reporter, *, cpu_server: bool 
     check_linker(context)  # Bazel links the tools that it runs with it, such as protoc
     plan = plan_objects(context, cpu_server=cpu_server)
     record, server = BuildRecord(), cpu_server_of(context) if plan.nothing_to_do and cpu_server else None
-    if not plan.nothing_to_do:
+    if plan.nothing_to_do:
+        make_newest(settings, context.objects_digest)
+    else:
         with state_lock(settings.build_root, doing=DOING):
             context, record = _make(context, reporter)
             server = link_cpu_server(context, reporter) if cpu_server else None
-    objects = context.objects_digest
-    return PreparedResult(objects, plan, record, time.monotonic() - started, link_file(settings, objects), server)
+    objects, seconds = context.objects_digest, time.monotonic() - started
+    return PreparedResult(objects, plan, record, seconds, link_file(settings, objects), context.fits, server)
 
 
 def _make(context: BuildContext, reporter: Reporter) -> tuple[BuildContext, BuildRecord]:

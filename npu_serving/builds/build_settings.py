@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from npu_serving.builds.current import find_build
-from npu_serving.builds.manifest import Build, BuildManifest
+from npu_serving.builds.manifest import MANIFEST, Build, BuildManifest
 from npu_serving.errors import NpuServingError, RequestError
 from npu_serving.linking.linkers import KINDS
 from npu_serving.sample.sample_settings import with_sample
@@ -34,11 +35,15 @@ def settings_of(build: Build, settings: Settings) -> Settings:
 
     What it was made with comes from a file, so it is checked like anything else that is read.
     """
-    manifest = build.manifest
+    return with_sample(settings_of_manifest(build.manifest, settings, build.directory / MANIFEST))
+
+
+def settings_of_manifest(manifest: BuildManifest, settings: Settings, path: Path) -> Settings:
+    """The same for the manifest in the file `path`, with the sample's CANN by its name."""
     runner = manifest.toolchain.get("runner", settings.runner)
     if runner not in RUNNERS:
         raise RequestError(
-            f"{build.directory}/manifest.json names an unknown runner {runner!r}.",
+            f"{path} names an unknown runner {runner!r}.",
             cause="it was changed by hand, or written by another version of this project",
             cure="build again: ./inv build-serving",
         )
@@ -47,16 +52,14 @@ def settings_of(build: Build, settings: Settings) -> Settings:
         adapter = WITHOUT_ADAPTER
     elif settings.without_adapter:  # which is said of what is built, not of what is there
         adapter = Settings.adapter
-    return with_sample(
-        replace(
-            settings,
-            adapter=adapter,
-            source=manifest.source["name"],
-            runner=runner,
-            docker_base_image=manifest.toolchain.get("base_image", settings.docker_base_image),
-            bazel_args=tuple(manifest.flags),
-            also_fits=tuple(manifest.also_fits) or settings.also_fits,
-            xla=xla_of(manifest),
-            linker=manifest.linker_setting if manifest.linker_setting in KINDS else settings.linker,
-        )
+    return replace(
+        settings,
+        adapter=adapter,
+        source=manifest.source["name"],
+        runner=runner,
+        docker_base_image=manifest.toolchain.get("base_image", settings.docker_base_image),
+        bazel_args=tuple(manifest.flags),
+        also_fits=tuple(manifest.also_fits) or settings.also_fits,
+        xla=xla_of(manifest),
+        linker=manifest.linker_setting if manifest.linker_setting in KINDS else settings.linker,
     )

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from npu_serving.building.context import BuildContext
 from npu_serving.building.inputs import choose_runner, find_fits
-from npu_serving.building.prepared import prepared_of
+from npu_serving.building.prepared import PREPARED, prepared_file, prepared_of
 from npu_serving.building.saved_links import links_directory
 from npu_serving.building.sources import resolve_source
+from npu_serving.builds.build_settings import settings_of_manifest
 from npu_serving.builds.current import CURRENT, find_build, link_target
 from npu_serving.builds.fitting import named_adapters
-from npu_serving.builds.manifest import BuildManifest
+from npu_serving.builds.manifest import MANIFEST, BuildManifest
 from npu_serving.cann.install import cann_of
 from npu_serving.cann.known_adapters import KnownAdapter
 from npu_serving.console import Reporter
@@ -26,7 +27,7 @@ from npu_serving.linking.saved_link import SavedLink, read_saved_link
 from npu_serving.packaging.bare_link import linker_words, needed_libraries, resolved
 from npu_serving.packaging.kit_members import SYSTEM, KitLink, kit_link
 from npu_serving.packaging.link_place import LinkPlace, link_place
-from npu_serving.settings import Settings
+from npu_serving.settings import WITHOUT_ADAPTER, Settings
 
 _BUILD_AGAIN = "./inv build-serving links it again and keeps how, compiling only what is not there; then pack again"
 
@@ -39,20 +40,31 @@ class KitSource:
     saved: SavedLink
     made_of: str
     """What the manifest is of, for a person."""
+    settings: Settings
+    """Those that it was made with, but for the adapter: a kit asks for none."""
     fits: tuple[KnownAdapter, ...] = ()
     """What a server that is linked from it is to fit besides its adapter."""
 
 
-def kit_source(settings: Settings, build: str = "") -> KitSource:
-    """The build that is named, or the current one; without one, or with `adapter: none`, what was made ready last
-    without an adapter. RequestError where it is not known how it is linked.
+def kit_source(settings: Settings, build: str = "", objects: str = "") -> KitSource:
+    """The build that is named, or what was made ready of those `objects` without an adapter; else the current build,
+    and without one, or with `adapter: none`, what was made ready last without an adapter.
+
+    RequestError where it is not known how it is linked.
     """
-    ready = prepared_of(settings) if not build else None
-    if ready is not None and (settings.without_adapter or not link_target(settings.dist_root, CURRENT)):
+    ready = prepared_of(settings, objects) if not build else None
+    if objects and ready is None:
+        raise RequestError(
+            f"What was made ready of the objects {objects[:12]} is not in {settings.build_root / PREPARED}.",
+            cause="it was removed in the meantime",
+            cure="run the same command again",
+        )
+    if ready is not None and (objects or settings.without_adapter or not link_target(settings.dist_root, CURRENT)):
         manifest, named = ready, f"the objects {ready.objects[:12]}, built without an adapter"
+        path = prepared_file(settings, ready.objects)
     else:
         found = find_build(settings.dist_root, build)
-        manifest, named = found.manifest, found.manifest.build_id
+        manifest, named, path = found.manifest, found.manifest.build_id, found.directory / MANIFEST
     saved = read_saved_link(links_directory(settings) / f"{manifest.objects}.json") if manifest.objects else None
     if saved is None:
         raise RequestError(
@@ -60,23 +72,23 @@ def kit_source(settings: Settings, build: str = "") -> KitSource:
             cause="it was built by an earlier version of this project, or build_root was cleaned or is another one",
             cure=_BUILD_AGAIN,
         )
-    asked = dataclasses.replace(settings, also_fits=tuple(manifest.also_fits) or settings.also_fits)
-    return KitSource(manifest, saved, named, find_fits(asked, resolve_source(settings), named_adapters(manifest)))
+    its_own = dataclasses.replace(settings_of_manifest(manifest, settings, path), adapter=WITHOUT_ADAPTER)
+    fits = find_fits(its_own, resolve_source(its_own), named_adapters(manifest))
+    return KitSource(manifest, saved, named, its_own, fits)
 
 
 @contextlib.contextmanager
-def link_of(settings: Settings, source: KitSource, reporter: Reporter) -> Iterator[KitLink]:
+def link_of(source: KitSource, reporter: Reporter) -> Iterator[KitLink]:
     """The link as it is in a kit, whose files can be read until the block ends.
 
     RequestError where one of them is gone or changed since, BuildFailedError for what is not there any more.
     """
-    settings = dataclasses.replace(settings, runner=source.manifest.toolchain.get("runner", settings.runner))
     context = BuildContext(
-        settings=settings,
-        source=resolve_source(settings),
-        cann=cann_of(settings),  # not looked for: nothing here asks for it
+        settings=source.settings,
+        source=resolve_source(source.settings),
+        cann=cann_of(source.settings),
         libpython=Path(),
-        runner=choose_runner(settings, reporter),
+        runner=choose_runner(source.settings, reporter),
         archives=(),
     )
     with link_place(context, source.saved) as place:

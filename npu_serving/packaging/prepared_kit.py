@@ -13,6 +13,7 @@ from npu_serving.building.prepared import PREPARED
 from npu_serving.building.without_adapter import PreparedResult, prepare_objects
 from npu_serving.console import Reporter
 from npu_serving.errors import FileAccessError
+from npu_serving.packaging.kit_content import fits_by_release
 from npu_serving.packaging.relink_kit_file import KitResult, make_kit
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.writers.shell import command_line
@@ -54,7 +55,7 @@ def prepare_and_pack(settings: Settings, reporter: Reporter, *, cpu_server: bool
     former = _former(note)
     if former.get("made_of") == made_of and _is_there(former):
         return ObjectsAndKit(prepared, Path(former["kit"]), former["sha256"], None)
-    packed = make_kit(settings, reporter)
+    packed = make_kit(settings, reporter, objects=prepared.objects)
     status = packed.plan.target.stat()
     kept = {"made_of": made_of, "kit": str(packed.plan.target), "sha256": packed.sha256}
     fsutil.write_file(note, json.dumps({**kept, "state": f"{status.st_size} {status.st_mtime_ns}"}) + "\n")
@@ -62,11 +63,13 @@ def prepare_and_pack(settings: Settings, reporter: Reporter, *, cpu_server: bool
 
 
 def _made_of(settings: Settings, prepared: PreparedResult) -> str:
-    """Changes with the objects, the golden requests, and the files of this project, of which the kit has some."""
+    """Changes with the objects, what a server of them is to fit, the golden requests, and the files of this project, of
+    which the kit has some.
+    """
     files = [*golden_directory(settings.dist_root).glob("*"), *(PROJECT_ROOT / "npu_serving").rglob("*")]
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files) if path.is_file()]
     own = [state for state in states if not state[0].endswith(".pyc")]
-    return hashlib.sha256(json.dumps([prepared.objects, own]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([prepared.objects, fits_by_release(prepared.fits), own]).encode()).hexdigest()
 
 
 def _former(note: Path) -> dict[str, str]:

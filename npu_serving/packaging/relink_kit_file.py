@@ -93,20 +93,23 @@ class KitResult:
 def plan_kit(settings: Settings, reporter: Reporter, *, build: str = "", output: Path | None = None) -> KitPlan:
     """What make_kit() would make; changes nothing. Raises what that raises before it writes."""
     source = kit_source(settings, build)
-    with link_of(settings, source, reporter) as link:
+    with link_of(source, reporter) as link:
         return _plan(settings, source, link, files_beside(settings, source, link, Silent()), output)
 
 
-def make_kit(settings: Settings, reporter: Reporter, *, build: str = "", output: Path | None = None) -> KitResult:
-    """Packs the link of a build, or of what was built without an adapter; the same inputs give the same bytes.
+def make_kit(
+    settings: Settings, reporter: Reporter, *, build: str = "", objects: str = "", output: Path | None = None
+) -> KitResult:
+    """Packs the link of a build, of those `objects` that were built without an adapter, or what kit_source() chooses;
+    the same inputs give the same bytes.
 
     The file gets its name when it is whole. Raises RequestError where the build's link is not known or an object of it
     is gone or changed, BuildFailedError where the toolchain is not what it was, DiskFullError, FileAccessError.
     """
     started = time.monotonic()
-    source = kit_source(settings, build)
+    source = kit_source(settings, build, objects)
     digest = ""
-    with link_of(settings, source, reporter) as link:
+    with link_of(source, reporter) as link:
         files = files_beside(settings, source, link, reporter)
         plan = _plan(settings, source, link, files, output)
 

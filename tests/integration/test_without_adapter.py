@@ -16,19 +16,23 @@ from npu_serving.asking.request import ROW, PredictRequest
 from npu_serving.building import pipeline
 from npu_serving.building.context import find_context
 from npu_serving.building.pipeline import BuildResult, build_serving
-from npu_serving.building.prepared import PREPARED, prepared_of
+from npu_serving.building.prepared import PREPARED, keep_prepared, prepared_of
 from npu_serving.building.saved_links import links_directory
 from npu_serving.building.without_adapter import PreparedResult, prepare_objects
 from npu_serving.builds.current import CPU_SERVER, CURRENT, link_target
 from npu_serving.builds.manifest import Build
 from npu_serving.builds.rollback import roll_back
 from npu_serving.builds.verify import verify_build
+from npu_serving.cann.known_adapters import OF_SAMPLE, KnownAdapter, write_known
 from npu_serving.console import Silent
 from npu_serving.elf.symbols import read_elf
 from npu_serving.errors import AdapterError, RequestError, VerificationError
 from npu_serving.linking.saved_link import SavedLink, read_saved_link
 from npu_serving.packaging.package import plan_package
 from npu_serving.packaging.prepared_kit import prepare_and_pack
+from npu_serving.packaging.relink_kit_file import make_kit
+from npu_serving.relink_kit.kit_file import read_kit
+from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE
 from npu_serving.sample.sample_settings import sample_root
 from npu_serving.settings import WITHOUT_ADAPTER, Settings
 from npu_serving.trials.smoke import smoke_build
@@ -172,6 +176,44 @@ def test_the_kit_of_it_is_packed_once_and_again_where_it_is_no_longer_what_was_p
     first.kit.write_bytes(b"no kit")
     assert prepare_and_pack(road.settings, Silent()).sha256 == first.sha256
     assert fsutil.sha256_of(first.kit) == first.sha256
+
+
+def test_an_adapter_that_a_server_is_to_fit_from_now_on_is_in_the_next_kit_and_nothing_is_built_for_it(
+    road: Road, tmp_path: Path
+) -> None:
+    """By its release, and of the known ones where one is added to them."""
+    first = prepare_and_pack(road.settings, Silent())
+    assert dict(read_kit(first.kit).file.fits) == {}
+    known = dataclasses.replace(road.settings, also_fits=("known",), adapters=tmp_path)
+    (step,) = (step for step in pipeline.dry_run(known, Silent()).steps if step.needed)
+    assert (step.name, step.why) == ("objects", "a server of them is to fit other adapters now")
+    second = prepare_and_pack(known, Silent())
+    assert second.prepared.record.actions == {}
+    assert second.packed is not None
+    assert set(read_kit(second.kit).file.fits) == {FIRST_RELEASE, NEXT_RELEASE}
+    write_known(tmp_path / "own.json", KnownAdapter("9.1.0", OF_SAMPLE, "by hand", ("_ZN10tensorflow3newEv",)))
+    third = prepare_and_pack(known, Silent())
+    assert third.packed is not None
+    assert dict(read_kit(third.kit).file.fits)["9.1.0"] == ("_ZN10tensorflow3newEv",)
+    assert prepare_and_pack(known, Silent()).packed is None
+
+
+def test_a_kit_is_that_of_the_tree_that_was_named_though_another_was_made_ready_later(
+    road: Road, tmp_path: Path
+) -> None:
+    first = prepare_and_pack(road.settings, Silent())
+    manifest = prepared_of(road.settings, first.prepared.objects)
+    assert manifest is not None
+    keep_prepared(road.settings, dataclasses.replace(manifest, objects="0b" * 32))
+    fsutil.remove(first.kit)
+    again = prepare_and_pack(road.settings, Silent())
+    assert (again.kit, again.sha256) == (first.kit, first.sha256)
+    newest = prepared_of(road.settings)
+    assert newest is not None
+    assert newest.objects == first.prepared.objects
+    today = dataclasses.replace(road.settings, source="1.15.0", runner="auto")
+    packed = make_kit(today, Silent(), output=tmp_path / "kit.pyz")
+    assert packed.sha256 == first.sha256
 
 
 def test_a_machine_without_cann_needs_none(sample_settings: Settings, tmp_path: Path) -> None:

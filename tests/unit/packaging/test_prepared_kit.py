@@ -1,0 +1,68 @@
+"""When the kit of what was built without an adapter is packed again, and of what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from npu_serving.building.build_record import BuildRecord
+from npu_serving.building.plan import BuildPlan
+from npu_serving.building.without_adapter import PreparedResult
+from npu_serving.cann.known_adapters import KnownAdapter
+from npu_serving.console import Reporter, Silent
+from npu_serving.packaging import prepared_kit
+from npu_serving.packaging.prepared_kit import prepare_and_pack
+from npu_serving.packaging.relink_kit_file import KitPlan, KitResult
+from npu_serving.settings import WITHOUT_ADAPTER, Settings
+
+ADAPTER = KnownAdapter("9.0.0", "sample", "", ("a",))
+FURTHER = KnownAdapter("9.1.0", "sample", "", ("b",))
+
+
+class Packing:
+    """What was made ready, as a test says, and which kits were packed of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.objects = "0a"
+        self.fits: tuple[KnownAdapter, ...] = (ADAPTER,)
+        self.packed: list[str] = []
+
+    def prepare(self, _settings: Settings, _reporter: Reporter, *, cpu_server: bool) -> PreparedResult:
+        """Nothing has to be done for it."""
+        assert not cpu_server
+        return PreparedResult(self.objects, BuildPlan(()), BuildRecord(), 0.0, self.root / "link", self.fits)
+
+    def pack(self, _settings: Settings, _reporter: Reporter, *, objects: str) -> KitResult:
+        """Any file is a kit."""
+        self.packed.append(objects)
+        target = self.root / f"{objects}.pyz"
+        target.write_text(objects)
+        return KitResult(KitPlan(target, objects, "x86_64", "", 1, 1, ()), "", "", 1, 0.0)
+
+
+@pytest.fixture
+def packing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packing:
+    packing = Packing(tmp_path)
+    monkeypatch.setattr(prepared_kit, "prepare_objects", packing.prepare)
+    monkeypatch.setattr(prepared_kit, "make_kit", packing.pack)
+    return packing
+
+
+def test_the_kit_is_of_the_objects_that_this_run_has_made_ready_and_is_packed_once(packing: Packing) -> None:
+    settings = Settings(adapter=WITHOUT_ADAPTER, build_root=packing.root / "b", dist_root=packing.root / "d")
+    for objects in ("0a", "0a", "0b", "0a"):
+        packing.objects = objects
+        assert prepare_and_pack(settings, Silent()).kit.read_text() == objects
+    assert packing.packed == ["0a", "0b", "0a"]
+
+
+def test_the_kit_is_packed_again_when_a_server_of_it_is_to_fit_another_adapter_or_other_symbols(
+    packing: Packing,
+) -> None:
+    settings = Settings(adapter=WITHOUT_ADAPTER, build_root=packing.root / "b", dist_root=packing.root / "d")
+    for fits in ((ADAPTER,), (ADAPTER, FURTHER), (ADAPTER, FURTHER), (KnownAdapter("9.0.0", "sample", "", ("c",)),)):
+        packing.fits = fits
+        prepare_and_pack(settings, Silent())
+    assert len(packing.packed) == 3
