@@ -182,6 +182,10 @@ class StateLockedError(NpuServingError):
     """Another run holds the lock on the state directory."""
 
 
+class SwitchedMeanwhileError(NpuServingError):
+    """Another run has made another build the current one, while a new one was being proven: nothing was switched."""
+
+
 class DiskFullError(NpuServingError):
     """A file could not be written because the disk is full; nothing half-written was left behind."""
 

@@ -26,7 +26,7 @@ from npu_serving.building.saved_link_run import UsableLink, relinked, usable_lin
 from npu_serving.building.saved_links import keep_link
 from npu_serving.building.sources import check_tree, lock_command, prepare_source, resolve_source
 from npu_serving.builds.assembling import package, replaced_meanwhile
-from npu_serving.builds.current import dist_lock, find_build, make_current, read_builds, unused_id
+from npu_serving.builds.current import dist_lock, find_build, make_current, read_builds, unused_id, while_proven
 from npu_serving.builds.fitting import judged_adapters
 from npu_serving.builds.manifest import Build, BuildManifest, build_id, id_without
 from npu_serving.cann.install import Cann
@@ -142,7 +142,8 @@ def build_serving(
             # Not before, since Bazel may run for hours; and not refused then, after hours.
             build, record = _build(context, reporter, lambda: writes_into_dist(reporter), again=clean)
         if proof is not None and not build.current:
-            proof(build)
+            with while_proven(build, held, doing=doing, reporter=reporter):
+                proof(build)
         make_current(build, settings.install_link)
     build = find_build(settings.dist_root, build.manifest.build_id)
     for line in fit_warnings(context, build.manifest):

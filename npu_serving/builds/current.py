@@ -12,7 +12,7 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.builds.manifest import MANIFEST, SERVER, Build, read_manifest
 from npu_serving.console import Reporter
-from npu_serving.errors import FileAccessError, RequestError, StateLockedError
+from npu_serving.errors import FileAccessError, RequestError, StateLockedError, SwitchedMeanwhileError
 from npu_serving.settings import user_path
 from npu_serving.state_lock import state_lock
 from npu_serving.writers.shell import command_line
@@ -20,7 +20,8 @@ from npu_serving.writers.shell import command_line
 CURRENT = "current"
 PREVIOUS = "previous"
 DIST_LOCK = ".relink.lock"
-"""Who makes a new current build of dist/ holds it: from what was linked or built until the links are switched."""
+"""Who makes a new current build of dist/ holds it: from what was linked or built until the links are switched, but for
+the proof between, which may take an hour."""
 CPU_SERVER = "cpu-server"
 """A link as well: to the build that was linked last without an adapter, which never becomes current by itself."""
 KIT_SUFFIX = ".pyz"
@@ -171,6 +172,28 @@ def dist_lock(dist_root: Path, *, doing: str, waiting: Reporter | None = None) -
             waiting.note(f"{error.what} This run goes on when that has finished.")
             held.enter_context(lock(wait=True))
         yield
+
+
+@contextlib.contextmanager
+def while_proven(build: Build, held: contextlib.ExitStack, *, doing: str, reporter: Reporter) -> Iterator[None]:
+    """Gives back the dist_lock() that `held` holds while the block runs, which proves the build, and takes it again.
+
+    A model is compiled for an hour perhaps, and whoever wants to go back meanwhile can. SwitchedMeanwhileError where
+    somebody did, or another run has made its own build the current one: that was decided later, so it stays.
+    """
+    root = build.directory.parent
+    former = link_target(root, CURRENT)
+    held.close()
+    yield
+    held.enter_context(dist_lock(root, doing=doing, waiting=reporter))
+    now = link_target(root, CURRENT)
+    if now not in (former, build.directory.name):
+        name = build.directory.name
+        raise SwitchedMeanwhileError(
+            f"{now or 'No build'} was made current while {name} was being proven, and stays so.",
+            cause="somebody went back to it with rollback, or another run has made it",
+            cure=f"leave it so, or make the new build current, which is kept and proven: ./inv rollback --build {name}",
+        )
 
 
 def link_target(dist_root: Path, link: str) -> str:

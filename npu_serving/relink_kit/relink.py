@@ -29,6 +29,7 @@ from npu_serving.builds.current import (
     make_current,
     read_builds,
     unused_id,
+    while_proven,
 )
 from npu_serving.builds.fitting import fit_text, fits_of, needing
 from npu_serving.builds.manifest import SERVER, Build, BuildManifest, assembled, build_id, write_definers
@@ -196,7 +197,8 @@ def relink(kit: Kit, request: KitRequest, reporter: Reporter, proof: Proof) -> K
 
     Whatever fails or is killed, the build that was current stays so. Raises what plan_relink() raises,
     StateLockedError while another run uses the cache or makes the current build of dist/, VerificationError where the
-    new server would not run models on the NPU, ProgramError where the link fails.
+    new server would not run models on the NPU, ProgramError where the link fails, SwitchedMeanwhileError where another
+    build was made current during the proof.
     """
     started = time.monotonic()
     cure = f"wait until it has finished, or {request.more_space}"
@@ -218,7 +220,8 @@ def relink(kit: Kit, request: KitRequest, reporter: Reporter, proof: Proof) -> K
         else:
             build, unpacking_s, link_s = _linked(plan, reporter)
         if not build.current:
-            proof(build, request.cann)
+            with while_proven(build, held, doing=DOING, reporter=reporter):
+                proof(build, request.cann)
         make_current(build, request.install_link)
     build = find_build(request.dist_root, build.manifest.build_id)
     return KitRelinked(plan, build, time.monotonic() - started, unpacking_s, link_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import time
@@ -12,7 +13,15 @@ from npu_serving.asking.golden_files import NONE_RECORDED, golden_directory
 from npu_serving.building.build_record import LINK_ACTIONS, BuildRecord
 from npu_serving.builds.assembling import package
 from npu_serving.builds.build_settings import settings_of
-from npu_serving.builds.current import check_link, dist_lock, find_build, make_current, read_builds, unused_id
+from npu_serving.builds.current import (
+    check_link,
+    dist_lock,
+    find_build,
+    make_current,
+    read_builds,
+    unused_id,
+    while_proven,
+)
 from npu_serving.builds.fitting import named_adapters, needing_of
 from npu_serving.builds.manifest import SERVER, Build, build_id
 from npu_serving.builds.verify import check_directory
@@ -245,15 +254,16 @@ def _try(build: Build, cann: Cann, settings: Settings, reporter: Reporter) -> No
 def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) -> Build:
     """A copy of the build with the installed adapter in place of its own; nothing is linked."""
     check_link(settings.install_link, settings.dist_root)
-    with state_lock(settings.build_root, doing=DOING), dist_lock(settings.dist_root, doing=DOING):
+    with state_lock(settings.build_root, doing=DOING), contextlib.ExitStack() as held:
+        held.enter_context(dist_lock(settings.dist_root, doing=DOING))
         same = _same_server_with(plan.installed, plan.build, settings)
-        if same is None:
-            build = _repackaged(plan, settings)  # verified by that
-            _try(build, plan.cann, settings, reporter)
-        else:
-            build = same
-            if not build.current:
-                _prove(build, plan.cann, settings, reporter)
+        build = same if same is not None else _repackaged(plan, settings)
+        if not build.current:
+            with while_proven(build, held, doing=DOING, reporter=reporter):
+                if same is None:  # verified by its packaging
+                    _try(build, plan.cann, settings, reporter)
+                else:
+                    _prove(build, plan.cann, settings, reporter)
         make_current(build, settings.install_link)
     return find_build(settings.dist_root, build.manifest.build_id)
 

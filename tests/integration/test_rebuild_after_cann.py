@@ -19,7 +19,7 @@ from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switc
 
 from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.golden_files import golden_directory, write_golden
+from npu_serving.asking.golden_files import NONE_RECORDED, golden_directory, write_golden
 from npu_serving.asking.npy import tensor_of, write_npz
 from npu_serving.asking.request import ROW, PredictRequest, read_request
 from npu_serving.asking.rest_client import predict
@@ -50,6 +50,7 @@ from npu_serving.errors import (
     RequestError,
     ServerError,
     StateLockedError,
+    SwitchedMeanwhileError,
     VerificationError,
 )
 from npu_serving.overlay.adapter import plan_overlay
@@ -835,6 +836,28 @@ def test_a_build_waits_for_a_relink_of_a_kit_and_says_so_but_a_saved_link_is_ref
         listening = Ending()
         assert rebuild_after_cann(settings, listening, with_bazel=True).build.current
     assert any(f"{settings.dist_root} is in use by process {os.getpid()}" in line for line in listening.said)
+
+
+@pytest.mark.parametrize("with_bazel", [False, True])
+def test_while_a_linked_server_is_proven_a_rollback_goes_at_once_and_is_not_undone(
+    upgrade: Upgrade, tmp_path: Path, with_bazel: bool
+) -> None:
+    settings = dataclasses.replace(upgrade.settings, dist_root=tmp_path / "dist", install_link="")
+    make_current(_copied(upgrade.before.build.directory, settings))
+    other = settings.dist_root / "serving-copy"
+    shutil.copytree(upgrade.before.build.directory, other, symlinks=True)
+    _edit_manifest(other, build_id=other.name)
+
+    class GoingBack(Listening):
+        def note(self, text: str) -> None:
+            super().note(text)
+            if text == NONE_RECORDED:
+                roll_back(settings, other.name, force=True)
+
+    with pytest.raises(SwitchedMeanwhileError, match=r"^serving-copy was made current while "):
+        rebuild_after_cann(settings, GoingBack(), with_bazel=with_bazel)
+    assert _current(settings) == other.name
+    assert len(read_builds(settings.dist_root).sound) == 3
 
 
 def test_an_install_link_that_cannot_be_made_is_told_before_anything_is_done(back: Settings) -> None:

@@ -29,7 +29,7 @@ from small_kits import (
 from npu_serving import fsutil
 from npu_serving.builds.current import dist_lock, find_build, make_current, read_builds
 from npu_serving.builds.digest_memo import DigestMemo
-from npu_serving.builds.manifest import SERVER, ReleaseFit, read_manifest
+from npu_serving.builds.manifest import SERVER, Build, ReleaseFit, read_manifest
 from npu_serving.builds.rollback import roll_back
 from npu_serving.console import Silent
 from npu_serving.elf.symbols import read_elf
@@ -41,6 +41,7 @@ from npu_serving.errors import (
     NpuServingError,
     ProgramError,
     StateLockedError,
+    SwitchedMeanwhileError,
     VerificationError,
 )
 from npu_serving.relink_kit import relink as relink_module
@@ -55,10 +56,11 @@ KILLS = 30
 
 @pytest.fixture
 def adapters(tmp_path: Path) -> dict[str, Path]:
-    """Three: the first needs one function of the server, the next one more, the last one that no kit has."""
+    """The first needs one function of the server, the next one more, the third only that, the last what no kit has."""
     return {
         "first": small_adapter(tmp_path / "first", ANSWER),
         "next": small_adapter(tmp_path / "next", ANSWER, OTHER),
+        "third": small_adapter(tmp_path / "third", OTHER),
         "lacking": small_adapter(tmp_path / "lacking", ANSWER, LACKING),
     }
 
@@ -266,6 +268,86 @@ def test_of_two_relinks_into_one_directory_the_second_is_refused_and_the_first_g
     assert refused.value.cure == "wait until it has finished, then run the same command again"
     assert starts(tmp_path) == made.manifest.build_id
     assert {build.directory for build in read_builds(tmp_path / "dist").sound} == {made.directory, former.directory}
+
+
+def test_while_a_new_server_is_proven_somebody_can_go_back_and_what_he_chose_stays(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    oldest = relinked(small_kit, tmp_path, cann).build
+    install_adapter(cann, adapters["next"])
+    former = relinked(small_kit, tmp_path, cann).build
+    install_adapter(cann, adapters["third"])
+    settings = Settings(cann_root=str(cann), build_root=tmp_path / "build", dist_root=tmp_path / "dist")
+
+    def goes_back(build: Build, _cann: object) -> None:
+        assert starts(tmp_path) == former.manifest.build_id
+        assert roll_back(settings, force=True).build.directory == oldest.directory
+        assert not build.current
+
+    request = relink_module.KitRequest(tmp_path / "dist", tmp_path / "cache", cann_root=str(cann))
+    with pytest.raises(SwitchedMeanwhileError) as refused:
+        relink_module.relink(read_kit(small_kit), request, Silent(), goes_back)
+    assert refused.value.what.startswith(f"{oldest.manifest.build_id} was made current while serving-")
+    assert starts(tmp_path) == oldest.manifest.build_id
+    made = refused.value.cure.rpartition("./inv rollback --build ")[2]
+    assert roll_back(settings, made).build.directory.name == made == starts(tmp_path)
+    assert len(read_builds(tmp_path / "dist").sound) == 3
+
+
+def test_of_two_relinks_that_prove_at_once_the_later_one_is_current_and_both_servers_are_kept(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    """Of one adapter, both make the same server; of two, the one that ends last would undo the other."""
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    former = relinked(small_kit, tmp_path, cann).build.directory
+
+    def beside(*installs: str) -> tuple[Path, list[Path]]:
+        others: list[Path] = []
+
+        def proof(_build: Build, _cann: object) -> None:
+            for name in installs:
+                install_adapter(cann, adapters[name])
+            others.append(relinked(small_kit, tmp_path, cann, cache="another").build.directory)
+
+        request = relink_module.KitRequest(tmp_path / "dist", tmp_path / "cache", cann_root=str(cann))
+        return relink_module.relink(read_kit(small_kit), request, Silent(), proof).build.directory, others
+
+    install_adapter(cann, adapters["next"])
+    mine, others = beside()
+    assert others == [mine]
+    assert starts(tmp_path) == mine.name
+    make_current(read_builds(tmp_path / "dist").sound[-1])
+    assert starts(tmp_path) == former.name
+    with pytest.raises(SwitchedMeanwhileError):
+        beside("third")
+    assert starts(tmp_path) not in (former.name, mine.name)
+    assert {mine, former} < {build.directory for build in read_builds(tmp_path / "dist").sound}
+
+
+def test_who_comes_back_from_the_proof_waits_for_another_run_and_says_so(
+    small_kit: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    cann = install_adapter(tmp_path / "Ascend", adapters["first"])
+    taken = contextlib.ExitStack()
+
+    class Freeing(Warned):
+        def note(self, text: str) -> None:
+            self.said.append(text)
+            if "goes on when that has finished" in text:
+                taken.close()
+
+    freeing = Freeing()
+    request = relink_module.KitRequest(tmp_path / "dist", tmp_path / "cache", cann_root=str(cann))
+    with taken:
+        relink_module.relink(
+            read_kit(small_kit),
+            request,
+            freeing,
+            lambda _build, _cann: taken.enter_context(dist_lock(tmp_path / "dist", doing="rollback")),
+        )
+    assert any("(rollback)" in line for line in freeing.said)
+    starts(tmp_path)
 
 
 def test_where_nothing_is_to_be_done_nobody_waits_for_another_run(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +13,15 @@ from typing import Any
 import pytest
 from small_kits import ANSWER, OTHER, install_adapter, make_members, relinked, small_adapter, write_small_kit
 
+from npu_serving.asking.golden_files import NONE_RECORDED
 from npu_serving.builds.current import dist_lock, find_build, make_current, packages_directory, read_builds
 from npu_serving.builds.listing import list_builds
+from npu_serving.builds.manifest import MANIFEST, Build
 from npu_serving.builds.pruning import prune_builds
 from npu_serving.builds.rollback import roll_back
 from npu_serving.cann.install import cann_of
 from npu_serving.console import Silent
-from npu_serving.errors import SourceError, StateLockedError
+from npu_serving.errors import SourceError, StateLockedError, SwitchedMeanwhileError
 from npu_serving.relink_kit.kit_file import KIT_JSON
 from npu_serving.settings import Settings
 from npu_serving.upgrade.kit_way import KITS, usable_kit
@@ -37,6 +41,15 @@ class Hearing(Silent):
         self.said.append(text)
 
     warn = note
+
+
+def write_copy(build: Build) -> str:
+    """The same build under another name, which it returns."""
+    name = "serving-copy"
+    shutil.copytree(build.directory, build.directory.with_name(name), symlinks=True)
+    path = build.directory.with_name(name) / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), "build_id": name}))
+    return name
 
 
 @dataclass
@@ -182,6 +195,27 @@ def test_a_rebuild_by_kit_or_by_swap_and_a_relink_of_the_kit_exclude_each_other(
             roll_back(place.settings)
         listed = [item.build.directory.name for item in list_builds(place.settings).builds]
         assert len(listed) == len(prune_builds(place.settings, 0).kept) == 2
+
+
+def test_whoever_goes_back_while_a_new_server_is_proven_need_not_wait_and_that_stays_so(
+    place: Place, tmp_path: Path
+) -> None:
+    class GoingBack(Hearing):
+        def note(self, text: str) -> None:
+            if text == NONE_RECORDED:
+                roll_back(place.settings, oldest, force=True)
+
+    first = find_build(place.settings.dist_root)
+    oldest = write_copy(first)
+    with pytest.raises(SwitchedMeanwhileError, match=f"^{oldest} was made current while "):
+        rebuild_after_cann(place.settings, GoingBack())
+    assert place.starts() == oldest
+    rebuild_after_cann(place.settings, Silent())
+    install_adapter(Path(place.settings.cann_root), small_adapter(tmp_path / "third", OTHER))
+    assert plan_rebuild(place.settings).action == SWAP
+    with pytest.raises(SwitchedMeanwhileError, match=f"^{oldest} was made current while "):
+        rebuild_after_cann(place.settings, GoingBack())
+    assert place.starts() == oldest
 
 
 def test_an_adapter_that_fits_is_swapped_in_and_the_kit_left_alone(place: Place, tmp_path: Path) -> None:
