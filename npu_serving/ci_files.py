@@ -31,13 +31,13 @@ GOLDEN = "golden"
 COMMANDS = (
     "./inv doctor --adapter none",
     "./inv fetch-deps",
-    f"./inv build-serving --adapter none --cpu-server --disk-cache {ACTIONS}",
+    f"./inv build-serving --adapter none --cpu-server --directory {GOLDEN} --disk-cache {ACTIONS}",
     f"./inv verify-serving --build {CPU_SERVER}",
     f'list=$(mktemp) && {DEPLOYMENTS} > "$list" && xargs -0 -r -n 1 ./inv check-deployment --elsewhere < "$list"',
     f"test ! -d {GOLDEN} || ./inv smoke --directory {GOLDEN} --build {CPU_SERVER}",
 )
 """What every system runs, in this order, on machines without CANN. invoke.yaml says what is built; nothing of it is
-repeated here. The kit that the third makes is what is published.
+repeated here. The kit that the third makes, with the golden requests in it, is what is published.
 """
 SYSTEMS = {
     "gitlab": (".gitlab-ci.yml", "ci/gitlab-ci.yml.j2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npu_serving.commands.flags import Call, command, refuse_together
@@ -53,7 +54,9 @@ def renew_base_images(_call: Call, base_image: str | None = None, dry_run: bool 
 
 @command(
     settings=("source", "adapter", "also_fits", "runner", IMAGE, FETCHING, BUILDING),
+    kinds={"directory": Path},
     help={
+        "directory": "with --adapter none: where the kit's golden requests are; golden/ beside the builds by default",
         "reproduce": "build twice from scratch, in two places, and report whether the results are identical",
         "cpu_server": "with --adapter none: link a server without an adapter as well, which runs models on the CPU, "
         "for trying and for golden requests in CI",
@@ -61,7 +64,12 @@ def renew_base_images(_call: Call, base_image: str | None = None, dry_run: bool 
     },
 )
 def build_serving(
-    call: Call, reproduce: bool = False, analyse: bool = False, cpu_server: bool = False, dry_run: bool = False
+    call: Call,
+    reproduce: bool = False,
+    analyse: bool = False,
+    cpu_server: bool = False,
+    directory: Path | None = None,
+    dry_run: bool = False,
 ) -> Result:
     """Build the server with the adapter linked in: fetch, overlay, Bazel, verify. --adapter none stops at the link."""
     from npu_serving.building import pipeline, reproduction
@@ -72,6 +80,7 @@ def build_serving(
             "--reproduce",
             "it builds twice from scratch, on this machine, without a cache, and does not touch dist/ and the link",
             analyse=analyse,
+            directory=directory,
             **{name: call.given.get(name) for name in left_out},
         )
         if call.settings.without_adapter:
@@ -87,6 +96,12 @@ def build_serving(
             cause="a server with one runs models on the CPU as well, where no platform config asks for the NPU",
             cure="give --adapter none with it, or leave it out",
         )
+    if directory is not None and not call.settings.without_adapter:
+        raise RequestError(
+            "--directory is for builds without an adapter.",
+            cause="golden requests are packed into the relink kit, and with an adapter none is packed",
+            cure="give --adapter none with it, or leave it out",
+        )
     if dry_run:
         return pipeline.dry_run(call.settings, call.console, cpu_server=cpu_server)
     if analyse:
@@ -94,5 +109,5 @@ def build_serving(
     if call.settings.without_adapter:
         from npu_serving.packaging.prepared_kit import prepare_and_pack
 
-        return prepare_and_pack(call.settings, call.console, cpu_server=cpu_server)
+        return prepare_and_pack(call.settings, call.console, cpu_server=cpu_server, golden=directory)
     return pipeline.build_serving(call.settings, call.console)

@@ -13,16 +13,24 @@ if TYPE_CHECKING:
 
 @command(
     settings=("docker_base_image", "offline"),
-    kinds={"output": Path},
+    kinds={"output": Path, "directory": Path},
     help={
+        "directory": "with --format kit: where the golden requests for it are; golden/ beside the builds by default",
         "format": "tar, deb, image or kit; what the name of the file means by default, else tar",
         "output": "the file (.tar.gz, .tgz, .tar, .deb, .pyz), or the directory for it; dist/packages by default",
         "base_image": "with --format image: the image that it is made from",
     },
 )
-def package(call: Call, format: str = "", build: str = "", output: Path | None = None, dry_run: bool = False) -> Result:
+def package(
+    call: Call,
+    format: str = "",
+    build: str = "",
+    output: Path | None = None,
+    directory: Path | None = None,
+    dry_run: bool = False,
+) -> Result:
     """Make a tar file, a Debian package, a runtime image or a relink kit of a finished build."""
-    return _package(call, format, build, output, dry_run)
+    return _package(call, format, build, output, dry_run, directory)
 
 
 @command(settings=("docker_base_image", "offline"), help={"base_image": "the image that it is made from"})
@@ -39,7 +47,9 @@ def package_client(call: Call, output: Path | None = None, dry_run: bool = False
     return made(call.settings, output=output, dry_run=dry_run)
 
 
-def _package(call: Call, kind: str, build: str, output: Path | None, dry_run: bool) -> Result:
+def _package(
+    call: Call, kind: str, build: str, output: Path | None, dry_run: bool, directory: Path | None = None
+) -> Result:
     from npu_serving.packaging import package as packages
     from npu_serving.packaging.named_file import IMAGE, KIT, chosen_format
 
@@ -52,7 +62,9 @@ def _package(call: Call, kind: str, build: str, output: Path | None, dry_run: bo
     if kind == KIT:
         from npu_serving.packaging.relink_kit_file import make_kit, plan_kit
 
-        return (plan_kit if dry_run else make_kit)(call.settings, call.console, build=build, output=output)
+        make = plan_kit if dry_run else make_kit
+        return make(call.settings, call.console, build=build, output=output, golden=directory)
+    refuse_together(f"--format {kind}", "only a relink kit holds golden requests", directory=directory)
     if dry_run:
         return packages.plan_package(call.settings, kind=kind, build=build, output=output)
     return packages.package(call.settings, call.console, kind=kind, build=build, output=output)

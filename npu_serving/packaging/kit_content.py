@@ -76,11 +76,11 @@ def _linker(name: str) -> Literal["bfd", "gold", "lld"]:
     )
 
 
-def files_beside(settings: Settings, source: KitSource, link: KitLink, reporter: Reporter) -> dict[str, bytes]:
-    """What else is in the kit, by name."""
+def files_beside(golden: Path, source: KitSource, link: KitLink, reporter: Reporter) -> dict[str, bytes]:
+    """What else is in the kit, by name; `golden` is the directory of the golden requests."""
     return {
         **program_files(),
-        **dict(_golden_files(settings, reporter)),
+        **golden_files(golden, reporter),
         KIT_BILL: _bill(source.manifest, link),
     }
 
@@ -125,9 +125,26 @@ def golden_names(files: Mapping[str, bytes]) -> tuple[str, ...]:
     return tuple(sorted(name[len(KIT_GOLDEN) : -len(".json")] for name in found))
 
 
-def _golden_files(settings: Settings, reporter: Reporter) -> Iterator[tuple[str, bytes]]:
-    """The golden requests, each with its arrays and its platform config, which it names as a file beside it."""
-    directory = golden_directory(settings.dist_root)
+def golden_of_kit(settings: Settings, directory: Path | None, reporter: Reporter) -> Path:
+    """The directory of the golden requests for a kit: the one that is named, or that beside the builds.
+
+    A named one that is not there is fine, since a repository may have none, and said.
+    """
+    if directory is not None and not directory.is_dir():
+        reporter.warn(f"{directory} is not a directory, so the kit has no golden requests.")
+    return directory or golden_directory(settings.dist_root)
+
+
+def golden_files(directory: Path, reporter: Reporter) -> dict[str, bytes]:
+    """The golden requests as they are in a kit, each with its arrays and its platform config, by name.
+
+    Warns of what can't go along.
+    """
+    return dict(_golden_files(directory, reporter))
+
+
+def _golden_files(directory: Path, reporter: Reporter) -> Iterator[tuple[str, bytes]]:
+    """Each names its platform config as a file beside it."""
     held = read_golden_requests(directory)
     for error in held.errors:
         reporter.warn(f"A golden request is not in the kit. {error.what}")

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving import fsutil
-from npu_serving.asking.golden_files import golden_directory
 from npu_serving.building.prepared import PREPARED
 from npu_serving.building.without_adapter import PreparedResult, prepare_objects
-from npu_serving.console import Reporter
+from npu_serving.console import Reporter, Silent
 from npu_serving.errors import FileAccessError
-from npu_serving.packaging.kit_content import fits_by_release
+from npu_serving.packaging.kit_content import fits_by_release, golden_files, golden_of_kit
 from npu_serving.packaging.relink_kit_file import KitResult, make_kit
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.writers.shell import command_line
@@ -48,28 +47,36 @@ class ObjectsAndKit:
         )
 
 
-def prepare_and_pack(settings: Settings, reporter: Reporter, *, cpu_server: bool = False) -> ObjectsAndKit:
-    """Everything but the final link, and the kit of it in dist/packages; a kit that is still right stays as it is."""
+def prepare_and_pack(
+    settings: Settings, reporter: Reporter, *, cpu_server: bool = False, golden: Path | None = None
+) -> ObjectsAndKit:
+    """Everything but the final link, and the kit of it in dist/packages; a kit that is still right stays as it is.
+
+    `golden` is the directory of the golden requests that go with it, by default that of the builds.
+    """
     prepared = prepare_objects(settings, reporter, cpu_server=cpu_server)
-    note, made_of = settings.build_root / PREPARED / NOTE, _made_of(settings, prepared)
+    note, made_of = settings.build_root / PREPARED / NOTE, _made_of(settings, prepared, golden)
     former = _former(note)
     if former.get("made_of") == made_of and _is_there(former):
         return ObjectsAndKit(prepared, Path(former["kit"]), former["sha256"], None)
-    packed = make_kit(settings, reporter, objects=prepared.objects)
+    packed = make_kit(settings, reporter, objects=prepared.objects, golden=golden)
     status = packed.plan.target.stat()
     kept = {"made_of": made_of, "kit": str(packed.plan.target), "sha256": packed.sha256}
     fsutil.write_file(note, json.dumps({**kept, "state": f"{status.st_size} {status.st_mtime_ns}"}) + "\n")
     return ObjectsAndKit(prepared, packed.plan.target, packed.sha256, packed)
 
 
-def _made_of(settings: Settings, prepared: PreparedResult) -> str:
+def _made_of(settings: Settings, prepared: PreparedResult, golden: Path | None) -> str:
     """Changes with the objects, what a server of them is to fit, the golden requests, and the files of this project, of
     which the kit has some.
     """
-    files = [*golden_directory(settings.dist_root).glob("*"), *(PROJECT_ROOT / "npu_serving").rglob("*")]
+    files = (PROJECT_ROOT / "npu_serving").rglob("*")
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files) if path.is_file()]
     own = [state for state in states if not state[0].endswith(".pyc")]
-    return hashlib.sha256(json.dumps([prepared.objects, fits_by_release(prepared.fits), own]).encode()).hexdigest()
+    requests = golden_files(golden_of_kit(settings, golden, Silent()), Silent())
+    asked = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(requests.items())}
+    made_of = [prepared.objects, fits_by_release(prepared.fits), asked, own]
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
 
 def _former(note: Path) -> dict[str, str]:

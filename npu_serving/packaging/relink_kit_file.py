@@ -12,7 +12,7 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.builds.current import KIT_SUFFIX, packages_directory
 from npu_serving.console import Reporter, Silent, amount_text, duration_text
-from npu_serving.packaging.kit_content import described_kit, files_beside, golden_names, machine_of
+from npu_serving.packaging.kit_content import described_kit, files_beside, golden_names, golden_of_kit, machine_of
 from npu_serving.packaging.kit_members import KitLink
 from npu_serving.packaging.kit_source import KitSource, kit_source, link_of
 from npu_serving.packaging.kit_writer import write_kit
@@ -90,27 +90,42 @@ class KitResult:
         )
 
 
-def plan_kit(settings: Settings, reporter: Reporter, *, build: str = "", output: Path | None = None) -> KitPlan:
+def plan_kit(
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    build: str = "",
+    output: Path | None = None,
+    golden: Path | None = None,
+) -> KitPlan:
     """What make_kit() would make; changes nothing. Raises what that raises before it writes."""
     source = kit_source(settings, build)
+    golden = golden_of_kit(settings, golden, reporter)
     with link_of(source, reporter) as link:
-        return _plan(settings, source, link, files_beside(settings, source, link, Silent()), output)
+        return _plan(settings, source, link, files_beside(golden, source, link, Silent()), output)
 
 
 def make_kit(
-    settings: Settings, reporter: Reporter, *, build: str = "", objects: str = "", output: Path | None = None
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    build: str = "",
+    objects: str = "",
+    output: Path | None = None,
+    golden: Path | None = None,
 ) -> KitResult:
     """Packs the link of a build, of those `objects` that were built without an adapter, or what kit_source() chooses;
-    the same inputs give the same bytes.
+    the same inputs give the same bytes. `golden` is the directory of the golden requests; by default the builds'.
 
     The file gets its name when it is whole. Raises RequestError where the build's link is not known or an object of it
     is gone or changed, BuildFailedError where the toolchain is not what it was, DiskFullError, FileAccessError.
     """
     started = time.monotonic()
     source = kit_source(settings, build, objects)
+    golden = golden_of_kit(settings, golden, reporter)
     digest = ""
     with link_of(source, reporter) as link:
-        files = files_beside(settings, source, link, reporter)
+        files = files_beside(golden, source, link, reporter)
         plan = _plan(settings, source, link, files, output)
 
         def described(held: Mapping[str, KitMember]) -> bytes:

@@ -16,6 +16,7 @@ from states import MODEL
 from npu_serving.building.prepared import prepared_of
 from npu_serving.builds.current import CPU_SERVER, CURRENT
 from npu_serving.ci_files import COMMANDS, PACKAGES
+from npu_serving.relink_kit.kit_file import read_kit
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 GOLDEN = {
@@ -75,7 +76,8 @@ def test_the_commands_build_and_check_all_without_cann_and_what_is_wrong_ends_th
     settings = Settings(build_root=clone / "build", dist_root=clone / "dist")
     assert prepared_of(settings) is not None
     assert (settings.dist_root / CPU_SERVER).is_symlink()
-    assert [path.suffix for path in (clone / PACKAGES).iterdir()] == [".pyz"]
+    (kit,) = (clone / PACKAGES).iterdir()
+    assert "golden/half.json" in read_kit(kit).file.entries
     assert not (settings.dist_root / CURRENT).exists()
 
     deployments = next(command for command in COMMANDS if "check-deployment" in command)

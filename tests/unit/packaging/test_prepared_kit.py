@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,15 +30,17 @@ class Packing:
         self.objects = "0a"
         self.fits: tuple[KnownAdapter, ...] = (ADAPTER,)
         self.packed: list[str] = []
+        self.golden: Path | None = None
 
     def prepare(self, _settings: Settings, _reporter: Reporter, *, cpu_server: bool) -> PreparedResult:
         """Nothing has to be done for it."""
         assert not cpu_server
         return PreparedResult(self.objects, BuildPlan(()), BuildRecord(), 0.0, self.root / "link", self.fits)
 
-    def pack(self, _settings: Settings, _reporter: Reporter, *, objects: str) -> KitResult:
+    def pack(self, _settings: Settings, _reporter: Reporter, *, objects: str, golden: Path | None) -> KitResult:
         """Any file is a kit."""
         self.packed.append(objects)
+        self.golden = golden
         target = self.root / f"{objects}.pyz"
         target.write_text(objects)
         return KitResult(KitPlan(target, objects, "x86_64", "", 1, 1, ()), "", "", 1, 0.0)
@@ -66,3 +70,25 @@ def test_the_kit_is_packed_again_when_a_server_of_it_is_to_fit_another_adapter_o
         packing.fits = fits
         prepare_and_pack(settings, Silent())
     assert len(packing.packed) == 3
+
+
+def test_the_kit_is_packed_again_when_the_golden_requests_that_were_named_or_a_platform_config_of_one_changed(
+    packing: Packing,
+) -> None:
+    settings = Settings(adapter=WITHOUT_ADAPTER, build_root=packing.root / "b", dist_root=packing.root / "d")
+    golden, config = packing.root / "golden", packing.root / "npu.config"
+    golden.mkdir()
+    request = {"format": 2, "model": "m", "instances": [1.0], "expected": [3.5], "platform_config_file": str(config)}
+    changes: list[Callable[[], object]] = [
+        lambda: config.write_text("one"),
+        lambda: (golden / "a.json").write_text(json.dumps(request)),
+        (golden / "a.json").touch,
+        lambda: config.write_text("two"),
+    ]
+    packed = []
+    for change in changes:
+        change()
+        prepare_and_pack(settings, Silent(), golden=golden)
+        packed.append(len(packing.packed))
+    assert packing.golden == golden
+    assert packed == [1, 2, 2, 3]
