@@ -42,6 +42,7 @@ from npu_serving.elf.report import CANNOT_TELL, SIZE_CHANGED, CompatReport
 from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, MissingSymbolsError, VerificationError
 from npu_serving.findings import WARNING
 from npu_serving.linking.linkers import Linker
+from npu_serving.relink_kit.cache_clearing import clear_others
 from npu_serving.relink_kit.kit_file import KIT_BILL, Kit
 from npu_serving.relink_kit.link import check_soname, link_server, the_linker, write_adapter_files
 from npu_serving.relink_kit.unpacking import (
@@ -223,6 +224,8 @@ def relink(kit: Kit, request: KitRequest, reporter: Reporter, proof: Proof) -> K
             with while_proven(build, held, doing=DOING, reporter=reporter):
                 proof(build, request.cann)
         make_current(build, request.install_link)
+        if plan.action == KIT:
+            clear_others(kit, request.cache, reporter)
     build = find_build(request.dist_root, build.manifest.build_id)
     return KitRelinked(plan, build, time.monotonic() - started, unpacking_s, link_s)
 

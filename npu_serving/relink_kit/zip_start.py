@@ -4,6 +4,7 @@ It unpacks the program into a cache, where each file of it is compared with the 
 3.6 on can read it, so that an old one can say what is wrong.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +18,9 @@ from pathlib import Path
 LEAST = (3, 9)
 KIT_JSON = "kit.json"
 DIRECTORY = "program/"
+IN_USE = ".in-use"
+"""In the directory of a program: who runs from there holds a shared lock on it."""
+TRIES = 100
 
 
 class _StopError(Exception):
@@ -86,6 +90,24 @@ def _check_own(place: Path) -> None:
         raise OSError(f"others may write to {place}, and could change what runs from there")
 
 
+def hold(directory: Path) -> None:
+    """Makes the directory of a program and has it stay while this process runs: a relink of another kit removes
+    those that nobody holds (cache_clearing.py). OSError where it can't be made, or others could change what is in it.
+    """
+    for _ in range(TRIES):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        _check_own(directory)
+        try:
+            descriptor = os.open(str(directory / IN_USE), os.O_RDONLY | os.O_CREAT, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if os.stat(str(directory / IN_USE)).st_ino == os.fstat(descriptor).st_ino:
+                return  # which keeps the descriptor open
+            os.close(descriptor)
+        except FileNotFoundError:  # it was just being removed
+            continue
+    raise OSError(f"{directory} is removed again and again")
+
+
 def _prepared(kit: Path, cache: Path) -> Path:
     """The directory of the unpacked program."""
     if sys.version_info < LEAST:
@@ -110,9 +132,9 @@ def _prepared(kit: Path, cache: Path) -> Path:
     directory = cache / f"program-{digest.hexdigest()[:16]}"
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        for place in (cache, directory):
-            place.mkdir(mode=0o700, exist_ok=True)
-            _check_own(place)
+        cache.mkdir(mode=0o700, exist_ok=True)
+        _check_own(cache)
+        hold(directory)
         _put(directory, program)
     except OSError as error:
         raise _StopError(
