@@ -169,6 +169,14 @@ def test_a_package_takes_only_the_flags_of_its_format() -> None:
     assert "--base-image would have no effect with --format deb" in said_of(
         "package", "--format", "deb", "--base-image", "x"
     )
+    assert "--directory would have no effect with --format tar" in said_of(
+        "package", "--format", "tar", "--directory", "golden"
+    )
+
+
+def test_golden_requests_are_named_for_a_build_that_packs_a_kit_and_for_no_other() -> None:
+    said = said_of("build-serving", "--source", "sample", "--adapter", "sample", "--directory", "golden")
+    assert "give --adapter none with it" in said
 
 
 def test_an_empty_directory_is_not_the_default_one() -> None:
