@@ -174,6 +174,10 @@ class ProgramError(NpuServingError):
         self.output = output
 
 
+class OutOfMemoryError(ProgramError):
+    """A program was killed, or gave up, because memory ran out: the same work done in another way fares no better."""
+
+
 class BuildFailedError(ProgramError):
     """Bazel ended with an error; the cause was recognised in its output if it is a known one."""
 

@@ -14,6 +14,7 @@ from npu_serving.errors import (
     AdapterError,
     DiskFullError,
     MissingToolError,
+    OutOfMemoryError,
     ProgramError,
     VerificationError,
 )
@@ -126,7 +127,7 @@ def _failed(finished: process.Finished, linker: Linker, output: Path) -> Excepti
             cure="free some space there (df -h shows how much), then run the same command again",
         )
     if finished.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL) or "out of memory" in said.lower():
-        return ProgramError(
+        return OutOfMemoryError(
             f"The linker {linker.program} was killed.",
             cause="the machine, or this container, ran out of memory (dmesg shows it)",
             cure="free memory, or give the container more, then run the same command again",

@@ -28,7 +28,7 @@ from npu_serving.builds.verify import check_directory
 from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
-from npu_serving.errors import NoSuchSymbolError, NpuServingError, VerificationError
+from npu_serving.errors import KitError, NoSuchSymbolError, NpuServingError, OutOfMemoryError, VerificationError
 from npu_serving.settings import Settings
 from npu_serving.state_lock import state_lock
 from npu_serving.upgrade.cost import remember_time
@@ -181,13 +181,19 @@ class _Relink:
 
 
 def _from_kit(planned: KitPlanned, work: _Relink, name: str, started: float) -> RebuildResult:
-    """What the kit makes; where that fails or does not verify, what the way makes that is left without a kit."""
+    """What the kit makes; where that fails or does not verify, what the way makes that is left without a kit.
+
+    A link was announced, so hours of compiling follow only where verification says that the objects won't do. Raises
+    the kit's own error where nothing else is left, and OutOfMemoryError at once.
+    """
     from npu_serving.relink_kit.relink import relink
     from npu_serving.upgrade.kit_way import OF_THE_KIT, after, of_kit
 
     try:
         with state_lock(work.settings.build_root, doing=DOING):
             made = relink(planned.kit, planned.request, work.reporter, work.prove)
+    except OutOfMemoryError:
+        raise
     except OF_THE_KIT as error:
         trouble = of_kit(error, planned.kit.path)
     else:
@@ -196,13 +202,22 @@ def _from_kit(planned: KitPlanned, work: _Relink, name: str, started: float) -> 
     with after(trouble):
         work.plan = plan_rebuild(work.settings, name, kits=False)
         work.plan.check_obstacles()
+    if work.plan.action == FULL and not isinstance(trouble, VerificationError):
+        own_cure = trouble.cure if isinstance(trouble, KitError) else ""
+        build_all = "build everything again: ./inv rebuild-after-cann --with-bazel"
+        trouble.cure = "; or ".join(cure for cure in (own_cure, build_all) if cure)
+        raise trouble
+    with after(trouble):
         work.reporter.warn(trouble.what)
         work.reporter.note(work.plan.text().splitlines()[0])
         return dataclasses.replace(_linked(work, name, started), kit_failed=trouble.what)
 
 
 def _linked(relink: _Relink, name: str, started: float) -> RebuildResult:
-    """What the saved link makes; where that fails or does not verify, what Bazel makes; at last, all of it again."""
+    """What the saved link makes; where that does not verify, what Bazel makes; at last, all of it again.
+
+    A link that fails ends it: BuildFailedError.
+    """
     plan, reporter = relink.plan, relink.reporter
     clean_followed, bazel_followed = False, ""
 

@@ -39,6 +39,7 @@ from npu_serving.errors import (
     KitError,
     MissingToolError,
     NpuServingError,
+    OutOfMemoryError,
     ProgramError,
     StateLockedError,
     SwitchedMeanwhileError,
@@ -189,7 +190,7 @@ def test_whatever_fails_the_former_server_is_current_and_starts(
     install_adapter(cann, adapters["next"])
 
     killed = _fake_linker(tmp_path / "killed", "LLD 14.0.6", "kill -9 $$")
-    assert "ran out of memory" in _fails(small_kit, tmp_path, cann, ProgramError, linker=killed)
+    assert "ran out of memory" in _fails(small_kit, tmp_path, cann, OutOfMemoryError, linker=killed)
 
     full = _fake_linker(tmp_path / "full", "LLD 14.0.6", "echo 'error: No space left on device' >&2; exit 1")
     assert "the disk" in _fails(small_kit, tmp_path, cann, DiskFullError, linker=full)

@@ -21,12 +21,25 @@ from npu_serving.builds.pruning import prune_builds
 from npu_serving.builds.rollback import roll_back
 from npu_serving.cann.install import cann_of
 from npu_serving.console import Silent
-from npu_serving.errors import SourceError, StateLockedError, SwitchedMeanwhileError
+from npu_serving.errors import (
+    BuildFailedError,
+    KitError,
+    MissingToolError,
+    NpuServingError,
+    OutOfMemoryError,
+    ProgramError,
+    SourceError,
+    StateLockedError,
+    SwitchedMeanwhileError,
+    VerificationError,
+)
+from npu_serving.relink_kit import relink as relink_module
 from npu_serving.relink_kit.kit_file import KIT_JSON
 from npu_serving.settings import Settings
+from npu_serving.upgrade import rebuild
 from npu_serving.upgrade.kit_way import KITS, usable_kit
 from npu_serving.upgrade.rebuild import rebuild_after_cann
-from npu_serving.upgrade.rebuild_plan import KIT, SWAP, plan_rebuild
+from npu_serving.upgrade.rebuild_plan import FULL, KIT, SWAP, plan_rebuild
 
 OF_THE_BUILD = "npu-serving-kit-1.2.3-0b0b0b0b0b0b-x86_64.pyz"
 
@@ -195,6 +208,53 @@ def test_a_rebuild_by_kit_or_by_swap_and_a_relink_of_the_kit_exclude_each_other(
             roll_back(place.settings)
         listed = [item.build.directory.name for item in list_builds(place.settings).builds]
         assert len(listed) == len(prune_builds(place.settings, 0).kept) == 2
+
+
+def test_a_link_of_a_kit_that_memory_does_not_suffice_for_ends_the_upgrade_and_no_other_way_is_tried(
+    place: Place, tmp_path: Path
+) -> None:
+    former = place.starts()
+    killed = tmp_path / "killed"
+    killed.write_text('#!/bin/sh\ncase "$1" in --version) echo "LLD 14.0.6"; exit 0;; esac\nkill -9 $$\n')
+    killed.chmod(0o755)
+    hearing = Hearing()
+    with pytest.raises(OutOfMemoryError, match="was killed") as failed:
+        rebuild_after_cann(replace(place.settings, linker=str(killed)), hearing)
+    assert failed.value.cure.startswith("free memory")
+    assert hearing.said and all(f": {KIT}" in line for line in hearing.said), "the plan, and no other"
+    assert place.starts() == former
+
+
+@pytest.mark.parametrize(
+    ("error", "follows"),
+    [
+        (KitError("cut short", cure="copy it"), False),
+        (MissingToolError("no linker"), False),
+        (ProgramError("it failed"), False),
+        (VerificationError("it would not start"), True),
+    ],
+)
+def test_only_where_verification_asks_for_it_a_link_of_a_kit_becomes_hours_of_compiling(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: NpuServingError, follows: bool
+) -> None:
+    planned = plan_rebuild(place.settings)
+    full = replace(planned, action=FULL, kit=None)
+
+    def fails(*_: object) -> None:
+        raise error
+
+    def compiles(*_: object) -> None:
+        raise BuildFailedError("compiled for hours")
+
+    monkeypatch.setattr(rebuild, "plan_rebuild", lambda *_, kits=True, **__: planned if kits else full)
+    monkeypatch.setattr(relink_module, "relink", fails)
+    monkeypatch.setattr(rebuild, "_linked", compiles)
+    with pytest.raises(BuildFailedError if follows else type(error)) as failed:
+        rebuild_after_cann(place.settings, Silent())
+    assert failed.value.what.startswith(f"The relink kit {place.kit} can't be used: {error.args[0]}")
+    if not follows:
+        assert failed.value.cure.endswith("build everything again: ./inv rebuild-after-cann --with-bazel")
+        assert failed.value.cure.startswith("copy it; or " if isinstance(error, KitError) else "build")
 
 
 def test_whoever_goes_back_while_a_new_server_is_proven_need_not_wait_and_that_stays_so(
