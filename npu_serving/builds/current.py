@@ -255,7 +255,7 @@ def link_differs(dist_root: Path, install_link: str) -> bool:
 
 
 def _link_path(install_link: str) -> Path:
-    return Path(install_link).expanduser().absolute()
+    return user_path(install_link, "install_link").absolute()
 
 
 def _link_target(dist_root: Path) -> Path:

@@ -18,6 +18,7 @@ _END = struct.Struct("<4s4H2LH")  # 4.3.16
 _VERSION = 20
 _UNIX = 3 << 8
 _STORED = 0
+_IN_UTF_8 = 1 << 11  # 4.4.4: without it a name is in code page 437
 _DAY = 0x21  # 1 January 1980, the first there is
 _REGULAR = 0o100000
 MOST_MEMBERS, MOST_BYTES = 0xFFFE, 0xFFFFFFFE
@@ -48,12 +49,12 @@ class ZipWriter:
 
     def add(self, name: str, content: bytes, *, mode: int = 0o644) -> None:
         """A member whose bytes are all here."""
-        self.begin(len(name))
+        self.begin(len(_encoded(name)))
         self.write(content)
         self.end(name, mode=mode)
 
     def begin(self, name_size: int) -> None:
-        """Begins a member whose name, so many letters of ASCII, is known when its bytes are written."""
+        """Begins a member whose name, so many bytes, is known when its bytes are written."""
         self._checksum = self._size = 0
         self._name_size = name_size
         self._file.write(b"\0" * (_LOCAL.size + name_size))
@@ -65,8 +66,10 @@ class ZipWriter:
         self._size += len(piece)
 
     def end(self, name: str, *, mode: int = 0o644) -> None:
-        """Gives the member its name. RequestError where the file would be too large to be started."""
-        member = _Member(name.encode("ascii"), self._checksum, self._size, mode, self._offset)
+        """Gives the member its name. RequestError where the file would be too large to be started, or no zip file can
+        have that name.
+        """
+        member = _Member(_encoded(name), self._checksum, self._size, mode, self._offset)
         assert len(member.name) == self._name_size
         behind = self._offset + _LOCAL.size + self._name_size + self._size
         if behind > MOST_BYTES or len(self._members) >= MOST_MEMBERS:
@@ -76,9 +79,8 @@ class ZipWriter:
                 cure="build without -g: leave it out of bazel_args in invoke.yaml, then run ./inv build-serving",
             )
         self._file.seek(self._offset)
-        self._file.write(
-            _LOCAL.pack(b"PK\3\4", _VERSION, 0, _STORED, 0, _DAY, *self._described(member), 0) + member.name
-        )
+        described = (_VERSION, _flags(member), _STORED, 0, _DAY, *self._described(member))
+        self._file.write(_LOCAL.pack(b"PK\3\4", *described, 0) + member.name)
         self._file.seek(behind)
         self._members.append(member)
         self._offset = behind
@@ -92,8 +94,8 @@ class ZipWriter:
         """Writes the list of the members, with which a zip file ends."""
         listed = b"".join(
             _CENTRAL.pack(
-                b"PK\1\2", _UNIX | _VERSION, _VERSION, 0, _STORED, 0, _DAY, *self._described(member), 0, 0, 0, 0,
-                (_REGULAR | member.mode) << 16, member.offset,
+                b"PK\1\2", _UNIX | _VERSION, _VERSION, _flags(member), _STORED, 0, _DAY,
+                *self._described(member), 0, 0, 0, 0, (_REGULAR | member.mode) << 16, member.offset,
             )
             + member.name
             for member in self._members
@@ -103,3 +105,18 @@ class ZipWriter:
 
     def _described(self, member: _Member) -> tuple[int, int, int, int]:
         return member.checksum, member.size_bytes, member.size_bytes, len(member.name)
+
+
+def _encoded(name: str) -> bytes:
+    try:
+        return name.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"The file name {name!a} can't be packed: it is not in UTF-8.",
+            cause="it was made on a system with another encoding",
+            cure="rename the file, and what names it, then run the same command again",
+        ) from error
+
+
+def _flags(member: _Member) -> int:
+    return 0 if member.name.isascii() else _IN_UTF_8

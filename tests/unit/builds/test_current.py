@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from npu_serving import resources
-from npu_serving.builds.current import CURRENT, PREVIOUS, find_build, link_differs, make_current, read_builds
+from npu_serving.builds.current import (
+    CURRENT,
+    PREVIOUS,
+    check_link,
+    find_build,
+    link_differs,
+    make_current,
+    read_builds,
+)
 from npu_serving.builds.listing import list_builds
 from npu_serving.builds.manifest import SERVER, Build, BuildManifest, assembled, build_id
 from npu_serving.builds.rollback import switch_back
@@ -95,6 +103,11 @@ def test_where_the_current_build_is_the_only_one_rollback_asks_for_no_name_of_an
     with pytest.raises(RequestError, match="serving-b1") as error:
         switch_back(tmp_path, lambda _build: Fit(True))
     assert error.value.cure == "name one: ./inv rollback --build ID"
+
+
+def test_an_install_link_of_a_user_that_nobody_has_is_refused_with_words(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="install_link can't be '~nosuchuser/x'"):
+        check_link("~nosuchuser/x", tmp_path)
 
 
 @pytest.mark.parametrize("damage", ['{"format": 1}', "{", "", "[]", "[" * 100_000, '{"format": 9}', "source", "flags"])

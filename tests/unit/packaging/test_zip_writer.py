@@ -17,7 +17,7 @@ from npu_serving.errors import RequestError
 from npu_serving.packaging import zip_writer
 from npu_serving.packaging.zip_writer import ZipWriter
 
-NAMES = st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=20)
+NAMES = st.text(st.sampled_from("abcxyz.-é中😀"), min_size=1, max_size=20)
 
 
 def made(members: dict[str, bytes], head: bytes = b"") -> bytes:
@@ -36,6 +36,13 @@ def test_zipfile_reads_every_member_back(members: dict[str, bytes], head: bytes)
         assert archive.testzip() is None
         assert {name: archive.read(name) for name in archive.namelist()} == members
     assert data == made(members, head)
+
+
+def test_a_name_that_is_not_in_utf_8_is_refused_with_words_and_one_in_ascii_has_no_flag() -> None:
+    with pytest.raises(RequestError, match="can't be packed"):
+        made({"donn\udce9es.npz": b"x"})
+    with zipfile.ZipFile(io.BytesIO(made({"a": b"", "données.npz": b"x"}))) as archive:
+        assert [info.flag_bits for info in archive.infolist()] == [0, 1 << 11]
 
 
 def test_a_member_that_is_taken_back_leaves_nothing(tmp_path: Path) -> None:
