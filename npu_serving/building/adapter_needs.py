@@ -10,17 +10,27 @@ from npu_serving.building.inputs import known_for, serving_of
 from npu_serving.building.sources import resolve_source
 from npu_serving.cann.adapter import Adapter
 from npu_serving.cann.install import cann_of
-from npu_serving.cann.known_adapters import KnownAdapter, is_release, needed_of_server, own_adapters, write_known
+from npu_serving.cann.known_adapters import (
+    KNOWN,
+    NONE,
+    KnownAdapter,
+    is_release,
+    needed_by,
+    needed_of_server,
+    own_adapters,
+    write_known,
+)
 from npu_serving.elf.compat import undefined_needs
 from npu_serving.elf.demangle import demangled
 from npu_serving.elf.owners import CANN, DRIVER, PYTHON, SERVER, UNKNOWN, owner_by_name
-from npu_serving.errors import AdapterError, RequestError
+from npu_serving.errors import RequestError
 from npu_serving.sample.sample_settings import with_sample
 from npu_serving.settings import Settings, user_path
 from npu_serving.state_lock import state_lock
 from npu_serving.writers.shell import command_line
 
 _OF = {SERVER: "the server", CANN: "CANN", DRIVER: "the NPU driver", PYTHON: "Python", UNKNOWN: "others"}
+RESERVED = (KNOWN, NONE, "auto", "sample")
 _SHOWN = 5
 
 
@@ -73,7 +83,7 @@ class AdapterNeeds:
     def text(self) -> str:
         """The counts, how it compares with each known release, and what to type next."""
         lines = [f"{self.adapter.wheel or self.adapter.path} needs"]
-        lines += [f"  {len(names)} of {_OF[owner]}" for owner, names in self.by_owner.items() if names]
+        lines += [f"  {_symbols(len(names))} of {_OF[owner]}" for owner, names in self.by_owner.items() if names]
         lines += [self._compared(item) for item in self.known]
         if not self.known:
             lines.append("No release of the adapter is known for this version of TensorFlow Serving.")
@@ -83,12 +93,14 @@ class AdapterNeeds:
         more = self.more_than(item)
         if not more:
             less = len(item.symbols) - len(self.by_owner[SERVER])
-            fewer = f", but for {less} of its {len(item.symbols)}" if less else ""
-            return f"like the adapter of {item.release}, it needs the same of the server{fewer}"
+            if less:
+                too = f"the adapter of {item.release} needs too, and {_symbols(less)} more"
+                return f"all that it needs of the server, {too}"
+            return f"it needs the same of the server as the adapter of {item.release}"
         names = demangled(more[:_SHOWN])
         rest = f"\n    and {len(more) - _SHOWN} more (--json lists them all)" if len(more) > _SHOWN else ""
         listed = "".join(f"\n    {names[name]}" for name in more[:_SHOWN])
-        return f"beyond the adapter of {item.release} it needs {len(more)} of the server{listed}{rest}"
+        return f"beyond the adapter of {item.release} it needs {_symbols(len(more))} of the server{listed}{rest}"
 
     def _next(self) -> str:
         if self.kept_in is not None:
@@ -100,19 +112,36 @@ class AdapterNeeds:
             fits = " and ".join((*self.same_as, *self.contained_in))
             return f"A server that fits {fits} fits it."
         command = ["./inv", "adapter-needs", str(self.adapter.wheel or self.adapter.path), "--add"]
-        return f"Next: {command_line(command)} RELEASE, so that builds fit it from then on"
+        return f"Next: {command_line(command)} {self._name()}, so that builds fit it from then on"
+
+    def _name(self) -> str:
+        """What to call it: by its release, where what lies around it says so; if that one is known, it differs."""
+        release = self.adapter.cann_version
+        if not _is_name(release):
+            return "RELEASE"
+        return f"{release}-own" if release in {item.release for item in self.known} else release
 
 
-def adapter_needs(settings: Settings, file: str = "", *, add: str = "", dry_run: bool = False) -> AdapterNeeds:
+def _symbols(count: int) -> str:
+    return "1 symbol" if count == 1 else f"{count} symbols"
+
+
+def _is_name(text: str) -> bool:
+    """Whether what an adapter needs can be kept under that name."""
+    return is_release(text) and text not in RESERVED
+
+
+def adapter_needs(settings: Settings, file: str = "", *, add: str | None = None, dry_run: bool = False) -> AdapterNeeds:
     """What the adapter in that file or wheel needs, or the one that the settings name; with `add` it is kept.
 
     Raises AdapterError for a file that is not an adapter, or needs nothing of a server; RequestError for a name that
     no release can have, or that this project knows already.
     """
-    if add and not is_release(add):
+    if add is not None and not _is_name(add):
+        cause = "it becomes the name of a file: letters, digits and . _ + - in it, the first and last none of these"
         raise RequestError(
             f"{add!r} can't be the name of a release.",
-            cause="it becomes the name of a file: letters, digits and . _ + - in it, the first and last none of these",
+            cause="it is a word of the settings `adapter` and `also_fits`" if add in RESERVED else cause,
             cure="name it like CANN does, such as 8.0.0",
         )
     source = resolve_source(settings)
@@ -120,6 +149,7 @@ def adapter_needs(settings: Settings, file: str = "", *, add: str = "", dry_run:
     if file:
         settings = replace(settings, adapter=str(user_path(file, "FILE")))
     adapter = cann_of(settings).adapter
+    needed_by(adapter)
     by_owner = _by_owner(undefined_needs(adapter.elf))
     known = known_for(settings, source)
     needs = AdapterNeeds(adapter, serving_of(source), by_owner, known)
@@ -130,12 +160,6 @@ def _kept(settings: Settings, needs: AdapterNeeds, release: str, *, dry_run: boo
     adapter = needs.adapter
     own = own_adapters(settings.adapters, needs.serving).get(release)
     kept_in = own[0] if own is not None else settings.adapters / f"{release}.json"
-    if not needs.by_owner[SERVER]:
-        raise AdapterError(
-            f"{adapter.wheel or adapter.path} needs nothing of the server.",
-            cause="it is not TF Adapter, or a stub in its place",
-            cure="name the _tf_adapter.so that CANN's package or the wheel npu_bridge holds",
-        )
     same = next((item for item in needs.known if item.release == release), None)
     if same is not None and own is None:
         raise RequestError(

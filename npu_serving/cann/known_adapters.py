@@ -6,6 +6,7 @@ A symbol is needed of the server where its name says so (elf/owners.py); the nam
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import Annotated
 
 from npu_serving import fsutil
-from npu_serving.cann.adapter import adapter_at
+from npu_serving.cann.adapter import Adapter, adapter_at
 from npu_serving.documents import DocumentRefusal, Rule, read_document
 from npu_serving.elf.compat import undefined_needs
 from npu_serving.elf.owners import SERVER, owner_by_name
 from npu_serving.elf.symbols import ElfFile
 from npu_serving.errors import AdapterError, RequestError
+from npu_serving.facts import ADAPTER_SONAME
 from npu_serving.sample import SAMPLE_DIRECTORY
 
 OF_THE_PROJECT = Path(__file__).with_name("known_adapters.json")
@@ -28,6 +30,7 @@ OF_SAMPLE = "sample"
 """What stands for the version of Serving where the tree is the sample's."""
 FORMAT = 1
 KNOWN, NONE = "known", "none"
+_LIKE = 0.9  # how like another name a mistyped one is: 6.3.RC2 and 6.3.RC1 are two releases
 _RELEASE = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z._+-]*[0-9A-Za-z])?\Z")
 
 
@@ -69,6 +72,24 @@ class AdapterList:
 def needed_of_server(adapter: ElfFile) -> tuple[str, ...]:
     """The symbols that an adapter needs of the server, sorted."""
     return tuple(name for name in undefined_needs(adapter) if owner_by_name(name).kind == SERVER)
+
+
+def needed_by(adapter: Adapter) -> tuple[str, ...]:
+    """The same of an adapter that somebody has named. AdapterError for another library, or a program.
+
+    A server asks for the adapter by its SONAME; one that was linked without it is known by what it needs.
+    """
+    named, soname, symbols = adapter.wheel or adapter.path, adapter.elf.soname, needed_of_server(adapter.elf)
+    why = "" if symbols else "it needs nothing of the server"
+    if soname and soname not in (ADAPTER_SONAME, f"lib{ADAPTER_SONAME}"):
+        why = f"its SONAME is {soname}, and a server asks for {ADAPTER_SONAME}"
+    if why:
+        raise AdapterError(
+            f"{named} is not the TF Adapter: {why}.",
+            cause="it is another file, or a stub in its place",
+            cure="name the _tf_adapter.so that CANN's package or the wheel npu_bridge holds",
+        )
+    return symbols
 
 
 def known_adapters(serving: str, own: Path) -> tuple[KnownAdapter, ...]:
@@ -124,18 +145,22 @@ def _meant(
     if "/" in word:  # the settings have made a path of every word that looks like a file's
         try:
             adapter = adapter_at(Path(word), "", wheels)
+            symbols = needed_by(adapter)
         except AdapterError as error:  # whose cure is about the adapter that is linked with
             raise AdapterError(
                 f"also_fits: {error.what}",
                 cause=error.cause,
                 cure=f"name a _tf_adapter.so for this machine, or its wheel, or leave {word} out of also_fits",
             ) from error
-        return [KnownAdapter(word, "", f"read from {word}", needed_of_server(adapter.elf), adapter.sha256)]
+        return [KnownAdapter(word, "", f"read from {word}", symbols, adapter.sha256)]
+    near = difflib.get_close_matches(word.upper(), [item.release.upper() for item in known], n=1, cutoff=_LIKE)
+    meant = next((item.release for item in known if item.release.upper() in near), "")
     releases = ", ".join(item.release for item in known) or "none yet"
     raise RequestError(
         f"The adapter of {word!r} is not known.",
         cause=f"for this version of TensorFlow Serving these are known: {releases}",
-        cure=f"./inv adapter-needs FILE --add {word if is_release(word) else 'RELEASE'}, with its _tf_adapter.so or "
+        cure=(f"did you mean {meant}? Else: " if meant else "")
+        + f"./inv adapter-needs FILE --add {word if is_release(word) else 'RELEASE'}, with its _tf_adapter.so or "
         "wheel; or name the file itself, by a path with a / in it",
     )
 

@@ -25,12 +25,13 @@ def cann_info(call: Call) -> Result:
 @command(
     settings=("source", "adapter", "adapters"),
     optional=("file",),
+    kinds={"add": str},
     help={
         "file": "a _tf_adapter.so, or the wheel that holds it; that of the CANN installed here by default",
         "add": "keep what it needs of the server under the name of that release, so that builds fit it from then on",
     },
 )
-def adapter_needs(call: Call, file: str = "", add: str = "", dry_run: bool = False) -> Result:
+def adapter_needs(call: Call, file: str = "", add: str | None = None, dry_run: bool = False) -> Result:
     """Show what an adapter needs of the server, of CANN and of Python, and which known releases need the same."""
     from npu_serving.building.adapter_needs import adapter_needs
 

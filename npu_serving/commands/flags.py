@@ -146,7 +146,7 @@ def _refuse_without_adapter(task: str, given: Mapping[str, Any]) -> None:
 
         raise RequestError(
             f"{task} has no use for --adapter none.",
-            cause="it is about a server that was built already; only what builds can do without an adapter",
+            cause="it works on a server that was built already; only a task that builds one can do without an adapter",
             cure="leave --adapter out: a build that was linked without one is known by its manifest",
         )
 

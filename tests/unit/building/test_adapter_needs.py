@@ -38,7 +38,10 @@ def first(cann: Path) -> str:
 
 def test_it_counts_by_owner_and_names_the_releases_that_need_the_same_or_more(settings, first) -> None:
     needs = adapter_needs(settings, first)
-    assert "10 of the server" in needs.text() and "2 of CANN" in needs.text() and "2 of Python" in needs.text()
+    lines = needs.text().splitlines()
+    assert lines[1:4] == ["  10 symbols of the server", "  2 symbols of CANN", "  2 symbols of Python"]
+    assert "it needs the same of the server as the adapter of 6.3.RC2" in lines
+    assert "all that it needs of the server, the adapter of 7.0.RC1 needs too, and 1 symbol more" in lines
     assert (needs.same_as, needs.contained_in) == (("6.3.RC2",), ("7.0.RC1",))
     assert adapter_needs(settings).same_as == ("7.0.RC1",)  # the installed one
 
@@ -94,12 +97,23 @@ def test_the_cure_can_be_typed_where_the_files_name_has_blanks(settings, first, 
     assert shlex.split(caught.value.cure)[2:] == [str(blank), "--add", "7.0.RC1-own"]
 
 
-@pytest.mark.parametrize("name", ["known", "none", "", "../x", "a/b", "-x", "x ", "x."])
+@pytest.mark.parametrize("name", ["known", "none", "auto", "sample", "", "../x", "a/b", "-x", "x ", "x."])
 def test_a_name_that_no_release_can_have_is_refused(settings, first, name: str) -> None:
-    if name:
-        with pytest.raises(RequestError, match="name of a release"):
-            adapter_needs(settings, first, add=name)
+    with pytest.raises(RequestError, match="name of a release") as caught:
+        adapter_needs(settings, first, add=name)
+    is_word = name in ("known", "none", "auto", "sample")
+    assert ("word of the settings" if is_word else "name of a file") in caught.value.cause
     assert not settings.adapters.exists()
+
+
+def test_the_next_step_names_the_release_of_the_adapter_where_it_is_seen(settings, cann, tmp_path) -> None:
+    newest = install_sample_cann(tmp_path / "newest", ("7.0.0",), "7.0.0")
+    library = next((newest / "tfplugin" / "7.0.0").rglob("_tf_adapter.so"))
+    assert f"./inv adapter-needs {library} --add 7.0.0, so that" in adapter_needs(settings, str(library)).text()
+    write_known(settings.adapters / "7.0.0.json", KnownAdapter("7.0.0", OF_SAMPLE, "another one", ()))
+    assert f"./inv adapter-needs {library} --add 7.0.0-own, so that" in adapter_needs(settings, str(library)).text()
+    shutil.copy(library, tmp_path / "_tf_adapter.so")
+    assert "--add RELEASE, so that" in adapter_needs(settings, str(tmp_path / "_tf_adapter.so")).text()
 
 
 def test_what_is_not_an_adapter_is_refused(settings, cann) -> None:
@@ -108,8 +122,11 @@ def test_what_is_not_an_adapter_is_refused(settings, cann) -> None:
     with pytest.raises(AdapterError, match="not an ELF file"):
         adapter_needs(settings, __file__)
     other = next(cann.rglob("libge_runner.so"))
-    with pytest.raises(AdapterError, match="needs nothing of the server"):
-        adapter_needs(settings, str(other), add="8.0")
+    for add in ("8.0", None):
+        with pytest.raises(AdapterError, match=r"SONAME is libge_runner\.so"):
+            adapter_needs(settings, str(other), add=add)
+    with pytest.raises(AdapterError, match="not the TF Adapter"):
+        adapter_needs(settings, "/bin/sh")
 
 
 def test_the_builds_overlay_asks_for_what_was_added(settings, first) -> None:

@@ -132,6 +132,32 @@ def test_a_file_means_what_it_needs_of_the_server_and_nothing_of_cann(tmp_path) 
     assert wanted.sha256 == hashlib.sha256(library.read_bytes()).hexdigest()
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here")
+@pytest.mark.parametrize(
+    ("code", "flags", "why"),
+    [
+        ("void c(void){}", (), "needs nothing of the server"),
+        ("void _ZN10tensorflow1fEv(void); void c(void){_ZN10tensorflow1fEv();}", ("-Wl,-soname,libx.so",), "SONAME"),
+    ],
+)
+def test_a_library_that_is_not_the_adapter_is_nothing_that_a_server_could_fit(tmp_path, code, flags, why) -> None:
+    (tmp_path / "other.c").write_text(code)
+    library = tmp_path / "_tf_adapter.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", *flags, tmp_path / "other.c", "-o", library], check=True)
+    with pytest.raises(AdapterError, match=f"also_fits: .* is not the TF Adapter: .*{why}") as caught:
+        wanted_adapters((str(library),), (), tmp_path)
+    assert caught.value.exit_code == 2
+
+
+def test_a_mistyped_release_is_told_the_one_that_was_meant(tmp_path, known) -> None:
+    with pytest.raises(RequestError) as caught:
+        wanted_adapters(("6.3.rc2",), known, tmp_path)
+    assert caught.value.cure.startswith("did you mean 6.3.RC2? ")
+    with pytest.raises(RequestError) as caught:
+        wanted_adapters(("6.3.RC1",), known, tmp_path)
+    assert "did you mean" not in caught.value.cure
+
+
 def test_a_file_that_was_recorded_means_what_it_was_though_it_is_gone_or_another_one_now(tmp_path, known) -> None:
     path = str(tmp_path / "_tf_adapter.so")
     recorded = KnownAdapter(path, "", "", ("_ZN10tensorflow1fEv",), "aa")
