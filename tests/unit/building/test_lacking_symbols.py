@@ -29,7 +29,7 @@ def output_base(tmp_path: Path) -> Path:
     compiler = tmp_path / "external/org_tensorflow/tensorflow/compiler"
     for name, text in {
         "jit/mark.h": "class OpKernelContext;\nclass MarkForCluster : public Pass {\n  Status Run() override;\n};",
-        "jit/mark.cc": "void Helper(int x) {}\nvoid f(OpKernelContext* c) { c->CtxFailure(); }",
+        "jit/mark.cc": "class OpKernelContext;\nvoid Helper(int x) {}\nvoid f(OpKernelContext* c) { c->CtxFailure(); }",
         "jit/mark_test.cc": "void OnlyTested() {}",
         "tf2tensorrt/convert.h": "void OfTensorRt();",
     }.items():
