@@ -58,6 +58,7 @@ def prepare_and_pack(
     note, made_of = settings.build_root / PREPARED / NOTE, _made_of(settings, prepared, golden)
     former = _former(note)
     if former.get("made_of") == made_of and _is_there(former):
+        golden_files(golden_of_kit(settings, golden, reporter), reporter)  # warns as make_kit() would
         return ObjectsAndKit(prepared, Path(former["kit"]), former["sha256"], None)
     packed = make_kit(settings, reporter, objects=prepared.objects, golden=golden)
     status = packed.plan.target.stat()

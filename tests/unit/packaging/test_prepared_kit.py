@@ -22,6 +22,16 @@ ADAPTER = KnownAdapter("9.0.0", "sample", "", ("a",))
 FURTHER = KnownAdapter("9.1.0", "sample", "", ("b",))
 
 
+class Warned(Silent):
+    """Keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.said.append(text)
+
+
 class Packing:
     """What was made ready, as a test says, and which kits were packed of it."""
 
@@ -92,3 +102,11 @@ def test_the_kit_is_packed_again_when_the_golden_requests_that_were_named_or_a_p
         packed.append(len(packing.packed))
     assert packing.golden == golden
     assert packed == [1, 2, 2, 3]
+
+
+def test_what_can_not_go_into_a_kit_is_said_again_where_it_stays_as_it_was_packed(packing: Packing) -> None:
+    settings = Settings(adapter=WITHOUT_ADAPTER, build_root=packing.root / "b", dist_root=packing.root / "d")
+    nowhere, warned = packing.root / "nowhere", Warned()
+    prepare_and_pack(settings, Silent(), golden=nowhere)
+    assert prepare_and_pack(settings, warned, golden=nowhere).packed is None
+    assert warned.said == [f"{nowhere} is not a directory, so the kit has no golden requests."]
