@@ -18,11 +18,12 @@ from npu_serving.builds.current import (
     read_builds,
 )
 from npu_serving.builds.manifest import Build
-from npu_serving.builds.verify import Fit, fit_of
+from npu_serving.builds.verify import WITHOUT_CANN, Fit, fit_of
 from npu_serving.errors import RequestError, VerificationError
 from npu_serving.settings import Settings
 
 DOING = "rollback"
+NOT_JUDGED = "No CANN was found here, so it was not judged whether the server fits it"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class RollbackResult:
         """What was done, and what to do next: a running server continues with the build it was started from."""
         name = self.build.manifest.build_id
         warning = "" if self.fit.fits else f"\nwarning: {self.fit.why}"
+        if self.fit == WITHOUT_CANN:
+            warning = f"\nnote: {NOT_JUDGED}; cann_root names one, and --cann-root does for a relink kit"
         if self.former == self.build.directory.name:
             return f"{name} is already current.{warning}"
         if self.dry_run:

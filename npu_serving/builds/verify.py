@@ -114,6 +114,9 @@ class Fit:
     cure: str = ""
 
 
+WITHOUT_CANN = Fit(True, "as far as can be known without CANN")
+
+
 def fit_of(build: Build, settings: Settings) -> Fit:
     """Whether the build would start here, as it is, and carries the adapter of the CANN that is installed.
 
@@ -144,7 +147,7 @@ def fit_with(build: Build, cann: Cann) -> Fit:
     if damaged:
         return Fit(False, f"its {damaged} was removed or changed since it was built", REBUILD)
     if installed is None:
-        return Fit(True, "as far as can be known without CANN")
+        return WITHOUT_CANN
     if other is not None:
         carried, here = told_apart(build.manifest.adapter, other)
         return Fit(False, f"it contains {carried}, but {here} is installed", REBUILD)

@@ -43,6 +43,7 @@ def described_kit(
         adapter_files=AdapterFiles(**{**adapter_files, **link.adapter_files}),
         libraries=link.libraries,
         members=held,
+        linked_files=len(source.saved.inputs),
         fits=fits_by_release(source.fits),
         manifest=template(source.manifest),
         entries={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},

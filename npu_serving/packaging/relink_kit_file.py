@@ -17,7 +17,7 @@ from npu_serving.packaging.kit_members import KitLink
 from npu_serving.packaging.kit_source import KitSource, kit_source, link_of
 from npu_serving.packaging.kit_writer import write_kit
 from npu_serving.packaging.named_file import KIT, file_to_write
-from npu_serving.relink_kit.kit_file import KitMember
+from npu_serving.relink_kit.kit_file import KitMember, content_text
 from npu_serving.settings import Settings
 from npu_serving.writers.shell import command_line
 
@@ -35,6 +35,9 @@ class KitPlan:
     made_of: str
     """The build, or the objects that were built without an adapter."""
     files: int
+    """That the link reads."""
+    members: int
+    """What the kit holds of them: a group of objects is one archive; files of the toolchain are added."""
     size_bytes: int
     """Of what the link reads."""
     golden: tuple[str, ...]
@@ -47,7 +50,7 @@ class KitPlan:
     def text(self) -> str:
         """One line."""
         return (
-            f"Would make {self.target} of {self.made_of}: {self.files} files that the link reads, "
+            f"Would make {self.target} of {self.made_of}: {content_text(self.files, self.members)}, "
             f"{amount_text(self.size_bytes, 'bytes')}."
         )
 
@@ -83,8 +86,9 @@ class KitResult:
         return "\n".join(
             [
                 f"{plan.target} ({amount_text(self.size_bytes, 'bytes')}) made in {duration_text(self.seconds)}: "
-                f"{plan.files} files that the link reads, {golden}",
-                f"sha256 {self.sha256}",
+                f"{content_text(plan.files, plan.members)}, {golden}",
+                f"Relink kit {self.digest}",
+                f"sha256 of the file {self.sha256}",
                 f"Next: copy it to the serving machine, where CANN is, and run there: {relink}",
             ]
         )
@@ -150,6 +154,7 @@ def _plan(
         machine=machine,
         made_of=source.made_of,
         files=len(source.saved.inputs),
+        members=len(link.members),
         size_bytes=sum(member.size_bytes for member in link.members),
         golden=golden_names(files),
     )

@@ -69,6 +69,8 @@ class KitFile:
     members: Mapping[NameWithin, KitMember]
     manifest: BuildManifest
     """Of what was compiled. A relink fills in the build's name and time, the adapter and the files."""
+    linked_files: Annotated[int, Rule(minimum=0)] = 0
+    """How many files of the build the members were made of: a group of objects is one archive. 0: not known."""
     fits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What the server gives beside what its own adapter needs: the symbols that each other release needs of it."""
     entries: Mapping[str, str] = field(default_factory=dict)
@@ -87,10 +89,21 @@ class KitFile:
         """What the members take when they are unpacked."""
         return sum(member.size_bytes for member in self.members.values())
 
+    @property
+    def content_text(self) -> str:
+        """How much the kit holds, in the words that its making prints too."""
+        return content_text(self.linked_files, len(self.members))
+
     def to_bytes(self) -> bytes:
         """kit.json: the same bytes for the same kit."""
         document = {"format": FORMAT, **asdict(self)}
         return (json.dumps(document, indent=0, sort_keys=True, ensure_ascii=True) + "\n").encode()
+
+
+def content_text(linked_files: int, members: int) -> str:
+    """How many files of the build a kit was made of, where that is known, and how many it holds."""
+    held = f"{members} members"
+    return f"{linked_files} files that the link reads, in {held}" if linked_files else held
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from npu_serving import fsutil
 from npu_serving.builds.current import read_builds
 from npu_serving.builds.fitting import needing
 from npu_serving.builds.manifest import Build
-from npu_serving.builds.rollback import switch_back
+from npu_serving.builds.rollback import NOT_JUDGED, switch_back
 from npu_serving.builds.verify import fit_with, verify_directory
 from npu_serving.cann.install import Cann
 from npu_serving.console import Console, Reporter, amount_text
@@ -129,13 +130,13 @@ def _parser(kit_path: str) -> argparse.ArgumentParser:
 
     def of_cann(added: argparse.ArgumentParser) -> None:
         added.add_argument("--dist", default="dist", help="the servers, and `current` (default: dist)")
-        added.add_argument("--cann-root", default="", help="where CANN is (default: where it is usually installed)")
+        added.add_argument("--cann-root", help="where CANN is (default: where it is usually installed)")
         added.add_argument("--adapter", default="auto", help="a _tf_adapter.so, or its wheel (default: CANN's own)")
 
     one = command("relink", "makes, verifies, proves and installs the server for the CANN that is here")
     of_cann(one)
     one.add_argument("--linker", default="auto", help="auto, lld, gold, bfd, or the path of one (default: auto)")
-    one.add_argument("--install-link", default="", help="a symbolic link that leads to the current server")
+    one.add_argument("--install-link", help="a symbolic link that leads to the current server")
     one.add_argument("--model-base-path", help="the directory of the model that the golden requests ask, or of several")
     one.add_argument("--platform-config-file", help="the platform config to prove the server with")
     one.add_argument("--no-proof", action="store_true", help="verify the server, and ask it nothing")
@@ -146,7 +147,7 @@ def _parser(kit_path: str) -> argparse.ArgumentParser:
     of_cann(two)
     three = command("rollback", "makes another server the current one, at once")
     of_cann(three)
-    three.add_argument("--build", default="", help="its name (default: the one that was current before)")
+    three.add_argument("--build", help="its name (default: the one that was current before)")
     three.add_argument("--force", action="store_true", help="switch even if it does not fit the installed CANN")
     three.add_argument("--dry-run", action="store_true", help="print what would be done")
     command("unpack", "unpacks what the link reads, so that a later relink is as quick as the link")
@@ -162,12 +163,17 @@ def _run(kit: Kit, cache: Path, arguments: argparse.Namespace, reporter: Reporte
             members = unpack(kit, cache, reporter)
         size = amount_text(kit.file.size_bytes, "bytes")
         return KitAnswer((f"Unpacked into {members} ({size}).",), {"directory": str(members)})
+    _refuse_empty(arguments)
     dist_root = _typed(arguments.dist, "--dist")
-    request = KitRequest(dist_root, cache, arguments.adapter, arguments.cann_root)
+    request = KitRequest(dist_root, cache, arguments.adapter, arguments.cann_root or "")
     if arguments.command == "rollback":
         cann, force = request.cann, arguments.force
         return switch_back(
-            dist_root, lambda build: fit_with(build, cann), arguments.build, force=force, dry_run=arguments.dry_run
+            dist_root,
+            lambda build: fit_with(build, cann),
+            arguments.build or "",
+            force=force,
+            dry_run=arguments.dry_run,
         )
     if arguments.command == "verify":
         verify_kit(kit, reporter)
@@ -198,6 +204,17 @@ def _run(kit: Kit, cache: Path, arguments: argparse.Namespace, reporter: Reporte
     return relink(kit, request, reporter, proof)
 
 
+def _refuse_empty(arguments: argparse.Namespace) -> None:
+    """RequestError for a flag with an empty value, which a default would stand in for: "" is the working directory."""
+    for name, value in vars(arguments).items():
+        if value == "":
+            raise RequestError(
+                f"--{name.replace('_', '-')} has an empty value.",
+                cause="the word behind it is a variable that is not set",
+                cure="write a value behind it, or leave the flag out",
+            )
+
+
 def _typed(text: str, flag: str) -> Path:
     """A path as a person types it; RequestError where nobody has the name behind its ~, or no file could lie there."""
     try:
@@ -213,14 +230,17 @@ def _typed(text: str, flag: str) -> Path:
 
 def _show(kit: Kit, cache: Path) -> KitAnswer:
     file = kit.file
+    sha256 = fsutil.sha256_of(kit.path)
     golden = sorted(name for name in file.entries if name.startswith("golden/") and name.endswith(".json"))
     document = {
         "kit": kit.digest,
         "file": str(kit.path),
+        "sha256": sha256,
         "size_bytes": kit.path.stat().st_size,
         "machine": file.machine,
         "objects": file.objects,
         "built_with_linker": file.built_with_linker,
+        "linked_files": file.linked_files,
         "members": len(file.members),
         "unpacked_bytes": file.size_bytes,
         "unpacked": is_unpacked(kit, cache),
@@ -231,8 +251,10 @@ def _show(kit: Kit, cache: Path) -> KitAnswer:
     sizes = f"{amount_text(kit.path.stat().st_size, 'bytes')}, unpacked {amount_text(file.size_bytes, 'bytes')}"
     lines = (
         f"Relink kit {kit.digest}",
-        f"  TensorFlow Serving {file.manifest.serving_version} from {file.manifest.source['name']}, {file.machine}",
-        f"  {sizes}, {len(file.members)} files",
+        f"  sha256 of the file {sha256}",
+        f"  TensorFlow Serving {file.manifest.serving_version} from {file.manifest.source['name']}, {file.machine}, "
+        f"objects {file.objects[:12]}",
+        f"  {sizes}: {file.content_text}",
         f"  fits the adapters of: {', '.join(sorted(file.fits)) or 'whichever it is linked with'}",
         f"  golden requests: {', '.join(Path(name).stem for name in golden) or 'none'}",
         f"Next: {command_line(['python3', str(kit.path), 'relink'])}",
@@ -247,10 +269,30 @@ def _verify(kit: Kit, request: KitRequest) -> KitAnswer:
     current = next((build for build in read_builds(request.dist_root).sound if build.current), None)
     if current is None:
         return KitAnswer((*lines, f"There is no server in {request.dist_root} yet."), document)
+    document["current"] = current.manifest.build_id
+    try:
+        if request.cann.adapter_if_installed is None:
+            return _without_cann(current, lines, document)
+        return _judged(kit, request, current, lines, document)
+    except NpuServingError as error:  # what is wrong here says nothing against the kit
+        return KitAnswer((*lines, str(error)), {**document, **error.to_json()}, error.exit_code)
+
+
+def _without_cann(current: Build, lines: list[str], document: dict[str, object]) -> KitAnswer:
+    name, damaged = current.manifest.build_id, current.damaged_file(read_again=True)
+    if damaged:
+        why = f"{name}, the current server, is damaged: its {damaged} was removed or changed since it was built."
+        return KitAnswer((*lines, why), document, EXIT_ACTION_NEEDED)
+    note = f"{name}, the current server, was read and is as it was built. {NOT_JUDGED}; name it with --cann-root."
+    return KitAnswer((*lines, note), document)
+
+
+def _judged(kit: Kit, request: KitRequest, current: Build, lines: list[str], document: dict[str, object]) -> KitAnswer:
     plan = plan_relink(kit, request)
     needed_by = needing(lambda: kit.file.fits)
     library_path, adapter = request.cann.library_path, request.cann.adapter
     report = verify_directory(current.directory, library_path, adapter, needing=needed_by)
-    document.update(current=current.manifest.build_id, fits=plan.action == "nothing", plan=plan.to_json())
-    lines += [plan.text(), report.text()]
-    return KitAnswer(tuple(lines), document, EXIT_ACTION_NEEDED if plan.action != "nothing" else 0)
+    document.update(fits=plan.action == "nothing", plan=plan.to_json())
+    return KitAnswer(
+        (*lines, plan.text(), report.text()), document, EXIT_ACTION_NEEDED if plan.action != "nothing" else 0
+    )

@@ -41,7 +41,7 @@ from npu_serving.elf.owners import is_named_as_xlas
 from npu_serving.elf.report import CANNOT_TELL, SIZE_CHANGED, CompatReport
 from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, MissingSymbolsError, VerificationError
 from npu_serving.findings import WARNING
-from npu_serving.linking.linkers import Linker
+from npu_serving.linking.linkers import AUTO, Linker
 from npu_serving.relink_kit.cache_clearing import clear_others
 from npu_serving.relink_kit.kit_file import KIT_BILL, Kit
 from npu_serving.relink_kit.link import check_soname, link_server, the_linker, write_adapter_files
@@ -134,7 +134,14 @@ class KitPlanned:
         """The same for a person."""
         current = self.current.manifest.build_id if self.current is not None else "no build yet"
         linker = f" with {self.linker.text()} ({self.linker.program})" if self.linker is not None else ""
-        return f"{current}: {self.action}{linker}: {self.why}"
+        return f"{current}: {self.action}{linker}: {self.why}{self.unused_linker}"
+
+    @property
+    def unused_linker(self) -> str:
+        """A further line where a linker was asked for and nothing is linked; else ""."""
+        if self.action == KIT or self.request.linker == AUTO:
+            return ""
+        return f"\nThe linker was not needed ({self.request.linker}): nothing has to be linked."
 
 
 @dataclass(frozen=True)
@@ -146,12 +153,15 @@ class KitRelinked:
     seconds: float
     unpacking_seconds: float = 0.0
     link_seconds: float = 0.0
+    former: str = ""
+    """The name of the build that was current before, and is kept; "" for none."""
 
     def to_json(self) -> dict[str, object]:
         """The build, the plan, the times."""
         return {
             **self.build.to_json(),
             "plan": self.plan.to_json(),
+            "former": self.former,
             "seconds": round(self.seconds, 2),
             "unpacking_seconds": round(self.unpacking_seconds, 2),
             "link_seconds": round(self.link_seconds, 2),
@@ -161,14 +171,16 @@ class KitRelinked:
         """What was done and what is current now."""
         name = self.build.manifest.build_id
         if self.plan.action == NOTHING:
-            return f"{name}: nothing to do: {self.plan.why}."
+            return f"{name}: nothing to do: {self.plan.why}.{self.plan.unused_linker}"
         done = "the adapter was replaced, nothing had to be linked"
         if self.plan.linker is not None:
             done = f"linked with {self.plan.linker.text()}"
             done += f" in {duration_text(self.link_seconds)}" if self.link_seconds else " by an earlier run"
+        kept = f"The previous build, {self.former}, is kept." if self.former else "There was no build before it."
+        kept = f"\n{kept}" if self.former != name else ""
         return (
             f"Verified {name}, which is now current ({done}; {duration_text(self.seconds)} in all).\n"
-            f"{self.build.server}\nThe previous build is kept, if there was one."
+            f"{self.build.server}{kept}"
         )
 
 
@@ -223,11 +235,12 @@ def relink(kit: Kit, request: KitRequest, reporter: Reporter, proof: Proof) -> K
         if not build.current:
             with while_proven(build, held, doing=DOING, reporter=reporter):
                 proof(build, request.cann)
+        former = link_target(request.dist_root, CURRENT)
         make_current(build, request.install_link)
         if plan.action == KIT:
             clear_others(kit, request.cache, reporter)
     build = find_build(request.dist_root, build.manifest.build_id)
-    return KitRelinked(plan, build, time.monotonic() - started, unpacking_s, link_s)
+    return KitRelinked(plan, build, time.monotonic() - started, unpacking_s, link_s, former)
 
 
 def _as_it_is_now(plan: KitPlanned) -> KitPlanned:

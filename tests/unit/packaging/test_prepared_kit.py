@@ -53,7 +53,7 @@ class Packing:
         self.golden = golden
         target = self.root / f"{objects}.pyz"
         target.write_text(objects)
-        return KitResult(KitPlan(target, objects, "x86_64", "", 1, 1, ()), "", "", 1, 0.0)
+        return KitResult(KitPlan(target, objects, "x86_64", "", 1, 1, 1, ()), "", "", 1, 0.0)
 
 
 @pytest.fixture
