@@ -23,6 +23,12 @@ MADE_HERE = (
     "reproduce", "tests", "tuning", "compiling", "publishing", ".bundling", PREPARED, WHEELS, KITS, TIMES,
 )  # fmt: skip
 FETCHED = ("store", "distdir", "locks", "tools", "wheels")
+OF_LINKS = ("bazel", "links", KITS)
+"""What an upgrade links from."""
+_COST = (
+    "The builds were linked from what is among these. Without it an upgrade to a CANN whose adapter needs a link "
+    "compiles everything again, unless dist/packages has a relink kit of the current build."
+)
 OF_SERVERS = ("deployments",)
 """Where servers ran: dumps and profiles lie there, which nobody makes again in a minute."""
 
@@ -43,7 +49,10 @@ class CleanResult:
         if not self.removed:
             return "Nothing to remove."
         verb = "would be removed" if self.dry_run else "removed"
-        return "\n".join(f"{verb}: {path}" for path in self.removed)
+        lines = [f"{verb}: {path}" for path in self.removed]
+        if any(path.name in OF_LINKS for path in self.removed):
+            lines.append(_COST + (" To make one first: ./inv package --format kit" if self.dry_run else ""))
+        return "\n".join(lines)
 
 
 def clean_state(settings: Settings, *, everything: bool, dry_run: bool) -> CleanResult:

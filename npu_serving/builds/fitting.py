@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
 from npu_serving.builds.manifest import BuildManifest, ReleaseFit
-from npu_serving.cann.known_adapters import OF_SAMPLE, KnownAdapter, is_release, known_adapters
+from npu_serving.cann.known_adapters import OF_SAMPLE, KnownAdapter, is_release, readable_adapters
 from npu_serving.elf.demangle import demangled
 from npu_serving.elf.symbols import read_elf
-from npu_serving.errors import RequestError
+from npu_serving.findings import WARNING, Finding, as_finding
 
+UNREAD_LIST = "unread-list"
 Needing = Callable[[str], Sequence[str]]
 """The releases whose adapters are known to need a symbol of the server."""
 
@@ -27,10 +28,19 @@ def named_adapters(manifest: BuildManifest) -> tuple[KnownAdapter, ...]:
 def judged_adapters(manifest: BuildManifest, own: Path) -> tuple[KnownAdapter, ...]:
     """Those that a build is compared with: all that are known for its version, and the files that it was to fit.
 
-    `own` is the directory of the user's. Raises RequestError for a damaged file in it.
+    `own` is the directory of the user's; a damaged file in it is left out (unread_lists() says so).
     """
-    serving = OF_SAMPLE if manifest.source["name"] == OF_SAMPLE else manifest.serving_version
-    return (*known_adapters(serving, own), *named_adapters(manifest))
+    return (*readable_adapters(_serving_of(manifest), own)[0], *named_adapters(manifest))
+
+
+def unread_lists(manifest: BuildManifest, own: Path) -> tuple[Finding, ...]:
+    """What is wrong with the user's lists, so that a build was not compared with all that is in them."""
+    errors = readable_adapters(_serving_of(manifest), own)[1]
+    return tuple(replace(as_finding(error, UNREAD_LIST, str(own)), severity=WARNING) for error in errors)
+
+
+def _serving_of(manifest: BuildManifest) -> str:
+    return OF_SAMPLE if manifest.source["name"] == OF_SAMPLE else manifest.serving_version
 
 
 def fits_of(server: Path, needs: Mapping[str, Sequence[str]]) -> tuple[ReleaseFit, ...]:
@@ -68,13 +78,7 @@ def needing(needs: Callable[[], Mapping[str, Sequence[str]]]) -> Needing:
 
 def needing_of(manifest: BuildManifest, own: Path) -> Needing:
     """The same, of all that are known for the version of a build; a damaged file of the user's hides no finding."""
-
-    def needs() -> Mapping[str, Sequence[str]]:
-        with contextlib.suppress(RequestError):
-            return needs_by_release(judged_adapters(manifest, own))
-        return {}
-
-    return needing(needs)
+    return needing(lambda: needs_by_release(judged_adapters(manifest, own)))
 
 
 def fit_text(found: Sequence[ReleaseFit]) -> list[str]:

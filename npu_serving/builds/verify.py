@@ -22,6 +22,7 @@ from npu_serving.builds.fitting import (
     judged_adapters,
     needing_of,
     needs_by_release,
+    unread_lists,
 )
 from npu_serving.builds.manifest import Build, ReleaseFit
 from npu_serving.cann.adapter import Adapter, told_apart
@@ -67,6 +68,8 @@ class VerifyResult:
     """What keeps a server that starts from the NPU: CANN's list of operators, stubs in the place of its libraries."""
     releases: tuple[ReleaseFit, ...] = ()
     """How it fits the releases of the adapter that are known; none for a server that is not a build of ours."""
+    unread: tuple[Finding, ...] = ()
+    """Files of the user's, about further releases, that can't be read."""
 
     @property
     def exit_code(self) -> int:
@@ -88,13 +91,14 @@ class VerifyResult:
             **self.report.to_json(),
             "about_the_npu": [finding_json(finding) for finding in self.about_the_npu],
             "releases": [item.to_json() for item in self.releases],
+            "unread_lists": [finding_json(finding) for finding in self.unread],
             "exit_code": self.exit_code,
         }
 
     def text(self) -> str:
         """The findings, then what to do about a CANN that was replaced."""
         lines = [str(self.server), self.report.text(), *(finding_text(finding) for finding in self.about_the_npu)]
-        lines += fit_text(self.releases)
+        lines += [*fit_text(self.releases), *(finding_text(finding) for finding in self.unread)]
         if self.installed is not None:
             linked, installed = told_apart(self.linked, self.installed)
             lines.append(f"It was linked with {linked}, but the installed one is {installed}.")
@@ -177,20 +181,22 @@ def verify_found_build(settings: Settings, build: Build) -> VerifyResult:
     file = build.damaged_file(read_again=True) if report.fits_where_a_driver_is else ""
     if file:  # the loader may find another one, such as CANN's own adapter
         raise _damaged(build, f"its {file} was removed or changed since it was built.")
+    has_adapter = not build.manifest.without_adapter
     return VerifyResult(
         case.server,
         report,
         build.manifest.adapter,
         installed,
         _about_the_npu(report, case, cann),
-        () if build.manifest.without_adapter else releases_of(build, settings),
+        releases_of(build, settings) if has_adapter else (),
+        unread_lists(build.manifest, settings.adapters) if has_adapter else (),
     )
 
 
 def releases_of(build: Build, settings: Settings) -> tuple[ReleaseFit, ...]:
     """How the build's server fits what is known now, and the files that it was to fit.
 
-    Raises ElfError and FileAccessError where the server can't be read, RequestError for a damaged file of the user's.
+    Raises ElfError and FileAccessError where the server can't be read.
     """
     return fits_of(build.server, needs_by_release(judged_adapters(build.manifest, settings.adapters)))
 

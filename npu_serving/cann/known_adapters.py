@@ -98,24 +98,46 @@ def known_adapters(serving: str, own: Path) -> tuple[KnownAdapter, ...]:
     A release that the user has read counts as it was read, also once this project knows it: it is the adapter that is
     there. Raises RequestError for a file of the user's that is damaged, and for two that differ about one release.
     """
+    found, errors = readable_adapters(serving, own)
+    if errors:
+        raise errors[0]
+    return found
+
+
+def readable_adapters(serving: str, own: Path) -> tuple[tuple[KnownAdapter, ...], tuple[RequestError, ...]]:
+    """The same, of what can be read, and the errors: for whoever only compares with what is known."""
     found = {item.release: item for item in _read(OF_THE_SAMPLE if serving == OF_SAMPLE else OF_THE_PROJECT)}
-    found |= {release: item for release, (_, item) in own_adapters(own, serving).items()}
-    return tuple(item for item in found.values() if item.serving == serving)
+    of_user, errors = _of_user(own, serving)
+    found |= {release: item for release, (_, item) in of_user.items()}
+    return tuple(item for item in found.values() if item.serving == serving), errors
 
 
 def own_adapters(own: Path, serving: str) -> dict[str, tuple[Path, KnownAdapter]]:
     """Those that the user has read for that version of Serving, with their files, by release; errors as above."""
+    found, errors = _of_user(own, serving)
+    if errors:
+        raise errors[0]
+    return found
+
+
+def _of_user(own: Path, serving: str) -> tuple[dict[str, tuple[Path, KnownAdapter]], tuple[RequestError, ...]]:
+    """Of two that differ about one release the first counts."""
     found: dict[str, tuple[Path, KnownAdapter]] = {}
+    errors: list[RequestError] = []
     for path in sorted(own.glob("*.json")):
-        for item in _read(path):
+        try:
+            items = _read(path)
+        except RequestError as error:
+            errors.append(error)
+            continue
+        for item in items:
             first, same = found.setdefault(item.release, (path, item)) if item.serving == serving else (path, item)
             if same.symbols != item.symbols:
-                raise RequestError(
-                    f"{path}: the adapter of {item.release} is known already, and needs something else there.",
-                    cause=f"{first} is about the same release",
-                    cure="remove one of the two, or give the release in it another name",
-                )
-    return found
+                what = f"{path}: the adapter of {item.release} is known already, and needs something else there."
+                cause = f"{first} is about the same release"
+                cure = "remove one of the two, or give the release in it another name"
+                errors.append(RequestError(what, cause=cause, cure=cure))
+    return found, tuple(errors)
 
 
 def wanted_adapters(

@@ -85,7 +85,9 @@ def rebuild_after_cann(
         act = act and not dry_run
         return watch_build(call.settings, call.console, build, act=act, once=once, interval_s=interval_s)
     if act or once:
-        raise RequestError("--act and --once need --watch.", cure="./inv rebuild-after-cann --watch --act")
+        # Whoever asked for a report alone is not told to rebuild.
+        words = ["--watch", *(["--act"] if act else []), *(["--once"] if once else [])]
+        raise RequestError("--act and --once need --watch.", cure=f"./inv rebuild-after-cann {' '.join(words)}")
     if check or dry_run:
         from npu_serving.upgrade.rebuild_plan import plan_rebuild
 

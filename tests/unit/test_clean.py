@@ -55,6 +55,15 @@ def test_what_was_fetched_stays_unless_everything_is_asked_for(settings: Setting
     assert _left(settings) == {*FETCHED, *OF_SERVERS, "photographs", "letter.txt", "dist", ".lock"}
 
 
+def test_who_removes_what_upgrades_link_from_is_told_what_that_costs(settings: Settings) -> None:
+    planned = clean_state(settings, everything=False, dry_run=True).text()
+    assert "compiles everything again" in planned
+    assert "./inv package --format kit" in planned
+    assert "compiles everything again" in clean_state(settings, everything=False, dry_run=False).text()
+    fsutil.write_file(settings.build_root / "logs" / "file", "")
+    assert "compiles everything again" not in clean_state(settings, everything=False, dry_run=False).text()
+
+
 def test_a_dry_run_names_the_same_paths_and_removes_none(settings: Settings) -> None:
     before = _left(settings)
     planned = clean_state(settings, everything=True, dry_run=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,20 @@ from elf_samples import needs_gcc, program
 
 from npu_serving.builds import fitting
 from npu_serving.builds.fitting import (
+    UNREAD_LIST,
     fit_text,
     fits_of,
     judged_adapters,
     named_adapters,
     needing,
     needing_of,
+    unread_lists,
 )
 from npu_serving.builds.manifest import BuildManifest, FileNeeds, ReleaseFit
-from npu_serving.cann.known_adapters import KnownAdapter
-from npu_serving.errors import RequestError
+from npu_serving.builds.verify import VerifyResult
+from npu_serving.cann.known_adapters import KnownAdapter, write_known
+from npu_serving.elf.report import CompatReport
+from npu_serving.findings import WARNING, Finding
 
 FIRST = "_ZN10tensorflow5firstEv"
 SECOND = "_ZN10tensorflow6secondEv"
@@ -49,7 +54,7 @@ def test_a_build_is_judged_by_what_is_known_for_its_version_and_by_the_files_tha
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = KnownAdapter("6.3", "1.0", "", (FIRST,))
-    monkeypatch.setattr(fitting, "known_adapters", lambda serving, _own: (known,) if serving == "1.0" else ())
+    monkeypatch.setattr(fitting, "readable_adapters", lambda serving, _own: ((known,) if serving == "1.0" else (), ()))
     files = {FILE: FileNeeds("aa", (SECOND,))}
     file = KnownAdapter(FILE, "", "", (SECOND,), "aa")
     assert judged_adapters(made(), tmp_path) == (known,)
@@ -78,7 +83,30 @@ def test_who_needs_a_symbol_is_looked_up_once_and_only_when_it_is_asked_and_a_fi
 def test_the_releases_that_need_a_symbol_of_the_samples_server_are_those_of_the_sample(tmp_path: Path) -> None:
     who = needing_of(made(source="sample"), tmp_path)
     assert list(who("_ZN10tensorflow8profiler8NpuTrace5BeginERKSs")) == ["7.0.RC1"]
+
+
+def test_a_damaged_list_of_the_users_hides_none_of_the_releases_that_can_be_read(tmp_path: Path) -> None:
+    sample = made(source="sample")
+    known = judged_adapters(sample, tmp_path)
+    own = KnownAdapter("9.9", "sample", "", (FIRST,))
+    write_known(tmp_path / "9.9.json", own)
     (tmp_path / "8.0.json").write_text("{")
-    with pytest.raises(RequestError):
-        judged_adapters(made(source="sample"), tmp_path)
-    assert needing_of(made(source="sample"), tmp_path)("_ZN10tensorflow8profiler8NpuTrace5BeginERKSs") == ()
+    assert judged_adapters(sample, tmp_path) == (*known, own)
+    assert list(needing_of(sample, tmp_path)("_ZN10tensorflow8profiler8NpuTrace5BeginERKSs")) == ["7.0.RC1"]
+    (unread,) = unread_lists(sample, tmp_path)
+    assert not unread.needs_action
+    assert f"{tmp_path}/8.0.json" in unread.what
+    assert unread.cure.endswith("--add 8.0")
+    write_known(tmp_path / "z.json", KnownAdapter("9.9", "sample", "", (SECOND,)))
+    assert judged_adapters(sample, tmp_path) == (*known, own)
+    assert [finding.cure[:6] for finding in unread_lists(sample, tmp_path)] == ["remove", "remove"]
+
+
+def test_verify_serving_gives_its_verdict_and_the_damaged_list_as_a_warning() -> None:
+    report = CompatReport(Path("server"), Path("adapter"), (), ())
+    unread = Finding("lists/8.0.json is damaged", "remove it", WARNING, UNREAD_LIST, "lists")
+    result = VerifyResult(Path("server"), report, releases=(ReleaseFit("6.3"),), unread=(unread,))
+    assert result.exit_code == report.exit_code
+    assert "warning: unread-list: lists" in result.text()
+    assert "need of it: 6.3" in result.text()
+    assert json.dumps(result.to_json()["unread_lists"]).count("8.0.json") == 1

@@ -319,8 +319,9 @@ def test_the_watch_ends_when_nobody_listens_any_more(world: World, tmp_path: Pat
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--act"], "need --watch"),
-        (["--once"], "need --watch"),
+        (["--act"], "./inv rebuild-after-cann --watch --act\n"),
+        (["--once"], "./inv rebuild-after-cann --watch --once\n"),
+        (["--act", "--once"], "./inv rebuild-after-cann --watch --act --once\n"),
         (["--watch", "--check"], "cannot be combined with --watch"),
         (["--watch", "--act", "--clean"], "cannot be combined with --watch"),
         (["--watch", "--interval", "0"], "not '0'"),
