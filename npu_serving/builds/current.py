@@ -216,7 +216,7 @@ def make_current(build: Build, install_link: str = "") -> bool:
         if not (build.directory / MANIFEST).is_file():  # prune holds the same lock
             raise RequestError(
                 f"The build {build.directory.name} was removed in the meantime.",
-                cause="./inv prune ran at the same time",
+                cause="prune ran at the same time",
                 cure="choose another one that ./inv list-builds shows",
             )
         former = link_target(root, CURRENT)

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 import platform
-import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,17 +25,13 @@ from npu_serving.cann.install import Cann
 from npu_serving.console import Console, Reporter, amount_text
 from npu_serving.errors import EXIT_ACTION_NEEDED, EXIT_INTERRUPTED, NpuServingError, RequestError
 from npu_serving.relink_kit.kit_file import Kit, read_kit
+from npu_serving.relink_kit.own_words import OwnWords
 from npu_serving.relink_kit.proof import GoldenProof
 from npu_serving.relink_kit.relink import KitRequest, plan_relink, relink
 from npu_serving.relink_kit.unpacking import OTHER_CACHE, check_machine, is_unpacked, unpack, verify_kit
 from npu_serving.shown_text import fit_to_show
 from npu_serving.state_lock import state_lock
-from npu_serving.writers.shell import command_line, shell_word
-
-_TASKS = {"rebuild-after-cann": "relink", "build-serving": "relink", "verify-serving": "verify", "rollback": "rollback"}
-"""What the kit's own command is called where a message names a task of the project."""
-_NAMED = re.compile(r"\./inv (" + "|".join(_TASKS) + r")\b")
-
+from npu_serving.writers.shell import command_line
 
 _LONG_NAME = "x" * 200  # as long as any that is added to a path that somebody types
 
@@ -73,19 +68,19 @@ def main(kit_path: str, cache: str, words: Sequence[str]) -> int:
     for name, value in vars(arguments).items():
         if isinstance(value, list):  # argparse before Python 3.13 takes a value of "--" for none
             parser.error(f"--{name.replace('_', '-')} can't be '--'")
-    reporter = Console()
+    reporter, own = Console(), OwnWords(kit_path, _place(arguments))
     try:
         answer = _run(read_kit(Path(kit_path)), Path(cache), arguments, reporter)
     except NpuServingError as error:
         if arguments.json:
-            _write(_json(error.to_json(), kit_path))
+            _write(json.dumps(own.of(error.to_json()), indent=2))
         else:
-            sys.stderr.write(f"{_own_words(fit_to_show(str(error)), kit_path)}\n")
+            sys.stderr.write(f"{own.of(fit_to_show(str(error)))}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted. What was current before is current now.\n")
         return EXIT_INTERRUPTED
-    _write(_json(answer.to_json(), kit_path) if arguments.json else str(_own_words(answer.text(), kit_path)))
+    _write(json.dumps(own.of(answer.to_json()), indent=2) if arguments.json else str(own.of(answer.text())))
     return int(getattr(answer, "exit_code", 0))
 
 
@@ -99,19 +94,16 @@ def _write(text: str) -> None:
         sys.stdout.flush()
 
 
-def _json(document: Mapping[str, object], kit_path: str) -> str:
-    return json.dumps(_own_words(document, kit_path), indent=2)
-
-
-def _own_words(what: object, kit_path: str) -> object:
-    """A message, or JSON, with the kit's commands in place of the project's tasks."""
-    if isinstance(what, dict):
-        return {key: _own_words(value, kit_path) for key, value in what.items()}
-    if isinstance(what, list):
-        return [_own_words(value, kit_path) for value in what]
-    if isinstance(what, str):
-        return _NAMED.sub(lambda found: f"python3 {shell_word(kit_path)} {_TASKS[found[1]]}", what)
-    return what
+def _place(arguments: argparse.Namespace) -> list[str]:
+    """Where the servers and CANN are, as it was typed."""
+    given = {name: getattr(arguments, name, "") or "" for name in ("dist", "cann_root", "adapter", "cache")}
+    usual = {"dist": "dist", "adapter": "auto"}
+    return [
+        word
+        for name, value in given.items()
+        if value != usual.get(name, "")
+        for word in (f"--{name.replace('_', '-')}", value)
+    ]
 
 
 def _parser(kit_path: str) -> argparse.ArgumentParser:

@@ -22,8 +22,9 @@ from npu_serving.builds.current import CURRENT, find_build, packages_directory
 from npu_serving.builds.manifest import MANIFEST
 from npu_serving.builds.verify import verify_build
 from npu_serving.console import Silent
-from npu_serving.errors import BuildFailedError, KitError
+from npu_serving.errors import BuildFailedError, KitError, VerificationError
 from npu_serving.packaging.relink_kit_file import make_kit
+from npu_serving.relink_kit import relink as relink_module
 from npu_serving.relink_kit.kit_file import KIT_BLOBS, KIT_JSON, read_kit
 from npu_serving.sample.cann import FIRST_RELEASE, NEXT_RELEASE, install_sample_cann
 from npu_serving.settings import Settings
@@ -126,6 +127,10 @@ def test_where_what_decides_the_objects_has_changed_no_kit_is_taken(
     assert ".pyz" not in planned.why
 
 
+def _does_not_start(*_: object) -> None:
+    raise VerificationError("it would not start")
+
+
 def test_a_kit_altered_by_one_byte_is_refused_in_words_and_all_is_built_again_only_on_request(
     upgraded: Settings, built: BuildResult, kit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,9 +158,11 @@ def test_a_kit_altered_by_one_byte_is_refused_in_words_and_all_is_built_again_on
     assert [run["by_saved_link"] for run in runs] == [False]
     assert os.readlink(upgraded.dist_root / CURRENT) == before
     monkeypatch.setattr(pipeline, "build_serving", lambda *_, **__: built)
-    result = rebuild_after_cann(upgraded, Silent())
-    assert (result.way, result.kit_failed.startswith(told)) == (FULL, True)
-    assert told in result.text()
+    with monkeypatch.context() as unfit:
+        unfit.setattr(relink_module, "relink", _does_not_start)
+        result = rebuild_after_cann(upgraded, Silent())
+    assert (result.way, result.kit_failed) == (FULL, f"The relink kit {copied} can't be used: it would not start")
+    assert result.kit_failed in result.text()
     _alter(copied, at)
     _alter(copied, _place_in(copied, KIT_JSON))
     planned = plan_rebuild(upgraded)

@@ -198,3 +198,12 @@ def test_an_empty_value_is_refused_in_place_of_a_default(kit: Kit, flag: str) ->
 def test_a_rollback_to_a_build_without_a_name_is_refused(kit: Kit) -> None:
     assert kit.types("rollback", "--build", "") == 2
     assert "--build has an empty value." in kit.said
+
+
+def test_what_a_message_says_to_type_has_the_place_that_was_typed_and_works(kit: Kit) -> None:
+    kit.installs(ANSWER)
+    assert kit.types("rollback") == 2
+    assert f"Next: make one with: python3 {kit.path} relink --dist {kit.dist} --cann-root {kit.cann}" in kit.said
+    assert kit.types("relink", "--no-proof") == 0
+    assert kit.types("rollback", "--build", "none") == 2
+    assert f"(ls {kit.dist} shows all)" in kit.said
