@@ -117,7 +117,7 @@ class GoldenProof:
         if self.models is None:
             return Path(golden.model_base_path) if golden.model_base_path else None
         inner = self.models / golden.model
-        return self.models if not inner.is_dir() and len(models) == 1 else inner
+        return self.models if not _is_directory(inner) and len(models) == 1 else inner
 
 
 def _why_not(golden: GoldenRequest, base: Path | None) -> str:
@@ -125,11 +125,16 @@ def _why_not(golden: GoldenRequest, base: Path | None) -> str:
         return "it is asked over gRPC, which needs more than Python's standard library"
     if base is None:
         return "it does not say where its model is"
-    if not base.is_dir():
+    if not _is_directory(base):
         return f"its model {base} is not on this machine (--model-base-path names where it is)"
     if golden.version is not None and golden.version != max(_versions(base), default=-1):
         return f"version {golden.version} is not the newest in {base}, and only a deployment serves it"
     return ""
+
+
+def _is_directory(path: Path) -> bool:
+    with fsutil.explained(path, doing="read"):
+        return path.is_dir()
 
 
 def _versions(base: Path) -> list[int]:

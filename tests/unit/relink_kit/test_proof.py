@@ -185,6 +185,23 @@ def test_what_can_not_be_asked_here_is_said_and_nothing_is_started(world: World)
     assert [note.partition(" was not asked: ")[2].partition(" ")[0] for note in world.notes] == ["its", "it", "version"]
 
 
+@pytest.mark.parametrize("models", [Path("/secret"), None])
+def test_a_directory_above_a_model_that_may_not_be_searched_is_an_error_in_words(
+    world: World, monkeypatch: pytest.MonkeyPatch, models: Path | None
+) -> None:
+    is_directory = Path.is_dir
+
+    def refused(path: Path) -> bool:
+        if "secret" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_directory(path)
+
+    world.golden(model_base_path="/secret/half")
+    monkeypatch.setattr(Path, "is_dir", refused)
+    with pytest.raises(FileAccessError, match="/secret/half could not be read: Permission denied"):
+        world.prove(models=models)
+
+
 def test_models_that_are_elsewhere_are_found_where_the_flag_says(world: World) -> None:
     world.golden(model_base_path="/no/such/model")
     world.prove(models=world.root / "models")
