@@ -12,12 +12,20 @@ from pathlib import Path
 from npu_serving import fsutil
 from npu_serving.builds.current import KIT_SUFFIX, packages_directory
 from npu_serving.console import Reporter, Silent, amount_text, duration_text
-from npu_serving.packaging.kit_content import described_kit, files_beside, golden_names, golden_of_kit, machine_of
+from npu_serving.errors import NpuServingError
+from npu_serving.packaging.kit_content import (
+    described_kit,
+    files_beside,
+    fits_by_release,
+    golden_names,
+    golden_of_kit,
+    machine_of,
+)
 from npu_serving.packaging.kit_members import KitLink
 from npu_serving.packaging.kit_source import KitSource, kit_source, link_of
 from npu_serving.packaging.kit_writer import write_kit
 from npu_serving.packaging.named_file import KIT, file_to_write
-from npu_serving.relink_kit.kit_file import KitMember, content_text
+from npu_serving.relink_kit.kit_file import KitMember, content_text, read_kit
 from npu_serving.settings import Settings
 from npu_serving.writers.shell import command_line
 
@@ -106,7 +114,9 @@ def plan_kit(
     source = kit_source(settings, build)
     golden = golden_of_kit(settings, golden, reporter)
     with link_of(source, reporter) as link:
-        return _plan(settings, source, link, files_beside(golden, source, link, Silent()), output)
+        plan = _plan(settings, source, link, files_beside(golden, source, link, Silent()), output)
+    warn_of_replaced(plan.target, fits_by_release(source.fits), reporter)
+    return plan
 
 
 def make_kit(
@@ -131,6 +141,7 @@ def make_kit(
     with link_of(source, reporter) as link:
         files = files_beside(golden, source, link, reporter)
         plan = _plan(settings, source, link, files, output)
+        warn_of_replaced(plan.target, fits_by_release(source.fits), reporter)
 
         def described(held: Mapping[str, KitMember]) -> bytes:
             nonlocal digest
@@ -141,6 +152,20 @@ def make_kit(
         write_kit(plan.target, link.members, files, described, reporter)
     sha256 = fsutil.sha256_of(plan.target)
     return KitResult(plan, digest, sha256, plan.target.stat().st_size, time.monotonic() - started)
+
+
+def warn_of_replaced(target: Path, fits: Mapping[str, tuple[str, ...]], reporter: Reporter) -> None:
+    """Says so where a kit gives way to one whose servers are to fit other releases: both have one name by default."""
+    try:
+        former = read_kit(target).file.fits
+    except NpuServingError:  # nothing is there, or something that is lost to nobody
+        return
+    if {name: set(symbols) for name, symbols in former.items()} != {name: set(needs) for name, needs in fits.items()}:
+        has, gets = (", ".join(sorted(each)) or "none besides the one it is linked with" for each in (former, fits))
+        reporter.warn(
+            f"The kit {target}, whose servers fit the adapters of {has}, gives way to this one, "
+            f"whose servers fit {gets}; --output FILE keeps both."
+        )
 
 
 def _plan(

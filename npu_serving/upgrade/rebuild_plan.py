@@ -77,6 +77,8 @@ class RebuildPlan:
     """What it takes on this machine; None where nobody has asked."""
     kit: KitPlanned | None = None
     """The relink from a kit that carries the plan out, where that is its action."""
+    kit_cure: str = ""
+    """What makes a relink kit of the build usable, so that this way need not be taken."""
 
     @property
     def installed(self) -> Adapter:
@@ -115,6 +117,7 @@ class RebuildPlan:
             "action": self.action,
             "why": self.why,
             "kit": str(self.kit.kit.path) if self.kit is not None else None,
+            "kit_cure": self.kit_cure,
             **(self.cost.to_json() if self.cost is not None else {}),
             "obstacles": [finding_json(finding) for finding in self.obstacles],
             "findings": [finding_json(finding) for finding in self.report.findings],
@@ -131,7 +134,9 @@ class RebuildPlan:
         elif self.action != NOTHING:
             lines += [_kit_text(self.kit)] if self.kit is not None else []
             lines += [self.cost.text()] if self.cost is not None else []
-            lines.append(f"Next: {self._command()}")
+            done = "builds all of it" if self.action == FULL else "has Bazel link it"
+            cheaper = f"{self.kit_cure}, then {self._command()} --check; or " if self.kit_cure else ""
+            lines.append(f"Next: {cheaper}{self._command()}" + (f" {done}" if cheaper else ""))
         return "\n".join(lines)
 
 
@@ -183,7 +188,9 @@ def plan_rebuild(
     if costs:
         unpacked_bytes = way.kit.unpacks_bytes if way.kit is not None else 0
         cost = cost_of(way.action, build, installed, settings, unpacked_bytes=unpacked_bytes)
-    return RebuildPlan(build, cann, way.action, way.why, report, obstacles, clean, with_bazel, cost, way.kit)
+    return RebuildPlan(
+        build, cann, way.action, way.why, report, obstacles, clean, with_bazel, cost, way.kit, way.kit_cure
+    )
 
 
 def _carries(build: Build, adapter: Adapter) -> bool:
@@ -213,6 +220,7 @@ class _Way:
     action: str
     why: str
     kit: KitPlanned | None = None
+    kit_cure: str = ""
 
 
 @dataclass(frozen=True)
@@ -260,7 +268,7 @@ def _what_to_do(
         way = _Way(BAZEL, f"{lacks}; Bazel links, because {usable.why_not}")
     if not (kits and hindrance.is_gone):
         return _with_linker(_or_raise(way, hindrance), context)
-    from npu_serving.upgrade.kit_way import after, usable_kit
+    from npu_serving.upgrade.kit_way import after, cure_of_kit, usable_kit
 
     kit = usable_kit(build, cann, settings)
     if kit.planned is not None:
@@ -268,7 +276,11 @@ def _what_to_do(
         return _Way(KIT, f"{lacks}; {hindrance.why}, but {held}", kit.planned)
     with after(kit.trouble):
         way = _with_linker(_or_raise(way, hindrance), context)
-    return way if kit.trouble is None else _Way(way.action, f"{way.why}. {kit.trouble.what}")
+    return (
+        way
+        if kit.trouble is None
+        else _Way(way.action, f"{way.why}. {kit.trouble.what}", None, cure_of_kit(kit.trouble))
+    )
 
 
 def _with_linker(way: _Way, context: BuildContext | None) -> _Way:

@@ -6,17 +6,18 @@ import json
 import os
 import shutil
 import subprocess
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_kits import ANSWER, OTHER, install_adapter, make_members, relinked, small_adapter, write_small_kit
+from small_kits import ANSWER, OTHER, described, install_adapter, make_members, relinked, small_adapter, write_small_kit
 
 from npu_serving.asking.golden_files import NONE_RECORDED
 from npu_serving.builds.current import dist_lock, find_build, make_current, packages_directory, read_builds
 from npu_serving.builds.listing import list_builds
-from npu_serving.builds.manifest import MANIFEST, Build
+from npu_serving.builds.manifest import MANIFEST, Build, FileNeeds, ReleaseFit
 from npu_serving.builds.pruning import prune_builds
 from npu_serving.builds.rollback import roll_back
 from npu_serving.cann.install import cann_of
@@ -36,7 +37,7 @@ from npu_serving.errors import (
 from npu_serving.relink_kit import relink as relink_module
 from npu_serving.relink_kit.kit_file import KIT_JSON
 from npu_serving.settings import Settings
-from npu_serving.upgrade import rebuild
+from npu_serving.upgrade import rebuild, rebuild_plan
 from npu_serving.upgrade.kit_way import KITS, usable_kit
 from npu_serving.upgrade.rebuild import rebuild_after_cann
 from npu_serving.upgrade.rebuild_plan import FULL, KIT, SWAP, plan_rebuild
@@ -171,6 +172,62 @@ def test_only_a_kit_of_the_same_objects_counts_and_of_two_the_newer_one(place: P
     newer.unlink()
     found = usable_kit(build, cann, place.settings)
     assert (found.planned, found.trouble, other.is_file()) == (None, None, True)
+
+
+def test_a_kit_that_was_packed_to_fit_other_releases_than_the_build_is_passed_over_and_said(place: Place) -> None:
+    build, cann = find_build(place.settings.dist_root), cann_of(place.settings)
+    for asked, fits in ((("none",), {"6.3.RC2": (ANSWER,)}), ((), {})):
+        manifest = replace(build.manifest, also_fits=("known",), releases=(ReleaseFit("6.3.RC2"),))
+        of_kit = replace(described(place.members).manifest, also_fits=asked or ("known",))
+        write_small_kit(place.kit, place.members, program=False, fits=fits, manifest=of_kit)
+        found = usable_kit(replace(build, manifest=manifest), cann, place.settings)
+        assert found.planned is None and found.trouble is not None
+        assert f"{place.kit} can't be used: it was packed to fit other releases" in found.trouble.what
+        assert (", without 6.3.RC2" in found.trouble.what) == (not fits)
+        assert found.trouble.cure.endswith("./inv package --format kit")
+        whole = write_small_kit(
+            place.kit.with_name("whole.pyz"),
+            place.members,
+            program=False,
+            manifest=replace(of_kit, also_fits=("known",)),
+        )
+        os.utime(whole, ns=(1, 1))
+        planned = usable_kit(replace(build, manifest=manifest), cann, place.settings).planned
+        assert planned is not None and planned.kit.path == whole
+        whole.unlink()
+
+
+def test_a_file_that_the_build_was_to_fit_has_to_be_in_its_kit_with_all_that_it_needed(place: Place) -> None:
+    build, cann = find_build(place.settings.dist_root), cann_of(place.settings)
+    file = "/opt/other/_tf_adapter.so"
+    manifest = replace(build.manifest, also_fits=(file,), also_fits_files={file: FileNeeds("aa", (ANSWER, OTHER))})
+    of_kit = replace(described(place.members).manifest, also_fits=(file,))
+    for symbols, is_usable in (((ANSWER,), False), ((ANSWER, OTHER), True)):
+        write_small_kit(place.kit, place.members, program=False, fits={"_tf_adapter.so": symbols}, manifest=of_kit)
+        found = usable_kit(replace(build, manifest=manifest), cann, place.settings)
+        assert (found.planned is not None, found.trouble is None) == (is_usable, is_usable)
+
+
+def test_what_a_plan_says_of_a_kit_names_its_file_once_and_the_cheap_cure_first(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, cann = find_build(place.settings.dist_root), cann_of(place.settings)
+    place.altered(KIT_JSON.encode(), behind=10)
+    trouble = usable_kit(build, cann, place.settings).trouble
+    assert trouble is not None and trouble.what.count(str(place.kit)) == 1
+    assert "can't be used: it is not a whole relink kit" in trouble.what
+    gone = rebuild_plan._Hindrance("Bazel's output was removed", is_gone=True)
+    monkeypatch.setattr(rebuild_plan, "_more_than_the_link", lambda *_others: (gone, None))
+    plan = plan_rebuild(place.settings)
+    assert (plan.action, plan.to_json()["kit_cure"]) == (FULL, trouble.cure)
+    last = plan.text().splitlines()[-1]
+    assert last.startswith("Next: copy the kit from where it was made once more")
+    assert last.endswith("then ./inv rebuild-after-cann --check; or ./inv rebuild-after-cann builds all of it")
+    place.kit.write_bytes(b"")
+    with zipfile.ZipFile(place.kit, "w") as packed:
+        packed.writestr(KIT_JSON, "{}")
+    trouble = usable_kit(build, cann, place.settings).trouble
+    assert trouble is not None and trouble.what.count("can't be used") == 1
 
 
 def test_a_kit_for_another_machine_and_a_linker_that_is_too_old_are_said(place: Place, tmp_path: Path) -> None:
