@@ -65,7 +65,10 @@ other programs that it recognises in what they print. `./inv lint --fix` makes i
 to add a failure, add it there.
 
 If yours is not here: `./inv doctor` looks at this machine, `./inv cann-info` at what is installed of CANN, and
-`./inv verify-serving` at the server. Whoever helps you needs what `./inv support-bundle` puts into one file."""
+`./inv verify-serving` at the server. Whoever helps you needs what `./inv support-bundle` puts into one file.
+
+Python itself fails on a [relink kit](relink-kit.md) that was cut short: with a `SyntaxError`, or, on an empty one,
+silently and with status 0. Copy the kit and its `.sha256` again, and type `sha256sum -c FILE.sha256`."""
 _TABLE_HEAD = "| What is printed | Likely cause | Next |\n| --- | --- | --- |"
 _GROUP = re.compile("{([0-9])}")
 _UNKNOWN = "it"  # what a group of the pattern that matched nothing is called

@@ -21,6 +21,7 @@ from npu_serving.fetch.content_store import ELSEWHERE, ContentStore
 from npu_serving.fetch.toolchains import read_tools
 from npu_serving.images.image_files import load_image
 from npu_serving.lock.lockfile import SHA256, read_lock
+from npu_serving.relink_kit.kit_file import remove_checksum, write_checksum
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.state_lock import state_lock
 from npu_serving.writers.shell import command_line
@@ -193,8 +194,12 @@ def _apply(plan: UnbundlePlan, settings: Settings, reporter: Reporter) -> tuple[
         place_in_store(plan.bundle, plan.for_store, ContentStore(settings.store_root), count)
         place_wheels(plan.bundle, PROJECT_ROOT, count)
         for place in plan.kits:
-            with fsutil.new_file(packages_directory(settings.dist_root) / place.member.file_name, mode=0o755) as file:
+            kit = packages_directory(settings.dist_root) / place.member.file_name
+            with fsutil.new_file(kit, mode=0o755) as file:
                 copy_member(plan.bundle, place, file, count)
+                remove_checksum(kit)
+        for member in plan.bundle.manifest.of_kind(KIT):  # also where a run was killed between the two
+            write_checksum(packages_directory(settings.dist_root) / member.file_name, member.sha256)
         try:
             for place in plan.images:
                 image = scratch / place.member.file_name

@@ -12,7 +12,7 @@ from npu_serving.console import Reporter
 from npu_serving.packaging.kit_members import PackedMember
 from npu_serving.packaging.parallel_zlib import ParallelZlib
 from npu_serving.packaging.zip_writer import ZipWriter
-from npu_serving.relink_kit.kit_file import KIT_BLOBS, KIT_JSON, KitMember
+from npu_serving.relink_kit.kit_file import KIT_BLOBS, KIT_JSON, KitMember, remove_checksum
 from npu_serving.resources import usable_processors
 
 HEAD = b"#!/usr/bin/env python3\n"
@@ -27,6 +27,7 @@ def write_kit(
     reporter: Reporter,
 ) -> None:
     """Writes the kit to `path`, which gets its name when it is whole: `files`, the members, and what describes it.
+    The checksum of what had the name before is removed.
 
     `described` makes kit.json of what was written for each member. The same inputs give the same bytes, whatever
     the number of processors. Raises SourceError for an object that is no longer what was linked, DiskFullError, and
@@ -69,3 +70,4 @@ def write_kit(
             kit.take_back()
             kit.add(KIT_JSON, described(held))
             kit.finish()
+            remove_checksum(path)

@@ -13,9 +13,9 @@ from npu_serving.building.without_adapter import PreparedResult, prepare_objects
 from npu_serving.console import Reporter, Silent
 from npu_serving.errors import FileAccessError
 from npu_serving.packaging.kit_content import fits_by_release, golden_files, golden_of_kit
-from npu_serving.packaging.relink_kit_file import KitResult, make_kit
+from npu_serving.packaging.relink_kit_file import KitResult, check_and_relink, make_kit
+from npu_serving.relink_kit.kit_file import checksum_file, write_checksum
 from npu_serving.settings import PROJECT_ROOT, Settings
-from npu_serving.writers.shell import command_line
 
 NOTE = "kit.note"
 
@@ -36,13 +36,12 @@ class ObjectsAndKit:
     def text(self) -> str:
         """What was done, where the kit is, and what to type next."""
         done = "" if self.packed is not None else ", as it was packed before"
-        relink = command_line(["python3", self.kit.name, "relink"])
         return "\n".join(
             [
                 self.prepared.text(),
                 f"The relink kit is {self.kit}{done}.",
-                f"sha256 {self.sha256}",
-                f"Next: copy it to the serving machine and run {relink} there",
+                f"sha256 of the file {self.sha256}, kept in {checksum_file(self.kit).name}",
+                f"Next: copy both to the serving machine, and run there: {check_and_relink(self.kit)}",
             ]
         )
 
@@ -59,6 +58,7 @@ def prepare_and_pack(
     former = _former(note)
     if former.get("made_of") == made_of and _is_there(former):
         golden_files(golden_of_kit(settings, golden, reporter), reporter)  # warns as make_kit() would
+        write_checksum(Path(former["kit"]), former["sha256"])
         return ObjectsAndKit(prepared, Path(former["kit"]), former["sha256"], None)
     packed = make_kit(settings, reporter, objects=prepared.objects, golden=golden)
     status = packed.plan.target.stat()

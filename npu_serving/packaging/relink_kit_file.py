@@ -25,7 +25,7 @@ from npu_serving.packaging.kit_members import KitLink
 from npu_serving.packaging.kit_source import KitSource, kit_source, link_of
 from npu_serving.packaging.kit_writer import write_kit
 from npu_serving.packaging.named_file import KIT, file_to_write
-from npu_serving.relink_kit.kit_file import KitMember, content_text, read_kit
+from npu_serving.relink_kit.kit_file import KitMember, checksum_file, content_text, read_kit, write_checksum
 from npu_serving.settings import Settings
 from npu_serving.writers.shell import command_line
 
@@ -90,16 +90,21 @@ class KitResult:
         """Where it is, what it holds, and what to do with it."""
         plan = self.plan
         golden = f"{len(plan.golden)} golden requests" if len(plan.golden) != 1 else "1 golden request"
-        relink = command_line(["python3", plan.target.name, "relink"])
         return "\n".join(
             [
                 f"{plan.target} ({amount_text(self.size_bytes, 'bytes')}) made in {duration_text(self.seconds)}: "
                 f"{content_text(plan.files, plan.members)}, {golden}",
                 f"Relink kit {self.digest}",
-                f"sha256 of the file {self.sha256}",
-                f"Next: copy it to the serving machine, where CANN is, and run there: {relink}",
+                f"sha256 of the file {self.sha256}, kept in {checksum_file(plan.target).name}",
+                f"Next: copy both to the serving machine, and run there: {check_and_relink(plan.target)}",
             ]
         )
+
+
+def check_and_relink(kit: Path) -> str:
+    """What to type where the kit was copied to."""
+    check = command_line(["sha256sum", "-c", checksum_file(kit).name])
+    return f"{check} && {command_line(['python3', kit.name, 'relink'])}"
 
 
 def plan_kit(
@@ -151,6 +156,7 @@ def make_kit(
 
         write_kit(plan.target, link.members, files, described, reporter)
     sha256 = fsutil.sha256_of(plan.target)
+    write_checksum(plan.target, sha256)
     return KitResult(plan, digest, sha256, plan.target.stat().st_size, time.monotonic() - started)
 
 
@@ -173,8 +179,10 @@ def _plan(
 ) -> KitPlan:
     machine, manifest = machine_of(link), source.manifest
     name = f"{NAME}-{manifest.serving_version}-{source.saved.objects[:_LETTERS_OF_DIGEST]}-{machine}{KIT_SUFFIX}"
+    target = file_to_write(output, packages_directory(settings.dist_root), name)
+    fsutil.refuse_other_than_file(checksum_file(target))
     return KitPlan(
-        target=file_to_write(output, packages_directory(settings.dist_root), name),
+        target=target,
         objects=source.saved.objects,
         machine=machine,
         made_of=source.made_of,

@@ -128,6 +128,26 @@ def read_kit(path: Path) -> Kit:
     return Kit(path, hashlib.sha256(data).hexdigest(), file)
 
 
+def checksum_file(kit: Path) -> Path:
+    """Where the kit's sha256 lies beside it. Python can't say what is wrong with a kit that was cut short: it takes
+    that for a script, and an empty one for a script that does nothing.
+    """
+    return kit.with_name(f"{kit.name}.sha256")
+
+
+def write_checksum(kit: Path, sha256: str) -> None:
+    """Writes it as sha256sum does, for `sha256sum -c` in the directory of both; FileAccessError, DiskFullError."""
+    escaped = kit.name.replace("\\", "\\\\").replace("\n", "\\n")
+    mark = "\\" if escaped != kit.name else ""
+    fsutil.write_file(checksum_file(kit), f"{mark}{sha256}  {escaped}\n")
+
+
+def remove_checksum(kit: Path) -> None:
+    """Removes it, before another kit gets the name: an interrupted run leaves none that is of another file."""
+    with fsutil.explained(checksum_file(kit)):
+        checksum_file(kit).unlink(missing_ok=True)
+
+
 _CURE = "copy the kit from where it was made once more, and compare the sha256 of both files"
 
 

@@ -80,6 +80,9 @@ class Operator:
             self.upgraded = True
         elif words[0] == "ln":
             fsutil.point_link(Path(words[3].replace("/usr/local/Ascend", str(self.cann / "Ascend"))), words[2])
+        elif words[0] == "sha256sum":
+            (checksum,) = self.packages.glob("*.pyz.sha256")
+            subprocess.run(["sha256sum", "-c", checksum.name], cwd=checksum.parent, check=True)
         elif words[0] == "python3":
             (kit,) = self.packages.glob("*.pyz")
             self._runs(

@@ -76,7 +76,8 @@ def test_the_commands_build_and_check_all_without_cann_and_what_is_wrong_ends_th
     settings = Settings(build_root=clone / "build", dist_root=clone / "dist")
     assert prepared_of(settings) is not None
     assert (settings.dist_root / CPU_SERVER).is_symlink()
-    (kit,) = (clone / PACKAGES).iterdir()
+    kit, checksum = sorted((clone / PACKAGES).iterdir())
+    assert checksum.name == f"{kit.name}.sha256"
     assert "golden/half.json" in read_kit(kit).file.entries
     assert not (settings.dist_root / CURRENT).exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -47,6 +48,11 @@ def test_the_kit_is_the_same_bytes_made_again_beside_other_builds(
     again = make_kit(elsewhere, Silent(), output=tmp_path / "again.pyz")
     assert again.plan.target.read_bytes() == kit.plan.target.read_bytes()
     assert again.digest == kit.digest
+    subprocess.run(["sha256sum", "-c", "again.pyz.sha256"], cwd=tmp_path, check=True)
+    described = read_kit(kit.plan.target).file.content_text
+    assert described == f"{kit.plan.files} files that the link reads, in {kit.plan.members} members"
+    for words in (described, f"Relink kit {kit.digest}", f"sha256 of the file {kit.sha256}"):
+        assert words in kit.text()
     assert again.plan.golden == ()
     (name,) = [kit.plan.target.name]
     assert name == f"npu-serving-kit-1.15.0-{kit.plan.objects[:12]}-{kit.plan.machine}.pyz"

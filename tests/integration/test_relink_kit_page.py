@@ -16,6 +16,8 @@ import pytest
 from docker_support import BASE_IMAGE, missing, require_engine
 from small_kits import ANSWER, OTHER, install_adapter, make_members, small_adapter, write_small_kit
 
+from npu_serving import fsutil
+from npu_serving.relink_kit.kit_file import checksum_file, write_checksum
 from npu_serving.settings import PROJECT_ROOT
 
 pytestmark = pytest.mark.docker
@@ -28,7 +30,12 @@ ROOTS = ("python3-minimal", "libpython3-stdlib", "binutils")
 def commands(page: Path = PAGE) -> list[str]:
     """The lines of the page's console blocks on the serving machine."""
     blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ python3 FILE")]
+    return [
+        line[2:]
+        for block in blocks
+        for line in block.splitlines()
+        if "FILE" in shlex.split(line.replace(".sha256", " "))
+    ]
 
 
 def _files_of_packages() -> list[str]:
@@ -74,15 +81,18 @@ class ServingMachine:
     """A container without network that stays while the page's commands are typed in it."""
 
     def __init__(self, kit: Path, cann: Path) -> None:
-        started = ["docker", "run", "--rm", "-d", "--network", "none", "-v", f"{kit}:/kit.pyz:ro"]
+        started = ["docker", "run", "--rm", "-d", "--network", "none", "-v", f"{kit.parent}:/kits:ro"]
         started += ["-v", f"{cann}:/usr/local/Ascend:ro", IMAGE, "sleep", "600"]
         self.name = subprocess.run(started, capture_output=True, text=True, check=True).stdout.strip()
 
     def types(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["docker", "exec", self.name, *words], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            ["docker", "exec", "-w", "/kits", self.name, *words], capture_output=True, text=True, check=False
+        )
 
     def follows(self, line: str) -> str:
-        words = [{"FILE": "/kit.pyz", "DIST": "/srv/serving"}.get(word, word) for word in shlex.split(line)]
+        typed = {"FILE": "kit.pyz", "FILE.sha256": "kit.pyz.sha256", "DIST": "/srv/serving"}
+        words = [typed.get(word, word) for word in shlex.split(line)]
         finished = self.types(*words)
         assert finished.returncode == 0, (line, finished.stdout, finished.stderr)
         return finished.stdout
@@ -96,15 +106,26 @@ class ServingMachine:
 
 def test_the_page_makes_servers_where_there_is_neither_compiler_nor_network_nor_bazel(tmp_path: Path) -> None:
     _image()
-    kit = write_small_kit(tmp_path / "kit.pyz", make_members(tmp_path / "members"))
+    (tmp_path / "kits").mkdir()
+    kit = write_small_kit(tmp_path / "kits/kit.pyz", make_members(tmp_path / "members"))
+    write_checksum(kit, fsutil.sha256_of(kit))
     cann = install_adapter(tmp_path / "Ascend", small_adapter(tmp_path / "first", ANSWER))
     typed = commands()
+    assert typed.pop(0) == "sha256sum -c FILE.sha256"
     assert [line.split()[2] for line in typed] == ["show", "verify", "relink", "relink", "relink", "rollback"]
     machine = ServingMachine(kit, cann)
     try:
         for absent in ("gcc", "cc", "g++", "bazel", "pip3", "git"):
             assert machine.types("sh", "-c", f"command -v {absent}").returncode != 0, absent
         assert machine.types("test", "-e", "/usr/lib/x86_64-linux-gnu/crt1.o").returncode != 0
+        cut_short = kit.read_bytes()[:-1000]
+        for name, damaged in (("cut.pyz", cut_short), ("empty.pyz", b"")):
+            (kit.parent / name).write_bytes(damaged)
+            (kit.parent / f"{name}.sha256").write_text(checksum_file(kit).read_text().replace(kit.name, name))
+            assert machine.types("sha256sum", "-c", f"{name}.sha256").returncode != 0
+        assert "SyntaxError" in machine.types("python3", "cut.pyz", "show").stderr
+        assert machine.types("python3", "empty.pyz", "show").stdout == ""
+        machine.follows("sha256sum -c FILE.sha256")
         for line in typed[:4]:
             machine.follows(line)
         first = machine.serves()
@@ -115,7 +136,8 @@ def test_the_page_makes_servers_where_there_is_neither_compiler_nor_network_nor_
         machine.follows(typed[5])
         assert machine.serves() == first
         on_the_road = commands(PROJECT_ROOT / "docs/cann-upgrade.md")
-        assert [line.split()[2] for line in on_the_road] == ["verify", "relink", "relink"]
+        assert on_the_road[0] == "sha256sum -c FILE.sha256"
+        assert [line.split()[2] for line in on_the_road[1:]] == ["verify", "relink", "relink"]
         machine.types("rm", "-r", "/srv/serving")
         for line in on_the_road:
             machine.follows(line)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -279,9 +280,13 @@ def test_a_relink_kit_comes_out_where_package_puts_one_and_the_bundles_own_diges
     assert placed.read_bytes() == kit.read_bytes()
     assert str(placed) in done.text()
     assert done.to_json()["kits"] == [str(placed)]
+    checksum = placed.with_name(f"{kit.name}.sha256")
+    subprocess.run(["sha256sum", "-c", checksum.name], cwd=placed.parent, check=True)
+    checksum.unlink()
     again = unbundle(there, tmp_path / "b", Silent(), sha256=result.sha256)
     assert again.plan.coming == ()
     assert again.kits == ()
+    assert checksum.exists()
 
 
 def test_a_kit_that_the_other_machine_cannot_run_and_what_is_no_kit_are_refused(here: Settings, tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ from typing import IO
 import pytest
 from packed_links import small_kit
 
+from npu_serving.console import Silent
 from npu_serving.errors import DiskFullError, NoSuchFileError, SourceError
 from npu_serving.packaging import kit_writer
 from npu_serving.packaging.kit_members import PackedMember
+from npu_serving.packaging.kit_writer import write_kit
 from npu_serving.packaging.zip_writer import ZipWriter
-from npu_serving.relink_kit.kit_file import read_kit
+from npu_serving.relink_kit.kit_file import checksum_file, read_kit, write_checksum
 
 CONTENTS = {"first": b"one" * 1000, "second": b"two", "the same as first": b"one" * 1000, "empty": b""}
 
@@ -126,3 +128,24 @@ def test_a_killed_run_leaves_nothing_under_the_kits_name_and_the_next_one_clears
 def _sizes(directory: Path) -> Iterator[int]:
     if directory.is_dir():
         yield from (path.stat().st_size for path in directory.iterdir())
+
+
+def test_no_checksum_of_another_kit_stays_beside_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "kit.pyz"
+    path.write_bytes(b"a former kit")
+    write_checksum(path, "0" * 64)
+    small_kit(path, "x86_64")
+    assert not checksum_file(path).exists()
+
+
+def test_a_kit_that_could_not_be_written_leaves_the_former_one_and_its_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "kit.pyz"
+    small_kit(path, "x86_64")
+    write_checksum(path, "0" * 64)
+    with pytest.raises(RuntimeError):
+        write_kit(path, (), {}, _fails, Silent())
+    assert checksum_file(path).exists()
+
+
+def _fails(_held: object) -> bytes:
+    raise RuntimeError

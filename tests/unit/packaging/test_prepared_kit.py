@@ -16,6 +16,7 @@ from npu_serving.console import Reporter, Silent
 from npu_serving.packaging import prepared_kit
 from npu_serving.packaging.prepared_kit import prepare_and_pack
 from npu_serving.packaging.relink_kit_file import KitPlan, KitResult
+from npu_serving.relink_kit.kit_file import checksum_file
 from npu_serving.settings import WITHOUT_ADAPTER, Settings
 
 ADAPTER = KnownAdapter("9.0.0", "sample", "", ("a",))
@@ -70,6 +71,17 @@ def test_the_kit_is_of_the_objects_that_this_run_has_made_ready_and_is_packed_on
         packing.objects = objects
         assert prepare_and_pack(settings, Silent()).kit.read_text() == objects
     assert packing.packed == ["0a", "0b", "0a"]
+
+
+def test_a_checksum_that_was_lost_is_written_again_beside_the_kit_of_before(packing: Packing) -> None:
+    settings = Settings(adapter=WITHOUT_ADAPTER, build_root=packing.root / "b", dist_root=packing.root / "d")
+    kit = prepare_and_pack(settings, Silent()).kit
+    checksum_file(kit).unlink(missing_ok=True)
+    again = prepare_and_pack(settings, Silent())
+    assert packing.packed == ["0a"]
+    assert checksum_file(kit).read_text() == f"{again.sha256}  {kit.name}\n"
+    assert f"kept in {kit.name}.sha256" in again.text()
+    assert f"sha256sum -c {kit.name}.sha256 && python3 {kit.name} relink" in again.text()
 
 
 def test_the_kit_is_packed_again_when_a_server_of_it_is_to_fit_another_adapter_or_other_symbols(

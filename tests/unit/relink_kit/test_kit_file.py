@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,15 @@ import pytest
 
 from npu_serving.builds.manifest import BuildManifest
 from npu_serving.errors import KitError, NoSuchFileError
-from npu_serving.relink_kit.kit_file import KIT_JSON, AdapterFiles, KitFile, KitMember, read_kit
+from npu_serving.relink_kit.kit_file import (
+    KIT_JSON,
+    AdapterFiles,
+    KitFile,
+    KitMember,
+    checksum_file,
+    read_kit,
+    write_checksum,
+)
 
 KIT = KitFile(
     machine="x86_64",
@@ -89,3 +99,14 @@ def test_a_kit_json_with_a_mistake_is_refused_with_what_is_wrong(
 def test_the_same_kit_is_the_same_bytes_in_whatever_order_its_parts_came() -> None:
     turned = dataclasses.replace(KIT, members=dict(reversed(list(KIT.members.items()))))
     assert turned.to_bytes() == KIT.to_bytes()
+
+
+@pytest.mark.parametrize("name", ["kit.pyz", "a kit.pyz", "two\nlines.pyz", "back\\slash.pyz"])
+def test_the_checksum_beside_a_kit_is_one_that_sha256sum_checks(tmp_path: Path, name: str) -> None:
+    kit = tmp_path / name
+    kit.write_bytes(b"a kit")
+    write_checksum(kit, hashlib.sha256(b"a kit").hexdigest())
+    check = ["sha256sum", "-c", checksum_file(kit).name]
+    subprocess.run(check, cwd=tmp_path, check=True)
+    kit.write_bytes(b"a k")
+    assert subprocess.run(check, cwd=tmp_path, check=False, capture_output=True).returncode == 1
