@@ -77,6 +77,13 @@ def _image() -> None:
     assert built.returncode == 0, built.stderr.decode()
 
 
+def block_of(section: str) -> list[str]:
+    """The lines of the one console block in that section of the page."""
+    (text,) = re.findall(rf"^### {section}\n(.*?)^###", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [line[2:] for line in block.splitlines()]
+
+
 class ServingMachine:
     """A container without network that stays while the page's commands are typed in it."""
 
@@ -95,6 +102,14 @@ class ServingMachine:
         words = [typed.get(word, word) for word in shlex.split(line)]
         finished = self.types(*words)
         assert finished.returncode == 0, (line, finished.stdout, finished.stderr)
+        return finished.stdout
+
+    def follows_in_one_shell(self, lines: list[str], **named: str) -> str:
+        """Types the lines one after the other; what they print."""
+        named = {"DIST": "/srv/serving", **named}
+        text = re.sub(r"\b(" + "|".join(named) + r")\b", lambda word: named[word[0]], "\n".join(lines))
+        finished = self.types("bash", "-euc", text)
+        assert finished.returncode == 0, (text, finished.stdout, finished.stderr)
         return finished.stdout
 
     def serves(self) -> str:
@@ -133,6 +148,17 @@ def test_the_page_makes_servers_where_there_is_neither_compiler_nor_network_nor_
         assert "linked with" in machine.follows(typed[4])
         assert machine.serves() != first
         install_adapter(cann, small_adapter(tmp_path / "back", ANSWER))
+        second = machine.types("readlink", "/srv/serving/current").stdout.strip()
+        machine.follows(typed[5])
+        assert machine.serves() == first
+        assert "tensorflow_model_server" in block_of("Start it")[-1]
+        machine.follows_in_one_shell(block_of("Start it"))
+        install_adapter(cann, small_adapter(tmp_path / "further", OTHER))
+        machine.follows(typed[4])
+        assert second not in machine.follows_in_one_shell(block_of("Tidy up"), OLD=second)
+        assert machine.types("test", "-e", f"/srv/serving/{second}").returncode != 0
+        assert machine.serves() != first
+        install_adapter(cann, small_adapter(tmp_path / "back again", ANSWER))
         machine.follows(typed[5])
         assert machine.serves() == first
         on_the_road = commands(PROJECT_ROOT / "docs/cann-upgrade.md")
