@@ -49,6 +49,11 @@ def test_the_kit_is_the_same_bytes_made_again_beside_other_builds(
     assert again.plan.target.read_bytes() == kit.plan.target.read_bytes()
     assert again.digest == kit.digest
     subprocess.run(["sha256sum", "-c", "again.pyz.sha256"], cwd=tmp_path, check=True)
+    (tmp_path / "other.pyz.sha256").mkdir()
+    for work in (plan_kit, make_kit):
+        with pytest.raises(RequestError, match=r"other\.pyz\.sha256 is a directory"):
+            work(elsewhere, Silent(), output=tmp_path / "other.pyz")
+    assert not (tmp_path / "other.pyz").exists()
     described = read_kit(kit.plan.target).file.content_text
     assert described == f"{kit.plan.files} files that the link reads, in {kit.plan.members} members"
     for words in (described, f"Relink kit {kit.digest}", f"sha256 of the file {kit.sha256}"):
