@@ -123,10 +123,13 @@ def of_none(dist_root: Path) -> tuple[str, str]:
     )
 
 
-def build_made_from(dist_root: Path, input_digest: str) -> Build | None:
-    """The newest build of exactly these inputs whose files are as they were built, or None."""
+def build_made_from(dist_root: Path, input_digest: str, *, read_again: bool = False) -> Build | None:
+    """The newest build of exactly these inputs whose files are as they were built, or None.
+
+    With `read_again` a file is not taken as it was remembered by its size and times.
+    """
     builds = (build for build in read_builds(dist_root).sound if build.manifest.input_digest == input_digest)
-    return next((build for build in builds if not build.damaged_file()), None)
+    return next((build for build in builds if not build.damaged_file(read_again=read_again)), None)
 
 
 def unused_id(dist_root: Path, build_id: str) -> str:

@@ -310,7 +310,7 @@ def _name_of_adapter(build: Build) -> str:
 def _swapped(plan: KitPlanned, former: Build) -> Build:
     """A copy of the build with the installed adapter in place of its own."""
     digest = hashlib.sha256(f"{former.linked} {plan.adapter.sha256}".encode()).hexdigest()
-    made = build_made_from(plan.request.dist_root, digest)
+    made = build_made_from(plan.request.dist_root, digest, read_again=plan.request.full_check)
     if made is not None:
         return made
     manifest = _manifest(former.manifest, plan, digest, linked=former.linked)
@@ -325,7 +325,7 @@ def _linked(plan: KitPlanned, reporter: Reporter) -> tuple[Build, float, float]:
     kit, request, linker = plan.kit, plan.request, plan.linker
     assert linker is not None
     digest = hashlib.sha256(f"{kit.digest} {plan.adapter.sha256} {linker.text()}".encode()).hexdigest()
-    made = build_made_from(request.dist_root, digest)
+    made = build_made_from(request.dist_root, digest, read_again=request.full_check)
     if made is not None and verify_directory(made.directory, request.cann.library_path).fits_where_a_driver_is:
         return made, 0.0, 0.0
     begun = time.monotonic()

@@ -148,7 +148,7 @@ def test_a_kit_altered_by_one_byte_is_refused_in_words_and_all_is_built_again_on
     monkeypatch.setattr(pipeline, "build_serving", refused)
     with pytest.raises(KitError) as failed:
         rebuild_after_cann(upgraded, Silent())
-    told = f"The relink kit {copied} can't be used: {copied} is not a whole relink kit"
+    told = f"The relink kit {copied} can't be used: it is not a whole relink kit"
     assert told in failed.value.what
     assert failed.value.cure.startswith("copy the kit from where it was made once more")
     assert failed.value.cure.endswith("./inv rebuild-after-cann --with-bazel")

@@ -318,7 +318,7 @@ def test_of_two_relinks_that_prove_at_once_the_later_one_is_current_and_both_ser
     mine, others = beside()
     assert others == [mine]
     assert starts(tmp_path) == mine.name
-    make_current(read_builds(tmp_path / "dist").sound[-1])
+    make_current(find_build(tmp_path / "dist", former.name))
     assert starts(tmp_path) == former.name
     with pytest.raises(SwitchedMeanwhileError):
         beside("third")
