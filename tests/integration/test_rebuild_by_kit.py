@@ -66,9 +66,13 @@ def upgraded(
 ) -> Settings:
     """The build with its kit in dist/packages and the next CANN; the tree is there, what Bazel made of it is not.
 
-    Each test puts back what it changes, but for the last one.
+    Each test puts back what it changes.
     """
-    settings = copy_of(sample_settings, tmp_path_factory.mktemp("upgraded"))
+    return _upgraded(sample_settings, built, kit, tmp_path_factory.mktemp("upgraded"))
+
+
+def _upgraded(sample_settings: Settings, built: BuildResult, kit: Path, root: Path) -> Settings:
+    settings = copy_of(sample_settings, root)
     fsutil.point_link(settings.dist_root / CURRENT, built.build.manifest.build_id)
     fsutil.copy_file(kit, packages_directory(settings.dist_root) / kit.name)
     install_sample_cann(settings.build_root / "sample", (FIRST_RELEASE, NEXT_RELEASE), NEXT_RELEASE)
@@ -178,8 +182,9 @@ def test_bazel_is_not_replaced_by_a_kit_where_it_is_asked_for(upgraded: Settings
 
 
 def test_without_the_tree_and_bazels_output_the_builds_kit_makes_a_server_that_verifies_and_answers(
-    upgraded: Settings, kit: Path
+    sample_settings: Settings, built: BuildResult, kit: Path, tmp_path: Path
 ) -> None:
+    upgraded = _upgraded(sample_settings, built, kit, tmp_path)
     fsutil.remove(upgraded.build_root / "src")
     write_golden(golden_directory(upgraded.dist_root), ASKED)
     former = find_build(upgraded.dist_root)
