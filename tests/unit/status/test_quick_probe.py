@@ -170,4 +170,4 @@ def test_a_probe_imports_neither_what_reads_deployments_nor_what_asks_with_more_
     loaded = set(done.stdout.split())
     heavy = ("requests", "urllib3", "jinja2", "npu_serving.deploy", "npu_serving.options", "npu_serving.cann")
     assert not [name for name in loaded if name.startswith(heavy)]
-    assert len([name for name in loaded if name.startswith("npu_serving.")]) < 30
+    assert len([name for name in loaded if name.startswith("npu_serving.")]) <= 30
