@@ -71,7 +71,6 @@ def relinks(settings: Settings, env: dict[str, str]) -> tuple[float, float, str]
             started = time.perf_counter()
             subprocess.run(command, cwd=saved.directory, env=dict(saved.environment), check=True)
             bare.append(time.perf_counter() - started)
-    back_to(former, settings)
     return statistics.median(whole), statistics.median(bare), linker
 
 

@@ -30,7 +30,7 @@ LIMIT_S = 0.4
 def swaps(name: str, root: Path, source: str) -> float:
     """./inv rebuild-after-cann from the first CANN to the next, again and again; the median in seconds."""
     install_sample_cann(root / "next", (NEXT_RELEASE,), NEXT_RELEASE)
-    (adapter,) = (root / "next").glob("Ascend/tfplugin/*/python/site-packages/npu_bridge/_tf_adapter.so")
+    (adapter,) = (root / "next").glob(f"Ascend/tfplugin/{NEXT_RELEASE}/python/site-packages/npu_bridge/_tf_adapter.so")
     settings, env = settings_in(root, source, str(adapter))
     install_sample_cann(settings.build_root / "sample")
     build_serving(settings, Silent())
