@@ -161,6 +161,10 @@ def claimed(
             if not _lock(descriptor) or not _still_there(descriptor, path):
                 cancelled.wait(SECONDS_BETWEEN_LOOKS)
                 continue
+            if done_elsewhere():  # it was renamed into the store after the look, and this is a new file of that name
+                with fsutil.explained(path):
+                    path.unlink(missing_ok=True)
+                break
             yield PartialFile(path, descriptor)
             return
         finally:
