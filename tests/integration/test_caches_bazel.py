@@ -14,6 +14,7 @@ import cache_server
 import pytest
 from cache_server import CacheServer
 from docker_support import BASE_IMAGE, missing, require_engine
+from listening import Listening
 
 from npu_serving import fsutil
 from npu_serving.building import bazel, caches
@@ -28,16 +29,6 @@ from npu_serving.resources import Resources
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 pytestmark = pytest.mark.bazel
-
-
-class Listening(Silent):
-    """A reporter that remembers its warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 @pytest.fixture

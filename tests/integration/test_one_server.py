@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from listening import Listening
 from states import adapter_of, switch_cann
 
 from npu_serving import fsutil
@@ -28,16 +29,6 @@ LACKING = "9.9"
 NOWHERE = "_ZN10tensorflow7nowhereEv"
 SYMBOL = "_ZN10tensorflow7strings13safe_strtou32ERKSsPj"
 """What the adapter of the unknown release needs beyond the others; no object of the server refers to it."""
-
-
-class Warned(Silent):
-    """Keeps what it is warned of."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
 
 
 @dataclass(frozen=True)
@@ -76,7 +67,7 @@ def road(
         install_link="",
     )
     write_known(settings.adapters / f"{LACKING}.json", KnownAdapter(LACKING, OF_SAMPLE, "", (NOWHERE,)))
-    warned = Warned()
+    warned = Listening()
     every = (FIRST_RELEASE, NEXT_RELEASE, UNKNOWN_RELEASE)
     install_sample_cann(settings.build_root / "sample", every, FIRST_RELEASE)
     try:
@@ -104,7 +95,7 @@ def road(
         yield OneServer(
             settings,
             first,
-            warned.said,
+            warned.warnings,
             swapped,
             verified,
             linked,

@@ -15,6 +15,7 @@ from typing import Any, Callable
 
 import pytest
 from cann_trees import make_wheel
+from listening import Listening
 from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switch_cann
 
 from npu_serving import fsutil
@@ -82,19 +83,6 @@ ASKED = GoldenRequest(
     model_base_path=str(MODEL),
     platform_config_file=PLATFORM_CONFIG,
 )
-
-
-class Listening(Silent):
-    """Says nothing, and keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
 
 
 @dataclass

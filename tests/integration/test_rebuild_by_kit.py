@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listening import Listening
 from states import MODEL, PLATFORM_CONFIG, copy_of
 
 from npu_serving import fsutil
@@ -40,18 +41,6 @@ ASKED = GoldenRequest(
     model_base_path=str(MODEL),
     platform_config_file=PLATFORM_CONFIG,
 )
-
-
-class Hearing(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-    warn = note
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +183,7 @@ def test_without_the_tree_and_bazels_output_the_builds_kit_makes_a_server_that_v
     assert "NpuTrace" in planned.why
     assert planned.cost is not None
     assert planned.cost.needed_bytes > read_kit(kit).file.size_bytes
-    hearing = Hearing()
+    hearing = Listening()
     result = rebuild_after_cann(upgraded, hearing)
     assert (result.way, result.record.compiled, result.record.linked) == (KIT, 0, 1)
     assert any("answers the golden request" in line for line in hearing.said)

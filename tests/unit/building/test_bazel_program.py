@@ -15,6 +15,7 @@ from typing import Any
 
 import fault_server as faults
 import pytest
+from listening import Listening
 
 from npu_serving.building import bazel_program
 from npu_serving.building.bazel_program import find_bazel
@@ -28,16 +29,6 @@ from npu_serving.settings import Settings
 
 RELEASE = b"\x7fELF the release"
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="a release is published for x86_64 only")
-
-
-class Notes(Silent):
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def binary(path: Path, label: str, *, head: bytes = b"\x7fELF") -> Path:
@@ -127,7 +118,7 @@ def test_a_binary_on_path_that_fits_is_used(settings: Settings, tmp_path: Path) 
 
 def test_a_wrapper_on_path_is_not_started_and_the_pinned_release_is_used(settings: Settings, tmp_path: Path) -> None:
     script(tmp_path / "bin/bazel", f"touch {shlex.quote(str(tmp_path / 'started'))}; echo Build label: 0.24.1")
-    notes = Notes()
+    notes = Listening()
     program = find_bazel(settings, notes)
     assert program.version == "0.24.1"
     assert settings.build_root in program.path.parents
@@ -178,7 +169,7 @@ def release() -> Iterator[Tool]:
 
 
 def brought(release: Tool, settings: Settings) -> tuple[bytes, list[str]]:
-    store, notes = ContentStore(settings.store_root), Notes()
+    store, notes = ContentStore(settings.store_root), Listening()
     bazel_program.fetch_release(release, settings, notes)
     assert [path.name for path in store.root.iterdir() if path.name.startswith("tmp")] == []
     return store.path(release.sha256).read_bytes(), notes.notes

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from listening import Listening
 
 from npu_serving.building import caches
 from npu_serving.building.caches import Caches, build_with, check_reachable, find_caches
@@ -34,16 +35,6 @@ class Here:
 
     def inside(self, layout: Layout) -> Layout:
         return layout
-
-
-class Listening(Silent):
-    """A reporter that remembers its warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 def wanted(**changes: str) -> Caches:

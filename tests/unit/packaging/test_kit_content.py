@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from listening import Listening
+
 from npu_serving.builds.manifest import BuildManifest
 from npu_serving.cann.known_adapters import KnownAdapter
-from npu_serving.console import Silent
 from npu_serving.packaging.kit_content import fits_by_release, golden_files, golden_of_kit, template
 from npu_serving.settings import Settings
 
@@ -40,20 +41,10 @@ def test_a_kit_of_a_build_says_nothing_of_that_builds_own_link_so_it_is_the_kit_
     assert template(linked) == template(ready)
 
 
-class Warned(Silent):
-    """Keeps what it is warned of."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
-
-
 def test_golden_requests_are_those_of_the_directory_that_is_named_and_one_that_is_not_there_is_said(
     tmp_path: Path,
 ) -> None:
-    settings, warned = Settings(dist_root=tmp_path / "dist"), Warned()
+    settings, warned = Settings(dist_root=tmp_path / "dist"), Listening()
     of_builds, named = tmp_path / "dist/golden", tmp_path / "golden"
     for directory in (of_builds, named):
         directory.mkdir(parents=True)
@@ -61,7 +52,7 @@ def test_golden_requests_are_those_of_the_directory_that_is_named_and_one_that_i
         (directory / f"{directory.parent.name}.json").write_text(request)
     assert set(golden_files(golden_of_kit(settings, None, warned), warned)) == {"golden/dist.json"}
     assert set(golden_files(golden_of_kit(settings, named, warned), warned)) == {f"golden/{tmp_path.name}.json"}
-    assert warned.said == []
+    assert warned.warnings == []
     nowhere = tmp_path / "nowhere"
     assert golden_files(golden_of_kit(settings, nowhere, warned), warned) == {}
-    assert warned.said == [f"{nowhere} is not a directory, so the kit has no golden requests."]
+    assert warned.warnings == [f"{nowhere} is not a directory, so the kit has no golden requests."]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from listening import Listening
 
 from npu_serving.building.build_record import BuildRecord
 from npu_serving.building.plan import BuildPlan
@@ -21,16 +22,6 @@ from npu_serving.settings import WITHOUT_ADAPTER, Settings
 
 ADAPTER = KnownAdapter("9.0.0", "sample", "", ("a",))
 FURTHER = KnownAdapter("9.1.0", "sample", "", ("b",))
-
-
-class Warned(Silent):
-    """Keeps what it is warned of."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
 
 
 class Packing:
@@ -118,7 +109,7 @@ def test_the_kit_is_packed_again_when_the_golden_requests_that_were_named_or_a_p
 
 def test_what_can_not_go_into_a_kit_is_said_again_where_it_stays_as_it_was_packed(packing: Packing) -> None:
     settings = Settings(adapter=WITHOUT_ADAPTER, build_root=packing.root / "b", dist_root=packing.root / "d")
-    nowhere, warned = packing.root / "nowhere", Warned()
+    nowhere, warned = packing.root / "nowhere", Listening()
     prepare_and_pack(settings, Silent(), golden=nowhere)
     assert prepare_and_pack(settings, warned, golden=nowhere).packed is None
-    assert warned.said == [f"{nowhere} is not a directory, so the kit has no golden requests."]
+    assert warned.warnings == [f"{nowhere} is not a directory, so the kit has no golden requests."]

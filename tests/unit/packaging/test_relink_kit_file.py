@@ -4,31 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from listening import Listening
 from small_kits import ANSWER, OTHER, write_small_kit
 
-from npu_serving.console import Silent
 from npu_serving.packaging.relink_kit_file import warn_of_replaced
 
 
-class Warned(Silent):
-    """Keeps what it is warned of."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
-
-
 def test_a_kit_that_gives_way_to_one_for_other_releases_is_said_and_one_for_the_same_is_not(tmp_path: Path) -> None:
-    heard = Warned()
+    heard = Listening()
     target = write_small_kit(tmp_path / "kit.pyz", {}, program=False, libraries={}, fits={"6.3.RC2": (ANSWER, OTHER)})
     warn_of_replaced(target, {"6.3.RC2": (OTHER, ANSWER)}, heard)
     warn_of_replaced(tmp_path / "none.pyz", {}, heard)
     (tmp_path / "other.pyz").write_text("not a kit")
     warn_of_replaced(tmp_path / "other.pyz", {}, heard)
-    assert heard.said == []
+    assert heard.warnings == []
     warn_of_replaced(target, {}, heard)
     warn_of_replaced(target, {"6.3.RC2": (ANSWER,), "9.0.0": (OTHER,)}, heard)
-    assert f"The kit {target}, whose servers fit the adapters of 6.3.RC2, gives way" in heard.said[0]
-    assert "whose servers fit 6.3.RC2, 9.0.0; --output" in heard.said[1]
+    assert f"The kit {target}, whose servers fit the adapters of 6.3.RC2, gives way" in heard.warnings[0]
+    assert "whose servers fit 6.3.RC2, 9.0.0; --output" in heard.warnings[1]

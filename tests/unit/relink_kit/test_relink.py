@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from listening import Listening
 from small_kits import (
     ANSWER,
     LACKING,
@@ -64,16 +65,6 @@ def adapters(tmp_path: Path) -> dict[str, Path]:
         "third": small_adapter(tmp_path / "third", OTHER),
         "lacking": small_adapter(tmp_path / "lacking", ANSWER, LACKING),
     }
-
-
-class Warned(Silent):
-    """Keeps what it is warned of."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
 
 
 def starts(root: Path) -> str:
@@ -332,9 +323,9 @@ def test_who_comes_back_from_the_proof_waits_for_another_run_and_says_so(
     cann = install_adapter(tmp_path / "Ascend", adapters["first"])
     taken = contextlib.ExitStack()
 
-    class Freeing(Warned):
+    class Freeing(Listening):
         def note(self, text: str) -> None:
-            self.said.append(text)
+            super().note(text)
             if "goes on when that has finished" in text:
                 taken.close()
 
@@ -401,9 +392,9 @@ def test_a_release_that_a_kit_is_to_fit_and_does_not_is_said_after_the_link_with
     kit = write_small_kit(tmp_path / "a.pyz", small_members, program=False, fits=fits, manifest=manifest)
     cann = install_adapter(tmp_path / "Ascend", adapters["first"])
     request = relink_module.KitRequest(tmp_path / "dist", tmp_path / "cache", cann_root=str(cann))
-    warned = Warned()
+    warned = Listening()
     relink_module.relink(read_kit(kit), request, warned, lambda _build, _cann: None)
-    assert warned.said == [
+    assert warned.warnings == [
         "For the adapter of 9.0.0 it lacks 1 symbol, such as tensorflow::lacking(). "
         "Next: make a new kit of newer sources, and use that",
         "For the adapter of 9.1 it lacks 1 symbol, such as xla::Run(). "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listening import Listening
 from small_kits import ANSWER, OTHER, described, install_adapter, make_members, relinked, small_adapter, write_small_kit
 
 from npu_serving.asking.golden_files import NONE_RECORDED
@@ -43,18 +44,6 @@ from npu_serving.upgrade.rebuild import rebuild_after_cann
 from npu_serving.upgrade.rebuild_plan import FULL, KIT, SWAP, plan_rebuild
 
 OF_THE_BUILD = "npu-serving-kit-1.2.3-0b0b0b0b0b0b-x86_64.pyz"
-
-
-class Hearing(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-    warn = note
 
 
 def write_copy(build: Build) -> str:
@@ -112,7 +101,7 @@ def test_where_the_source_is_gone_the_builds_own_kit_makes_the_server_for_the_ne
     told: dict[str, Any] = planned.to_json()
     assert (told["action"], told["kit"], told["expected_seconds"]) == (KIT, str(place.kit), None)
     assert f"Kit: {place.kit}, " in planned.text() and "are unpacked first, with l" in planned.text()
-    hearing = Hearing()
+    hearing = Listening()
     result = rebuild_after_cann(place.settings, hearing)
     assert (result.way, result.record.linked, result.kit_failed) == (KIT, 1, "")
     assert result.to_json()["way"] == KIT
@@ -274,7 +263,7 @@ def test_a_link_of_a_kit_that_memory_does_not_suffice_for_ends_the_upgrade_and_n
     killed = tmp_path / "killed"
     killed.write_text('#!/bin/sh\ncase "$1" in --version) echo "LLD 14.0.6"; exit 0;; esac\nkill -9 $$\n')
     killed.chmod(0o755)
-    hearing = Hearing()
+    hearing = Listening()
     with pytest.raises(OutOfMemoryError, match="was killed") as failed:
         rebuild_after_cann(replace(place.settings, linker=str(killed)), hearing)
     assert failed.value.cure.startswith("free memory")
@@ -317,7 +306,7 @@ def test_only_where_verification_asks_for_it_a_link_of_a_kit_becomes_hours_of_co
 def test_whoever_goes_back_while_a_new_server_is_proven_need_not_wait_and_that_stays_so(
     place: Place, tmp_path: Path
 ) -> None:
-    class GoingBack(Hearing):
+    class GoingBack(Listening):
         def note(self, text: str) -> None:
             if text == NONE_RECORDED:
                 roll_back(place.settings, oldest, force=True)
