@@ -46,11 +46,9 @@ def usable_link(context: BuildContext) -> UsableLink:
     if context.output_base.resolve() not in root.resolve().parents:  # build_root was copied, with its saved links
         elsewhere = f"the link was saved for {saved.directory}, which is not where this tree is built"
         return UsableLink(None, elsewhere, is_gone=True)
-    other = saved.why_other(root, places_of(context))
-    if other:
-        changed = saved.changed_input(root, places_of(context))
-        is_gone = bool(changed) and not located(root, changed, places_of(context)).exists()
-        return UsableLink(None, other, is_gone)
+    other = saved.difference(root, places_of(context))
+    if other is not None:
+        return UsableLink(None, other.why, other.is_gone)
     lost = next((name for name in saved.replaced if _of_the_overlay(context, root, name) is None), "")
     return UsableLink(None, f"{lost} is no longer the overlay's") if lost else UsableLink(saved)
 

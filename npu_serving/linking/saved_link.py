@@ -43,6 +43,14 @@ class FoundLibrary:
 
 
 @dataclass(frozen=True)
+class LinkDifference:
+    """Why a link would read other files than it read; `is_gone` where one of them is not there any more."""
+
+    why: str
+    is_gone: bool = False
+
+
+@dataclass(frozen=True)
 class SavedLink:
     """The final link of a server as Bazel did it. Paths are as the runner sees them."""
 
@@ -73,17 +81,23 @@ class SavedLink:
 
     def why_other(self, root: Path, places: Places = ()) -> str:
         """Why the link would read other files than it read, "" where it would not; `root` as for changed_input()."""
+        found = self.difference(root, places)
+        return found.why if found is not None else ""
+
+    def difference(self, root: Path, places: Places = ()) -> LinkDifference | None:
+        """The same, and whether something is gone; None where it would not."""
         changed = self.changed_input(root, places)
         if changed and located(root, changed, places).exists():
-            return f"{changed} has changed since the server was linked with it"
+            return LinkDifference(f"{changed} has changed since the server was linked with it")
         if changed:
-            return f"{changed} is gone, with which the server was linked"
+            return LinkDifference(f"{changed} is gone, with which the server was linked", is_gone=True)
         for library in self.libraries:
             now = place_of_library(LinkLibrary(library.name, library.static), self.searched, root, places)
             if now != library.path:
                 then = f"{library.path} was" if library.path else "nothing was found"
-                return f"the linker would take {now or 'nothing'} for -l{library.name}, where {then} when it was linked"
-        return ""
+                taken = f"the linker would take {now or 'nothing'} for -l{library.name}"
+                return LinkDifference(f"{taken}, where {then} when it was linked")
+        return None
 
     def changed_input(self, root: Path, places: Places = ()) -> str:
         """The first input that is gone or differs, "" where none does; `root` is where the execroot is on this machine.
