@@ -36,8 +36,14 @@ OBJECT = "bazel-out/k8-opt/bin/tensorflow_serving/core/_objs/stop_signal/stop_si
 def upgraded(
     built: BuildResult, sample_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
-    """The sample built, then the next CANN installed, with a dist/ for what follows."""
-    build_serving(sample_settings, Silent())
+    """The sample built, then the next CANN installed, with a dist/ for what follows.
+
+    Built into a dist/ that has nothing yet: a build that is there would leave Bazel's output as another module left it.
+    """
+    build_serving(
+        dataclasses.replace(sample_settings, dist_root=tmp_path_factory.mktemp("first") / "dist", install_link=""),
+        Silent(),
+    )
     install_sample_cann(sample_settings.build_root / "sample", (FIRST_RELEASE, NEXT_RELEASE), NEXT_RELEASE)
     yield dataclasses.replace(sample_settings, dist_root=tmp_path_factory.mktemp("linked") / "dist", install_link="")
     switch_cann(sample_settings, FIRST_RELEASE)
