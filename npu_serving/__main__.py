@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -93,9 +94,34 @@ def _interrupted(_number: int, _frame: object) -> None:
     os._exit(130)
 
 
+_OF_INVOKE: dict[str, dict[str, object]] = {
+    "unittest.mock": {"Mock": None},
+    "importlib.metadata": {"version": lambda _name: ""},
+}
+"""What invoke imports for the tests of tasks and for its own version, and what it takes of it: with asyncio and email
+they are a fifth of a short command.
+"""
+
+
+def _import_invoke() -> None:
+    """Imports invoke without the modules that none of our tasks needs; whoever needs one gets the real one later."""
+    instead = {name: values for name, values in _OF_INVOKE.items() if name not in sys.modules}
+    for name, values in instead.items():
+        sys.modules[name] = ModuleType(name)
+        vars(sys.modules[name]).update(values)
+    try:
+        import invoke  # noqa: F401
+    finally:
+        for name in instead:
+            del sys.modules[name]
+
+
 def _run() -> None:
+    _import_invoke()
+    from invoke.collection import Collection
     from invoke.config import Config
     from invoke.exceptions import ParseError
+    from invoke.parser import Parser
     from invoke.program import Program
 
     class ProjectConfig(Config):
@@ -142,6 +168,15 @@ def _run() -> None:
                 if missing:
                     name = missing[1].lstrip("-")
                     raise ParseError(f"Flag <Argument: {name}> needed value and was not given one!", missing[0])
+
+        def _make_parser(self) -> Parser:
+            """Of the one task that is asked for: to look at the flags of all takes longer than many a task."""
+            named = [name for name in self.collection.task_names if name in self.core.unparsed]
+            if self.args.complete.value or len(named) != 1 or self.core.unparsed[0] != named[0]:
+                return super()._make_parser()
+            asked = Collection()
+            asked.add_task(self.collection[named[0]], name=named[0])
+            return Parser(initial=self.initial_context, contexts=asked.to_contexts())
 
         def _parse_with_what_is_left_out(self) -> None:
             """The tasks; an argument that may be left out is given as "", since invoke knows no such arguments."""

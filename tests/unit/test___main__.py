@@ -1,4 +1,4 @@
-"""What the program says before a task begins."""
+"""What the program does and says before a task begins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,77 @@ def test_an_environment_without_a_package_is_installed_again_by_whoever_may(whos
     words = [sys.executable, "-I", "-c", WITHOUT_INVOKE, str(PROJECT_ROOT), str(tmp_path), whose, "settings"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stderr
-    assert f"The Python package invoke.config is missing in {tmp_path}" in done.stderr
+    assert f"The Python package invoke is missing in {tmp_path}" in done.stderr
     assert ("NPU_SERVING_VENV=" in done.stderr) is (whose == "theirs")
     state = "unfinished" if whose == "ours" else "installed"
     assert [path.name for path in tmp_path.iterdir()] == [f"{state}-requirements.txt"]
+
+
+STARTED = """
+import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+from invoke.tasks import Task
+asked, of_task = set(), Task.get_arguments
+def counting(task, *words, **more):
+    asked.add(task.name)
+    return of_task(task, *words, **more)
+Task.get_arguments = counting
+try:
+    runpy.run_module("npu_serving", run_name="__main__", alter_sys=True)
+finally:
+    print("asked:", *sorted(asked), file=sys.stderr)
+"""
+BARELY_STARTED = """
+import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+try:
+    runpy.run_module("npu_serving", run_name="__main__", alter_sys=True)
+except SystemExit:
+    print("loaded:", *sorted(name for name in sys.modules if "." not in name), file=sys.stderr)
+    import importlib.metadata, unittest.mock
+    print("real:", importlib.metadata.version("invoke"), unittest.mock.Mock.__name__, file=sys.stderr)
+"""
+
+
+def _started(code: str, *words: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-I", *flags, "-c", code, str(PROJECT_ROOT), "--search-root", str(PROJECT_ROOT), *words]
+    return subprocess.run(argv, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+
+
+def _line(printed: str, name: str) -> list[str]:
+    return next(line for line in printed.splitlines() if line.startswith(f"{name}: ")).split()[1:]
+
+
+def test_a_command_looks_at_the_flags_of_its_own_task_alone() -> None:
+    done = _started(STARTED, "settings")
+    assert (done.returncode, _line(done.stderr, "asked")) == (0, ["settings"]), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("settings", "doctor"), "settings and doctor cannot be combined"),
+        (("setings",), "./inv settings"),
+        (("settings", "--jsn"), "--json"),
+    ],
+)
+def test_a_mistyped_command_is_told_as_if_all_flags_had_been_looked_at(words: tuple[str, ...], told: str) -> None:
+    done = _started(STARTED, *words)
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+def test_what_invoke_imports_for_the_tests_of_tasks_is_not_loaded_and_can_be_had_all_the_same() -> None:
+    done = _started(BARELY_STARTED, "--version")
+    assert not {"asyncio", "unittest", "email"} & set(_line(done.stderr, "loaded"))
+    assert _line(done.stderr, "real")[1:] == ["Mock"]
+
+
+def test_what_python_has_compiled_is_kept_for_the_next_command_unless_python_is_told_otherwise(tmp_path: Path) -> None:
+    """invoke switches that off for all that comes after it."""
+    for name, further in (("kept", ()), ("not kept", ("-B",))):
+        flags = ("-X", f"pycache_prefix={tmp_path / name}", *further)
+        assert _started(BARELY_STARTED, "settings", flags=flags).returncode == 0
+    kept = {path.name.partition(".")[0] for path in (tmp_path / "kept").rglob("*.pyc")}
+    assert {"settings", "first_steps", "flags"} <= kept
+    assert not (tmp_path / "not kept").exists()
