@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 from npu_serving import fsutil
 from npu_serving.asking.golden import GRPC, REST, GoldenOrigin, GoldenRequest, Tolerance
+from npu_serving.asking.golden_places import DIRECTORY, FORMER, RECORD
 from npu_serving.asking.npy import SUFFIX, json_values, read_npz, tensor_of, write_npz
 from npu_serving.asking.request import COLUMN, ROW, PredictRequest
 from npu_serving.documents import DocumentRefusal, Rule, read_document
@@ -23,13 +24,6 @@ from npu_serving.errors import NpuServingError, RequestError
 from npu_serving.shown_text import in_a_line
 
 FORMAT = 2
-DIRECTORY = "golden"
-"""Beside the builds, where it outlives them."""
-FORMER = "golden-request.json"
-"""The only one that there was before the directory; it is still read."""
-RECORD = "./inv smoke --record --model-base-path PATH --request REQUEST --platform-config-file CONFIG"
-"""Without the platform config it would prove nothing about the NPU."""
-NONE_RECORDED = f"no golden request is recorded, so the new server was not tried. To have it tried next time: {RECORD}"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _OWN_NPZ = r"-(inputs|expected)-[0-9a-f]{12}\.npz"
@@ -121,11 +115,6 @@ class GoldenRequests:
     def of(self, model: str, base_path: str = "") -> tuple[GoldenRequest, ...]:
         """Those of the model; see GoldenRequest.is_of()."""
         return tuple(each for each in self.requests if each.is_of(model, base_path))
-
-
-def golden_directory(dist_root: Path) -> Path:
-    """Where the golden requests of the builds there are."""
-    return dist_root / DIRECTORY
 
 
 def read_golden_requests(directory: Path) -> GoldenRequests:

@@ -20,7 +20,6 @@ from typing import Callable, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from npu_serving import fsutil, process
-from npu_serving.building.cache_relay import URL_VARIABLE
 from npu_serving.building.runner import Layout, Runner
 from npu_serving.console import Reporter
 from npu_serving.errors import BuildFailedError, ProgramError, RequestError
@@ -208,6 +207,8 @@ def _relayed(address: SplitResult, log_path: Path) -> Iterator[Path]:
     It is in the system's directory for temporary files: a Unix socket's path may have 107 bytes, whatever build_root's
     has.
     """
+    from npu_serving.building.cache_relay import URL_VARIABLE  # with all of urllib3, which most builds don't need
+
     directory = Path(tempfile.mkdtemp(prefix="npu-serving-cache."))
     path = directory / SOCKET
     argv = [sys.executable, "-m", "npu_serving.building.cache_relay", str(path)]

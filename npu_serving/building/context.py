@@ -168,6 +168,19 @@ class BuildContext:
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
+    @cached_property
+    def linkers_asked(self) -> dict[str, str]:
+        """What each linker printed for --version that was asked so far, by the compiler's argument for it."""
+        return {}
+
+    def seen_again(self) -> BuildContext:
+        """The same inputs, with whatever was worked out from the tree to be worked out again."""
+        again = dataclasses.replace(self)
+        vars(again)["linkers_asked"] = self.linkers_asked
+        if self._settled_patches:  # what the overlay is made of was there, none of it from the tree
+            vars(again).update(_settled_patches=self._settled_patches, overlay=self.overlay)
+        return again
+
     def hashed_again(self) -> str:
         """The input digest of the tree as it is now; if it differs from before, somebody has changed the tree."""
         return dataclasses.replace(self).input_digest

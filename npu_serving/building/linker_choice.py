@@ -56,8 +56,10 @@ def linkers_here(context: BuildContext, *kinds: str) -> tuple[Linker, ...]:
     environment = context.runner.environment()
 
     def ask(word: str) -> str:
-        request = RunRequest(["gcc", word, "-Wl,--version"], context.layout, environment, log_path)
-        finished = context.runner.run(request)
-        return finished.stdout if finished.returncode == 0 else ""
+        if word not in context.linkers_asked:
+            request = RunRequest(["gcc", word, "-Wl,--version"], context.layout, environment, log_path)
+            finished = context.runner.run(request)
+            context.linkers_asked[word] = finished.stdout if finished.returncode == 0 else ""
+        return context.linkers_asked[word]
 
     return found_linkers([ARGUMENT + kind for kind in kinds], ask)

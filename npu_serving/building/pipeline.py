@@ -92,7 +92,7 @@ class BuildResult:
         )
 
 
-Proof = Callable[[Build], None]
+Proof = Callable[[Build, bool], None]
 
 
 def build_serving(
@@ -105,22 +105,24 @@ def build_serving(
     doing: str = "build-serving",
     by_saved_link: bool = False,
     recorded: Sequence[KnownAdapter] = (),
+    planned: BuildContext | None = None,
 ) -> BuildResult:
     """Runs every step that is out of date. The previous build stays current until this one is proven.
 
     `clean` first removes what Bazel made of this tree, and uses no cache: every action runs. `proof` gets a finished
-    build that is not current yet, and raises what is wrong with it: then it stays in dist/ without becoming current.
-    `cann` is the one to build with, where it was looked for already; a file in `also_fits` that is among the `recorded`
-    ones counts as what it was then. With `by_saved_link` the link that was kept is
-    done again without Bazel, where all that it reads but the adapter is what it was.
+    build that is not current yet, and whether this run has verified it, and raises what is wrong with it: then it stays
+    in dist/ without becoming current. `cann` is the one to build with, where it was looked for already; a file in
+    `also_fits` that is among the `recorded` ones counts as what it was then. `planned` is what they were found to make,
+    where somebody has just looked. With `by_saved_link` the link that was kept is done again without Bazel, where all
+    that it reads but the adapter is what it was.
     Raises the error of the step that fails; what was finished before it is kept, so the next run resumes there.
     """
     started = time.monotonic()
     check_request(settings)
     if clean:
-        settings = caches.without_caches(settings)
+        settings, planned = caches.without_caches(settings), None
     wanted = caches.find_caches(settings)
-    context = find_context(settings, reporter, cann, recorded)
+    context = planned.seen_again() if planned is not None else find_context(settings, reporter, cann, recorded)
     caches.check_reachable(wanted, context.runner)
     check_linker(context)
     plan = plan_build(context)
@@ -143,7 +145,7 @@ def build_serving(
             build, record = _build(context, reporter, lambda: writes_into_dist(reporter), again=clean)
         if proof is not None and not build.current:
             with while_proven(build, held, doing=doing, reporter=reporter):
-                proof(build)
+                proof(build, record.output is not None)
         make_current(build, settings.install_link)
     build = find_build(settings.dist_root, build.manifest.build_id)
     for line in fit_warnings(context, build.manifest):

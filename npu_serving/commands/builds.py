@@ -154,7 +154,8 @@ def smoke(
     dry_run: bool = False,
 ) -> Result:
     """Start a build's server on free ports, send it the golden requests, and compare its answers."""
-    from npu_serving.asking.golden_files import RECORD, read_golden_requests
+    from npu_serving.asking.golden_files import read_golden_requests
+    from npu_serving.asking.golden_places import RECORD
     from npu_serving.errors import RequestError
     from npu_serving.serving.golden_request import arrays_of, asked_for, golden_requests, of_models
     from npu_serving.trials import smoke as room

@@ -165,7 +165,7 @@ def asked_wishes(
 
 
 def _golden(call: Call, model: str, name: str) -> tuple[GoldenRequest, ...]:
-    from npu_serving.asking.golden_files import RECORD
+    from npu_serving.asking.golden_places import RECORD
     from npu_serving.serving.golden_request import golden_requests
 
     there = [each for each in golden_requests(call.settings).sound() if each.is_of(model)]

@@ -44,7 +44,7 @@ def read_cache(path: Path, machine: str, levels: Sequence[str] = (), hardware: i
 @functools.lru_cache(maxsize=4)  # each verification asks several times
 def _libraries(data: bytes, machine: str, levels: tuple[str, ...], hardware: int) -> Mapping[str, Path]:
     found: dict[str, tuple[int, Path]] = {}
-    for entry in _entries(data):
+    for entry in _all_entries(data):
         if entry.flags != _FLAGS.get(machine) or not entry.library.startswith("/"):
             continue
         if entry.level not in levels if entry.level else entry.hardware & ~hardware:
@@ -53,6 +53,11 @@ def _libraries(data: bytes, machine: str, levels: tuple[str, ...], hardware: int
         if entry.name not in found or rank < found[entry.name][0]:
             found[entry.name] = (rank, Path(entry.library))
     return MappingProxyType({name: library for name, (_, library) in found.items()})
+
+
+@functools.lru_cache(maxsize=1)
+def _all_entries(data: bytes) -> tuple[_CachedLibrary, ...]:
+    return tuple(_entries(data))
 
 
 def _entries(data: bytes) -> Iterator[_CachedLibrary]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import ipaddress
 import os
 import re
@@ -228,8 +227,10 @@ def _retry_after(value: str) -> float:
     seconds = _number(value)
     if seconds is not None:
         return min(float(seconds), LONGEST_RETRY_AFTER_S)
+    from email.utils import parsedate_to_datetime  # here, as few servers send a date
+
     try:
-        wanted = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        wanted = parsedate_to_datetime(value).timestamp() - time.time()
     except (TypeError, ValueError, OverflowError):
         return 0.0
     return min(max(wanted, 0.0), LONGEST_RETRY_AFTER_S)

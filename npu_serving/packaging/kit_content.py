@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from npu_serving import fsutil
-from npu_serving.asking.golden_files import golden_directory, read_golden_requests
+from npu_serving.asking.golden_files import read_golden_requests
+from npu_serving.asking.golden_places import golden_directory
 from npu_serving.builds import bill_of_materials
 from npu_serving.builds.manifest import SERVER, BuildManifest
 from npu_serving.cann.known_adapters import KnownAdapter, is_release

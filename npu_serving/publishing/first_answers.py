@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from npu_serving.asking import grpc_client, rest_client
-from npu_serving.asking.golden_files import RECORD
+from npu_serving.asking.golden_places import RECORD
 from npu_serving.client.model_spec import ModelSpec
 from npu_serving.console import Reporter
 from npu_serving.errors import NpuServingError, ServerError

@@ -16,7 +16,8 @@ from subprocess import Popen
 
 from npu_serving import fsutil, process
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.golden_files import golden_directory, read_golden_requests
+from npu_serving.asking.golden_files import read_golden_requests
+from npu_serving.asking.golden_places import golden_directory
 from npu_serving.asking.npu_signs import (
     LEVEL_OF_THE_SIGN,
     LOG_LEVEL_VARIABLE,

@@ -7,14 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from npu_serving.asking.golden import GRPC, REST, GoldenRequest, Tolerance
-from npu_serving.asking.golden_files import (
-    RECORD,
-    GoldenRequests,
-    check_name,
-    golden_directory,
-    read_golden_requests,
-    usual_name,
-)
+from npu_serving.asking.golden_files import GoldenRequests, check_name, read_golden_requests, usual_name
+from npu_serving.asking.golden_places import RECORD, golden_directory
 from npu_serving.asking.npy import SUFFIX
 from npu_serving.asking.request import read_request
 from npu_serving.deploy.deployment_file import DeploymentFile

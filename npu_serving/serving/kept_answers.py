@@ -78,7 +78,8 @@ class KeptAnswers:
 
     def _kept(self, server: ModelAtServer, asked: AskedOnce) -> Path:
         from npu_serving.asking.golden import GRPC, REST, GoldenOrigin, GoldenRequest
-        from npu_serving.asking.golden_files import golden_directory, write_golden
+        from npu_serving.asking.golden_files import write_golden
+        from npu_serving.asking.golden_places import golden_directory
 
         if asked.request is None:
             raise RequestError("The answers of several requests make no golden request.", cure="ask for one of them")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenOrigin, GoldenRequest
-from npu_serving.asking.golden_files import NONE_RECORDED, RECORD, GoldenRequests, golden_directory, write_golden
+from npu_serving.asking.golden_files import GoldenRequests, write_golden
+from npu_serving.asking.golden_places import NONE_RECORDED, RECORD, golden_directory
 from npu_serving.asking.npu_signs import NpuSigns, compiled_since
 from npu_serving.builds.build_settings import settings_of
 from npu_serving.builds.current import find_build

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.golden_files import RECORD
+from npu_serving.asking.golden_places import RECORD
 from npu_serving.builds.manifest import Build
 from npu_serving.console import duration_text, table
 from npu_serving.errors import EXIT_ACTION_NEEDED

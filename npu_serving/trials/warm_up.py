@@ -15,7 +15,8 @@ from pathlib import Path
 
 from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.golden_files import RECORD, GoldenRequests
+from npu_serving.asking.golden_files import GoldenRequests
+from npu_serving.asking.golden_places import RECORD
 from npu_serving.asking.messages import read_prediction_log, write_prediction_log
 from npu_serving.asking.recorded_values import first_of_each_shape, recorded_file_in
 from npu_serving.asking.request import PredictRequest, read_request

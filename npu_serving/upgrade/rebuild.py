@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npu_serving.asking.golden_files import NONE_RECORDED, golden_directory
+from npu_serving.asking.golden_places import NONE_RECORDED, may_have_golden_requests
 from npu_serving.building.build_record import LINK_ACTIONS, BuildRecord
 from npu_serving.builds.assembling import package
 from npu_serving.builds.build_settings import settings_of
@@ -129,7 +129,7 @@ def rebuild_after_cann(
     the errors of the steps.
     """
     started = time.monotonic()
-    plan = plan_rebuild(settings, name, clean=clean, with_bazel=with_bazel)
+    plan = plan_rebuild(settings, name, clean=clean, with_bazel=with_bazel, reporter=reporter)
     plan.check_obstacles()
     settings = settings_of(plan.build, settings)
     if plan.action == NOTHING:
@@ -161,8 +161,8 @@ class _Relink:
 
         cann = self.plan.cann
 
-        def proof(build: Build) -> None:
-            self.prove(build, cann)
+        def proof(build: Build, is_verified: bool) -> None:
+            self.prove(build, cann, is_verified=is_verified)
 
         return build_serving(
             self.settings,
@@ -173,11 +173,12 @@ class _Relink:
             doing=DOING,
             by_saved_link=by_saved_link,
             recorded=named_adapters(self.plan.build.manifest),
+            planned=self.plan.context,
         )
 
-    def prove(self, build: Build, cann: Cann) -> None:
+    def prove(self, build: Build, cann: Cann, *, is_verified: bool = False) -> None:
         """The proof of a build that is not current yet, as _prove()."""
-        _prove(build, cann, self.settings, self.reporter)
+        _prove(build, cann, self.settings, self.reporter, is_verified=is_verified)
 
 
 def _from_kit(planned: KitPlanned, work: _Relink, name: str, started: float) -> RebuildResult:
@@ -200,7 +201,7 @@ def _from_kit(planned: KitPlanned, work: _Relink, name: str, started: float) -> 
         once = dict.fromkeys(LINK_ACTIONS, 1) if made.link_seconds else {}
         return RebuildResult(work.plan, made.build, BuildRecord(once, ran=once), time.monotonic() - started)
     with after(trouble):
-        work.plan = plan_rebuild(work.settings, name, kits=False)
+        work.plan = plan_rebuild(work.settings, name, kits=False, reporter=work.reporter)
         work.plan.check_obstacles()
     if work.plan.action == FULL and not isinstance(trouble, VerificationError):
         own_cure = trouble.cure if isinstance(trouble, KitError) else ""
@@ -222,7 +223,7 @@ def _linked(relink: _Relink, name: str, started: float) -> RebuildResult:
     clean_followed, bazel_followed = False, ""
 
     def again(error: NpuServingError, instead: str) -> None:
-        relink.plan = plan_rebuild(relink.settings, name)  # without CANN, hours would be for nothing
+        relink.plan = plan_rebuild(relink.settings, name, reporter=reporter)  # without CANN, hours would be for nothing
         relink.plan.check_obstacles()
         reporter.warn(f"the relinked server fails verification, so {instead}:\n{error.what}")
 
@@ -249,16 +250,14 @@ def _linked(relink: _Relink, name: str, started: float) -> RebuildResult:
     return RebuildResult(plan, built.build, built.record, seconds, clean_followed, bazel_followed)
 
 
-def _prove(build: Build, cann: Cann, settings: Settings, reporter: Reporter) -> None:
-    """Verifies a build, which may be one that an earlier run made, and has it answer the golden request."""
-    needing = needing_of(build.manifest, settings.adapters)
-    check_directory(build.directory, cann.library_path, needing=needing)
-    _try(build, cann, settings, reporter)
-
-
-def _try(build: Build, cann: Cann, settings: Settings, reporter: Reporter) -> None:
-    """Has it answer the golden requests; says so where none is recorded."""
-    if not golden_directory(settings.dist_root).exists():
+def _prove(build: Build, cann: Cann, settings: Settings, reporter: Reporter, *, is_verified: bool) -> None:
+    """Has a build answer the golden requests, and says so where none is recorded; verifies it first, where that was not
+    done by its packaging in this run.
+    """
+    if not is_verified:
+        needing = needing_of(build.manifest, settings.adapters)
+        check_directory(build.directory, cann.library_path, needing=needing)
+    if not may_have_golden_requests(settings.dist_root):
         reporter.note(NONE_RECORDED)
         return
     from npu_serving.trials.smoke import prove
@@ -275,10 +274,7 @@ def _replace_adapter(plan: RebuildPlan, settings: Settings, reporter: Reporter) 
         build = same if same is not None else _repackaged(plan, settings)
         if not build.current:
             with while_proven(build, held, doing=DOING, reporter=reporter):
-                if same is None:  # verified by its packaging
-                    _try(build, plan.cann, settings, reporter)
-                else:
-                    _prove(build, plan.cann, settings, reporter)
+                _prove(build, plan.cann, settings, reporter, is_verified=same is None)
         make_current(build, settings.install_link)
     return find_build(settings.dist_root, build.manifest.build_id)
 

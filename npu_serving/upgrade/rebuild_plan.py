@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from npu_serving.builds.build_settings import settings_of
@@ -13,7 +13,7 @@ from npu_serving.builds.manifest import Build, BuildManifest
 from npu_serving.builds.verify import verify_directory
 from npu_serving.cann.adapter import Adapter, told_apart
 from npu_serving.cann.install import Cann, cann_of
-from npu_serving.console import amount_text
+from npu_serving.console import Reporter, Silent, amount_text
 from npu_serving.elf.report import (
     CANNOT_TELL,
     DRIVER_NOT_FOUND,
@@ -79,6 +79,8 @@ class RebuildPlan:
     """The relink from a kit that carries the plan out, where that is its action."""
     kit_cure: str = ""
     """What makes a relink kit of the build usable, so that this way need not be taken."""
+    context: BuildContext | None = field(default=None, repr=False)
+    """What would be built from, where that was looked for and is there."""
 
     @property
     def installed(self) -> Adapter:
@@ -156,13 +158,15 @@ def plan_rebuild(
     with_bazel: bool = False,
     costs: bool = False,
     kits: bool = True,
+    reporter: Reporter | None = None,
 ) -> RebuildPlan:
     """Compares a build (the current one by default) with the CANN that is installed now; changes nothing.
 
     With `clean` everything is built again, whatever the comparison says; `with_bazel` leaves a link to Bazel though
     the saved one, or a relink kit, would do. Without `kits` none is looked for. `costs` has it say what the way takes
-    on this machine. Raises what find_build() and cann_of() raise, and the errors of the inputs where the build has to
-    be linked, one of them, or the linker that was asked for, is gone, and no kit has them.
+    on this machine. `reporter` is for whoever goes on with the plan's context. Raises what find_build() and cann_of()
+    raise, and the errors of the inputs where the build has to be linked, one of them, or the linker that was asked for,
+    is gone, and no kit has them.
     """
     build = find_build(settings.dist_root, name)
     if build.manifest.without_adapter:
@@ -183,13 +187,24 @@ def plan_rebuild(
         way = _Way(NOTHING, f"it contains the installed adapter, that of CANN {_version(installed.cann_version)}")
     else:
         kits = kits and build.current and not with_bazel
-        way = _what_to_do(build, cann, report, settings, with_bazel=with_bazel, kits=kits)
+        way = _what_to_do(build, cann, report, settings, reporter or Silent(), with_bazel=with_bazel, kits=kits)
     cost = None
     if costs:
         unpacked_bytes = way.kit.unpacks_bytes if way.kit is not None else 0
         cost = cost_of(way.action, build, installed, settings, unpacked_bytes=unpacked_bytes)
     return RebuildPlan(
-        build, cann, way.action, way.why, report, obstacles, clean, with_bazel, cost, way.kit, way.kit_cure
+        build,
+        cann,
+        way.action,
+        way.why,
+        report,
+        obstacles,
+        clean,
+        with_bazel,
+        cost,
+        way.kit,
+        way.kit_cure,
+        way.context,
     )
 
 
@@ -221,6 +236,7 @@ class _Way:
     why: str
     kit: KitPlanned | None = None
     kit_cure: str = ""
+    context: BuildContext | None = None
 
 
 @dataclass(frozen=True)
@@ -235,7 +251,14 @@ class _Hindrance:
 
 
 def _what_to_do(
-    build: Build, cann: Cann, report: CompatReport, settings: Settings, *, with_bazel: bool, kits: bool
+    build: Build,
+    cann: Cann,
+    report: CompatReport,
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    with_bazel: bool,
+    kits: bool,
 ) -> _Way:
     installed, reasons = cann.adapter, []
     if not _carries(build, installed):
@@ -253,21 +276,21 @@ def _what_to_do(
     ):
         return _Way(SWAP, f"{why}, and the server already has all that the installed adapter needs")
     lacks = why if report.fits_where_a_driver_is else f"{why}; {_what_is_missing(report)}"
-    hindrance, context = _more_than_the_link(build, settings, cann)
+    hindrance, context = _more_than_the_link(build, settings, cann, reporter)
     if hindrance is not None:
         way = _Way(FULL, f"{why}; {hindrance.why}")
     elif with_bazel or context is None:
-        return _with_linker(_Way(BAZEL, f"{lacks}; Bazel links, as requested with --with-bazel"), context)
+        return _from(context, _Way(BAZEL, f"{lacks}; Bazel links, as requested with --with-bazel"))
     else:
         from npu_serving.building.saved_link_run import usable_link
 
         usable = usable_link(context)
         if usable.saved is not None:
-            return _with_linker(_Way(SAVED_LINK, lacks), context)
+            return _from(context, _Way(SAVED_LINK, lacks))
         hindrance = _Hindrance(usable.why_not, usable.is_gone)
         way = _Way(BAZEL, f"{lacks}; Bazel links, because {usable.why_not}")
     if not (kits and hindrance.is_gone):
-        return _with_linker(_or_raise(way, hindrance), context)
+        return _from(context, way, hindrance)
     from npu_serving.upgrade.kit_way import after, cure_of_kit, usable_kit
 
     kit = usable_kit(build, cann, settings)
@@ -275,30 +298,26 @@ def _what_to_do(
         held = f"{kit.planned.kit.path.name} holds what it was linked from"
         return _Way(KIT, f"{lacks}; {hindrance.why}, but {held}", kit.planned)
     with after(kit.trouble):
-        way = _with_linker(_or_raise(way, hindrance), context)
-    return (
-        way
-        if kit.trouble is None
-        else _Way(way.action, f"{way.why}. {kit.trouble.what}", None, cure_of_kit(kit.trouble))
-    )
+        way = _from(context, way, hindrance)
+    if kit.trouble is None:
+        return way
+    return replace(way, why=f"{way.why}. {kit.trouble.what}", kit_cure=cure_of_kit(kit.trouble))
 
 
-def _with_linker(way: _Way, context: BuildContext | None) -> _Way:
-    """The way, where the linker is here that was asked for; MissingToolError else."""
+def _from(context: BuildContext | None, way: _Way, hindrance: _Hindrance | None = None) -> _Way:
+    """The way as it is gone from there. Raises what it would end with: that is known, or the linker isn't here."""
+    if hindrance is not None and hindrance.error is not None:
+        raise hindrance.error
     if context is not None:
         from npu_serving.building.linker_choice import check_linker
 
         check_linker(context)
-    return way
+    return replace(way, context=context)
 
 
-def _or_raise(way: _Way, hindrance: _Hindrance) -> _Way:
-    if hindrance.error is not None:
-        raise hindrance.error
-    return way
-
-
-def _more_than_the_link(build: Build, settings: Settings, cann: Cann) -> tuple[_Hindrance | None, BuildContext | None]:
+def _more_than_the_link(
+    build: Build, settings: Settings, cann: Cann, reporter: Reporter
+) -> tuple[_Hindrance | None, BuildContext | None]:
     """Why Bazel would have to do more than link, None where it probably would not; and what it would build from, None
     where that is not there.
 
@@ -306,11 +325,10 @@ def _more_than_the_link(build: Build, settings: Settings, cann: Cann) -> tuple[_
     """
     # Only here, because a plan that needs no Bazel should be quick.
     from npu_serving.building.context import find_context
-    from npu_serving.console import Silent
 
     _ = cann.installation  # what is wrong with CANN no kit makes up for
     try:
-        context = find_context(settings, Silent(), cann, named_adapters(build.manifest))
+        context = find_context(settings, reporter, cann, named_adapters(build.manifest))
     except (SourceError, MissingToolError) as error:
         return _Hindrance(error.what.rstrip("."), is_gone=True, error=error), None
     other = _what_differs(build.manifest, context)

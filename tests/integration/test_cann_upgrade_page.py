@@ -15,7 +15,7 @@ import pytest
 from states import library_path
 
 from npu_serving import fsutil, process
-from npu_serving.asking.golden_files import golden_directory
+from npu_serving.asking.golden_places import golden_directory
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.builds.current import find_build, packages_directory
 from npu_serving.builds.verify import check_directory

@@ -20,7 +20,8 @@ from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switc
 
 from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.golden_files import NONE_RECORDED, golden_directory, write_golden
+from npu_serving.asking.golden_files import write_golden
+from npu_serving.asking.golden_places import NONE_RECORDED, golden_directory
 from npu_serving.asking.npy import tensor_of, write_npz
 from npu_serving.asking.request import ROW, PredictRequest, read_request
 from npu_serving.asking.rest_client import predict
@@ -28,6 +29,7 @@ from npu_serving.building import bazel as bazel_room
 from npu_serving.building import pipeline
 from npu_serving.building.build_record import BuildRecord
 from npu_serving.building.context import find_context
+from npu_serving.building.host_runner import HostRunner
 from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.building.tree_digest import tree_digest
 from npu_serving.builds import digest_memo, pruning
@@ -42,6 +44,7 @@ from npu_serving.cann import install
 from npu_serving.cann.install import cann_of
 from npu_serving.console import Silent
 from npu_serving.deploy.deployment_file import read_deployment
+from npu_serving.elf.compat import check_server
 from npu_serving.elf.elf_file import opened
 from npu_serving.errors import (
     AdapterError,
@@ -87,15 +90,19 @@ ASKED = GoldenRequest(
 
 @dataclass
 class Looks:
-    """What one run looked at: the ELF files that it read, the searches for CANN, the digests of all that goes in."""
+    """What one run looked at: the ELF files that it read, the searches for CANN, the digests of all that goes in, the
+    toolchain, and whether a server fits.
+    """
 
     read: list[str] = field(default_factory=list)
     searches: int = 0
     digests: int = 0
+    toolchains: int = 0
+    verifications: int = 0
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
-        find = install.find_installation
+        find, examine, check = install.find_installation, HostRunner._examined, check_server
 
         def reading(path: Path) -> Any:
             self.read.append(os.path.realpath(path))
@@ -109,10 +116,20 @@ class Looks:
             self.digests += not without
             return tree_digest(*arguments, without=without)
 
+        def examining(runner: HostRunner) -> dict[str, str]:
+            self.toolchains += 1
+            return examine(runner)
+
+        def checking(*arguments: Any) -> Any:
+            self.verifications += 1
+            return check(*arguments)
+
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("npu_serving.elf.symbols.opened", reading)
             patched.setattr(install, "find_installation", searching)
             patched.setattr("npu_serving.building.context.tree_digest", digesting)
+            patched.setattr(HostRunner, "_examined", examining)
+            patched.setattr("npu_serving.builds.verify.check_server", checking)
             yield
 
 
@@ -224,6 +241,10 @@ def test_only_the_link_runs(upgrade: Upgrade) -> None:
 def test_the_adapter_is_read_once_on_the_way_to_a_link_and_cann_looked_for_once(upgrade: Upgrade) -> None:
     assert upgrade.looks.read.count(os.path.realpath(adapter_of(upgrade.settings))) == 1
     assert upgrade.looks.searches == 1
+
+
+def test_the_toolchain_is_asked_once_and_a_server_verified_once_as_it_was_and_once_as_it_is(upgrade: Upgrade) -> None:
+    assert (upgrade.looks.toolchains, upgrade.looks.verifications) == (1, 2)
 
 
 def test_what_goes_into_a_link_is_hashed_before_bazel_and_once_more_after_it(upgrade: Upgrade) -> None:

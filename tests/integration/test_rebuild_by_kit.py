@@ -14,7 +14,8 @@ from states import MODEL, PLATFORM_CONFIG, copy_of
 
 from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.golden_files import golden_directory, write_golden
+from npu_serving.asking.golden_files import write_golden
+from npu_serving.asking.golden_places import golden_directory
 from npu_serving.asking.request import ROW, PredictRequest
 from npu_serving.building import pipeline
 from npu_serving.building.context import find_context

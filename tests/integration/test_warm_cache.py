@@ -16,7 +16,8 @@ import pytest
 from test_sample_server import Npu, base, npu, objects  # noqa: F401 - fixtures
 
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.golden_files import golden_directory, write_golden
+from npu_serving.asking.golden_files import write_golden
+from npu_serving.asking.golden_places import golden_directory
 from npu_serving.asking.request import read_request
 from npu_serving.builds.current import make_current, read_builds
 from npu_serving.builds.manifest import BuildManifest

@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 
 from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenOrigin, GoldenRequest, Tolerance
-from npu_serving.asking.golden_files import (
-    DIRECTORY,
-    FORMER,
-    check_name,
-    golden_directory,
-    read_golden_requests,
-    usual_name,
-    write_golden,
-)
+from npu_serving.asking.golden_files import check_name, read_golden_requests, usual_name, write_golden
+from npu_serving.asking.golden_places import DIRECTORY, FORMER, golden_directory
 from npu_serving.asking.npy import tensor_of, write_npz
 from npu_serving.asking.request import COLUMN, ROW, PredictRequest, read_request
 from npu_serving.errors import DiskFullError, RequestError

@@ -37,7 +37,7 @@ class OldMachine:
 
 def cann_with(byte: str) -> Cann:
     """One whose adapter has that digest."""
-    return cast(Cann, SimpleNamespace(adapter=SimpleNamespace(sha256=byte * 32)))
+    return cast(Cann, SimpleNamespace(adapter=SimpleNamespace(sha256=byte * 32, path=Path("adapter"), elf=None)))
 
 
 @pytest.fixture
@@ -102,3 +102,14 @@ def test_each_runner_has_an_output_root_of_its_own_below_the_build_root(given: B
     assert given.layout.output_user_root == tmp_path / "build" / "bazel" / "host"
     assert given.output_base.parent == given.layout.output_user_root
     assert given.layout is given.layout
+
+
+def test_seen_again_the_tree_is_looked_at_again_and_what_was_asked_of_the_toolchain_is_not(given: BuildContext) -> None:
+    before = given.input_digest
+    given.linkers_asked["-fuse-ld=lld"] = "LLD 14.0.6"
+    (given.source.tree / "WORKSPACE").write_text("workspace(name)")
+    again = given.seen_again()
+    assert again.input_digest != before
+    assert again.patches is given.patches
+    assert again.overlay is given.overlay
+    assert again.linkers_asked == {"-fuse-ld=lld": "LLD 14.0.6"}

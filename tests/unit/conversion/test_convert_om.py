@@ -15,7 +15,8 @@ from om_compilers import PREDICT, calls, make_cann_with_compilers, write_model
 
 from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.golden_files import golden_directory, write_golden
+from npu_serving.asking.golden_files import write_golden
+from npu_serving.asking.golden_places import golden_directory
 from npu_serving.asking.request import PredictRequest
 from npu_serving.cann.install import find_installation
 from npu_serving.console import Silent

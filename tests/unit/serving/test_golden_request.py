@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from npu_serving.asking.golden import GoldenRequest
-from npu_serving.asking.golden_files import golden_directory, write_golden
+from npu_serving.asking.golden_files import write_golden
+from npu_serving.asking.golden_places import golden_directory
 from npu_serving.asking.request import read_request
 from npu_serving.deploy.deployment_file import DeploymentFile
 from npu_serving.deploy.deployment_sections import DeployedModel

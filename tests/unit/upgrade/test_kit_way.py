@@ -15,7 +15,7 @@ import pytest
 from listening import Listening
 from small_kits import ANSWER, OTHER, described, install_adapter, make_members, relinked, small_adapter, write_small_kit
 
-from npu_serving.asking.golden_files import NONE_RECORDED
+from npu_serving.asking.golden_places import NONE_RECORDED
 from npu_serving.builds.current import dist_lock, find_build, make_current, packages_directory, read_builds
 from npu_serving.builds.listing import list_builds
 from npu_serving.builds.manifest import MANIFEST, Build, FileNeeds, ReleaseFit
