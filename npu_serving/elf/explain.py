@@ -49,6 +49,8 @@ class Explanation:
     elsewhere: tuple[str, ...]
     why: str
     cure: str
+    releases: tuple[str, ...] = ()
+    """The releases of CANN whose adapters are known to need it of the server."""
 
     def text(self) -> str:
         """A line for each use and definition, then the reason and the cure."""
@@ -60,6 +62,8 @@ class Explanation:
         for item in self.definitions:
             lines.append(f"  defined by {item.file} as {item.versioned_name} ({item.type}, {item.size_bytes} bytes)")
         lines += [f"  defined by {path}, which is not loaded" for path in self.elsewhere]
+        if self.releases:
+            lines.append(f"  needed of the server by TF Adapter of CANN {' and '.join(self.releases)}")
         return "\n".join([*lines, f"  {self.why}", *([f"  Next: {self.cure}"] if self.cure else [])])
 
 
@@ -138,6 +142,7 @@ def _explained(subject: Subject, name: str, readable: str, version: str | None) 
         elsewhere=elsewhere,
         why=why,
         cure=cure_for(subject, *lost[0]) if lost else "",
+        releases=tuple(subject.case.needing(name)),
     )
 
 

@@ -142,6 +142,12 @@ def write_checksum(kit: Path, sha256: str) -> None:
     fsutil.write_file(checksum_file(kit), f"{mark}{sha256}  {escaped}\n")
 
 
+def other_than_its_checksum(kit: Path, sha256: str) -> bool:
+    """Whether there is a checksum beside a kit that has that sha256, and it is another one's."""
+    path = checksum_file(kit)
+    return path.is_file() and fsutil.read_text(path).removeprefix("\\").partition(" ")[0] != sha256
+
+
 def remove_checksum(kit: Path) -> None:
     """Removes it, before another kit gets the name: an interrupted run leaves none that is of another file."""
     with fsutil.explained(checksum_file(kit)):

@@ -26,8 +26,9 @@ from npu_serving.relink_kit.kit_file import LINKER, OUTPUT, Kit
 _ALSO = "ld"
 
 
-def the_linker(kit: Kit, wanted: str) -> Linker:
-    """The linker to link with: the kind that is wanted, the program at that path, or for "auto" the quickest here.
+def the_linker(kit: Kit, wanted: str, *, but_for: Linker | None = None) -> Linker:
+    """The linker to link with: the kind that is wanted, the program at that path, or for "auto" the quickest here of
+    another kind than `but_for`.
 
     Raises MissingToolError where there is none, or only one that is too old or of another kind.
     """
@@ -36,6 +37,8 @@ def the_linker(kit: Kit, wanted: str) -> Linker:
     names = (*(row.program for row in known_linkers().values()), _ALSO)
     found = [path for name in names if (path := shutil.which(name, path=_path())) is not None]
     here = found_linkers(found, lambda word: _printed(Path(word)))
+    if but_for is not None:
+        here = tuple(linker for linker in here if linker.kind != but_for.kind)
     return choose(wanted, kit.file.built_with_linker, here)
 
 

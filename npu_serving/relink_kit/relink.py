@@ -39,7 +39,16 @@ from npu_serving.cann.install import Cann
 from npu_serving.console import Reporter, duration_text
 from npu_serving.elf.owners import is_named_as_xlas
 from npu_serving.elf.report import CANNOT_TELL, SIZE_CHANGED, CompatReport
-from npu_serving.errors import EXIT_ACTION_NEEDED, ElfError, FileAccessError, MissingSymbolsError, VerificationError
+from npu_serving.errors import (
+    EXIT_ACTION_NEEDED,
+    ElfError,
+    FileAccessError,
+    MissingSymbolsError,
+    MissingToolError,
+    OutOfMemoryError,
+    ProgramError,
+    VerificationError,
+)
 from npu_serving.findings import WARNING
 from npu_serving.linking.linkers import AUTO, Linker
 from npu_serving.relink_kit.cache_clearing import clear_others
@@ -321,9 +330,27 @@ def _swapped(plan: KitPlanned, former: Build) -> Build:
 
 
 def _linked(plan: KitPlanned, reporter: Reporter) -> tuple[Build, float, float]:
-    """The new build, and the seconds for unpacking and for the link; one that was made before costs none."""
+    """What _linked_by() makes; where the linker was ours to choose and fails, the next one does it."""
     kit, request, linker = plan.kit, plan.request, plan.linker
     assert linker is not None
+    try:
+        return _linked_by(linker, plan, reporter)
+    except OutOfMemoryError:
+        raise
+    except ProgramError as error:
+        if request.linker != AUTO:
+            raise
+        try:
+            other = the_linker(kit, AUTO, but_for=linker)
+        except MissingToolError:
+            raise error from None
+        reporter.warn(f"{linker.text()} could not link it, so {other.text()} does:\n{error.what}")
+        return _linked_by(other, plan, reporter)
+
+
+def _linked_by(linker: Linker, plan: KitPlanned, reporter: Reporter) -> tuple[Build, float, float]:
+    """The new build, and the seconds for unpacking and for the link; one that was made before costs none."""
+    kit, request = plan.kit, plan.request
     digest = hashlib.sha256(f"{kit.digest} {plan.adapter.sha256} {linker.text()}".encode()).hexdigest()
     made = build_made_from(request.dist_root, digest, read_again=request.full_check)
     if made is not None and verify_directory(made.directory, request.cann.library_path).fits_where_a_driver_is:

@@ -36,6 +36,7 @@ from npu_serving.errors import (
 )
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.toolchains import Tool
+from npu_serving.relink_kit.kit_file import write_checksum
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 HERE = (platform.machine(), f"{sys.version_info[0]}.{sys.version_info[1]}")
@@ -287,6 +288,18 @@ def test_a_relink_kit_comes_out_where_package_puts_one_and_the_bundles_own_diges
     assert again.plan.coming == ()
     assert again.kits == ()
     assert checksum.exists()
+
+
+def test_a_relink_kit_that_is_not_the_one_its_checksum_was_written_for_is_not_bundled(
+    here: Settings, tmp_path: Path
+) -> None:
+    kit = small_kit(tmp_path / "kit.pyz", HERE[0])
+    write_checksum(kit, "0" * 64)
+    with pytest.raises(PinMismatchError, match=r"kit\.pyz is not the file that kit\.pyz\.sha256"):
+        bundled(here, tmp_path / "b", kits=(kit,))
+    assert not (tmp_path / "b").exists()
+    write_checksum(kit, hashlib.sha256(kit.read_bytes()).hexdigest())
+    bundled(here, tmp_path / "b", kits=(kit,))
 
 
 def test_a_kit_that_the_other_machine_cannot_run_and_what_is_no_kit_are_refused(here: Settings, tmp_path: Path) -> None:

@@ -114,6 +114,15 @@ def test_who_once_defined_a_symbol_is_told_where_it_is_known(root: Path) -> None
 
 
 @needs_gcc
+def test_the_releases_that_are_known_to_need_a_symbol_are_named(root: Path) -> None:
+    def needing(symbol: str) -> list[str]:
+        return {TRACE: ["7.0.RC1", "9.0.0"]}.get(symbol, [])
+
+    (trace,), (cat,) = (asked(root, name, "lib", needing=needing).symbols for name in (TRACE, CAT))
+    assert "  needed of the server by TF Adapter of CANN 7.0.RC1 and 9.0.0\n" in trace.text()
+    assert (trace.releases, cat.releases) == (("7.0.RC1", "9.0.0"), ())
+
+
 def test_a_symbol_that_nobody_knows_is_an_error_that_says_so(root: Path) -> None:
     with pytest.raises(RequestError, match="needs or defines nonsense"):
         asked(root, "nonsense", "lib")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from elf_samples import library, needs_gcc
+from listening import Listening
 from small_kits import ANSWER, OTHER, install_adapter, relinked, small_adapter, write_small_kit
 
 from npu_serving.cann.adapter import adapter_at
 from npu_serving.cann.known_adapters import KnownAdapter
-from npu_serving.errors import AdapterError, MissingToolError
+from npu_serving.errors import AdapterError, MissingToolError, ProgramError
 from npu_serving.linking.linkers import KINDS
 from npu_serving.overlay.content import EXPORTS_FILE, SYMBOLS_FILE, OverlayInputs
 from npu_serving.relink_kit.kit_file import read_kit
 from npu_serving.relink_kit.link import the_linker, write_adapter_files
+from npu_serving.relink_kit.relink import KitRequest, relink
 
 pytestmark = needs_gcc
 
@@ -62,3 +66,29 @@ def test_a_server_is_linked_into_a_directory_of_any_name(linker: str, small_kit:
     made = relinked(small_kit, root, cann, linker=linker)
     assert made.build.manifest.linker == linker
     subprocess.run([root / "dist/current/bin/tensorflow_model_server"], check=True)
+
+
+def test_where_the_quickest_linker_fails_the_next_one_links_and_a_linker_that_was_named_does_not_give_way(
+    small_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lld 14 opens no file whose path is not UTF-8."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    lld = programs / "ld.lld"
+    lld.write_text('#!/bin/sh\n[ "$1" = --version ] && echo LLD 99.0 && exit\necho cannot open it >&2; exit 1\n')
+    lld.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    cann = install_adapter(tmp_path / "Ascend", small_adapter(tmp_path / "adapter", ANSWER))
+    request = KitRequest(tmp_path / "dist", tmp_path / "cache", cann_root=str(cann), linker="lld")
+    listening = Listening()
+    with pytest.raises(ProgramError, match="cannot open it"):
+        relink(read_kit(small_kit), request, listening, lambda _build, _cann: None)
+    assert not (tmp_path / "dist" / "current").exists()
+    request = dataclasses.replace(request, linker="auto")
+    made = relink(read_kit(small_kit), request, listening, lambda _build, _cann: None)
+    assert made.build.manifest.linker in ("bfd", "gold")
+    (warned,) = [line for line in listening.said if "could not link it" in line]
+    assert warned.startswith("lld 99.0 could not link it, so ") and "cannot open it" in warned
+    subprocess.run([tmp_path / "dist/current/bin/tensorflow_model_server"], check=True)
+    again = relink(read_kit(small_kit), request, listening, lambda _build, _cann: None)
+    assert (again.build.directory, again.link_seconds) == (made.build.directory, 0)
