@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Callable
 
 import pytest
 from small_kits import ANSWER, OTHER, install_adapter, relinked, small_adapter, write_small_kit
@@ -45,6 +47,48 @@ def test_a_link_leaves_the_members_of_its_own_kit_alone_and_a_run_that_links_not
     assert relinked(second.path, tmp_path, cann).plan.action == KIT
     left = {path.name for path in cache.iterdir()}
     assert left - {".lock", "adapters"} == {unpacked_directory(second, cache).name}
+    assert is_unpacked(second, cache)
+
+
+def test_killed_at_any_moment_of_the_removal_both_kits_link_and_the_next_run_removes_the_rest(
+    kits: tuple[Kit, Kit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    first, second = kits
+    cache = tmp_path / "cache"
+    unpack(second, cache, Silent())
+
+    def killed_at(moment: int) -> bool:
+        steps = itertools.count()
+
+        def dying(step: Callable[..., None]) -> Callable[..., None]:
+            def at(*arguments: Any, **more: Any) -> None:
+                if next(steps) == moment:
+                    raise Killed
+                step(*arguments, **more)
+
+            return at
+
+        with monkeypatch.context() as patched:
+            for name in ("unlink", "rmdir"):
+                patched.setattr(os, name, dying(getattr(os, name)))
+            try:
+                clear_others(second, cache, Silent())
+            except Killed:
+                return True
+        return False
+
+    for moments in itertools.count():
+        unpack(first, cache, Silent())
+        whole = set(unpacked_directory(first, cache).rglob("*"))
+        if not killed_at(moments):
+            break
+        assert is_unpacked(second, cache)
+        assert is_unpacked(first, cache) is (set(unpacked_directory(first, cache).rglob("*")) == whole)
+    assert moments > len(whole) / 2
+    assert not unpacked_directory(first, cache).exists()
     assert is_unpacked(second, cache)
 
 
