@@ -118,7 +118,7 @@ def of_none(dist_root: Path) -> tuple[str, str]:
         return "", "make one with: ./inv build-serving"
     relink = command_line(["python3", str(kits[0]), "relink", "--dist"])
     return (
-        ": only objects were built, without an adapter, for a relink kit",
+        ": there is only a relink kit, of which a server can be made",
         f"on the machine with CANN: {relink} DIST; or here: ./inv build-serving --adapter auto",
     )
 

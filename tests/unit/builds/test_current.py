@@ -75,14 +75,14 @@ def test_where_only_objects_were_built_the_relink_kit_is_named_not_the_command_t
     kit = tmp_path / "packages" / "kit.pyz"
     kit.parent.mkdir()
     kit.touch()
-    with pytest.raises(RequestError, match="only objects were built") as error:
+    with pytest.raises(RequestError, match="only a relink kit") as error:
         find_build(tmp_path)
     command = f"python3 {kit} relink --dist DIST; or here: ./inv build-serving --adapter auto"
     assert error.value.cure == f"on the machine with CANN: {command}"
     listed = list_builds(Settings(dist_root=tmp_path)).text()
-    assert "only objects were built" in listed
+    assert "only a relink kit" in listed
     assert command in listed
-    with pytest.raises(RequestError, match="only objects were built") as error:
+    with pytest.raises(RequestError, match="only a relink kit") as error:
         switch_back(tmp_path, lambda _build: Fit(True))
     assert command in error.value.cure
     _build(tmp_path, "serving-cpu", "2026-01-01")
