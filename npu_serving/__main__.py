@@ -10,12 +10,14 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from invoke.collection import Collection
     from invoke.exceptions import ParseError
     from invoke.parser.argument import Argument
     from invoke.parser.context import ParserContext
@@ -98,8 +100,8 @@ _OF_INVOKE: dict[str, dict[str, object]] = {
     "unittest.mock": {"Mock": None},
     "importlib.metadata": {"version": lambda _name: ""},
 }
-"""What invoke imports for the tests of tasks and for its own version, and what it takes of it: with asyncio and email
-they are a fifth of a short command.
+"""What invoke imports for the tests of tasks and for its own version, with the names that it looks for there. With all
+that those import, such as asyncio and email, they are a fifth of a short command.
 """
 
 
@@ -118,7 +120,6 @@ def _import_invoke() -> None:
 
 def _run() -> None:
     _import_invoke()
-    from invoke.collection import Collection
     from invoke.config import Config
     from invoke.exceptions import ParseError
     from invoke.parser import Parser
@@ -170,13 +171,10 @@ def _run() -> None:
                     raise ParseError(f"Flag <Argument: {name}> needed value and was not given one!", missing[0])
 
         def _make_parser(self) -> Parser:
-            """Of the one task that is asked for: to look at the flags of all takes longer than many a task."""
-            named = [name for name in self.collection.task_names if name in self.core.unparsed]
-            if self.args.complete.value or len(named) != 1 or self.core.unparsed[0] != named[0]:
-                return super()._make_parser()
-            asked = Collection()
-            asked.add_task(self.collection[named[0]], name=named[0])
-            return Parser(initial=self.initial_context, contexts=asked.to_contexts())
+            """One that looks at the flags of the tasks that are asked for: those of all take longer than many tasks."""
+            parser = Parser(initial=self.initial_context)
+            parser.contexts = _Contexts(self.collection)  # type: ignore[assignment]
+            return parser
 
         def _parse_with_what_is_left_out(self) -> None:
             """The tasks; an argument that may be left out is given as "", since invoke knows no such arguments."""
@@ -261,6 +259,36 @@ def _run() -> None:
         # invoke reads invoke.yaml before any task can; if that is at fault, our own reader says what is wrong with it.
         _check_settings()
         raise
+
+
+class _Contexts(Mapping[str, "ParserContext"]):
+    """The tasks as invoke's parser knows them, by name and alias, each made when it is asked for."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._names = {alias: name for name, aliases in collection.task_names.items() for alias in (name, *aliases)}
+        self._made: dict[str, ParserContext] = {}
+
+    def __getitem__(self, word: str) -> ParserContext:
+        from invoke.parser.context import ParserContext
+
+        name = self._names[word]
+        if name not in self._made:
+            aliases, arguments = self._collection.task_names[name], self._collection[name].get_arguments()
+            self._made[name] = ParserContext(name=name, aliases=aliases, args=arguments)
+        return self._made[name]
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._collection.task_names)
+
+    def __len__(self) -> int:
+        return len(self._collection.task_names)
+
+    def __deepcopy__(self, _memo: object) -> _Contexts:
+        return self  # the parser copies the one that it goes on with
 
 
 def _help_first(words: list[str]) -> list[str]:

@@ -174,10 +174,13 @@ class BuildContext:
         return {}
 
     def seen_again(self) -> BuildContext:
-        """The same inputs, with whatever was worked out from the tree to be worked out again."""
+        """The same inputs and toolchain, with the digests of the tree to be worked out again.
+
+        Which patches apply is kept as well: where a tree has changed in that, hashed_again() has another digest.
+        """
         again = dataclasses.replace(self)
         vars(again)["linkers_asked"] = self.linkers_asked
-        if self._settled_patches:  # what the overlay is made of was there, none of it from the tree
+        if self._settled_patches:  # all that the overlay is made of was there
             vars(again).update(_settled_patches=self._settled_patches, overlay=self.overlay)
         return again
 

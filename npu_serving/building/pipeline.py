@@ -112,15 +112,15 @@ def build_serving(
     `clean` first removes what Bazel made of this tree, and uses no cache: every action runs. `proof` gets a finished
     build that is not current yet, and whether this run has verified it, and raises what is wrong with it: then it stays
     in dist/ without becoming current. `cann` is the one to build with, where it was looked for already; a file in
-    `also_fits` that is among the `recorded` ones counts as what it was then. `planned` is what they were found to make,
-    where somebody has just looked. With `by_saved_link` the link that was kept is done again without Bazel, where all
-    that it reads but the adapter is what it was.
+    `also_fits` that is among the `recorded` ones counts as what it was then. A context that has just been `planned`
+    with is gone on with, in place of all three. With `by_saved_link` the link that was kept is done again without
+    Bazel, where all that it reads but the adapter is what it was.
     Raises the error of the step that fails; what was finished before it is kept, so the next run resumes there.
     """
     started = time.monotonic()
     check_request(settings)
     if clean:
-        settings, planned = caches.without_caches(settings), None
+        settings = caches.without_caches(settings)
     wanted = caches.find_caches(settings)
     context = planned.seen_again() if planned is not None else find_context(settings, reporter, cann, recorded)
     caches.check_reachable(wanted, context.runner)

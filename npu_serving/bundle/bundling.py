@@ -28,14 +28,14 @@ from npu_serving.bundle.writer import (
     write_bundle,
 )
 from npu_serving.console import Reporter, amount_text, duration_text, table
-from npu_serving.errors import PinMismatchError, RequestError
+from npu_serving.errors import RequestError
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.fetching import FetchPlan, fetch, plan_fetch
 from npu_serving.fetch.mirrors import places_of
 from npu_serving.fetch.toolchains import Tool, read_tools
 from npu_serving.images.image_files import image_file_name, image_size_bytes, save_image
 from npu_serving.lock.lockfile import Archive
-from npu_serving.relink_kit.kit_file import checksum_file, other_than_its_checksum, read_kit
+from npu_serving.relink_kit.kit_file import check_checksum, read_kit
 from npu_serving.settings import PROJECT_ROOT, Settings
 from npu_serving.state_lock import state_lock
 from npu_serving.writers.shell import command_line
@@ -241,13 +241,16 @@ def make_bundle(settings: Settings, request: BundleRequest, reporter: Reporter) 
 
 
 def _check_kit(path: Path, target: Target) -> None:
-    """KitError for a file of another kind, RequestError for one that the other machine can't run."""
+    """KitError for a file of another kind, RequestError for one that the other machine can't run, and what
+    check_checksum() raises.
+    """
     machine = read_kit(path).file.machine
     if machine != target.machine:
         raise RequestError(
             f"The relink kit {path} is for {machine}, and the bundle for {target.machine}.",
             cure=f"leave it out, or make the bundle for that machine: --arch {machine}",
         )
+    check_checksum(path)
 
 
 def _archives(source: ServingSource, request: BundleRequest) -> tuple[Archive, ...]:
@@ -310,12 +313,6 @@ def _members(
     for kind, paths in ((WHEEL, tuple(wheels.values())), (IMAGE, images), (KIT, plan.request.kits)):
         for path in paths:
             sha256 = fsutil.sha256_of(path)
-            if kind == KIT and other_than_its_checksum(path, sha256):
-                raise PinMismatchError(
-                    f"The relink kit {path} is not the file that {checksum_file(path).name} was written for.",
-                    cause="it was copied in part, or only one of the two was replaced",
-                    cure="copy both again, or have them made again: ./inv package --format kit",
-                )
             named[sha256] = (kind, path.name)
             files[sha256] = path
     members = [

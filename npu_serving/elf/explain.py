@@ -13,7 +13,7 @@ from npu_serving.elf.loader import Loaded
 from npu_serving.elf.owners import SERVER, UNKNOWN
 from npu_serving.elf.subject import ServerCase, Subject, label, subject_of
 from npu_serving.elf.symbols import Symbol, read_elf
-from npu_serving.elf.unresolved import cure_for, owner_in, whose
+from npu_serving.elf.unresolved import adapters_of, cure_for, owner_in, whose
 from npu_serving.errors import EXIT_ACTION_NEEDED, NpuServingError, RequestError
 
 
@@ -63,7 +63,7 @@ class Explanation:
             lines.append(f"  defined by {item.file} as {item.versioned_name} ({item.type}, {item.size_bytes} bytes)")
         lines += [f"  defined by {path}, which is not loaded" for path in self.elsewhere]
         if self.releases:
-            lines.append(f"  needed of the server by TF Adapter of CANN {' and '.join(self.releases)}")
+            lines.append(f"  needed of the server by {adapters_of(self.releases)}")
         return "\n".join([*lines, f"  {self.why}", *([f"  Next: {self.cure}"] if self.cure else [])])
 
 

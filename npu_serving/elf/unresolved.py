@@ -226,11 +226,17 @@ def _described(subject: Subject, symbols: Sequence[Symbol], owned: dict[Symbol, 
     )
 
 
+def adapters_of(releases: Sequence[str]) -> str:
+    """Names the adapters of those releases, of which there is one at least."""
+    *others, last = releases
+    return f"TF Adapter of CANN {', '.join(others)} and {last}" if others else f"TF Adapter of CANN {last}"
+
+
 def _described_one(subject: Subject, symbol: Symbol, readable: str, library: str) -> str:
     text = symbol.versioned_name if readable == symbol.name else f"{readable}  [{symbol.versioned_name}]"
     releases = subject.case.needing(symbol.name)
     if releases:
-        text += f", needed by TF Adapter of CANN {' and '.join(releases)}"
+        text += f", needed by {adapters_of(releases)}"
     former = symbol.library or subject.case.former_definers.get(symbol.name)
     if former:
         return f"{text}, once in {former}"

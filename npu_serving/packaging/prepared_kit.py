@@ -72,8 +72,8 @@ def _made_of(settings: Settings, prepared: PreparedResult, golden: Path | None) 
     which the kit has some.
     """
     files = (PROJECT_ROOT / "npu_serving").rglob("*")
-    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files) if path.is_file()]
-    own = [state for state in states if not state[0].endswith(".pyc")]
+    sources = sorted(path for path in files if "__pycache__" not in path.parts and path.is_file())
+    own = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
     requests = golden_files(golden_of_kit(settings, golden, Silent()), Silent())
     asked = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(requests.items())}
     made_of = [prepared.objects, fits_by_release(prepared.fits), asked, own]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from typing import Annotated, Literal
 from npu_serving import archives, fsutil
 from npu_serving.builds.manifest import BuildManifest, NameWithin
 from npu_serving.documents import JSON, DocumentRefusal, Rule, parse_document
-from npu_serving.errors import KitError
+from npu_serving.errors import KitError, PinMismatchError
 
 FORMAT = 1
 KIT_JSON = "kit.json"
@@ -142,10 +143,21 @@ def write_checksum(kit: Path, sha256: str) -> None:
     fsutil.write_file(checksum_file(kit), f"{mark}{sha256}  {escaped}\n")
 
 
-def other_than_its_checksum(kit: Path, sha256: str) -> bool:
-    """Whether there is a checksum beside a kit that has that sha256, and it is another one's."""
+def check_checksum(kit: Path) -> None:
+    """PinMismatchError where the file beside a kit names another sha256 than the kit has, or none; nothing without one.
+
+    Taken is what sha256sum writes, and a bare digest, in small letters or capitals.
+    """
     path = checksum_file(kit)
-    return path.is_file() and fsutil.read_text(path).removeprefix("\\").partition(" ")[0] != sha256
+    if not path.is_file():
+        return
+    named = _SHA256.search(fsutil.read_text(path))
+    if named is None or named.group().lower() != fsutil.sha256_of(kit):
+        raise PinMismatchError(
+            f"The relink kit {kit} is not the file that {path.name} was written for.",
+            cause="it was copied in part, or only one of the two was replaced",
+            cure="copy both again, or have them made again: ./inv package --format kit",
+        )
 
 
 def remove_checksum(kit: Path) -> None:
@@ -154,6 +166,7 @@ def remove_checksum(kit: Path) -> None:
         checksum_file(kit).unlink(missing_ok=True)
 
 
+_SHA256 = re.compile(r"\b[0-9a-fA-F]{64}\b")
 _CURE = "copy the kit from where it was made once more, and compare the sha256 of both files"
 
 

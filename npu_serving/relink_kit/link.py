@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Collection
 from pathlib import Path
 
 from npu_serving import fsutil, process
@@ -26,9 +27,9 @@ from npu_serving.relink_kit.kit_file import LINKER, OUTPUT, Kit
 _ALSO = "ld"
 
 
-def the_linker(kit: Kit, wanted: str, *, but_for: Linker | None = None) -> Linker:
-    """The linker to link with: the kind that is wanted, the program at that path, or for "auto" the quickest here of
-    another kind than `but_for`.
+def the_linker(kit: Kit, wanted: str, *, but_for: Collection[str] = ()) -> Linker:
+    """The linker to link with: the kind that is wanted, the program at that path, or for "auto" the quickest here that
+    is not of the kinds `but_for`.
 
     Raises MissingToolError where there is none, or only one that is too old or of another kind.
     """
@@ -37,9 +38,8 @@ def the_linker(kit: Kit, wanted: str, *, but_for: Linker | None = None) -> Linke
     names = (*(row.program for row in known_linkers().values()), _ALSO)
     found = [path for name in names if (path := shutil.which(name, path=_path())) is not None]
     here = found_linkers(found, lambda word: _printed(Path(word)))
-    if but_for is not None:
-        here = tuple(linker for linker in here if linker.kind != but_for.kind)
-    return choose(wanted, kit.file.built_with_linker, here)
+    others = [linker for linker in here if linker.kind not in but_for]
+    return choose(wanted, kit.file.built_with_linker, others)
 
 
 def _named(path: str) -> Linker:

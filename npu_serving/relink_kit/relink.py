@@ -240,7 +240,7 @@ def relink(kit: Kit, request: KitRequest, reporter: Reporter, proof: Proof) -> K
         if plan.action == SWAP and plan.current is not None:
             build = _swapped(plan, plan.current)
         else:
-            build, unpacking_s, link_s = _linked(plan, reporter)
+            plan, build, unpacking_s, link_s = _linked(plan, reporter)
         if not build.current:
             with while_proven(build, held, doing=DOING, reporter=reporter):
                 proof(build, request.cann)
@@ -329,46 +329,60 @@ def _swapped(plan: KitPlanned, former: Build) -> Build:
     return _package(plan, manifest, former.directory / SERVER, libraries, former)
 
 
-def _linked(plan: KitPlanned, reporter: Reporter) -> tuple[Build, float, float]:
-    """What _linked_by() makes; where the linker was ours to choose and fails, the next one does it."""
-    kit, request, linker = plan.kit, plan.request, plan.linker
-    assert linker is not None
-    try:
-        return _linked_by(linker, plan, reporter)
-    except OutOfMemoryError:
-        raise
-    except ProgramError as error:
-        if request.linker != AUTO:
-            raise
+def _linked(plan: KitPlanned, reporter: Reporter) -> tuple[KitPlanned, Build, float, float]:
+    """The plan as it was carried out, the new build, and the seconds for unpacking and for the link; a build that was
+    made before costs none. Where the linker was ours to choose and fails, the next one links.
+    """
+    kit, request, unpacking_s = plan.kit, plan.request, 0.0
+    failed: list[str] = []
+    while True:
+        linker = plan.linker
+        assert linker is not None
+        digest = hashlib.sha256(f"{kit.digest} {plan.adapter.sha256} {linker.text()}".encode()).hexdigest()
+        made = build_made_from(request.dist_root, digest, read_again=request.full_check)
+        if made is not None and verify_directory(made.directory, request.cann.library_path).fits_where_a_driver_is:
+            return plan, made, unpacking_s, 0.0
+        begun = time.monotonic()
+        members = unpack(kit, request.cache, reporter, more_space=request.more_space)
+        unpacking_s += time.monotonic() - begun
         try:
-            other = the_linker(kit, AUTO, but_for=linker)
-        except MissingToolError:
-            raise error from None
-        reporter.warn(f"{linker.text()} could not link it, so {other.text()} does:\n{error.what}")
-        return _linked_by(other, plan, reporter)
+            build, link_s = _linked_by(linker, plan, members, digest, reporter)
+            return plan, build, unpacking_s, link_s
+        except OutOfMemoryError:
+            raise
+        except ProgramError as error:
+            failed.append(linker.kind)
+            other = _other_linker(plan, failed)
+            if other is None:
+                raise
+            reporter.warn(f"{linker.text()} could not link it, so {other.text()} does:\n{error.what}")
+            plan = dataclasses.replace(plan, linker=other)
 
 
-def _linked_by(linker: Linker, plan: KitPlanned, reporter: Reporter) -> tuple[Build, float, float]:
-    """The new build, and the seconds for unpacking and for the link; one that was made before costs none."""
-    kit, request = plan.kit, plan.request
-    digest = hashlib.sha256(f"{kit.digest} {plan.adapter.sha256} {linker.text()}".encode()).hexdigest()
-    made = build_made_from(request.dist_root, digest, read_again=request.full_check)
-    if made is not None and verify_directory(made.directory, request.cann.library_path).fits_where_a_driver_is:
-        return made, 0.0, 0.0
-    begun = time.monotonic()
-    members = unpack(kit, request.cache, reporter, more_space=request.more_space)
-    unpacking_s = time.monotonic() - begun
+def _other_linker(plan: KitPlanned, failed: Sequence[str]) -> Linker | None:
+    """The next to try where those kinds have failed; None for a linker that was named, and after the last one."""
+    if plan.request.linker != AUTO:
+        return None
+    try:
+        return the_linker(plan.kit, AUTO, but_for=failed)
+    except MissingToolError:
+        return None
+
+
+def _linked_by(linker: Linker, plan: KitPlanned, members: Path, digest: str, reporter: Reporter) -> tuple[Build, float]:
+    """The new build, and the seconds of the link."""
+    kit = plan.kit
     write_adapter_files(kit, members, plan.adapter)
     manifest = _manifest(kit.file.manifest, plan, digest, linker=linker)
     libraries = {soname: members / path for soname, path in kit.file.libraries.items()}
-    with fsutil.scratch_directory(request.dist_root) as directory:
+    with fsutil.scratch_directory(plan.request.dist_root) as directory:
         begun = time.monotonic()
         server = link_server(kit, members, linker, directory / "server", reporter)
         link_s = time.monotonic() - begun
         manifest = dataclasses.replace(manifest, releases=fits_of(server, kit.file.fits))
         build = _package(plan, manifest, server, {**libraries, kit.file.soname: plan.adapter.path})
     _warn_of_lacks(manifest, reporter)
-    return build, unpacking_s, link_s
+    return build, link_s
 
 
 def _warn_of_lacks(manifest: BuildManifest, reporter: Reporter) -> None:

@@ -173,7 +173,7 @@ class _Relink:
             doing=DOING,
             by_saved_link=by_saved_link,
             recorded=named_adapters(self.plan.build.manifest),
-            planned=self.plan.context,
+            planned=self.plan.context if not clean else None,  # that has the caches of the settings
         )
 
     def prove(self, build: Build, cann: Cann, *, is_verified: bool = False) -> None:

@@ -164,9 +164,9 @@ def plan_rebuild(
 
     With `clean` everything is built again, whatever the comparison says; `with_bazel` leaves a link to Bazel though
     the saved one, or a relink kit, would do. Without `kits` none is looked for. `costs` has it say what the way takes
-    on this machine. `reporter` is for whoever goes on with the plan's context. Raises what find_build() and cann_of()
-    raise, and the errors of the inputs where the build has to be linked, one of them, or the linker that was asked for,
-    is gone, and no kit has them.
+    on this machine. `reporter` hears of the toolchain, also from whoever goes on with the plan's context. Raises what
+    find_build() and cann_of() raise, and the errors of the inputs where the build has to be linked, one of them, or the
+    linker that was asked for, is gone, and no kit has them.
     """
     build = find_build(settings.dist_root, name)
     if build.manifest.without_adapter:
@@ -199,12 +199,12 @@ def plan_rebuild(
         way.why,
         report,
         obstacles,
-        clean,
-        with_bazel,
-        cost,
-        way.kit,
-        way.kit_cure,
-        way.context,
+        clean=clean,
+        with_bazel=with_bazel,
+        cost=cost,
+        kit=way.kit,
+        kit_cure=way.kit_cure,
+        context=way.context,
     )
 
 
@@ -280,17 +280,17 @@ def _what_to_do(
     if hindrance is not None:
         way = _Way(FULL, f"{why}; {hindrance.why}")
     elif with_bazel or context is None:
-        return _from(context, _Way(BAZEL, f"{lacks}; Bazel links, as requested with --with-bazel"))
+        return _checked(context, _Way(BAZEL, f"{lacks}; Bazel links, as requested with --with-bazel"))
     else:
         from npu_serving.building.saved_link_run import usable_link
 
         usable = usable_link(context)
         if usable.saved is not None:
-            return _from(context, _Way(SAVED_LINK, lacks))
+            return _checked(context, _Way(SAVED_LINK, lacks))
         hindrance = _Hindrance(usable.why_not, usable.is_gone)
         way = _Way(BAZEL, f"{lacks}; Bazel links, because {usable.why_not}")
     if not (kits and hindrance.is_gone):
-        return _from(context, way, hindrance)
+        return _checked(context, way, hindrance)
     from npu_serving.upgrade.kit_way import after, cure_of_kit, usable_kit
 
     kit = usable_kit(build, cann, settings)
@@ -298,14 +298,14 @@ def _what_to_do(
         held = f"{kit.planned.kit.path.name} holds what it was linked from"
         return _Way(KIT, f"{lacks}; {hindrance.why}, but {held}", kit.planned)
     with after(kit.trouble):
-        way = _from(context, way, hindrance)
+        way = _checked(context, way, hindrance)
     if kit.trouble is None:
         return way
     return replace(way, why=f"{way.why}. {kit.trouble.what}", kit_cure=cure_of_kit(kit.trouble))
 
 
-def _from(context: BuildContext | None, way: _Way, hindrance: _Hindrance | None = None) -> _Way:
-    """The way as it is gone from there. Raises what it would end with: that is known, or the linker isn't here."""
+def _checked(context: BuildContext | None, way: _Way, hindrance: _Hindrance | None = None) -> _Way:
+    """The way, gone with that context. Raises what it would end with: that is known, or the linker isn't here."""
     if hindrance is not None and hindrance.error is not None:
         raise hindrance.error
     if context is not None:

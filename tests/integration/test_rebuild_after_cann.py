@@ -21,7 +21,7 @@ from states import MODEL, PLATFORM_CONFIG, adapter_of, ascend_of, copy_of, switc
 from npu_serving import fsutil
 from npu_serving.asking.golden import GoldenRequest
 from npu_serving.asking.golden_files import write_golden
-from npu_serving.asking.golden_places import NONE_RECORDED, golden_directory
+from npu_serving.asking.golden_places import FORMER, NONE_RECORDED, golden_directory
 from npu_serving.asking.npy import tensor_of, write_npz
 from npu_serving.asking.request import ROW, PredictRequest, read_request
 from npu_serving.asking.rest_client import predict
@@ -582,6 +582,15 @@ def test_a_new_server_that_answers_otherwise_stays_out_of_service_and_is_kept_to
     names = _names(back)
     assert rebuild_after_cann(back, Silent()).build.current, "the kept one is asked again, and taken"
     assert _names(back) == names
+
+
+def test_a_golden_request_in_the_single_file_of_former_versions_counts_too(back: Settings) -> None:
+    fsutil.remove(golden_directory(back.dist_root))
+    (back.dist_root / FORMER).write_text("{")
+    before = _current(back)
+    with pytest.raises(RequestError, match="not a golden request"):
+        rebuild_after_cann(back, Silent())
+    assert _current(back) == before
 
 
 def test_a_new_server_that_dies_at_its_start_never_becomes_current_and_its_last_words_are_told(

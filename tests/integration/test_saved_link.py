@@ -19,6 +19,7 @@ from npu_serving.building.pipeline import BuildResult, build_serving
 from npu_serving.building.saved_link_run import relinked, usable_link
 from npu_serving.building.saved_links import saved_link_of
 from npu_serving.builds.current import CURRENT, DIST_LOCK, find_build
+from npu_serving.builds.manifest import Build
 from npu_serving.builds.verify import verify_build
 from npu_serving.console import Silent
 from npu_serving.errors import BuildFailedError, StateLockedError
@@ -130,6 +131,21 @@ def test_a_build_that_is_there_already_is_not_linked_again(upgraded: Settings, l
     again = build_serving(upgraded, Silent(), by_saved_link=True)
     assert again.build.manifest.build_id == linked.build.manifest.build_id
     assert (again.record.linked, again.by_saved_link) == (0, False)
+
+
+def test_a_proof_hears_whether_this_run_has_verified_the_build(
+    upgraded: Settings, linked: BuildResult, tmp_path: Path
+) -> None:
+    settings, heard = dataclasses.replace(upgraded, dist_root=tmp_path / "dist"), list[bool]()
+
+    def proof(_build: Build, is_verified: bool) -> None:
+        heard.append(is_verified)
+
+    made = build_serving(settings, Silent(), by_saved_link=True, proof=proof)
+    fsutil.remove(settings.dist_root / CURRENT)
+    again = build_serving(settings, Silent(), by_saved_link=True, proof=proof)
+    assert again.build.directory == made.build.directory
+    assert heard == [True, False]
 
 
 def test_nothing_of_a_link_is_left_beside_the_builds(upgraded: Settings, linked: BuildResult) -> None:

@@ -79,14 +79,21 @@ def test_a_command_looks_at_the_flags_of_its_own_task_alone() -> None:
     ("words", "told"),
     [
         (("settings", "doctor"), "settings and doctor cannot be combined"),
+        (("doctor", "--json=settings"), "doctor and settings cannot be combined"),
+        (("settings", "show-model"), "graph-nodes needs MODEL"),
         (("setings",), "./inv settings"),
         (("settings", "--jsn"), "--json"),
     ],
 )
-def test_a_mistyped_command_is_told_as_if_all_flags_had_been_looked_at(words: tuple[str, ...], told: str) -> None:
+def test_a_mistyped_command_is_told_with_all_tasks_in_view(words: tuple[str, ...], told: str) -> None:
     done = _started(STARTED, *words)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+def test_help_of_one_task_is_shown_though_another_is_named_behind_it() -> None:
+    done = _started(STARTED, "--help", "settings", "doctor")
+    assert (done.returncode, done.stdout.split()[:4]) == (0, ["Usage:", "./inv", "[--core-opts]", "settings"])
 
 
 def test_what_invoke_imports_for_the_tests_of_tasks_is_not_loaded_and_can_be_had_all_the_same() -> None:
@@ -95,11 +102,18 @@ def test_what_invoke_imports_for_the_tests_of_tasks_is_not_loaded_and_can_be_had
     assert _line(done.stderr, "real")[1:] == ["Mock"]
 
 
-def test_what_python_has_compiled_is_kept_for_the_next_command_unless_python_is_told_otherwise(tmp_path: Path) -> None:
-    """invoke switches that off for all that comes after it."""
-    for name, further in (("kept", ()), ("not kept", ("-B",))):
+def test_what_python_has_compiled_is_kept_for_the_next_command_unless_python_is_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """invoke switches that off for all that comes after it, and -I has Python pass over the variable."""
+
+    def kept(name: str, *further: str) -> set[str]:
         flags = ("-X", f"pycache_prefix={tmp_path / name}", *further)
         assert _started(BARELY_STARTED, "settings", flags=flags).returncode == 0
-    kept = {path.name.partition(".")[0] for path in (tmp_path / "kept").rglob("*.pyc")}
-    assert {"settings", "first_steps", "flags"} <= kept
-    assert not (tmp_path / "not kept").exists()
+        return {path.name.partition(".")[0] for path in (tmp_path / name).rglob("*.pyc")}
+
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    assert {"settings", "first_steps", "flags"} <= kept("as usual")
+    assert kept("with -B", "-B") == set()
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert not {"settings", "first_steps", "flags"} & kept("with the variable")

@@ -68,7 +68,7 @@ def test_builds_are_listed_newest_first_and_found_by_id_beginning_path_or_as_the
     assert "more of the name" not in error.value.cure
 
 
-def test_where_only_objects_were_built_the_relink_kit_is_named_not_the_command_that_made_it(tmp_path: Path) -> None:
+def test_where_there_is_only_a_relink_kit_it_is_named_not_the_command_that_made_it(tmp_path: Path) -> None:
     with pytest.raises(RequestError) as error:
         find_build(tmp_path)
     assert error.value.cure == "make one with: ./inv build-serving"

@@ -36,7 +36,7 @@ from npu_serving.errors import (
 )
 from npu_serving.fetch.content_store import ContentStore
 from npu_serving.fetch.toolchains import Tool
-from npu_serving.relink_kit.kit_file import write_checksum
+from npu_serving.relink_kit.kit_file import checksum_file, write_checksum
 from npu_serving.settings import PROJECT_ROOT, Settings
 
 HERE = (platform.machine(), f"{sys.version_info[0]}.{sys.version_info[1]}")
@@ -296,9 +296,16 @@ def test_a_relink_kit_that_is_not_the_one_its_checksum_was_written_for_is_not_bu
     kit = small_kit(tmp_path / "kit.pyz", HERE[0])
     write_checksum(kit, "0" * 64)
     with pytest.raises(PinMismatchError, match=r"kit\.pyz is not the file that kit\.pyz\.sha256"):
-        bundled(here, tmp_path / "b", kits=(kit,))
-    assert not (tmp_path / "b").exists()
-    write_checksum(kit, hashlib.sha256(kit.read_bytes()).hexdigest())
+        plan_bundle(here, BundleRequest(output=tmp_path / "b", kits=(kit,)))
+    sha256 = hashlib.sha256(kit.read_bytes()).hexdigest()
+    for text in ("", f"{sha256[:-1]}  kit.pyz"):
+        checksum_file(kit).write_text(text)
+        with pytest.raises(PinMismatchError):
+            plan_bundle(here, BundleRequest(output=tmp_path / "b", kits=(kit,)))
+    for text in (f"{sha256} *kit.pyz\n", f"{sha256.upper()}\r\n", f"SHA256 (kit.pyz) = {sha256}\n"):
+        checksum_file(kit).write_text(text)
+        plan_bundle(here, BundleRequest(output=tmp_path / "b", kits=(kit,)))
+    write_checksum(kit, sha256)
     bundled(here, tmp_path / "b", kits=(kit,))
 
 

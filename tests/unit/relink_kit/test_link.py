@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elf_samples import library, needs_gcc
@@ -15,9 +16,10 @@ from small_kits import ANSWER, OTHER, install_adapter, relinked, small_adapter, 
 
 from npu_serving.cann.adapter import adapter_at
 from npu_serving.cann.known_adapters import KnownAdapter
-from npu_serving.errors import AdapterError, MissingToolError, ProgramError
-from npu_serving.linking.linkers import KINDS
+from npu_serving.errors import AdapterError, MissingToolError, OutOfMemoryError, ProgramError
+from npu_serving.linking.linkers import KINDS, Linker
 from npu_serving.overlay.content import EXPORTS_FILE, SYMBOLS_FILE, OverlayInputs
+from npu_serving.relink_kit import relink as relink_module
 from npu_serving.relink_kit.kit_file import read_kit
 from npu_serving.relink_kit.link import the_linker, write_adapter_files
 from npu_serving.relink_kit.relink import KitRequest, relink
@@ -68,27 +70,55 @@ def test_a_server_is_linked_into_a_directory_of_any_name(linker: str, small_kit:
     subprocess.run([root / "dist/current/bin/tensorflow_model_server"], check=True)
 
 
-def test_where_the_quickest_linker_fails_the_next_one_links_and_a_linker_that_was_named_does_not_give_way(
+def _failing_lld(directory: Path, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
+    """The quickest linker of PATH is one that fails like that."""
+    directory.mkdir()
+    lld = directory / "ld.lld"
+    lld.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo LLD 99.0 && exit\n{failure}\n')
+    lld.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+
+
+def test_where_a_linker_fails_the_next_one_links_and_says_so_and_a_linker_that_was_named_does_not_give_way(
     small_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """lld 14 opens no file whose path is not UTF-8."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    lld = programs / "ld.lld"
-    lld.write_text('#!/bin/sh\n[ "$1" = --version ] && echo LLD 99.0 && exit\necho cannot open it >&2; exit 1\n')
-    lld.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    _failing_lld(tmp_path / "bin", monkeypatch, "echo cannot open it >&2; exit 1")
     cann = install_adapter(tmp_path / "Ascend", small_adapter(tmp_path / "adapter", ANSWER))
     request = KitRequest(tmp_path / "dist", tmp_path / "cache", cann_root=str(cann), linker="lld")
     listening = Listening()
     with pytest.raises(ProgramError, match="cannot open it"):
         relink(read_kit(small_kit), request, listening, lambda _build, _cann: None)
     assert not (tmp_path / "dist" / "current").exists()
-    request = dataclasses.replace(request, linker="auto")
+    request = dataclasses.replace(request, linker="auto", cache=tmp_path / "other")
     made = relink(read_kit(small_kit), request, listening, lambda _build, _cann: None)
-    assert made.build.manifest.linker in ("bfd", "gold")
     (warned,) = [line for line in listening.said if "could not link it" in line]
-    assert warned.startswith("lld 99.0 could not link it, so ") and "cannot open it" in warned
+    other = f"{made.build.manifest.linker} {made.build.manifest.linker_version}"
+    assert warned.startswith(f"lld 99.0 could not link it, so {other} does:\n") and "cannot open it" in warned
+    assert f"(linked with {other} in " in made.text()
+    assert made.plan.to_json()["linker"] == other
+    assert made.unpacking_seconds > made.link_seconds / 1000, "that of the first attempt counts"
     subprocess.run([tmp_path / "dist/current/bin/tensorflow_model_server"], check=True)
-    again = relink(read_kit(small_kit), request, listening, lambda _build, _cann: None)
-    assert (again.build.directory, again.link_seconds) == (made.build.directory, 0)
+
+
+def test_where_every_linker_fails_the_last_ones_error_is_told_and_memory_that_ran_out_is_not_tried_again(
+    small_kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cann = install_adapter(tmp_path / "Ascend", small_adapter(tmp_path / "adapter", ANSWER))
+    linked: list[str] = []
+
+    def failing(error: Exception) -> Any:
+        def link(_kit: object, _members: Path, linker: Linker, *_: object) -> Path:
+            linked.append(linker.kind)
+            raise error
+
+        return link
+
+    monkeypatch.setattr(relink_module, "link_server", failing(ProgramError("it failed")))
+    with pytest.raises(ProgramError, match="it failed"):
+        relinked(small_kit, tmp_path, cann)
+    assert len(linked) == len(set(linked)) == sum(shutil.which(f"ld.{kind}") is not None for kind in KINDS)
+    linked.clear()
+    monkeypatch.setattr(relink_module, "link_server", failing(OutOfMemoryError("it was killed")))
+    with pytest.raises(OutOfMemoryError):
+        relinked(small_kit, tmp_path, cann)
+    assert len(linked) == 1
