@@ -144,7 +144,8 @@ def write_checksum(kit: Path, sha256: str) -> None:
 
 
 def check_checksum(kit: Path) -> None:
-    """PinMismatchError where the file beside a kit names another sha256 than the kit has, or none; nothing without one.
+    """PinMismatchError where the file beside a kit names a sha256 that the kit does not have, or none; nothing where
+    there is no such file.
 
     Taken is what sha256sum writes, and a bare digest, in small letters or capitals.
     """
