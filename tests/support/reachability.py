@@ -79,7 +79,9 @@ def _names_of(statement: ast.stmt) -> list[str]:
         return [statement.name]
     if isinstance(statement, (ast.Assign, ast.AnnAssign)):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+        names = [node for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+        # In `sys.flag = …` a name is read, and nothing of this file is defined: that runs when it is imported.
+        return [node.id for node in names if isinstance(node.ctx, ast.Store)] or [ON_IMPORT]
     if isinstance(statement, (ast.Import, ast.ImportFrom, ast.If)) and "TYPE_CHECKING" in ast.dump(statement):
         return ["TYPE_CHECKING"]  # never runs
     return [ON_IMPORT]
