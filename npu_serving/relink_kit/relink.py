@@ -354,6 +354,8 @@ def _linked(plan: KitPlanned, reporter: Reporter) -> tuple[KitPlanned, Build, fl
             failed.append(linker.kind)
             other = _other_linker(plan, failed)
             if other is None:
+                if len(failed) > 1:  # to name another one would not help
+                    error.cure = f"install a linker that works beside {', '.join(failed)} (binutils or lld)"
                 raise
             reporter.warn(f"{linker.text()} could not link it, so {other.text()} does:\n{error.what}")
             plan = dataclasses.replace(plan, linker=other)
